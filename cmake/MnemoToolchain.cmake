@@ -1,0 +1,28 @@
+# Compiler and linker settings that hold for the whole tree.
+
+# The numeric invariant (ARCHITECTURE.md) forbids the compiler to fuse a*b+c where the source does not say so.
+add_compile_options(-ffp-contract=off -fno-math-errno)
+
+find_program(MNEMO_CCACHE ccache)
+if(MNEMO_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${MNEMO_CCACHE})
+endif()
+find_program(MNEMO_MOLD mold)
+if(MNEMO_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# Warnings are errors in our own code; generated code does not link this target.
+add_library(mnemo_warnings INTERFACE)
+target_compile_options(mnemo_warnings INTERFACE
+  -Wall -Wextra -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers)
+
+if(MNEMO_SANITIZER STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(MNEMO_SANITIZER STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT MNEMO_SANITIZER STREQUAL "")
+  message(FATAL_ERROR "MNEMO_SANITIZER is '${MNEMO_SANITIZER}'; allowed: address, thread, or empty")
+endif()

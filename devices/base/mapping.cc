@@ -1,0 +1,75 @@
+#include "devices/base/mapping.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace mnemo {
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), length_(std::exchange(other.length_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  if (this != &other) {
+    if (data_ != nullptr) ::munmap(data_, length_);
+    data_ = std::exchange(other.data_, nullptr);
+    length_ = std::exchange(other.length_, 0);
+  }
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, length_);
+}
+
+absl::StatusOr<Mapping> Mapping::OpenFile(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd.valid()) {
+    const int error = errno;
+    const std::string message = fmt::format("{}: {}", path, std::strerror(error));
+    return absl::Status(absl::ErrnoToStatusCode(error), message);
+  }
+  struct stat info = {};
+  if (::fstat(fd.get(), &info) != 0) return Internal("{}: fstat: {}", path, std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) return InvalidArgument("{}: not a regular file", path);
+  if (info.st_size == 0) return InvalidArgument("{}: the file is empty", path);
+  absl::StatusOr<Mapping> mapping = FromFd(fd.get(), static_cast<size_t>(info.st_size), false);
+  if (!mapping.ok()) return Annotate(mapping.status(), path);
+  return mapping;
+}
+
+absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writable) {
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  // A sealed memfd can be mapped for reading only as private or as a shared read-only mapping; private works for both.
+  const int flags = writable ? MAP_SHARED : MAP_PRIVATE;
+  void* data = ::mmap(nullptr, length_bytes, protection, flags, fd, 0);
+  if (data == MAP_FAILED) return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  return Mapping(static_cast<std::byte*>(data), length_bytes);
+}
+
+absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_bytes) {
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd.valid()) return ResourceExhausted("memfd_create {}: {}", name, std::strerror(errno));
+  if (::ftruncate(fd.get(), static_cast<off_t>(length_bytes)) != 0) {
+    return ResourceExhausted("memfd {} of {} bytes: {}", name, length_bytes, std::strerror(errno));
+  }
+  return fd;
+}
+
+absl::Status SealMemfd(int fd) {
+  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) != 0) {
+    return Internal("sealing a memfd: {}", std::strerror(errno));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<size_t> FileLength(int fd) {
+  struct stat info = {};
+  if (::fstat(fd, &info) != 0) return Internal("fstat: {}", std::strerror(errno));
+  return static_cast<size_t>(info.st_size);
+}
+
+}  // namespace mnemo
