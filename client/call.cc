@@ -10,6 +10,7 @@ namespace {
 
 constexpr char kPushbackKey[] = "grpc-retry-pushback-ms";  // trailer, and the name of the status payload
 constexpr int kMaxPushbackMs = 3'600'000;
+constexpr std::chrono::seconds kStatusTimeout(2);  // from the last message to the status that follows it
 
 }  // namespace
 
@@ -71,6 +72,7 @@ class StreamCall::Attempt final : public grpc::ClientReadReactor<v1::GenerateRes
 
   void OnReadDone(bool ok) override {
     if (!ok) {
+      owner_->WatchEnd(&end_alarm_);
       RemoveHold();
       return;
     }
@@ -84,6 +86,7 @@ class StreamCall::Attempt final : public grpc::ClientReadReactor<v1::GenerateRes
   grpc::ClientContext context_;
   v1::GenerateResponse message_;
   bool received_ = false;
+  grpc::Alarm end_alarm_;
 };
 
 StreamCall::StreamCall(v1::Generation::Stub* stub, std::shared_ptr<CallCount> count,
@@ -125,17 +128,29 @@ void StreamCall::StartAttempt() {
   attempt->Start();  // it cannot end before it has begun; a Cancel in between is remembered by its context
 }
 
+void StreamCall::WatchEnd(grpc::Alarm* alarm) {
+  std::lock_guard lock(mutex_);
+  alarm->Set(std::chrono::system_clock::now() + kStatusTimeout,
+             [self = shared_from_this(), number = attempts_](bool expired) {
+               std::lock_guard inner_lock(self->mutex_);
+               if (!expired || self->attempt_ == nullptr || self->attempts_ != number) return;
+               self->malformed_ = true;
+               self->attempt_->TryCancel();
+             });
+}
+
 void StreamCall::AttemptDone(const grpc::Status& grpc_status) {
   std::unique_ptr<Attempt> attempt;
   {
     std::lock_guard lock(mutex_);
     attempt = std::move(attempt_);
   }
-  const absl::Status status = FromGrpc(grpc_status, attempt->context());
+  absl::Status status = FromGrpc(grpc_status, attempt->context());
   const bool received = attempt->received();
   attempt.reset();  // its context refers to the channel, which may go as soon as the call has ended
   {
     std::lock_guard lock(mutex_);
+    if (malformed_) status = Internal("the server sent a message that cannot be read");
     if (!received && !cancelled_) {
       const std::optional<std::chrono::milliseconds> delay = RetryDelay(retry_, status, attempts_ + 1);
       const auto when = std::chrono::system_clock::now() + delay.value_or(std::chrono::milliseconds(0));

@@ -63,6 +63,9 @@ class StreamCall final : public GenerateCall, public std::enable_shared_from_thi
  private:
   class Attempt;
   void StartAttempt();
+  // gRPC reports a message that cannot be parsed like the end of the stream, but the status then never comes
+  // while the server has more to send: the attempt is cancelled when the status does not follow soon.
+  void WatchEnd(grpc::Alarm* alarm);
   void AttemptDone(const grpc::Status& status);
   void Finish(const absl::Status& status);
 
@@ -77,6 +80,7 @@ class StreamCall final : public GenerateCall, public std::enable_shared_from_thi
   std::unique_ptr<grpc::Alarm> alarm_;  // between attempts
   int attempts_ = 0;
   bool cancelled_ = false;
+  bool malformed_ = false;
   std::shared_ptr<StreamCall> self_;  // until the end
 };
 

@@ -1,5 +1,7 @@
 #include "client/client.h"
 
+#include <google/protobuf/stubs/logging.h>
+
 #include <catch2/catch.hpp>
 #include <mutex>
 #include <thread>
@@ -73,12 +75,12 @@ TEST_CASE("callbacks get the messages and one end") {
 }
 
 TEST_CASE("a reader that does not pull holds the server back; all arrives when it pulls again") {
-  constexpr int kMessages = 4000;
+  constexpr int kMessages = 2000;
   std::atomic<int> written{0};
   FakeScript script;
   script.generate = [&](grpc::ServerContext*, const v1::GenerateRequest&, FakeScript::Writer* writer) {
     for (int i = 0; i < kMessages; ++i) {
-      if (!writer->Write(MakeDelta(i, std::string(1024, 'x')))) return grpc::Status::CANCELLED;
+      if (!writer->Write(MakeDelta(i, std::string(32768, 'x')))) return grpc::Status::CANCELLED;
       ++written;
     }
     writer->Write(MakeFinal(v1::FINISH_REASON_LENGTH, 1, kMessages));
@@ -154,6 +156,23 @@ TEST_CASE("text that is not UTF-8 is refused here and never sent") {
   CHECK_FALSE(CheckUtf8("t", "\xc0\x80").ok());
   CHECK_FALSE(CheckUtf8("t", "\xf4\x90\x80\x80").ok());
   CHECK_FALSE(CheckUtf8("t", "\xe2\x82").ok());
+}
+
+TEST_CASE("a message that cannot be read ends the call instead of hanging it") {
+  google::protobuf::LogSilencer silencer;  // it tells of every such string
+  FakeScript script;
+  script.generate = [](grpc::ServerContext* context, const v1::GenerateRequest&, FakeScript::Writer* writer) {
+    for (int i = 0; i < 1000 && !context->IsCancelled(); ++i) {
+      writer->Write(MakeDelta(1, "\xff"));  // no UTF-8: protobuf refuses it when it is read
+      std::this_thread::sleep_for(10ms);
+    }
+    return grpc::Status::OK;
+  };
+  FakeServer server(script);
+  auto client = Connected(server);
+  auto stream = client->Generate(Prompt("x"));
+  CHECK_FALSE(stream->Next().has_value());
+  CHECK(absl::IsInternal(stream->status()));
 }
 
 TEST_CASE("overload is retried only where asked, after the server's pause") {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "devices/base/status.h"
 
@@ -197,11 +198,16 @@ grpc::Status FakeServer::EchoGenerate(grpc::ServerContext* context, const v1::Ge
 
   const bool limited = request.sampling().has_max_tokens();
   const int count = limited ? request.sampling().max_tokens() : static_cast<int>(text.size());
+  std::string character;
   for (int i = 0; i < count; ++i) {
     if (script_.token_gap.count() > 0) std::this_thread::sleep_for(script_.token_gap);
     const char c = text[static_cast<size_t>(i) % text.size()];
-    if (context->IsCancelled() ||
-        !writer->Write(MakeDelta(static_cast<unsigned char>(c), std::string(1, c)))) {
+    // A character's bytes go out together with its last one.
+    character.push_back(c);
+    const bool more = (text[static_cast<size_t>(i + 1) % text.size()] & 0xC0) == 0x80;
+    v1::GenerateResponse delta =
+        MakeDelta(static_cast<unsigned char>(c), more ? "" : std::exchange(character, ""));
+    if (context->IsCancelled() || !writer->Write(delta)) {
       return grpc::Status::CANCELLED;
     }
   }

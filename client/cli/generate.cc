@@ -1,0 +1,203 @@
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <memory>
+
+#include "client/cli/commands.h"
+#include "client/cli/common.h"
+#include "client/cli/json_output.h"
+#include "client/cli/request_options.h"
+
+namespace mnemo::cli {
+namespace {
+
+struct GenerateOptions {
+  ServerOptions server;
+  RequestOptions request;
+  std::optional<std::string> prompt;
+  std::string file;
+  std::string token_ids;
+  bool chat = false;
+  std::string system;
+  bool parse_special = false;
+  bool add_special = false;
+  bool no_add_special = false;
+  std::optional<int> logprobs;
+  std::optional<int> prompt_logprobs;
+  int prompt_logprobs_from = 0;
+  std::optional<int> decode_from;
+  bool json = false;
+  bool stats = false;
+};
+
+// Integers separated by blanks or commas.
+absl::Status ParseIds(const std::string& text, v1::TokenIds* ids) {
+  const char* at = text.data();
+  const char* const last = at + text.size();
+  while (true) {
+    while (at != last && (*at == ' ' || *at == ',' || *at == '\n' || *at == '\t' || *at == '\r')) ++at;
+    if (at == last) return absl::OkStatus();
+    int32_t id = 0;
+    const auto [end, error] = std::from_chars(at, last, id);
+    if (error != std::errc()) {
+      return InvalidArgument("--token-ids: '{}' at byte {} is no 32-bit integer",
+                             std::string(at, std::min(last, at + 12)), at - text.data());
+    }
+    ids->add_ids(id);
+    at = end;
+  }
+}
+
+absl::StatusOr<std::string> ReadPrompt(const GenerateOptions& options) {
+  if (!options.file.empty()) return ReadFile(options.file);
+  if (options.prompt.has_value() && *options.prompt != "-") return *options.prompt;
+  if (IsTerminal(STDIN_FILENO))
+    std::fputs("mnemo: reading the prompt from the terminal; end it with Ctrl-D\n", stderr);
+  return ReadAll(STDIN_FILENO);
+}
+
+absl::Status BuildRequest(const GenerateOptions& options, v1::GenerateRequest* request,
+                          client::CallOptions* call) {
+  MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(options.request, request, call));
+  if (!options.token_ids.empty()) {
+    std::string text = options.token_ids;
+    if (text == "-") {
+      MNEMO_ASSIGN_OR_RETURN(text, ReadAll(STDIN_FILENO));
+    }
+    MNEMO_RETURN_IF_ERROR(ParseIds(text, request->mutable_token_ids()));
+  } else {
+    MNEMO_ASSIGN_OR_RETURN(std::string text, ReadPrompt(options));
+    MNEMO_RETURN_IF_ERROR(client::CheckUtf8("prompt", text));
+    if (options.chat) {
+      if (!options.system.empty()) {
+        v1::Chat::Message* system = request->mutable_chat()->add_messages();
+        system->set_role("system");
+        system->set_content(options.system);
+      }
+      v1::Chat::Message* user = request->mutable_chat()->add_messages();
+      user->set_role("user");
+      user->set_content(std::move(text));
+    } else {
+      request->set_prompt(std::move(text));
+    }
+  }
+  request->set_parse_special(options.parse_special);
+  if (options.add_special || options.no_add_special) request->set_add_special(options.add_special);
+  v1::Output* output = request->mutable_output();
+  if (options.logprobs) output->set_logprobs(*options.logprobs);
+  if (options.prompt_logprobs) output->set_prompt_logprobs(*options.prompt_logprobs);
+  output->set_prompt_logprobs_from(options.prompt_logprobs_from);
+  if (options.decode_from) output->set_decode_from(*options.decode_from);
+  return absl::OkStatus();
+}
+
+std::string StatsLine(const client::Completion& completion) {
+  const v1::Final& final = *completion.final;
+  const int generated = final.usage().completion_tokens();
+  const double decode = Seconds(final.timing().decode());
+  const std::string rate =
+      generated > 1 && decode > 0 ? fmt::format(", {:.1f} tokens/s", (generated - 1) / decode) : "";
+  return fmt::format("{} prompt tokens ({} cached), {} generated, finish {}; first token {}, total {}{}\n",
+                     final.usage().prompt_tokens(), final.usage().cached_prompt_tokens(), generated,
+                     client::FinishReasonName(final.finish_reason()),
+                     FormatSeconds(Seconds(final.timing().time_to_first_token())),
+                     FormatSeconds(Seconds(final.timing().total())), rate);
+}
+
+int Report(const GenerateOptions& options, const client::Completion& completion) {
+  if (options.json) {
+    CompletionJsonOptions json;
+    json.logprobs = options.logprobs.has_value();
+    json.prompt_logprobs = options.prompt_logprobs.has_value();
+    if (!WriteOut(CompletionJson(completion, json) + "\n")) return kExitBrokenPipe;
+  }
+  if (options.stats) std::fputs(StatsLine(completion).c_str(), stderr);
+  return kExitOk;
+}
+
+int RunGenerate(const GenerateOptions& options) {
+  v1::GenerateRequest request;
+  client::CallOptions call;
+  if (const absl::Status status = BuildRequest(options, &request, &call); !status.ok()) {
+    return FailUsage(std::string(status.message()));
+  }
+  std::unique_ptr<client::Client> client;
+  if (const int code = Connect(options.server, &client); code != kExitOk) return code;
+
+  const std::unique_ptr<client::GenerateStream> stream = client->Generate(std::move(request), call);
+  InterruptGuard interrupt([&] { stream->Cancel(); });
+  client::Completion completion;
+  bool output_closed = false;
+  while (std::optional<v1::GenerateResponse> message = stream->Next()) {
+    const std::string text = message->delta().text();
+    completion.Add(*std::move(message));
+    if (!options.json && !output_closed && !WriteOut(text)) {
+      output_closed = true;
+      stream->Cancel();
+    }
+  }
+  // The next prompt of the terminal belongs on a line of its own; a file gets the text and nothing else.
+  const bool open_line = !completion.text.empty() && completion.text.back() != '\n';
+  if (!options.json && open_line && !output_closed && IsTerminal(STDOUT_FILENO)) WriteOut("\n");
+  if (output_closed) return kExitBrokenPipe;
+  if (!stream->status().ok()) {
+    const int code = Fail(stream->status());
+    return interrupt.interrupted() && absl::IsCancelled(stream->status()) ? kExitInterrupted : code;
+  }
+  if (!completion.final.has_value())
+    return Fail(Internal("the daemon ended the stream without a Final message"));
+  return Report(options, completion);
+}
+
+}  // namespace
+
+RunCommand AddGenerate(CLI::App* command) {
+  auto options = std::make_shared<GenerateOptions>();
+  command->add_option("prompt", options->prompt, "The prompt; '-' or none: standard input, byte by byte")
+      ->type_name("PROMPT");
+  auto* file = command->add_option("-f,--file", options->file, "Read the prompt from a file, byte by byte")
+                   ->type_name("FILE");
+  auto* ids = command
+                  ->add_option("--token-ids", options->token_ids,
+                               "Prompt as token ids, separated by blanks or commas; '-' = standard input")
+                  ->type_name("IDS");
+  file->excludes("prompt");
+  ids->excludes("prompt")->excludes(file);
+  auto* chat = command->add_flag("--chat", options->chat,
+                                 "The prompt is a user's message: the model's chat template is applied");
+  command->add_option("--system", options->system, "System message, with --chat")->needs(chat);
+  chat->excludes(ids);
+  auto* parse = command->add_flag("--parse-special", options->parse_special,
+                                  "Control-token text in the prompt becomes control tokens");
+  parse->excludes(chat)->excludes(ids);
+  auto* add = command->add_flag("--add-special", options->add_special,
+                                "Put begin-of-text and the like in front; default: as the model says");
+  command->add_flag("--no-add-special", options->no_add_special, "Put nothing in front")->excludes(add);
+  command->add_flag("--json", options->json,
+                    "Print one JSON object at the end: text, token_ids, finish_reason (eos | stop | length), "
+                    "usage, timing (seconds)");
+  command->add_flag("--stats", options->stats, "Print token counts and times on standard error at the end");
+  AddServerOptions(command, &options->server);
+  AddRequestOptions(command, &options->request);
+  const char* const kOutput = "Log probabilities (with --json)";
+  command->add_option("--logprobs", options->logprobs, "Alternatives for each generated token, 0..20")
+      ->group(kOutput);
+  command
+      ->add_option("--prompt-logprobs", options->prompt_logprobs, "Alternatives for each prompt token, 0..20")
+      ->group(kOutput);
+  command
+      ->add_option("--prompt-logprobs-from", options->prompt_logprobs_from,
+                   "First prompt position wanted; default 0")
+      ->group(kOutput);
+  command
+      ->add_option("--decode-from", options->decode_from,
+                   "Feed prompt tokens from this position on one decode step each")
+      ->group(kOutput);
+  command->footer(
+      "Without --json the text is streamed as it comes. Ctrl-C cancels the request (exit status 130); a "
+      "second one kills.");
+  return [options] { return RunGenerate(*options); };
+}
+
+}  // namespace mnemo::cli

@@ -1,0 +1,45 @@
+// Options that `generate` and `chat` share: model, sampling, output, deadline.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/client.h"
+
+namespace CLI {
+class App;
+}
+
+namespace mnemo::cli {
+
+struct RequestOptions {
+  std::string model;
+  std::string session;
+  std::string request_id;
+  std::string deadline;
+  int priority = 0;
+  int overload_retries = 0;
+  std::optional<int> max_tokens;
+  std::optional<float> temperature;
+  std::optional<int> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<int> stop_token_ids;
+  bool ignore_eos = false;
+  std::vector<std::string> logit_bias;  // "ID=VALUE"
+  bool include_special = false;
+};
+
+void AddRequestOptions(CLI::App* command, RequestOptions* options);
+
+// Fills everything but the input. INVALID_ARGUMENT names the option.
+absl::Status ApplyRequestOptions(const RequestOptions& options, v1::GenerateRequest* request,
+                                 client::CallOptions* call);
+
+}  // namespace mnemo::cli
