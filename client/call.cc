@@ -115,7 +115,9 @@ void StreamCall::Start() {
 }
 
 void StreamCall::StartAttempt() {
+  std::unique_ptr<grpc::Alarm> fired;  // holds a reference to this call: it must not stay a member
   std::unique_lock lock(mutex_);
+  fired = std::move(alarm_);
   if (cancelled_) {
     lock.unlock();
     Finish(absl::CancelledError("cancelled by the client"));

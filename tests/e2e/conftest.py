@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+import harness
+import pytest
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return harness.tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+@pytest.fixture(scope="module")
+def smol() -> Iterator[harness.Daemon]:
+    """One daemon with the real model, shared by the tests of a file."""
+    with harness.Daemon(harness.smollm2()) as daemon:
+        yield daemon
