@@ -1,6 +1,7 @@
-// Everything an operator can set. One YAML file, strict: an unknown key, a wrong type, a value out of range or a missing file is an
-// error "FILE:LINE:COLUMN: key: what is wrong; what is allowed". The schema (schema.cc) holds for each key its type, range, default and
-// one line of documentation; the loader, --set, --check-config and docs/CONFIGURATION.md all come from it.
+// Everything an operator can set. One YAML file, strict: an unknown key, a wrong type, a value out of range
+// or a missing file is an error "FILE:LINE:COLUMN: key: what is wrong; what is allowed". The schema
+// (schema.cc) holds for each key its type, range, default and one line of documentation; the loader, --set,
+// --check-config and docs/CONFIGURATION.md all come from it.
 #pragma once
 
 #include <cstdint>
@@ -16,62 +17,64 @@ namespace mnemo::config {
 struct Config {
   struct Server {
     std::string listen = "127.0.0.1:50051";
-    std::string metrics_listen = "127.0.0.1:9464";   // empty = no endpoint
-    int64_t max_message_bytes = 16 << 20;             // [64 KiB, 1 GiB]
-    int drain_timeout_ms = 30000;                     // SIGTERM, [0, 3,600,000]
-    int slow_reader_max_tokens = 65536;               // tokens merged for a client that does not read; past it the stream is cancelled
-    int slow_reader_timeout_ms = 60000;               // a write not taken for so long cancels the stream
+    std::string metrics_listen = "127.0.0.1:9464";  // empty = no endpoint
+    int64_t max_message_bytes = 16 << 20;           // [64 KiB, 1 GiB]
+    int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]
+    int slow_reader_max_tokens =
+        65536;  // tokens merged for a client that does not read; past it the stream is cancelled
+    int slow_reader_timeout_ms = 60000;  // a write not taken for so long cancels the stream
     bool reflection = true;
   } server;
   struct Model {
-    std::string path;                                 // GGUF file; required to serve
-    std::string name;                                 // empty = general.name of the file
-    std::string chat_template;                        // empty = recognised from the file; else a family's name
-    std::vector<int64_t> end_token_ids;               // empty = the family's
-    int context_tokens = 0;                           // 0 = the model's; [64, the model's]
+    std::string path;                    // GGUF file; required to serve
+    std::string name;                    // empty = general.name of the file
+    std::string chat_template;           // empty = recognised from the file; else a family's name
+    std::vector<int64_t> end_token_ids;  // empty = the family's
+    int context_tokens = 0;              // 0 = the model's; [64, the model's]
   } model;
-  std::string device = "cpu";                         // cpu | reference
+  std::string device = "cpu";  // cpu | reference
   struct Cpu {
-    std::string isa = "auto";                         // auto | baseline | avx2 | avx512 | avx512_vnni
-    int threads = 0;                                  // of all local workers together; 0 = the machine's cores
+    std::string isa = "auto";  // auto | baseline | avx2 | avx512 | avx512_vnni
+    int threads = 0;           // of all local workers together; 0 = the machine's cores
   } cpu;
   struct Workers {
-    int count = 1;                                    // child processes; [0, 64]
-    std::vector<std::string> addresses;               // workers that others run: "host:port" or "unix:/path"
-    std::string binary;                               // empty = mnemo-worker beside mnemod
-    std::string runtime_dir;                          // for sockets; empty = a private directory under $XDG_RUNTIME_DIR or /tmp
-    int start_timeout_ms = 60000;                     // from start to ready
+    int count = 1;                       // child processes; [0, 64]
+    std::vector<std::string> addresses;  // workers that others run: "host:port" or "unix:/path"
+    std::string binary;                  // empty = mnemo-worker beside mnemod
+    std::string runtime_dir;       // for sockets; empty = a private directory under $XDG_RUNTIME_DIR or /tmp
+    int start_timeout_ms = 60000;  // from start to ready
     int heartbeat_interval_ms = 100;
-    int hang_timeout_ms = 3000;                       // no progress with work to do, or no heartbeat, for so long: killed
-    int restart_backoff_ms = 100;                     // doubles up to the next
+    int hang_timeout_ms = 3000;    // no progress with work to do, or no heartbeat, for so long: killed
+    int restart_backoff_ms = 100;  // doubles up to the next
     int restart_backoff_max_ms = 5000;
-    int no_worker_timeout_ms = 30000;                 // a request waits so long for a worker, then UNAVAILABLE
-    int keepalive_time_ms = 10000;                    // TCP links
+    int no_worker_timeout_ms = 30000;  // a request waits so long for a worker, then UNAVAILABLE
+    int keepalive_time_ms = 10000;     // TCP links
     int keepalive_timeout_ms = 5000;
   } workers;
   struct Engine {
-    int max_batch_rows = 512;                         // rows of one step; [1, 8192]
-    int max_running = 32;                             // a worker; [1, 1024]
-    int max_waiting = 256;                            // a worker; [1, 65536]
-    int reserve_tokens = 256;                         // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
-    std::string kv_type = "f16";                      // f16 | bf16
-    int64_t kv_cache_bytes = 0;                       // a worker's page pool; 0 = as many as four contexts take, at most a quarter of memory
+    int max_batch_rows = 512;     // rows of one step; [1, 8192]
+    int max_running = 32;         // a worker; [1, 1024]
+    int max_waiting = 256;        // a worker; [1, 65536]
+    int reserve_tokens = 256;     // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
+    std::string kv_type = "f16";  // f16 | bf16
+    int64_t kv_cache_bytes =
+        0;  // a worker's page pool; 0 = as many as four contexts take, at most a quarter of memory
     bool prefix_cache = true;
     int max_sessions = 1024;
   } engine;
   struct Limits {
-    int max_running = 64;                             // requests at workers
-    int max_queued = 256;                             // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED
-    int64_t max_tokens_in_flight = 1 << 20;           // prompt + max_tokens of all admitted requests
-    int max_tokens = 0;                               // of one request's output; 0 = what the context leaves
-    int retry_pushback_ms = 500;                      // grpc-retry-pushback-ms trailer of an overload
-    int session_ttl_ms = 600000;                      // a session unused for so long is forgotten
+    int max_running = 64;                    // requests at workers
+    int max_queued = 256;                    // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED
+    int64_t max_tokens_in_flight = 1 << 20;  // prompt + max_tokens of all admitted requests
+    int max_tokens = 0;                      // of one request's output; 0 = what the context leaves
+    int retry_pushback_ms = 500;             // grpc-retry-pushback-ms trailer of an overload
+    int session_ttl_ms = 600000;             // a session unused for so long is forgotten
     int max_sessions = 4096;
   } limits;
   struct Log {
-    std::string level = "info";                       // trace | debug | info | warn | error
-    std::string format = "text";                      // text | json
-    std::string file;                                 // empty = standard error
+    std::string level = "info";   // trace | debug | info | warn | error
+    std::string format = "text";  // text | json
+    std::string file;             // empty = standard error
   } log;
 };
 
@@ -80,7 +83,8 @@ struct LoadOptions {
   std::vector<std::pair<std::string, std::string>> overrides;  // key.path and value, as YAML; later ones win
 };
 
-// INVALID_ARGUMENT or NOT_FOUND; the message holds every error found, a line each. An override's place is "--set KEY".
+// INVALID_ARGUMENT or NOT_FOUND; the message holds every error found, a line each. An override's place is
+// "--set KEY".
 absl::StatusOr<Config> Load(const LoadOptions& options);
 
 // Keys that SIGHUP takes over into a running daemon; others need a restart.
@@ -89,11 +93,11 @@ bool IsReloadable(const std::string& key);
 std::vector<std::string> ApplyReload(const Config& from, Config* to);
 
 struct KeyDoc {
-  std::string key;          // "engine.max_running"
-  std::string type;         // "integer", "string", "boolean", "list of integers", ...
-  std::string allowed;      // "[1, 1024]", "f16 | bf16"
+  std::string key;      // "engine.max_running"
+  std::string type;     // "integer", "string", "boolean", "list of integers", ...
+  std::string allowed;  // "[1, 1024]", "f16 | bf16"
   std::string default_value;
-  std::string text;         // one line
+  std::string text;  // one line
   bool reloadable = false;
 };
 std::vector<KeyDoc> Schema();

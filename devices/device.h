@@ -1,13 +1,17 @@
-// What a compute device does for the model: a small set of operations as plain data, run as a list. A list can be walked by a thread
-// pool with a barrier between operations, or captured as a GPU graph; a new device is one folder that implements Device.
+// What a compute device does for the model: a small set of operations as plain data, run as a list. A list
+// can be walked by a thread pool with a barrier between operations, or captured as a GPU graph; a new device
+// is one folder that implements Device.
 //
-// The numeric invariant: an output element is computed by one fixed sequence of roundings that depends on its own row, the weights and
-// absolute positions alone, never on how many rows are in the list, how rows are cut into chunks or how many threads run. In detail:
+// The numeric invariant: an output element is computed by one fixed sequence of roundings that depends on its
+// own row, the weights and absolute positions alone, never on how many rows are in the list, how rows are cut
+// into chunks or how many threads run. In detail:
 //   - activations are quantised per row and block of 32;
 //   - a matrix product sums its K blocks in ascending order, in the one-row and the many-row kernel alike;
-//   - attention works on KV splits at fixed absolute positions (kKvSplitTokens), pages ascending within a split, and merges splits in
+//   - attention works on KV splits at fixed absolute positions (kKvSplitTokens), pages ascending within a
+//   split, and merges splits in
 //     ascending order, in prefill and decode alike.
-// All pointers named "device memory" were made by Allocate; all floats are float32, row-major, `stride` in elements.
+// All pointers named "device memory" were made by Allocate; all floats are float32, row-major, `stride` in
+// elements.
 #pragma once
 
 #include <array>
@@ -47,7 +51,7 @@ struct NormOp {
   float eps = 0;
   int rows = 0;
   bool accumulate = false;
-  float* out = nullptr;      // [rows, weight->cols]; may be x when not accumulating
+  float* out = nullptr;  // [rows, weight->cols]; may be x when not accumulating
 };
 
 enum class MatMulEpilogue {
@@ -57,7 +61,8 @@ enum class MatMulEpilogue {
   kGeluGate,    // the same with gelu, tanh form
 };
 
-// y[part] = x . weight[part]^T for up to three weights that share x. With norm_weight, x is first RMS-normed row by row.
+// y[part] = x . weight[part]^T for up to three weights that share x. With norm_weight, x is first RMS-normed
+// row by row.
 struct MatMulOp {
   struct Part {
     const PackedTensor* weight = nullptr;  // [n, k]
@@ -65,9 +70,9 @@ struct MatMulOp {
     float* out = nullptr;                  // [rows, n]
     int64_t out_stride = 0;
   };
-  const float* x = nullptr;                // [*, k]
+  const float* x = nullptr;  // [*, k]
   int64_t x_stride = 0;
-  const int32_t* row_index = nullptr;      // host memory, [rows]: which rows of x are taken; nullptr = 0..rows-1
+  const int32_t* row_index = nullptr;  // host memory, [rows]: which rows of x are taken; nullptr = 0..rows-1
   int rows = 0;
   const PackedTensor* norm_weight = nullptr;
   float norm_eps = 0;
@@ -83,54 +88,56 @@ enum class RotaryStyle {
 
 // Optional per-head RMS norm of q and k, rotary embedding of both, then K and V go into the cache.
 struct RotaryStoreOp {
-  float* q = nullptr;                     // [rows, heads, head_dim], changed in place
-  float* k = nullptr;                     // [rows, kv_heads, head_dim], may be changed
-  const float* v = nullptr;               // [rows, kv_heads, head_dim]
+  float* q = nullptr;        // [rows, heads, head_dim], changed in place
+  float* k = nullptr;        // [rows, kv_heads, head_dim], may be changed
+  const float* v = nullptr;  // [rows, kv_heads, head_dim]
   int rows = 0;
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  const PackedTensor* q_norm = nullptr;   // [head_dim] or nullptr
+  const PackedTensor* q_norm = nullptr;  // [head_dim] or nullptr
   const PackedTensor* k_norm = nullptr;
   float norm_eps = 0;
   RotaryStyle style = RotaryStyle::kInterleaved;
-  int rotary_dims = 0;                    // leading dims that are rotated, even, <= head_dim
-  const float* cos_sin = nullptr;         // device memory, [rows, rotary_dims / 2, 2]: cosine and sine
+  int rotary_dims = 0;             // leading dims that are rotated, even, <= head_dim
+  const float* cos_sin = nullptr;  // device memory, [rows, rotary_dims / 2, 2]: cosine and sine
   KvCache* cache = nullptr;
   int layer = 0;
-  const int64_t* slots = nullptr;         // host memory, [rows]: page id * kPageTokens + slot within the page
+  const int64_t* slots = nullptr;  // host memory, [rows]: page id * kPageTokens + slot within the page
 };
 
 // The rows of one sequence in this list: consecutive rows at consecutive positions.
 struct AttentionSequence {
   int row_begin = 0;
   int row_count = 0;
-  int position_begin = 0;                 // of row_begin; the row at position p attends to positions [max(0, p-window+1), p]
-  const int32_t* pages = nullptr;         // host memory: page ids of positions 0..; a page wholly out of the window may be -1
+  int position_begin = 0;  // of row_begin; the row at position p attends to positions [max(0, p-window+1), p]
+  const int32_t* pages =
+      nullptr;  // host memory: page ids of positions 0..; a page wholly out of the window may be -1
 };
 
 struct AttentionOp {
-  const float* q = nullptr;               // [rows, heads, head_dim]
-  float* out = nullptr;                   // [rows, heads, head_dim]
+  const float* q = nullptr;  // [rows, heads, head_dim]
+  float* out = nullptr;      // [rows, heads, head_dim]
   KvCache* cache = nullptr;
   int layer = 0;
-  int heads = 0;                          // a multiple of kv_heads; query head h reads KV head h / (heads / kv_heads)
+  int heads = 0;  // a multiple of kv_heads; query head h reads KV head h / (heads / kv_heads)
   int kv_heads = 0;
   int head_dim = 0;
-  float scale = 0;                        // on q . k
-  int window = 0;                         // 0 = all positions
+  float scale = 0;  // on q . k
+  int window = 0;   // 0 = all positions
   std::span<const AttentionSequence> sequences;
 };
 
 using Op = std::variant<EmbedOp, NormOp, MatMulOp, RotaryStoreOp, AttentionOp>;
 
 struct DeviceInfo {
-  std::string name;         // "cpu0", shown in Status and Final.memory_steps
-  std::string kind;         // "cpu", "reference"
-  std::string isa;          // "baseline", "avx2", "avx512", "avx512_vnni"; "" where it has no meaning
+  std::string name;  // "cpu0", shown in Status and Final.memory_steps
+  std::string kind;  // "cpu", "reference"
+  std::string isa;   // "baseline", "avx2", "avx512", "avx512_vnni"; "" where it has no meaning
   int threads = 1;
   KvType kv_type = KvType::kF16;
-  // Equal for two devices = bitwise equal results: build, device kind, instruction set, KV type. Printable ASCII.
+  // Equal for two devices = bitwise equal results: build, device kind, instruction set, KV type. Printable
+  // ASCII.
   std::string numerics_id;
 };
 
@@ -155,23 +162,25 @@ class Device {
   virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const KvCacheShape& shape) = 0;
   // Runs the operations in order; each sees the results of those before it.
   virtual void Run(std::span<const Op> ops) = 0;
-  // rows.size() == results.size(); all rows have logits of `vocabulary` entries. Not finite logits: NaN counts as -inf.
+  // rows.size() == results.size(); all rows have logits of `vocabulary` entries. Not finite logits: NaN
+  // counts as -inf.
   virtual void Sample(std::span<const SampleRow> rows, int vocabulary, std::span<SampleResult> results) = 0;
   // Between host and device memory; on a CPU a memcpy.
   virtual void Copy(void* destination, const void* source, size_t bytes) = 0;
 };
 
 struct DeviceOptions {
-  std::string kind = "cpu";     // "cpu" or "reference" (plain float32, the same on any machine)
-  std::string isa = "auto";     // cpu: "auto" = the best the machine has, or one of the names in DeviceInfo::isa
-  int threads = 1;              // >= 1
-  std::vector<int> cpus;        // cores to stay on; empty or threads >= cores: not pinned
+  std::string kind = "cpu";  // "cpu" or "reference" (plain float32, the same on any machine)
+  std::string isa = "auto";  // cpu: "auto" = the best the machine has, or one of the names in DeviceInfo::isa
+  int threads = 1;           // >= 1
+  std::vector<int> cpus;     // cores to stay on; empty or threads >= cores: not pinned
   KvType kv_type = KvType::kF16;  // the reference device always uses kF32
   // Counted up at every operation, if given: a watchdog sees that the device is alive. Outlives the device.
   std::atomic<uint64_t>* progress = nullptr;
 };
 
-// INVALID_ARGUMENT for an unknown kind, an ISA that the machine lacks, or a thread count out of range, naming what there is.
+// INVALID_ARGUMENT for an unknown kind, an ISA that the machine lacks, or a thread count out of range, naming
+// what there is.
 absl::StatusOr<std::unique_ptr<Device>> CreateDevice(const DeviceOptions& options);
 // The packer that CreateDevice(options) would have, without starting the device.
 absl::StatusOr<std::unique_ptr<WeightPacker>> CreateWeightPacker(const DeviceOptions& options);

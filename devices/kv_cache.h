@@ -6,8 +6,8 @@ namespace mnemo::devices {
 
 enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
 
-// A pool of pages; a page holds kv_page_tokens consecutive positions of one sequence, for all layers and KV heads.
-// Position p of a sequence lives in its page p / kPageTokens at slot p % kPageTokens.
+// A pool of pages; a page holds kv_page_tokens consecutive positions of one sequence, for all layers and KV
+// heads. Position p of a sequence lives in its page p / kPageTokens at slot p % kPageTokens.
 inline constexpr int kPageTokens = 64;
 
 struct KvCacheShape {
@@ -21,8 +21,8 @@ struct KvCacheShape {
 // Bytes of K and V of one page.
 int64_t KvPageBytes(const KvCacheShape& shape);
 
-// Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed: a slot that was never
-// written holds finite numbers.
+// Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed: a slot
+// that was never written holds finite numbers.
 class KvCache {
  public:
   virtual ~KvCache() = default;

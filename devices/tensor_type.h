@@ -28,18 +28,19 @@ enum class TensorType : uint32_t {
 
 struct TensorTypeTraits {
   TensorType type;
-  std::string_view name;    // "Q4_1"
-  int64_t block_elements;   // elements that share scales: 1, 32 or 256
-  int64_t block_bytes;      // stored bytes of one block
+  std::string_view name;   // "Q4_1"
+  int64_t block_elements;  // elements that share scales: 1, 32 or 256
+  int64_t block_bytes;     // stored bytes of one block
 };
 
 // nullptr for a type that is not supported.
 const TensorTypeTraits* FindTensorType(uint32_t ggml_type);
 const TensorTypeTraits& Traits(TensorType type);
 
-// Writes out.size() elements of `type`, read from `source` (blocks as stored), as float32. out.size() is a multiple of
-// block_elements and source holds that many blocks. The arithmetic is float32 with one rounding a multiplication or
-// addition, in the order of the gguf Python package, so that values equal its dequantisation.
+// Writes out.size() elements of `type`, read from `source` (blocks as stored), as float32. out.size() is a
+// multiple of block_elements and source holds that many blocks. The arithmetic is float32 with one rounding a
+// multiplication or addition, in the order of the gguf Python package, so that values equal its
+// dequantisation.
 void Dequantize(TensorType type, std::span<const std::byte> source, std::span<float> out);
 
 // IEEE 754 half and bfloat16 from and to float32; to: round to nearest even.

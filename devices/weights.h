@@ -1,4 +1,5 @@
-// Weights as a device wants them: packed once into an image (a sealed memfd) that any number of processes map.
+// Weights as a device wants them: packed once into an image (a sealed memfd) that any number of processes
+// map.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +18,8 @@
 namespace mnemo::devices {
 
 enum class TensorRole : uint32_t {
-  kMatrix = 0,  // [rows, cols], multiplied: out[r] = sum over c of w[r][c] * x[c]; also read row by row as an embedding
+  kMatrix = 0,  // [rows, cols], multiplied: out[r] = sum over c of w[r][c] * x[c]; also read row by row as an
+                // embedding
   kVector = 1,  // [cols], rows = 1: norm weights, biases, rotary factors; always packed as float32
 };
 
@@ -46,23 +48,26 @@ struct PackedTensor {
 class WeightPacker {
  public:
   virtual ~WeightPacker() = default;
-  // Names the layout and its version, e.g. "cpu-x16-v1"; an image is only mapped by a device that wants this very layout.
+  // Names the layout and its version, e.g. "cpu-x16-v1"; an image is only mapped by a device that wants this
+  // very layout.
   virtual std::string layout() const = 0;
-  // Bytes that Pack writes, and the format it will have. INVALID_ARGUMENT names the tensor and what is wrong with it.
+  // Bytes that Pack writes, and the format it will have. INVALID_ARGUMENT names the tensor and what is wrong
+  // with it.
   virtual absl::StatusOr<size_t> PackedBytes(const TensorSource& source, uint32_t* format) const = 0;
   // Fills `out`, of just PackedBytes bytes.
   virtual absl::Status Pack(const TensorSource& source, std::span<std::byte> out) const = 0;
 };
 
-// Packs all of `sources` into a new sealed memfd. `model_id` says which model file it came from and is stored.
+// Packs all of `sources` into a new sealed memfd. `model_id` says which model file it came from and is
+// stored.
 absl::StatusOr<UniqueFd> BuildWeightImage(const WeightPacker& packer, std::span<const TensorSource> sources,
                                           const std::string& model_id);
 
 // A mapped image. Every offset and size in it is checked when it is mapped.
 class WeightImage {
  public:
-  // FAILED_PRECONDITION when the image has another layout than `layout`; DATA_LOSS when it is malformed. `fd` stays the
-  // caller's and may be closed afterwards.
+  // FAILED_PRECONDITION when the image has another layout than `layout`; DATA_LOSS when it is malformed. `fd`
+  // stays the caller's and may be closed afterwards.
   static absl::StatusOr<std::unique_ptr<WeightImage>> Map(int fd, std::string_view layout);
 
   // nullptr when there is none of that name.

@@ -43,10 +43,12 @@ absl::StatusOr<Mapping> Mapping::OpenFile(const std::string& path) {
 
 absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writable) {
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  // A sealed memfd can be mapped for reading only as private or as a shared read-only mapping; private works for both.
+  // A sealed memfd can be mapped for reading only as private or as a shared read-only mapping; private works
+  // for both.
   const int flags = writable ? MAP_SHARED : MAP_PRIVATE;
   void* data = ::mmap(nullptr, length_bytes, protection, flags, fd, 0);
-  if (data == MAP_FAILED) return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  if (data == MAP_FAILED)
+    return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
   return Mapping(static_cast<std::byte*>(data), length_bytes);
 }
 

@@ -20,7 +20,8 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  // Maps all of a regular file for reading. NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT (empty, not a file) name the path.
+  // Maps all of a regular file for reading. NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT (empty, not a
+  // file) name the path.
   static absl::StatusOr<Mapping> OpenFile(const std::string& path);
   // Maps the first `length_bytes` of `fd`, which stays the caller's. `writable` maps shared for writing.
   static absl::StatusOr<Mapping> FromFd(int fd, size_t length_bytes, bool writable);
@@ -35,8 +36,8 @@ class Mapping {
   size_t length_ = 0;
 };
 
-// An anonymous file of `length_bytes` zero bytes, not inherited over exec unless the caller clears FD_CLOEXEC.
-// RESOURCE_EXHAUSTED when the memory is not there.
+// An anonymous file of `length_bytes` zero bytes, not inherited over exec unless the caller clears
+// FD_CLOEXEC. RESOURCE_EXHAUSTED when the memory is not there.
 absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_bytes);
 // Forbids growing, shrinking and, from now on, writing. Fails while a writable shared mapping exists.
 absl::Status SealMemfd(int fd);

@@ -11,7 +11,8 @@
 
 namespace mnemo {
 
-// Each makes a status of the named code; arguments as for fmt::format. A message names the field and the bound.
+// Each makes a status of the named code; arguments as for fmt::format. A message names the field and the
+// bound.
 template <typename... Args>
 absl::Status InvalidArgument(fmt::format_string<Args...> format, Args&&... args) {
   return absl::InvalidArgumentError(fmt::format(format, std::forward<Args>(args)...));
@@ -54,25 +55,27 @@ absl::Status Annotate(const absl::Status& status, const std::string& context);
 #define MNEMO_CONCAT(a, b) MNEMO_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr` (an absl::Status) is not OK.
-#define MNEMO_RETURN_IF_ERROR(expr)                              \
-  do {                                                           \
+#define MNEMO_RETURN_IF_ERROR(expr)                               \
+  do {                                                            \
     if (absl::Status mnemo_status = (expr); !mnemo_status.ok()) { \
-      return mnemo_status;                                       \
-    }                                                            \
+      return mnemo_status;                                        \
+    }                                                             \
   } while (false)
 
-// MNEMO_ASSIGN_OR_RETURN(auto x, F()): F returns absl::StatusOr; x gets its value, or the function returns its status.
-#define MNEMO_ASSIGN_OR_RETURN(lhs, expr) MNEMO_ASSIGN_OR_RETURN_INNER(MNEMO_CONCAT(mnemo_statusor_, __LINE__), lhs, expr)
+// MNEMO_ASSIGN_OR_RETURN(auto x, F()): F returns absl::StatusOr; x gets its value, or the function returns
+// its status.
+#define MNEMO_ASSIGN_OR_RETURN(lhs, expr) \
+  MNEMO_ASSIGN_OR_RETURN_INNER(MNEMO_CONCAT(mnemo_statusor_, __LINE__), lhs, expr)
 #define MNEMO_ASSIGN_OR_RETURN_INNER(name, lhs, expr) \
   auto name = (expr);                                 \
   if (!name.ok()) return std::move(name).status();    \
   lhs = std::move(name).value()
 
 // For our own bugs only; input, peers and devices return errors instead. Stays on in release builds.
-#define MNEMO_CHECK(condition)                                                                      \
-  do {                                                                                              \
-    if (!(condition)) [[unlikely]] {                                                                \
-      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition);            \
-      std::abort();                                                                                 \
-    }                                                                                               \
+#define MNEMO_CHECK(condition)                                                           \
+  do {                                                                                   \
+    if (!(condition)) [[unlikely]] {                                                     \
+      std::fprintf(stderr, "%s:%d: check failed: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                      \
+    }                                                                                    \
   } while (false)

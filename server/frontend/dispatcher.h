@@ -1,5 +1,5 @@
-// The seam between the public API (which knows text, clients and admission) and the workers (which know ids): routing, worker
-// links, supervision and replay stand behind it.
+// The seam between the public API (which knows text, clients and admission) and the workers (which know ids):
+// routing, worker links, supervision and replay stand behind it.
 #pragma once
 
 #include <chrono>
@@ -15,28 +15,29 @@
 
 namespace mnemo::frontend {
 
-// What the dispatcher tells about one request. Called on a gRPC or supervisor thread, never two at once for one request; must not
-// block. OnEvent never repeats or skips an output index, whatever died in between.
+// What the dispatcher tells about one request. Called on a gRPC or supervisor thread, never two at once for
+// one request; must not block. OnEvent never repeats or skips an output index, whatever died in between.
 class DispatchSink {
  public:
   virtual ~DispatchSink() = default;
   virtual void OnEvent(const internal::v1::Event& event) = 0;
-  // Ends the request: nothing comes after. OK after an Event with `finish` was delivered; CANCELLED after Cancel; INTERNAL when two workers died
-  // with the request on them; UNAVAILABLE when no worker with the right numerics_id was there within the bound; else what the worker said.
-  // `replays`: how many times the request was started again.
+  // Ends the request: nothing comes after. OK after an Event with `finish` was delivered; CANCELLED after
+  // Cancel; INTERNAL when two workers died with the request on them; UNAVAILABLE when no worker with the
+  // right numerics_id was there within the bound; else what the worker said. `replays`: how many times the
+  // request was started again.
   virtual void OnDone(const absl::Status& status, int replays) = 0;
 };
 
 struct WorkerSnapshot {
   enum class State { kStarting, kReady, kDraining, kDown };
-  std::string name;                // "worker0"
-  std::string address;             // "unix:/..." or "host:port"
+  std::string name;     // "worker0"
+  std::string address;  // "unix:/..." or "host:port"
   State state = State::kStarting;
-  std::string detail;              // why it is down
-  int pid = 0;                     // 0 when not a child of ours
+  std::string detail;  // why it is down
+  int pid = 0;         // 0 when not a child of ours
   int restarts = 0;
-  int requests_running = 0;        // as the front end counts them
-  internal::v1::Ready ready;       // of the current connection; empty when not ready
+  int requests_running = 0;           // as the front end counts them
+  internal::v1::Ready ready;          // of the current connection; empty when not ready
   internal::v1::Heartbeat heartbeat;  // newest
 };
 
@@ -52,9 +53,11 @@ class Dispatch {
 class Dispatcher {
  public:
   virtual ~Dispatcher() = default;
-  // Starts a request on a worker chosen by load, session affinity and prefix affinity; with none ready it waits for one (bounded).
-  // `submit` carries everything but id, attempt, generated and time_left_us, which the dispatcher sets. `sink` lives until OnDone.
-  virtual std::shared_ptr<Dispatch> Start(internal::v1::Submit submit, std::optional<std::chrono::steady_clock::time_point> deadline,
+  // Starts a request on a worker chosen by load, session affinity and prefix affinity; with none ready it
+  // waits for one (bounded). `submit` carries everything but id, attempt, generated and time_left_us, which
+  // the dispatcher sets. `sink` lives until OnDone.
+  virtual std::shared_ptr<Dispatch> Start(internal::v1::Submit submit,
+                                          std::optional<std::chrono::steady_clock::time_point> deadline,
                                           std::shared_ptr<DispatchSink> sink) = 0;
   // Tells every worker that the session is over. True if any worker was known to hold it.
   virtual bool EndSession(const std::string& session_id) = 0;

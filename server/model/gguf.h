@@ -1,5 +1,5 @@
-// GGUF v3, read in place by mmap. Every count, offset and size is checked before it is used: a truncated, overflowing or hostile file
-// gets an error that names what is wrong and at which byte.
+// GGUF v3, read in place by mmap. Every count, offset and size is checked before it is used: a truncated,
+// overflowing or hostile file gets an error that names what is wrong and at which byte.
 #pragma once
 
 #include <cstdint>
@@ -19,36 +19,42 @@
 namespace mnemo::model {
 
 // Arrays of strings are views into the file.
-using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string_view, std::vector<uint64_t>, std::vector<int64_t>,
-                               std::vector<double>, std::vector<bool>, std::vector<std::string_view>>;
+using GgufValue =
+    std::variant<uint64_t, int64_t, double, bool, std::string_view, std::vector<uint64_t>,
+                 std::vector<int64_t>, std::vector<double>, std::vector<bool>, std::vector<std::string_view>>;
 
 struct GgufTensor {
   std::string name;
   devices::TensorType type = devices::TensorType::kF32;
-  std::vector<int64_t> dims;         // fastest first, as stored: a matrix [rows, cols] has dims {cols, rows}
-  std::span<const std::byte> data;   // in the mapped file
+  std::vector<int64_t> dims;        // fastest first, as stored: a matrix [rows, cols] has dims {cols, rows}
+  std::span<const std::byte> data;  // in the mapped file
 };
 
 // Immutable and thread-safe once opened.
 class GgufFile {
  public:
   struct Options {
-    // A vocabulary-only file has no tensors; a reader that wants text alone ignores the tensors of any file, so that a tensor type
-    // we do not know is no error there.
+    // A vocabulary-only file has no tensors; a reader that wants text alone ignores the tensors of any file,
+    // so that a tensor type we do not know is no error there.
     bool metadata_only = false;
   };
-  // NOT_FOUND / PERMISSION_DENIED as the system says; DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..." for a bad file.
+  // NOT_FOUND / PERMISSION_DENIED as the system says; DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..."
+  // for a bad file.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path, Options options);
-  static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path) { return Open(path, Options()); }
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path) {
+    return Open(path, Options());
+  }
   // The same over memory that outlives the object (tests, fuzzing). `path` is used in messages.
-  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes, const std::string& path, Options options);
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes,
+                                                         const std::string& path, Options options);
 
   const std::string& path() const { return path_; }
 
-  // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range; both name the key.
+  // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range;
+  // both name the key.
   const GgufValue* Find(std::string_view key) const;
-  absl::StatusOr<int64_t> GetInt(std::string_view key) const;                 // any integer type
-  absl::StatusOr<double> GetFloat(std::string_view key) const;                // any numeric type
+  absl::StatusOr<int64_t> GetInt(std::string_view key) const;   // any integer type
+  absl::StatusOr<double> GetFloat(std::string_view key) const;  // any numeric type
   absl::StatusOr<bool> GetBool(std::string_view key) const;
   absl::StatusOr<std::string_view> GetString(std::string_view key) const;
   absl::StatusOr<std::vector<std::string_view>> GetStrings(std::string_view key) const;
@@ -56,7 +62,7 @@ class GgufFile {
   absl::StatusOr<std::vector<double>> GetFloats(std::string_view key) const;
 
   std::span<const GgufTensor> tensors() const { return tensors_; }
-  const GgufTensor* FindTensor(std::string_view name) const;                  // nullptr when absent
+  const GgufTensor* FindTensor(std::string_view name) const;  // nullptr when absent
 
  private:
   GgufFile() = default;

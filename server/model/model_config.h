@@ -13,13 +13,13 @@
 namespace mnemo::model {
 
 struct ModelConfig {
-  std::string architecture;       // "llama" | "qwen2" | "qwen3" | "gemma3"
-  std::string name;               // general.name, or the file's stem
-  std::string quantization;       // most frequent matrix type by bytes, e.g. "Q4_1"
+  std::string architecture;  // "llama" | "qwen2" | "qwen3" | "gemma3"
+  std::string name;          // general.name, or the file's stem
+  std::string quantization;  // most frequent matrix type by bytes, e.g. "Q4_1"
   int64_t parameters = 0;
-  int64_t weight_bytes = 0;       // of all tensors as stored in the file
-  int vocabulary = 0;             // rows of the embedding table
-  int context_tokens = 0;         // trained context
+  int64_t weight_bytes = 0;  // of all tensors as stored in the file
+  int vocabulary = 0;        // rows of the embedding table
+  int context_tokens = 0;    // trained context
   int layers = 0;
   int dim = 0;
   int ffn_dim = 0;
@@ -27,28 +27,30 @@ struct ModelConfig {
   int kv_heads = 0;
   int head_dim = 0;
   float norm_eps = 0;
-  float attention_scale = 0;      // on q . k
+  float attention_scale = 0;  // on q . k
   devices::RotaryStyle rotary_style = devices::RotaryStyle::kInterleaved;
   int rotary_dims = 0;
-  double rope_theta = 10000.0;           // full-attention layers
-  double rope_theta_local = 10000.0;     // sliding-window layers (gemma3)
-  double rope_linear_scale = 1.0;        // positions are divided by it in full-attention layers ("linear" scaling)
-  std::vector<float> rope_factors;       // [rotary_dims / 2] or empty: frequencies are divided by them (rope_freqs.weight: Llama 3.x)
-  int sliding_window = 0;                // 0 = none
-  std::vector<bool> layer_is_windowed;   // [layers]
-  bool qkv_bias = false;                 // qwen2
-  bool qk_norm = false;                  // qwen3, gemma3
-  bool post_norms = false;               // gemma3: norm after attention and after the feed-forward network
-  bool gelu = false;                     // gemma3: tanh gelu instead of silu
-  float embedding_scale = 1.0f;          // gemma3: sqrt(dim)
-  bool tied_output = false;              // no output.weight: the embedding table is used
+  double rope_theta = 10000.0;        // full-attention layers
+  double rope_theta_local = 10000.0;  // sliding-window layers (gemma3)
+  double rope_linear_scale = 1.0;   // positions are divided by it in full-attention layers ("linear" scaling)
+  std::vector<float> rope_factors;  // [rotary_dims / 2] or empty: frequencies are divided by them
+                                    // (rope_freqs.weight: Llama 3.x)
+  int sliding_window = 0;           // 0 = none
+  std::vector<bool> layer_is_windowed;  // [layers]
+  bool qkv_bias = false;                // qwen2
+  bool qk_norm = false;                 // qwen3, gemma3
+  bool post_norms = false;              // gemma3: norm after attention and after the feed-forward network
+  bool gelu = false;                    // gemma3: tanh gelu instead of silu
+  float embedding_scale = 1.0f;         // gemma3: sqrt(dim)
+  bool tied_output = false;             // no output.weight: the embedding table is used
 };
 
-// UNIMPLEMENTED for an unknown architecture or rope scaling, with the known ones; INVALID_ARGUMENT names the key or tensor that is
-// missing, out of range or of the wrong shape.
+// UNIMPLEMENTED for an unknown architecture or rope scaling, with the known ones; INVALID_ARGUMENT names the
+// key or tensor that is missing, out of range or of the wrong shape.
 absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file);
 
 // The tensors a worker needs, with role and [rows, cols], in file order; data stays in `file`.
-absl::StatusOr<std::vector<devices::TensorSource>> WeightSources(const GgufFile& file, const ModelConfig& config);
+absl::StatusOr<std::vector<devices::TensorSource>> WeightSources(const GgufFile& file,
+                                                                 const ModelConfig& config);
 
 }  // namespace mnemo::model

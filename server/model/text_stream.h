@@ -10,21 +10,22 @@
 
 namespace mnemo::model {
 
-// Appends to `out` the valid UTF-8 form of `bytes`: each maximal malformed subsequence becomes U+FFFD. With `final` false an incomplete
-// character at the end is left over; returns the count of leading bytes consumed.
+// Appends to `out` the valid UTF-8 form of `bytes`: each maximal malformed subsequence becomes U+FFFD. With
+// `final` false an incomplete character at the end is left over; returns the count of leading bytes consumed.
 size_t AppendValidUtf8(std::string_view bytes, bool final, std::string* out);
 bool IsValidUtf8(std::string_view text);
 
-// One generation. The texts that Append and Finish return, joined, equal Tokenizer::Decode of all ids, except that a stop match cuts them
-// in front of the match. Text that may still become part of a stop match or of a character is held back.
+// One generation. The texts that Append and Finish return, joined, equal Tokenizer::Decode of all ids, except
+// that a stop match cuts them in front of the match. Text that may still become part of a stop match or of a
+// character is held back.
 class TextStream {
  public:
   // The tokenizer outlives the object. `stop`: each not empty.
   TextStream(const Tokenizer& tokenizer, bool include_special, std::vector<std::string> stop);
 
   struct Result {
-    std::string text;          // may be empty; whole UTF-8 characters
-    bool stopped = false;      // a stop string matched; nothing more is to be appended
+    std::string text;      // may be empty; whole UTF-8 characters
+    bool stopped = false;  // a stop string matched; nothing more is to be appended
     std::string stop_matched;
   };
   // Control tokens contribute no text unless include_special.
@@ -37,8 +38,8 @@ class TextStream {
   const Tokenizer& tokenizer_;
   bool include_special_;
   std::vector<std::string> stop_;
-  std::string pending_bytes_;   // tail of an incomplete character
-  std::string held_text_;       // valid UTF-8, may be the start of a stop match
+  std::string pending_bytes_;  // tail of an incomplete character
+  std::string held_text_;      // valid UTF-8, may be the start of a stop match
   bool at_start_ = true;
   bool stopped_ = false;
 };

@@ -1,4 +1,5 @@
-// Text to token ids and back, as the model file says (tokenizer.ggml.*). mnemod owns text; workers see ids only.
+// Text to token ids and back, as the model file says (tokenizer.ggml.*). mnemod owns text; workers see ids
+// only.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,14 @@
 namespace mnemo::model {
 
 // Values of tokenizer.ggml.token_type.
-enum class TokenKind : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class TokenKind : uint8_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 // A byte range [begin, end) of a text.
 struct ByteRange {
@@ -23,9 +31,11 @@ struct ByteRange {
 };
 
 struct EncodeOptions {
-  bool add_special = false;    // begin-of-text and the like, as the model file says (Tokenizer::default_add_special)
+  bool add_special =
+      false;  // begin-of-text and the like, as the model file says (Tokenizer::default_add_special)
   bool parse_special = false;  // control-token text becomes the control token
-  // With parse_special: ranges (ascending, disjoint) whose bytes never become part of a control token: what came from messages.
+  // With parse_special: ranges (ascending, disjoint) whose bytes never become part of a control token: what
+  // came from messages.
   std::span<const ByteRange> literal;
 };
 
@@ -34,8 +44,10 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // Byte-level BPE (tokenizer.ggml.model "gpt2", pre-tokenizers gpt-2, smollm, llama-bpe, qwen2 and their aliases) and SentencePiece
-  // ("llama"). UNIMPLEMENTED names an unknown model or pre-tokenizer and lists the known ones; INVALID_ARGUMENT for a broken vocabulary.
+  // Byte-level BPE (tokenizer.ggml.model "gpt2", pre-tokenizers gpt-2, smollm, llama-bpe, qwen2 and their
+  // aliases) and SentencePiece
+  // ("llama"). UNIMPLEMENTED names an unknown model or pre-tokenizer and lists the known ones;
+  // INVALID_ARGUMENT for a broken vocabulary.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
 
   // Any bytes are accepted; bytes that are not UTF-8 survive a round trip through Decode.
@@ -45,18 +57,21 @@ class Tokenizer {
   virtual TokenKind Kind(int32_t id) const = 0;
   virtual int32_t size() const = 0;
 
-  // Bytes of a whole sequence, not yet made valid UTF-8. Control tokens are left out when skip_special. The space that
-  // SentencePiece puts in front of a text (when the file says so) is taken away again.
+  // Bytes of a whole sequence, not yet made valid UTF-8. Control tokens are left out when skip_special. The
+  // space that SentencePiece puts in front of a text (when the file says so) is taken away again.
   std::string DecodeBytes(std::span<const int32_t> ids, bool skip_special) const;
-  // DecodeBytes with every maximal malformed subsequence replaced by U+FFFD, as the Unicode standard recommends.
+  // DecodeBytes with every maximal malformed subsequence replaced by U+FFFD, as the Unicode standard
+  // recommends.
   std::string Decode(std::span<const int32_t> ids, bool skip_special) const;
 
-  bool IsControl(int32_t id) const { return Kind(id) == TokenKind::kControl || Kind(id) == TokenKind::kUnknown; }
+  bool IsControl(int32_t id) const {
+    return Kind(id) == TokenKind::kControl || Kind(id) == TokenKind::kUnknown;
+  }
   // True when Decode drops one leading space of a sequence's first visible token.
   virtual bool strips_leading_space() const = 0;
   // What add_special means when the request does not say: true when the file adds a begin or end token.
   virtual bool default_add_special() const = 0;
-  virtual int32_t bos_id() const = 0;                          // -1 = none
+  virtual int32_t bos_id() const = 0;  // -1 = none
   // Any of them ends generation: eos, eot, eom of the file, and those the model family is known by.
   virtual std::span<const int32_t> end_ids() const = 0;
 };

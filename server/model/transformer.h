@@ -12,17 +12,20 @@
 namespace mnemo::model {
 
 struct TransformerOptions {
-  int max_rows = 512;        // rows of one Forward, >= 1
-  int max_logit_rows = 32;   // rows of one Logits, >= 1
-  int max_sequences = 64;    // sequences of one Forward
+  int max_rows = 512;       // rows of one Forward, >= 1
+  int max_logit_rows = 32;  // rows of one Logits, >= 1
+  int max_sequences = 64;   // sequences of one Forward
 };
 
 // Not thread-safe. Forward and Logits do not allocate after Create.
 class Transformer {
  public:
-  // `weights` and `device` outlive the object. INVALID_ARGUMENT names a tensor that is absent or of the wrong shape.
-  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config, const devices::WeightImage& weights,
-                                                             devices::Device* device, const TransformerOptions& options);
+  // `weights` and `device` outlive the object. INVALID_ARGUMENT names a tensor that is absent or of the wrong
+  // shape.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
+                                                             const devices::WeightImage& weights,
+                                                             devices::Device* device,
+                                                             const TransformerOptions& options);
   ~Transformer();
 
   const ModelConfig& config() const;
@@ -33,12 +36,13 @@ class Transformer {
   struct Sequence {
     int row_count = 0;
     int position_begin = 0;
-    const int32_t* pages = nullptr;   // page ids of positions [0, position_begin + row_count)
+    const int32_t* pages = nullptr;  // page ids of positions [0, position_begin + row_count)
   };
   // Runs all layers over the rows, sequences one after the other, writing their keys and values into `cache`.
   // ids: [sum of row_count], each in [0, vocabulary). The hidden states stay until the next Forward.
   void Forward(devices::KvCache* cache, std::span<const int32_t> ids, std::span<const Sequence> sequences);
-  // Raw logits [rows.size(), vocabulary] of rows of the last Forward, in device memory, valid until the next call.
+  // Raw logits [rows.size(), vocabulary] of rows of the last Forward, in device memory, valid until the next
+  // call.
   const float* Logits(std::span<const int32_t> rows);
 
  private:

@@ -10,7 +10,8 @@ namespace mnemo::telemetry {
 struct LogOptions {
   std::string process;          // "mnemod", "worker0"
   std::string level = "info";   // trace | debug | info | warn | error
-  std::string format = "text";  // text | json (one object a line: time, level, process, message, and request_id when there is one)
+  std::string format = "text";  // text | json (one object a line: time, level, process, message, and
+                                // request_id when there is one)
   std::string file;             // empty = standard error
 };
 

@@ -21,10 +21,11 @@ class GgufWriter {
   void AddFloats(std::string_view key, std::span<const float> values);
   void AddInts(std::string_view key, std::span<const int32_t> values);
   // dims fastest first; data: blocks as stored.
-  void AddTensor(std::string_view name, devices::TensorType type, std::vector<int64_t> dims, std::vector<std::byte> data);
+  void AddTensor(std::string_view name, devices::TensorType type, std::vector<int64_t> dims,
+                 std::vector<std::byte> data);
 
   std::vector<std::byte> Bytes() const;
-  void WriteFile(const std::string& path) const;   // throws std::runtime_error
+  void WriteFile(const std::string& path) const;  // throws std::runtime_error
 
  private:
   std::vector<std::byte> metadata_;

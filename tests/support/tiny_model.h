@@ -1,4 +1,5 @@
-// Small models with random weights and a byte-level vocabulary, for tests that need a whole model file in milliseconds.
+// Small models with random weights and a byte-level vocabulary, for tests that need a whole model file in
+// milliseconds.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 namespace mnemo::testing {
 
 struct TinyModelOptions {
-  std::string architecture = "llama";   // llama | qwen2 | qwen3 | gemma3
+  std::string architecture = "llama";  // llama | qwen2 | qwen3 | gemma3
   int layers = 2;
   int dim = 64;
   int ffn_dim = 128;
@@ -18,14 +19,16 @@ struct TinyModelOptions {
   int kv_heads = 2;
   int head_dim = 16;
   int context_tokens = 1024;
-  int sliding_window = 64;              // gemma3 only
+  int sliding_window = 64;  // gemma3 only
   bool tied_output = true;
-  bool rope_factors = false;            // llama only: adds rope_freqs.weight
-  devices::TensorType matrix_type = devices::TensorType::kF32;   // falls back to F32 where a row is not whole blocks
+  bool rope_factors = false;  // llama only: adds rope_freqs.weight
+  devices::TensorType matrix_type =
+      devices::TensorType::kF32;  // falls back to F32 where a row is not whole blocks
   uint64_t seed = 1;
 };
 
-// A GGUF file image. Vocabulary: the 256 bytes as gpt2 byte-level tokens (ids 0..255), then "<|im_start|>" 256,
+// A GGUF file image. Vocabulary: the 256 bytes as gpt2 byte-level tokens (ids 0..255), then "<|im_start|>"
+// 256,
 // "<|im_end|>" 257 (eos), "<|endoftext|>" 258 (bos), no merges, chatml template.
 std::vector<std::byte> TinyModel(const TinyModelOptions& options);
 inline constexpr int kTinyVocabulary = 259;
