@@ -19,12 +19,15 @@ namespace mnemo::worker {
 struct EngineOptions {
   int max_batch_rows = 512;  // rows of one step: decode rows first, the rest prefill chunks
   int max_running = 32;      // requests that hold pages at once
-  int max_waiting = 256;     // beyond it Submit is RESOURCE_EXHAUSTED
+  int max_waiting = 256;     // more than max_running + max_waiting live requests: RESOURCE_EXHAUSTED
   int context_tokens = 0;    // longest sequence; 0 = the model's
   int kv_pages = 0;          // size of the pool, >= 1
   int reserve_tokens = 256;  // admission reserves prompt + min(max_tokens, this)
   bool prefix_cache = true;
   int max_sessions = 1024;  // sessions remembered; the least recently used is forgotten
+  // Counted up at every turn of the engine thread, idle ones too, if given (may be the device's counter): a
+  // watchdog sees that the thread is alive. Outlives the engine.
+  std::atomic<uint64_t>* progress = nullptr;
 };
 
 struct EngineRequest {
