@@ -1,0 +1,276 @@
+#include "config/config.h"
+
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+namespace mnemo::config {
+namespace {
+
+using Catch::Matchers::Contains;
+
+// A directory of its own for one test.
+class TempDir {
+ public:
+  TempDir() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "mnemo-config-XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~TempDir() { std::filesystem::remove_all(path_); }
+  std::string Write(const std::string& name, const std::string& text) const {
+    std::ofstream(path_ / name, std::ios::binary) << text;
+    return (path_ / name).string();
+  }
+  std::string path(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+absl::StatusOr<Config> LoadText(const std::string& text) {
+  TempDir dir;
+  return Load({.file = dir.Write("a.yaml", text), .overrides = {}});
+}
+
+// The message with the directory taken away from every place.
+std::string ErrorOf(const std::string& text) {
+  absl::StatusOr<Config> config = LoadText(text);
+  REQUIRE(!config.ok());
+  REQUIRE(absl::IsInvalidArgument(config.status()));
+  std::string shown;
+  std::string message(config.status().message());
+  size_t begin = 0;
+  while (begin <= message.size()) {
+    size_t end = std::min(message.find('\n', begin), message.size());
+    std::string line = message.substr(begin, end - begin);
+    size_t name = line.find("a.yaml");
+    shown += (shown.empty() ? "" : "\n") + (name == std::string::npos ? line : line.substr(name));
+    begin = end + 1;
+  }
+  return shown;
+}
+
+std::string OverrideError(const std::string& key, const std::string& value) {
+  absl::StatusOr<Config> config = Load({.file = "", .overrides = {{key, value}}});
+  REQUIRE(!config.ok());
+  return std::string(config.status().message());
+}
+
+TEST_CASE("Nothing given is the defaults") {
+  for (const char* text : {"", "# only a comment\n", "---\n", "{}", "engine:\nlog: {}\n"}) {
+    CAPTURE(text);
+    absl::StatusOr<Config> config = LoadText(text);
+    REQUIRE(config.ok());
+    CHECK(config->engine.max_running == Config().engine.max_running);
+    CHECK(config->server.listen == "127.0.0.1:50051");
+  }
+  REQUIRE(Load({}).ok());
+}
+
+TEST_CASE("Values of every type are read") {
+  absl::StatusOr<Config> config = LoadText(R"(
+server: {listen: "0.0.0.0:1234", reflection: false, max_message_bytes: 1048576}
+model:
+  name: 7
+  end_token_ids: [1, 2, 107]
+device: reference
+workers:
+  count: 0
+  addresses: ["host:7001", unix:/run/mnemo/w1.sock, "[::1]:7002"]
+engine:
+  kv_cache_bytes: 8589934592
+log: {format: json}
+)");
+  REQUIRE(config.ok());
+  CHECK(config->server.listen == "0.0.0.0:1234");
+  CHECK_FALSE(config->server.reflection);
+  CHECK(config->server.max_message_bytes == 1048576);
+  CHECK(config->model.name == "7");
+  CHECK(config->model.end_token_ids == std::vector<int64_t>{1, 2, 107});
+  CHECK(config->device == "reference");
+  CHECK(config->workers.addresses ==
+        std::vector<std::string>{"host:7001", "unix:/run/mnemo/w1.sock", "[::1]:7002"});
+  CHECK(config->engine.kv_cache_bytes == 8589934592);
+  CHECK(config->log.format == "json");
+}
+
+TEST_CASE("An error names file, line, column, key and what is allowed") {
+  CHECK(ErrorOf("engine:\n  max_running: many\n") ==
+        "a.yaml:2:16: engine.max_running: \"many\" is not an integer; allowed: [1, 1024]");
+  CHECK(ErrorOf("engine:\n  max_running: 0\n") ==
+        "a.yaml:2:16: engine.max_running: 0 is out of range; allowed: [1, 1024]");
+  CHECK(ErrorOf("engine:\n  max_running: \"3\"\n") ==
+        "a.yaml:2:16: engine.max_running: \"3\" in quotes is not an integer; allowed: [1, 1024]");
+  CHECK(ErrorOf("engine: {max_running: 1.5}") ==
+        "a.yaml:1:23: engine.max_running: \"1.5\" is not an integer; allowed: [1, 1024]");
+  CHECK(ErrorOf("engine: {max_running: [3]}") ==
+        "a.yaml:1:23: engine.max_running: a list is not an integer; allowed: [1, 1024]");
+  CHECK_THAT(ErrorOf("engine:\n  max_running:\nlog: {}"),
+             Contains("engine.max_running: nothing is not an integer"));
+  CHECK_THAT(ErrorOf("engine: {max_running: 99999999999999999999}"),
+             Contains("is out of range; allowed: [1, 1024]"));
+  CHECK(ErrorOf("engine: {prefix_cache: yes}") ==
+        "a.yaml:1:24: engine.prefix_cache: \"yes\" is not a boolean; allowed: true | false");
+  CHECK(ErrorOf("engine: {kv_type: f32}") ==
+        "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: f16 | bf16");
+  CHECK_THAT(ErrorOf("server: {listen: localhost}"),
+             Contains("server.listen: \"localhost\" is not an address"));
+  CHECK_THAT(ErrorOf("server: {listen: \"h:65536\"}"), Contains("is not an address; allowed: HOST:PORT"));
+  CHECK_THAT(ErrorOf("model: {context_tokens: 5}"),
+             Contains("5 is out of range; allowed: 0 or [64, 16777216]"));
+  CHECK_THAT(ErrorOf("model: {end_token_ids: 3}"), Contains("\"3\" is not a list"));
+  CHECK_THAT(ErrorOf("model: {end_token_ids: [3, -1]}"), Contains("-1 is out of range"));
+  CHECK_THAT(ErrorOf("model: {name: [a]}"), Contains("model.name: a list is not a string"));
+  CHECK_THAT(ErrorOf("model: {name: \"a\\nb\"}"), Contains("has a control character"));
+  CHECK_THAT(ErrorOf("workers: {addresses: [\"h:0\"]}"), Contains("\"h:0\" is not an address"));
+  CHECK_THAT(ErrorOf("workers: {addresses: [\"h:1\", \"h:1\"]}"), Contains("is there twice"));
+}
+
+TEST_CASE("The place of an error in the structure") {
+  CHECK(
+      ErrorOf("server:\n  lisen: 127.0.0.1:1\n") ==
+      "a.yaml:2:3: server.lisen: unknown key; did you mean server.listen?; allowed in server: listen, "
+      "metrics_listen, max_message_bytes, drain_timeout_ms, slow_reader_max_tokens, slow_reader_timeout_ms, "
+      "reflection");
+  CHECK_THAT(ErrorOf("servr: {}\n"), Contains("a.yaml:1:1: servr: unknown key; did you mean server?"));
+  CHECK_THAT(ErrorOf("log: {max_queued: 3}"), Contains("did you mean limits.max_queued?"));
+  CHECK_THAT(ErrorOf("engine.max_running: 3"), Contains("did you mean engine.max_running?"));
+  CHECK_THAT(ErrorOf("xyzzyplugh: 3"), !Contains("did you mean"));
+  CHECK_THAT(ErrorOf("engine: [1, 2]\n"),
+             Contains("a.yaml:1:9: engine: a list is not a section; allowed: a mapping"));
+  CHECK_THAT(ErrorOf("- a\n"), Contains("a.yaml:1:1: a list; allowed: a mapping of server, model"));
+  CHECK_THAT(ErrorOf("engine: {? [a] : 1}"), Contains("a list is not a key"));
+  CHECK_THAT(ErrorOf("engine:\n  - {\n"), Contains("a.yaml:3:1: not valid YAML: "));
+  CHECK_THAT(ErrorOf("log: {}\n---\nlog: {}\n"), Contains("a second document"));
+  CHECK_THAT(ErrorOf("log: {level: info}\nengine: {}\nlog: {level: warn}\n"),
+             Contains("a.yaml:3:1: log: is there twice"));
+  CHECK_THAT(ErrorOf("log:\n  level: info\n  level: warn\n"),
+             Contains("a.yaml:3:3: log.level: is there twice"));
+}
+
+TEST_CASE("All errors are told, up to a bound") {
+  std::string error = ErrorOf("servr: 1\nengine:\n  max_running: x\n  kv_type: q8\nlog: 3\n");
+  CHECK(std::count(error.begin(), error.end(), '\n') == 3);
+  CHECK_THAT(error, Contains("a.yaml:1:1") && Contains("a.yaml:3:16") && Contains("a.yaml:4:12") &&
+                        Contains("a.yaml:5:6"));
+  std::string many;
+  for (int i = 0; i < 200; ++i) many += "k" + std::to_string(i) + ": 1\n";
+  CHECK_THAT(ErrorOf(many), Contains("and 150 more errors"));
+}
+
+TEST_CASE("Files that cannot be read") {
+  TempDir dir;
+  absl::StatusOr<Config> absent = Load({.file = dir.path("absent.yaml"), .overrides = {}});
+  CHECK(absl::IsNotFound(absent.status()));
+  CHECK_THAT(std::string(absent.status().message()), Contains("absent.yaml"));
+  absl::StatusOr<Config> folder = Load({.file = dir.path("."), .overrides = {}});
+  CHECK(absl::IsInvalidArgument(folder.status()));
+  absl::StatusOr<Config> large =
+      Load({.file = dir.Write("large.yaml", std::string((1 << 20) + 1, '#')), .overrides = {}});
+  CHECK_THAT(std::string(large.status().message()), Contains("large.yaml: too large; allowed: at most"));
+}
+
+TEST_CASE("Files that a value names must be there") {
+  TempDir dir;
+  std::string model = dir.Write("m.gguf", "GGUF");
+  std::string text = "model:\n  path: " + model + "\n";
+  REQUIRE(LoadText(text).ok());
+  CHECK_THAT(ErrorOf("model:\n  path: /absent/x.gguf\n"),
+             Contains("a.yaml:2:9: model.path: \"/absent/x.gguf\" no such file"));
+  CHECK_THAT(ErrorOf("model: {path: /tmp}"), Contains("model.path: \"/tmp\" is a directory"));
+  CHECK_THAT(ErrorOf("workers: {binary: " + model + "}"),
+             Contains("workers.binary") && Contains("cannot be run"));
+}
+
+TEST_CASE("Overrides win over the file, later ones over earlier ones") {
+  TempDir dir;
+  std::string file = dir.Write("a.yaml", "engine: {max_running: 3, max_waiting: 4}\n");
+  absl::StatusOr<Config> config = Load({.file = file,
+                                        .overrides = {{"engine.max_running", "5"},
+                                                      {"engine.max_running", "6"},
+                                                      {"server.metrics_listen", ""},
+                                                      {"server.listen", "[::1]:50051"},
+                                                      {"log.file", "/tmp/a: b #c"},
+                                                      {"model.name", "'quoted'"},
+                                                      {"model.end_token_ids", "[1, 2]"},
+                                                      {"device", "reference"}}});
+  REQUIRE(config.ok());
+  CHECK(config->engine.max_running == 6);
+  CHECK(config->engine.max_waiting == 4);
+  CHECK(config->server.metrics_listen.empty());
+  CHECK(config->server.listen == "[::1]:50051");
+  CHECK(config->log.file == "/tmp/a: b #c");
+  CHECK(config->model.name == "quoted");
+  CHECK(config->model.end_token_ids == std::vector<int64_t>{1, 2});
+  CHECK(config->device == "reference");
+}
+
+TEST_CASE("Errors in overrides") {
+  CHECK(OverrideError("engine.max_running", "-3") ==
+        "--set engine.max_running: engine.max_running: -3 is out of range; allowed: [1, 1024]");
+  CHECK_THAT(OverrideError("engine.max_runing", "3"),
+             Contains("--set engine.max_runing: ") && Contains("did you mean engine.max_running?"));
+  CHECK_THAT(OverrideError("engine", "3"), Contains("--set engine: a section, not a key"));
+  CHECK_THAT(OverrideError("nothing.here", "3"), Contains("nothing.here: unknown key"));
+  CHECK_THAT(OverrideError("engine.max_running", ""), Contains("nothing is not an integer"));
+  CHECK_THAT(OverrideError("engine.max_running", "{"), Contains("is not valid YAML"));
+  CHECK_THAT(OverrideError("model.path", "/absent.gguf"), Contains("\"/absent.gguf\" no such file"));
+}
+
+TEST_CASE("What must hold between keys") {
+  CHECK_THAT(ErrorOf("workers:\n  count: 0\n"), Contains("a.yaml:2:10: workers.count: 0 leaves no worker"));
+  CHECK_THAT(ErrorOf("workers: {restart_backoff_ms: 500, restart_backoff_max_ms: 400}"),
+             Contains("restart_backoff_max_ms: 400 is too small; allowed: at least") && Contains("500"));
+  CHECK_THAT(ErrorOf("workers: {hang_timeout_ms: 150}"),
+             Contains("workers.hang_timeout_ms: 150 is too small"));
+  CHECK_THAT(ErrorOf("server: {listen: \"h:1\", metrics_listen: \"h:1\"}"), Contains("is server.listen too"));
+  CHECK(LoadText("server: {listen: \"h:0\", metrics_listen: \"h:0\"}").ok());
+  CHECK_THAT(OverrideError("workers.count", "0"),
+             Contains("--set workers.count: workers.count: 0 leaves no worker"));
+}
+
+TEST_CASE("Strange YAML is an error or is read, never worse") {
+  CHECK_THAT(ErrorOf(std::string(2000, '[')), Contains("a.yaml:"));
+  CHECK_THAT(ErrorOf("a: &a [*a]\n"), Contains("unknown key"));
+  CHECK_THAT(ErrorOf("engine: &e {max_running: 3}\n<<: *e\n"), Contains("<<: unknown key"));
+  CHECK_THAT(ErrorOf(std::string("log: {level: \0}", 15)), Contains("a.yaml:1:"));
+  CHECK_THAT(ErrorOf("log: !!binary x\n"), Contains("is not a section"));
+}
+
+TEST_CASE("The schema documents each key once, and its defaults are in range") {
+  std::set<std::string> keys;
+  for (const KeyDoc& doc : Schema()) {
+    CAPTURE(doc.key);
+    CHECK(keys.insert(doc.key).second);
+    CHECK(!doc.text.empty());
+    CHECK(doc.text.back() == '.');
+    CHECK(!doc.type.empty());
+    CHECK(!doc.allowed.empty());
+    absl::StatusOr<Config> config = Load({.file = "", .overrides = {{doc.key, doc.default_value}}});
+    CHECK(config.ok());
+  }
+  CHECK(keys.size() > 40);
+}
+
+TEST_CASE("A reload takes the reloadable keys and names the others that differ") {
+  Config from;
+  from.limits.max_tokens = 5;
+  from.log.level = "debug";
+  from.engine.max_running = 7;
+  from.model.end_token_ids = {3};
+  Config to;
+  CHECK(ApplyReload(from, &to) == std::vector<std::string>{"model.end_token_ids", "engine.max_running"});
+  CHECK(to.limits.max_tokens == 5);
+  CHECK(to.log.level == "debug");
+  CHECK(to.engine.max_running == Config().engine.max_running);
+  CHECK(IsReloadable("limits.max_queued"));
+  CHECK_FALSE(IsReloadable("engine.max_running"));
+  CHECK_FALSE(IsReloadable("nonsense"));
+}
+
+}  // namespace
+}  // namespace mnemo::config

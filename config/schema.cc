@@ -1,0 +1,354 @@
+#include "config/schema.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+namespace mnemo::config {
+namespace {
+
+constexpr int64_t kHourMs = 3600 * 1000;
+constexpr int64_t kDayMs = 24 * kHourMs;
+constexpr int64_t kMaxTokens = 16 << 20;
+
+template <typename T>
+KeySpec Number(std::string_view key, T& (*field)(Config&), int64_t min, int64_t max, std::string_view text) {
+  return {key, NumberSpec<T>{field, min, max}, text};
+}
+// Like Number, with 0 allowed below the range.
+template <typename T>
+KeySpec NumberOrZero(std::string_view key, T& (*field)(Config&), int64_t min, int64_t max,
+                     std::string_view text) {
+  return {key, NumberSpec<T>{field, min, max, 0}, text};
+}
+KeySpec Bool(std::string_view key, bool& (*field)(Config&), std::string_view text) {
+  return {key, BoolSpec{field}, text};
+}
+KeySpec Text(std::string_view key, std::string& (*field)(Config&), TextForm form, std::string_view text) {
+  return {key, TextSpec{field, form}, text};
+}
+KeySpec Choice(std::string_view key, std::string& (*field)(Config&), std::vector<std::string_view> choices,
+               std::string_view text) {
+  return {key, TextSpec{field, TextForm::kChoice, std::move(choices)}, text};
+}
+KeySpec Reloadable(KeySpec spec) {
+  spec.reloadable = true;
+  return spec;
+}
+
+// A key is named after the path of its field in Config.
+#define MNEMO_KEY(path) #path, +[](Config & config) -> decltype((config.path)) { return config.path; }
+
+void AddServerAndModel(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Text(
+           MNEMO_KEY(server.listen), TextForm::kListenAddress,
+           "Address of the public gRPC services. There is no encryption and no authentication: use loopback, "
+           "or a network that you trust."),
+       Text(MNEMO_KEY(server.metrics_listen), TextForm::kOptionalListen,
+            "Address of the Prometheus endpoint /metrics; empty switches it off."),
+       Number(MNEMO_KEY(server.max_message_bytes), 64 << 10, 1 << 30,
+              "Largest message taken from a client; a larger one is answered RESOURCE_EXHAUSTED."),
+       Number(MNEMO_KEY(server.drain_timeout_ms), 0, kHourMs,
+              "After SIGTERM running requests have so long to finish; then they end with UNAVAILABLE."),
+       Number(MNEMO_KEY(server.slow_reader_max_tokens), 1, kMaxTokens,
+              "Tokens merged for a client that does not read; past them its request is cancelled."),
+       Number(MNEMO_KEY(server.slow_reader_timeout_ms), 1, kDayMs,
+              "A message that the client does not take for so long cancels its request."),
+       Bool(MNEMO_KEY(server.reflection),
+            "Serve gRPC reflection, by which generic clients find the services and their messages."),
+       Text(MNEMO_KEY(model.path), TextForm::kModelFile,
+            "The GGUF file to serve, absolute or relative to the working directory. Serving needs one."),
+       Text(MNEMO_KEY(model.name), TextForm::kAny,
+            "Name under which clients see the model; empty takes general.name of the file."),
+       Text(MNEMO_KEY(model.chat_template), TextForm::kAny,
+            "Family of the chat template, such as chatml, llama3 or gemma; empty recognises the file's."),
+       {"model.end_token_ids",
+        NumberListSpec{[](Config& config) -> std::vector<int64_t>& { return config.model.end_token_ids; }, 0,
+                       INT32_MAX, 64},
+        "Token ids that end a generation; an empty list takes those of the model's family."},
+       NumberOrZero(MNEMO_KEY(model.context_tokens), 64, kMaxTokens,
+                    "Longest sequence, prompt and output together, at most the model's own; 0 takes the "
+                    "model's own.")});
+}
+
+void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Choice(MNEMO_KEY(device), {"cpu", "reference"},
+              "Where the model runs: cpu is the fast device, reference computes in float32 and serves as "
+              "the yardstick."),
+       Choice(MNEMO_KEY(cpu.isa), {"auto", "baseline", "avx2", "avx512", "avx512_vnni"},
+              "Instruction set of the kernels; auto takes the best that the machine has. It is part of "
+              "numerics_id."),
+       NumberOrZero(MNEMO_KEY(cpu.threads), 1, 1024,
+                    "Threads of all local workers together; 0 takes one for each core."),
+       Number(MNEMO_KEY(workers.count), 0, 64, "Worker processes that mnemod starts and supervises."),
+       {"workers.addresses",
+        AddressListSpec{[](Config& config) -> std::vector<std::string>& { return config.workers.addresses; },
+                        64},
+        "Workers that someone else starts, by address."},
+       Text(MNEMO_KEY(workers.binary), TextForm::kProgram,
+            "The worker program; empty takes mnemo-worker beside mnemod."),
+       Text(MNEMO_KEY(workers.runtime_dir), TextForm::kAny,
+            "Directory of the workers' sockets; empty makes a private one under $XDG_RUNTIME_DIR or /tmp."),
+       Number(MNEMO_KEY(workers.start_timeout_ms), 100, kHourMs,
+              "A started worker that is not ready after so long is killed and started again."),
+       Number(MNEMO_KEY(workers.heartbeat_interval_ms), 10, 60000, "A worker reports its state this often."),
+       Number(MNEMO_KEY(workers.hang_timeout_ms), 100, kHourMs,
+              "A worker without a heartbeat, or with work and without progress, for so long is killed."),
+       Number(MNEMO_KEY(workers.restart_backoff_ms), 1, kHourMs,
+              "Pause before a dead worker is started again; doubles with each failure in a row."),
+       Number(MNEMO_KEY(workers.restart_backoff_max_ms), 1, kHourMs, "The longest such pause."),
+       Number(MNEMO_KEY(workers.no_worker_timeout_ms), 0, kHourMs,
+              "A request waits so long for a worker that can take it; then it ends with UNAVAILABLE."),
+       Number(MNEMO_KEY(workers.keepalive_time_ms), 100, kHourMs,
+              "A TCP link to a worker that is silent for so long is probed."),
+       Number(MNEMO_KEY(workers.keepalive_timeout_ms), 100, kHourMs,
+              "A probe that is not answered within so long closes the link.")});
+}
+
+void AddEngine(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Number(MNEMO_KEY(engine.max_batch_rows), 1, 8192,
+              "Rows of one step of a worker: one for each decoding sequence, the rest for prefill."),
+       Number(MNEMO_KEY(engine.max_running), 1, 1024,
+              "Requests that hold KV pages at once, for each worker."),
+       Number(MNEMO_KEY(engine.max_waiting), 1, 65536,
+              "Requests that wait for pages at once, for each worker."),
+       Number(MNEMO_KEY(engine.reserve_tokens), 1, 1 << 20,
+              "A request is admitted when its prompt and this much of its output (or its max_tokens, if "
+              "less) fit the free pages."),
+       Choice(MNEMO_KEY(engine.kv_type), {"f16", "bf16"},
+              "Number format of the KV cache. It is part of numerics_id."),
+       NumberOrZero(MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
+                    "Size of each worker's KV page pool; 0 takes four whole contexts, at most a quarter of "
+                    "memory."),
+       Bool(MNEMO_KEY(engine.prefix_cache), "Reuse the KV pages of earlier prompts that begin alike."),
+       Number(MNEMO_KEY(engine.max_sessions), 1, 1 << 20,
+              "Sessions that a worker remembers; beyond it the least recently used is forgotten.")});
+}
+
+void AddLimitsAndLog(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Reloadable(
+           Number(MNEMO_KEY(limits.max_running), 1, 65536, "Requests that run at once, on all workers.")),
+       Reloadable(Number(MNEMO_KEY(limits.max_queued), 0, 1 << 20,
+                         "Requests that wait for a place; one more is answered RESOURCE_EXHAUSTED.")),
+       Reloadable(
+           Number(MNEMO_KEY(limits.max_tokens_in_flight), 1, int64_t{1} << 40,
+                  "Prompt and max_tokens of all admitted requests together; one that would exceed it is "
+                  "answered RESOURCE_EXHAUSTED.")),
+       Reloadable(NumberOrZero(MNEMO_KEY(limits.max_tokens), 1, kMaxTokens,
+                               "Largest max_tokens of one request; 0 leaves it to the context.")),
+       Reloadable(
+           Number(MNEMO_KEY(limits.retry_pushback_ms), 0, kHourMs,
+                  "When an overloaded server lets clients try again (trailer grpc-retry-pushback-ms).")),
+       Number(MNEMO_KEY(limits.session_ttl_ms), 1, kDayMs * 7, "A session unused for so long is forgotten."),
+       Number(MNEMO_KEY(limits.max_sessions), 1, 1 << 20,
+              "Sessions that the router remembers; beyond it the least recently used is forgotten."),
+       Reloadable(Choice(MNEMO_KEY(log.level), {"trace", "debug", "info", "warn", "error"},
+                         "Lines of this level and above are written.")),
+       Choice(MNEMO_KEY(log.format), {"text", "json"},
+              "Text for people, or one JSON object a line (time, level, process, message, request_id)."),
+       Text(MNEMO_KEY(log.file), TextForm::kAny,
+            "File that lines are appended to; empty is standard error.")});
+}
+
+#undef MNEMO_KEY
+
+std::vector<KeySpec> MakeSpecs() {
+  std::vector<KeySpec> specs;
+  AddServerAndModel(&specs);
+  AddDeviceAndWorkers(&specs);
+  AddEngine(&specs);
+  AddLimitsAndLog(&specs);
+  return specs;
+}
+
+std::string Range(int64_t min, int64_t max, int64_t special) {
+  std::string range = fmt::format("[{}, {}]", min, max);
+  return special >= 0 ? fmt::format("{} or {}", special, range) : range;
+}
+
+// A YAML double-quoted scalar.
+std::string Quote(std::string_view text) {
+  std::string quoted = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
+std::string TextAllowed(const TextSpec& spec) {
+  switch (spec.form) {
+    case TextForm::kAny:
+      return "any text";
+    case TextForm::kChoice:
+      return fmt::format("{}", fmt::join(spec.choices, " | "));
+    case TextForm::kListenAddress:
+      return "HOST:PORT, port 0 for any free one";
+    case TextForm::kOptionalListen:
+      return "HOST:PORT, port 0 for any free one, or empty";
+    case TextForm::kModelFile:
+      return "a file that can be read, or empty";
+    case TextForm::kProgram:
+      return "a program that can be run, or empty";
+  }
+  return "";
+}
+
+const char* CheckFile(const std::string& path, int access_mode, const char* denied) {
+  struct stat info = {};
+  if (::stat(path.c_str(), &info) != 0) return errno == EACCES ? denied : "no such file";
+  if (S_ISDIR(info.st_mode)) return "is a directory";
+  if (!S_ISREG(info.st_mode)) return "is not a regular file";
+  return ::access(path.c_str(), access_mode) == 0 ? nullptr : denied;
+}
+
+template <typename... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <typename... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+}  // namespace
+
+std::string KeySpec::Type() const {
+  return std::visit(
+      Overloaded{[](const NumberSpec<int>&) { return "integer"; },
+                 [](const NumberSpec<int64_t>&) { return "integer"; },
+                 [](const BoolSpec&) { return "boolean"; }, [](const TextSpec&) { return "string"; },
+                 [](const NumberListSpec&) { return "list of integers"; },
+                 [](const AddressListSpec&) { return "list of strings"; }},
+      value);
+}
+
+std::string KeySpec::Allowed() const {
+  return std::visit(
+      Overloaded{[](const NumberSpec<int>& spec) { return Range(spec.min, spec.max, spec.special); },
+                 [](const NumberSpec<int64_t>& spec) { return Range(spec.min, spec.max, spec.special); },
+                 [](const BoolSpec&) { return std::string("true | false"); },
+                 [](const TextSpec& spec) { return TextAllowed(spec); },
+                 [](const NumberListSpec& spec) {
+                   return fmt::format("at most {} of [{}, {}]", spec.max_count, spec.min, spec.max);
+                 },
+                 [](const AddressListSpec& spec) {
+                   return fmt::format("at most {} of HOST:PORT or unix:/PATH", spec.max_count);
+                 }},
+      value);
+}
+
+std::string KeySpec::Print(const Config& config) const {
+  // The accessors give mutable references; nothing is written through them here.
+  auto& mutable_config = const_cast<Config&>(config);
+  return std::visit(
+      Overloaded{
+          [&](const NumberSpec<int>& spec) { return std::to_string(spec.field(mutable_config)); },
+          [&](const NumberSpec<int64_t>& spec) { return std::to_string(spec.field(mutable_config)); },
+          [&](const BoolSpec& spec) { return std::string(spec.field(mutable_config) ? "true" : "false"); },
+          [&](const TextSpec& spec) {
+            const std::string& current = spec.field(mutable_config);
+            return spec.form == TextForm::kChoice ? current : Quote(current);
+          },
+          [&](const NumberListSpec& spec) {
+            return fmt::format("[{}]", fmt::join(spec.field(mutable_config), ", "));
+          },
+          [&](const AddressListSpec& spec) {
+            std::vector<std::string> quoted;
+            for (const std::string& address : spec.field(mutable_config)) {
+              quoted.push_back(Quote(address));
+            }
+            return fmt::format("[{}]", fmt::join(quoted, ", "));
+          }},
+      value);
+}
+
+std::span<const KeySpec> KeySpecs() {
+  static const std::vector<KeySpec> specs = MakeSpecs();
+  return specs;
+}
+
+const KeySpec* FindKey(std::string_view key) {
+  for (const KeySpec& spec : KeySpecs()) {
+    if (spec.key == key) return &spec;
+  }
+  return nullptr;
+}
+
+bool IsHostPort(std::string_view text, int min_port) {
+  size_t colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  std::string_view host = text.substr(0, colon);
+  std::string_view digits = text.substr(colon + 1);
+  // An IPv6 address stands in brackets.
+  bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (!bracketed && host.find_first_of(":[]/ ") != std::string_view::npos) return false;
+  int port = -1;
+  auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  return error == std::errc() && end == digits.data() + digits.size() && port >= min_port && port <= 65535;
+}
+
+const char* CheckText(const TextSpec& spec, const std::string& text) {
+  if (std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; })) {
+    return "has a control character";
+  }
+  switch (spec.form) {
+    case TextForm::kAny:
+      return nullptr;
+    case TextForm::kChoice:
+      return std::find(spec.choices.begin(), spec.choices.end(), text) != spec.choices.end()
+                 ? nullptr
+                 : "is not one of the choices";
+    case TextForm::kOptionalListen:
+      if (text.empty()) return nullptr;
+      [[fallthrough]];
+    case TextForm::kListenAddress:
+      return IsHostPort(text, 0) ? nullptr : "is not an address";
+    case TextForm::kModelFile:
+      return text.empty() ? nullptr : CheckFile(text, R_OK, "cannot be read");
+    case TextForm::kProgram:
+      return text.empty() ? nullptr : CheckFile(text, R_OK | X_OK, "cannot be run");
+  }
+  return nullptr;
+}
+
+std::vector<KeyDoc> Schema() {
+  std::vector<KeyDoc> docs;
+  const Config defaults;
+  for (const KeySpec& spec : KeySpecs()) {
+    docs.push_back({std::string(spec.key), spec.Type(), spec.Allowed(), spec.Print(defaults),
+                    std::string(spec.text), spec.reloadable});
+  }
+  return docs;
+}
+
+bool IsReloadable(const std::string& key) {
+  const KeySpec* spec = FindKey(key);
+  return spec != nullptr && spec->reloadable;
+}
+
+std::vector<std::string> ApplyReload(const Config& from, Config* to) {
+  std::vector<std::string> need_restart;
+  Config source = from;
+  for (const KeySpec& spec : KeySpecs()) {
+    if (spec.Print(from) == spec.Print(*to)) continue;
+    if (spec.reloadable) {
+      std::visit([&](const auto& value) { value.field(*to) = value.field(source); }, spec.value);
+    } else {
+      need_restart.emplace_back(spec.key);
+    }
+  }
+  return need_restart;
+}
+
+}  // namespace mnemo::config

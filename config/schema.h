@@ -1,0 +1,78 @@
+// The table behind Load and Schema: for each key where its value lives, what it may be and what it means.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "config/config.h"
+
+namespace mnemo::config {
+
+// In [min, max], or `special` when that is not negative (0 often stands for "chosen by the program").
+template <typename T>
+struct NumberSpec {
+  T& (*field)(Config&);
+  int64_t min;
+  int64_t max;
+  int64_t special = -1;
+};
+
+struct BoolSpec {
+  bool& (*field)(Config&);
+};
+
+// What a text must be, beyond UTF-8 without control characters.
+enum class TextForm {
+  kAny,
+  kChoice,          // one of `choices`
+  kListenAddress,   // HOST:PORT, port 0 = any free one
+  kOptionalListen,  // that or empty
+  kModelFile,       // a regular file that can be read, or empty
+  kProgram,         // a regular file that can be executed, or empty
+};
+
+struct TextSpec {
+  std::string& (*field)(Config&);
+  TextForm form = TextForm::kAny;
+  std::vector<std::string_view> choices = {};
+};
+
+struct NumberListSpec {
+  std::vector<int64_t>& (*field)(Config&);
+  int64_t min;
+  int64_t max;
+  size_t max_count;
+};
+
+// Worker addresses: "HOST:PORT" or "unix:/PATH".
+struct AddressListSpec {
+  std::vector<std::string>& (*field)(Config&);
+  size_t max_count;
+};
+
+struct KeySpec {
+  std::string_view key;  // "engine.max_running"
+  std::variant<NumberSpec<int>, NumberSpec<int64_t>, BoolSpec, TextSpec, NumberListSpec, AddressListSpec>
+      value;
+  std::string_view text;  // one line of documentation
+  bool reloadable = false;
+
+  std::string Type() const;     // "integer"
+  std::string Allowed() const;  // "[1, 1024]"
+  // The value in `config`, as YAML.
+  std::string Print(const Config& config) const;
+};
+
+// In the order of Config.
+std::span<const KeySpec> KeySpecs();
+const KeySpec* FindKey(std::string_view key);  // nullptr when unknown
+
+// nullptr when `text` has the form, else what is wrong with it.
+const char* CheckText(const TextSpec& spec, const std::string& text);
+bool IsHostPort(std::string_view text, int min_port);
+
+}  // namespace mnemo::config
