@@ -1,0 +1,525 @@
+#include "server/model/gguf.h"
+
+#include <absl/strings/escaping.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace mnemo::model {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "GGUF is read in place as little-endian");
+
+// Bounds on what a file may make us hold, far above any published model's needs (about 1,000 tensors, 100
+// keys and 800,000 vocabulary entries and merges).
+constexpr uint64_t kMaxKeys = 1 << 16;
+constexpr uint64_t kMaxTensors = 1 << 16;
+constexpr uint64_t kMaxArrayElements = 1 << 24;  // of all arrays of the file together
+constexpr uint64_t kMaxKeyBytes = 65535;         // the format's own bound
+constexpr uint64_t kMaxTensorNameBytes = 255;
+constexpr uint32_t kMaxDims = 4;
+constexpr uint64_t kDefaultAlignment = 32;
+constexpr uint64_t kMaxAlignment = 1 << 20;
+
+// Numbers of the value types in the file.
+enum ValueType : uint32_t {
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
+};
+
+// What a name from the file looks like in a message: printable and short, whatever its bytes are.
+std::string Printable(std::string_view name) {
+  constexpr size_t kShown = 80;
+  const absl::string_view shown(name.data(), std::min(name.size(), kShown));
+  return absl::CHexEscape(shown) + (name.size() > kShown ? "..." : "");
+}
+
+std::string_view TypeName(const GgufValue& value) {
+  static constexpr std::array<std::string_view, std::variant_size_v<GgufValue>> kNames = {
+      "an unsigned integer",
+      "an integer",
+      "a floating-point number",
+      "a bool",
+      "a string",
+      "an array of unsigned integers",
+      "an array of integers",
+      "an array of floating-point numbers",
+      "an array of bools",
+      "an array of strings"};
+  return kNames[value.index()];
+}
+
+// Reads forward through the file; never past its end.
+class Reader {
+ public:
+  Reader(std::span<const std::byte> bytes, const std::string& path) : bytes_(bytes), path_(path) {}
+
+  uint64_t position() const { return position_; }
+  uint64_t bytes_left() const { return bytes_.size() - position_; }
+
+  template <typename... Args>
+  absl::Status Invalid(uint64_t at, fmt::format_string<Args...> format, Args&&... args) const {
+    return InvalidArgument("{}: at byte {}: {}", path_, at, fmt::format(format, std::forward<Args>(args)...));
+  }
+  absl::Status Truncated(std::string_view what, uint64_t needed) const {
+    return DataLoss("{}: at byte {}: the file ends within {} ({} bytes needed, {} left)", path_, position_,
+                    what, needed, bytes_left());
+  }
+
+  template <typename T>
+  absl::StatusOr<T> Number(std::string_view what) {
+    if (bytes_left() < sizeof(T)) return Truncated(what, sizeof(T));
+    T value;
+    std::memcpy(&value, bytes_.data() + position_, sizeof(T));
+    position_ += sizeof(T);
+    return value;
+  }
+
+  absl::StatusOr<std::string_view> String(std::string_view what, uint64_t max_bytes) {
+    const uint64_t at = position_;
+    MNEMO_ASSIGN_OR_RETURN(const uint64_t length, Number<uint64_t>(what));
+    if (length > max_bytes) {
+      return Invalid(at, "the length of {} is {} bytes; at most {} are allowed", what, length, max_bytes);
+    }
+    if (length > bytes_left()) return Truncated(what, length);
+    const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + position_, length);
+    position_ += length;
+    return text;
+  }
+
+  absl::StatusOr<bool> Bool(std::string_view what) {
+    const uint64_t at = position_;
+    MNEMO_ASSIGN_OR_RETURN(const uint8_t value, Number<uint8_t>(what));
+    if (value > 1) return Invalid(at, "{} is {}, which is no bool (0 or 1)", what, value);
+    return value != 0;
+  }
+
+  // The value of one key.
+  absl::StatusOr<GgufValue> Value(std::string_view key) {
+    const std::string what = fmt::format("the value of key '{}'", Printable(key));
+    const uint64_t at = position_;
+    MNEMO_ASSIGN_OR_RETURN(const uint32_t type, Number<uint32_t>(what));
+    if (type == kArray) return Array(what);
+    return Scalar(type, at, what);
+  }
+
+ private:
+  template <typename Stored, typename Held>
+  absl::StatusOr<GgufValue> NumberValue(std::string_view what) {
+    MNEMO_ASSIGN_OR_RETURN(const Stored value, Number<Stored>(what));
+    return GgufValue(std::in_place_type<Held>, value);
+  }
+
+  absl::StatusOr<GgufValue> Scalar(uint32_t type, uint64_t at, std::string_view what) {
+    switch (type) {
+      case kUint8:
+        return NumberValue<uint8_t, uint64_t>(what);
+      case kInt8:
+        return NumberValue<int8_t, int64_t>(what);
+      case kUint16:
+        return NumberValue<uint16_t, uint64_t>(what);
+      case kInt16:
+        return NumberValue<int16_t, int64_t>(what);
+      case kUint32:
+        return NumberValue<uint32_t, uint64_t>(what);
+      case kInt32:
+        return NumberValue<int32_t, int64_t>(what);
+      case kFloat32:
+        return NumberValue<float, double>(what);
+      case kUint64:
+        return NumberValue<uint64_t, uint64_t>(what);
+      case kInt64:
+        return NumberValue<int64_t, int64_t>(what);
+      case kFloat64:
+        return NumberValue<double, double>(what);
+      case kBool: {
+        MNEMO_ASSIGN_OR_RETURN(const bool value, Bool(what));
+        return GgufValue(std::in_place_type<bool>, value);
+      }
+      case kString: {
+        MNEMO_ASSIGN_OR_RETURN(const std::string_view value, String(what, bytes_.size()));
+        return GgufValue(std::in_place_type<std::string_view>, value);
+      }
+      default:
+        return Invalid(at, "{} has type {}; the format knows 0 to 12", what, type);
+    }
+  }
+
+  // Fails before anything is allocated when `count` elements of `element_bytes` at least cannot be there.
+  absl::Status CheckArray(uint64_t at, uint64_t count, uint64_t element_bytes, std::string_view what) {
+    if (count > bytes_left() / element_bytes) {
+      return DataLoss("{}: at byte {}: {} is an array of {} elements, more than fit in the {} bytes left",
+                      path_, at, what, count, bytes_left());
+    }
+    if (count > kMaxArrayElements - array_elements_) {
+      return Invalid(at, "{} is an array of {} elements; the arrays of a file may have {} together", what,
+                     count, kMaxArrayElements);
+    }
+    array_elements_ += count;
+    return absl::OkStatus();
+  }
+
+  template <typename Stored, typename Held>
+  absl::StatusOr<GgufValue> NumberArray(uint64_t at, uint64_t count, std::string_view what) {
+    MNEMO_RETURN_IF_ERROR(CheckArray(at, count, sizeof(Stored), what));
+    std::vector<Held> values(count);
+    for (Held& value : values) {
+      Stored stored;
+      std::memcpy(&stored, bytes_.data() + position_, sizeof(Stored));
+      position_ += sizeof(Stored);
+      value = stored;
+    }
+    return GgufValue(std::move(values));
+  }
+
+  absl::StatusOr<GgufValue> Array(std::string_view what) {
+    const uint64_t at = position_;
+    MNEMO_ASSIGN_OR_RETURN(const uint32_t type, Number<uint32_t>(what));
+    MNEMO_ASSIGN_OR_RETURN(const uint64_t count, Number<uint64_t>(what));
+    switch (type) {
+      case kUint8:
+        return NumberArray<uint8_t, uint64_t>(at, count, what);
+      case kInt8:
+        return NumberArray<int8_t, int64_t>(at, count, what);
+      case kUint16:
+        return NumberArray<uint16_t, uint64_t>(at, count, what);
+      case kInt16:
+        return NumberArray<int16_t, int64_t>(at, count, what);
+      case kUint32:
+        return NumberArray<uint32_t, uint64_t>(at, count, what);
+      case kInt32:
+        return NumberArray<int32_t, int64_t>(at, count, what);
+      case kFloat32:
+        return NumberArray<float, double>(at, count, what);
+      case kUint64:
+        return NumberArray<uint64_t, uint64_t>(at, count, what);
+      case kInt64:
+        return NumberArray<int64_t, int64_t>(at, count, what);
+      case kFloat64:
+        return NumberArray<double, double>(at, count, what);
+      case kBool: {
+        MNEMO_RETURN_IF_ERROR(CheckArray(at, count, 1, what));
+        std::vector<bool> values(count);
+        for (uint64_t i = 0; i < count; ++i) {
+          MNEMO_ASSIGN_OR_RETURN(values[i], Bool(what));
+        }
+        return GgufValue(std::move(values));
+      }
+      case kString: {
+        MNEMO_RETURN_IF_ERROR(CheckArray(at, count, sizeof(uint64_t), what));
+        std::vector<std::string_view> values(count);
+        for (std::string_view& value : values) {
+          MNEMO_ASSIGN_OR_RETURN(value, String(what, bytes_.size()));
+        }
+        return GgufValue(std::move(values));
+      }
+      case kArray:
+        return Invalid(at, "{} is an array of arrays, which is not supported", what);
+      default:
+        return Invalid(at, "{} is an array of type {}; the format knows 0 to 12", what, type);
+    }
+  }
+
+  std::span<const std::byte> bytes_;
+  const std::string& path_;
+  uint64_t position_ = 0;
+  uint64_t array_elements_ = 0;
+};
+
+struct Header {
+  uint64_t tensor_count = 0;
+  uint64_t key_count = 0;
+};
+
+absl::StatusOr<Header> ReadHeader(Reader& reader) {
+  constexpr uint32_t kMagic = 0x46554747;  // "GGUF"
+  constexpr uint32_t kVersion = 3;
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t magic, reader.Number<uint32_t>("the magic number"));
+  if (magic != kMagic) return reader.Invalid(0, "not a GGUF file: it does not begin with 'GGUF'");
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t version, reader.Number<uint32_t>("the version"));
+  if (version != kVersion) {
+    const bool big_endian = __builtin_bswap32(version) == kVersion;
+    return reader.Invalid(4, "GGUF version {}{}; only version 3, little-endian, is supported", version,
+                          big_endian ? " (a big-endian file)" : "");
+  }
+  Header header;
+  uint64_t at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(header.tensor_count, reader.Number<uint64_t>("the tensor count"));
+  if (header.tensor_count > kMaxTensors) {
+    return reader.Invalid(at, "{} tensors; at most {} are allowed", header.tensor_count, kMaxTensors);
+  }
+  at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(header.key_count, reader.Number<uint64_t>("the count of metadata keys"));
+  if (header.key_count > kMaxKeys) {
+    return reader.Invalid(at, "{} metadata keys; at most {} are allowed", header.key_count, kMaxKeys);
+  }
+  return header;
+}
+
+// A tensor's entry; where its data is gets checked once the start of the data is known.
+struct TensorEntry {
+  GgufTensor tensor;
+  uint64_t entry_at = 0;
+  uint64_t offset = 0;  // from the start of the data
+  uint64_t bytes = 0;
+};
+
+absl::Status UnknownTensorType(const Reader& reader, uint64_t at, std::string_view name, uint32_t type) {
+  std::vector<std::string_view> known;
+  for (uint32_t candidate = 0; candidate < 64; ++candidate) {
+    const devices::TensorTypeTraits* traits = devices::FindTensorType(candidate);
+    if (traits != nullptr) known.push_back(traits->name);
+  }
+  const absl::Status status =
+      reader.Invalid(at, "tensor '{}' has type {}, which is not supported; supported: {}", Printable(name),
+                     type, fmt::join(known, ", "));
+  return absl::UnimplementedError(status.message());
+}
+
+absl::StatusOr<TensorEntry> ReadTensorEntry(Reader& reader) {
+  TensorEntry entry;
+  entry.entry_at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(const std::string_view name, reader.String("a tensor's name", kMaxTensorNameBytes));
+  const std::string what = fmt::format("the entry of tensor '{}'", Printable(name));
+  uint64_t at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t dim_count, reader.Number<uint32_t>(what));
+  if (dim_count < 1 || dim_count > kMaxDims) {
+    return reader.Invalid(at, "tensor '{}' has {} dimensions; 1 to {} are allowed", Printable(name),
+                          dim_count, kMaxDims);
+  }
+  uint64_t elements = 1;
+  for (uint32_t i = 0; i < dim_count; ++i) {
+    at = reader.position();
+    MNEMO_ASSIGN_OR_RETURN(const uint64_t dim, reader.Number<uint64_t>(what));
+    constexpr uint64_t kMaxElements = std::numeric_limits<int64_t>::max();
+    if (dim == 0 || dim > kMaxElements / elements) {
+      return reader.Invalid(at, "dimension {} of tensor '{}' is {}: empty, or too many elements", i,
+                            Printable(name), dim);
+    }
+    elements *= dim;
+    entry.tensor.dims.push_back(static_cast<int64_t>(dim));
+  }
+  at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t type, reader.Number<uint32_t>(what));
+  const devices::TensorTypeTraits* traits = devices::FindTensorType(type);
+  if (traits == nullptr) return UnknownTensorType(reader, at, name, type);
+  const uint64_t block_elements = static_cast<uint64_t>(traits->block_elements);
+  if (static_cast<uint64_t>(entry.tensor.dims[0]) % block_elements != 0) {
+    return reader.Invalid(at,
+                          "tensor '{}' has rows of {} elements, not a multiple of {}, the block of type {}",
+                          Printable(name), entry.tensor.dims[0], block_elements, traits->name);
+  }
+  if (__builtin_mul_overflow(elements / block_elements, static_cast<uint64_t>(traits->block_bytes),
+                             &entry.bytes)) {
+    return reader.Invalid(at, "the size of tensor '{}' overflows 64 bits", Printable(name));
+  }
+  at = reader.position();
+  MNEMO_ASSIGN_OR_RETURN(entry.offset, reader.Number<uint64_t>(what));
+  entry.tensor.name = name;
+  entry.tensor.type = traits->type;
+  return entry;
+}
+
+// Every tensor lies within the file, aligned, and no two share bytes.
+absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> entries, uint64_t alignment,
+                            uint64_t data_begin, uint64_t file_bytes) {
+  const uint64_t data_bytes = file_bytes - data_begin;
+  std::vector<const TensorEntry*> by_offset;
+  for (const TensorEntry& entry : entries) {
+    const std::string name = Printable(entry.tensor.name);
+    if (entry.offset % alignment != 0) {
+      return reader.Invalid(entry.entry_at,
+                            "the offset {} of tensor '{}' is not a multiple of the alignment {}",
+                            entry.offset, name, alignment);
+    }
+    if (entry.offset > data_bytes || entry.bytes > data_bytes - entry.offset) {
+      const absl::Status status = reader.Invalid(
+          entry.entry_at,
+          "tensor '{}' takes {} bytes from {} of the data, which begins at byte {} and is {} bytes "
+          "long: the file is truncated or the entry is wrong",
+          name, entry.bytes, entry.offset, data_begin, data_bytes);
+      return absl::DataLossError(status.message());
+    }
+    by_offset.push_back(&entry);
+  }
+  std::sort(by_offset.begin(), by_offset.end(),
+            [](const TensorEntry* a, const TensorEntry* b) { return a->offset < b->offset; });
+  for (size_t i = 1; i < by_offset.size(); ++i) {
+    const TensorEntry& before = *by_offset[i - 1];
+    if (before.offset + before.bytes > by_offset[i]->offset) {
+      return reader.Invalid(by_offset[i]->entry_at, "tensor '{}' overlaps tensor '{}'",
+                            Printable(by_offset[i]->tensor.name), Printable(before.tensor.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path, Options options) {
+  MNEMO_ASSIGN_OR_RETURN(Mapping mapping, Mapping::OpenFile(path));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, Parse(mapping.bytes(), path, options));
+  file->mapping_ = std::move(mapping);
+  return file;
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::byte> bytes,
+                                                          const std::string& path, Options options) {
+  std::unique_ptr<GgufFile> file(new GgufFile());
+  file->path_ = path;
+  Reader reader(bytes, file->path_);
+  MNEMO_ASSIGN_OR_RETURN(const Header header, ReadHeader(reader));
+  for (uint64_t i = 0; i < header.key_count; ++i) {
+    const uint64_t at = reader.position();
+    MNEMO_ASSIGN_OR_RETURN(const std::string_view key, reader.String("a metadata key", kMaxKeyBytes));
+    MNEMO_ASSIGN_OR_RETURN(GgufValue value, reader.Value(key));
+    if (!file->metadata_.emplace(key, std::move(value)).second) {
+      return reader.Invalid(at, "key '{}' is there twice", Printable(key));
+    }
+  }
+  if (options.metadata_only) return file;
+
+  std::vector<TensorEntry> entries;
+  for (uint64_t i = 0; i < header.tensor_count; ++i) {
+    MNEMO_ASSIGN_OR_RETURN(TensorEntry entry, ReadTensorEntry(reader));
+    if (!file->tensor_index_.emplace(entry.tensor.name, i).second) {
+      return reader.Invalid(entry.entry_at, "tensor '{}' is there twice", Printable(entry.tensor.name));
+    }
+    entries.push_back(std::move(entry));
+  }
+  if (entries.empty()) return file;
+
+  uint64_t alignment = kDefaultAlignment;
+  if (file->Find("general.alignment") != nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(const int64_t value, file->GetInt("general.alignment"));
+    if (value < 8 || value > static_cast<int64_t>(kMaxAlignment) ||
+        !std::has_single_bit(static_cast<uint64_t>(value))) {
+      return InvalidArgument("{}: key 'general.alignment' is {}; a power of two from 8 to {} is allowed",
+                             path, value, kMaxAlignment);
+    }
+    alignment = static_cast<uint64_t>(value);
+  }
+  const uint64_t data_begin = (reader.position() + alignment - 1) / alignment * alignment;
+  if (data_begin > bytes.size()) return reader.Truncated("the padding before the tensor data", alignment);
+  MNEMO_RETURN_IF_ERROR(CheckPlacement(reader, entries, alignment, data_begin, bytes.size()));
+  for (TensorEntry& entry : entries) {
+    entry.tensor.data = bytes.subspan(data_begin + entry.offset, entry.bytes);
+    file->tensors_.push_back(std::move(entry.tensor));
+  }
+  return file;
+}
+
+const GgufValue* GgufFile::Find(std::string_view key) const {
+  const auto found = metadata_.find(key);
+  return found == metadata_.end() ? nullptr : &found->second;
+}
+
+const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
+  const auto found = tensor_index_.find(name);
+  return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
+}
+
+namespace {
+
+absl::Status KeyMissing(const GgufFile& file, std::string_view key) {
+  return NotFound("{}: key '{}' is missing", file.path(), key);
+}
+
+absl::Status KeyHasType(const GgufFile& file, std::string_view key, const GgufValue& value,
+                        std::string_view wanted) {
+  return InvalidArgument("{}: key '{}' is {}; {} is wanted", file.path(), key, TypeName(value), wanted);
+}
+
+absl::StatusOr<int64_t> ToInt64(const GgufFile& file, std::string_view key, uint64_t value) {
+  if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+    return InvalidArgument("{}: key '{}' is {}, beyond a signed 64-bit integer", file.path(), key, value);
+  }
+  return static_cast<int64_t>(value);
+}
+
+// The value as the one C++ type that stores it.
+template <typename T>
+absl::StatusOr<T> GetAs(const GgufFile& file, std::string_view key, std::string_view wanted) {
+  const GgufValue* value = file.Find(key);
+  if (value == nullptr) return KeyMissing(file, key);
+  if (const T* held = std::get_if<T>(value)) return *held;
+  return KeyHasType(file, key, *value, wanted);
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> GgufFile::GetInt(std::string_view key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return KeyMissing(*this, key);
+  if (const auto* number = std::get_if<int64_t>(value)) return *number;
+  if (const auto* number = std::get_if<uint64_t>(value)) return ToInt64(*this, key, *number);
+  return KeyHasType(*this, key, *value, "an integer");
+}
+
+absl::StatusOr<double> GgufFile::GetFloat(std::string_view key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return KeyMissing(*this, key);
+  if (const auto* number = std::get_if<double>(value)) return *number;
+  if (const auto* number = std::get_if<int64_t>(value)) return static_cast<double>(*number);
+  if (const auto* number = std::get_if<uint64_t>(value)) return static_cast<double>(*number);
+  return KeyHasType(*this, key, *value, "a number");
+}
+
+absl::StatusOr<bool> GgufFile::GetBool(std::string_view key) const {
+  return GetAs<bool>(*this, key, "a bool");
+}
+
+absl::StatusOr<std::string_view> GgufFile::GetString(std::string_view key) const {
+  return GetAs<std::string_view>(*this, key, "a string");
+}
+
+absl::StatusOr<std::vector<std::string_view>> GgufFile::GetStrings(std::string_view key) const {
+  return GetAs<std::vector<std::string_view>>(*this, key, "an array of strings");
+}
+
+absl::StatusOr<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return KeyMissing(*this, key);
+  if (const auto* numbers = std::get_if<std::vector<int64_t>>(value)) return *numbers;
+  const auto* numbers = std::get_if<std::vector<uint64_t>>(value);
+  if (numbers == nullptr) return KeyHasType(*this, key, *value, "an array of integers");
+  std::vector<int64_t> converted;
+  converted.reserve(numbers->size());
+  for (const uint64_t number : *numbers) {
+    MNEMO_ASSIGN_OR_RETURN(const int64_t signed_number, ToInt64(*this, key, number));
+    converted.push_back(signed_number);
+  }
+  return converted;
+}
+
+absl::StatusOr<std::vector<double>> GgufFile::GetFloats(std::string_view key) const {
+  const GgufValue* value = Find(key);
+  if (value == nullptr) return KeyMissing(*this, key);
+  return std::visit(
+      [&]<typename T>(const T& held) -> absl::StatusOr<std::vector<double>> {
+        if constexpr (std::is_same_v<T, std::vector<double>> || std::is_same_v<T, std::vector<int64_t>> ||
+                      std::is_same_v<T, std::vector<uint64_t>>) {
+          return std::vector<double>(held.begin(), held.end());
+        } else {
+          return KeyHasType(*this, key, *value, "an array of numbers");
+        }
+      },
+      *value);
+}
+
+}  // namespace mnemo::model
