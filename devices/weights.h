@@ -51,19 +51,23 @@ class WeightPacker {
   // Names the layout and its version, e.g. "cpu-x16-v1"; an image is only mapped by a device that wants this
   // very layout.
   virtual std::string layout() const = 0;
-  // Bytes that Pack writes, and the format it will have. INVALID_ARGUMENT names the tensor and what is wrong
-  // with it.
+  // Bytes that Pack writes, and the format it will have. `source` has passed CheckTensorSource.
+  // INVALID_ARGUMENT names the tensor and what this layout cannot hold.
   virtual absl::StatusOr<size_t> PackedBytes(const TensorSource& source, uint32_t* format) const = 0;
   // Fills `out`, of just PackedBytes bytes.
   virtual absl::Status Pack(const TensorSource& source, std::span<std::byte> out) const = 0;
 };
+
+// INVALID_ARGUMENT, naming the tensor, when shape, type and length of the data do not go together.
+absl::Status CheckTensorSource(const TensorSource& source);
 
 // Packs all of `sources` into a new sealed memfd. `model_id` says which model file it came from and is
 // stored.
 absl::StatusOr<UniqueFd> BuildWeightImage(const WeightPacker& packer, std::span<const TensorSource> sources,
                                           const std::string& model_id);
 
-// A mapped image. Every offset and size in it is checked when it is mapped.
+// A mapped image. Every offset and size in it is checked when it is mapped; whether a matrix has as many
+// bytes as its format and shape want only its device can tell, which checks it before use.
 class WeightImage {
  public:
   // FAILED_PRECONDITION when the image has another layout than `layout`; DATA_LOSS when it is malformed. `fd`
