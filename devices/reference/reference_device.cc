@@ -59,12 +59,16 @@ class Cache : public KvCache {
   std::unique_ptr<Buffer> buffer_;
 };
 
+// Columns of a product go to threads in multiples of this: the width of several tiles.
+constexpr int64_t kColumnUnit = 12;
+
 // Working memory of one thread.
 struct Scratch {
   std::vector<float> scores;    // [kKvSplitTokens]
   std::vector<const float*> v;  // [kKvSplitTokens]
   std::vector<float> part;      // [head_dim]
   std::vector<float> values;    // [head_dim]
+  std::vector<float> second;    // [rows, columns of a share]: products that are not yet joined with others
   SampleScratch sample;
 };
 
@@ -146,7 +150,10 @@ class ReferenceDevice : public Device {
     if (x_rows_.size() < count) x_rows_.resize(count);
     if (matrix_.size() < count * static_cast<size_t>(cols)) {
       matrix_.resize(count * static_cast<size_t>(cols));
-      second_.resize(count * static_cast<size_t>(cols));
+    }
+    const size_t share = static_cast<size_t>(cols) / scratch_.size() + 2 * kColumnUnit;
+    for (Scratch& scratch : scratch_) {
+      if (scratch.second.size() < count * share) scratch.second.resize(count * share);
     }
   }
 
@@ -171,7 +178,6 @@ class ReferenceDevice : public Device {
   std::vector<Scratch> scratch_;      // [threads]
   std::vector<const float*> x_rows_;  // [rows] of the matrix product at work
   std::vector<float> matrix_;         // [rows, cols]: normed rows
-  std::vector<float> second_;         // [rows, n]: the part that is not yet joined with another
   std::atomic<uint64_t>* progress_;
 };
 
@@ -240,12 +246,12 @@ void ReferenceDevice::MatMulShare(const MatMulOp& op, int member, int size) {
     const int64_t n = part.weight->rows;
     MNEMO_CHECK(k == op.parts[0].weight->cols);
     const float* bias = part.bias == nullptr ? nullptr : Floats(*part.bias);
-    const Share columns = ShareOf(n, 12, member, size);
+    const Share columns = ShareOf(n, kColumnUnit, member, size);
     const int64_t count = columns.end - columns.begin;
     if (count == 0) continue;
     const bool direct = op.epilogue == MatMulEpilogue::kStore || (gate && p == 0);
-    float* y = (direct ? part.out : second_.data()) + columns.begin;
-    const int64_t stride = direct ? part.out_stride : n;
+    float* y = direct ? part.out + columns.begin : scratch_[static_cast<size_t>(member)].second.data();
+    const int64_t stride = direct ? part.out_stride : count;
     MatMul(x_rows_.data(), op.rows, Floats(*part.weight), k, columns.begin, columns.end, y, stride);
     for (int r = 0; r < op.rows; ++r) {
       float* row = y + r * stride;
