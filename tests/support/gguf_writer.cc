@@ -19,8 +19,10 @@ constexpr uint32_t kString = 8;
 constexpr uint32_t kArray = 9;
 
 void AppendBytes(std::vector<std::byte>& out, const void* data, size_t bytes) {
-  const auto* begin = static_cast<const std::byte*>(data);
-  out.insert(out.end(), begin, begin + bytes);
+  if (bytes == 0) return;
+  const size_t at = out.size();
+  out.resize(at + bytes);
+  std::memcpy(out.data() + at, data, bytes);
 }
 
 template <typename T>
