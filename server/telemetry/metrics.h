@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,12 +47,16 @@ class Metrics {
   absl::StatusOr<int> Listen(const std::string& address);
   // The exposition text, as a scrape would see it.
   std::string Expose() const;
+  // `hook` is called before each exposition, on the thread that asks for it, never two at once; it is the
+  // place to call SetWorkers and SetRequests. Returns once the hook before it runs no more; nullptr removes.
+  void BeforeExposition(std::function<void()> hook);
 
   void ObserveInterTokenLatency(std::chrono::nanoseconds gap);
   void ObserveTimeToFirstToken(std::chrono::nanoseconds ttft);
   void AddPromptTokens(int count);
   void AddGenerationTokens(int count);
-  // finish_reason: eos | stop | length. The times go into the histograms.
+  // finish_reason: eos | stop | length. The times go into the histograms, except time_to_first_token, which
+  // ObserveTimeToFirstToken tells when it happens.
   void RequestSucceeded(const std::string& finish_reason, const RequestTimes& times);
   // A request that ended with a status other than OK after admission; code as in "CANCELLED".
   void RequestFailed(const std::string& code);
@@ -60,7 +65,8 @@ class Metrics {
   void RequestReplayed(const std::string& worker);
   // Front end's own counts.
   void SetRequests(int running, int waiting, int64_t tokens_in_flight);
-  // Called before each exposition and also by the caller at will.
+  // From BeforeExposition's hook, and else at will. A worker that is not in the list any more keeps its
+  // counters.
   void SetWorkers(const std::vector<WorkerGauges>& workers);
   void SetBuildInfo(const std::string& version, const std::string& numerics_id, const std::string& model);
 

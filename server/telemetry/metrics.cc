@@ -1,0 +1,305 @@
+#include "server/telemetry/metrics.h"
+
+#include <prometheus/collectable.h>
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <utility>
+
+namespace mnemo::telemetry {
+namespace {
+
+using prometheus::Counter;
+using prometheus::Family;
+using prometheus::Gauge;
+using prometheus::Histogram;
+using prometheus::Registry;
+
+// Upper bounds in seconds, roughly three a decade over what one sees from a tiny model to a long prompt.
+const Histogram::BucketBoundaries kTokenGapBuckets = {
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5};
+const Histogram::BucketBoundaries kRequestBuckets = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
+                                                     1,     2,     5,     10,   20,   60,   120, 300};
+
+double Seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
+
+Family<Counter>& MakeCounters(Registry& registry, const std::string& name, const std::string& help) {
+  return prometheus::BuildCounter().Name("mnemo_" + name).Help(help).Register(registry);
+}
+Family<Gauge>& MakeGauges(Registry& registry, const std::string& name, const std::string& help) {
+  return prometheus::BuildGauge().Name("mnemo_" + name).Help(help).Register(registry);
+}
+Histogram& MakeHistogram(Registry& registry, const std::string& name, const std::string& help,
+                         const Histogram::BucketBoundaries& buckets) {
+  return prometheus::BuildHistogram().Name("mnemo_" + name).Help(help).Register(registry).Add({}, buckets);
+}
+
+// A counter whose source begins again at 0 when its process is restarted.
+class ResumedCounter {
+ public:
+  explicit ResumedCounter(Counter& counter) : counter_(&counter) {}
+  void Set(uint64_t source) {
+    uint64_t step = source >= last_ ? source - last_ : source;
+    last_ = source;
+    if (step > 0) counter_->Increment(static_cast<double>(step));
+  }
+
+ private:
+  Counter* counter_;
+  uint64_t last_ = 0;
+};
+
+// The exposer holds its collectables by weak_ptr; what this one stands for outlives the exposer.
+struct Forward : prometheus::Collectable {
+  explicit Forward(const prometheus::Collectable* collectable) : target(collectable) {}
+  std::vector<prometheus::MetricFamily> Collect() const override { return target->Collect(); }
+  const prometheus::Collectable* target;
+};
+
+}  // namespace
+
+struct Metrics::Impl : prometheus::Collectable {
+  // What one worker's label stands for; made once, when the worker is first seen.
+  struct Worker {
+    Worker(Impl& impl, const std::string& name)
+        : ready(impl.worker_ready.Add({{"worker", name}})),
+          running(impl.worker_running.Add({{"worker", name}})),
+          waiting(impl.worker_waiting.Add({{"worker", name}})),
+          kv_usage(impl.kv_usage.Add({{"worker", name}})),
+          kv_pages(impl.kv_pages.Add({{"worker", name}})),
+          kv_pages_used(impl.kv_pages_used.Add({{"worker", name}})),
+          kv_pages_cached(impl.kv_pages_cached.Add({{"worker", name}})),
+          preemptions(impl.preemptions.Add({{"worker", name}})),
+          prefix_queries(impl.prefix_queries.Add({{"worker", name}})),
+          prefix_hits(impl.prefix_hits.Add({{"worker", name}})),
+          restarts(impl.restarts.Add({{"worker", name}})) {}
+
+    void ClearGauges() {
+      for (Gauge* gauge :
+           {&ready, &running, &waiting, &kv_usage, &kv_pages, &kv_pages_used, &kv_pages_cached}) {
+        gauge->Set(0);
+      }
+    }
+
+    void Set(const WorkerGauges& now) {
+      ready.Set(now.ready ? 1 : 0);
+      running.Set(now.running);
+      waiting.Set(now.waiting);
+      kv_usage.Set(now.kv_pages_total > 0
+                       ? static_cast<double>(now.kv_pages_used) / static_cast<double>(now.kv_pages_total)
+                       : 0);
+      kv_pages.Set(static_cast<double>(now.kv_pages_total));
+      kv_pages_used.Set(static_cast<double>(now.kv_pages_used));
+      kv_pages_cached.Set(static_cast<double>(now.kv_pages_cached));
+      preemptions.Set(now.preemptions);
+      prefix_queries.Set(now.prefix_query_tokens);
+      prefix_hits.Set(now.prefix_hit_tokens);
+      restarts.Set(now.restarts);
+    }
+
+    Gauge& ready;
+    Gauge& running;
+    Gauge& waiting;
+    Gauge& kv_usage;
+    Gauge& kv_pages;
+    Gauge& kv_pages_used;
+    Gauge& kv_pages_cached;
+    ResumedCounter preemptions;
+    ResumedCounter prefix_queries;
+    ResumedCounter prefix_hits;
+    ResumedCounter restarts;
+  };
+
+  Impl() {
+    // All label values that can be foreseen are there from the start, so that rates begin at 0.
+    for (const char* reason : {"eos", "stop", "length"}) success.Add({{"finish_reason", reason}});
+    for (const char* reason :
+         {"queue_full", "tokens_in_flight", "invalid", "draining", "unimplemented", "not_found"}) {
+      rejected.Add({{"reason", reason}});
+    }
+    for (const char* code : {"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "INTERNAL"}) {
+      failed.Add({{"code", code}});
+    }
+  }
+
+  std::vector<prometheus::MetricFamily> Collect() const override {
+    // Held while the hook runs: once it is replaced, the old one is not running any more.
+    std::lock_guard lock(hook_mutex);
+    if (hook) hook();
+    return registry.Collect();
+  }
+
+  Registry registry;
+
+  Histogram& time_to_first_token =
+      MakeHistogram(registry, "time_to_first_token_seconds",
+                    "Time from a request's arrival to its first output token.", kRequestBuckets);
+  Histogram& inter_token_latency = MakeHistogram(
+      registry, "inter_token_latency_seconds",
+      "Time between two successive output tokens of a request, as they leave the server.", kTokenGapBuckets);
+  Histogram& time_per_output_token = MakeHistogram(
+      registry, "request_time_per_output_token_seconds",
+      "Of each finished request, decode time divided by output tokens after the first.", kTokenGapBuckets);
+  Histogram& e2e_latency = MakeHistogram(registry, "e2e_request_latency_seconds",
+                                         "Time from a request's arrival to its end.", kRequestBuckets);
+  Histogram& queue_time =
+      MakeHistogram(registry, "request_queue_time_seconds",
+                    "Time a request waited before a worker began to compute it.", kRequestBuckets);
+  Histogram& prefill_time =
+      MakeHistogram(registry, "request_prefill_time_seconds",
+                    "Time from the begin of a request's computation to its first token.", kRequestBuckets);
+  Histogram& decode_time = MakeHistogram(registry, "request_decode_time_seconds",
+                                         "Time from a request's first token to its last.", kRequestBuckets);
+
+  Counter& prompt_tokens =
+      MakeCounters(registry, "prompt_tokens_total", "Prompt tokens of admitted requests.").Add({});
+  Counter& generation_tokens =
+      MakeCounters(registry, "generation_tokens_total", "Output tokens sent to clients.").Add({});
+  Family<Counter>& success =
+      MakeCounters(registry, "request_success_total", "Requests that ended well, by why the output ended.");
+  Family<Counter>& failed =
+      MakeCounters(registry, "request_failure_total",
+                   "Requests that were admitted and ended with an error, by gRPC code.");
+  Family<Counter>& rejected =
+      MakeCounters(registry, "requests_rejected_total", "Requests that were not admitted, by reason.");
+  Family<Counter>& replayed = MakeCounters(registry, "request_replays_total",
+                                           "Requests started again elsewhere after this worker was lost.");
+
+  Gauge& requests_running =
+      MakeGauges(registry, "num_requests_running", "Admitted requests at a worker, as the front end counts.")
+          .Add({});
+  Gauge& requests_waiting =
+      MakeGauges(registry, "num_requests_waiting", "Admitted requests that wait for a worker.").Add({});
+  Gauge& tokens_in_flight =
+      MakeGauges(registry, "tokens_in_flight", "Prompt and max_tokens of all admitted requests together.")
+          .Add({});
+
+  Family<Gauge>& worker_ready =
+      MakeGauges(registry, "worker_ready", "1 when the worker takes requests, else 0.");
+  Family<Gauge>& worker_running =
+      MakeGauges(registry, "worker_requests_running", "Requests that hold KV pages, by worker.");
+  Family<Gauge>& worker_waiting =
+      MakeGauges(registry, "worker_requests_waiting", "Requests that wait for KV pages, by worker.");
+  Family<Gauge>& kv_usage =
+      MakeGauges(registry, "kv_cache_usage_ratio", "KV pages held by requests, as a share of all.");
+  Family<Gauge>& kv_pages = MakeGauges(registry, "kv_cache_pages", "KV pages of the worker's pool.");
+  Family<Gauge>& kv_pages_used =
+      MakeGauges(registry, "kv_cache_pages_used", "KV pages held by running requests.");
+  Family<Gauge>& kv_pages_cached = MakeGauges(registry, "kv_cache_pages_cached",
+                                              "KV pages kept for prefix reuse, which any request may take.");
+  Family<Counter>& preemptions = MakeCounters(registry, "num_preemptions_total",
+                                              "Times a request gave up its KV pages and was queued again.");
+  Family<Counter>& prefix_queries =
+      MakeCounters(registry, "prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
+  Family<Counter>& prefix_hits =
+      MakeCounters(registry, "prefix_cache_hits_total", "Prompt tokens found in the prefix cache.");
+  Family<Counter>& restarts =
+      MakeCounters(registry, "worker_restarts_total", "Times the worker was started again.");
+  Family<Gauge>& build_info =
+      MakeGauges(registry, "build_info", "Always 1; the labels tell what is running.");
+
+  std::mutex workers_mutex;
+  std::map<std::string, Worker> workers;
+  std::mutex build_info_mutex;
+  Gauge* build_info_gauge = nullptr;
+  mutable std::mutex hook_mutex;
+  std::function<void()> hook;
+  std::shared_ptr<Forward> forward = std::make_shared<Forward>(this);
+  std::unique_ptr<prometheus::Exposer> exposer;  // last: its threads use all of the above
+};
+
+Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
+Metrics::~Metrics() = default;
+
+absl::StatusOr<int> Metrics::Listen(const std::string& address) {
+  try {
+    auto exposer = std::make_unique<prometheus::Exposer>(address, 1);
+    std::vector<int> ports = exposer->GetListeningPorts();
+    if (ports.empty()) return Unavailable("metrics address {}: not bound", address);
+    exposer->RegisterCollectable(impl_->forward);
+    impl_->exposer = std::move(exposer);
+    return ports.front();
+  } catch (const std::exception& error) {
+    return Unavailable("metrics address {}: {}", address, error.what());
+  }
+}
+
+std::string Metrics::Expose() const { return prometheus::TextSerializer().Serialize(impl_->Collect()); }
+
+void Metrics::BeforeExposition(std::function<void()> hook) {
+  std::lock_guard lock(impl_->hook_mutex);
+  impl_->hook = std::move(hook);
+}
+
+void Metrics::ObserveInterTokenLatency(std::chrono::nanoseconds gap) {
+  impl_->inter_token_latency.Observe(Seconds(gap));
+}
+
+void Metrics::ObserveTimeToFirstToken(std::chrono::nanoseconds ttft) {
+  impl_->time_to_first_token.Observe(Seconds(ttft));
+}
+
+void Metrics::AddPromptTokens(int count) { impl_->prompt_tokens.Increment(count); }
+void Metrics::AddGenerationTokens(int count) { impl_->generation_tokens.Increment(count); }
+
+void Metrics::RequestSucceeded(const std::string& finish_reason, const RequestTimes& times) {
+  impl_->success.Add({{"finish_reason", finish_reason}}).Increment();
+  impl_->e2e_latency.Observe(Seconds(times.total));
+  impl_->queue_time.Observe(Seconds(times.queue));
+  impl_->prefill_time.Observe(Seconds(times.prefill));
+  impl_->decode_time.Observe(Seconds(times.decode));
+  if (times.has_first_token && times.completion_tokens > 1) {
+    impl_->time_per_output_token.Observe(Seconds(times.decode) / (times.completion_tokens - 1));
+  }
+}
+
+void Metrics::RequestFailed(const std::string& code) { impl_->failed.Add({{"code", code}}).Increment(); }
+
+void Metrics::RequestRejected(const std::string& reason) {
+  impl_->rejected.Add({{"reason", reason}}).Increment();
+}
+
+void Metrics::RequestReplayed(const std::string& worker) {
+  impl_->replayed.Add({{"worker", worker}}).Increment();
+}
+
+void Metrics::SetRequests(int running, int waiting, int64_t tokens_in_flight) {
+  impl_->requests_running.Set(running);
+  impl_->requests_waiting.Set(waiting);
+  impl_->tokens_in_flight.Set(static_cast<double>(tokens_in_flight));
+}
+
+void Metrics::SetWorkers(const std::vector<WorkerGauges>& workers) {
+  std::lock_guard lock(impl_->workers_mutex);
+  std::set<std::string> seen;
+  for (const WorkerGauges& now : workers) {
+    seen.insert(now.worker);
+    auto [it, added] = impl_->workers.try_emplace(now.worker, *impl_, now.worker);
+    it->second.Set(now);
+  }
+  // A worker that is gone holds nothing; its counters stay.
+  for (auto& [name, worker] : impl_->workers) {
+    if (!seen.contains(name)) worker.ClearGauges();
+  }
+}
+
+void Metrics::SetBuildInfo(const std::string& version, const std::string& numerics_id,
+                           const std::string& model) {
+  std::lock_guard lock(impl_->build_info_mutex);
+  if (impl_->build_info_gauge != nullptr) impl_->build_info.Remove(impl_->build_info_gauge);
+  impl_->build_info_gauge =
+      &impl_->build_info.Add({{"version", version}, {"numerics_id", numerics_id}, {"model", model}});
+  impl_->build_info_gauge->Set(1);
+}
+
+}  // namespace mnemo::telemetry
