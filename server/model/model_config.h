@@ -30,12 +30,12 @@ struct ModelConfig {
   float attention_scale = 0;  // on q . k
   devices::RotaryStyle rotary_style = devices::RotaryStyle::kInterleaved;
   int rotary_dims = 0;
-  double rope_theta = 10000.0;        // full-attention layers
-  double rope_theta_local = 10000.0;  // sliding-window layers (gemma3)
-  double rope_linear_scale = 1.0;   // positions are divided by it in full-attention layers ("linear" scaling)
-  std::vector<float> rope_factors;  // [rotary_dims / 2] or empty: frequencies are divided by them
-                                    // (rope_freqs.weight: Llama 3.x)
-  int sliding_window = 0;           // 0 = none
+  double rope_theta = 10000.0;     // full-attention layers
+  double rope_theta_local = 0;     // sliding-window layers, without scaling (gemma3); 0 = as the other layers
+  double rope_linear_scale = 1.0;  // positions are divided by it ("linear" scaling)
+  std::vector<float> rope_factors;      // [rotary_dims / 2] or empty: frequencies are divided by them
+                                        // (rope_freqs.weight: Llama 3.x)
+  int sliding_window = 0;               // 0 = none
   std::vector<bool> layer_is_windowed;  // [layers]
   bool qkv_bias = false;                // qwen2
   bool qk_norm = false;                 // qwen3, gemma3
