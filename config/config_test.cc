@@ -186,6 +186,13 @@ TEST_CASE("Files that a value names must be there") {
              Contains("workers.binary") && Contains("cannot be run"));
 }
 
+TEST_CASE("A file that is replaced by an override need not be there") {
+  TempDir dir;
+  std::string file = dir.Write("a.yaml", "model: {path: /absent/x.gguf}\n");
+  CHECK(Load({.file = file, .overrides = {{"model.path", dir.Write("m.gguf", "GGUF")}}}).ok());
+  CHECK_FALSE(Load({.file = file, .overrides = {}}).ok());
+}
+
 TEST_CASE("Overrides win over the file, later ones over earlier ones") {
   TempDir dir;
   std::string file = dir.Write("a.yaml", "engine: {max_running: 3, max_waiting: 4}\n");

@@ -259,6 +259,19 @@ class Loader {
     Set(*spec, node, place);
   }
 
+  // Files that the winning values name. An override may replace a path that is not there.
+  void CheckFiles() {
+    for (const KeySpec& spec : KeySpecs()) {
+      const auto* text = std::get_if<TextSpec>(&spec.value);
+      if (text == nullptr) continue;
+      const std::string& path = text->field(config_);
+      if (const char* error = CheckFile(text->form, path)) {
+        AddError(PlaceOf(spec.key),
+                 fmt::format("{}: {} {}; allowed: {}", spec.key, Shown(path), error, spec.Allowed()));
+      }
+    }
+  }
+
   // What holds between keys. Not checked after an error, which it would only repeat.
   void CheckTogether() {
     if (!errors_.empty()) return;
@@ -398,6 +411,7 @@ absl::StatusOr<Config> Load(const LoadOptions& options) {
     loader.ReadFile(options.file, text);
   }
   for (const auto& [key, value] : options.overrides) loader.Override(key, value);
+  loader.CheckFiles();
   loader.CheckTogether();
   return loader.Finish();
 }

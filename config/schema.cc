@@ -206,7 +206,7 @@ std::string TextAllowed(const TextSpec& spec) {
   return "";
 }
 
-const char* CheckFile(const std::string& path, int access_mode, const char* denied) {
+const char* CheckAccess(const std::string& path, int access_mode, const char* denied) {
   struct stat info = {};
   if (::stat(path.c_str(), &info) != 0) return errno == EACCES ? denied : "no such file";
   if (S_ISDIR(info.st_mode)) return "is a directory";
@@ -315,10 +315,16 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
     case TextForm::kListenAddress:
       return IsHostPort(text, 0) ? nullptr : "is not an address";
     case TextForm::kModelFile:
-      return text.empty() ? nullptr : CheckFile(text, R_OK, "cannot be read");
     case TextForm::kProgram:
-      return text.empty() ? nullptr : CheckFile(text, R_OK | X_OK, "cannot be run");
+      return nullptr;
   }
+  return nullptr;
+}
+
+const char* CheckFile(TextForm form, const std::string& path) {
+  if (path.empty()) return nullptr;
+  if (form == TextForm::kModelFile) return CheckAccess(path, R_OK, "cannot be read");
+  if (form == TextForm::kProgram) return CheckAccess(path, R_OK | X_OK, "cannot be run");
   return nullptr;
 }
 

@@ -71,8 +71,10 @@ struct KeySpec {
 std::span<const KeySpec> KeySpecs();
 const KeySpec* FindKey(std::string_view key);  // nullptr when unknown
 
-// nullptr when `text` has the form, else what is wrong with it.
+// nullptr when `text` has the form, else what is wrong with it. Does not look at files.
 const char* CheckText(const TextSpec& spec, const std::string& text);
+// The same for a file that must be there, where the form asks for one.
+const char* CheckFile(TextForm form, const std::string& path);
 bool IsHostPort(std::string_view text, int min_port);
 
 }  // namespace mnemo::config

