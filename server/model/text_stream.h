@@ -17,7 +17,8 @@ bool IsValidUtf8(std::string_view text);
 
 // One generation. The texts that Append and Finish return, joined, equal Tokenizer::Decode of all ids, except
 // that a stop match cuts them in front of the match. Text that may still become part of a stop match or of a
-// character is held back.
+// character is held back. Of several stop matches the one that is complete first counts, and of those that
+// end together the longest.
 class TextStream {
  public:
   // The tokenizer outlives the object. `stop`: each not empty.

@@ -1,0 +1,131 @@
+// The merging of both tokenizers: while any two neighbours have a merge, the one of the lowest rank is made,
+// the leftmost first among equals.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace mnemo::model {
+
+// A stretch of the text that is one token so far, or (id < 0) none.
+struct MergeSymbol {
+  uint32_t begin = 0;  // in the text
+  uint32_t length = 0;
+  int32_t id = -1;
+};
+
+struct MergeResult {
+  static constexpr uint32_t kNone = 0xFFFFFFFF;
+  uint32_t rank = kNone;
+  int32_t id = -1;
+};
+
+// Memory that lives for one Encode.
+struct MergeScratch {
+  struct Candidate {
+    uint32_t rank;
+    uint32_t left;    // index of the symbol
+    uint32_t length;  // of both when it was found: an older candidate no longer fits
+    int32_t id;
+  };
+  std::vector<MergeSymbol> symbols;
+  std::vector<MergeResult> pairs;  // few symbols: [i] merges symbols i and i + 1
+  std::vector<Candidate> heap;     // many symbols
+  std::vector<uint32_t> next;      // many symbols: linked list
+  std::vector<uint32_t> previous;
+};
+
+inline constexpr size_t kFewSymbols = 48;
+
+// `find(left, right)` gives the merge of two neighbours. Leaves the merged symbols in scratch->symbols.
+template <typename Find>
+void MergeFew(MergeScratch* scratch, const Find& find) {
+  std::vector<MergeSymbol>& symbols = scratch->symbols;
+  std::vector<MergeResult>& pairs = scratch->pairs;
+  if (symbols.size() < 2) return;
+  pairs.clear();
+  for (size_t i = 0; i + 1 < symbols.size(); ++i) pairs.push_back(find(symbols[i], symbols[i + 1]));
+  while (!pairs.empty()) {
+    size_t best = 0;
+    for (size_t i = 1; i < pairs.size(); ++i) {
+      if (pairs[i].rank < pairs[best].rank) best = i;
+    }
+    if (pairs[best].rank == MergeResult::kNone) return;
+    symbols[best].length += symbols[best + 1].length;
+    symbols[best].id = pairs[best].id;
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+    pairs.erase(pairs.begin() + static_cast<ptrdiff_t>(best));
+    if (best > 0) pairs[best - 1] = find(symbols[best - 1], symbols[best]);
+    if (best < pairs.size()) pairs[best] = find(symbols[best], symbols[best + 1]);
+  }
+}
+
+// The same in O(n log n).
+template <typename Find>
+void MergeMany(MergeScratch* scratch, const Find& find) {
+  using Candidate = MergeScratch::Candidate;
+  std::vector<MergeSymbol>& symbols = scratch->symbols;
+  std::vector<Candidate>& heap = scratch->heap;
+  std::vector<uint32_t>& next = scratch->next;
+  std::vector<uint32_t>& previous = scratch->previous;
+  const auto count = static_cast<uint32_t>(symbols.size());
+  const auto later = [](const Candidate& a, const Candidate& b) {
+    return a.rank != b.rank ? a.rank > b.rank : a.left > b.left;
+  };
+  const auto candidate = [&](uint32_t left) {
+    const MergeResult merge = find(symbols[left], symbols[next[left]]);
+    return Candidate{merge.rank, left, symbols[left].length + symbols[next[left]].length, merge.id};
+  };
+  const auto push = [&](uint32_t left) {
+    const Candidate found = candidate(left);
+    if (found.rank == MergeResult::kNone) return;
+    heap.push_back(found);
+    std::push_heap(heap.begin(), heap.end(), later);
+  };
+  next.resize(count);
+  previous.resize(count);
+  heap.clear();
+  for (uint32_t i = 0; i < count; ++i) {
+    next[i] = i + 1;  // `count` ends the list
+    previous[i] = i - 1;
+  }
+  for (uint32_t i = 0; i + 1 < count; ++i) {
+    if (const Candidate found = candidate(i); found.rank != MergeResult::kNone) heap.push_back(found);
+  }
+  std::make_heap(heap.begin(), heap.end(), later);
+  while (!heap.empty()) {
+    const Candidate top = heap.front();
+    std::pop_heap(heap.begin(), heap.end(), later);
+    heap.pop_back();
+    // A symbol only grows, so the joint length tells whether both are still what they were. One that was
+    // merged into its left neighbour has length 0.
+    const uint32_t left = top.left;
+    if (symbols[left].length == 0 || next[left] == count) continue;
+    const uint32_t right = next[left];
+    if (symbols[left].length + symbols[right].length != top.length) continue;
+    symbols[left].length = top.length;
+    symbols[left].id = top.id;
+    symbols[right].length = 0;
+    next[left] = next[right];
+    if (next[left] != count) {
+      previous[next[left]] = left;
+      push(left);
+    }
+    if (left != 0) push(previous[left]);
+  }
+  symbols.erase(
+      std::remove_if(symbols.begin(), symbols.end(), [](const MergeSymbol& s) { return s.length == 0; }),
+      symbols.end());
+}
+
+template <typename Find>
+void MergeSymbols(MergeScratch* scratch, const Find& find) {
+  if (scratch->symbols.size() <= kFewSymbols) {
+    MergeFew(scratch, find);
+  } else {
+    MergeMany(scratch, find);
+  }
+}
+
+}  // namespace mnemo::model

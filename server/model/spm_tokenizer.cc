@@ -1,0 +1,243 @@
+#include "server/model/spm_tokenizer.h"
+
+#include <absl/container/flat_hash_map.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "server/model/utf8.h"
+
+namespace mnemo::model {
+namespace {
+
+constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
+constexpr std::string_view kScoresKey = "tokenizer.ggml.scores";
+constexpr std::string_view kBlankMark = "\xE2\x96\x81";  // U+2581 stands for a blank
+
+absl::string_view ToAbsl(std::string_view text) { return {text.data(), text.size()}; }
+
+// Appends `text` with blanks for U+2581.
+void AppendUnmarked(std::string_view text, std::string* out) {
+  for (size_t at = 0; at < text.size();) {
+    const size_t mark = std::min(text.find(kBlankMark, at), text.size());
+    out->append(text.substr(at, mark - at));
+    if (mark == text.size()) return;
+    out->push_back(' ');
+    at = mark + kBlankMark.size();
+  }
+}
+
+// The byte of "<0x0A>"; -1: it is written otherwise.
+int ParseByte(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return -1;
+  int byte = -1;
+  const char* const end = text.data() + 5;
+  const auto [stop, error] = std::from_chars(text.data() + 3, end, byte, 16);
+  return error == std::errc() && stop == end && byte >= 0 ? byte : -1;
+}
+
+bool IsMergeable(TokenKind kind) {
+  return kind == TokenKind::kNormal || kind == TokenKind::kUserDefined || kind == TokenKind::kUnused;
+}
+
+}  // namespace
+
+// Where the ids of one fragment go.
+struct SpmTokenizer::Output {
+  std::vector<int32_t>* ids;
+  size_t unknown_end = 0;  // ids->size() after the last unknown token: a run of unknown characters is one
+  MergeScratch scratch;
+  // How the text of an unused token was put together last: bytes of its left part.
+  absl::flat_hash_map<absl::string_view, uint32_t> splits;
+};
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& file) {
+  MNEMO_ASSIGN_OR_RETURN(const bool removes_blanks,
+                         BoolOr(file, "tokenizer.ggml.remove_extra_whitespaces", false));
+  if (removes_blanks) {
+    return Unimplemented("{}: tokenizer.ggml.remove_extra_whitespaces is not supported", file.path());
+  }
+  MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields, ReadVocabularyFields(file, true));
+  std::unique_ptr<SpmTokenizer> tokenizer(new SpmTokenizer(fields));
+  MNEMO_ASSIGN_OR_RETURN(tokenizer->adds_blank_, BoolOr(file, "tokenizer.ggml.add_space_prefix", true));
+  tokenizer->strips_leading_space_ = tokenizer->adds_blank_;
+  MNEMO_RETURN_IF_ERROR(tokenizer->FillPieces(file, fields));
+  MNEMO_RETURN_IF_ERROR(tokenizer->RankPieces(file));
+  tokenizer->splits_words_ = tokenizer->CanSplitWords();
+  return tokenizer;
+}
+
+SpmTokenizer::SpmTokenizer(const VocabularyFields& fields)
+    : VocabularyTokenizer(fields), unknown_id_(fields.unknown_id) {
+  byte_ids_.fill(-1);
+}
+
+absl::Status SpmTokenizer::FillPieces(const GgufFile& file, const VocabularyFields& fields) {
+  std::string text;
+  for (size_t i = 0; i < fields.texts.size(); ++i) {
+    const auto id = static_cast<int32_t>(i);
+    const TokenKind kind = fields.kinds[i];
+    text.clear();
+    if (kind == TokenKind::kByte) {
+      const int byte = ParseByte(fields.texts[i]);
+      if (byte < 0) {
+        return InvalidArgument("{}: {}[{}] is a byte token and not written as <0x00> to <0xFF>", file.path(),
+                               kTokensKey, i);
+      }
+      byte_ids_[static_cast<size_t>(byte)] = id;
+      text.push_back(static_cast<char>(byte));
+    } else if (IsControl(id)) {
+      text = fields.texts[i];
+      matcher_.Add(text, id, true);
+    } else {
+      AppendUnmarked(fields.texts[i], &text);
+      if (kind == TokenKind::kUserDefined) user_defined_.Add(text, id, false);
+      longest_ = std::max(longest_, text.size());
+    }
+    pieces_.Add(text);
+  }
+  for (size_t i = 0; i < pieces_.size(); ++i) {
+    if (IsMergeable(kinds_[i]) && !pieces_[i].empty()) by_text_[ToAbsl(pieces_[i])] = static_cast<int32_t>(i);
+  }
+  const auto missing = std::count(byte_ids_.begin(), byte_ids_.end(), -1);
+  has_bytes_ = missing == 0;
+  if (missing != 0 && missing != 256) {
+    return InvalidArgument("{}: {} has {} of the 256 byte tokens; all or none must be there", file.path(),
+                           kTokensKey, 256 - missing);
+  }
+  if (!has_bytes_ && unknown_id_ < 0) {
+    return InvalidArgument("{}: {} has no byte tokens, and there is no tokenizer.ggml.unknown_token_id",
+                           file.path(), kTokensKey);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SpmTokenizer::RankPieces(const GgufFile& file) {
+  if (file.Find(kScoresKey) == nullptr) {
+    return InvalidArgument("{}: {} is absent; a SentencePiece vocabulary needs it", file.path(), kScoresKey);
+  }
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<double> scores, file.GetFloats(kScoresKey));
+  if (scores.size() != pieces_.size()) {
+    return InvalidArgument("{}: {} has {} entries and {} has {}; they must be as many", file.path(),
+                           kScoresKey, scores.size(), kTokensKey, pieces_.size());
+  }
+  std::vector<double> sorted;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (std::isnan(scores[i]))
+      return InvalidArgument("{}: {}[{}] is not a number", file.path(), kScoresKey, i);
+    sorted.push_back(scores[i]);
+  }
+  std::sort(sorted.begin(), sorted.end(), std::greater<>());
+  sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+  for (const double score : scores) {
+    const auto place = std::lower_bound(sorted.begin(), sorted.end(), score, std::greater<>());
+    ranks_.push_back(static_cast<uint32_t>(place - sorted.begin()));
+  }
+  return absl::OkStatus();
+}
+
+// Then each word can be merged by itself, with the same result: no merge would reach over its edge.
+bool SpmTokenizer::CanSplitWords() const {
+  for (const auto& [text, id] : by_text_) {
+    const TokenKind kind = kinds_[static_cast<size_t>(id)];
+    if (kind == TokenKind::kUserDefined) continue;  // never merged: a match wherever it stands
+    if (kind == TokenKind::kUnused) return false;   // its latest split holds for the whole text
+    const size_t visible = text.find_first_not_of(' ');
+    if (visible != absl::string_view::npos && text.find(' ', visible) != absl::string_view::npos)
+      return false;
+  }
+  return true;
+}
+
+MergeResult SpmTokenizer::Find(std::string_view text) const {
+  if (text.size() > longest_) return {};
+  const auto found = by_text_.find(ToAbsl(text));
+  if (found == by_text_.end()) return {};
+  return {ranks_[static_cast<size_t>(found->second)], found->second};
+}
+
+void SpmTokenizer::AppendUnknown(std::string_view bytes, Output* output) const {
+  if (has_bytes_) {
+    for (const char c : bytes) output->ids->push_back(byte_ids_[static_cast<uint8_t>(c)]);
+    return;
+  }
+  if (output->unknown_end != output->ids->size()) output->ids->push_back(unknown_id_);
+  output->unknown_end = output->ids->size();
+}
+
+// An unused token may be formed on the way to another one, but not stay: it is taken apart again.
+void SpmTokenizer::AppendResegmented(std::string_view text, int32_t id, Output* output) const {
+  if (id < 0) return AppendUnknown(text, output);
+  if (kinds_[static_cast<size_t>(id)] == TokenKind::kUnused) {
+    const auto split = output->splits.find(ToAbsl(text));
+    if (split != output->splits.end()) {
+      const std::string_view left = text.substr(0, split->second);
+      const std::string_view right = text.substr(split->second);
+      AppendResegmented(left, Find(left).id, output);
+      AppendResegmented(right, Find(right).id, output);
+      return;
+    }
+  }
+  output->ids->push_back(id);
+}
+
+void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
+  if (const MergeResult whole = Find(word); whole.id >= 0 && word.size() == 1) {
+    output->ids->push_back(whole.id);
+    return;
+  }
+  std::vector<MergeSymbol>& symbols = output->scratch.symbols;
+  symbols.clear();
+  for (size_t at = 0; at < word.size();) {
+    const uint32_t length = DecodeUtf8(word, at).length;
+    symbols.push_back(
+        {.begin = static_cast<uint32_t>(at), .length = length, .id = Find(word.substr(at, length)).id});
+    at += length;
+  }
+  MergeSymbols(&output->scratch, [&](const MergeSymbol& left, const MergeSymbol& right) {
+    const std::string_view text = word.substr(left.begin, left.length + right.length);
+    const MergeResult merge = Find(text);
+    if (merge.id >= 0 && kinds_[static_cast<size_t>(merge.id)] == TokenKind::kUnused) {
+      output->splits[ToAbsl(text)] = left.length;
+    }
+    return merge;
+  });
+  for (const MergeSymbol& symbol : symbols) {
+    AppendResegmented(word.substr(symbol.begin, symbol.length), symbol.id, output);
+  }
+}
+
+void SpmTokenizer::EncodeStretch(std::string_view stretch, Output* output) const {
+  size_t begin = 0;
+  if (splits_words_) {
+    for (size_t at = 1; at < stretch.size(); ++at) {
+      if (stretch[at] == ' ' && stretch[at - 1] != ' ') {
+        EncodeWord(stretch.substr(begin, at - begin), output);
+        begin = at;
+      }
+    }
+  }
+  if (begin < stretch.size()) EncodeWord(stretch.substr(begin), output);
+}
+
+void SpmTokenizer::EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const {
+  std::string text;
+  text.reserve(fragment.size() + 1);
+  // At the start of a text always. Behind a control token the models were trained with one blank as well, be
+  // it this one or the template's own.
+  const bool has_blank = fragment[0] == ' ' || fragment.starts_with(kBlankMark);
+  if (adds_blank_ && (at_start || !has_blank)) text.push_back(' ');
+  AppendUnmarked(fragment, &text);
+
+  Output output{.ids = ids, .unknown_end = SIZE_MAX, .scratch = {}, .splits = {}};
+  TokenMatcher::Search search(user_defined_, text, false, {});
+  for (size_t at = 0; at < text.size();) {
+    const TokenMatcher::Match match = search.Next();
+    EncodeStretch(std::string_view(text).substr(at, match.begin - at), &output);
+    if (match.id >= 0) ids->push_back(match.id);
+    at = match.end;
+  }
+}
+
+}  // namespace mnemo::model

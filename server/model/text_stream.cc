@@ -1,0 +1,135 @@
+#include "server/model/text_stream.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/model/utf8.h"
+
+namespace mnemo::model {
+namespace {
+
+constexpr uint64_t kHighBits = 0x8080808080808080;
+
+// Bytes from `at` on that are plain ASCII.
+size_t AsciiRun(std::string_view bytes, size_t at) {
+  const size_t begin = at;
+  for (uint64_t word = 0; at + sizeof(word) <= bytes.size(); at += sizeof(word)) {
+    bytes.copy(reinterpret_cast<char*>(&word), sizeof(word), at);
+    if ((word & kHighBits) != 0) break;
+  }
+  while (at < bytes.size() && static_cast<uint8_t>(bytes[at]) < 0x80) ++at;
+  return at - begin;
+}
+
+// The longest end of `text`, shorter than `stop`, that `stop` begins with.
+size_t PartialMatch(std::string_view text, std::string_view stop) {
+  for (size_t length = std::min(text.size(), stop.size() - 1); length > 0; --length) {
+    if (text.substr(text.size() - length) == stop.substr(0, length)) return length;
+  }
+  return 0;
+}
+
+}  // namespace
+
+size_t AppendValidUtf8(std::string_view bytes, bool final, std::string* out) {
+  size_t at = 0;
+  while (at < bytes.size()) {
+    if (const size_t run = AsciiRun(bytes, at); run != 0) {
+      out->append(bytes.substr(at, run));
+      at += run;
+      continue;
+    }
+    const Utf8Char c = DecodeUtf8(bytes, at);
+    if (c.code_point != kMalformed) {
+      out->append(bytes.substr(at, c.length));
+    } else {
+      if (c.incomplete && !final) break;
+      out->append(kReplacement);
+    }
+    at += c.length;
+  }
+  return at;
+}
+
+bool IsValidUtf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    at += AsciiRun(text, at);
+    if (at == text.size()) break;
+    const Utf8Char c = DecodeUtf8(text, at);
+    if (c.code_point == kMalformed) return false;
+    at += c.length;
+  }
+  return true;
+}
+
+TextStream::TextStream(const Tokenizer& tokenizer, bool include_special, std::vector<std::string> stop)
+    : tokenizer_(tokenizer), include_special_(include_special), stop_(std::move(stop)) {
+  for (const std::string& text : stop_) MNEMO_CHECK(!text.empty());
+}
+
+TextStream::Result TextStream::Append(int32_t id) {
+  MNEMO_CHECK(!stopped_);
+  const bool is_control = tokenizer_.IsControl(id);
+  if (is_control && !include_special_) return {};
+  std::string_view piece = tokenizer_.Piece(id);
+  if (at_start_ && tokenizer_.strips_leading_space() && !is_control && piece.starts_with(' ')) {
+    piece.remove_prefix(1);
+  }
+  at_start_ = false;
+  if (pending_bytes_.empty()) {
+    pending_bytes_.assign(piece.substr(AppendValidUtf8(piece, false, &held_text_)));
+  } else {
+    pending_bytes_.append(piece);
+    pending_bytes_.erase(0, AppendValidUtf8(pending_bytes_, false, &held_text_));
+  }
+  return Scan(false);
+}
+
+TextStream::Result TextStream::Finish() {
+  if (stopped_) return {};
+  AppendValidUtf8(pending_bytes_, true, &held_text_);
+  pending_bytes_.clear();
+  return Scan(true);
+}
+
+// Looks for stop strings in held_text_, which begins where the last text that was given out ended. Nothing
+// given out can begin a match: what could was held back. The match that is complete first wins, and of those
+// that end together the longest: so the result does not depend on how the text was cut into tokens.
+TextStream::Result TextStream::Scan(bool final) {
+  Result result;
+  size_t begin = 0;
+  const std::string* match = nullptr;
+  for (const std::string& stop : stop_) {
+    const size_t at = held_text_.find(stop);
+    if (at == std::string::npos) continue;
+    const size_t end = at + stop.size();
+    if (match == nullptr || end < begin + match->size() || (end == begin + match->size() && at < begin)) {
+      begin = at;
+      match = &stop;
+    }
+  }
+  if (match != nullptr) {
+    stopped_ = true;
+    result.stopped = true;
+    result.stop_matched = *match;
+    result.text = held_text_.substr(0, begin);
+    held_text_.clear();
+    pending_bytes_.clear();
+    return result;
+  }
+  size_t held = 0;
+  if (!final) {
+    for (const std::string& stop : stop_) held = std::max(held, PartialMatch(held_text_, stop));
+  }
+  // Only whole characters are given out.
+  size_t length = held_text_.size() - held;
+  while (length > 0 && length < held_text_.size() &&
+         (static_cast<uint8_t>(held_text_[length]) & 0xC0) == 0x80) {
+    --length;
+  }
+  result.text = held_text_.substr(0, length);
+  held_text_.erase(0, length);
+  return result;
+}
+
+}  // namespace mnemo::model

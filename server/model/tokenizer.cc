@@ -1,0 +1,44 @@
+#include "server/model/tokenizer.h"
+
+#include "server/model/bpe_tokenizer.h"
+#include "server/model/spm_tokenizer.h"
+#include "server/model/text_stream.h"
+
+namespace mnemo::model {
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufFile& file) {
+  constexpr std::string_view kModelKey = "tokenizer.ggml.model";
+  if (file.Find(kModelKey) == nullptr) {
+    return InvalidArgument("{}: {} is absent: the file has no vocabulary", file.path(), kModelKey);
+  }
+  MNEMO_ASSIGN_OR_RETURN(const std::string_view model, file.GetString(kModelKey));
+  if (model == "gpt2") return BpeTokenizer::Create(file);
+  if (model == "llama") return SpmTokenizer::Create(file);
+  return Unimplemented(
+      "{}: {} \"{}\" is not supported; known are gpt2 (byte-level BPE) and llama (SentencePiece)",
+      file.path(), kModelKey, model);
+}
+
+std::string Tokenizer::DecodeBytes(std::span<const int32_t> ids, bool skip_special) const {
+  std::string bytes;
+  bool at_start = true;
+  for (const int32_t id : ids) {
+    if (skip_special && IsControl(id)) continue;
+    std::string_view piece = Piece(id);
+    if (at_start && strips_leading_space() && !IsControl(id) && piece.starts_with(' '))
+      piece.remove_prefix(1);
+    at_start = false;
+    bytes.append(piece);
+  }
+  return bytes;
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> ids, bool skip_special) const {
+  const std::string bytes = DecodeBytes(ids, skip_special);
+  std::string text;
+  text.reserve(bytes.size());
+  AppendValidUtf8(bytes, true, &text);
+  return text;
+}
+
+}  // namespace mnemo::model

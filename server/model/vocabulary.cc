@@ -1,0 +1,187 @@
+#include "server/model/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+namespace mnemo::model {
+namespace {
+
+constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
+constexpr std::string_view kTypesKey = "tokenizer.ggml.token_type";
+
+// Control tokens that end a turn or a text, whatever the file names as its end: the families' own settings
+// list them.
+constexpr std::array<std::string_view, 9> kEndTexts = {
+    "<|im_end|>",          // ChatML: Qwen, SmolLM2
+    "<|endoftext|>",       // GPT-2, Qwen, SmolLM2, Phi
+    "<|end_of_text|>",     // Llama 3
+    "<|eot_id|>",          // Llama 3
+    "<|eom_id|>",          // Llama 3.1, a turn that waits for a tool
+    "<end_of_turn>",       // Gemma
+    "<|end|>",             // Phi-3
+    "<|eot|>",             // Llama 4
+    "<|end_of_sentence|>"  // DeepSeek's distillates
+};
+
+absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, int32_t absent, size_t size) {
+  if (file.Find(key) == nullptr) return absent;
+  MNEMO_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
+  // Some writers say "none" with the largest number.
+  if (id == std::numeric_limits<uint32_t>::max()) return absent;
+  if (id < 0 || id >= static_cast<int64_t>(size)) {
+    return InvalidArgument("{}: {} is {}, outside the vocabulary, [0, {})", file.path(), key, id, size);
+  }
+  return static_cast<int32_t>(id);
+}
+
+absl::Status ReadKinds(const GgufFile& file, VocabularyFields* fields) {
+  fields->kinds.assign(fields->texts.size(), TokenKind::kNormal);
+  if (file.Find(kTypesKey) == nullptr) return absl::OkStatus();
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<int64_t> types, file.GetInts(kTypesKey));
+  if (types.size() != fields->texts.size()) {
+    return InvalidArgument("{}: {} has {} entries and {} has {}; they must be as many", file.path(),
+                           kTypesKey, types.size(), kTokensKey, fields->texts.size());
+  }
+  for (size_t i = 0; i < types.size(); ++i) {
+    if (types[i] < 0 || types[i] > 6) {
+      return InvalidArgument("{}: {}[{}] is {}, allowed are 0 to 6", file.path(), kTypesKey, i, types[i]);
+    }
+    // 0 is "undefined" in the format; such a token takes no part in encoding.
+    fields->kinds[i] = types[i] == 0 ? TokenKind::kUnused : static_cast<TokenKind>(types[i]);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool absent) {
+  if (file.Find(key) == nullptr) return absent;
+  return file.GetBool(key);
+}
+
+absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default) {
+  VocabularyFields fields;
+  MNEMO_ASSIGN_OR_RETURN(fields.texts, file.GetStrings(kTokensKey));
+  const size_t size = fields.texts.size();
+  if (size == 0 || size > std::numeric_limits<int32_t>::max()) {
+    return InvalidArgument("{}: {} has {} entries, allowed are 1 to {}", file.path(), kTokensKey, size,
+                           std::numeric_limits<int32_t>::max());
+  }
+  MNEMO_RETURN_IF_ERROR(ReadKinds(file, &fields));
+  MNEMO_ASSIGN_OR_RETURN(fields.bos_id, TokenIdOr(file, "tokenizer.ggml.bos_token_id", -1, size));
+  MNEMO_ASSIGN_OR_RETURN(fields.eos_id, TokenIdOr(file, "tokenizer.ggml.eos_token_id", -1, size));
+  MNEMO_ASSIGN_OR_RETURN(fields.unknown_id, TokenIdOr(file, "tokenizer.ggml.unknown_token_id", -1, size));
+  MNEMO_ASSIGN_OR_RETURN(const int32_t eot_id, TokenIdOr(file, "tokenizer.ggml.eot_token_id", -1, size));
+  MNEMO_ASSIGN_OR_RETURN(const int32_t eom_id, TokenIdOr(file, "tokenizer.ggml.eom_token_id", -1, size));
+  MNEMO_ASSIGN_OR_RETURN(fields.add_bos, BoolOr(file, "tokenizer.ggml.add_bos_token", add_bos_default));
+  MNEMO_ASSIGN_OR_RETURN(fields.add_eos, BoolOr(file, "tokenizer.ggml.add_eos_token", false));
+  fields.add_bos = fields.add_bos && fields.bos_id >= 0;
+  fields.add_eos = fields.add_eos && fields.eos_id >= 0;
+
+  for (const int32_t id : {fields.eos_id, eot_id, eom_id}) {
+    if (id >= 0) fields.end_ids.push_back(id);
+  }
+  for (size_t i = 0; i < size; ++i) {
+    if (fields.kinds[i] == TokenKind::kControl &&
+        std::find(kEndTexts.begin(), kEndTexts.end(), fields.texts[i]) != kEndTexts.end()) {
+      fields.end_ids.push_back(static_cast<int32_t>(i));
+    }
+  }
+  std::sort(fields.end_ids.begin(), fields.end_ids.end());
+  fields.end_ids.erase(std::unique(fields.end_ids.begin(), fields.end_ids.end()), fields.end_ids.end());
+  return fields;
+}
+
+uint32_t TokenMatcher::Child(uint32_t node, uint8_t byte) const {
+  uint32_t child = nodes_[node].child;
+  while (child != 0 && nodes_[child].byte != byte) child = nodes_[child].sibling;
+  return child;
+}
+
+void TokenMatcher::Add(std::string_view text, int32_t id, bool is_control) {
+  if (text.empty()) return;
+  const auto new_node = [this](uint8_t byte, uint32_t sibling) {
+    nodes_.push_back({.child = 0, .sibling = sibling, .id = -1, .byte = byte, .is_control = false});
+    return static_cast<uint32_t>(nodes_.size() - 1);
+  };
+  uint32_t& root = roots_[static_cast<uint8_t>(text[0])];
+  if (root == 0) root = new_node(static_cast<uint8_t>(text[0]), 0);
+  uint32_t node = root;
+  for (const char c : text.substr(1)) {
+    uint32_t child = Child(node, static_cast<uint8_t>(c));
+    if (child == 0) {
+      child = new_node(static_cast<uint8_t>(c), nodes_[node].child);
+      nodes_[node].child = child;
+    }
+    node = child;
+  }
+  nodes_[node].id = id;
+  nodes_[node].is_control = is_control;
+}
+
+TokenMatcher::Match TokenMatcher::Search::MatchAt(size_t begin) const {
+  Match match;
+  uint32_t node = matcher_.roots_[static_cast<uint8_t>(text_[begin])];
+  for (size_t end = begin + 1; node != 0; ++end) {
+    const Node& found = matcher_.nodes_[node];
+    // literal_ begins with the first range that ends behind `begin`: no other one can touch the match first.
+    const bool barred =
+        found.is_control && (!parse_special_ || (!literal_.empty() && literal_.front().begin < end));
+    if (found.id >= 0 && !barred) match = {begin, end, found.id};
+    if (end == text_.size()) break;
+    node = matcher_.Child(node, static_cast<uint8_t>(text_[end]));
+  }
+  return match;
+}
+
+TokenMatcher::Match TokenMatcher::Search::Next() {
+  for (; at_ < text_.size(); ++at_) {
+    if (matcher_.roots_[static_cast<uint8_t>(text_[at_])] == 0) continue;
+    while (!literal_.empty() &&
+           (literal_.front().end <= at_ || literal_.front().begin >= literal_.front().end)) {
+      literal_ = literal_.subspan(1);
+    }
+    const Match match = MatchAt(at_);
+    if (match.id >= 0) {
+      at_ = match.end;
+      return match;
+    }
+  }
+  return {text_.size(), text_.size(), -1};
+}
+
+VocabularyTokenizer::VocabularyTokenizer(const VocabularyFields& fields)
+    : kinds_(fields.kinds),
+      add_bos_(fields.add_bos),
+      add_eos_(fields.add_eos),
+      bos_id_(fields.bos_id),
+      eos_id_(fields.eos_id),
+      end_ids_(fields.end_ids) {}
+
+std::string_view VocabularyTokenizer::Piece(int32_t id) const {
+  MNEMO_CHECK(id >= 0 && id < size());
+  return pieces_[static_cast<size_t>(id)];
+}
+
+TokenKind VocabularyTokenizer::Kind(int32_t id) const {
+  MNEMO_CHECK(id >= 0 && id < size());
+  return kinds_[static_cast<size_t>(id)];
+}
+
+std::vector<int32_t> VocabularyTokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / 3 + 8);
+  if (options.add_special && add_bos_) ids.push_back(bos_id_);
+  TokenMatcher::Search search(matcher_, text, options.parse_special, options.literal);
+  for (size_t at = 0; at < text.size();) {
+    const TokenMatcher::Match match = search.Next();
+    if (match.begin > at) EncodeFragment(text.substr(at, match.begin - at), at == 0, &ids);
+    if (match.id >= 0) ids.push_back(match.id);
+    at = match.end;
+  }
+  if (options.add_special && add_eos_) ids.push_back(eos_id_);
+  return ids;
+}
+
+}  // namespace mnemo::model
