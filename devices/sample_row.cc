@@ -1,6 +1,7 @@
 #include "devices/sample_row.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "devices/base/status.h"
@@ -72,19 +73,24 @@ void SelectTop(const float* x, int n, int k, std::vector<Candidate>* out) {
   cut();
 }
 
-// exp((logit - max) / temperature): proportional to the probability, 1 for the most likely token.
-float Weight(float logit, float max, float inverse_temperature) {
-  return PortableExp((logit - max) * inverse_temperature);
-}
+// From a logit to exp((logit - max) / temperature): proportional to its probability, 1 for the most likely
+// token.
+struct WeightScale {
+  float max = 0;
+  float inverse_temperature = 1;
+
+  float Distance(float logit) const { return (max - logit) * inverse_temperature; }
+  float Weight(float logit) const { return PortableExp(-Distance(logit)); }
+};
 
 // Weights of all tokens into scratch->weights and block_sums; returns their sum, in one fixed order.
-double WeighAll(const float* logits, int n, float max, float inverse_temperature, SampleScratch* scratch) {
+double WeighAll(const float* logits, int n, const WeightScale& scale, SampleScratch* scratch) {
   float* weights = scratch->weights.data();
   scratch->block_sums.clear();
   double total = 0;
   for (int begin = 0; begin < n; begin += kSumBlock) {
     const int end = std::min(n, begin + kSumBlock);
-    for (int i = begin; i < end; ++i) weights[i] = Weight(logits[i], max, inverse_temperature);
+    for (int i = begin; i < end; ++i) weights[i] = scale.Weight(logits[i]);
     double lanes[8] = {};
     int i = begin;
     for (; i + 8 <= end; i += 8) {
@@ -140,45 +146,68 @@ void ApplyBiasAndPenalties(const SampleRow& row, int vocabulary, float* logits) 
   }
 }
 
-// Keeps of candidates, sorted by rank, the shortest head whose weights reach `wanted`; false when all of them
-// do not.
-bool CutByMass(std::vector<Candidate>* candidates, float max, float inverse_temperature, double wanted) {
-  double sum = 0;
-  for (size_t i = 0; i < candidates->size(); ++i) {
-    sum += static_cast<double>(Weight((*candidates)[i].logit, max, inverse_temperature));
-    if (sum >= wanted) {
-      candidates->resize(i + 1);
-      return true;
-    }
-  }
-  return false;
-}
-
 void ApplyTopK(const float* logits, int vocabulary, int top_k, SampleScratch* scratch) {
   SelectTop(logits, vocabulary, top_k, &scratch->candidates);
   std::sort(scratch->candidates.begin(), scratch->candidates.end(), Ahead);
 }
 
-// The nucleus is mostly small: look for it among few candidates first, and only then among more.
-void ApplyTopPToAll(const float* logits, int vocabulary, float max, float inverse_temperature, double wanted,
-                    SampleScratch* scratch) {
-  for (int count = 64;; count *= 16) {
-    count = std::min(count, vocabulary);
-    ApplyTopK(logits, vocabulary, count, scratch);
-    if (CutByMass(&scratch->candidates, max, inverse_temperature, wanted) || count == vocabulary) return;
+// Keeps of candidates [begin, end), sorted by rank, the shortest head whose weights bring `sum` to `wanted`.
+void CutByMass(std::vector<Candidate>* candidates, size_t begin, const WeightScale& scale, double sum,
+               double wanted) {
+  for (size_t i = begin; i < candidates->size(); ++i) {
+    sum += static_cast<double>(scale.Weight((*candidates)[i].logit));
+    if (sum >= wanted) {
+      candidates->resize(i + 1);
+      return;
+    }
   }
 }
 
-int32_t DrawFromCandidates(const std::vector<Candidate>& candidates, float max, float inverse_temperature,
+// Tokens by their distance below the largest logit, in buckets of about 3 %: 32 for each power of two from
+// 2^-10 to 2^7, where weights vanish. The distance, unlike the weight, orders tokens just as their logits do.
+constexpr int kBuckets = 17 * 32;
+
+int BucketOf(float distance) {
+  const int bits = std::bit_cast<int32_t>(distance) >> 18;
+  return std::clamp(bits - ((127 - 10) << 5), 0, kBuckets - 1);
+}
+
+// The candidates become the smallest set of most likely tokens whose weights reach `wanted`. All of a bucket
+// are in it but those of the last one, so that only that one is sorted. Expects WeighAll's weights.
+void ApplyTopPToAll(const float* logits, int vocabulary, const WeightScale& scale, double wanted,
+                    SampleScratch* scratch) {
+  std::array<double, kBuckets> mass = {};
+  const float* weights = scratch->weights.data();
+  for (int i = 0; i < vocabulary; ++i) {
+    mass[static_cast<size_t>(BucketOf(scale.Distance(logits[i])))] += static_cast<double>(weights[i]);
+  }
+  double sum = 0;
+  int last = 0;
+  while (last < kBuckets - 1 && sum + mass[static_cast<size_t>(last)] < wanted) {
+    sum += mass[static_cast<size_t>(last++)];
+  }
+  std::vector<Candidate>* candidates = &scratch->candidates;
+  candidates->clear();
+  for (int i = 0; i < vocabulary; ++i) {
+    if (weights[i] > 0 && BucketOf(scale.Distance(logits[i])) < last) candidates->push_back({logits[i], i});
+  }
+  const size_t whole = candidates->size();
+  for (int i = 0; i < vocabulary; ++i) {
+    if (weights[i] > 0 && BucketOf(scale.Distance(logits[i])) == last) candidates->push_back({logits[i], i});
+  }
+  std::sort(candidates->begin() + static_cast<std::ptrdiff_t>(whole), candidates->end(), Ahead);
+  CutByMass(candidates, whole, scale, sum, wanted);
+}
+
+int32_t DrawFromCandidates(const std::vector<Candidate>& candidates, const WeightScale& scale,
                            double uniform) {
   double total = 0;
-  for (const Candidate& c : candidates)
-    total += static_cast<double>(Weight(c.logit, max, inverse_temperature));
+  for (const Candidate& c : candidates) total += static_cast<double>(scale.Weight(c.logit));
   const double target = uniform * total;
   double sum = 0;
   int32_t last = candidates.front().id;
   for (const Candidate& c : candidates) {
-    const float weight = Weight(c.logit, max, inverse_temperature);
+    const float weight = scale.Weight(c.logit);
     if (weight <= 0) continue;
     last = c.id;
     sum += static_cast<double>(weight);
@@ -191,36 +220,33 @@ int32_t Draw(const SampleRow& row, const float* logits, int vocabulary, SampleSc
   const SamplingParams& params = *row.params;
   const float max = Max(logits, vocabulary);
   if (max == -kInfinity) return 0;
-  const float inverse = std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
+  const WeightScale scale{max, std::min(1.0f / params.temperature, std::numeric_limits<float>::max())};
   const double uniform = UniformDraw(params.seed, row.index);
-  const bool top_k = params.top_k > 0 && params.top_k < vocabulary;
-  const bool top_p = params.top_p < 1.0f;
-  if (top_k) {
+  const auto top_p = static_cast<double>(params.top_p);
+  std::vector<Candidate>* candidates = &scratch->candidates;
+  if (params.top_k > 0 && params.top_k < vocabulary) {
     ApplyTopK(logits, vocabulary, params.top_k, scratch);
-    if (top_p) {
+    if (top_p < 1) {
       double total = 0;
-      for (const Candidate& c : scratch->candidates)
-        total += static_cast<double>(Weight(c.logit, max, inverse));
-      CutByMass(&scratch->candidates, max, inverse, static_cast<double>(params.top_p) * total);
+      for (const Candidate& c : *candidates) total += static_cast<double>(scale.Weight(c.logit));
+      CutByMass(candidates, 0, scale, 0, top_p * total);
     }
   } else {
-    const double total = WeighAll(logits, vocabulary, max, inverse, scratch);
-    if (!top_p && params.min_p <= 0) return DrawFromAll(*scratch, vocabulary, uniform * total);
-    if (top_p) {
-      ApplyTopPToAll(logits, vocabulary, max, inverse, static_cast<double>(params.top_p) * total, scratch);
+    const double total = WeighAll(logits, vocabulary, scale, scratch);
+    if (top_p >= 1 && params.min_p <= 0) return DrawFromAll(*scratch, vocabulary, uniform * total);
+    if (top_p < 1) {
+      ApplyTopPToAll(logits, vocabulary, scale, top_p * total, scratch);
     } else {
-      scratch->candidates.clear();
+      candidates->clear();
       for (int i = 0; i < vocabulary; ++i) {
-        if (scratch->weights[static_cast<size_t>(i)] >= params.min_p)
-          scratch->candidates.push_back({logits[i], i});
+        if (scratch->weights[static_cast<size_t>(i)] >= params.min_p) candidates->push_back({logits[i], i});
       }
     }
   }
   if (params.min_p > 0) {  // the most likely token has weight 1 and always stays
-    std::erase_if(scratch->candidates,
-                  [&](const Candidate& c) { return Weight(c.logit, max, inverse) < params.min_p; });
+    std::erase_if(*candidates, [&](const Candidate& c) { return scale.Weight(c.logit) < params.min_p; });
   }
-  return DrawFromCandidates(scratch->candidates, max, inverse, uniform);
+  return DrawFromCandidates(*candidates, scale, uniform);
 }
 
 int32_t Choose(const SampleRow& row, int vocabulary, SampleScratch* scratch) {
@@ -253,7 +279,7 @@ void DescribeRaw(const SampleRow& row, int vocabulary, SampleScratch* scratch, S
     result->logprob = -kInfinity;
     return;
   }
-  const double log_sum = PortableLog(WeighAll(logits, vocabulary, max, 1.0f, scratch));
+  const double log_sum = PortableLog(WeighAll(logits, vocabulary, WeightScale{max, 1.0f}, scratch));
   auto logprob = [&](float logit) {
     return static_cast<float>(static_cast<double>(logit) - static_cast<double>(max) - log_sum);
   };

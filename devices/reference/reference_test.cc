@@ -40,13 +40,15 @@ TEST_CASE("a crew runs every member once a round, and sees what the rounds befor
     Crew crew(size);
     std::vector<int64_t> sums(static_cast<size_t>(size));
     int64_t shared = 0;
+    std::atomic<int> wrong_sizes{0};
     for (int round = 0; round < 500; ++round) {
       crew.Run([&](int member, int members) {
-        REQUIRE(members == size);
+        if (members != size) ++wrong_sizes;
         sums[static_cast<size_t>(member)] += shared;
       });
       ++shared;
     }
+    CHECK(wrong_sizes == 0);
     for (int64_t sum : sums) CHECK(sum == 499 * 500 / 2);
   }
 }
