@@ -1,0 +1,489 @@
+#include "server/worker/engine.h"
+
+#include <absl/container/flat_hash_map.h>
+#include <absl/container/flat_hash_set.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <random>
+#include <span>
+#include <thread>
+#include <utility>
+
+#include "server/worker/request.h"
+#include "server/worker/scheduler.h"
+
+namespace mnemo::worker {
+namespace {
+
+using Clock = Request::Clock;
+
+// An idle engine shows a watchdog that often that it is alive.
+constexpr std::chrono::milliseconds kIdleTurn{50};
+
+absl::Status CheckOption(std::string_view name, int64_t value, int64_t low, int64_t high,
+                         std::string_view why = "") {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return InvalidArgument("{} is {}; allowed: {} to {}{}", name, value, low, high, why);
+}
+
+absl::Status CheckOptions(const EngineOptions& options, const model::Transformer& transformer) {
+  const model::TransformerOptions& model = transformer.options();
+  MNEMO_RETURN_IF_ERROR(CheckOption("max_batch_rows", options.max_batch_rows, 1, model.max_rows,
+                                    ", the rows the transformer was made for"));
+  MNEMO_RETURN_IF_ERROR(CheckOption("max_running", options.max_running, 1, 65536));
+  if (std::min(options.max_running, options.max_batch_rows) > model.max_sequences) {
+    return InvalidArgument(
+        "max_running is {} and max_batch_rows {}; allowed: one of them at most {}, the sequences the "
+        "transformer was made for",
+        options.max_running, options.max_batch_rows, model.max_sequences);
+  }
+  MNEMO_RETURN_IF_ERROR(CheckOption("max_waiting", options.max_waiting, 0, 1 << 20));
+  MNEMO_RETURN_IF_ERROR(CheckOption("context_tokens", options.context_tokens, 0,
+                                    transformer.config().context_tokens, ", the model's context"));
+  MNEMO_RETURN_IF_ERROR(CheckOption("kv_pages", options.kv_pages, 1, 1 << 24));
+  MNEMO_RETURN_IF_ERROR(CheckOption("reserve_tokens", options.reserve_tokens, 1, 1 << 20));
+  return CheckOption("max_sessions", options.max_sessions, 0, 1 << 20);
+}
+
+int ContextTokens(const EngineOptions& options, const model::Transformer& transformer) {
+  return options.context_tokens > 0 ? options.context_tokens : transformer.config().context_tokens;
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
+       devices::Device* engine_device, EngineSink* engine_sink, std::unique_ptr<devices::KvCache> kv_cache);
+
+  // Any thread.
+  absl::Status Submit(EngineRequest request);
+  void Cancel(uint64_t id, uint32_t attempt);
+  void EndSession(const std::string& session_id);
+  EngineStats Stats() const;
+  void Stop();
+
+  // The engine thread.
+  void Loop();
+  bool TakeMail();
+  void Intake(Clock::time_point now);
+  void EndDue(Clock::time_point now);
+  void EndDueIn(std::span<Request* const> requests, Clock::time_point now);
+  void Step();
+  void Forward(std::span<const PlannedSequence> plan);
+  void CollectWants(std::span<const PlannedSequence> plan);
+  void SampleWants();
+  void Take(const devices::SampleResult& result, size_t want_index);
+  EngineEvent& EventOf(Request* request);
+  void FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const;
+  void Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now);
+  void PublishStats();
+  void Deliver();
+
+  // Logits of one row of the step and what they are for: the next output token, or the score of the prompt
+  // token at `position` + 1.
+  struct Want {
+    Request* request = nullptr;
+    int32_t position = 0;
+    bool output = false;
+  };
+  using Key = std::pair<uint64_t, uint32_t>;
+
+  const EngineOptions options;
+  const RequestLimits limits;
+  model::Transformer* const transformer;
+  devices::Device* const device;
+  EngineSink* const sink;
+  const std::unique_ptr<devices::KvCache> cache;
+
+  std::mutex mutex;  // guards this group
+  std::condition_variable mail_came;
+  absl::flat_hash_map<Key, std::unique_ptr<Request>> live;
+  std::vector<Request*> inbox;
+  absl::flat_hash_set<std::string> ended_sessions;
+  bool end_all_sessions = false;
+  bool stopping = false;
+  uint64_t arrivals = 0;
+  std::atomic<bool> cancel_came{false};
+
+  mutable std::mutex stats_mutex;
+  EngineStats stats;
+
+  // The engine thread's own.
+  Scheduler scheduler;
+  std::vector<Request*> arrived;
+  std::vector<Request*> due;
+  Clock::time_point next_deadline = Clock::time_point::max();
+  uint64_t turn = 0;
+  EngineStats counts;
+  std::vector<EngineEvent> events;
+  std::vector<int32_t> ids;
+  std::vector<model::Transformer::Sequence> sequences;
+  std::vector<Want> wants;
+  std::vector<int32_t> want_rows;  // [wants]
+  std::vector<devices::SampleRow> sample_rows;
+  std::vector<devices::SampleResult> sample_results;
+  std::thread thread;
+};
+
+Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
+                   devices::Device* engine_device, EngineSink* engine_sink,
+                   std::unique_ptr<devices::KvCache> kv_cache)
+    : options(engine_options),
+      limits{.vocabulary = engine_transformer->config().vocabulary,
+             .context_tokens = ContextTokens(engine_options, *engine_transformer),
+             .kv_pages = engine_options.kv_pages},
+      transformer(engine_transformer),
+      device(engine_device),
+      sink(engine_sink),
+      cache(std::move(kv_cache)),
+      scheduler({.max_batch_rows = options.max_batch_rows,
+                 .max_running = options.max_running,
+                 .max_live = options.max_running + options.max_waiting,
+                 .kv_pages = options.kv_pages,
+                 .reserve_tokens = options.reserve_tokens,
+                 .prefix_cache = options.prefix_cache,
+                 .max_sessions = options.max_sessions,
+                 .hash_seed = std::random_device{}()}) {
+  const size_t max_live = static_cast<size_t>(options.max_running) + options.max_waiting;
+  live.reserve(max_live);
+  inbox.reserve(max_live);
+  arrived.reserve(max_live);
+  due.reserve(max_live);
+  ids.reserve(options.max_batch_rows);
+  sequences.reserve(std::min(options.max_running, options.max_batch_rows));
+  wants.reserve(options.max_batch_rows);
+  want_rows.reserve(options.max_batch_rows);
+  sample_rows.reserve(transformer->options().max_logit_rows);
+  sample_results.resize(transformer->options().max_logit_rows);
+  PublishStats();
+  thread = std::thread([this] { Loop(); });
+}
+
+absl::Status Engine::Impl::Submit(EngineRequest request) {
+  MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
+  const Key key(request.id, request.attempt);
+  {
+    std::lock_guard lock(mutex);
+    if (stopping) return absl::CancelledError("the worker stops");
+    if (live.size() >= static_cast<size_t>(options.max_running) + options.max_waiting) {
+      return ResourceExhausted(
+          "{} requests are running or waiting; allowed: at most {} (max_running {} and max_waiting {})",
+          live.size(), options.max_running + options.max_waiting, options.max_running, options.max_waiting);
+    }
+    auto& slot = live[key];
+    if (slot != nullptr) {
+      return InvalidArgument("id {} with attempt {} is in use by a live request", key.first, key.second);
+    }
+    slot = std::make_unique<Request>(std::move(request), arrivals++, Clock::now());
+    inbox.push_back(slot.get());
+  }
+  mail_came.notify_one();
+  return absl::OkStatus();
+}
+
+void Engine::Impl::Cancel(uint64_t id, uint32_t attempt) {
+  {
+    std::lock_guard lock(mutex);
+    const auto found = live.find(Key(id, attempt));
+    if (found == live.end()) return;
+    found->second->cancelled.store(true, std::memory_order_relaxed);
+    cancel_came.store(true, std::memory_order_release);
+  }
+  mail_came.notify_one();
+}
+
+void Engine::Impl::EndSession(const std::string& session_id) {
+  {
+    std::lock_guard lock(mutex);
+    // A bound for the list: a session's prefix is a hint, so that forgetting too much is no error.
+    if (ended_sessions.size() < static_cast<size_t>(options.max_sessions)) {
+      ended_sessions.insert(session_id);
+    } else {
+      end_all_sessions = true;
+    }
+  }
+  mail_came.notify_one();
+}
+
+EngineStats Engine::Impl::Stats() const {
+  std::lock_guard lock(stats_mutex);
+  return stats;
+}
+
+void Engine::Impl::Stop() {
+  {
+    std::lock_guard lock(mutex);
+    stopping = true;
+  }
+  mail_came.notify_one();
+  thread.join();
+}
+
+void Engine::Impl::Loop() {
+  while (TakeMail()) {
+    ++turn;
+    const Clock::time_point now = Clock::now();
+    Intake(now);
+    EndDue(now);
+    scheduler.Admit(now);
+    Step();
+    PublishStats();
+    Deliver();
+  }
+  ++turn;
+  const Clock::time_point now = Clock::now();
+  Intake(now);
+  due.assign(scheduler.running().begin(), scheduler.running().end());
+  due.insert(due.end(), scheduler.waiting().begin(), scheduler.waiting().end());
+  for (Request* request : due) {
+    Finish(request, EngineFinish::kError, absl::CancelledError("the worker stops"), now);
+  }
+  PublishStats();
+  Deliver();
+}
+
+// Sleeps while there is nothing to do. False when the engine is to stop.
+bool Engine::Impl::TakeMail() {
+  const bool idle = scheduler.running().empty() && scheduler.waiting().empty();
+  std::unique_lock lock(mutex);
+  const auto ready = [this] {
+    return stopping || end_all_sessions || !inbox.empty() || !ended_sessions.empty();
+  };
+  do {
+    if (options.progress != nullptr) options.progress->fetch_add(1, std::memory_order_relaxed);
+  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready));
+  arrived.swap(inbox);
+  if (end_all_sessions) scheduler.sessions().ForgetAll();
+  for (const std::string& session : ended_sessions) scheduler.sessions().Forget(session);
+  ended_sessions.clear();
+  end_all_sessions = false;
+  return !stopping;
+}
+
+void Engine::Impl::Intake(Clock::time_point now) {
+  for (Request* request : arrived) {
+    scheduler.Add(request);
+    // Its Cancel may have come, and been looked for, before it was here.
+    if (request->cancelled.load(std::memory_order_relaxed))
+      cancel_came.store(true, std::memory_order_relaxed);
+    if (request->spec.deadline.has_value()) next_deadline = std::min(next_deadline, *request->spec.deadline);
+    // A replay of what was complete already.
+    const EngineFinish outcome = request->Outcome();
+    if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
+  }
+  arrived.clear();
+}
+
+void Engine::Impl::EndDue(Clock::time_point now) {
+  if (!cancel_came.exchange(false, std::memory_order_acquire) && now < next_deadline) return;
+  next_deadline = Clock::time_point::max();
+  due.clear();
+  EndDueIn(scheduler.running(), now);
+  EndDueIn(scheduler.waiting(), now);
+  for (Request* request : due) {
+    const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
+    Finish(request, EngineFinish::kError,
+           cancelled ? absl::CancelledError("the request was cancelled")
+                     : absl::DeadlineExceededError("the request's deadline passed"),
+           now);
+  }
+}
+
+// Adds to `due` what is cancelled or late; of the others finds the next deadline.
+void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_point now) {
+  for (Request* request : requests) {
+    const auto& deadline = request->spec.deadline;
+    if (request->cancelled.load(std::memory_order_relaxed) || (deadline.has_value() && *deadline <= now)) {
+      due.push_back(request);
+    } else if (deadline.has_value()) {
+      next_deadline = std::min(next_deadline, *deadline);
+    }
+  }
+}
+
+void Engine::Impl::Step() {
+  const std::span<const PlannedSequence> plan = scheduler.Plan();
+  if (plan.empty()) return;
+  ++counts.steps;
+  if (events.capacity() == 0) events.reserve(plan.size());
+  CollectWants(plan);
+  Forward(plan);
+  scheduler.Commit();
+  SampleWants();
+  const Clock::time_point now = Clock::now();
+  for (const PlannedSequence& sequence : plan) {
+    Request* request = sequence.request;
+    const EngineFinish outcome = request->Outcome();
+    if (request->event_turn == turn && !request->reported && !events[request->event_index].tokens.empty()) {
+      request->reported = true;
+      request->first_token = now;
+      FillSummary(*request, now, &events[request->event_index]);
+    }
+    if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
+  }
+}
+
+// Which rows' logits the step needs. Before Forward, since the positions are those to be computed.
+void Engine::Impl::CollectWants(std::span<const PlannedSequence> plan) {
+  wants.clear();
+  want_rows.clear();
+  int32_t row = 0;
+  for (const PlannedSequence& sequence : plan) {
+    Request* request = sequence.request;
+    const int begin = request->computed;
+    const int end = begin + sequence.row_count;
+    if (request->scoring()) {
+      if (request->next_scored == 0) {  // nothing stands before it that could give it a probability
+        EventOf(request).prompt_tokens.push_back({.index = 0, .id = request->ids[0]});
+        request->next_scored = 1;
+      }
+      const int last = std::min(end, request->prompt_count() - 1);
+      for (int position = std::max(begin, request->next_scored - 1); position < last; ++position) {
+        wants.push_back({.request = request, .position = position});
+        want_rows.push_back(row + position - begin);
+      }
+    }
+    // Output that is known already (replay, preemption) is only fed.
+    if (end == static_cast<int>(request->ids.size()) && request->spec.max_tokens > 0) {
+      wants.push_back({.request = request, .position = end - 1, .output = true});
+      want_rows.push_back(row + sequence.row_count - 1);
+    }
+    row += sequence.row_count;
+  }
+}
+
+void Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
+  ids.clear();
+  sequences.clear();
+  for (const PlannedSequence& sequence : plan) {
+    const Request& request = *sequence.request;
+    const auto first = request.ids.begin() + request.computed;
+    ids.insert(ids.end(), first, first + sequence.row_count);
+    sequences.push_back(
+        {.row_count = sequence.row_count, .position_begin = request.computed, .pages = request.pages.data()});
+  }
+  transformer->Forward(cache.get(), ids, sequences);
+}
+
+void Engine::Impl::SampleWants() {
+  const size_t vocabulary = limits.vocabulary;
+  const size_t rows_a_call = transformer->options().max_logit_rows;
+  for (size_t begin = 0; begin < wants.size(); begin += rows_a_call) {
+    const size_t count = std::min(rows_a_call, wants.size() - begin);
+    const float* logits = transformer->Logits(std::span(want_rows).subspan(begin, count));
+    sample_rows.clear();
+    for (size_t i = 0; i < count; ++i) {
+      const Want& want = wants[begin + i];
+      const Request& request = *want.request;
+      devices::SampleRow row{.logits = logits + i * vocabulary, .params = &request.spec.sampling};
+      if (want.output) {
+        row.counts = request.counts.counts();
+        row.bias = request.spec.bias;
+        row.index = request.output_count();
+        row.alternatives = request.spec.logprobs;
+      } else {
+        row.forced_id = request.ids[want.position + 1];
+        row.alternatives = request.spec.prompt_logprobs;
+      }
+      sample_rows.push_back(row);
+    }
+    device->Sample(sample_rows, limits.vocabulary, std::span(sample_results).first(count));
+    for (size_t i = 0; i < count; ++i) Take(sample_results[i], begin + i);
+  }
+}
+
+void Engine::Impl::Take(const devices::SampleResult& result, size_t want_index) {
+  const Want& want = wants[want_index];
+  Request* request = want.request;
+  MNEMO_CHECK(result.id >= 0 && result.id < limits.vocabulary);
+  EngineEvent& event = EventOf(request);
+  if (!want.output) {
+    event.prompt_tokens.push_back(
+        {.index = want.position + 1, .id = result.id, .has_logprob = true, .detail = result});
+    request->next_scored = want.position + 2;
+    return;
+  }
+  EngineToken& token = event.tokens.emplace_back();
+  token.index = request->output_count();
+  token.id = result.id;
+  token.has_logprob = request->spec.logprobs >= 0;
+  if (token.has_logprob) token.detail = result;
+  request->AppendOutput(result.id);
+  ++counts.generated_tokens;
+}
+
+EngineEvent& Engine::Impl::EventOf(Request* request) {
+  if (request->event_turn != turn) {
+    request->event_turn = turn;
+    request->event_index = static_cast<int>(events.size());
+    EngineEvent& event = events.emplace_back();
+    event.id = request->spec.id;
+    event.attempt = request->spec.attempt;
+  }
+  return events[request->event_index];
+}
+
+void Engine::Impl::FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const {
+  event->cached_prompt_tokens = request.cached_tokens;
+  event->preemptions = request.preemptions;
+  event->queue_time = (request.was_admitted ? request.admitted : now) - request.submitted;
+  if (!request.was_admitted) return;
+  event->prefill_time = (request.reported ? request.first_token : now) - request.admitted;
+  if (request.reported) event->decode_time = now - request.first_token;
+}
+
+// `request` is gone afterwards.
+void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now) {
+  EngineEvent& event = EventOf(request);
+  event.finish = finish;
+  event.status = std::move(status);
+  FillSummary(*request, now, &event);
+  scheduler.Remove(request);
+  std::unique_ptr<Request> gone;  // destroyed outside the lock
+  std::lock_guard lock(mutex);
+  const auto found = live.find(Key(request->spec.id, request->spec.attempt));
+  MNEMO_CHECK(found != live.end() && found->second.get() == request);
+  gone = std::move(found->second);
+  live.erase(found);
+}
+
+void Engine::Impl::PublishStats() {
+  counts.running = static_cast<int32_t>(scheduler.running().size());
+  counts.waiting = static_cast<int32_t>(scheduler.waiting().size());
+  counts.kv_pages_used = scheduler.cache().used_count();
+  counts.kv_pages_cached = scheduler.cache().cached_count();
+  counts.kv_pages_total = scheduler.cache().page_count();
+  counts.preemptions = scheduler.preemptions();
+  counts.prefix_queries_tokens = scheduler.prefix_queries_tokens();
+  counts.prefix_hit_tokens = scheduler.prefix_hit_tokens();
+  counts.prompt_tokens = scheduler.prompt_tokens();
+  std::lock_guard lock(stats_mutex);
+  stats = counts;
+}
+
+void Engine::Impl::Deliver() {
+  if (events.empty()) return;
+  sink->OnStep(std::move(events));
+  events = {};
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
+                                                       model::Transformer* transformer,
+                                                       devices::Device* device, EngineSink* sink) {
+  MNEMO_RETURN_IF_ERROR(CheckOptions(options, *transformer));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::KvCache> cache,
+                         device->CreateKvCache(transformer->KvShape(options.kv_pages)));
+  return std::unique_ptr<Engine>(
+      new Engine(std::make_unique<Impl>(options, transformer, device, sink, std::move(cache))));
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() { impl_->Stop(); }
+absl::Status Engine::Submit(EngineRequest request) { return impl_->Submit(std::move(request)); }
+void Engine::Cancel(uint64_t id, uint32_t attempt) { impl_->Cancel(id, attempt); }
+void Engine::EndSession(const std::string& session_id) { impl_->EndSession(session_id); }
+EngineStats Engine::Stats() const { return impl_->Stats(); }
+
+}  // namespace mnemo::worker

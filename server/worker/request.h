@@ -1,0 +1,89 @@
+// One live request as the engine thread sees it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "server/worker/engine.h"
+#include "server/worker/token_counts.h"
+
+namespace mnemo::worker {
+
+// What a request is checked against.
+struct RequestLimits {
+  int vocabulary = 0;
+  int context_tokens = 0;
+  int kv_pages = 0;
+};
+
+// INVALID_ARGUMENT names the field and its bound.
+absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits);
+
+class Request {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // `request` has passed CheckRequest. `arrival` counts requests.
+  Request(EngineRequest request, uint64_t arrival, Clock::time_point submitted);
+
+  // Allocates all that the request needs while it runs; called once, at the first admission.
+  void Prepare();
+
+  // Runs before, and is preempted after, `other`: by priority, then arrival.
+  bool IsSenior(const Request& other) const {
+    return spec.priority != other.spec.priority ? spec.priority < other.spec.priority
+                                                : arrival < other.arrival;
+  }
+
+  int prompt_count() const { return prompt_count_; }
+  int output_count() const { return static_cast<int>(ids.size()) - prompt_count_; }
+  // Positions that keys and values are ever needed for: the last output token is not fed.
+  int max_positions() const { return prompt_count_ + (spec.max_tokens > 0 ? spec.max_tokens - 1 : 0); }
+  // Positions before it are prefilled, in chunks; those from it on are fed one a step.
+  int prefill_end() const { return prefill_end_; }
+  bool prefilling() const { return computed < prefill_end_; }
+  bool scoring() const { return spec.prompt_logprobs >= 0 && next_scored < prompt_count_; }
+  // Keys and values of positions before it may come from the cache; later ones are computed, since their
+  // logits are wanted or since they are decode steps.
+  int reuse_end() const;
+
+  void AppendOutput(int32_t id);
+  // kNone while the request goes on.
+  EngineFinish Outcome() const;
+
+  EngineRequest spec;  // without prompt and generated, which are in `ids`
+  const uint64_t arrival;
+  const Clock::time_point submitted;
+  std::atomic<bool> cancelled{false};  // set on any thread
+
+  // What follows belongs to the engine thread.
+  std::vector<int32_t> ids;    // prompt, then output
+  std::vector<int32_t> pages;  // of positions 0.., as many as are computed or planned; the first
+                               // `published` of them are in the prefix cache
+  int published = 0;
+  int reserved = 0;     // pages it may take without asking, those it has included
+  int computed = 0;     // positions whose keys and values are in the pages
+  int next_scored = 0;  // position of the next prompt token to be reported
+  TokenCounts counts;   // filled when a penalty is on
+  bool counted = false;
+
+  bool prepared = false;
+  bool was_admitted = false;
+  bool running = false;
+  uint64_t last_step = 0;   // that had a decode row of it
+  uint64_t event_turn = 0;  // of the engine, that event_index belongs to
+  int event_index = -1;     // in that turn's events
+  bool reported = false;    // an event with the first token was made
+  int cached_tokens = 0;    // prompt tokens found in the cache before the first preemption
+  int preemptions = 0;
+  Clock::time_point admitted{};
+  Clock::time_point first_token{};
+
+ private:
+  int prompt_count_;
+  int prefill_end_;
+};
+
+}  // namespace mnemo::worker

@@ -1,0 +1,268 @@
+#include "server/worker/scheduler.h"
+
+#include <algorithm>
+
+#include "devices/base/status.h"
+
+namespace mnemo::worker {
+namespace {
+
+using devices::kPageTokens;
+
+int PagesFor(int positions) { return (positions + kPageTokens - 1) / kPageTokens; }
+
+bool Senior(const Request* a, const Request* b) { return a->IsSenior(*b); }
+
+void InsertSorted(Request* request, std::vector<Request*>* list) {
+  list->insert(std::upper_bound(list->begin(), list->end(), request, Senior), request);
+}
+
+void EraseSorted(Request* request, std::vector<Request*>* list) {
+  const auto found = std::lower_bound(list->begin(), list->end(), request, Senior);
+  MNEMO_CHECK(found != list->end() && *found == request);
+  list->erase(found);
+}
+
+PrefixCache::PageIds IdsOfPage(const Request& request, int page_index) {
+  return PrefixCache::PageIds(request.ids.data() + static_cast<size_t>(page_index) * kPageTokens,
+                              kPageTokens);
+}
+
+int LastPublished(const Request& request) {
+  return request.published > 0 ? request.pages[request.published - 1] : -1;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options),
+      cache_(options.kv_pages, options.hash_seed),
+      sessions_(&cache_, options.prefix_cache ? options.max_sessions : 0) {
+  running_.reserve(options.max_running);
+  waiting_.reserve(options.max_live);
+  plan_.reserve(options.max_running);
+  decoders_.reserve(options.max_running);
+}
+
+void Scheduler::Add(Request* request) { InsertSorted(request, &waiting_); }
+
+void Scheduler::Remove(Request* request) {
+  if (request == blocked_) blocked_ = nullptr;
+  if (!request->running) {
+    EraseSorted(request, &waiting_);
+    return;
+  }
+  EraseSorted(request, &running_);
+  if (!request->spec.session_id.empty() && request->published > 0) {
+    sessions_.Keep(request->spec.session_id, LastPublished(*request));
+  }
+  ReleasePages(request);
+}
+
+void Scheduler::ReleasePages(Request* request) {
+  outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
+  request->reserved = 0;
+  while (!request->pages.empty()) {
+    cache_.Release(request->pages.back());
+    request->pages.pop_back();
+  }
+  request->published = 0;
+  request->computed = 0;
+  request->running = false;
+  ++room_epoch_;
+}
+
+void Scheduler::Preempt(Request* request) {
+  EraseSorted(request, &running_);
+  ReleasePages(request);
+  ++request->preemptions;
+  ++preemptions_;
+  InsertSorted(request, &waiting_);
+}
+
+void Scheduler::Admit(Request::Clock::time_point now) {
+  while (!waiting_.empty() && TryAdmit(waiting_.front(), now)) {
+  }
+}
+
+bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
+  if (request == blocked_ && room_epoch_ == blocked_epoch_) return false;
+  if (!request->prepared) request->Prepare();
+  while (static_cast<int>(running_.size()) == options_.max_running || !Reserve(request)) {
+    if (PreemptForAdmission(*request)) continue;
+    blocked_ = request;
+    blocked_epoch_ = room_epoch_;
+    return false;
+  }
+  EraseSorted(request, &waiting_);
+  InsertSorted(request, &running_);
+  request->running = true;
+  if (!request->was_admitted) {
+    request->was_admitted = true;
+    request->admitted = now;
+    prompt_tokens_ += request->prompt_count();
+    if (options_.prefix_cache) prefix_queries_tokens_ += request->prompt_count();
+    if (!request->spec.session_id.empty()) sessions_.Touch(request->spec.session_id);
+  }
+  if (request->preemptions == 0) {
+    request->cached_tokens = request->computed;
+    prefix_hit_tokens_ += request->computed;
+  }
+  return true;
+}
+
+// Takes what the cache has of the prompt and reserves the rest; all or nothing.
+bool Scheduler::Reserve(Request* request) {
+  const int ahead = std::min(request->spec.max_tokens - request->output_count(), options_.reserve_tokens);
+  const int known = static_cast<int>(request->ids.size());
+  const int wanted = PagesFor(std::min(known + ahead, request->max_positions()));
+  AdoptCached(request);
+  const int missing = wanted - static_cast<int>(request->pages.size());
+  if (!fits(missing)) {
+    // Nothing was reserved yet, but the pages just adopted count as taken.
+    request->reserved = static_cast<int>(request->pages.size());
+    ReleasePages(request);
+    return false;
+  }
+  request->reserved = wanted;
+  outstanding_ += missing;
+  return true;
+}
+
+// True when a running request of a worse priority made room.
+bool Scheduler::PreemptForAdmission(const Request& request) {
+  // Not when all of them together would not do: what they hold is an upper bound of what is gained.
+  int gain = 0;
+  for (const Request* other : running_) {
+    if (other->spec.priority > request.spec.priority) gain += other->reserved;
+  }
+  if (gain == 0 || !fits(PagesFor(static_cast<int>(request.ids.size())) - gain)) return false;
+  Preempt(running_.back());
+  return true;
+}
+
+// Pages of the prompt that someone else has computed, from request->computed on.
+int Scheduler::AdoptCached(Request* request) {
+  if (!options_.prefix_cache) return 0;
+  int adopted = 0;
+  while (request->computed == request->published * kPageTokens &&
+         request->computed + kPageTokens <= request->reuse_end()) {
+    const int page = cache_.Acquire(LastPublished(*request), IdsOfPage(*request, request->published));
+    if (page < 0) break;
+    request->pages.push_back(page);
+    ++request->published;
+    request->computed += kPageTokens;
+    ++adopted;
+  }
+  return adopted;
+}
+
+// What a request that was admitted together with this one has computed in the meantime.
+void Scheduler::AdoptLate(Request* request) {
+  const int adopted = AdoptCached(request);
+  if (adopted == 0) return;
+  outstanding_ -= adopted;
+  ++room_epoch_;
+  if (request->preemptions == 0) {
+    request->cached_tokens += adopted * kPageTokens;
+    prefix_hit_tokens_ += adopted * kPageTokens;
+  }
+}
+
+int Scheduler::TakePage() {
+  for (;;) {
+    const int page = cache_.Allocate();
+    if (page >= 0) return page;
+    MNEMO_CHECK(sessions_.ForgetOldest());  // reservations are covered by what is there
+  }
+}
+
+// A place for the next position; false when `request` itself had to be preempted.
+bool Scheduler::SecurePage(Request* request) {
+  if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
+  while (static_cast<int>(request->pages.size()) == request->reserved) {
+    if (fits(1)) {
+      ++request->reserved;
+      ++outstanding_;
+      break;
+    }
+    Request* junior = running_.back();
+    Preempt(junior);
+    if (junior == request) return false;
+  }
+  request->pages.push_back(TakePage());
+  --outstanding_;
+  return true;
+}
+
+std::span<const PlannedSequence> Scheduler::Plan() {
+  ++step_;
+  // A pass is empty when all that it did was to find a whole prefill in the cache.
+  do {
+    PlanOnce();
+  } while (plan_.empty() && !running_.empty());
+  return plan_;
+}
+
+void Scheduler::PlanOnce() {
+  plan_.clear();
+  const bool prefill_waits =
+      std::any_of(running_.begin(), running_.end(), [](const Request* r) { return r->prefilling(); });
+  ChooseDecoders(options_.max_batch_rows, prefill_waits);
+  // Senior ones first, so that whoever is preempted has no rows in the plan yet.
+  for (Request* request : decoders_) {
+    if (!request->running || !SecurePage(request)) continue;
+    request->last_step = step_;
+    plan_.push_back({.request = request, .row_count = 1});
+  }
+  int rows_left = options_.max_batch_rows - static_cast<int>(plan_.size());
+  for (Request* request : running_) {
+    if (rows_left == 0) break;
+    if (!request->prefilling()) continue;
+    AdoptLate(request);
+    const int row_count = std::min(rows_left, request->prefill_end() - request->computed);
+    if (row_count == 0) continue;
+    while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {
+      MNEMO_CHECK(static_cast<int>(request->pages.size()) < request->reserved);
+      request->pages.push_back(TakePage());
+      --outstanding_;
+    }
+    plan_.push_back({.request = request, .row_count = row_count});
+    rows_left -= row_count;
+  }
+}
+
+void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
+  decoders_.clear();
+  for (Request* request : running_) {
+    if (!request->prefilling()) decoders_.push_back(request);
+  }
+  // Where not all have a place, part of the step is the prefill's, and decoders take turns.
+  size_t places = rows;
+  if (prefill_waits) places = rows > 1 ? rows - std::max(1, rows / 8) : step_ % 2;
+  if (decoders_.size() <= places) return;
+  const auto longest_ago = [](const Request* a, const Request* b) {
+    return a->last_step != b->last_step ? a->last_step < b->last_step : a->IsSenior(*b);
+  };
+  std::nth_element(decoders_.begin(), decoders_.begin() + static_cast<ptrdiff_t>(places), decoders_.end(),
+                   longest_ago);
+  decoders_.resize(places);
+  std::sort(decoders_.begin(), decoders_.end(), Senior);
+}
+
+void Scheduler::Commit() {
+  for (const PlannedSequence& sequence : plan_) {
+    Request* request = sequence.request;
+    request->computed += sequence.row_count;
+    if (!options_.prefix_cache) continue;
+    const int publishable = std::min(request->computed, request->prefill_end()) / kPageTokens;
+    while (request->published < publishable) {
+      int& page = request->pages[request->published];
+      page = cache_.Publish(page, LastPublished(*request), IdsOfPage(*request, request->published));
+      ++request->published;
+      ++room_epoch_;  // a waiting request may find it
+    }
+  }
+}
+
+}  // namespace mnemo::worker
