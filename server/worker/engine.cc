@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "server/model/transformer.h"
 #include "server/worker/request.h"
 #include "server/worker/scheduler.h"
 

@@ -12,7 +12,10 @@
 
 #include "devices/device.h"
 #include "devices/sampling.h"
-#include "server/model/transformer.h"
+
+namespace mnemo::model {
+class Transformer;
+}
 
 namespace mnemo::worker {
 

@@ -1,0 +1,159 @@
+#include "server/worker/request.h"
+
+#include <catch2/catch.hpp>
+#include <limits>
+#include <map>
+#include <random>
+#include <string>
+
+#include "server/worker/token_counts.h"
+
+namespace mnemo::worker {
+namespace {
+
+EngineRequest Valid() {
+  EngineRequest request;
+  request.id = 1;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = 5;
+  return request;
+}
+
+constexpr RequestLimits kLimits{.vocabulary = 10, .context_tokens = 100, .kv_pages = 1};
+
+}  // namespace
+
+TEST_CASE("a request out of bounds is refused with field and bound") {
+  EngineRequest request = Valid();
+  REQUIRE(CheckRequest(request, kLimits).ok());
+  std::string expected;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  SECTION("empty prompt") { request.prompt = {}, expected = "prompt is empty; allowed: 1 token and more"; }
+  SECTION("long prompt") {
+    request.prompt.assign(101, 1);
+    expected = "prompt has 101 tokens; allowed: at most 100, the context";
+  }
+  SECTION("prompt id") { request.prompt[2] = 10, expected = "prompt[2] is 10; allowed: 0 to 9"; }
+  SECTION("negative id") { request.prompt[0] = -1, expected = "prompt[0] is -1; allowed: 0 to 9"; }
+  SECTION("generated id") { request.generated = {10}, expected = "generated[0] is 10; allowed: 0 to 9"; }
+  SECTION("more generated than max_tokens") {
+    request.generated.assign(6, 1);
+    expected = "generated has 6 tokens; allowed: at most max_tokens, 5";
+  }
+  SECTION("max_tokens below 0") { request.max_tokens = -1, expected = "max_tokens is -1; allowed: 0 to 97"; }
+  SECTION("max_tokens over the context") {
+    request.max_tokens = 98;
+    expected = "max_tokens is 98; allowed: 0 to 97, what a prompt of 3 leaves of the context of 100";
+  }
+  SECTION("more than the pool") {
+    request.max_tokens = 63;
+    expected = "need a KV cache of 65 positions; allowed: at most 64, the whole pool";
+  }
+  SECTION("temperature") {
+    request.sampling.temperature = nan, expected = "temperature is nan; allowed: 0 to 5";
+  }
+  SECTION("top_k") { request.sampling.top_k = -1, expected = "top_k is -1; allowed: 0 and more"; }
+  SECTION("top_p") { request.sampling.top_p = 0, expected = "top_p is 0; allowed: more than 0, up to 1"; }
+  SECTION("min_p") { request.sampling.min_p = 2, expected = "min_p is 2; allowed: 0 to 1"; }
+  SECTION("repetition_penalty") {
+    request.sampling.repetition_penalty = 11;
+    expected = "repetition_penalty is 11; allowed: 0 to 10";
+  }
+  SECTION("presence_penalty") {
+    request.sampling.presence_penalty = -3;
+    expected = "presence_penalty is -3; allowed: -2 to 2";
+  }
+  SECTION("bias") { request.bias = {{1, 101}}, expected = "logit_bias is 101; allowed: -100 to 100"; }
+  SECTION("bias id") { request.bias = {{10, 1}}, expected = "logit_bias[0] is 10; allowed: 0 to 9"; }
+  SECTION("bias twice") {
+    request.bias = {{1, 1}, {1, 2}}, expected = "logit_bias names id 1 more than once";
+  }
+  SECTION("logprobs") { request.logprobs = 21, expected = "logprobs is 21; allowed: -1 to 20"; }
+  SECTION("prompt_logprobs") {
+    request.prompt_logprobs = -2, expected = "prompt_logprobs is -2; allowed: -1 to 20";
+  }
+  SECTION("prompt_logprobs_from") {
+    request.prompt_logprobs_from = 4;
+    expected = "prompt_logprobs_from is 4; allowed: 0 to 3";
+  }
+  SECTION("decode_from") { request.decode_from = 4, expected = "decode_from is 4; allowed: 0 to 3"; }
+  const absl::Status status = CheckRequest(request, kLimits);
+  if (expected.empty()) return;
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK_THAT(std::string(status.message()), Catch::Contains(expected));
+}
+
+TEST_CASE("the last token needs no place in the pool") {
+  EngineRequest request = Valid();
+  request.max_tokens = 62;  // 3 + 62 tokens, 64 positions
+  CHECK(CheckRequest(request, kLimits).ok());
+}
+
+TEST_CASE("what the cache may serve") {
+  EngineRequest spec = Valid();
+  spec.prompt.assign(200, 1);
+  const auto reuse_end = [](const EngineRequest& s) { return Request(s, 0, {}).reuse_end(); };
+  CHECK(reuse_end(spec) == 199);  // the last token's logits are needed
+  spec.decode_from = 64;
+  CHECK(reuse_end(spec) == 64);
+  spec.decode_from = 0;
+  spec.prompt_logprobs = 0;
+  CHECK(reuse_end(spec) == 0);
+  spec.prompt_logprobs_from = 100;  // scored by the logits of position 99
+  CHECK(reuse_end(spec) == 99);
+  spec.prompt_logprobs_from = 200;
+  CHECK(reuse_end(spec) == 199);
+}
+
+TEST_CASE("outcome of a request") {
+  EngineRequest spec = Valid();
+  spec.end_ids = {9, 7};
+  spec.max_tokens = 2;
+  Request request(spec, 0, {});
+  request.Prepare();
+  CHECK(request.Outcome() == EngineFinish::kNone);
+  request.AppendOutput(1);
+  CHECK(request.Outcome() == EngineFinish::kNone);
+  SECTION("length") {
+    request.AppendOutput(2);
+    CHECK(request.Outcome() == EngineFinish::kLength);
+  }
+  SECTION("end token, even as the last one") {
+    request.AppendOutput(7);
+    CHECK(request.Outcome() == EngineFinish::kEndToken);
+  }
+  SECTION("scoring only") {
+    spec.max_tokens = 0;
+    Request score(spec, 1, {});
+    CHECK(score.Outcome() == EngineFinish::kNone);
+    score.computed = 3;
+    CHECK(score.Outcome() == EngineFinish::kLength);
+  }
+}
+
+TEST_CASE("token counts agree with a map") {
+  const uint64_t seed = GENERATE(1, 2, 3);
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  TokenCounts counts;
+  counts.Reserve(500);
+  std::map<int32_t, int32_t> expected;
+  for (int i = 0; i < 500; ++i) {
+    // Ids that fall together in a table of any power of two, and others.
+    const int32_t id = static_cast<int32_t>(random() % 2 == 0 ? (random() % 50) << 16 : random() % 150000);
+    if (i < 200) {
+      counts.AddPrompt(id);
+      expected.try_emplace(id, 0);
+    } else {
+      counts.AddOutput(id);
+      ++expected[id];
+    }
+  }
+  std::map<int32_t, int32_t> actual;
+  for (const devices::TokenCount& count : counts.counts()) {
+    CHECK(actual.emplace(count.id, count.in_output).second);
+  }
+  CHECK(actual == expected);
+}
+
+}  // namespace mnemo::worker
