@@ -142,6 +142,7 @@ void Request::AppendOutput(int32_t id) {
 }
 
 EngineFinish Request::Outcome() const {
+  if (scoring()) return EngineFinish::kNone;
   if (output_count() > 0) {
     if (std::binary_search(spec.end_ids.begin(), spec.end_ids.end(), ids.back())) {
       return EngineFinish::kEndToken;

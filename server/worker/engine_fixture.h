@@ -1,0 +1,92 @@
+// A tiny model on a device with an engine over it, and a sink that collects and checks events. For tests.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "devices/device.h"
+#include "server/model/model_config.h"
+#include "server/model/transformer.h"
+#include "server/worker/engine.h"
+
+namespace mnemo::worker {
+
+// What came of one request.
+struct EngineResult {
+  std::vector<EngineToken> prompt_tokens;
+  std::vector<EngineToken> tokens;
+  EngineEvent last;    // the event with the finish; its tokens are in `tokens`
+  EngineEvent first;   // the one with the first token, if any
+  int64_t order = -1;  // finishes are counted
+  std::string broken;  // what of the contract of events was broken; empty = nothing
+
+  std::vector<int32_t> Ids() const;
+};
+
+// Thread-safe.
+class CollectingSink : public EngineSink {
+ public:
+  void OnStep(std::vector<EngineEvent> events) override;
+
+  // Waits for the end of the request; fails the wait after a minute by an empty result with `broken` set.
+  EngineResult Wait(uint64_t id, uint32_t attempt = 0);
+  // Waits until the request has so many output tokens, or has ended.
+  void WaitForTokens(uint64_t id, size_t count, uint32_t attempt = 0);
+  bool Finished(uint64_t id, uint32_t attempt = 0) const;
+  size_t steps_with_events() const;
+
+ private:
+  static void Check(const EngineEvent& event, EngineResult* result);
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::pair<uint64_t, uint32_t>, EngineResult> results_;
+  int64_t finished_ = 0;
+  size_t steps_ = 0;
+};
+
+struct FixtureOptions {
+  std::string device = "reference";
+  int threads = 1;
+  std::string architecture = "llama";
+  int context_tokens = 1024;
+  EngineOptions engine;
+  int max_logit_rows = 16;
+};
+
+// Throws std::runtime_error when something cannot be made.
+class EngineFixture {
+ public:
+  explicit EngineFixture(const FixtureOptions& options);
+  ~EngineFixture();
+
+  Engine& engine() { return *engine_; }
+  CollectingSink& sink() { return sink_; }
+  int vocabulary() const { return vocabulary_; }
+  std::atomic<uint64_t>& progress() { return progress_; }
+  // Submits and waits; throws when it is refused.
+  EngineResult Run(EngineRequest request);
+  // Stops the engine; requests that are there end with CANCELLED.
+  void StopEngine() { engine_.reset(); }
+  // Engine::Create with other options, over the same model.
+  absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
+
+ private:
+  std::vector<std::byte> file_;
+  std::atomic<uint64_t> progress_{0};
+  std::unique_ptr<devices::Device> device_;
+  std::unique_ptr<devices::WeightImage> weights_;
+  std::unique_ptr<model::Transformer> transformer_;
+  int vocabulary_ = 0;
+  CollectingSink sink_;
+  std::unique_ptr<Engine> engine_;
+};
+
+// Of the devices this build has.
+std::vector<std::string> DeviceKindNames();
+
+}  // namespace mnemo::worker
