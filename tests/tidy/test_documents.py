@@ -1,0 +1,115 @@
+"""Documents cite what is there, and what an operator can set or call is documented."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+import tree
+import yaml
+
+DOCUMENTS = tree.files(".md")
+
+
+def prose(name: pathlib.Path) -> str:
+    """Without fenced code."""
+    return re.sub(r"^```.*?^```", "", tree.read(name), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(name: pathlib.Path) -> set[str]:
+    """As GitHub makes them: lower case, blanks to dashes, other signs dropped."""
+    headings = re.findall(r"^#+\s+(.*)$", prose(name), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS, ids=str)
+def test_links_lead_somewhere(name: pathlib.Path) -> None:
+    dead = []
+    for target in re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", prose(name)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        to = (tree.ROOT / name.parent / path).resolve() if path else tree.ROOT / name
+        if not to.exists():
+            dead.append(target)
+        elif anchor and to.suffix == ".md" and anchor not in anchors(to.relative_to(tree.ROOT)):
+            dead.append(target)
+    assert not dead, f"{name}: {dead}"
+
+
+def cited_paths(name: pathlib.Path) -> set[str]:
+    """What stands in backticks and begins with a folder of the root, or is a file of the root. `a/{b,c}.h` cites two files, `a/*_x.cc`
+    any that fit."""
+    tops = {path.parts[0] for path in tree.files()}
+    cited = set()
+    for word in re.findall(r"`([^`\s]+)`", prose(name)):
+        top = re.split(r"[/:]", word)[0]
+        if top not in tops or ("/" not in word and "." not in word):
+            continue
+        braces = re.search(r"\{([^}]*)\}", word)
+        choices = [word.replace(braces.group(0), choice) for choice in braces.group(1).split(",")] if braces else [word]
+        cited.update(re.sub(r":\d+$", "", choice).rstrip("/") for choice in choices)
+    return cited
+
+
+@pytest.mark.parametrize("name", DOCUMENTS, ids=str)
+def test_cited_paths_exist(name: pathlib.Path) -> None:
+    dead = [path for path in sorted(cited_paths(name)) if not list(tree.ROOT.glob(path))]
+    assert not dead, f"{name} cites what is not there: {dead}"
+
+
+def schema() -> str:
+    return subprocess.run([tree.BUILD / "tools" / "print_schema"], capture_output=True, text=True, check=True).stdout
+
+
+def keys() -> list[str]:
+    found = re.findall(r"^\| `([a-z_.]+)` \|", schema(), re.MULTILINE)
+    assert len(found) > 40
+    return found
+
+
+def test_configuration_reference_is_current() -> None:
+    assert tree.read("docs/CONFIGURATION.md") == schema(), "run: build/release/tools/print_schema > docs/CONFIGURATION.md"
+
+
+def flat(node: dict, prefix: str = "") -> dict[str, object]:
+    result: dict[str, object] = {}
+    for key, value in node.items():
+        if isinstance(value, dict):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def test_local_configuration_holds_every_key_with_its_default() -> None:
+    values = flat(yaml.safe_load(tree.read("config/local.yaml")))
+    assert list(values) == keys(), "in the order of the schema"
+    defaults = dict(re.findall(r"^\| `([a-z_.]+)` \| [^|]* \| `([^`]*)` \|", schema(), re.MULTILINE))
+    for key, value in values.items():
+        assert value == yaml.safe_load(defaults[key]), key
+
+
+def test_node_configuration_is_of_known_keys() -> None:
+    assert set(flat(yaml.safe_load(tree.read("config/node.yaml")))) <= set(keys())
+
+
+def test_systemd_units(tmp_path: pathlib.Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.fail("systemd-analyze is not installed: run scripts/setup.sh")
+    daemon = tree.BUILD / "bin" / "mnemod"
+    units = [path for path in tree.files(".service", ".target") if path.parts[0] == "deploy"]
+    assert units
+    for name in units:
+        unit = tmp_path / name.name
+        # The programs are not installed on the machine that runs the tests.
+        unit.write_text(tree.read(name).replace("/usr/bin/mnemod", str(daemon if daemon.exists() else pathlib.Path("/bin/true"))))
+        verify = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
+        assert verify.returncode == 0 and name.name not in verify.stderr, verify.stderr
+        security = subprocess.run(
+            ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(unit)], capture_output=True, text=True
+        )
+        assert security.returncode == 0, security.stdout[-2000:]

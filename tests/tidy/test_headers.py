@@ -1,0 +1,67 @@
+"""Every header can be included alone."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+
+import tree
+
+
+def commands() -> dict[str, list[str]]:
+    """Compiler arguments by source file, without its own name and output."""
+    result = {}
+    for entry in json.loads((tree.BUILD / "compile_commands.json").read_text()):
+        words = shlex.split(entry["command"])
+        if "ccache" in words[0]:
+            words = words[1:]
+        at = words.index("-o")
+        words = [word for i, word in enumerate(words) if i not in (at, at + 1) and word not in ("-c", entry["file"])]
+        result[entry["file"]] = words
+    return result
+
+
+def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[str] | None:
+    """Those of a source beside the header: its namesake, else one of the folder, else one of a folder above or below."""
+    namesakes = [str(tree.ROOT / header.with_suffix(".cc")), str(tree.ROOT / header.with_name(header.stem + "_test.cc"))]
+    for name in namesakes:
+        if name in known:
+            return known[name]
+    folder = tree.ROOT / header.parent
+    while folder != tree.ROOT:
+        beside = sorted(name for name in known if pathlib.Path(name).is_relative_to(folder))
+        # A test may see more than the layer does.
+        beside.sort(key=lambda name: (len(pathlib.Path(name).parts), name.endswith("_test.cc")))
+        if beside:
+            return known[beside[0]]
+        folder = folder.parent
+    return None
+
+
+def test_headers_are_self_contained() -> None:
+    known = commands()
+    jobs = []
+    for header in tree.files(".h"):
+        words = arguments(header, known)
+        if words is not None:
+            include = f'#include "{header}"\n#include "{header}"\n'
+            jobs.append((header, [*words, "-O0", "-fsyntax-only", "-x", "c++", "-"], include))
+    assert len(jobs) > 20
+
+    def compile_one(job: tuple[pathlib.Path, list[str], str]) -> str:
+        header, command, text = job
+        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tree.BUILD)
+        return "" if done.returncode == 0 else f"{header}:\n{done.stderr[:2000]}"
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        errors = [error for error in pool.map(compile_one, jobs) if error]
+    assert not errors, "\n".join(errors)
+
+
+def test_headers_are_guarded() -> None:
+    wrong = [str(path) for path in tree.files(".h") if "\n#pragma once\n" not in "\n" + tree.read(path)]
+    assert not wrong, f"no #pragma once: {wrong}"
