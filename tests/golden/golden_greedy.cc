@@ -1,0 +1,89 @@
+// golden_greedy MODEL.gguf GOLDEN.json [DEVICE_KIND [ISA]]: are the greedy tokens those of the golden file?
+//
+// On the reference device every token must be the same. On another device the exit status is 0 as long as a
+// divergence falls on a token whose margin over the second one, in float32, is below kAllowedMargin.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/golden/model_runner.h"
+
+namespace mnemo::testing {
+namespace {
+
+// Differences of logits that quantised activations make are about 0.1; a margin is a difference of two
+// logits.
+constexpr double kAllowedMargin = 0.5;
+
+struct Golden {
+  std::vector<std::vector<int32_t>> prompts;
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<double>> margins;
+  int context_tokens = 0;
+};
+
+Golden ReadGolden(const char* path) {
+  std::ifstream stream(path);
+  Golden golden;
+  for (const nlohmann::json& item : nlohmann::json::parse(stream).at("cases")) {
+    golden.prompts.push_back(item.at("prompt"));
+    golden.tokens.push_back(item.at("tokens"));
+    golden.margins.push_back(item.at("margins"));
+    const size_t length = golden.prompts.back().size() + golden.tokens.back().size();
+    golden.context_tokens = std::max(golden.context_tokens, static_cast<int>(length));
+  }
+  return golden;
+}
+
+absl::StatusOr<bool> Compare(const char* model_path, const Golden& golden,
+                             const devices::DeviceOptions& device) {
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<model::GgufFile> file, model::GgufFile::Open(model_path));
+  const int sequences = static_cast<int>(golden.prompts.size());
+  const model::TransformerOptions options{
+      .max_rows = 256, .max_logit_rows = sequences, .max_sequences = sequences};
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<ModelRunner> runner,
+                         ModelRunner::Create(*file, device, options, sequences, golden.context_tokens));
+  const auto tokens = runner->Greedy(golden.prompts, static_cast<int>(golden.tokens.at(0).size()));
+  bool good = true;
+  size_t same = 0;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const auto [ours, theirs] =
+        std::mismatch(tokens[i].begin(), tokens[i].end(), golden.tokens[i].begin(), golden.tokens[i].end());
+    if (ours == tokens[i].end()) {
+      ++same;
+      continue;
+    }
+    const double margin = golden.margins[i][static_cast<size_t>(ours - tokens[i].begin())];
+    const bool allowed = device.kind != "reference" && margin < kAllowedMargin;
+    good = good && allowed;
+    fmt::print("prompt {}: token {} is {}, golden {}; margin in float32 {:.5f}: {}\n", i,
+               ours - tokens[i].begin(), *ours, *theirs, margin, allowed ? "allowed" : "WRONG");
+  }
+  fmt::print("{}: {} of {} prompts equal the golden tokens\n", runner->device().info().numerics_id, same,
+             tokens.size());
+  return good;
+}
+
+}  // namespace
+}  // namespace mnemo::testing
+
+int main(int argc, char** argv) {
+  if (argc < 3 || argc > 5) {
+    std::fprintf(stderr, "usage: %s MODEL.gguf GOLDEN.json [DEVICE_KIND [ISA]]\n", argv[0]);
+    return 2;
+  }
+  mnemo::devices::DeviceOptions device{.kind = "reference", .threads = 2};
+  if (argc > 3) device.kind = argv[3];
+  if (argc > 4) device.isa = argv[4];
+  try {
+    const auto good = mnemo::testing::Compare(argv[1], mnemo::testing::ReadGolden(argv[2]), device);
+    if (good.ok()) return *good ? 0 : 1;
+    std::fprintf(stderr, "%s\n", std::string(good.status().message()).c_str());
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s: %s\n", argv[2], error.what());
+  }
+  return 1;
+}

@@ -1,0 +1,60 @@
+// A model file loaded on one device, with a page pool: for tests at the level of the forward pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "devices/device.h"
+#include "server/model/gguf.h"
+#include "server/model/model_config.h"
+#include "server/model/transformer.h"
+
+namespace mnemo::testing {
+
+// One sequence with pages of its own.
+struct RunnerSequence {
+  std::vector<int32_t> pages;
+  int position = 0;  // of the next token
+};
+
+class ModelRunner {
+ public:
+  // `file` outlives the object only during Create. Pages for `sequences` sequences of `context_tokens`.
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Create(const model::GgufFile& file,
+                                                             const devices::DeviceOptions& device_options,
+                                                             const model::TransformerOptions& options,
+                                                             int sequences, int context_tokens);
+
+  const model::ModelConfig& config() const { return transformer_->config(); }
+  devices::Device& device() { return *device_; }
+  model::Transformer& transformer() { return *transformer_; }
+  int vocabulary() const { return config().vocabulary; }
+
+  // Forgets what sequence `index` holds.
+  void Restart(int index) { sequences_[static_cast<size_t>(index)].position = 0; }
+
+  // Appends tokens to a sequence each, in one Forward.
+  struct Chunk {
+    int sequence = 0;
+    std::span<const int32_t> ids;
+  };
+  void Forward(std::span<const Chunk> chunks);
+  // Logits of rows of the last Forward, [rows.size(), vocabulary], copied to the host.
+  std::vector<float> Logits(std::span<const int32_t> rows);
+
+  // Token of highest logit (lowest id of equals) after each prompt, `count` times, all prompts in one batch;
+  // sequence i gets prompt i. Prompts are fed in chunks of at most max_rows.
+  std::vector<std::vector<int32_t>> Greedy(std::span<const std::vector<int32_t>> prompts, int count);
+
+ private:
+  ModelRunner() = default;
+  std::unique_ptr<devices::Device> device_;
+  std::unique_ptr<devices::WeightImage> weights_;
+  std::unique_ptr<model::Transformer> transformer_;
+  std::unique_ptr<devices::KvCache> cache_;
+  std::vector<RunnerSequence> sequences_;
+};
+
+}  // namespace mnemo::testing
