@@ -1,0 +1,120 @@
+#include "server/frontend/dispatch/child_process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace mnemo::frontend {
+namespace {
+
+constexpr int kFirstFreeFd = 10;
+
+// A copy above the numbers that the child uses, so that no dup2 in it runs over another one's source.
+UniqueFd CopyAbove(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, kFirstFreeFd)); }
+
+class SpawnSettings {
+ public:
+  SpawnSettings() {
+    ::posix_spawn_file_actions_init(&actions_);
+    ::posix_spawnattr_init(&attributes_);
+  }
+  ~SpawnSettings() {
+    ::posix_spawn_file_actions_destroy(&actions_);
+    ::posix_spawnattr_destroy(&attributes_);
+  }
+  SpawnSettings(const SpawnSettings&) = delete;
+  SpawnSettings& operator=(const SpawnSettings&) = delete;
+
+  int Fill(int weights_fd, int lifeline_fd) {
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    int error = ::posix_spawnattr_setflags(
+        &attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    if (error == 0) error = ::posix_spawnattr_setpgroup(&attributes_, 0);
+    if (error == 0) error = ::posix_spawnattr_setsigmask(&attributes_, &none);
+    if (error == 0) error = ::posix_spawnattr_setsigdefault(&attributes_, &all);
+    if (error == 0)
+      error = ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    if (error == 0) error = ::posix_spawn_file_actions_adddup2(&actions_, lifeline_fd, kChildLifelineFd);
+    if (error == 0 && weights_fd >= 0) {
+      error = ::posix_spawn_file_actions_adddup2(&actions_, weights_fd, kChildWeightsFd);
+    }
+    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, kChildLifelineFd + 1);
+    return error;
+  }
+  const posix_spawn_file_actions_t* actions() const { return &actions_; }
+  const posix_spawnattr_t* attributes() const { return &attributes_; }
+
+ private:
+  posix_spawn_file_actions_t actions_;
+  posix_spawnattr_t attributes_;
+};
+
+}  // namespace
+
+absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
+                                                 const std::vector<std::string>& arguments, int weights_fd) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return Internal("socketpair: {}", std::strerror(errno));
+  }
+  ChildProcess child;
+  child.lifeline_ = UniqueFd(ends[0]);
+  const UniqueFd child_end(ends[1]);
+  const UniqueFd lifeline = CopyAbove(child_end.get());
+  const UniqueFd weights = weights_fd >= 0 ? CopyAbove(weights_fd) : UniqueFd();
+  if (!lifeline.valid() || (weights_fd >= 0 && !weights.valid())) {
+    return ResourceExhausted("copying a descriptor: {}", std::strerror(errno));
+  }
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  SpawnSettings settings;
+  int error = settings.Fill(weights.get(), lifeline.get());
+  if (error == 0) {
+    error = ::posix_spawn(&child.pid_, program.c_str(), settings.actions(), settings.attributes(),
+                          argv.data(), environ);
+  }
+  if (error != 0) {
+    const std::string message = fmt::format("starting {}: {}", program, std::strerror(error));
+    return absl::Status(absl::ErrnoToStatusCode(error), message);
+  }
+  // Ours until it is reaped, so its number cannot be another's.
+  child.pidfd_ = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, child.pid_, 0)));
+  if (!child.pidfd_.valid()) {
+    const int open_error = errno;
+    ::kill(child.pid_, SIGKILL);
+    ::waitpid(child.pid_, nullptr, 0);
+    return Internal("pidfd_open: {}", std::strerror(open_error));
+  }
+  return child;
+}
+
+bool ChildProcess::ReadListening() {
+  char byte;
+  const ssize_t count = ::recv(lifeline_.get(), &byte, 1, MSG_DONTWAIT);
+  return count == 1;
+}
+
+void ChildProcess::Signal(int number) { ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0); }
+
+std::optional<std::string> ChildProcess::Reap() {
+  int status = 0;
+  pid_t ended = 0;
+  do {
+    ended = ::waitpid(pid_, &status, WNOHANG);
+  } while (ended < 0 && errno == EINTR);
+  if (ended == 0) return std::nullopt;
+  if (ended < 0) return fmt::format("reaped by another: {}", std::strerror(errno));
+  if (WIFEXITED(status)) return fmt::format("exit code {}", WEXITSTATUS(status));
+  return fmt::format("signal {}", WTERMSIG(status));
+}
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,44 @@
+// A child with a lifeline: a socket whose closing end tells it that we are gone.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "devices/base/unique_fd.h"
+
+namespace mnemo::frontend {
+
+// Where the child finds what it inherits.
+inline constexpr int kChildWeightsFd = 3;
+inline constexpr int kChildLifelineFd = 4;
+
+// Move-only. Destroying it closes the lifeline, and neither kills nor reaps.
+class ChildProcess {
+ public:
+  // Starts `program` with `arguments` (the first is argv[1]) and an end of a new lifeline, in a process group
+  // of its own so that Ctrl-C reaches us alone. `weights_fd` stays the caller's; -1 = none. Safe with
+  // threads. NOT_FOUND or PERMISSION_DENIED when the program cannot be started.
+  static absl::StatusOr<ChildProcess> Spawn(const std::string& program,
+                                            const std::vector<std::string>& arguments, int weights_fd);
+
+  pid_t pid() const { return pid_; }
+  int pidfd() const { return pidfd_.get(); }        // readable once it has ended
+  int lifeline() const { return lifeline_.get(); }  // readable once it listens, and when it has ended
+  // True: it has told that it listens. Reads the lifeline without blocking.
+  bool ReadListening();
+  void Signal(int number);
+  // Reaps it if it has ended: "exit code 1", "signal 9".
+  std::optional<std::string> Reap();
+
+ private:
+  ChildProcess() = default;
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  UniqueFd lifeline_;
+};
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,63 @@
+// The world as it is: worker processes of this machine, links over gRPC, and the thread that watches them.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "devices/base/unique_fd.h"
+#include "server/frontend/dispatch/child_process.h"
+#include "server/frontend/dispatch/dispatch_core.h"
+#include "server/frontend/dispatch/grpc_link.h"
+#include "server/frontend/dispatch/link.h"
+
+namespace mnemo::frontend {
+
+class ProcessHost final : public WorkerHost {
+ public:
+  struct Worker {
+    std::string address;
+    std::vector<std::string> arguments;  // of a child's command line
+  };
+  struct Options {
+    std::string program;
+    std::vector<Worker> workers;  // as in CoreOptions::workers
+    int keepalive_time_ms = 10000;
+    int keepalive_timeout_ms = 5000;
+  };
+  // `weights`: the image that children inherit; may be none.
+  static absl::StatusOr<std::unique_ptr<ProcessHost>> Create(Options options, UniqueFd weights);
+  ~ProcessHost() override;
+
+  // Calls core->Tick and tells it of children until it is stopped, on a thread of its own.
+  void Run(std::shared_ptr<DispatchCore> core);
+  // Returns when the core is stopped (see DispatchCore::Stop) and no link is left.
+  void Join();
+
+  absl::StatusOr<int> Spawn(int worker, uint64_t life) override;
+  std::shared_ptr<WorkerLink> Connect(int worker, uint64_t life) override;
+  void Signal(int worker, uint64_t life, int number) override;
+  void Wake() override;
+
+ private:
+  struct Child {
+    uint64_t life = 0;
+    bool listening = false;
+    ChildProcess process;
+  };
+  ProcessHost(Options options, UniqueFd weights, UniqueFd wake);
+  void Loop();
+  void Poll(TimePoint until);
+
+  const Options options_;
+  const UniqueFd weights_;
+  const UniqueFd wake_;  // eventfd
+  std::shared_ptr<DispatchCore> core_;
+  GrpcConnector connector_;
+  std::map<int, Child> children_;  // by worker; the supervising thread's
+  std::thread thread_;
+};
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,101 @@
+#include "server/frontend/dispatch/worker_slot.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mnemo::frontend {
+namespace {
+
+using std::chrono::milliseconds;
+
+// A worker that has been ready for so long, and for longer than it was waited for, was started in earnest.
+constexpr milliseconds kStableTime{1000};
+constexpr int kMaxPrefixEntries = 1 << 16;
+
+}  // namespace
+
+WorkerSlot::WorkerSlot(WorkerSpec worker_spec) : spec(std::move(worker_spec)) {}
+
+TimePoint WorkerSlot::HangTime(milliseconds timeout) const {
+  const TimePoint alive = HasWork() ? std::min(heartbeat_time, progress_time) : heartbeat_time;
+  return alive + timeout;
+}
+
+void WorkerSlot::BeginLife(const config::Config::Workers& timing, TimePoint now) {
+  MNEMO_CHECK(state == State::kWaiting && link == nullptr && !process_alive && !link_open);
+  ++life;
+  if (life > 1 && spec.is_child) ++restarts;
+  state = State::kStarting;
+  listening = !spec.is_child;
+  close_sent = term_due = killed = false;
+  start_deadline = now + milliseconds(timing.start_timeout_ms);
+}
+
+void WorkerSlot::BecomeReady(internal::v1::Ready new_ready, TimePoint now) {
+  ready = std::move(new_ready);
+  heartbeat.Clear();
+  state = State::kReady;
+  detail.clear();
+  ready_time = heartbeat_time = progress_time = now;
+  refuse_time = TimePoint();
+  const int64_t pages = std::clamp<int64_t>(ready.kv_pages_total(), 1, kMaxPrefixEntries / 2);
+  prefixes = PrefixTable(static_cast<int>(2 * pages));
+}
+
+void WorkerSlot::TakeHeartbeat(const internal::v1::Heartbeat& newest, TimePoint now) {
+  const bool had_work = HasWork();
+  if (newest.progress() != heartbeat.progress()) progress_time = now;
+  heartbeat = newest;
+  if (!had_work && HasWork()) progress_time = now;
+  heartbeat_time = now;
+  if (newest.draining() && state == State::kReady) {
+    state = State::kDraining;
+    detail = "draining";
+  }
+}
+
+void WorkerSlot::EndLife(const std::string& why, const config::Config::Workers& timing, TimePoint now,
+                         TimePoint when_killed) {
+  if (connected() && now - ready_time >= std::max(kStableTime, 2 * last_delay)) next_delay = milliseconds(0);
+  last_delay = std::max(next_delay, milliseconds(timing.restart_backoff_ms));
+  next_delay = std::min(2 * last_delay, milliseconds(timing.restart_backoff_max_ms));
+  resume_time = now + last_delay;
+  kill_time = when_killed;
+  state = State::kEnding;
+  detail = why;
+  outstanding_requests = 0;
+  outstanding_tokens = 0;
+  heartbeat.Clear();
+}
+
+WorkerSnapshot WorkerSlot::Snapshot() const {
+  WorkerSnapshot snapshot;
+  snapshot.name = spec.name;
+  snapshot.address = spec.address;
+  switch (state) {
+    case State::kStarting:
+      snapshot.state = WorkerSnapshot::State::kStarting;
+      break;
+    case State::kReady:
+      snapshot.state = WorkerSnapshot::State::kReady;
+      break;
+    case State::kDraining:
+      snapshot.state = WorkerSnapshot::State::kDraining;
+      break;
+    case State::kWaiting:
+    case State::kEnding:
+    case State::kStopped:
+      // Before its first life a worker is on its way, not down.
+      snapshot.state = life == 0 ? WorkerSnapshot::State::kStarting : WorkerSnapshot::State::kDown;
+      break;
+  }
+  snapshot.detail = detail;
+  snapshot.pid = process_alive ? pid : 0;
+  snapshot.restarts = restarts;
+  snapshot.requests_running = outstanding_requests;
+  if (connected()) snapshot.ready = ready;
+  snapshot.heartbeat = heartbeat;
+  return snapshot;
+}
+
+}  // namespace mnemo::frontend

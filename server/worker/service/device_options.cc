@@ -1,0 +1,26 @@
+#include "server/worker/service/device_options.h"
+
+#include <sched.h>
+
+#include <algorithm>
+
+namespace mnemo::worker {
+
+int AvailableCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options) {
+  devices::DeviceOptions device;
+  device.kind = options.device;
+  device.isa = options.isa;
+  device.threads = options.threads > 0 ? options.threads : AvailableCores();
+  device.cpus = options.cpus;
+  device.kv_type = options.engine.kv_type == "bf16" ? devices::KvType::kBF16 : devices::KvType::kF16;
+  return device;
+}
+
+}  // namespace mnemo::worker

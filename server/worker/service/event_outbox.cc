@@ -1,0 +1,97 @@
+#include "server/worker/service/event_outbox.h"
+
+namespace mnemo::worker {
+namespace {
+
+using internal::v1::Event;
+using internal::v1::TokenDetail;
+
+constexpr size_t kEventBytes = 256;  // of an event or a detail without its lists, roughly
+constexpr size_t kTokenBytes = 4;
+constexpr size_t kAlternativeBytes = 8;
+
+size_t FillDetail(const EngineToken& token, TokenDetail* out) {
+  out->set_has_logprob(token.has_logprob);
+  if (!token.has_logprob) return kEventBytes;
+  out->set_logprob(token.detail.logprob);
+  out->set_rank(token.detail.rank);
+  for (int i = 0; i < token.detail.alternative_count; ++i) {
+    out->add_alternative_ids(token.detail.alternative_ids[i]);
+    out->add_alternative_logprobs(token.detail.alternative_logprobs[i]);
+  }
+  return kEventBytes + static_cast<size_t>(token.detail.alternative_count) * kAlternativeBytes;
+}
+
+void FillFinish(const EngineEvent& event, internal::v1::Finish* finish) {
+  switch (event.finish) {
+    case EngineFinish::kNone:
+      break;
+    case EngineFinish::kEndToken:
+      finish->set_reason(internal::v1::Finish::REASON_END_TOKEN);
+      break;
+    case EngineFinish::kLength:
+      finish->set_reason(internal::v1::Finish::REASON_LENGTH);
+      break;
+    case EngineFinish::kError:
+      finish->set_reason(internal::v1::Finish::REASON_ERROR);
+      finish->set_status_code(static_cast<int32_t>(event.status.code()));
+      finish->set_status_message(std::string(event.status.message()));
+      break;
+  }
+}
+
+void FillSummary(const EngineEvent& event, internal::v1::Summary* summary) {
+  summary->set_cached_prompt_tokens(event.cached_prompt_tokens);
+  summary->set_queue_ns(event.queue_time.count());
+  summary->set_prefill_ns(event.prefill_time.count());
+  summary->set_decode_ns(event.decode_time.count());
+  summary->set_preemptions(event.preemptions);
+}
+
+}  // namespace
+
+Event* EventOutbox::FindOrAdd(uint64_t id, uint32_t attempt) {
+  const auto [it, added] = index_.try_emplace(id, pending_.events_size());
+  if (!added) {
+    Event* event = pending_.mutable_events(it->second);
+    if (event->attempt() == attempt) return event;
+    it->second = pending_.events_size();
+  }
+  bytes_ += kEventBytes;
+  Event* event = pending_.add_events();
+  event->set_id(id);
+  event->set_attempt(attempt);
+  return event;
+}
+
+void EventOutbox::Add(const EngineEvent& event, uint64_t id, uint32_t attempt) {
+  Event* out = FindOrAdd(id, attempt);
+  bool first_token = false;
+  for (const EngineToken& token : event.prompt_tokens) {
+    if (out->prompt_ids_size() == 0) out->set_prompt_first(token.index);
+    MNEMO_CHECK(token.index == out->prompt_first() + out->prompt_ids_size());
+    out->add_prompt_ids(token.id);
+    bytes_ += kTokenBytes + FillDetail(token, out->add_prompt_details());
+  }
+  for (const EngineToken& token : event.tokens) {
+    if (out->token_ids_size() == 0) {
+      out->set_first_index(token.index);
+      first_token = token.index == 0;
+    }
+    MNEMO_CHECK(token.index == out->first_index() + out->token_ids_size());
+    out->add_token_ids(token.id);
+    bytes_ += kTokenBytes;
+    if (token.has_logprob) bytes_ += FillDetail(token, out->add_details());
+  }
+  if (event.finish != EngineFinish::kNone) FillFinish(event, out->mutable_finish());
+  if (event.finish != EngineFinish::kNone || first_token) FillSummary(event, out->mutable_summary());
+}
+
+void EventOutbox::TakeInto(internal::v1::Events* out) {
+  out->Clear();
+  out->Swap(&pending_);
+  index_.clear();
+  bytes_ = 0;
+}
+
+}  // namespace mnemo::worker

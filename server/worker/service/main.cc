@@ -1,0 +1,108 @@
+// mnemo-worker: one device, one engine, one link to mnemod.
+#include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "server/telemetry/logging.h"
+#include "server/worker/service/runtime.h"
+#include "server/worker/service/watcher.h"
+#include "server/worker/service/worker_options.h"
+#include "server/worker/service/worker_service.h"
+
+namespace mnemo::worker {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr int kMaxMessageBytes = 64 << 20;  // a prompt of several million tokens
+constexpr int kKeepaliveTimeMs = 10000;
+constexpr int kKeepaliveTimeoutMs = 5000;
+constexpr int kMinPeerPingMs = 500;
+constexpr std::chrono::seconds kShutdownTime{1};
+
+std::string SocketPath(const std::string& listen) {
+  const std::string prefix = "unix:";
+  return listen.starts_with(prefix) ? listen.substr(prefix.size()) : "";
+}
+
+absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address, WorkerService* service) {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  // A front end whose machine is gone must not hold pages for ever.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPeerPingMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  // Two workers on one port would take turns; the second one is an error instead.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) return Unavailable("--listen: cannot listen on {}", address);
+  return server;
+}
+
+absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
+  const auto began = std::chrono::steady_clock::now();
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime, Runtime::Create(options));
+  const internal::v1::Ready ready = runtime->MakeReady(options);
+  WorkerService service(ready, runtime->progress());
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, runtime->CreateEngine(&service));
+  service.Start(engine.get());
+  absl::StatusOr<std::unique_ptr<grpc::Server>> server = Listen(options.listen, &service);
+  if (!server.ok()) {
+    service.StopSessions();
+    return server.status();
+  }
+  watcher->SetListening();
+  spdlog::info("{} on {} ({} threads), {} KV pages, listening on {} after {} ms", ready.model_id(),
+               ready.numerics_id(), ready.threads(), ready.kv_pages_total(), options.listen,
+               std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began)
+                   .count());
+  watcher->WaitForSignal();
+  spdlog::info("stopping");
+  service.Drain(std::chrono::milliseconds(options.drain_timeout_ms));
+  service.StopSessions();
+  (*server)->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+  engine.reset();
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  const absl::StatusOr<WorkerOptions> options = ParseWorkerOptions(argc, argv);
+  if (absl::IsCancelled(options.status())) {
+    std::fputs(std::string(options.status().message()).c_str(), stdout);
+    return 0;
+  }
+  if (!options.ok()) {
+    std::fprintf(stderr, "mnemo-worker: %s\n", std::string(options.status().message()).c_str());
+    return kExitUsage;
+  }
+  const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
+      Watcher::Create({.lifeline_fd = options->lifeline_fd,
+                       .socket_path = SocketPath(options->listen),
+                       .private_dir = options->private_dir});
+  absl::Status status = watcher.status();
+  if (status.ok()) {
+    status = telemetry::SetUpLogging({.process = options->name,
+                                      .level = options->log.level,
+                                      .format = options->log.format,
+                                      .file = options->log.file});
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "mnemo-worker: %s\n", std::string(status.message()).c_str());
+    return kExitUsage;
+  }
+  status = Serve(*options, watcher->get());
+  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace mnemo::worker
+
+int main(int argc, char** argv) { return mnemo::worker::Main(argc, argv); }

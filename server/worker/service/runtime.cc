@@ -1,0 +1,118 @@
+#include "server/worker/service/runtime.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "server/worker/service/convert.h"
+#include "server/worker/service/device_options.h"
+
+namespace mnemo::worker {
+namespace {
+
+constexpr int kDefaultContexts = 4;     // that the default pool holds
+constexpr int64_t kMemoryFraction = 4;  // of all workers' default pools together: 1 / this
+constexpr int64_t kMaxPages = 1 << 24;
+
+absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOptions& options,
+                                                                 const LoadedModel& model,
+                                                                 const devices::DeviceOptions& device_options,
+                                                                 const devices::WeightPacker& packer) {
+  UniqueFd fd(options.weights_fd);
+  if (!fd.valid()) {
+    MNEMO_ASSIGN_OR_RETURN(fd, PackWeights(model, device_options));
+  }
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::WeightImage> weights,
+                         devices::WeightImage::Map(fd.get(), packer.layout()));
+  if (weights->model_id() != model.id) {
+    return FailedPrecondition("{}: the file is {} now, the packed weights are of {}", model.file->path(),
+                              model.id, weights->model_id());
+  }
+  return weights;
+}
+
+int64_t MemoryBytes() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+}  // namespace
+
+absl::StatusOr<int> KvPages(const WorkerOptions& options, int context_tokens,
+                            const devices::KvCacheShape& page_shape, int64_t memory_bytes) {
+  const int64_t page_bytes = devices::KvPageBytes(page_shape);
+  const int64_t context_pages = (context_tokens + devices::kPageTokens - 1) / devices::kPageTokens;
+  int64_t pages = 0;
+  if (options.engine.kv_cache_bytes > 0) {
+    pages = options.engine.kv_cache_bytes / page_bytes;
+    if (pages == 0) {
+      return InvalidArgument("engine.kv_cache_bytes: {} do not hold one page, which takes {}",
+                             options.engine.kv_cache_bytes, page_bytes);
+    }
+  } else {
+    const int64_t share_bytes = memory_bytes / kMemoryFraction / options.local_workers;
+    pages = std::clamp(share_bytes / page_bytes, context_pages, kDefaultContexts * context_pages);
+  }
+  return static_cast<int>(std::min(pages, kMaxPages));
+}
+
+absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& options) {
+  auto runtime = std::unique_ptr<Runtime>(new Runtime);
+  MNEMO_ASSIGN_OR_RETURN(runtime->model_, LoadModel(options.model_path));
+  const model::ModelConfig& config = runtime->model_.config;
+  if (options.context_tokens > config.context_tokens) {
+    return InvalidArgument("model.context_tokens: {} is more than the model's {}", options.context_tokens,
+                           config.context_tokens);
+  }
+  const int context_tokens = options.context_tokens > 0 ? options.context_tokens : config.context_tokens;
+  devices::DeviceOptions device_options = DeviceOptionsOf(options);
+  device_options.progress = &runtime->progress_;
+  MNEMO_ASSIGN_OR_RETURN(runtime->device_, devices::CreateDevice(device_options));
+  MNEMO_ASSIGN_OR_RETURN(runtime->weights_,
+                         MapWeights(options, runtime->model_, device_options, runtime->device_->packer()));
+  const int sequences = std::min(options.engine.max_running, options.engine.max_batch_rows);
+  const model::TransformerOptions transformer_options = {
+      .max_rows = options.engine.max_batch_rows, .max_logit_rows = sequences, .max_sequences = sequences};
+  MNEMO_ASSIGN_OR_RETURN(
+      runtime->transformer_,
+      model::Transformer::Create(config, *runtime->weights_, runtime->device_.get(), transformer_options));
+  devices::KvCacheShape page_shape = runtime->transformer_->KvShape(1);
+  MNEMO_ASSIGN_OR_RETURN(const int pages, KvPages(options, context_tokens, page_shape, MemoryBytes()));
+  runtime->engine_options_ = {.max_batch_rows = options.engine.max_batch_rows,
+                              .max_running = options.engine.max_running,
+                              .max_waiting = options.engine.max_waiting,
+                              .context_tokens = context_tokens,
+                              .kv_pages = pages,
+                              .reserve_tokens = options.engine.reserve_tokens,
+                              .prefix_cache = options.engine.prefix_cache,
+                              .max_sessions = options.engine.max_sessions,
+                              .progress = &runtime->progress_};
+  return runtime;
+}
+
+internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
+  const devices::DeviceInfo& info = device_->info();
+  internal::v1::Ready ready;
+  ready.set_protocol(kProtocolVersion);
+  ready.set_numerics_id(fmt::format("{} {}", info.numerics_id, model_.id));
+  ready.set_device(info.name);
+  ready.set_model_name(model_.config.name);
+  ready.set_architecture(model_.config.architecture);
+  ready.set_context_tokens(engine_options_.context_tokens);
+  ready.set_kv_pages_total(engine_options_.kv_pages);
+  ready.set_kv_page_tokens(devices::kPageTokens);
+  ready.set_max_running(options.engine.max_running);
+  ready.set_pid(::getpid());
+  ready.set_vocabulary(model_.config.vocabulary);
+  ready.set_isa(info.isa);
+  ready.set_threads(info.threads);
+  ready.set_model_id(model_.id);
+  return ready;
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Runtime::CreateEngine(EngineSink* sink) {
+  return Engine::Create(engine_options_, transformer_.get(), device_.get(), sink);
+}
+
+}  // namespace mnemo::worker

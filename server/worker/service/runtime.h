@@ -1,0 +1,44 @@
+// Everything a worker has beside its link: model, weights, device, engine.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "devices/device.h"
+#include "mnemo/internal/worker.pb.h"
+#include "server/model/transformer.h"
+#include "server/worker/engine.h"
+#include "server/worker/service/model_image.h"
+#include "server/worker/service/worker_options.h"
+
+namespace mnemo::worker {
+
+// Pages of a worker's pool: as many as options.engine.kv_cache_bytes holds. With 0: as many as four contexts
+// take, within this worker's part of a quarter of `memory_bytes`, but at least one context.
+// INVALID_ARGUMENT when the bytes do not hold one page.
+absl::StatusOr<int> KvPages(const WorkerOptions& options, int context_tokens,
+                            const devices::KvCacheShape& page_shape, int64_t memory_bytes);
+
+class Runtime {
+ public:
+  // Takes over options.weights_fd. Loads the model and, without that descriptor, packs its weights.
+  static absl::StatusOr<std::unique_ptr<Runtime>> Create(const WorkerOptions& options);
+
+  // What a session begins with.
+  internal::v1::Ready MakeReady(const WorkerOptions& options) const;
+  const std::atomic<uint64_t>* progress() const { return &progress_; }
+  // `sink` outlives the engine, which lives no longer than this object.
+  absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(EngineSink* sink);
+
+ private:
+  Runtime() = default;
+  std::atomic<uint64_t> progress_{0};
+  LoadedModel model_;
+  std::unique_ptr<devices::WeightImage> weights_;
+  std::unique_ptr<devices::Device> device_;
+  std::unique_ptr<model::Transformer> transformer_;
+  EngineOptions engine_options_;
+};
+
+}  // namespace mnemo::worker

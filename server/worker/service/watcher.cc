@@ -1,0 +1,90 @@
+#include "server/worker/service/watcher.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace mnemo::worker {
+
+absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
+  if (options.lifeline_fd >= 0 && ::fcntl(options.lifeline_fd, F_SETFD, FD_CLOEXEC) != 0) {
+    return InvalidArgument("--lifeline-fd: {} is no open descriptor", options.lifeline_fd);
+  }
+  auto watcher = std::unique_ptr<Watcher>(new Watcher(std::move(options)));
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGHUP, SIG_IGN);
+  watcher->signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
+  watcher->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!watcher->signals_.valid() || !watcher->stop_.valid()) {
+    return Internal("signalfd or eventfd: {}", std::strerror(errno));
+  }
+  watcher->thread_ = std::thread([raw = watcher.get()] { raw->Loop(); });
+  return watcher;
+}
+
+Watcher::Watcher(Options options) : options_(std::move(options)), lifeline_(options_.lifeline_fd) {}
+
+Watcher::~Watcher() {
+  if (!thread_.joinable()) return;
+  const uint64_t one = 1;
+  MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+  thread_.join();
+}
+
+void Watcher::SetListening() {
+  {
+    std::lock_guard lock(mutex_);
+    listening_ = true;
+  }
+  // A pipe's reading end takes no bytes; nobody waits for them then.
+  const char listening = 'L';
+  if (lifeline_.valid()) ::send(lifeline_.get(), &listening, 1, MSG_NOSIGNAL);
+}
+
+void Watcher::WaitForSignal() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return signalled_; });
+}
+
+void Watcher::EndProcess(int code) {
+  if (!options_.socket_path.empty()) ::unlink(options_.socket_path.c_str());
+  if (!options_.private_dir.empty()) ::rmdir(options_.private_dir.c_str());
+  ::_exit(code);
+}
+
+void Watcher::Loop() {
+  // A descriptor of -1 is skipped by poll.
+  pollfd fds[] = {{lifeline_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
+  while (true) {
+    if (::poll(fds, 3, -1) < 0) continue;  // EINTR
+    if (fds[0].revents != 0) {
+      char byte;
+      if (::read(lifeline_.get(), &byte, 1) <= 0) EndProcess(0);
+    }
+    if (fds[1].revents != 0) {
+      signalfd_siginfo info;
+      if (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+        std::lock_guard lock(mutex_);
+        if (!listening_ || signalled_) EndProcess(0);
+        signalled_ = true;
+        changed_.notify_all();
+      }
+    }
+    if (fds[2].revents != 0) return;
+  }
+}
+
+}  // namespace mnemo::worker

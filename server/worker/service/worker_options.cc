@@ -1,0 +1,121 @@
+#include "server/worker/service/worker_options.h"
+
+#include <CLI/CLI.hpp>
+
+#ifndef MNEMO_VERSION
+#error MNEMO_VERSION is set by CMakeLists.txt
+#endif
+
+namespace mnemo::worker {
+namespace {
+
+void AddEngineOptions(CLI::App& app, config::Config::Engine& engine) {
+  const std::string group = "Engine";
+  app.add_option("--max-batch-rows", engine.max_batch_rows, "Rows of one step")
+      ->check(CLI::Range(1, 8192))
+      ->group(group);
+  app.add_option("--max-running", engine.max_running, "Requests that hold pages at once")
+      ->check(CLI::Range(1, 1024))
+      ->group(group);
+  app.add_option("--max-waiting", engine.max_waiting, "Requests that wait beyond those")
+      ->check(CLI::Range(1, 65536))
+      ->group(group);
+  app.add_option("--reserve-tokens", engine.reserve_tokens, "Output tokens reserved at admission")
+      ->check(CLI::Range(1, 1048576))
+      ->group(group);
+  app.add_option("--kv-type", engine.kv_type, "Type of the KV cache")
+      ->check(CLI::IsMember({"f16", "bf16"}))
+      ->group(group);
+  app.add_option("--kv-cache-bytes", engine.kv_cache_bytes,
+                 "Page pool; 0 = as many as four contexts take, at most a quarter of memory")
+      ->check(CLI::NonNegativeNumber)
+      ->group(group);
+  app.add_option("--prefix-cache", engine.prefix_cache, "Reuse of the pages of equal prefixes")->group(group);
+  app.add_option("--max-sessions", engine.max_sessions, "Sessions remembered")
+      ->check(CLI::Range(1, 1048576))
+      ->group(group);
+}
+
+void AddOptions(CLI::App& app, WorkerOptions& options) {
+  app.add_option("--model", options.model_path, "GGUF file")->required();
+  app.add_option("--listen", options.listen, "unix:/PATH or HOST:PORT")->required();
+  app.add_option("--name", options.name, "Name in logs");
+  app.add_option("--context-tokens", options.context_tokens, "Longest sequence; 0 = the model's")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--device", options.device, "What computes")->check(CLI::IsMember({"cpu", "reference"}));
+  app.add_option("--isa", options.isa, "Instruction set of the cpu device, or auto");
+  app.add_option("--threads", options.threads, "Threads that compute; 0 = as many as cores")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--cpus", options.cpus, "Cores to stay on, separated by commas")->delimiter(',');
+  app.add_option("--local-workers", options.local_workers, "Workers that share the machine's memory")
+      ->check(CLI::Range(1, 64));
+  app.add_option("--drain-timeout-ms", options.drain_timeout_ms,
+                 "How long running requests have after SIGTERM")
+      ->check(CLI::Range(0, 3600000));
+  app.add_option("--log-level", options.log.level, "Least level that is logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
+  app.add_option("--log-format", options.log.format, "Form of a log line")
+      ->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--log-file", options.log.file, "Log file; standard error if not given");
+  app.add_option("--weights-fd", options.weights_fd, "Packed weights, inherited")->group("Set by mnemod");
+  app.add_option("--lifeline-fd", options.lifeline_fd, "The worker ends when its other end closes")
+      ->group("Set by mnemod");
+  app.add_option("--private-dir", options.private_dir, "Folder removed when the lifeline ends")
+      ->group("Set by mnemod");
+  AddEngineOptions(app, options.engine);
+}
+
+}  // namespace
+
+absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, const char* const* argv) {
+  WorkerOptions options;
+  CLI::App app("Inference worker of mnemo. mnemod starts it; started by hand it serves a mnemod elsewhere.",
+               "mnemo-worker");
+  app.option_defaults()->always_capture_default();
+  app.set_version_flag("--version", "mnemo-worker " MNEMO_VERSION);
+  AddOptions(app, options);
+  try {
+    app.parse(argc, const_cast<char**>(argv));
+  } catch (const CLI::CallForHelp&) {
+    return absl::CancelledError(app.help());
+  } catch (const CLI::CallForVersion& version) {
+    return absl::CancelledError(std::string(version.what()) + "\n");
+  } catch (const CLI::ParseError& error) {
+    return InvalidArgument("{}", error.what());
+  }
+  return options;
+}
+
+std::vector<std::string> WorkerArguments(const WorkerOptions& options) {
+  std::vector<std::string> arguments;
+  const auto add = [&](const char* name, const auto& value) {
+    arguments.push_back(fmt::format("--{}={}", name, value));
+  };
+  add("name", options.name);
+  add("model", options.model_path);
+  add("listen", options.listen);
+  add("context-tokens", options.context_tokens);
+  add("device", options.device);
+  add("isa", options.isa);
+  add("threads", options.threads);
+  if (!options.cpus.empty()) add("cpus", fmt::format("{}", fmt::join(options.cpus, ",")));
+  add("local-workers", options.local_workers);
+  add("drain-timeout-ms", options.drain_timeout_ms);
+  add("max-batch-rows", options.engine.max_batch_rows);
+  add("max-running", options.engine.max_running);
+  add("max-waiting", options.engine.max_waiting);
+  add("reserve-tokens", options.engine.reserve_tokens);
+  add("kv-type", options.engine.kv_type);
+  add("kv-cache-bytes", options.engine.kv_cache_bytes);
+  add("prefix-cache", options.engine.prefix_cache);
+  add("max-sessions", options.engine.max_sessions);
+  add("log-level", options.log.level);
+  add("log-format", options.log.format);
+  if (!options.log.file.empty()) add("log-file", options.log.file);
+  if (options.weights_fd >= 0) add("weights-fd", options.weights_fd);
+  if (options.lifeline_fd >= 0) add("lifeline-fd", options.lifeline_fd);
+  if (!options.private_dir.empty()) add("private-dir", options.private_dir);
+  return arguments;
+}
+
+}  // namespace mnemo::worker

@@ -1,0 +1,38 @@
+// The command line of mnemo-worker, for the worker that reads it and for mnemod, which writes it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "devices/base/status.h"
+
+namespace mnemo::worker {
+
+struct WorkerOptions {
+  std::string name = "worker";
+  std::string listen;  // "unix:/path" or "host:port"
+  std::string model_path;
+  int context_tokens = 0;      // 0 = the model's
+  std::string device = "cpu";  // cpu | reference
+  std::string isa = "auto";
+  int threads = 0;               // 0 = the cores this process may run on
+  std::vector<int> cpus;         // cores to stay on; empty = wherever the system puts it
+  int local_workers = 1;         // workers that share this machine's memory, this one included
+  int drain_timeout_ms = 30000;  // SIGTERM: running requests have so long
+  config::Config::Engine engine;
+  config::Config::Log log;
+  int weights_fd = -1;   // packed weights, inherited; -1 = packs them itself
+  int lifeline_fd = -1;  // socket or pipe, inherited: gets one byte once the worker listens; the worker ends
+                         // at once when its other end is closed
+  std::string private_dir;  // removed, once empty, when the lifeline ends the worker
+};
+
+// INVALID_ARGUMENT: what is wrong with the command line. CANCELLED: --help or --version was asked for; the
+// message is the answer.
+absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, const char* const* argv);
+
+// The arguments, without the program's name, that ParseWorkerOptions turns into `options`.
+std::vector<std::string> WorkerArguments(const WorkerOptions& options);
+
+}  // namespace mnemo::worker
