@@ -1,0 +1,118 @@
+#include "server/frontend/admin_service.h"
+
+#include <utility>
+
+#include "mnemo/v1/admin.grpc.pb.h"
+#include "server/frontend/status_mapping.h"
+
+namespace mnemo::frontend {
+namespace {
+
+using std::chrono::milliseconds;
+
+v1::StatusResponse::State ToState(WorkerSnapshot::State state) {
+  switch (state) {
+    case WorkerSnapshot::State::kStarting:
+      return v1::StatusResponse::STATE_STARTING;
+    case WorkerSnapshot::State::kReady:
+      return v1::StatusResponse::STATE_READY;
+    case WorkerSnapshot::State::kDraining:
+      return v1::StatusResponse::STATE_DRAINING;
+    case WorkerSnapshot::State::kDown:
+      return v1::StatusResponse::STATE_DOWN;
+  }
+  return v1::StatusResponse::STATE_UNSPECIFIED;
+}
+
+void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
+  out->set_name(worker.name);
+  out->set_address(worker.address);
+  out->set_state(ToState(worker.state));
+  out->set_model(worker.ready.model_name());
+  out->set_device(worker.ready.device());
+  out->set_pid(worker.pid);
+  out->set_restarts(worker.restarts);
+  out->set_requests_running(worker.requests_running);
+  out->set_kv_pages_used(worker.heartbeat.kv_pages_used());
+  out->set_kv_pages_total(worker.ready.kv_pages_total());
+  out->set_kv_pages_cached(worker.heartbeat.kv_pages_cached());
+  out->set_detail(worker.detail);
+}
+
+absl::StatusOr<milliseconds> ReadTimeout(const v1::DrainRequest& request, milliseconds otherwise) {
+  if (!request.has_timeout()) return otherwise;
+  const google::protobuf::Duration& timeout = request.timeout();
+  const int64_t most_s = kMaxDrainTimeout.count() / 1000;
+  const bool is_inside =
+      timeout.seconds() >= 0 && timeout.nanos() >= 0 && timeout.nanos() < 1'000'000'000 &&
+      (timeout.seconds() < most_s || (timeout.seconds() == most_s && timeout.nanos() == 0));
+  if (!is_inside) {
+    return InvalidArgument("timeout: {} s {} ns is out of range; allowed: [0, {}] s", timeout.seconds(),
+                           timeout.nanos(), most_s);
+  }
+  return milliseconds(timeout.seconds() * 1000 + timeout.nanos() / 1'000'000);
+}
+
+class AdminService final : public v1::Admin::CallbackService {
+ public:
+  AdminService(ServiceContext* context, AdminActions actions)
+      : context_(context), actions_(std::move(actions)) {}
+
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* call, const v1::StatusRequest*,
+                                   v1::StatusResponse* response) override {
+    response->set_version(actions_.version);
+    const auto uptime = std::chrono::steady_clock::now() - started_;
+    response->mutable_uptime()->set_seconds(std::chrono::duration_cast<std::chrono::seconds>(uptime).count());
+    response->mutable_uptime()->set_nanos(static_cast<int32_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(uptime).count() % 1'000'000'000));
+    const AdmissionCounts counts = context_->admission->counts();
+    response->set_draining(context_->admission->draining());
+    response->set_requests_running(counts.running);
+    response->set_requests_queued(counts.queued);
+    response->set_tokens_in_flight(counts.tokens_in_flight);
+    for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
+      FillWorker(worker, response->add_workers());
+    }
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* call, const v1::DrainRequest* request,
+                                  v1::DrainResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    const auto timeout = ReadTimeout(*request, actions_.default_drain_timeout);
+    if (!timeout.ok()) {
+      reactor->Finish(ToGrpcStatus(timeout.status()));
+      return reactor;
+    }
+    // Reactor and response live until Finish, also when the client leaves; the drain goes on then.
+    actions_.drain(*timeout, [reactor, response](DrainResult result) {
+      response->set_finished(result.finished);
+      response->set_cut(result.cut);
+      reactor->Finish(result.resumed ? grpc::Status(grpc::StatusCode::ABORTED, "drain: ended by Resume")
+                                     : grpc::Status::OK);
+    });
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* call, const v1::ResumeRequest*,
+                                   v1::ResumeResponse*) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(actions_.resume()));
+    return reactor;
+  }
+
+ private:
+  ServiceContext* const context_;
+  const AdminActions actions_;
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeAdminService(ServiceContext* context, AdminActions actions) {
+  return std::make_unique<AdminService>(context, std::move(actions));
+}
+
+}  // namespace mnemo::frontend

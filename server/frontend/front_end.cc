@@ -1,0 +1,219 @@
+#include "server/frontend/front_end.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+
+#include <future>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "server/frontend/admin_service.h"
+#include "server/frontend/admission.h"
+#include "server/frontend/generation_service.h"
+#include "server/frontend/health_service.h"
+#include "server/frontend/service_context.h"
+#include "server/frontend/text_pool.h"
+
+namespace mnemo::frontend {
+namespace {
+
+using std::chrono::milliseconds;
+
+// What is still open when the server ends (a client that reads nothing, a reflection stream) gets so long.
+constexpr milliseconds kShutdownGrace{1500};
+
+AdmissionLimits LimitsOf(const config::Config& config) {
+  return {config.limits.max_running, config.limits.max_queued, config.limits.max_tokens_in_flight};
+}
+
+std::string WithPort(const std::string& address, int port) {
+  const size_t colon = address.rfind(':');
+  if (address.starts_with("unix:") || colon == std::string::npos || port <= 0) return address;
+  return address.substr(0, colon + 1) + std::to_string(port);
+}
+
+}  // namespace
+
+struct FrontEnd::Impl {
+  Impl(Options given, const ServedModel* model, Dispatcher* the_dispatcher, telemetry::Metrics* the_metrics)
+      : options(std::move(given)),
+        metrics(the_metrics),
+        dispatcher(the_dispatcher),
+        admission(LimitsOf(options.config), [this](const AdmissionCounts& counts) {
+          metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
+        }) {
+    context = {model, dispatcher, metrics, &admission, &streams, &text_pool, &tunables};
+    SetTunables(options.config);
+  }
+
+  void SetTunables(const config::Config& config) {
+    tunables.max_tokens = config.limits.max_tokens;
+    tunables.retry_pushback_ms = config.limits.retry_pushback_ms;
+    tunables.slow_reader_max_tokens = config.server.slow_reader_max_tokens;
+    tunables.slow_reader_timeout_ms = config.server.slow_reader_timeout_ms;
+  }
+
+  void Drain(milliseconds timeout, std::function<void(DrainResult)> done) {
+    {
+      std::lock_guard lock(mutex);
+      admission.SetDraining(true);
+      UpdateHealth();
+    }
+    streams.Drain(std::chrono::steady_clock::now() + timeout, std::move(done));
+  }
+
+  absl::Status Resume() {
+    {
+      std::lock_guard lock(mutex);
+      if (is_ending) return FailedPrecondition("resume: the process is about to end");
+      admission.SetDraining(false);
+      UpdateHealth();
+    }
+    streams.Resume();
+    return absl::OkStatus();
+  }
+
+  void SetReadyWorkers(int count) {
+    std::lock_guard lock(mutex);
+    ready_workers = count;
+    UpdateHealth();
+  }
+
+  // With mutex held.
+  void UpdateHealth() { health.SetServing(ready_workers > 0 && !admission.draining()); }
+
+  absl::Status Listen();
+  // Before each scrape.
+  void FeedMetrics();
+
+  const Options options;
+  telemetry::Metrics* const metrics;
+  Dispatcher* const dispatcher;
+  Tunables tunables;
+  Admission admission;
+  Streams streams;
+  TextPool text_pool;
+  ServiceContext context;
+  HealthService health;
+  std::unique_ptr<grpc::Service> generation;
+  std::unique_ptr<grpc::Service> admin;
+  std::unique_ptr<grpc::Server> server;
+  std::string address;
+  std::string numerics_id;  // last told to metrics
+
+  std::mutex mutex;  // orders changes of what health depends on
+  int ready_workers = 0;
+  bool is_ending = false;
+  bool is_shut_down = false;
+};
+
+absl::Status FrontEnd::Impl::Listen() {
+  generation = MakeGenerationService(&context);
+  AdminActions actions;
+  actions.version = options.version;
+  actions.default_drain_timeout = milliseconds(options.config.server.drain_timeout_ms);
+  actions.drain = [this](milliseconds timeout, std::function<void(DrainResult)> done) {
+    Drain(timeout, std::move(done));
+  };
+  actions.resume = [this] { return Resume(); };
+  admin = MakeAdminService(&context, std::move(actions));
+
+  const config::Config::Server& config = options.config.server;
+  // For the whole process, as gRPC has it; it must come before the builder.
+  if (config.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(generation.get());
+  builder.RegisterService(admin.get());
+  builder.RegisterService(health.service());
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
+  // Two servers on one port would share its connections at random; the second one is to fail.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Clients that went away without a word are found, and clients may look for us.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  server = builder.BuildAndStart();
+  if (server == nullptr || (port == 0 && !config.listen.starts_with("unix:"))) {
+    return Unavailable("server.listen: cannot listen on {}; is the address taken?", config.listen);
+  }
+  address = WithPort(config.listen, port);
+  dispatcher->OnReadyChange([this](int count) { SetReadyWorkers(count); });
+  metrics->SetBuildInfo(options.version, "", context.model->name);
+  metrics->BeforeExposition([this] { FeedMetrics(); });
+  return absl::OkStatus();
+}
+
+void FrontEnd::Impl::FeedMetrics() {
+  std::vector<telemetry::WorkerGauges> gauges;
+  for (const WorkerSnapshot& worker : dispatcher->Workers()) {
+    telemetry::WorkerGauges gauge;
+    gauge.worker = worker.name;
+    gauge.ready = worker.state == WorkerSnapshot::State::kReady;
+    gauge.running = worker.heartbeat.running();
+    gauge.waiting = worker.heartbeat.waiting();
+    gauge.kv_pages_used = worker.heartbeat.kv_pages_used();
+    gauge.kv_pages_total = worker.ready.kv_pages_total();
+    gauge.kv_pages_cached = worker.heartbeat.kv_pages_cached();
+    gauge.preemptions = worker.heartbeat.preemptions();
+    gauge.prefix_query_tokens = worker.heartbeat.prefix_query_tokens();
+    gauge.prefix_hit_tokens = worker.heartbeat.prefix_hit_tokens();
+    gauge.restarts = static_cast<uint64_t>(worker.restarts);
+    gauges.push_back(std::move(gauge));
+    if (gauges.back().ready && worker.ready.numerics_id() != numerics_id) {
+      numerics_id = worker.ready.numerics_id();
+      metrics->SetBuildInfo(options.version, numerics_id, context.model->name);
+    }
+  }
+  metrics->SetWorkers(gauges);
+}
+
+absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const ServedModel* model,
+                                                          Dispatcher* dispatcher,
+                                                          telemetry::Metrics* metrics) {
+  auto impl = std::make_unique<Impl>(std::move(options), model, dispatcher, metrics);
+  MNEMO_RETURN_IF_ERROR(impl->Listen());
+  return std::unique_ptr<FrontEnd>(new FrontEnd(std::move(impl)));
+}
+
+FrontEnd::FrontEnd(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+FrontEnd::~FrontEnd() { Shutdown(); }
+
+const std::string& FrontEnd::address() const { return impl_->address; }
+int FrontEnd::live_streams() const { return impl_->streams.count(); }
+
+void FrontEnd::Reload(const config::Config& config) {
+  impl_->SetTunables(config);
+  impl_->admission.SetLimits(LimitsOf(config));
+}
+
+DrainResult FrontEnd::DrainForEnd(milliseconds timeout) {
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->is_ending = true;
+  }
+  auto promise = std::make_shared<std::promise<DrainResult>>();
+  std::future<DrainResult> result = promise->get_future();
+  impl_->Drain(timeout, [promise](DrainResult drained) { promise->set_value(drained); });
+  return result.get();
+}
+
+void FrontEnd::Shutdown() {
+  {
+    std::lock_guard lock(impl_->mutex);
+    if (impl_->is_shut_down) return;
+    impl_->is_shut_down = true;
+    impl_->is_ending = true;
+  }
+  impl_->metrics->BeforeExposition(nullptr);
+  impl_->dispatcher->OnReadyChange(nullptr);
+  if (impl_->server == nullptr) return;
+  impl_->Drain(milliseconds(0), [](DrainResult) {});
+  impl_->health.Shutdown();
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
+}
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,50 @@
+// The public gRPC server: services, admission, streams, health and their common life.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "config/config.h"
+#include "devices/base/status.h"
+#include "server/frontend/dispatch/dispatcher.h"
+#include "server/frontend/served_model.h"
+#include "server/frontend/streams.h"
+#include "server/telemetry/metrics.h"
+
+namespace mnemo::frontend {
+
+// Thread-safe once started.
+class FrontEnd {
+ public:
+  struct Options {
+    config::Config config;  // server and limits are used
+    std::string version;
+  };
+  // `model` and `metrics` outlive the object; `dispatcher` is to be destroyed between Shutdown and the
+  // destructor, since the requests that it ends report here. UNAVAILABLE when the address cannot be listened
+  // on.
+  static absl::StatusOr<std::unique_ptr<FrontEnd>> Start(Options options, const ServedModel* model,
+                                                         Dispatcher* dispatcher, telemetry::Metrics* metrics);
+  ~FrontEnd();  // Shutdown, if it was not called
+
+  // "127.0.0.1:50051", with the port that was really taken.
+  const std::string& address() const;
+  // Takes over what a reload may change: limits and the bounds of slow readers.
+  void Reload(const config::Config& config);
+  int live_streams() const;
+
+  // For the end of the process: no new requests, NOT_SERVING, and no Resume any more. Returns when all
+  // streams have ended; those left after `timeout` end with UNAVAILABLE. A second call from another thread,
+  // with a shorter timeout, shortens the first.
+  DrainResult DrainForEnd(std::chrono::milliseconds timeout);
+  // Ends the server. Streams that are still there are cut.
+  void Shutdown();
+
+ private:
+  struct Impl;
+  explicit FrontEnd(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mnemo::frontend

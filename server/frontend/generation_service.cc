@@ -1,0 +1,156 @@
+#include "server/frontend/generation_service.h"
+
+#include <mutex>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mnemo/v1/generation.grpc.pb.h"
+#include "server/frontend/generate_reactor.h"
+#include "server/frontend/status_mapping.h"
+#include "server/frontend/validate.h"
+
+namespace mnemo::frontend {
+namespace {
+
+// Seeds and request ids. Seeded from the system once: a draw must not cost a system call.
+class Source {
+ public:
+  Drawn Draw() {
+    std::lock_guard lock(mutex_);
+    Drawn drawn;
+    drawn.seed = generator_();
+    drawn.request_id = fmt::format("req-{:016x}", generator_());
+    return drawn;
+  }
+
+ private:
+  static std::mt19937_64 Seeded() {
+    std::random_device device;
+    std::seed_seq seeds{device(), device(), device(), device(), device(), device(), device(), device()};
+    return std::mt19937_64(seeds);
+  }
+  std::mutex mutex_;
+  std::mt19937_64 generator_ = Seeded();
+};
+
+absl::Status Tokenize(const v1::TokenizeRequest& request, const ServedModel& model,
+                      v1::TokenizeResponse* response) {
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeForTokenize(request, model));
+  response->mutable_ids()->Add(ids.begin(), ids.end());
+  response->mutable_pieces()->Reserve(static_cast<int>(ids.size()));
+  for (const int32_t id : ids) {
+    const std::string_view piece = model.Piece(id);
+    response->add_pieces(piece.data(), piece.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Detokenize(const v1::DetokenizeRequest& request, const ServedModel& model,
+                        v1::DetokenizeResponse* response) {
+  MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
+  const int32_t count = model.tokenizer->size();
+  for (int i = 0; i < request.ids_size(); ++i) {
+    if (request.ids(i) < 0 || request.ids(i) >= count) {
+      return InvalidArgument("ids[{}]: id {} is out of range; allowed: [0, {})", i, request.ids(i), count);
+    }
+  }
+  const std::span<const int32_t> ids(request.ids().data(), static_cast<size_t>(request.ids_size()));
+  response->set_text(model.tokenizer->Decode(ids, request.skip_special_tokens()));
+  return absl::OkStatus();
+}
+
+class GenerationService final : public v1::Generation::CallbackService {
+ public:
+  explicit GenerationService(ServiceContext* context) : context_(context) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(grpc::CallbackServerContext* call,
+                                                           const v1::GenerateRequest* request) override {
+    return StartGenerate(context_, call, request, source_.Draw());
+  }
+
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override {
+    const size_t bytes = request->has_chat() ? TextBytes(request->chat()) : request->text().size();
+    return RunSized(call, bytes, [request, response, model = context_->model] {
+      return frontend::Tokenize(*request, *model, response);
+    });
+  }
+
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override {
+    return RunSized(call, static_cast<size_t>(request->ids_size()),
+                    [request, response, model = context_->model] {
+                      return frontend::Detokenize(*request, *model, response);
+                    });
+  }
+
+  grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest*,
+                                       v1::ListModelsResponse* response) override {
+    FillModel(response->add_models());
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* EndSession(grpc::CallbackServerContext* call,
+                                       const v1::EndSessionRequest* request,
+                                       v1::EndSessionResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    const absl::Status status = CheckSessionId(request->session_id());
+    if (status.ok()) response->set_existed(context_->dispatcher->EndSession(request->session_id()));
+    reactor->Finish(ToGrpcStatus(status));
+    return reactor;
+  }
+
+ private:
+  // `size`: bytes or tokens that the work goes over. The default reactor, request and response live until
+  // Finish, also when the client leaves.
+  template <typename Work>
+  grpc::ServerUnaryReactor* RunSized(grpc::CallbackServerContext* call, size_t size, Work work) {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    if (size <= TextPool::kLongTextBytes) {
+      reactor->Finish(ToGrpcStatus(work()));
+    } else if (!context_->text_pool->Run([reactor, work] { reactor->Finish(ToGrpcStatus(work())); })) {
+      AddPushback(call, context_->tunables->retry_pushback_ms.load());
+      reactor->Finish(ToGrpcStatus(
+          ResourceExhausted("queue full: {} long texts wait to be tokenized", TextPool::kMaxQueued)));
+    }
+    return reactor;
+  }
+
+  void FillModel(v1::ListModelsResponse::Model* out) const {
+    const ServedModel& model = *context_->model;
+    out->set_name(model.name);
+    out->set_architecture(model.config.architecture);
+    out->set_parameters(model.config.parameters);
+    out->set_weight_bytes(model.config.weight_bytes);
+    out->set_context_tokens(model.context_tokens);
+    out->set_vocabulary(model.vocabulary());
+    out->set_quantization(model.config.quantization);
+    out->add_attention_methods(v1::ATTENTION_METHOD_DENSE);
+    out->set_is_default(true);
+    out->set_bos_token_id(model.tokenizer->bos_id());
+    out->mutable_end_token_ids()->Add(model.end_ids.begin(), model.end_ids.end());
+    for (std::string& feature : Features(model)) out->add_features(std::move(feature));
+    int ready = 0;
+    for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
+      if (worker.state != WorkerSnapshot::State::kReady) continue;
+      if (ready++ == 0) out->set_numerics_id(worker.ready.numerics_id());
+    }
+    out->set_workers_ready(ready);
+  }
+
+  ServiceContext* const context_;
+  Source source_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> MakeGenerationService(ServiceContext* context) {
+  return std::make_unique<GenerationService>(context);
+}
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,221 @@
+// mnemod: the front end as a process.
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "config/config.h"
+#include "devices/base/status.h"
+#include "server/frontend/dispatch/dispatcher.h"
+#include "server/frontend/front_end.h"
+#include "server/frontend/notify.h"
+#include "server/frontend/served_model.h"
+#include "server/telemetry/logging.h"
+#include "server/telemetry/metrics.h"
+
+namespace mnemo::frontend {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+
+struct Arguments {
+  config::LoadOptions load;
+  bool check_config = false;
+};
+
+// A YAML scalar that stands for exactly these characters: an address or a path must not be read as a list or
+// a number.
+std::string QuoteYaml(const std::string& text) {
+  std::string quoted = "'";
+  for (const char c : text) {
+    quoted += c;
+    if (c == '\'') quoted += c;
+  }
+  return quoted + "'";
+}
+
+// The exit status, or -1 to go on.
+int ParseArguments(int argc, char** argv, Arguments* arguments) {
+  std::string listen, metrics_listen, model, workers;
+  std::vector<std::string> sets;
+  bool show_version = false;
+  CLI::App app{
+      "mnemod: serves a language model over gRPC. Every setting has a default; see docs/CONFIGURATION.md."};
+  app.add_option("-c,--config", arguments->load.file, "YAML file with settings");
+  auto* listen_option =
+      app.add_option("--listen", listen, "HOST:PORT of the gRPC server; port 0: any free one");
+  auto* metrics_option =
+      app.add_option("--metrics-listen", metrics_listen, "HOST:PORT of the Prometheus endpoint; empty: none");
+  auto* model_option = app.add_option("--model", model, "GGUF file to serve");
+  auto* workers_option = app.add_option("--workers", workers, "local worker processes");
+  app.add_option("--set", sets, "key.path=value: any other setting; may be repeated")
+      ->allow_extra_args(false);
+  app.add_flag("--check-config", arguments->check_config, "check the settings and end");
+  app.add_flag("--version", show_version, "show the version and end");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  if (show_version) {
+    std::printf("mnemod %s\n", MNEMO_VERSION);
+    return 0;
+  }
+  auto& overrides = arguments->load.overrides;
+  if (listen_option->count() > 0) overrides.emplace_back("server.listen", QuoteYaml(listen));
+  if (metrics_option->count() > 0) overrides.emplace_back("server.metrics_listen", QuoteYaml(metrics_listen));
+  if (model_option->count() > 0) overrides.emplace_back("model.path", QuoteYaml(model));
+  if (workers_option->count() > 0) overrides.emplace_back("workers.count", workers);
+  for (const std::string& set : sets) {
+    const size_t equals = set.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      std::fprintf(stderr, "mnemod: --set %s: must be key.path=value\n", set.c_str());
+      return kExitUsage;
+    }
+    overrides.emplace_back(set.substr(0, equals), set.substr(equals + 1));
+  }
+  return -1;
+}
+
+int Fail(const absl::Status& status) {
+  std::fprintf(stderr, "mnemod: %s\n", std::string(status.message()).c_str());
+  return kExitFailure;
+}
+
+class Daemon {
+ public:
+  Daemon(config::LoadOptions load, config::Config config)
+      : load_(std::move(load)), config_(std::move(config)) {}
+
+  absl::Status Start();
+  // Serves until a signal ends it. Signals are blocked in all threads and taken here.
+  void Run(const sigset_t& signals);
+
+ private:
+  void Reload();
+  void BeginEnd();
+
+  const config::LoadOptions load_;
+  config::Config config_;
+  std::unique_ptr<const ServedModel> model_;
+  std::unique_ptr<telemetry::Metrics> metrics_;
+  // The dispatcher is destroyed first: it ends requests, of which the front end keeps count.
+  std::unique_ptr<FrontEnd> front_end_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+  std::thread drain_;
+  std::atomic<bool> is_drained_{false};
+};
+
+absl::Status Daemon::Start() {
+  MNEMO_ASSIGN_OR_RETURN(model_, LoadServedModel(config_.model));
+  if (!model_->chat.ok()) spdlog::warn("chats are refused: {}", std::string(model_->chat.status().message()));
+  metrics_ = std::make_unique<telemetry::Metrics>();
+  if (!config_.server.metrics_listen.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(const int port, metrics_->Listen(config_.server.metrics_listen));
+    spdlog::info("metrics on port {}", port);
+  }
+  DispatcherOptions options;
+  options.config = config_;
+  options.version = MNEMO_VERSION;
+  options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
+    metrics->RequestReplayed(worker);
+  };
+  MNEMO_ASSIGN_OR_RETURN(dispatcher_, CreateDispatcher(std::move(options)));
+  MNEMO_ASSIGN_OR_RETURN(
+      front_end_, FrontEnd::Start({config_, MNEMO_VERSION}, model_.get(), dispatcher_.get(), metrics_.get()));
+  spdlog::info("listening on {}", front_end_->address());
+  spdlog::info("serving {} ({}, {}, {} tokens of context) from {}", model_->name, model_->config.architecture,
+               model_->config.quantization, model_->context_tokens, config_.model.path);
+  NotifySystemd("READY=1\nSTATUS=listening on " + front_end_->address());
+  return absl::OkStatus();
+}
+
+void Daemon::Run(const sigset_t& signals) {
+  while (!is_drained_) {
+    // Bounds how long the end of a drain goes unnoticed.
+    const timespec wait = {0, 50'000'000};
+    const int number = sigtimedwait(&signals, nullptr, &wait);
+    if (number == SIGHUP) {
+      Reload();
+    } else if (number == SIGTERM || number == SIGINT) {
+      BeginEnd();
+    }
+  }
+  drain_.join();
+  front_end_->Shutdown();
+  dispatcher_.reset();
+  front_end_.reset();
+  spdlog::info("ended");
+}
+
+void Daemon::BeginEnd() {
+  if (drain_.joinable()) {
+    spdlog::info("second signal: cutting the {} streams that are left", front_end_->live_streams());
+    front_end_->DrainForEnd(std::chrono::milliseconds(0));
+    return;
+  }
+  spdlog::info("draining {} streams, for at most {} ms", front_end_->live_streams(),
+               config_.server.drain_timeout_ms);
+  NotifySystemd("STOPPING=1");
+  drain_ = std::thread([this] {
+    const DrainResult result =
+        front_end_->DrainForEnd(std::chrono::milliseconds(config_.server.drain_timeout_ms));
+    spdlog::info("drained: {} streams finished, {} were cut", result.finished, result.cut);
+    is_drained_ = true;
+  });
+}
+
+void Daemon::Reload() {
+  const auto loaded = config::Load(load_);
+  if (!loaded.ok()) {
+    spdlog::error("reload: nothing is changed: {}", std::string(loaded.status().message()));
+    return;
+  }
+  const std::vector<std::string> unchanged = config::ApplyReload(*loaded, &config_);
+  front_end_->Reload(config_);
+  if (const absl::Status level = telemetry::SetLogLevel(config_.log.level); !level.ok()) {
+    spdlog::error("reload: {}", std::string(level.message()));
+  }
+  for (const std::string& key : unchanged) spdlog::warn("reload: {} needs a restart to change", key);
+  spdlog::info("reloaded");
+}
+
+int Main(int argc, char** argv) {
+  Arguments arguments;
+  if (const int exit_status = ParseArguments(argc, argv, &arguments); exit_status >= 0) return exit_status;
+  auto config = config::Load(arguments.load);
+  if (!config.ok()) return Fail(config.status());
+  if (arguments.check_config) {
+    std::printf("mnemod: the configuration is valid\n");
+    return 0;
+  }
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+  const absl::Status logging =
+      telemetry::SetUpLogging({"mnemod", config->log.level, config->log.format, config->log.file});
+  if (!logging.ok()) return Fail(logging);
+  Daemon daemon(std::move(arguments.load), *std::move(config));
+  if (const absl::Status status = daemon.Start(); !status.ok()) {
+    spdlog::error("{}", std::string(status.message()));
+    return kExitFailure;
+  }
+  daemon.Run(signals);
+  return 0;
+}
+
+}  // namespace
+}  // namespace mnemo::frontend
+
+int main(int argc, char** argv) { return mnemo::frontend::Main(argc, argv); }

@@ -1,0 +1,34 @@
+// What the services of one front end share.
+#pragma once
+
+#include <atomic>
+
+#include "server/frontend/admission.h"
+#include "server/frontend/dispatch/dispatcher.h"
+#include "server/frontend/served_model.h"
+#include "server/frontend/streams.h"
+#include "server/frontend/text_pool.h"
+#include "server/telemetry/metrics.h"
+
+namespace mnemo::frontend {
+
+// Values of the configuration that a reload may change under running requests.
+struct Tunables {
+  std::atomic<int> max_tokens{0};
+  std::atomic<int> retry_pushback_ms{500};
+  std::atomic<int> slow_reader_max_tokens{65536};
+  std::atomic<int> slow_reader_timeout_ms{60000};
+};
+
+// All pointees outlive the services. Thread-safe.
+struct ServiceContext {
+  const ServedModel* model = nullptr;
+  Dispatcher* dispatcher = nullptr;
+  telemetry::Metrics* metrics = nullptr;
+  Admission* admission = nullptr;
+  Streams* streams = nullptr;
+  TextPool* text_pool = nullptr;
+  Tunables* tunables = nullptr;
+};
+
+}  // namespace mnemo::frontend

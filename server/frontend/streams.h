@@ -1,0 +1,69 @@
+// The live streams: who reads too slowly is found, and a drain waits for them and cuts the rest.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "devices/base/status.h"
+
+namespace mnemo::frontend {
+
+// One generation, as seen from here. Thread-safe.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  // Called several times a second.
+  virtual void Sweep(std::chrono::steady_clock::time_point now) = 0;
+  // Ends it with `status` if it has not ended yet; false if it had.
+  virtual bool Cut(const absl::Status& status) = 0;
+};
+
+struct DrainResult {
+  int finished = 0;  // ended by themselves while it waited
+  int cut = 0;
+  bool resumed = false;  // Resume came before the end
+};
+
+// Thread-safe.
+class Streams {
+ public:
+  Streams();
+  ~Streams();
+
+  // To be called before the stream is admitted, so that a drain that refuses none of it waits for it.
+  void Add(std::shared_ptr<Stream> stream);
+  // `was_admitted`: it counts among those that a drain saw finish.
+  void Remove(const Stream* stream, bool was_admitted);
+  int count() const;
+
+  // Waits until no stream is left, or `deadline`, when it cuts what is left with UNAVAILABLE. `done` is
+  // called once, on any thread, without a lock.
+  void Drain(std::chrono::steady_clock::time_point deadline, std::function<void(DrainResult)> done);
+  // Ends every waiting drain, with `resumed`.
+  void Resume();
+
+ private:
+  struct Waiter {
+    std::chrono::steady_clock::time_point deadline;
+    int finished = 0;
+    std::function<void(DrainResult)> done;
+  };
+  void Loop();
+  std::vector<std::shared_ptr<Stream>> Snapshot() const;
+  void CutExpired(std::chrono::steady_clock::time_point now);
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unordered_map<const Stream*, std::shared_ptr<Stream>> live_;
+  std::vector<Waiter> waiters_;
+  bool is_ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,403 @@
+#include "server/frontend/validate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string_view>
+
+#include "server/frontend/status_mapping.h"
+
+namespace mnemo::frontend {
+namespace {
+
+// The comparisons are false for NaN, which so is out of every range.
+absl::Status CheckFloat(std::string_view field, float value, float low, float high, bool low_is_open) {
+  const bool inside = (low_is_open ? value > low : value >= low) && value <= high;
+  if (inside) return absl::OkStatus();
+  return InvalidArgument("{}: {} is out of range; allowed: {}{}, {}]", field, value, low_is_open ? "(" : "[",
+                         low, high);
+}
+
+absl::Status CheckInt(std::string_view field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return InvalidArgument("{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
+}
+
+absl::Status NotAvailable(std::string_view field) {
+  return Unimplemented("{}: not available in this build; leave the field out", field);
+}
+
+absl::Status CheckAttention(const v1::Attention& attention) {
+  if (!v1::AttentionMethod_IsValid(attention.method())) {
+    return InvalidArgument("attention.method: {} is no known method; allowed: ATTENTION_METHOD_DENSE",
+                           static_cast<int>(attention.method()));
+  }
+  if (attention.method() != v1::ATTENTION_METHOD_UNSPECIFIED &&
+      attention.method() != v1::ATTENTION_METHOD_DENSE) {
+    return Unimplemented("attention.method: {} is not available in this build; available: DENSE",
+                         v1::AttentionMethod_Name(attention.method()));
+  }
+  // Dense attention has no settings; to ignore one would pass off an exact answer as a sparse one.
+  if (attention.has_token_budget()) return NotAvailable("attention.token_budget");
+  if (attention.has_threshold()) return NotAvailable("attention.threshold");
+  if (attention.has_keep_first()) return NotAvailable("attention.keep_first");
+  if (attention.has_keep_last()) return NotAvailable("attention.keep_last");
+  if (attention.has_reuse_interval()) return NotAvailable("attention.reuse_interval");
+  if (attention.has_first_stage_tokens()) return NotAvailable("attention.first_stage_tokens");
+  if (attention.has_key_bits()) return NotAvailable("attention.key_bits");
+  if (attention.placement() != v1::PLACEMENT_UNSPECIFIED) return NotAvailable("attention.placement");
+  return absl::OkStatus();
+}
+
+absl::Status CheckFeatures(const v1::GenerateRequest& request) {
+  if (request.has_attention()) MNEMO_RETURN_IF_ERROR(CheckAttention(request.attention()));
+  if (request.has_retrieval()) return NotAvailable("retrieval");
+  if (request.has_context_memory()) return NotAvailable("context_memory");
+  switch (request.sampling().constraint_case()) {
+    case v1::Sampling::kJsonSchema:
+      return NotAvailable("sampling.json_schema (constraint)");
+    case v1::Sampling::kRegex:
+      return NotAvailable("sampling.regex (constraint)");
+    case v1::Sampling::kGrammar:
+      return NotAvailable("sampling.grammar (constraint)");
+    case v1::Sampling::CONSTRAINT_NOT_SET:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckNames(const v1::GenerateRequest& request) {
+  if (request.request_id().size() > kMaxRequestIdBytes) {
+    return InvalidArgument("request_id: {} bytes long; at most {}", request.request_id().size(),
+                           kMaxRequestIdBytes);
+  }
+  for (const char c : request.request_id()) {
+    if (c < 0x20 || c > 0x7E) {
+      return InvalidArgument("request_id: byte 0x{:02x}; only printable ASCII is allowed",
+                             static_cast<unsigned char>(c));
+    }
+  }
+  return request.session_id().empty() ? absl::OkStatus() : CheckSessionId(request.session_id());
+}
+
+// Order and defaults as generation.proto states them.
+absl::Status FillSampling(const v1::Sampling& in, const Drawn& drawn, internal::v1::SamplingParams* out) {
+  out->set_temperature(in.has_temperature() ? in.temperature() : 1.0f);
+  out->set_top_k(in.top_k());
+  out->set_top_p(in.has_top_p() ? in.top_p() : 1.0f);
+  out->set_min_p(in.min_p());
+  out->set_repetition_penalty(in.has_repetition_penalty() ? in.repetition_penalty() : 1.0f);
+  out->set_presence_penalty(in.presence_penalty());
+  out->set_frequency_penalty(in.frequency_penalty());
+  out->set_seed(in.has_seed() ? in.seed() : drawn.seed);
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.temperature", out->temperature(), 0, 5, false));
+  MNEMO_RETURN_IF_ERROR(CheckInt("sampling.top_k", out->top_k(), 0, std::numeric_limits<int32_t>::max()));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.top_p", out->top_p(), 0, 1, true));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.min_p", out->min_p(), 0, 1, false));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.repetition_penalty", out->repetition_penalty(), 0, 10, true));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.presence_penalty", out->presence_penalty(), -2, 2, false));
+  return CheckFloat("sampling.frequency_penalty", out->frequency_penalty(), -2, 2, false);
+}
+
+absl::Status CheckId(std::string_view field, int64_t index, int32_t id, int vocabulary) {
+  if (id >= 0 && id < vocabulary) return absl::OkStatus();
+  return InvalidArgument("{}[{}]: id {} is out of range; allowed: [0, {})", field, index, id, vocabulary);
+}
+
+absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, ValidRequest* valid) {
+  if (in.stop_size() > kMaxStopStrings) {
+    return InvalidArgument("sampling.stop: {} strings; at most {}", in.stop_size(), kMaxStopStrings);
+  }
+  for (int i = 0; i < in.stop_size(); ++i) {
+    if (in.stop(i).empty() || in.stop(i).size() > kMaxStopBytes) {
+      return InvalidArgument("sampling.stop[{}]: {} bytes long; allowed: [1, {}]", i, in.stop(i).size(),
+                             kMaxStopBytes);
+    }
+    valid->text.stop.push_back(in.stop(i));
+  }
+  std::vector<int32_t>& ids = valid->text.stop_token_ids;
+  for (int i = 0; i < in.stop_token_ids_size(); ++i) {
+    MNEMO_RETURN_IF_ERROR(CheckId("sampling.stop_token_ids", i, in.stop_token_ids(i), model.vocabulary()));
+    ids.push_back(in.stop_token_ids(i));
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  valid->submit.mutable_end_ids()->Add(ids.begin(), ids.end());
+  valid->text.ignore_eos = in.ignore_eos();
+  if (!in.ignore_eos()) {
+    valid->submit.mutable_end_ids()->Add(model.end_ids.begin(), model.end_ids.end());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillBias(const v1::Sampling& in, const ServedModel& model, internal::v1::Submit* submit) {
+  if (in.logit_bias_size() > kMaxLogitBias) {
+    return InvalidArgument("sampling.logit_bias: {} entries; at most {}", in.logit_bias_size(),
+                           kMaxLogitBias);
+  }
+  // Ascending ids: a map has no order of its own, and equal requests should make equal messages.
+  std::vector<std::pair<int32_t, float>> sorted(in.logit_bias().begin(), in.logit_bias().end());
+  std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [id, bias] : sorted) {
+    if (id < 0 || id >= model.vocabulary()) {
+      return InvalidArgument("sampling.logit_bias: id {} is out of range; allowed: [0, {})", id,
+                             model.vocabulary());
+    }
+    MNEMO_RETURN_IF_ERROR(CheckFloat(fmt::format("sampling.logit_bias[{}]", id), bias, -100, 100, false));
+    submit->add_bias_ids(id);
+    submit->add_bias_values(bias);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTextLength(std::string_view field, size_t text_bytes, const ServedModel& model) {
+  // No token stands for more bytes than the longest piece, so that a longer text need not be tokenized to
+  // be known as too long: that would hold up other requests.
+  const size_t most = static_cast<size_t>(model.context_tokens) * model.longest_piece_bytes;
+  if (text_bytes <= most) return absl::OkStatus();
+  return InvalidArgument("{}: {} bytes cannot fit the context of {} tokens; at most {} bytes", field,
+                         text_bytes, model.context_tokens, most);
+}
+
+absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& model,
+                        internal::v1::Submit* submit) {
+  const bool is_prompt = request.input_case() == v1::GenerateRequest::kPrompt;
+  if (!is_prompt && request.parse_special()) {
+    return InvalidArgument("parse_special: only with prompt");
+  }
+  if (!is_prompt && request.has_add_special()) return InvalidArgument("add_special: only with prompt");
+  std::string_view field;
+  switch (request.input_case()) {
+    case v1::GenerateRequest::kPrompt: {
+      field = "prompt";
+      if (request.prompt().empty()) return InvalidArgument("prompt: empty; at least 1 token is needed");
+      MNEMO_RETURN_IF_ERROR(CheckTextLength(field, request.prompt().size(), model));
+      model::EncodeOptions options;
+      options.add_special =
+          request.has_add_special() ? request.add_special() : model.tokenizer->default_add_special();
+      options.parse_special = request.parse_special();
+      const std::vector<int32_t> ids = model.tokenizer->Encode(request.prompt(), options);
+      submit->mutable_prompt()->Add(ids.begin(), ids.end());
+      break;
+    }
+    case v1::GenerateRequest::kTokenIds: {
+      field = "token_ids";
+      const auto& ids = request.token_ids().ids();
+      for (int i = 0; i < ids.size(); ++i) {
+        MNEMO_RETURN_IF_ERROR(CheckId("token_ids.ids", i, ids[i], model.vocabulary()));
+      }
+      *submit->mutable_prompt() = ids;
+      break;
+    }
+    case v1::GenerateRequest::kChat: {
+      field = "chat";
+      MNEMO_RETURN_IF_ERROR(CheckTextLength(field, TextBytes(request.chat()), model));
+      MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeChat(request.chat(), model));
+      submit->mutable_prompt()->Add(ids.begin(), ids.end());
+      break;
+    }
+    case v1::GenerateRequest::INPUT_NOT_SET:
+      return InvalidArgument("input: none; one of prompt, token_ids and chat is needed");
+  }
+  if (submit->prompt().empty()) return InvalidArgument("{}: empty; at least 1 token is needed", field);
+  if (submit->prompt_size() > model.context_tokens) {
+    return InvalidArgument("{}: {} tokens are longer than the context; at most {}", field,
+                           submit->prompt_size(), model.context_tokens);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FillMaxTokens(const v1::Sampling& in, const ServedModel& model, int limit,
+                           internal::v1::Submit* submit) {
+  const int left = model.context_tokens - submit->prompt_size();
+  const bool is_limited = limit > 0 && limit < left;
+  const int most = is_limited ? limit : left;
+  if (!in.has_max_tokens()) {
+    submit->set_max_tokens(most);
+    return absl::OkStatus();
+  }
+  if (in.max_tokens() > most) {
+    return InvalidArgument("sampling.max_tokens: {} is out of range; allowed: [0, {}], {}", in.max_tokens(),
+                           most,
+                           is_limited ? std::string("the server's limits.max_tokens")
+                                      : fmt::format("what {} prompt tokens leave of the context of {} tokens",
+                                                    submit->prompt_size(), model.context_tokens));
+  }
+  submit->set_max_tokens(in.max_tokens());
+  return absl::OkStatus();
+}
+
+absl::Status FillOutput(const v1::Output& in, ValidRequest* valid) {
+  internal::v1::Submit* submit = &valid->submit;
+  const int prompt_tokens = submit->prompt_size();
+  submit->set_logprobs(in.has_logprobs() ? in.logprobs() : -1);
+  submit->set_prompt_logprobs(in.has_prompt_logprobs() ? in.prompt_logprobs() : -1);
+  submit->set_prompt_logprobs_from(in.prompt_logprobs_from());
+  submit->set_decode_from(in.decode_from());
+  valid->text.include_special_tokens = in.include_special_tokens();
+  // Only positions of this prompt can be asked for; without prompt_logprobs the field has nothing to say.
+  if (in.has_prompt_logprobs()) {
+    MNEMO_RETURN_IF_ERROR(
+        CheckInt("output.prompt_logprobs_from", in.prompt_logprobs_from(), 0, prompt_tokens - 1));
+  }
+  if (in.has_decode_from()) {
+    MNEMO_RETURN_IF_ERROR(CheckInt("output.decode_from", in.decode_from(), 1, prompt_tokens));
+  }
+  return absl::OkStatus();
+}
+
+// What can be told before the prompt is tokenized.
+absl::Status CheckOutput(const v1::Output& in) {
+  if (in.has_logprobs()) {
+    MNEMO_RETURN_IF_ERROR(CheckInt("output.logprobs", in.logprobs(), 0, kMaxLogprobs));
+  }
+  if (in.has_prompt_logprobs()) {
+    MNEMO_RETURN_IF_ERROR(CheckInt("output.prompt_logprobs", in.prompt_logprobs(), 0, kMaxLogprobs));
+  }
+  if (in.prompt_logprobs_from() < 0) {
+    return InvalidArgument("output.prompt_logprobs_from: {} is out of range; at least 0",
+                           in.prompt_logprobs_from());
+  }
+  return absl::OkStatus();
+}
+
+bool IsKnownRole(std::string_view role) {
+  return role == "system" || role == "user" || role == "assistant" || role == "tool";
+}
+
+}  // namespace
+
+absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                      int max_tokens_limit, const Drawn& drawn) {
+  ValidRequest valid;
+  internal::v1::Submit* submit = &valid.submit;
+  MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
+  MNEMO_RETURN_IF_ERROR(CheckFeatures(request));
+  MNEMO_RETURN_IF_ERROR(CheckNames(request));
+  MNEMO_RETURN_IF_ERROR(FillSampling(request.sampling(), drawn, submit->mutable_sampling()));
+  if (request.sampling().max_tokens() < 0) {
+    return InvalidArgument("sampling.max_tokens: {} is out of range; at least 0",
+                           request.sampling().max_tokens());
+  }
+  MNEMO_RETURN_IF_ERROR(FillStops(request.sampling(), model, &valid));
+  MNEMO_RETURN_IF_ERROR(FillBias(request.sampling(), model, submit));
+  MNEMO_RETURN_IF_ERROR(CheckOutput(request.output()));
+  MNEMO_RETURN_IF_ERROR(FillPrompt(request, model, submit));
+  MNEMO_RETURN_IF_ERROR(FillMaxTokens(request.sampling(), model, max_tokens_limit, submit));
+  MNEMO_RETURN_IF_ERROR(FillOutput(request.output(), &valid));
+  submit->set_request_id(request.request_id().empty() ? drawn.request_id : request.request_id());
+  submit->set_session_id(request.session_id());
+  submit->set_priority(request.priority());
+  return valid;
+}
+
+size_t TextBytes(const v1::Chat& chat) {
+  size_t bytes = 0;
+  for (const v1::Chat::Message& message : chat.messages()) bytes += message.content().size();
+  return bytes;
+}
+
+size_t TextBytes(const v1::GenerateRequest& request) {
+  return request.has_chat() ? TextBytes(request.chat()) : request.prompt().size();
+}
+
+absl::Status CheckModelName(const std::string& name, const ServedModel& model) {
+  if (name.empty() || name == model.name) return absl::OkStatus();
+  return NotFound("model: {} is not served here; served: {}", Quoted(name), Quoted(model.name));
+}
+
+absl::Status CheckSessionId(const std::string& session_id) {
+  const auto is_allowed = [](char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  if (session_id.empty() || session_id.size() > kMaxSessionIdBytes ||
+      !std::all_of(session_id.begin(), session_id.end(), is_allowed)) {
+    return InvalidArgument("session_id: {} is not allowed; allowed: [A-Za-z0-9._-]{{1,{}}}",
+                           Quoted(session_id), kMaxSessionIdBytes);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model) {
+  if (!chat.tools_json().empty()) return NotAvailable("chat.tools_json (tools)");
+  if (chat.messages().empty()) return InvalidArgument("chat.messages: empty; at least 1 is needed");
+  model::ChatRequest render;
+  for (int i = 0; i < chat.messages_size(); ++i) {
+    const v1::Chat::Message& message = chat.messages(i);
+    if (!IsKnownRole(message.role())) {
+      return InvalidArgument("chat.messages[{}].role: {} is unknown; allowed: system, user, assistant, tool",
+                             i, Quoted(message.role()));
+    }
+    if (!message.tool_calls_json().empty()) {
+      return NotAvailable(fmt::format("chat.messages[{}].tool_calls_json (tools)", i));
+    }
+    if (!message.tool_call_id().empty()) {
+      return NotAvailable(fmt::format("chat.messages[{}].tool_call_id (tools)", i));
+    }
+    if (message.role() == "tool") {
+      return NotAvailable(fmt::format("chat.messages[{}].role: tool (tools)", i));
+    }
+    render.messages.push_back({message.role(), message.content(), message.name()});
+  }
+  if (!model.chat.ok()) return model.chat.status();
+  render.omit_generation_prompt = chat.omit_generation_prompt();
+  render.continue_final_message = chat.continue_final_message();
+  render.template_args.insert(chat.template_args().begin(), chat.template_args().end());
+  MNEMO_ASSIGN_OR_RETURN(const model::RenderedChat rendered, (*model.chat)->Render(render));
+  model::EncodeOptions options;
+  options.add_special = rendered.add_special;
+  options.parse_special = true;
+  options.literal = rendered.literal;
+  return model.tokenizer->Encode(rendered.text, options);
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
+                                                       const ServedModel& model) {
+  MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
+  switch (request.input_case()) {
+    case v1::TokenizeRequest::kText: {
+      model::EncodeOptions options;
+      options.add_special = request.add_special();
+      options.parse_special = request.parse_special();
+      return model.tokenizer->Encode(request.text(), options);
+    }
+    case v1::TokenizeRequest::kChat:
+      return EncodeChat(request.chat(), model);
+    case v1::TokenizeRequest::INPUT_NOT_SET:
+      break;
+  }
+  return InvalidArgument("input: none; one of text and chat is needed");
+}
+
+std::vector<std::string> Features(const ServedModel& model) {
+  std::vector<std::string> names = {"prompt",
+                                    "token_ids",
+                                    "parse_special",
+                                    "add_special",
+                                    "session_id",
+                                    "priority",
+                                    "max_tokens",
+                                    "temperature",
+                                    "top_k",
+                                    "top_p",
+                                    "min_p",
+                                    "repetition_penalty",
+                                    "seed",
+                                    "presence_penalty",
+                                    "stop",
+                                    "frequency_penalty",
+                                    "stop_token_ids",
+                                    "ignore_eos",
+                                    "logit_bias",
+                                    "logprobs",
+                                    "decode_from",
+                                    "prompt_logprobs",
+                                    "prompt_logprobs_from",
+                                    "include_special_tokens"};
+  if (model.chat.ok()) names.emplace_back("chat");
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,58 @@
+// From a public request to what a worker gets and how its text is made. Pure: everything drawn or configured
+// comes in.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "mnemo/internal/worker.pb.h"
+#include "mnemo/v1/generation.pb.h"
+#include "server/frontend/served_model.h"
+
+namespace mnemo::frontend {
+
+inline constexpr int kMaxStopStrings = 16;
+inline constexpr size_t kMaxStopBytes = 256;
+inline constexpr int kMaxLogitBias = 1024;
+inline constexpr int kMaxLogprobs = 20;
+inline constexpr size_t kMaxRequestIdBytes = 128;
+inline constexpr size_t kMaxSessionIdBytes = 64;
+
+// For a request that does not bring its own.
+struct Drawn {
+  uint64_t seed = 0;
+  std::string request_id;
+};
+
+struct TextSettings {
+  bool include_special_tokens = false;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;  // ascending, each once
+  bool ignore_eos = false;
+};
+
+struct ValidRequest {
+  internal::v1::Submit submit;  // all but id, attempt, generated and time_left_us
+  TextSettings text;
+};
+
+// `max_tokens_limit`: limits.max_tokens; 0 = none. INVALID_ARGUMENT names field and bound, UNIMPLEMENTED a
+// field whose feature this build lacks, NOT_FOUND an unknown model. Takes the time of tokenizing the prompt.
+absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                      int max_tokens_limit, const Drawn& drawn);
+
+// Bytes of text to tokenize, from which a caller tells how long Validate takes.
+size_t TextBytes(const v1::Chat& chat);
+size_t TextBytes(const v1::GenerateRequest& request);
+
+absl::Status CheckModelName(const std::string& name, const ServedModel& model);
+absl::Status CheckSessionId(const std::string& session_id);
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model);
+absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
+                                                       const ServedModel& model);
+// Names of the optional request fields that are honoured, for ListModels.
+std::vector<std::string> Features(const ServedModel& model);
+
+}  // namespace mnemo::frontend
