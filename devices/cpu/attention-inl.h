@@ -1,0 +1,302 @@
+// Attention of query rows over one split of keys, in two passes: all scores and their maximum, then the
+// weighted sum of values, keys ascending. Each (row, head) is computed alike whatever rows share its tile.
+
+#if defined(MNEMO_KERNELS_AVX512)
+constexpr int kQueryTile = 6;
+constexpr int kVectorTile = 4;
+#elif defined(MNEMO_KERNELS_AVX2)
+constexpr int kQueryTile = 3;
+constexpr int kVectorTile = 1;
+#else
+constexpr int kQueryTile = 2;
+constexpr int kVectorTile = 1;
+#endif
+static_assert(kQueryTile <= kMaxQueryTile);
+
+struct SourceF32 {
+  using Element = float;
+  MNEMO_INLINE static F32 Get(const float* p) { return Load(p); }
+};
+struct SourceF16 {
+  using Element = uint16_t;
+  MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadF16(p); }
+};
+struct SourceBf16 {
+  using Element = uint16_t;
+  MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
+};
+
+// Scores of 64 keys; keys [head_dim][64], scores of row r at scores + 512 r.
+template <class Source, int kRows>
+MNEMO_INLINE void ScorePage(const typename Source::Element* keys, const float* const* q, int head_dim,
+                            float* scores) {
+  for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
+    F32 sum[kRows][kVectorTile];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectorTile; ++j) sum[r][j] = Set(0.0f);
+    }
+    for (int d = 0; d < head_dim; ++d) {
+      F32 k[kVectorTile];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectorTile; ++j) k[j] = Source::Get(keys + d * kKeysPerPage + begin + j * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const F32 x = Set(q[r][d]);
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = Fma(x, k[j], sum[r][j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectorTile; ++j) Store(scores + r * kKeysPerSplit + begin + j * kLanes, sum[r][j]);
+    }
+  }
+}
+
+template <int kN>
+struct Count {
+  static constexpr int kCount = kN;
+};
+
+// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride].
+template <class Source, int kRows>
+MNEMO_INLINE void AddValues(const typename Source::Element* values, int64_t stride, const float* weights,
+                            int begin, int end, float* out, int64_t out_stride) {
+  int64_t d = 0;
+  auto columns = [&](auto vectors) {
+    constexpr int kVectors = decltype(vectors)::kCount;
+    F32 sum[kRows][kVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) sum[r][j] = Load(out + r * out_stride + d + j * kLanes);
+    }
+    for (int key = begin; key < end; ++key) {
+      F32 v[kVectors];
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) v[j] = Source::Get(values + key * stride + d + j * kLanes);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const F32 weight = Set(weights[r * kKeysPerSplit + key]);
+#pragma GCC unroll 4
+        for (int j = 0; j < kVectors; ++j) sum[r][j] = Fma(weight, v[j], sum[r][j]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kVectors; ++j) Store(out + r * out_stride + d + j * kLanes, sum[r][j]);
+    }
+  };
+  for (; d + kVectorTile * kLanes <= stride; d += kVectorTile * kLanes) columns(Count<kVectorTile>{});
+  for (; d < stride; d += kLanes) columns(Count<1>{});
+}
+
+// Scores [begin, end) of 512 become weights; the others are not used.
+MNEMO_INLINE void Softmax(float* scores, int begin, int end, float* maximum, float* sum) {
+  const float minus_infinity = -__builtin_inff();
+  const int first = begin / kLanes * kLanes;
+  const int last = (end + kLanes - 1) / kLanes * kLanes;
+  for (int i = first; i < begin; ++i) scores[i] = minus_infinity;
+  for (int i = end; i < last; ++i) scores[i] = minus_infinity;
+  F32 largest = Set(minus_infinity);
+  for (int i = first; i < last; i += kLanes) largest = Max(largest, Load(scores + i));
+  *maximum = ReduceMax(largest);
+  const F32 shift = Set(*maximum);
+  F32 total = Set(0.0f);
+  for (int i = first; i < last; i += kLanes) {
+    const F32 weight = Exp2(Sub(Load(scores + i), shift));
+    Store(scores + i, weight);
+    total = Add(total, weight);
+  }
+  *sum = ReduceAdd(total);
+}
+
+struct KeyRange {
+  int begin = 0;
+  int end = 0;
+};
+
+// Keys of the split, counted from its first, that the query at `position` sees.
+MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
+  const int64_t origin = static_cast<int64_t>(t.split) * kKeysPerSplit;
+  const int64_t oldest = t.window > 0 && position - t.window + 1 > 0 ? position - t.window + 1 : 0;
+  auto within = [](int64_t x) {
+    return static_cast<int>(x < 0 ? 0 : (x > kKeysPerSplit ? kKeysPerSplit : x));
+  };
+  KeyRange range{within(oldest - origin), within(position + 1 - origin)};
+  if (range.end < range.begin) range.end = range.begin;
+  return range;
+}
+
+// Where K and V of a page of the split are.
+template <class Source>
+struct PageReader {
+  const AttendTask& t;
+  MNEMO_INLINE const typename Source::Element* Keys(int page) const {
+    if constexpr (sizeof(typename Source::Element) == 4) {
+      return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.head_dim;
+    } else {
+      return Cached(page);
+    }
+  }
+  MNEMO_INLINE const typename Source::Element* Values(int page) const {
+    if constexpr (sizeof(typename Source::Element) == 4) {
+      return t.converted + static_cast<int64_t>(kKeysPerSplit) * t.head_dim +
+             static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_stride;
+    } else {
+      return Cached(page) + t.cache.value_offset;
+    }
+  }
+  MNEMO_INLINE const uint16_t* Cached(int page) const {
+    return t.cache.base + t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page] * t.cache.page_stride;
+  }
+};
+
+template <class Source, int kRows>
+void AttendTile(const AttendTask& t, int first_row) {
+  const PageReader<Source> reader{t};
+  const float* q[kRows];
+  KeyRange range[kRows];
+  KeyRange all{kKeysPerSplit, 0};     // any row sees it
+  KeyRange common{0, kKeysPerSplit};  // every row sees it
+  float* states[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const int row = first_row + r;
+    const int position = row / t.group;
+    q[r] = t.q + position * t.q_stride + static_cast<int64_t>(row % t.group) * t.head_dim;
+    range[r] = VisibleKeys(t, t.position_begin + position);
+    states[r] = t.states + row * t.state_stride;
+    if (range[r].begin < range[r].end) {
+      all.begin = range[r].begin < all.begin ? range[r].begin : all.begin;
+      all.end = range[r].end > all.end ? range[r].end : all.end;
+    }
+    common.begin = range[r].begin > common.begin ? range[r].begin : common.begin;
+    common.end = range[r].end < common.end ? range[r].end : common.end;
+  }
+  if (common.end < common.begin) common.end = common.begin;
+  const int page_begin = all.begin / kKeysPerPage;
+  const int page_end = (all.end + kKeysPerPage - 1) / kKeysPerPage;
+  for (int page = page_begin; page < page_end; ++page) {
+    ScorePage<Source, kRows>(reader.Keys(page), q, t.head_dim, t.scores + page * kKeysPerPage);
+  }
+  const int64_t width = t.cache.value_stride;
+  for (int r = 0; r < kRows; ++r) {
+    states[r][0] = -__builtin_inff();
+    states[r][1] = 0.0f;
+    for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
+    if (range[r].begin < range[r].end) {
+      Softmax(t.scores + r * kKeysPerSplit, range[r].begin, range[r].end, &states[r][0], &states[r][1]);
+    }
+  }
+  // A key outside of a row's range is not multiplied by zero but left out: an old value there may be
+  // anything.
+  auto single = [&](int r, int page, int begin, int end) {
+    if (begin >= end) return;
+    AddValues<Source, 1>(reader.Values(page), width, t.scores + r * kKeysPerSplit + page * kKeysPerPage,
+                         begin, end, states[r] + kStateHeader, t.state_stride);
+  };
+  auto clamp = [](int x, int low, int high) { return x < low ? low : (x > high ? high : x); };
+  for (int page = page_begin; page < page_end; ++page) {
+    const int origin = page * kKeysPerPage;
+    const int begin = clamp(common.begin - origin, 0, kKeysPerPage);
+    const int end = clamp(common.end - origin, begin, kKeysPerPage);
+    for (int r = 0; r < kRows; ++r) {
+      single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
+    }
+    if (begin < end) {
+      AddValues<Source, kRows>(reader.Values(page), width, t.scores + origin, begin, end,
+                               states[0] + kStateHeader, t.state_stride);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      single(r, page, clamp(range[r].begin - origin, end, kKeysPerPage),
+             clamp(range[r].end - origin, end, kKeysPerPage));
+    }
+  }
+}
+
+template <class Source>
+void AttendAll(const AttendTask& t) {
+  const int rows = t.positions * t.group;
+  int row = 0;
+  for (; row + kQueryTile <= rows; row += kQueryTile) AttendTile<Source, kQueryTile>(t, row);
+  switch (rows - row) {
+    case 1:
+      return AttendTile<Source, 1>(t, row);
+    case 2:
+      return AttendTile<Source, 2>(t, row);
+#if defined(MNEMO_KERNELS_AVX512)
+    case 3:
+      return AttendTile<Source, 3>(t, row);
+    case 4:
+      return AttendTile<Source, 4>(t, row);
+    case 5:
+      return AttendTile<Source, 5>(t, row);
+#endif
+    default:
+      return;
+  }
+}
+
+template <class Source>
+void ConvertSplit(const AttendTask& t) {
+  const PageReader<Source> from{t};
+  const PageReader<SourceF32> to{t};
+  // The first query sees the oldest keys, the last one the newest.
+  const int page_begin = VisibleKeys(t, t.position_begin).begin / kKeysPerPage;
+  const int page_end =
+      (VisibleKeys(t, t.position_begin + t.positions - 1).end + kKeysPerPage - 1) / kKeysPerPage;
+  for (int page = page_begin; page < page_end; ++page) {
+    float* keys = const_cast<float*>(to.Keys(page));
+    float* values = const_cast<float*>(to.Values(page));
+    const uint16_t* cached = from.Cached(page);
+    for (int64_t i = 0; i < static_cast<int64_t>(t.head_dim) * kKeysPerPage; i += kLanes) {
+      Store(keys + i, Source::Get(cached + i));
+    }
+    for (int64_t i = 0; i < static_cast<int64_t>(t.cache.value_stride) * kKeysPerPage; i += kLanes) {
+      Store(values + i, Source::Get(cached + t.cache.value_offset + i));
+    }
+  }
+}
+
+void Attend(const AttendTask& t) {
+  const bool f16 = t.cache.format == CacheFormat::kF16;
+  if (t.converted != nullptr) {
+    if (f16) {
+      ConvertSplit<SourceF16>(t);
+    } else {
+      ConvertSplit<SourceBf16>(t);
+    }
+    AttendAll<SourceF32>(t);
+  } else if (f16) {
+    AttendAll<SourceF16>(t);
+  } else {
+    AttendAll<SourceBf16>(t);
+  }
+}
+
+void MergeState(const float* part, int head_dim, float* state) {
+  const float maximum = part[0] > state[0] ? part[0] : state[0];
+  if (maximum == -__builtin_inff()) return;
+  float factors[kLanes] = {};
+  factors[0] = state[0] - maximum;
+  factors[1] = part[0] - maximum;
+  Store(factors, Exp2(Load(factors)));
+  const F32 old_factor = Set(factors[0]);
+  const F32 new_factor = Set(factors[1]);
+  state[0] = maximum;
+  state[1] = state[1] * factors[0] + part[1] * factors[1];
+  for (int d = kStateHeader; d < kStateHeader + head_dim; d += kLanes) {
+    Store(state + d, Fma(Load(part + d), new_factor, Mul(Load(state + d), old_factor)));
+  }
+}
+
+void FinishState(const float* state, int head_dim, float* out) {
+  const F32 inverse = Set(state[1] > 0.0f ? 1.0f / state[1] : 0.0f);
+  for (int d = 0; d < head_dim; d += kLanes) {
+    StoreFirst(out + d, Mul(Load(state + kStateHeader + d), inverse), head_dim - d);
+  }
+}

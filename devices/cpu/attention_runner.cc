@@ -1,0 +1,224 @@
+// OpRunner's attention: cuts the work into items and hands them to threads.
+#include <algorithm>
+
+#include "devices/cpu/cpu_kv_cache.h"
+#include "devices/cpu/op_runner.h"
+
+namespace mnemo::devices::cpu {
+namespace {
+
+// Query positions of an item.
+constexpr int kItemPositions = 32;
+// From so many query rows on, K and V are converted to float32 once for all of them.
+constexpr int kConvertRows = 12;
+// Items a thread, below which the keys of a sequence are cut as well.
+constexpr int kItemsPerThread = 4;
+constexpr int64_t kPartialBytes = int64_t{16} << 20;
+
+int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * kTileRows; }
+int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
+
+struct AttentionScratch {
+  float* q;       // [positions, group, head_dim], scaled
+  float* states;  // of one split
+  float* merged;  // of the splits so far
+  float* scores;  // [kMaxQueryTile][kKeysPerSplit]
+  float* converted;
+};
+
+// Returns the floats needed; lays the parts out from `base` when it is given.
+size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
+  const size_t rows = static_cast<size_t>(kItemPositions) * static_cast<size_t>(heads);
+  const size_t sizes[] = {
+      rows * static_cast<size_t>(ValueStride(head_dim)), rows * static_cast<size_t>(StateFloats(head_dim)),
+      rows * static_cast<size_t>(StateFloats(head_dim)), size_t{kMaxQueryTile} * kKeysPerSplit,
+      size_t{2} * kKeysPerSplit * static_cast<size_t>(ValueStride(head_dim))};
+  float** const parts[] = {&scratch->q, &scratch->states, &scratch->merged, &scratch->scores,
+                           &scratch->converted};
+  size_t total = 0;
+  for (size_t i = 0; i < std::size(sizes); ++i) {
+    if (base != nullptr) *parts[i] = base + total;
+    total += (sizes[i] + 15) / 16 * 16;
+  }
+  return total;
+}
+
+int FirstSplit(const AttentionOp& op, int position) {
+  return op.window > 0 ? std::max(0, position - op.window + 1) / kKvSplitTokens : 0;
+}
+
+}  // namespace
+
+struct OpRunner::AttentionPlan {
+  bool cut_keys = false;
+  int64_t items = 0;
+  int group = 0;
+  int64_t state_floats = 0;
+};
+
+absl::Status OpRunner::ReserveAttention(int max_heads, const KvCacheShape& shape) {
+  if (max_heads <= attention_heads_ && shape.head_dim <= attention_head_dim_) return absl::OkStatus();
+  max_heads = std::max(max_heads, attention_heads_);
+  const int head_dim = std::max(shape.head_dim, attention_head_dim_);
+  AttentionScratch unused = {};
+  const size_t bytes = LayOut(max_heads, head_dim, nullptr, &unused) * sizeof(float);
+  for (ThreadScratch& scratch : scratch_) {
+    MNEMO_ASSIGN_OR_RETURN(scratch.attention, CpuMemory::Create(bytes));
+  }
+  const int64_t state_bytes = StateFloats(head_dim) * static_cast<int64_t>(sizeof(float));
+  partial_capacity_ = kPartialBytes / state_bytes;
+  MNEMO_ASSIGN_OR_RETURN(partials_, CpuMemory::Create(static_cast<size_t>(partial_capacity_ * state_bytes)));
+  attention_heads_ = max_heads;
+  attention_head_dim_ = head_dim;
+  return absl::OkStatus();
+}
+
+OpRunner::AttentionPlan OpRunner::PlanAttention(const AttentionOp& op) const {
+  AttentionPlan plan;
+  plan.group = op.heads / op.kv_heads;
+  plan.state_floats = StateFloats(op.head_dim);
+  int64_t cut_items = 0;
+  int64_t partials = 0;
+  bool few_rows = true;
+  for (const AttentionSequence& sequence : op.sequences) {
+    const int last = sequence.position_begin + sequence.row_count - 1;
+    const int64_t splits = last / kKvSplitTokens + 1 - FirstSplit(op, sequence.position_begin);
+    plan.items += (sequence.row_count + kItemPositions - 1) / kItemPositions;
+    few_rows = few_rows && sequence.row_count <= kItemPositions;
+    cut_items += splits;
+    partials += splits * sequence.row_count * op.heads;
+  }
+  plan.items *= op.kv_heads;
+  cut_items *= op.kv_heads;
+  plan.cut_keys = few_rows && partials <= partial_capacity_ && cut_items > plan.items &&
+                  plan.items < int64_t{kItemsPerThread} * pool_->threads();
+  if (plan.cut_keys) plan.items = cut_items;
+  return plan;
+}
+
+// Walks the items in one order on every thread; each takes those whose numbers it draws.
+void OpRunner::RunOp(const AttentionOp& op, int thread) {
+  const AttentionPlan plan = PlanAttention(op);
+  int64_t wanted = NextItem(thread);
+  int64_t index = 0;
+  int64_t partial = 0;
+  for (const AttentionSequence& sequence : op.sequences) {
+    AttentionItem item;
+    item.sequence = &sequence;
+    const int last = sequence.position_begin + sequence.row_count - 1;
+    const int first_split = FirstSplit(op, sequence.position_begin);
+    const int splits = last / kKvSplitTokens + 1 - first_split;
+    const int blocks = (sequence.row_count + kItemPositions - 1) / kItemPositions;
+    const int64_t count = int64_t{op.kv_heads} * (plan.cut_keys ? splits : blocks);
+    while (wanted < index + count) {
+      const int64_t local = wanted - index;
+      item.kv_head = static_cast<int>(local % op.kv_heads);
+      const int rest = static_cast<int>(local / op.kv_heads);
+      if (plan.cut_keys) {
+        item.row = 0;
+        item.rows = sequence.row_count;
+        item.split_begin = first_split + rest;
+        item.split_end = item.split_begin + 1;
+        item.partial = partial + (int64_t{item.kv_head} * splits + rest) * sequence.row_count * plan.group;
+      } else {
+        // The last rows see the most keys: begin with them, so that threads end together.
+        item.row = (blocks - 1 - rest) * kItemPositions;
+        item.rows = std::min(kItemPositions, sequence.row_count - item.row);
+        item.split_begin = FirstSplit(op, sequence.position_begin + item.row);
+        item.split_end = (sequence.position_begin + item.row + item.rows - 1) / kKvSplitTokens + 1;
+      }
+      AttendItem(op, plan, item, thread);
+      wanted = NextItem(thread);
+    }
+    index += count;
+    partial += int64_t{op.heads} * splits * sequence.row_count;
+  }
+  if (plan.cut_keys) {
+    EndPhase(thread);
+    MergePartials(op, plan, thread);
+  }
+}
+
+void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
+                          int thread) {
+  AttentionScratch scratch = {};
+  LayOut(attention_heads_, attention_head_dim_, scratch_[static_cast<size_t>(thread)].attention.as<float>(),
+         &scratch);
+  const int query_rows = item.rows * plan.group;
+  const int64_t q_row = static_cast<int64_t>(op.heads) * op.head_dim;
+  const int64_t q_offset = static_cast<int64_t>(item.kv_head) * plan.group * op.head_dim;
+  const int64_t first_row = item.sequence->row_begin + item.row;
+
+  AttendTask task;
+  task.q = scratch.q;
+  task.q_stride = static_cast<int64_t>(plan.group) * op.head_dim;
+  for (int i = 0; i < item.rows; ++i) {  // exp(x) = 2^(x log2 e)
+    kernels_.scale_row(op.q + (first_row + i) * q_row + q_offset, op.scale * 1.44269504f, task.q_stride,
+                       scratch.q + i * task.q_stride);
+  }
+  task.positions = item.rows;
+  task.group = plan.group;
+  task.head_dim = op.head_dim;
+  task.position_begin = item.sequence->position_begin + item.row;
+  task.window = op.window;
+  task.pages = item.sequence->pages;
+  task.cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
+  task.cache.base += item.kv_head * task.cache.head_stride;
+  task.state_stride = plan.state_floats;
+  task.scores = scratch.scores;
+  task.converted = query_rows >= kConvertRows ? scratch.converted : nullptr;
+  if (plan.cut_keys) {
+    task.split = item.split_begin;
+    task.states = partials_.as<float>() + item.partial * plan.state_floats;
+    kernels_.attend(task);
+    return;
+  }
+  for (int row = 0; row < query_rows; ++row) {
+    float* state = scratch.merged + row * plan.state_floats;
+    std::fill(state, state + plan.state_floats, 0.0f);
+    state[0] = -std::numeric_limits<float>::infinity();
+  }
+  task.states = scratch.states;
+  for (task.split = item.split_begin; task.split < item.split_end; ++task.split) {
+    kernels_.attend(task);
+    for (int row = 0; row < query_rows; ++row) {
+      kernels_.merge_state(scratch.states + row * plan.state_floats, op.head_dim,
+                           scratch.merged + row * plan.state_floats);
+    }
+  }
+  for (int row = 0; row < query_rows; ++row) {
+    kernels_.finish_state(scratch.merged + row * plan.state_floats, op.head_dim,
+                          op.out + (first_row + row / plan.group) * q_row + q_offset +
+                              static_cast<int64_t>(row % plan.group) * op.head_dim);
+  }
+}
+
+void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread) {
+  AttentionScratch scratch = {};
+  LayOut(attention_heads_, attention_head_dim_, scratch_[static_cast<size_t>(thread)].attention.as<float>(),
+         &scratch);
+  float* merged = scratch.merged;
+  int64_t index = 0;
+  const float* partial = partials_.as<float>();
+  for (const AttentionSequence& sequence : op.sequences) {
+    const int last = sequence.position_begin + sequence.row_count - 1;
+    const int splits = last / kKvSplitTokens + 1 - FirstSplit(op, sequence.position_begin);
+    const int64_t states = int64_t{sequence.row_count} * plan.group;  // of one KV head and split
+    for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
+      for (int64_t i = 0; i < states; ++i, ++index) {
+        if (index % pool_->threads() != thread) continue;
+        std::fill(merged, merged + plan.state_floats, 0.0f);
+        merged[0] = -std::numeric_limits<float>::infinity();
+        for (int split = 0; split < splits; ++split) {
+          kernels_.merge_state(partial + (split * states + i) * plan.state_floats, op.head_dim, merged);
+        }
+        const int64_t row = sequence.row_begin + i / plan.group;
+        const int64_t head = int64_t{kv_head} * plan.group + i % plan.group;
+        kernels_.finish_state(merged, op.head_dim, op.out + (row * op.heads + head) * op.head_dim);
+      }
+      partial += splits * states * plan.state_floats;
+    }
+  }
+}
+
+}  // namespace mnemo::devices::cpu

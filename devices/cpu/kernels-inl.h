@@ -1,0 +1,32 @@
+// The body of every kernel file: the portable core over the vectors of simd-inl.h. The file that includes it
+// has defined MNEMO_KERNELS_ISA and what simd-inl.h asks for. All of it is in an anonymous namespace.
+#include <immintrin.h>
+
+#include "devices/cpu/kernels.h"
+
+namespace mnemo::devices::cpu {
+namespace {
+
+// The vectors come first.
+// clang-format off
+#include "devices/cpu/simd-inl.h"
+#include "devices/cpu/rows-inl.h"
+#include "devices/cpu/matmul-inl.h"
+#include "devices/cpu/attention-inl.h"
+// clang-format on
+
+constexpr Kernels kKernels = {
+    .isa = MNEMO_KERNELS_ISA,
+    .norm_row = NormRow,
+    .quantize_row = QuantizeRow,
+    .matmul = MatMul,
+    .rotary_row = RotaryRow,
+    .store_row = StoreRow,
+    .scale_row = ScaleRow,
+    .attend = Attend,
+    .merge_state = MergeState,
+    .finish_state = FinishState,
+};
+
+}  // namespace
+}  // namespace mnemo::devices::cpu

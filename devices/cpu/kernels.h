@@ -1,0 +1,117 @@
+// The kernels of one instruction set as a table of plain functions over plain data. Each output element comes
+// from one fixed sequence of roundings, whatever else is in the call (see devices/device.h). No include of a
+// standard library class: kernel files are compiled for other instruction sets.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "devices/cpu/packed_format.h"
+
+namespace mnemo::devices::cpu {
+
+inline constexpr int kKeysPerPage = 64;
+inline constexpr int kKeysPerSplit = 512;
+
+enum class Epilogue { kStore, kAccumulate, kSiluGate, kGeluGate };
+enum class CacheFormat { kF16, kBF16 };
+
+struct MatMulPart {
+  const uint8_t* weight = nullptr;
+  PackedFormat format = PackedFormat::kVector;
+  int64_t rows = 0;  // outputs
+  const float* bias = nullptr;
+  float* out = nullptr;  // [x rows, rows]
+  int64_t out_stride = 0;
+};
+
+// A range of output tiles over a range of x rows.
+struct MatMulTask {
+  const MatMulPart* parts = nullptr;
+  int part_count = 0;
+  Epilogue epilogue = Epilogue::kStore;
+  int64_t cols = 0;
+  const ActivationBlock* x = nullptr;  // quantised formats: [row group][cols / 32]
+  const float* x_float = nullptr;      // float formats: [rows, cols]
+  int64_t x_float_stride = 0;
+  int row_begin = 0;  // a multiple of kGroupRows
+  int row_end = 0;
+  // Tiles of all parts counted through; with a gate, of one part.
+  int64_t tile_begin = 0;
+  int64_t tile_end = 0;
+};
+
+struct RotaryTask {
+  float* q = nullptr;
+  float* k = nullptr;
+  const float* v = nullptr;
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  const float* q_norm = nullptr;
+  const float* k_norm = nullptr;
+  float norm_eps = 0;
+  bool halves = false;
+  int rotary_dims = 0;
+  const float* cos_sin = nullptr;  // [rotary_dims / 2, 2]
+};
+
+// A page holds, for each layer and KV head, K as [head_dim][64] and V as [64][value_stride] of 16-bit floats.
+struct CacheView {
+  uint16_t* base = nullptr;  // of layer and page 0, KV head 0
+  int64_t page_stride = 0;   // elements
+  int64_t head_stride = 0;
+  int64_t value_offset = 0;  // from K to V of a head
+  int value_stride = 0;
+  CacheFormat format = CacheFormat::kF16;
+};
+
+// What attention of one query row over part of the keys amounts to: with s the scores in units of log2,
+// maximum = max s, sum = sum 2^(s - maximum), out = sum 2^(s - maximum) v. Laid out as {maximum, sum, ...14
+// unused..., out[value_stride]}.
+inline constexpr int kStateHeader = 16;
+
+// The query rows of one KV head: `positions` consecutive positions times `group` heads, against one split.
+struct AttendTask {
+  const float* q = nullptr;  // first position, first head of the group; scaled to log2 units
+  int64_t q_stride = 0;      // from position to position
+  int positions = 0;
+  int group = 0;
+  int head_dim = 0;
+  int position_begin = 0;
+  int window = 0;
+  int split = 0;  // keys [512 split, 512 split + 512)
+  const int32_t* pages = nullptr;
+  CacheView cache;          // base: of this KV head
+  float* states = nullptr;  // [positions * group] of state_stride
+  int64_t state_stride = 0;
+  float* scores = nullptr;     // scratch [kMaxQueryTile][512]
+  float* converted = nullptr;  // scratch for K and V of a split in float32, or nullptr: read the cache itself
+};
+inline constexpr int kMaxQueryTile = 6;
+
+struct Kernels {
+  const char* isa = "";
+  // Sum of squares, norm and so on of one row of any length.
+  void (*norm_row)(const float* x, const float* weight, float eps, int64_t cols, bool accumulate, float* out);
+  // Writes row `slot` of a group; norm_weight may be nullptr.
+  void (*quantize_row)(const float* x, const float* norm_weight, float eps, int64_t cols, int slot,
+                       ActivationBlock* group);
+  void (*matmul)(const MatMulTask& task);
+  void (*rotary_row)(const RotaryTask& task);
+  void (*store_row)(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
+                    int64_t slot);
+  void (*scale_row)(const float* x, float factor, int64_t count, float* out);
+  void (*attend)(const AttendTask& task);
+  // state = state merged with `part`, the later keys.
+  void (*merge_state)(const float* part, int head_dim, float* state);
+  void (*finish_state)(const float* state, int head_dim, float* out);
+};
+
+// nullptr when this build has no such kernels or the machine cannot run them.
+const Kernels* BaselineKernels();
+const Kernels* Avx2Kernels();
+const Kernels* Avx512Kernels();
+const Kernels* Avx512VnniKernels();
+
+}  // namespace mnemo::devices::cpu

@@ -1,0 +1,140 @@
+// Kernels that work row by row: norms, quantisation of activations, rotary embedding, the KV cache's writes.
+
+// Lane i of the sum takes the squares of elements i, i + 16, ...; then the lanes are added.
+MNEMO_INLINE float InverseRms(const float* x, float eps, int64_t cols) {
+  F32 sum = Set(0.0f);
+  for (int64_t i = 0; i < cols; i += kLanes) {
+    const F32 v = LoadFirst(x + i, cols - i);
+    sum = Fma(v, v, sum);
+  }
+  return 1.0f / __builtin_sqrtf(ReduceAdd(sum) / static_cast<float>(cols) + eps);
+}
+
+void NormRow(const float* x, const float* weight, float eps, int64_t cols, bool accumulate, float* out) {
+  const F32 inverse = Set(InverseRms(x, eps, cols));
+  for (int64_t i = 0; i < cols; i += kLanes) {
+    F32 y = Mul(Mul(LoadFirst(x + i, cols - i), inverse), LoadFirst(weight + i, cols - i));
+    if (accumulate) y = Add(LoadFirst(out + i, cols - i), y);
+    StoreFirst(out + i, y, cols - i);
+  }
+}
+
+// One block: scale = max |x| / 127, stored = round(x / scale).
+MNEMO_INLINE void QuantizeBlock(F32 first, F32 second, int slot, ActivationBlock* block) {
+  const float largest = ReduceMax(Max(Abs(first), Abs(second)));
+  const float scale = largest * (1.0f / 127.0f);
+  const F32 inverse = Set(largest > 0.0f ? 127.0f / largest : 0.0f);
+  const I32 q0 = RoundToInt(Mul(first, inverse));
+  const I32 q1 = RoundToInt(Mul(second, inverse));
+  int8_t bytes[kBlockCols];
+  StoreInt8(bytes, q0);
+  StoreInt8(bytes + kLanes, q1);
+  for (int g = 0; g < 8; ++g) __builtin_memcpy(block->values[g][slot], bytes + 4 * g, 4);
+  // Sums of integers of at most 127 are exact in float32.
+  const F32 f0 = ToFloat(q0);
+  const float first_sum = ReduceAdd(f0);
+  const float sum = ReduceAdd(Add(f0, ToFloat(q1)));
+  block->scale[slot] = scale;
+  block->scaled_sum[slot] = scale * sum;
+  block->minus_sum[slot] = -static_cast<int32_t>(sum);
+  block->minus_first_sum[slot] = -static_cast<int32_t>(first_sum);
+}
+
+void QuantizeRow(const float* x, const float* norm_weight, float eps, int64_t cols, int slot,
+                 ActivationBlock* group) {
+  if (norm_weight == nullptr) {
+    for (int64_t i = 0; i < cols; i += kBlockCols) {
+      QuantizeBlock(Load(x + i), Load(x + i + kLanes), slot, group++);
+    }
+    return;
+  }
+  const F32 inverse = Set(InverseRms(x, eps, cols));
+  for (int64_t i = 0; i < cols; i += kBlockCols) {
+    const F32 first = Mul(Mul(Load(x + i), inverse), Load(norm_weight + i));
+    const F32 second = Mul(Mul(Load(x + i + kLanes), inverse), Load(norm_weight + i + kLanes));
+    QuantizeBlock(first, second, slot, group++);
+  }
+}
+
+void ScaleRow(const float* x, float factor, int64_t count, float* out) {
+  const F32 f = Set(factor);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    StoreFirst(out + i, Mul(LoadFirst(x + i, count - i), f), count - i);
+  }
+}
+
+MNEMO_INLINE void RotateInterleaved(float* x, const float* cos_sin, int dims) {
+  for (int i = 0; i < dims; i += kLanes) {
+    const F32 v = LoadFirst(x + i, dims - i);
+    const F32 cs = LoadFirst(cos_sin + i, dims - i);
+    // Even lanes: a cos - b sin; odd lanes: b cos + a sin.
+    const F32 y = FmaAddSub(v, DupEven(cs), Mul(SwapPairs(v), DupOdd(cs)));
+    StoreFirst(x + i, y, dims - i);
+  }
+}
+
+// cosines and sines [dims / 2] each.
+MNEMO_INLINE void RotateHalves(float* x, const float* cosines, const float* sines, int dims) {
+  const int half = dims / 2;
+  const F32 minus = Set(-1.0f);
+  for (int i = 0; i < half; i += kLanes) {
+    const F32 a = LoadFirst(x + i, half - i);
+    const F32 b = LoadFirst(x + half + i, half - i);
+    const F32 c = LoadFirst(cosines + i, half - i);
+    const F32 s = LoadFirst(sines + i, half - i);
+    const F32 y0 = Fma(a, c, Mul(Mul(b, s), minus));
+    const F32 y1 = Fma(b, c, Mul(a, s));
+    StoreFirst(x + i, y0, half - i);
+    StoreFirst(x + half + i, y1, half - i);
+  }
+}
+
+constexpr int kMaxRotaryDims = 1024;
+
+void RotaryRow(const RotaryTask& t) {
+  float cosines[kMaxRotaryDims / 2 + kLanes];
+  float sines[kMaxRotaryDims / 2 + kLanes];
+  if (t.halves) {
+    for (int i = 0; i < t.rotary_dims / 2; ++i) {
+      cosines[i] = t.cos_sin[2 * i];
+      sines[i] = t.cos_sin[2 * i + 1];
+    }
+  }
+  for (int h = 0; h < t.heads + t.kv_heads; ++h) {
+    const bool query = h < t.heads;
+    float* x = query ? t.q + h * t.head_dim : t.k + (h - t.heads) * t.head_dim;
+    const float* norm = query ? t.q_norm : t.k_norm;
+    if (norm != nullptr) NormRow(x, norm, t.norm_eps, t.head_dim, false, x);
+    if (t.halves) {
+      RotateHalves(x, cosines, sines, t.rotary_dims);
+    } else {
+      RotateInterleaved(x, t.cos_sin, t.rotary_dims);
+    }
+  }
+}
+
+MNEMO_INLINE void StoreCache(CacheFormat format, uint16_t* p, F32 v) {
+  if (format == CacheFormat::kF16) {
+    StoreF16(p, v);
+  } else {
+    StoreBf16(p, v);
+  }
+}
+
+void StoreRow(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
+              int64_t slot) {
+  uint16_t* page = cache.base + slot / kKeysPerPage * cache.page_stride;
+  const int64_t key = slot % kKeysPerPage;
+  for (int h = 0; h < kv_heads; ++h) {
+    uint16_t* keys = page + h * cache.head_stride + key;
+    uint16_t* values = page + h * cache.head_stride + cache.value_offset + key * cache.value_stride;
+    for (int d = 0; d < head_dim; d += kLanes) {
+      uint16_t lanes[kLanes];
+      const int count = head_dim - d < kLanes ? head_dim - d : kLanes;
+      StoreCache(cache.format, lanes, LoadFirst(k + h * head_dim + d, count));
+      for (int i = 0; i < count; ++i) keys[(d + i) * kKeysPerPage] = lanes[i];
+      // The stride of values is a multiple of 16, so the last vector fits; its padding is zero.
+      StoreCache(cache.format, values + d, LoadFirst(v + h * head_dim + d, count));
+    }
+  }
+}

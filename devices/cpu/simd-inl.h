@@ -1,0 +1,428 @@
+// Vectors of 16 lanes over what the instruction set has: 1 x 512, 2 x 256 or 4 x 128 bits. Included once into
+// each kernel file, inside its anonymous namespace, so that no code compiled for one instruction set can be
+// linked into another.
+
+#if defined(MNEMO_KERNELS_AVX512)
+
+using NativeF = __m512;
+using NativeI = __m512i;
+using NativeHalf = __m256i;
+constexpr int kNativeLanes = 16;
+
+inline NativeF NLoad(const float* p) { return _mm512_loadu_ps(p); }
+inline void NStore(float* p, NativeF a) { _mm512_storeu_ps(p, a); }
+inline NativeF NSet(float x) { return _mm512_set1_ps(x); }
+inline NativeF NAdd(NativeF a, NativeF b) { return _mm512_add_ps(a, b); }
+inline NativeF NSub(NativeF a, NativeF b) { return _mm512_sub_ps(a, b); }
+inline NativeF NMul(NativeF a, NativeF b) { return _mm512_mul_ps(a, b); }
+inline NativeF NDiv(NativeF a, NativeF b) { return _mm512_div_ps(a, b); }
+inline NativeF NMax(NativeF a, NativeF b) { return _mm512_max_ps(a, b); }
+inline NativeF NMin(NativeF a, NativeF b) { return _mm512_min_ps(a, b); }
+inline NativeF NFma(NativeF a, NativeF b, NativeF c) { return _mm512_fmadd_ps(a, b, c); }
+inline NativeF NAbs(NativeF a) { return _mm512_abs_ps(a); }
+inline NativeF NZeroUnlessGreater(NativeF a, NativeF bound, NativeF x) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, bound, _CMP_GT_OQ), x);
+}
+inline NativeI NRoundToInt(NativeF a) { return _mm512_cvtps_epi32(a); }
+inline NativeF NToFloat(NativeI a) { return _mm512_cvtepi32_ps(a); }
+inline NativeI NISet(int32_t x) { return _mm512_set1_epi32(x); }
+inline NativeI NIAdd(NativeI a, NativeI b) { return _mm512_add_epi32(a, b); }
+template <int kBits>
+inline NativeI NIShiftLeft(NativeI a) {
+  return _mm512_slli_epi32(a, kBits);
+}
+inline NativeF NAsFloat(NativeI a) { return _mm512_castsi512_ps(a); }
+inline NativeI NLoadBytes(const void* p) { return _mm512_loadu_si512(p); }
+inline NativeI NLowNibbles(NativeI a) { return _mm512_and_si512(a, _mm512_set1_epi8(15)); }
+inline NativeI NHighNibbles(NativeI a) {
+  return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
+}
+#if defined(MNEMO_KERNELS_VNNI)
+inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) { return _mm512_dpbusd_epi32(sum, w, x); }
+inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) { return _mm512_dpbusd_epi32(sum, w, x); }
+#else
+// Weights up to 31: sums of two products stay within 16 bits.
+inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) {
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
+}
+// Weights up to 255 would saturate: the two nibbles of each are multiplied apart.
+inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
+  const NativeI low = _mm512_maddubs_epi16(NLowNibbles(w), x);
+  const NativeI high = _mm512_maddubs_epi16(NHighNibbles(w), x);
+  return _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_madd_epi16(low, _mm512_set1_epi16(1)),
+                                                _mm512_madd_epi16(high, _mm512_set1_epi16(16))));
+}
+#endif
+inline NativeF NLoadF16(const uint16_t* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline void NStoreF16(uint16_t* p, NativeF a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                      _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline NativeF NLoadBf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+}
+inline float NReduceAdd(NativeF a) { return _mm512_reduce_add_ps(a); }
+inline float NReduceMax(NativeF a) { return _mm512_reduce_max_ps(a); }
+inline void NStoreInt8(int8_t* p, NativeI a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+}
+inline NativeF NDupEven(NativeF a) { return _mm512_moveldup_ps(a); }
+inline NativeF NDupOdd(NativeF a) { return _mm512_movehdup_ps(a); }
+inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
+// a * b - c in even lanes, + in odd ones.
+inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm512_fmaddsub_ps(a, b, c); }
+
+#elif defined(MNEMO_KERNELS_AVX2)
+
+using NativeF = __m256;
+using NativeI = __m256i;
+constexpr int kNativeLanes = 8;
+
+inline NativeF NLoad(const float* p) { return _mm256_loadu_ps(p); }
+inline void NStore(float* p, NativeF a) { _mm256_storeu_ps(p, a); }
+inline NativeF NSet(float x) { return _mm256_set1_ps(x); }
+inline NativeF NAdd(NativeF a, NativeF b) { return _mm256_add_ps(a, b); }
+inline NativeF NSub(NativeF a, NativeF b) { return _mm256_sub_ps(a, b); }
+inline NativeF NMul(NativeF a, NativeF b) { return _mm256_mul_ps(a, b); }
+inline NativeF NDiv(NativeF a, NativeF b) { return _mm256_div_ps(a, b); }
+inline NativeF NMax(NativeF a, NativeF b) { return _mm256_max_ps(a, b); }
+inline NativeF NMin(NativeF a, NativeF b) { return _mm256_min_ps(a, b); }
+inline NativeF NFma(NativeF a, NativeF b, NativeF c) { return _mm256_fmadd_ps(a, b, c); }
+inline NativeF NAbs(NativeF a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline NativeF NZeroUnlessGreater(NativeF a, NativeF bound, NativeF x) {
+  return _mm256_and_ps(_mm256_cmp_ps(a, bound, _CMP_GT_OQ), x);
+}
+inline NativeI NRoundToInt(NativeF a) { return _mm256_cvtps_epi32(a); }
+inline NativeF NToFloat(NativeI a) { return _mm256_cvtepi32_ps(a); }
+inline NativeI NISet(int32_t x) { return _mm256_set1_epi32(x); }
+inline NativeI NIAdd(NativeI a, NativeI b) { return _mm256_add_epi32(a, b); }
+template <int kBits>
+inline NativeI NIShiftLeft(NativeI a) {
+  return _mm256_slli_epi32(a, kBits);
+}
+inline NativeF NAsFloat(NativeI a) { return _mm256_castsi256_ps(a); }
+inline NativeI NLoadBytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline NativeI NLowNibbles(NativeI a) { return _mm256_and_si256(a, _mm256_set1_epi8(15)); }
+inline NativeI NHighNibbles(NativeI a) {
+  return _mm256_and_si256(_mm256_srli_epi16(a, 4), _mm256_set1_epi8(15));
+}
+inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+}
+inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
+  const NativeI low = _mm256_maddubs_epi16(NLowNibbles(w), x);
+  const NativeI high = _mm256_maddubs_epi16(NHighNibbles(w), x);
+  return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(low, _mm256_set1_epi16(1)),
+                                                _mm256_madd_epi16(high, _mm256_set1_epi16(16))));
+}
+inline NativeF NLoadF16(const uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void NStoreF16(uint16_t* p, NativeF a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+inline NativeF NLoadBf16(const uint16_t* p) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+}
+inline float NReduceAdd(NativeF a) {
+  __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+  return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+inline float NReduceMax(NativeF a) {
+  __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+  return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+inline void NStoreInt8(int8_t* p, NativeI a) {
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+inline NativeF NDupEven(NativeF a) { return _mm256_moveldup_ps(a); }
+inline NativeF NDupOdd(NativeF a) { return _mm256_movehdup_ps(a); }
+inline NativeF NSwapPairs(NativeF a) { return _mm256_permute_ps(a, 0xB1); }
+inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm256_fmaddsub_ps(a, b, c); }
+
+#else  // SSE2, which every x86-64 has
+
+using NativeF = __m128;
+using NativeI = __m128i;
+constexpr int kNativeLanes = 4;
+
+inline NativeF NLoad(const float* p) { return _mm_loadu_ps(p); }
+inline void NStore(float* p, NativeF a) { _mm_storeu_ps(p, a); }
+inline NativeF NSet(float x) { return _mm_set1_ps(x); }
+inline NativeF NAdd(NativeF a, NativeF b) { return _mm_add_ps(a, b); }
+inline NativeF NSub(NativeF a, NativeF b) { return _mm_sub_ps(a, b); }
+inline NativeF NMul(NativeF a, NativeF b) { return _mm_mul_ps(a, b); }
+inline NativeF NDiv(NativeF a, NativeF b) { return _mm_div_ps(a, b); }
+inline NativeF NMax(NativeF a, NativeF b) { return _mm_max_ps(a, b); }
+inline NativeF NMin(NativeF a, NativeF b) { return _mm_min_ps(a, b); }
+inline NativeF NFma(NativeF a, NativeF b, NativeF c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
+inline NativeF NAbs(NativeF a) { return _mm_andnot_ps(_mm_set1_ps(-0.0f), a); }
+inline NativeF NZeroUnlessGreater(NativeF a, NativeF bound, NativeF x) {
+  return _mm_and_ps(_mm_cmpgt_ps(a, bound), x);
+}
+inline NativeI NRoundToInt(NativeF a) { return _mm_cvtps_epi32(a); }
+inline NativeF NToFloat(NativeI a) { return _mm_cvtepi32_ps(a); }
+inline NativeI NISet(int32_t x) { return _mm_set1_epi32(x); }
+inline NativeI NIAdd(NativeI a, NativeI b) { return _mm_add_epi32(a, b); }
+template <int kBits>
+inline NativeI NIShiftLeft(NativeI a) {
+  return _mm_slli_epi32(a, kBits);
+}
+inline NativeF NAsFloat(NativeI a) { return _mm_castsi128_ps(a); }
+inline NativeI NLoadBytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline NativeI NLowNibbles(NativeI a) { return _mm_and_si128(a, _mm_set1_epi8(15)); }
+inline NativeI NHighNibbles(NativeI a) { return _mm_and_si128(_mm_srli_epi16(a, 4), _mm_set1_epi8(15)); }
+// Even and odd bytes as 16-bit numbers.
+inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
+  const __m128i low = _mm_set1_epi16(255);
+  const __m128i even = _mm_madd_epi16(_mm_and_si128(w, low), _mm_srai_epi16(_mm_slli_epi16(x, 8), 8));
+  const __m128i odd = _mm_madd_epi16(_mm_srli_epi16(w, 8), _mm_srai_epi16(x, 8));
+  return _mm_add_epi32(sum, _mm_add_epi32(even, odd));
+}
+inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) { return NDotBytes(sum, w, x); }
+// A half's exponent and fraction, moved to where float32 has them, are the number times 2^-112.
+inline NativeF NLoadF16(const uint16_t* p) {
+  const __m128i half =
+      _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128());
+  const __m128i magnitude = _mm_and_si128(half, _mm_set1_epi32(0x7fff));
+  const __m128i sign = _mm_slli_epi32(_mm_xor_si128(half, magnitude), 16);
+  const __m128 scaled = _mm_mul_ps(_mm_castsi128_ps(_mm_slli_epi32(magnitude, 13)), _mm_set1_ps(0x1p112f));
+  const __m128i infinite =
+      _mm_and_si128(_mm_cmpgt_epi32(magnitude, _mm_set1_epi32(0x7bff)), _mm_set1_epi32(0x7f800000));
+  return _mm_castsi128_ps(_mm_or_si128(_mm_or_si128(_mm_castps_si128(scaled), infinite), sign));
+}
+inline uint16_t HalfFromFloat(float value) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &value, 4);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  bits &= 0x7fffffff;
+  if (bits > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
+  if (bits >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
+  if (bits < 0x38800000) {  // below 2^-14: the sum with 0.5 has steps of 2^-24 and rounds to even
+    float magnitude;
+    __builtin_memcpy(&magnitude, &bits, 4);
+    const float shifted = magnitude + 0.5f;
+    uint32_t fraction;
+    __builtin_memcpy(&fraction, &shifted, 4);
+    return static_cast<uint16_t>(sign | (fraction - 0x3f000000));
+  }
+  bits += 0xfff + (bits >> 13 & 1);
+  return static_cast<uint16_t>(sign | ((bits - 0x38000000) >> 13));
+}
+inline void NStoreF16(uint16_t* p, NativeF a) {
+  float lanes[4];
+  _mm_storeu_ps(lanes, a);
+  for (int i = 0; i < 4; ++i) p[i] = HalfFromFloat(lanes[i]);
+}
+inline NativeF NLoadBf16(const uint16_t* p) {
+  return _mm_castsi128_ps(
+      _mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+inline float NReduceAdd(NativeF a) {
+  a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_add_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+inline float NReduceMax(NativeF a) {
+  a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_max_ss(a, _mm_shuffle_ps(a, a, 1)));
+}
+inline void NStoreInt8(int8_t* p, NativeI a) {
+  const __m128i words = _mm_packs_epi32(a, a);
+  const int32_t bytes = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
+  __builtin_memcpy(p, &bytes, 4);
+}
+inline NativeF NDupEven(NativeF a) { return _mm_shuffle_ps(a, a, 0xA0); }
+inline NativeF NDupOdd(NativeF a) { return _mm_shuffle_ps(a, a, 0xF5); }
+inline NativeF NSwapPairs(NativeF a) { return _mm_shuffle_ps(a, a, 0xB1); }
+inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) {
+  return _mm_add_ps(_mm_mul_ps(a, b), _mm_xor_ps(c, _mm_setr_ps(-0.0f, 0.0f, -0.0f, 0.0f)));
+}
+
+#endif
+
+constexpr int kLanes = 16;
+constexpr int kParts = kLanes / kNativeLanes;
+
+struct F32 {
+  NativeF part[kParts];
+};
+struct I32 {
+  NativeI part[kParts];
+};
+
+#define MNEMO_INLINE inline __attribute__((always_inline))
+#define MNEMO_EACH_PART _Pragma("GCC unroll 4") for (int i = 0; i < kParts; ++i)
+
+MNEMO_INLINE F32 Load(const float* p) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NLoad(p + i * kNativeLanes);
+  return r;
+}
+MNEMO_INLINE void Store(float* p, F32 a) { MNEMO_EACH_PART NStore(p + i * kNativeLanes, a.part[i]); }
+MNEMO_INLINE F32 Set(float x) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NSet(x);
+  return r;
+}
+
+#define MNEMO_BINARY(name, native)                            \
+  MNEMO_INLINE F32 name(F32 a, F32 b) {                       \
+    F32 r;                                                    \
+    MNEMO_EACH_PART r.part[i] = native(a.part[i], b.part[i]); \
+    return r;                                                 \
+  }
+MNEMO_BINARY(Add, NAdd)
+MNEMO_BINARY(Sub, NSub)
+MNEMO_BINARY(Mul, NMul)
+MNEMO_BINARY(Div, NDiv)
+MNEMO_BINARY(Max, NMax)
+MNEMO_BINARY(Min, NMin)
+#undef MNEMO_BINARY
+
+#define MNEMO_UNARY(name, native, from, to)        \
+  MNEMO_INLINE to name(from a) {                   \
+    to r;                                          \
+    MNEMO_EACH_PART r.part[i] = native(a.part[i]); \
+    return r;                                      \
+  }
+MNEMO_UNARY(Abs, NAbs, F32, F32)
+MNEMO_UNARY(RoundToInt, NRoundToInt, F32, I32)
+MNEMO_UNARY(ToFloat, NToFloat, I32, F32)
+MNEMO_UNARY(AsFloat, NAsFloat, I32, F32)
+MNEMO_UNARY(LowNibbles, NLowNibbles, I32, I32)
+MNEMO_UNARY(HighNibbles, NHighNibbles, I32, I32)
+MNEMO_UNARY(DupEven, NDupEven, F32, F32)
+MNEMO_UNARY(DupOdd, NDupOdd, F32, F32)
+MNEMO_UNARY(SwapPairs, NSwapPairs, F32, F32)
+#undef MNEMO_UNARY
+
+MNEMO_INLINE F32 Fma(F32 a, F32 b, F32 c) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NFma(a.part[i], b.part[i], c.part[i]);
+  return r;
+}
+MNEMO_INLINE F32 FmaAddSub(F32 a, F32 b, F32 c) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NFmaAddSub(a.part[i], b.part[i], c.part[i]);
+  return r;
+}
+MNEMO_INLINE F32 ZeroUnlessGreater(F32 a, F32 bound, F32 x) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NZeroUnlessGreater(a.part[i], bound.part[i], x.part[i]);
+  return r;
+}
+MNEMO_INLINE I32 SetInt(int32_t x) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NISet(x);
+  return r;
+}
+MNEMO_INLINE I32 AddInt(I32 a, I32 b) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NIAdd(a.part[i], b.part[i]);
+  return r;
+}
+template <int kBits>
+MNEMO_INLINE I32 ShiftLeft(I32 a) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NIShiftLeft<kBits>(a.part[i]);
+  return r;
+}
+MNEMO_INLINE I32 LoadBytes(const uint8_t* p) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadBytes(p + i * kNativeLanes * 4);
+  return r;
+}
+// Four signed bytes in every lane.
+MNEMO_INLINE I32 BroadcastQuad(const int8_t* p) {
+  int32_t quad;
+  __builtin_memcpy(&quad, p, 4);
+  return SetInt(quad);
+}
+// sum + the four products of unsigned weights and signed x in each lane.
+template <bool kNibbles>
+MNEMO_INLINE I32 Dot(I32 sum, I32 w, I32 x) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = kNibbles ? NDotNibbles(sum.part[i], w.part[i], x.part[i])
+                                       : NDotBytes(sum.part[i], w.part[i], x.part[i]);
+  return r;
+}
+MNEMO_INLINE F32 LoadF16(const uint16_t* p) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadF16(p + i * kNativeLanes);
+  return r;
+}
+MNEMO_INLINE F32 LoadBf16(const uint16_t* p) {
+  F32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadBf16(p + i * kNativeLanes);
+  return r;
+}
+MNEMO_INLINE void StoreF16(uint16_t* p, F32 a) { MNEMO_EACH_PART NStoreF16(p + i * kNativeLanes, a.part[i]); }
+// To nearest even; NaN stays NaN.
+MNEMO_INLINE void StoreBf16(uint16_t* p, F32 a) {
+  float lanes[kLanes];
+  Store(lanes, a);
+  for (int i = 0; i < kLanes; ++i) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &lanes[i], 4);
+    const bool nan = (bits & 0x7fffffff) > 0x7f800000;
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    p[i] = static_cast<uint16_t>(nan ? (bits >> 16 | 0x40) : rounded);
+  }
+}
+MNEMO_INLINE void StoreInt8(int8_t* p, I32 a) { MNEMO_EACH_PART NStoreInt8(p + i * kNativeLanes, a.part[i]); }
+MNEMO_INLINE float ReduceAdd(F32 a) {
+  if constexpr (kParts == 4) {
+    return NReduceAdd(NAdd(NAdd(a.part[0], a.part[2]), NAdd(a.part[1], a.part[3])));
+  } else if constexpr (kParts == 2) {
+    return NReduceAdd(NAdd(a.part[0], a.part[1]));
+  } else {
+    return NReduceAdd(a.part[0]);
+  }
+}
+MNEMO_INLINE float ReduceMax(F32 a) {
+  if constexpr (kParts == 4) {
+    return NReduceMax(NMax(NMax(a.part[0], a.part[2]), NMax(a.part[1], a.part[3])));
+  } else if constexpr (kParts == 2) {
+    return NReduceMax(NMax(a.part[0], a.part[1]));
+  } else {
+    return NReduceMax(a.part[0]);
+  }
+}
+// The first `count` of 16 lanes; the others are zero, or left alone.
+MNEMO_INLINE F32 LoadFirst(const float* p, int64_t count) {
+  if (count >= kLanes) return Load(p);
+  float lanes[kLanes] = {};
+  __builtin_memcpy(lanes, p, static_cast<size_t>(count) * sizeof(float));
+  return Load(lanes);
+}
+MNEMO_INLINE void StoreFirst(float* p, F32 a, int64_t count) {
+  if (count >= kLanes) return Store(p, a);
+  float lanes[kLanes];
+  Store(lanes, a);
+  __builtin_memcpy(p, lanes, static_cast<size_t>(count) * sizeof(float));
+}
+
+// 2^x for x up to 127; 0 at and below -126. With n the nearest integer, 2^(x - n) is its Taylor series to the
+// sixth power (off by at most 1.2e-7).
+MNEMO_INLINE F32 Exp2(F32 x) {
+  const F32 clamped = Max(x, Set(-126.0f));
+  const I32 n = RoundToInt(clamped);
+  const F32 r = Sub(clamped, ToFloat(n));
+  F32 p = Set(1.54035304e-4f);
+  p = Fma(p, r, Set(1.33335581e-3f));
+  p = Fma(p, r, Set(9.61812911e-3f));
+  p = Fma(p, r, Set(5.55041087e-2f));
+  p = Fma(p, r, Set(2.40226507e-1f));
+  p = Fma(p, r, Set(6.93147181e-1f));
+  p = Fma(p, r, Set(1.0f));
+  const F32 scale = AsFloat(ShiftLeft<23>(AddInt(n, SetInt(127))));
+  return ZeroUnlessGreater(x, Set(-126.0f), Mul(p, scale));
+}
