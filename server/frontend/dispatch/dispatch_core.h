@@ -126,6 +126,7 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   SessionMap sessions_;
   uint64_t next_id_ = 1;
   TimePoint next_wake_;
+  TimePoint last_tick_;
   bool stopping_ = false;
   std::shared_ptr<const std::function<void(int)>> ready_callback_;
   int told_ready_ = -1;

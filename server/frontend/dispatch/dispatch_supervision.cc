@@ -33,7 +33,7 @@ void DispatchCore::OnExited(int worker, uint64_t life, const std::string& how) {
   {
     std::lock_guard lock(mutex_);
     WorkerSlot& slot = slots_[worker];
-    if (slot.life != life) return;
+    if (slot.life != life || !slot.process_alive) return;
     slot.process_alive = false;
     if (slot.state == WorkerSlot::State::kEnding) {
       slot.detail += ", " + how;
@@ -86,7 +86,7 @@ void DispatchCore::OnLinkClosed(int worker, uint64_t life, const absl::Status& s
   {
     std::lock_guard lock(mutex_);
     WorkerSlot& slot = slots_[worker];
-    if (slot.life != life) return;
+    if (slot.life != life || !slot.link_open) return;
     slot.link_open = false;
     if (slot.state != WorkerSlot::State::kEnding) {
       const Death death = absl::IsAborted(status) ? Death::kNo : Death::kYes;
@@ -273,8 +273,9 @@ void DispatchCore::StepSlot(int worker, TimePoint now, Effects* effects, std::ve
 // When this very process was stopped or starved, no worker is to blame for what was not heard meanwhile.
 void DispatchCore::AdjustForSleep(TimePoint now) {
   const milliseconds tolerance(options_.timing.hang_timeout_ms / 2);
+  const TimePoint last_tick = std::exchange(last_tick_, now);
   if (next_wake_ == TimePoint() || now < next_wake_ + tolerance) return;
-  const auto lost = now - next_wake_;
+  const auto lost = now - last_tick;
   for (WorkerSlot& slot : slots_) {
     slot.heartbeat_time += lost;
     slot.progress_time += lost;
