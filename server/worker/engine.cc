@@ -105,8 +105,8 @@ struct Engine::Impl {
   absl::flat_hash_set<std::string> ended_sessions;
   bool end_all_sessions = false;
   bool stopping = false;
-  uint64_t arrivals = 0;
   std::atomic<bool> cancel_came{false};
+  std::atomic<uint64_t> arrivals{0};
 
   mutable std::mutex stats_mutex;
   EngineStats stats;
@@ -165,6 +165,7 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
 absl::Status Engine::Impl::Submit(EngineRequest request) {
   MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
   const Key key(request.id, request.attempt);
+  auto made = std::make_unique<Request>(std::move(request), arrivals.fetch_add(1), Clock::now());
   {
     std::lock_guard lock(mutex);
     if (stopping) return absl::CancelledError("the worker stops");
@@ -177,8 +178,8 @@ absl::Status Engine::Impl::Submit(EngineRequest request) {
     if (slot != nullptr) {
       return InvalidArgument("id {} with attempt {} is in use by a live request", key.first, key.second);
     }
-    slot = std::make_unique<Request>(std::move(request), arrivals++, Clock::now());
-    inbox.push_back(slot.get());
+    inbox.push_back(made.get());
+    slot = std::move(made);
   }
   mail_came.notify_one();
   return absl::OkStatus();

@@ -116,8 +116,9 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
 
 EngineFixture::~EngineFixture() = default;
 
-absl::StatusOr<std::unique_ptr<Engine>> EngineFixture::Create(const EngineOptions& options) {
-  return Engine::Create(options, transformer_.get(), device_.get(), &sink_);
+absl::StatusOr<std::unique_ptr<Engine>> EngineFixture::Create(const EngineOptions& options,
+                                                              EngineSink* sink) {
+  return Engine::Create(options, transformer_.get(), device_.get(), sink);
 }
 
 EngineResult EngineFixture::Run(EngineRequest request) {

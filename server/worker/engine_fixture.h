@@ -72,8 +72,8 @@ class EngineFixture {
   EngineResult Run(EngineRequest request);
   // Stops the engine; requests that are there end with CANCELLED.
   void StopEngine() { engine_.reset(); }
-  // Engine::Create with other options, over the same model.
-  absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options);
+  // Engine::Create over the same model; the fixture's own engine must then be idle.
+  absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options, EngineSink* sink);
 
  private:
   std::vector<std::byte> file_;

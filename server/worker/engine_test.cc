@@ -1,7 +1,10 @@
 #include "server/worker/engine.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "server/worker/engine_fixture.h"
 
@@ -230,7 +233,7 @@ TEST_CASE("options out of range are refused by name and bound") {
   SECTION("pages") { bad.kv_pages = 0, expected = "kv_pages is 0; allowed: 1"; }
   SECTION("reserve") { bad.reserve_tokens = 0, expected = "reserve_tokens is 0; allowed: 1"; }
   SECTION("sessions") { bad.max_sessions = -1, expected = "max_sessions is -1; allowed: 0"; }
-  const auto engine = fixture.Create(bad);
+  const auto engine = fixture.Create(bad, &fixture.sink());
   REQUIRE_FALSE(engine.ok());
   CHECK(engine.status().code() == absl::StatusCode::kInvalidArgument);
   CHECK_THAT(std::string(engine.status().message()), Catch::Contains(expected));
