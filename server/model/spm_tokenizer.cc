@@ -166,27 +166,25 @@ void SpmTokenizer::AppendUnknown(std::string_view bytes, Output* output) const {
   output->unknown_end = output->ids->size();
 }
 
-// An unused token may be formed on the way to another one, but not stay: it is taken apart again.
+// An unused token may be formed on the way to another one, but not stay: it is taken apart again, and a
+// single character counts as unknown.
 void SpmTokenizer::AppendResegmented(std::string_view text, int32_t id, Output* output) const {
-  if (id < 0) return AppendUnknown(text, output);
-  if (kinds_[static_cast<size_t>(id)] == TokenKind::kUnused) {
-    const auto split = output->splits.find(ToAbsl(text));
-    if (split != output->splits.end()) {
-      const std::string_view left = text.substr(0, split->second);
-      const std::string_view right = text.substr(split->second);
-      AppendResegmented(left, Find(left).id, output);
-      AppendResegmented(right, Find(right).id, output);
-      return;
-    }
+  if (id >= 0 && kinds_[static_cast<size_t>(id)] != TokenKind::kUnused) {
+    output->ids->push_back(id);
+    return;
   }
-  output->ids->push_back(id);
+  const auto split = output->splits.find(ToAbsl(text));
+  if (id < 0 || split == output->splits.end()) {
+    AppendUnknown(text, output);
+    return;
+  }
+  const std::string_view left = text.substr(0, split->second);
+  const std::string_view right = text.substr(split->second);
+  AppendResegmented(left, Find(left).id, output);
+  AppendResegmented(right, Find(right).id, output);
 }
 
 void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
-  if (const MergeResult whole = Find(word); whole.id >= 0 && word.size() == 1) {
-    output->ids->push_back(whole.id);
-    return;
-  }
   std::vector<MergeSymbol>& symbols = output->scratch.symbols;
   symbols.clear();
   for (size_t at = 0; at < word.size();) {
