@@ -7,17 +7,20 @@ source "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<USAGE
-usage: scripts/run.sh [--keep] [--model FILE.gguf] [PROMPT...]
+usage: scripts/run.sh [--keep] [--model FILE.gguf] [--set KEY=VALUE]... [PROMPT...]
   --keep   leave the daemon serving afterwards, until Ctrl-C
   --model  serve this file (default: SmolLM2 135M Instruct, which scripts/setup.sh installs)
+  --set    any other setting of the daemon (docs/CONFIGURATION.md)
 USAGE
 }
 keep=0
 model=
+settings=()
 while (($#)); do
   case $1 in
     --keep) keep=1 ;;
     --model) model=${2:?--model needs a file} && shift ;;
+    --set) settings+=(--set "${2:?--set needs KEY=VALUE}") && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
     -*) usage >&2 && exit 2 ;;
@@ -62,7 +65,7 @@ bin=$root/build/release/bin
 
 say "Starting mnemod on $address (metrics: http://127.0.0.1:$metrics_port/metrics, log: $log)"
 "$bin/mnemod" --config "$root/config/local.yaml" --listen "$address" --metrics-listen "127.0.0.1:$metrics_port" \
-  --model "$model" >"$log" 2>&1 &
+  --model "$model" "${settings[@]}" >"$log" 2>&1 &
 daemon=$!
 stop() {
   # mnemod finishes what runs and ends its workers; see server.drain_timeout_ms.
@@ -81,8 +84,8 @@ for ((tries = 0; ; ++tries)); do
   sleep 0.2
 done
 
-say "mnemo generate --address $address --chat --max-tokens 200 \"$prompt\""
-"$bin/mnemo" generate --address "$address" --chat --max-tokens 200 "$prompt"
+say "mnemo generate --address $address --chat --temperature 0 --max-tokens 200 \"$prompt\""
+"$bin/mnemo" generate --address "$address" --chat --temperature 0 --max-tokens 200 "$prompt"
 
 if ((keep)); then
   say "Serving on $address until Ctrl-C. Try: build/release/bin/mnemo chat --address $address"
