@@ -146,7 +146,7 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
                  .reserve_tokens = options.reserve_tokens,
                  .prefix_cache = options.prefix_cache,
                  .max_sessions = options.max_sessions,
-                 .hash_seed = std::random_device{}()}) {
+                 .hash_seed = 1 + uint64_t{std::random_device{}()}}) {
   const size_t max_live = static_cast<size_t>(options.max_running) + options.max_waiting;
   live.reserve(max_live);
   inbox.reserve(max_live);

@@ -18,6 +18,7 @@ PrefixCache::PrefixCache(int page_count, uint64_t hash_seed)
       buckets_(std::bit_ceil(static_cast<size_t>(page_count)), -1) {}
 
 uint64_t PrefixCache::Hash(int parent, PageIds ids) const {
+  if (hash_seed_ == 0) return 0;
   // Any mixing does, since a hit is compared: multiply by an odd number and fold the high half down.
   uint64_t hash = parent < 0 ? hash_seed_ : nodes_[parent].hash;
   for (const int32_t id : ids) {

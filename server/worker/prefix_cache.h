@@ -23,7 +23,7 @@ class PrefixCache {
   using PageIds = std::span<const int32_t, devices::kPageTokens>;
 
   // `hash_seed` keeps clients from choosing prompts that collide. Equal ids are found by comparison, never by
-  // trusting a hash.
+  // trusting a hash: with the seed 0, for tests, all hashes are equal.
   PrefixCache(int page_count, uint64_t hash_seed);
 
   int page_count() const { return pool_.page_count(); }
