@@ -1,0 +1,351 @@
+#include "server/worker/service/worker_service.h"
+
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <filesystem>
+#include <map>
+#include <thread>
+
+#include "server/worker/service/runtime.h"
+#include "tests/support/tiny_model.h"
+
+namespace mnemo::worker {
+namespace {
+
+using internal::v1::Event;
+using internal::v1::Finish;
+using internal::v1::FromWorker;
+using internal::v1::Submit;
+using internal::v1::ToWorker;
+using std::chrono::milliseconds;
+
+// A worker in this process, on a Unix socket of its own.
+class TestWorker {
+ public:
+  TestWorker() {
+    folder_ = std::filesystem::temp_directory_path() / ("mnemo-service-test-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(folder_);
+    WorkerOptions options;
+    options.model_path = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder_.string());
+    options.device = "reference";
+    options.threads = 1;
+    options.engine.max_running = 4;
+    options.engine.max_waiting = 4;
+    absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Create(options);
+    INFO(runtime.status());
+    REQUIRE(runtime.ok());
+    runtime_ = *std::move(runtime);
+    service = std::make_unique<WorkerService>(runtime_->MakeReady(options), runtime_->progress());
+    absl::StatusOr<std::unique_ptr<Engine>> made = runtime_->CreateEngine(service.get());
+    REQUIRE(made.ok());
+    engine = *std::move(made);
+    service->Start(engine.get());
+    address_ = "unix:" + (folder_ / "worker.sock").string();
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
+    builder.RegisterService(service.get());
+    server_ = builder.BuildAndStart();
+    REQUIRE(server_ != nullptr);
+  }
+  ~TestWorker() {
+    service->StopSessions();
+    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    engine.reset();
+    server_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  std::unique_ptr<internal::v1::Worker::Stub> Stub() const {
+    return internal::v1::Worker::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
+  }
+  // Until no request holds a page.
+  bool BecomesIdle() const {
+    for (int i = 0; i < 1000; ++i) {
+      const EngineStats stats = engine->Stats();
+      if (stats.running == 0 && stats.waiting == 0 && stats.kv_pages_used == 0) return true;
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    return false;
+  }
+
+  std::unique_ptr<WorkerService> service;
+  std::unique_ptr<Engine> engine;
+
+ private:
+  std::filesystem::path folder_;
+  std::string address_;
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+struct Answer {
+  std::vector<int> ids;
+  int first_index = -1;
+  int events = 0;
+  bool has_summary = false;
+  Finish finish;
+};
+
+class Client {
+ public:
+  explicit Client(const TestWorker& worker) : stub_(worker.Stub()), stream_(stub_->Session(&context_)) {}
+  ~Client() { context_.TryCancel(); }
+
+  void Hello(uint32_t protocol = 1, uint32_t interval_ms = 20) {
+    ToWorker message;
+    message.mutable_hello()->set_protocol(protocol);
+    message.mutable_hello()->set_heartbeat_interval_ms(interval_ms);
+    stream_->Write(message);
+  }
+  void Send(const Submit& submit) {
+    ToWorker message;
+    *message.mutable_submit() = submit;
+    stream_->Write(message);
+  }
+  void Cancel(uint64_t id, uint32_t attempt) {
+    ToWorker message;
+    message.mutable_cancel()->set_id(id);
+    message.mutable_cancel()->set_attempt(attempt);
+    stream_->Write(message);
+  }
+  bool Read(FromWorker* message) { return stream_->Read(message); }
+  // Reads up to the end of the request.
+  Answer Collect(uint64_t id, uint32_t attempt = 0) {
+    Answer answer;
+    FromWorker message;
+    while (!answer.finish.reason() && stream_->Read(&message)) {
+      for (const Event& event : message.events().events()) {
+        if (event.id() == id && event.attempt() == attempt) Add(event, &answer);
+      }
+    }
+    return answer;
+  }
+  // Reads up to the ends of `count` requests.
+  std::map<uint64_t, Answer> CollectAll(int count) {
+    std::map<uint64_t, Answer> answers;
+    FromWorker message;
+    while (count > 0 && stream_->Read(&message)) {
+      for (const Event& event : message.events().events()) {
+        Add(event, &answers[event.id()]);
+        if (event.has_finish()) --count;
+      }
+    }
+    return answers;
+  }
+  grpc::Status Finish() { return stream_->Finish(); }
+  void Break() { context_.TryCancel(); }
+
+ private:
+  static void Add(const Event& event, Answer* answer) {
+    ++answer->events;
+    if (event.token_ids_size() > 0) {
+      if (answer->first_index < 0) answer->first_index = event.first_index();
+      CHECK(event.first_index() == answer->first_index + static_cast<int>(answer->ids.size()));
+    }
+    answer->ids.insert(answer->ids.end(), event.token_ids().begin(), event.token_ids().end());
+    if (event.has_summary()) answer->has_summary = true;
+    if (event.has_finish()) answer->finish = event.finish();
+  }
+
+  std::unique_ptr<internal::v1::Worker::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<ToWorker, FromWorker>> stream_;
+};
+
+Submit MakeSubmit(uint64_t id, int max_tokens) {
+  Submit submit;
+  submit.set_id(id);
+  for (int i = 0; i < 20; ++i) submit.add_prompt(i + 60);
+  submit.set_max_tokens(max_tokens);
+  submit.mutable_sampling()->set_temperature(0.8f);
+  submit.mutable_sampling()->set_top_p(1.0f);
+  submit.mutable_sampling()->set_repetition_penalty(1.0f);
+  submit.mutable_sampling()->set_seed(5);
+  submit.set_logprobs(-1);
+  submit.set_prompt_logprobs(-1);
+  return submit;
+}
+
+TEST_CASE("a session begins with Ready, and a request runs to its end") {
+  TestWorker worker;
+  Client client(worker);
+  client.Hello();
+  FromWorker message;
+  REQUIRE(client.Read(&message));
+  REQUIRE(message.has_ready());
+  CHECK(message.ready().protocol() == 1);
+  CHECK(message.ready().vocabulary() == mnemo::testing::kTinyVocabulary);
+  CHECK(message.ready().context_tokens() == 8192);
+  CHECK(message.ready().max_running() == 4);
+  CHECK(message.ready().pid() == ::getpid());
+  CHECK_THAT(message.ready().numerics_id(), Catch::Contains(message.ready().model_id()));
+  client.Send(MakeSubmit(7, 30));
+  const Answer answer = client.Collect(7);
+  CHECK(answer.first_index == 0);
+  CHECK(answer.ids.size() == 30);
+  CHECK(answer.has_summary);
+  CHECK(answer.finish.reason() == Finish::REASON_LENGTH);
+
+  SECTION("a replay goes on with the same tokens") {
+    Submit again = MakeSubmit(7, 30);
+    again.set_attempt(1);
+    for (int i = 0; i < 11; ++i) again.add_generated(answer.ids[static_cast<size_t>(i)]);
+    client.Send(again);
+    const Answer rest = client.Collect(7, 1);
+    CHECK(rest.first_index == 11);
+    CHECK(rest.ids == std::vector<int>(answer.ids.begin() + 11, answer.ids.end()));
+  }
+  SECTION("what the engine refuses is told with its reason") {
+    Submit bad = MakeSubmit(8, 30);
+    bad.set_prompt(3, 1000000);
+    client.Send(bad);
+    const Answer refused = client.Collect(8);
+    CHECK(refused.finish.reason() == Finish::REASON_ERROR);
+    CHECK(refused.finish.status_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    CHECK_FALSE(refused.finish.status_message().empty());
+  }
+  SECTION("a deadline travels as time left") {
+    Submit hurried = MakeSubmit(9, 8000);
+    hurried.set_time_left_us(50000);
+    client.Send(hurried);
+    CHECK(client.Collect(9).finish.status_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  SECTION("cancel ends a request, of the attempt it names only") {
+    client.Send(MakeSubmit(10, 8000));
+    while (client.Read(&message) && message.events().events_size() == 0) continue;
+    client.Cancel(10, 1);
+    client.Cancel(11, 0);
+    client.Cancel(10, 0);
+    CHECK(client.Collect(10).finish.status_code() == grpc::StatusCode::CANCELLED);
+  }
+  SECTION("heartbeats carry the engine's counts") {
+    while (client.Read(&message) && !(message.has_heartbeat() && message.heartbeat().running() == 0))
+      continue;
+    CHECK(message.heartbeat().progress() > 0);
+    CHECK(message.heartbeat().generated_tokens() == 30);
+    CHECK(message.heartbeat().kv_pages_total() == worker.engine->Stats().kv_pages_total);
+    CHECK_FALSE(message.heartbeat().draining());
+  }
+  CHECK(worker.BecomesIdle());
+}
+
+TEST_CASE("a stranger is refused with what is wrong") {
+  TestWorker worker;
+  Client client(worker);
+  FromWorker message;
+  SECTION("another protocol") {
+    client.Hello(9);
+    while (client.Read(&message)) continue;
+    const grpc::Status status = client.Finish();
+    CHECK(status.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+    CHECK_THAT(status.error_message(), Catch::Contains("9") && Catch::Contains("1"));
+  }
+  SECTION("no Hello") {
+    client.Send(MakeSubmit(1, 1));
+    while (client.Read(&message)) continue;
+    CHECK(client.Finish().error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+  }
+  SECTION("an interval out of range") {
+    client.Hello(1, 5);
+    while (client.Read(&message)) continue;
+    const grpc::Status status = client.Finish();
+    CHECK(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    CHECK_THAT(status.error_message(), Catch::Contains("heartbeat_interval_ms"));
+  }
+}
+
+TEST_CASE("a second session ends the first and its requests") {
+  TestWorker worker;
+  Client first(worker);
+  first.Hello();
+  first.Send(MakeSubmit(1, 8000));
+  FromWorker message;
+  while (first.Read(&message) && message.events().events_size() == 0) continue;
+  Client second(worker);
+  second.Hello();
+  second.Send(MakeSubmit(1, 5));  // the same number
+  CHECK(second.Collect(1).ids.size() == 5);
+  while (first.Read(&message)) continue;
+  CHECK(first.Finish().error_code() == grpc::StatusCode::ABORTED);
+  CHECK(worker.BecomesIdle());
+}
+
+TEST_CASE("a broken stream ends its requests") {
+  TestWorker worker;
+  {
+    Client client(worker);
+    client.Hello();
+    for (uint64_t id = 1; id <= 6; ++id) client.Send(MakeSubmit(id, 8000));
+    FromWorker message;
+    while (client.Read(&message) && message.events().events_size() == 0) continue;
+    client.Break();
+  }
+  CHECK(worker.BecomesIdle());
+}
+
+TEST_CASE("a front end that does not read holds up nothing and misses nothing") {
+  TestWorker worker;
+  Client client(worker);
+  client.Hello();
+  for (uint64_t id = 1; id <= 4; ++id) {
+    Submit submit = MakeSubmit(id, 6000);
+    submit.set_logprobs(20);
+    client.Send(submit);
+  }
+  CHECK(worker.BecomesIdle());  // all is made, and little of it fits the connection
+  std::map<uint64_t, Answer> answers = client.CollectAll(4);
+  for (const auto& [id, answer] : answers) {
+    CHECK(answer.ids.size() == 6000);
+    CHECK(answer.events < 4000);  // the rest has merged
+    CHECK(answer.finish.reason() == Finish::REASON_LENGTH);
+  }
+}
+
+TEST_CASE("a worker that drains finishes what it has, takes no more, and says so") {
+  TestWorker worker;
+  Client client(worker);
+  client.Hello();
+  client.Send(MakeSubmit(1, 1500));
+  FromWorker message;
+  while (client.Read(&message) && message.events().events_size() == 0) continue;
+  std::thread drain([&] {
+    worker.service->Drain(std::chrono::seconds(60));
+    worker.service->StopSessions();
+  });
+  while (client.Read(&message) && !message.heartbeat().draining()) continue;
+  client.Send(MakeSubmit(2, 5));
+  int finished = 0;
+  while (client.Read(&message)) {
+    for (const Event& event : message.events().events()) {
+      if (event.id() == 2) CHECK(event.finish().status_code() == grpc::StatusCode::UNAVAILABLE);
+      if (event.id() == 1 && event.has_finish()) {
+        CHECK(event.finish().reason() == Finish::REASON_LENGTH);
+        ++finished;
+      }
+    }
+  }
+  drain.join();
+  CHECK(finished == 1);
+  CHECK(client.Finish().error_code() == grpc::StatusCode::ABORTED);
+}
+
+TEST_CASE("the page pool is what is asked for, else four contexts within a part of memory") {
+  WorkerOptions options;
+  const devices::KvCacheShape page = {.layers = 2, .kv_heads = 2, .head_dim = 16, .pages = 1};
+  const int64_t page_bytes = devices::KvPageBytes(page);
+  options.engine.kv_cache_bytes = 10 * page_bytes + 1;
+  CHECK(*KvPages(options, 1024, page, 1 << 30) == 10);
+  options.engine.kv_cache_bytes = page_bytes - 1;
+  CHECK(KvPages(options, 1024, page, 1 << 30).status().code() == absl::StatusCode::kInvalidArgument);
+  options.engine.kv_cache_bytes = 0;
+  CHECK(*KvPages(options, 1000, page, int64_t{1} << 40) == 64);
+  CHECK(*KvPages(options, 1000, page, 4 * 20 * page_bytes) == 20);
+  options.local_workers = 2;
+  CHECK(*KvPages(options, 1000, page, 2 * 4 * 20 * page_bytes) == 20);
+  CHECK(*KvPages(options, 1000, page, 0) == 16);  // one context at least
+}
+
+}  // namespace
+}  // namespace mnemo::worker
