@@ -13,6 +13,7 @@ constexpr int kVectorTile = 1;
 #endif
 static_assert(kQueryTile <= kMaxQueryTile);
 
+// Where values come from.
 struct SourceF32 {
   using Element = float;
   MNEMO_INLINE static F32 Get(const float* p) { return Load(p); }
@@ -26,32 +27,41 @@ struct SourceBf16 {
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
 };
 
-// Scores of 64 keys; keys [head_dim][64], scores of row r at scores + 512 r.
-template <class Source, int kRows>
-MNEMO_INLINE void ScorePage(const typename Source::Element* keys, const float* const* q, int head_dim,
-                            float* scores) {
+// Scores of 64 keys; those of row r at scores + 512 r.
+template <int kRows>
+MNEMO_INLINE void ScorePage(const int16_t* keys, const float* key_scales, const int16_t* q,
+                            const float* q_scales, int even_dim, float* scores) {
   for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
-    F32 sum[kRows][kVectorTile];
+    I32 sum[kRows][kVectorTile];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) sum[r][j] = Set(0.0f);
+      for (int j = 0; j < kVectorTile; ++j) sum[r][j] = SetInt(0);
     }
-    for (int d = 0; d < head_dim; ++d) {
-      F32 k[kVectorTile];
+    for (int d = 0; d < even_dim; d += 2) {
+      I32 k[kVectorTile];
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) k[j] = Source::Get(keys + d * kKeysPerPage + begin + j * kLanes);
+      for (int j = 0; j < kVectorTile; ++j) {
+        k[j] = LoadPairs(keys + d * kKeysPerPage + (begin + j * kLanes) * 2);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
-        const F32 x = Set(q[r][d]);
+        const I32 x = BroadcastPair(q + r * even_dim + d);
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = Fma(x, k[j], sum[r][j]);
+        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = DotPairs(sum[r][j], x, k[j]);
       }
     }
+    F32 scale[kVectorTile];
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectorTile; ++j) scale[j] = Load(key_scales + begin + j * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
+      const F32 q_scale = Set(q_scales[r]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) Store(scores + r * kKeysPerSplit + begin + j * kLanes, sum[r][j]);
+      for (int j = 0; j < kVectorTile; ++j) {
+        Store(scores + r * kKeysPerSplit + begin + j * kLanes,
+              Mul(ToFloat(sum[r][j]), Mul(scale[j], q_scale)));
+      }
     }
   }
 }
@@ -132,34 +142,23 @@ MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
   return range;
 }
 
-// Where K and V of a page of the split are.
+MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
+  return t.cache.base + t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page] * t.cache.page_stride;
+}
+
+// Values of a page of the split.
 template <class Source>
-struct PageReader {
-  const AttendTask& t;
-  MNEMO_INLINE const typename Source::Element* Keys(int page) const {
-    if constexpr (sizeof(typename Source::Element) == 4) {
-      return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.head_dim;
-    } else {
-      return Cached(page);
-    }
+MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int page) {
+  if constexpr (sizeof(typename Source::Element) == 4) {
+    return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_stride;
+  } else {
+    return PageOf(t, page) + t.cache.value_offset;
   }
-  MNEMO_INLINE const typename Source::Element* Values(int page) const {
-    if constexpr (sizeof(typename Source::Element) == 4) {
-      return t.converted + static_cast<int64_t>(kKeysPerSplit) * t.head_dim +
-             static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_stride;
-    } else {
-      return Cached(page) + t.cache.value_offset;
-    }
-  }
-  MNEMO_INLINE const uint16_t* Cached(int page) const {
-    return t.cache.base + t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page] * t.cache.page_stride;
-  }
-};
+}
 
 template <class Source, int kRows>
 void AttendTile(const AttendTask& t, int first_row) {
-  const PageReader<Source> reader{t};
-  const float* q[kRows];
+  const int even_dim = (t.head_dim + 1) / 2 * 2;
   KeyRange range[kRows];
   KeyRange all{kKeysPerSplit, 0};     // any row sees it
   KeyRange common{0, kKeysPerSplit};  // every row sees it
@@ -167,7 +166,6 @@ void AttendTile(const AttendTask& t, int first_row) {
   for (int r = 0; r < kRows; ++r) {
     const int row = first_row + r;
     const int position = row / t.group;
-    q[r] = t.q + position * t.q_stride + static_cast<int64_t>(row % t.group) * t.head_dim;
     range[r] = VisibleKeys(t, t.position_begin + position);
     states[r] = t.states + row * t.state_stride;
     if (range[r].begin < range[r].end) {
@@ -181,7 +179,11 @@ void AttendTile(const AttendTask& t, int first_row) {
   const int page_begin = all.begin / kKeysPerPage;
   const int page_end = (all.end + kKeysPerPage - 1) / kKeysPerPage;
   for (int page = page_begin; page < page_end; ++page) {
-    ScorePage<Source, kRows>(reader.Keys(page), q, t.head_dim, t.scores + page * kKeysPerPage);
+    const uint16_t* keys = PageOf(t, page);
+    ScorePage<kRows>(reinterpret_cast<const int16_t*>(keys),
+                     reinterpret_cast<const float*>(keys + t.cache.scale_offset),
+                     t.q + static_cast<int64_t>(first_row) * even_dim, t.q_scales + first_row, even_dim,
+                     t.scores + page * kKeysPerPage);
   }
   const int64_t width = t.cache.value_stride;
   for (int r = 0; r < kRows; ++r) {
@@ -196,7 +198,7 @@ void AttendTile(const AttendTask& t, int first_row) {
   // anything.
   auto single = [&](int r, int page, int begin, int end) {
     if (begin >= end) return;
-    AddValues<Source, 1>(reader.Values(page), width, t.scores + r * kKeysPerSplit + page * kKeysPerPage,
+    AddValues<Source, 1>(ValuesOf<Source>(t, page), width, t.scores + r * kKeysPerSplit + page * kKeysPerPage,
                          begin, end, states[r] + kStateHeader, t.state_stride);
   };
   auto clamp = [](int x, int low, int high) { return x < low ? low : (x > high ? high : x); };
@@ -208,7 +210,7 @@ void AttendTile(const AttendTask& t, int first_row) {
       single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
     }
     if (begin < end) {
-      AddValues<Source, kRows>(reader.Values(page), width, t.scores + origin, begin, end,
+      AddValues<Source, kRows>(ValuesOf<Source>(t, page), width, t.scores + origin, begin, end,
                                states[0] + kStateHeader, t.state_stride);
     }
     for (int r = 0; r < kRows; ++r) {
@@ -242,23 +244,16 @@ void AttendAll(const AttendTask& t) {
 }
 
 template <class Source>
-void ConvertSplit(const AttendTask& t) {
-  const PageReader<Source> from{t};
-  const PageReader<SourceF32> to{t};
+void ConvertValues(const AttendTask& t) {
   // The first query sees the oldest keys, the last one the newest.
   const int page_begin = VisibleKeys(t, t.position_begin).begin / kKeysPerPage;
   const int page_end =
       (VisibleKeys(t, t.position_begin + t.positions - 1).end + kKeysPerPage - 1) / kKeysPerPage;
+  const int64_t count = static_cast<int64_t>(t.cache.value_stride) * kKeysPerPage;
   for (int page = page_begin; page < page_end; ++page) {
-    float* keys = const_cast<float*>(to.Keys(page));
-    float* values = const_cast<float*>(to.Values(page));
-    const uint16_t* cached = from.Cached(page);
-    for (int64_t i = 0; i < static_cast<int64_t>(t.head_dim) * kKeysPerPage; i += kLanes) {
-      Store(keys + i, Source::Get(cached + i));
-    }
-    for (int64_t i = 0; i < static_cast<int64_t>(t.cache.value_stride) * kKeysPerPage; i += kLanes) {
-      Store(values + i, Source::Get(cached + t.cache.value_offset + i));
-    }
+    const typename Source::Element* values = ValuesOf<Source>(t, page);
+    for (int64_t i = 0; i < count; i += kLanes)
+      Store(t.converted + page * count + i, Source::Get(values + i));
   }
 }
 
@@ -266,9 +261,9 @@ void Attend(const AttendTask& t) {
   const bool f16 = t.cache.format == CacheFormat::kF16;
   if (t.converted != nullptr) {
     if (f16) {
-      ConvertSplit<SourceF16>(t);
+      ConvertValues<SourceF16>(t);
     } else {
-      ConvertSplit<SourceBf16>(t);
+      ConvertValues<SourceBf16>(t);
     }
     AttendAll<SourceF32>(t);
   } else if (f16) {

@@ -8,8 +8,8 @@ namespace mnemo::devices::cpu {
 namespace {
 
 // Query positions of an item.
-constexpr int kItemPositions = 32;
-// From so many query rows on, K and V are converted to float32 once for all of them.
+constexpr int kItemPositions = 64;
+// From so many query rows on, values are converted to float32 once for all of them.
 constexpr int kConvertRows = 12;
 // Items a thread, below which the keys of a sequence are cut as well.
 constexpr int kItemsPerThread = 4;
@@ -19,22 +19,26 @@ int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * 
 int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
 
 struct AttentionScratch {
-  float* q;       // [positions, group, head_dim], scaled
-  float* states;  // of one split
-  float* merged;  // of the splits so far
-  float* scores;  // [kMaxQueryTile][kKeysPerSplit]
+  float* q;         // [positions * group, head_dim rounded up to even] of int16_t
+  float* q_scales;  // [positions * group]
+  float* states;    // of one split
+  float* merged;    // of the splits so far
+  float* scores;    // [kMaxQueryTile][kKeysPerSplit]
   float* converted;
 };
 
 // Returns the floats needed; lays the parts out from `base` when it is given.
 size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
   const size_t rows = static_cast<size_t>(kItemPositions) * static_cast<size_t>(heads);
-  const size_t sizes[] = {
-      rows * static_cast<size_t>(ValueStride(head_dim)), rows * static_cast<size_t>(StateFloats(head_dim)),
-      rows * static_cast<size_t>(StateFloats(head_dim)), size_t{kMaxQueryTile} * kKeysPerSplit,
-      size_t{2} * kKeysPerSplit * static_cast<size_t>(ValueStride(head_dim))};
-  float** const parts[] = {&scratch->q, &scratch->states, &scratch->merged, &scratch->scores,
-                           &scratch->converted};
+  const size_t sizes[] = {rows * static_cast<size_t>(ValueStride(head_dim) / 2),
+                          rows,
+                          rows * static_cast<size_t>(StateFloats(head_dim)),
+                          rows * static_cast<size_t>(StateFloats(head_dim)),
+                          size_t{kMaxQueryTile} * kKeysPerSplit,
+                          size_t{kKeysPerSplit} * static_cast<size_t>(ValueStride(head_dim))};
+  float** const parts[] = {&scratch->q,      &scratch->q_scales, &scratch->states,
+                           &scratch->merged, &scratch->scores,   &scratch->converted};
+  static_assert(std::size(sizes) == std::size(parts));
   size_t total = 0;
   for (size_t i = 0; i < std::size(sizes); ++i) {
     if (base != nullptr) *parts[i] = base + total;
@@ -150,12 +154,16 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
   const int64_t first_row = item.sequence->row_begin + item.row;
 
   AttendTask task;
-  task.q = scratch.q;
-  task.q_stride = static_cast<int64_t>(plan.group) * op.head_dim;
-  for (int i = 0; i < item.rows; ++i) {  // exp(x) = 2^(x log2 e)
-    kernels_.scale_row(op.q + (first_row + i) * q_row + q_offset, op.scale * 1.44269504f, task.q_stride,
-                       scratch.q + i * task.q_stride);
+  int16_t* q = reinterpret_cast<int16_t*>(scratch.q);
+  const int even_dim = (op.head_dim + 1) / 2 * 2;
+  for (int i = 0; i < query_rows; ++i) {  // exp(x) = 2^(x log2 e)
+    scratch.q_scales[i] =
+        kernels_.quantize_query(op.q + (first_row + i / plan.group) * q_row + q_offset +
+                                    static_cast<int64_t>(i % plan.group) * op.head_dim,
+                                op.scale * 1.44269504f, op.head_dim, q + static_cast<int64_t>(i) * even_dim);
   }
+  task.q = q;
+  task.q_scales = scratch.q_scales;
   task.positions = item.rows;
   task.group = plan.group;
   task.head_dim = op.head_dim;

@@ -11,7 +11,8 @@ CacheView MakeView(const KvCacheShape& shape, uint16_t* base) {
   CacheView view;
   view.base = base;
   view.value_stride = static_cast<int>(RoundUp(shape.head_dim, kTileRows));
-  view.value_offset = int64_t{shape.head_dim} * kPageTokens;
+  view.scale_offset = RoundUp(shape.head_dim, 2) * kPageTokens;
+  view.value_offset = view.scale_offset + int64_t{2} * kPageTokens;
   view.head_stride = RoundUp(view.value_offset + int64_t{view.value_stride} * kPageTokens, 32);
   view.page_stride = view.head_stride * shape.kv_heads * shape.layers;
   view.format = shape.type == KvType::kF16 ? CacheFormat::kF16 : CacheFormat::kBF16;
@@ -25,12 +26,18 @@ CpuKvCache::CpuKvCache(const KvCacheShape& shape, CpuMemory memory)
 
 absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShape& shape) {
   static_assert(kPageTokens == kKeysPerPage);
-  constexpr int kLargest = 1 << 16;
-  const std::pair<const char*, int> small[] = {
-      {"layers", shape.layers}, {"kv_heads", shape.kv_heads}, {"head_dim", shape.head_dim}};
-  for (const auto& [name, value] : small) {
-    if (value < 1 || value > kLargest) {
-      return InvalidArgument("KV cache: {} is {}; [1, {}] is allowed", name, value, kLargest);
+  struct Bound {
+    const char* name;
+    int value;
+    int largest;
+  };
+  const Bound bounds[] = {{"layers", shape.layers, 1 << 16},
+                          {"kv_heads", shape.kv_heads, 1 << 16},
+                          {"head_dim", shape.head_dim, 1024}};
+  for (const Bound& bound : bounds) {
+    if (bound.value < 1 || bound.value > bound.largest) {
+      return InvalidArgument("KV cache: {} is {}; [1, {}] is allowed", bound.name, bound.value,
+                             bound.largest);
     }
   }
   if (shape.pages < 1) return InvalidArgument("KV cache: pages is {}; at least 1 is allowed", shape.pages);

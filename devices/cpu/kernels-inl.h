@@ -23,6 +23,7 @@ constexpr Kernels kKernels = {
     .rotary_row = RotaryRow,
     .store_row = StoreRow,
     .scale_row = ScaleRow,
+    .quantize_query = ToFixedPoint,
     .attend = Attend,
     .merge_state = MergeState,
     .finish_state = FinishState,

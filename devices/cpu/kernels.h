@@ -56,12 +56,19 @@ struct RotaryTask {
   const float* cos_sin = nullptr;  // [rotary_dims / 2, 2]
 };
 
-// A page holds, for each layer and KV head, K as [head_dim][64] and V as [64][value_stride] of 16-bit floats.
+// A page holds, for each layer and KV head:
+//   keys    [head_dim / 2, rounded up][64][2] of 16-bit fixed point,
+//   scales  [64] of float32: key = scale * stored,
+//   values  [64][value_stride] of F16 or BF16.
+// Keys are scaled by their largest element, so that the dot product of a key and a query fits 32 bits and is
+// exact; stored to 13 bits for 64 dimensions, they are about as precise as F16, and a product of two pairs is
+// one instruction.
 struct CacheView {
   uint16_t* base = nullptr;  // of layer and page 0, KV head 0
   int64_t page_stride = 0;   // elements
   int64_t head_stride = 0;
-  int64_t value_offset = 0;  // from K to V of a head
+  int64_t scale_offset = 0;  // from keys to scales of a head, elements of 16 bits
+  int64_t value_offset = 0;  // from keys to values
   int value_stride = 0;
   CacheFormat format = CacheFormat::kF16;
 };
@@ -73,8 +80,8 @@ inline constexpr int kStateHeader = 16;
 
 // The query rows of one KV head: `positions` consecutive positions times `group` heads, against one split.
 struct AttendTask {
-  const float* q = nullptr;  // first position, first head of the group; scaled to log2 units
-  int64_t q_stride = 0;      // from position to position
+  const int16_t* q = nullptr;       // [positions * group, head_dim rounded up to even]: fixed point
+  const float* q_scales = nullptr;  // [positions * group]; scores then are in log2 units
   int positions = 0;
   int group = 0;
   int head_dim = 0;
@@ -85,8 +92,9 @@ struct AttendTask {
   CacheView cache;          // base: of this KV head
   float* states = nullptr;  // [positions * group] of state_stride
   int64_t state_stride = 0;
-  float* scores = nullptr;     // scratch [kMaxQueryTile][512]
-  float* converted = nullptr;  // scratch for K and V of a split in float32, or nullptr: read the cache itself
+  float* scores = nullptr;  // scratch [kMaxQueryTile][512]
+  float* converted =
+      nullptr;  // scratch for the values of a split in float32, or nullptr: read the cache itself
 };
 inline constexpr int kMaxQueryTile = 6;
 
@@ -102,6 +110,8 @@ struct Kernels {
   void (*store_row)(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
                     int64_t slot);
   void (*scale_row)(const float* x, float factor, int64_t count, float* out);
+  // out = factor * x as fixed point, [head_dim rounded up to even]; returns its scale.
+  float (*quantize_query)(const float* x, float factor, int head_dim, int16_t* out);
   void (*attend)(const AttendTask& task);
   // state = state merged with `part`, the later keys.
   void (*merge_state)(const float* part, int head_dim, float* state);

@@ -17,101 +17,118 @@ MNEMO_INLINE F32 LoadScales(const uint8_t* p) {
   }
 }
 
-template <PackedFormat kFormat, int kRows>
-MNEMO_INLINE void DotHalfBlock(const uint8_t* w, const ActivationBlock& x, int slot, int first_word,
-                               I32 (&sum)[kRows]) {
-  constexpr FormatTraits kTraits = TraitsOf(kFormat);
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i) {
-    const I32 word = LoadBytes(w + (first_word + i) * 64);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      sum[r] = Dot<kTraits.nibbles>(sum[r], word, BroadcastQuad(x.values[first_word + i][slot + r]));
-    }
+// A block of activations from some row of the group on: every field has 4 bytes a row, so that one pointer
+// reaches them all at fixed distances.
+class BlockRows {
+ public:
+  MNEMO_INLINE BlockRows(const ActivationBlock* block, int row)
+      : p_(reinterpret_cast<const char*>(block) + 4 * row) {}
+  MNEMO_INLINE const int8_t* Values(int word, int r) const {
+    return reinterpret_cast<const int8_t*>(p_ + (word * kGroupRows + r) * 4);
   }
+  MNEMO_INLINE float Scale(int r) const { return Read<float>(offsetof(ActivationBlock, scale), r); }
+  MNEMO_INLINE float ScaledSum(int r) const { return Read<float>(offsetof(ActivationBlock, scaled_sum), r); }
+  MNEMO_INLINE int32_t MinusSum(int r) const {
+    return Read<int32_t>(offsetof(ActivationBlock, minus_sum), r);
+  }
+  MNEMO_INLINE int32_t MinusFirstSum(int r) const {
+    return Read<int32_t>(offsetof(ActivationBlock, minus_first_sum), r);
+  }
+  MNEMO_INLINE void Next() { p_ += sizeof(ActivationBlock); }
+
+ private:
+  template <typename T>
+  MNEMO_INLINE T Read(size_t offset, int r) const {
+    T value;
+    __builtin_memcpy(&value, p_ + offset + static_cast<size_t>(r) * 4, sizeof value);
+    return value;
+  }
+  const char* p_;
+};
+
+template <bool kNibbles, int kRows>
+MNEMO_INLINE void DotWord(I32 word, const BlockRows& x, int index, I32 (&sum)[kRows]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sum[r] = DotQuad<kNibbles>(sum[r], word, x.Values(index, r));
+}
+
+// Words [first, first + 4) of bytes.
+template <bool kNibbles, int kRows>
+MNEMO_INLINE void DotByteWords(const uint8_t* w, const BlockRows& x, int first, I32 (&sum)[kRows]) {
+#pragma GCC unroll 4
+  for (int i = first; i < first + 4; ++i) DotWord<kNibbles>(LoadBytes(w + i * 64), x, i, sum);
 }
 
 template <int kRows>
-MNEMO_INLINE void DotNibbleBlock(const uint8_t* w, const ActivationBlock& x, int slot, I32 (&sum)[kRows]) {
+MNEMO_INLINE void DotNibbleWords(const uint8_t* w, const BlockRows& x, I32 (&sum)[kRows]) {
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const I32 word = LoadBytes(w + i * 64);
-    const I32 low = LowNibbles(word);
-    const I32 high = HighNibbles(word);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      sum[r] = Dot<true>(sum[r], low, BroadcastQuad(x.values[i][slot + r]));
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      sum[r] = Dot<true>(sum[r], high, BroadcastQuad(x.values[4 + i][slot + r]));
-    }
+    DotWord<true>(LowNibbles(word), x, i, sum);
+    DotWord<true>(HighNibbles(word), x, 4 + i, sum);
   }
 }
 
 // total += (scale * x scale) * sum.
 template <int kRows>
-MNEMO_INLINE void AddScaled(F32 scale, const ActivationBlock& x, int slot, const I32 (&sum)[kRows],
-                            F32 (&total)[kRows]) {
+MNEMO_INLINE void AddScaled(F32 scale, const BlockRows& x, const I32 (&sum)[kRows], F32 (&total)[kRows]) {
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    total[r] = Fma(Mul(scale, Set(x.scale[slot + r])), ToFloat(sum[r]), total[r]);
-  }
+  for (int r = 0; r < kRows; ++r) total[r] = Fma(Mul(scale, Set(x.Scale(r))), ToFloat(sum[r]), total[r]);
+}
+
+// -offset * sum of x, so that stored weights can be multiplied without taking their offset away first.
+template <int kShift>
+MNEMO_INLINE I32 FirstSum(int32_t minus_sum) {
+  return kShift == 0 ? SetInt(0) : ShiftLeft<kShift>(SetInt(minus_sum));
 }
 
 template <PackedFormat kFormat, int kRows>
-MNEMO_INLINE void InitSums(const int32_t* minus_sum, int slot, I32 (&sum)[kRows]) {
-  constexpr int kShift = TraitsOf(kFormat).offset_shift;
+MNEMO_INLINE void AddBlock(const uint8_t* w, const BlockRows& x, F32 (&total)[kRows]) {
+  constexpr FormatTraits kTraits = TraitsOf(kFormat);
+  constexpr int kShift = kTraits.offset_shift;
+  const uint8_t* scales = w + kTraits.weight_bytes();
+  I32 sum[kRows];
+  if constexpr (kTraits.halves) {
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    sum[r] = kShift == 0 ? SetInt(0) : ShiftLeft<kShift>(SetInt(minus_sum[slot + r]));
+    for (int r = 0; r < kRows; ++r) sum[r] = FirstSum<kShift>(x.MinusFirstSum(r));
+    DotByteWords<kTraits.nibbles>(w, x, 0, sum);
+    AddScaled(LoadScales<true>(scales), x, sum, total);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sum[r] = FirstSum<kShift>(x.MinusSum(r) - x.MinusFirstSum(r));
+    DotByteWords<kTraits.nibbles>(w, x, 4, sum);
+    AddScaled(LoadScales<true>(scales + kTraits.scale_bytes()), x, sum, total);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) sum[r] = FirstSum<kShift>(x.MinusSum(r));
+  if constexpr (kTraits.nibbles) {
+    DotNibbleWords(w, x, sum);
+  } else {
+    DotByteWords<false>(w, x, 0, sum);
+    DotByteWords<false>(w, x, 4, sum);
+  }
+  AddScaled(LoadScales<kTraits.wide_scales>(scales), x, sum, total);
+  if constexpr (kTraits.minimum) {
+    const F32 minimum = LoadScales<kTraits.wide_scales>(scales + kTraits.scale_bytes());
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) total[r] = Fma(minimum, Set(x.ScaledSum(r)), total[r]);
   }
 }
 
 // out [kRows][16].
 template <PackedFormat kFormat, int kRows>
-void DotTile(const uint8_t* w, const ActivationBlock* x, int slot, int64_t blocks, float* out) {
-  constexpr FormatTraits kTraits = TraitsOf(kFormat);
-  constexpr int kBlockBytes = kTraits.block_bytes();
-  constexpr int kWeightBytes = kTraits.weight_bytes();
-  constexpr int kScaleBytes = kTraits.scale_bytes();
+void DotTile(const uint8_t* w, const ActivationBlock* group, int row, int64_t blocks, float* out) {
+  constexpr int kBlockBytes = TraitsOf(kFormat).block_bytes();
+  BlockRows x(group, row);
   F32 total[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) total[r] = Set(0.0f);
-  for (int64_t b = 0; b < blocks; ++b, w += kBlockBytes, ++x) {
+  for (int64_t b = 0; b < blocks; ++b, w += kBlockBytes, x.Next()) {
     if constexpr (kRows <= 4) {
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockBytes; i += 64) __builtin_prefetch(w + kPrefetchBytes + i, 0, 3);
     }
-    I32 sum[kRows];
-    const F32 scale = LoadScales<kTraits.wide_scales>(w + kWeightBytes);
-    if constexpr (kTraits.halves) {
-      I32 second_sum[kRows];
-      int32_t minus_second[kGroupRows];
-      for (int r = 0; r < kRows; ++r) {
-        minus_second[slot + r] = x->minus_sum[slot + r] - x->minus_first_sum[slot + r];
-      }
-      InitSums<kFormat>(x->minus_first_sum, slot, sum);
-      DotHalfBlock<kFormat>(w, *x, slot, 0, sum);
-      AddScaled(scale, *x, slot, sum, total);
-      InitSums<kFormat>(minus_second, slot, second_sum);
-      DotHalfBlock<kFormat>(w, *x, slot, 4, second_sum);
-      AddScaled(LoadScales<true>(w + kWeightBytes + kScaleBytes), *x, slot, second_sum, total);
-    } else {
-      InitSums<kFormat>(x->minus_sum, slot, sum);
-      if constexpr (kTraits.nibbles) {
-        DotNibbleBlock(w, *x, slot, sum);
-      } else {
-        DotHalfBlock<kFormat>(w, *x, slot, 0, sum);
-        DotHalfBlock<kFormat>(w, *x, slot, 4, sum);
-      }
-      AddScaled(scale, *x, slot, sum, total);
-    }
-    if constexpr (kTraits.minimum) {
-      const F32 minimum = LoadScales<kTraits.wide_scales>(w + kWeightBytes + kScaleBytes);
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) total[r] = Fma(minimum, Set(x->scaled_sum[slot + r]), total[r]);
-    }
+    AddBlock<kFormat>(w, x, total);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) Store(out + r * kTileRows, total[r]);

@@ -121,20 +121,53 @@ MNEMO_INLINE void StoreCache(CacheFormat format, uint16_t* p, F32 v) {
   }
 }
 
+// Largest magnitude of fixed point for which a sum of head_dim products stays within 32 bits.
+MNEMO_INLINE float FixedPointLimit(int head_dim) {
+  const float limit = __builtin_floorf(__builtin_sqrtf(2147480000.0f / static_cast<float>(head_dim)));
+  return limit < 32767.0f ? limit : 32767.0f;
+}
+
+constexpr int kMaxHeadDim = 1024;
+
+// out = round(factor * x / scale), [head_dim rounded up to even]; returns scale.
+float ToFixedPoint(const float* x, float factor, int head_dim, int16_t* out) {
+  const F32 f = Set(factor);
+  F32 largest = Set(0.0f);
+  for (int d = 0; d < head_dim; d += kLanes) {
+    largest = Max(largest, Abs(Mul(LoadFirst(x + d, head_dim - d), f)));
+  }
+  const float maximum = ReduceMax(largest);
+  const float limit = FixedPointLimit(head_dim);
+  const F32 inverse = Set(maximum > 0.0f ? limit / maximum : 0.0f);
+  const int even = (head_dim + 1) / 2 * 2;
+  for (int d = 0; d < even; d += kLanes) {
+    const I32 stored = RoundToInt(Mul(Mul(LoadFirst(x + d, head_dim - d), f), inverse));
+    if (even - d >= kLanes) {
+      StoreInt16(out + d, stored);
+    } else {
+      int16_t lanes[kLanes];
+      StoreInt16(lanes, stored);
+      __builtin_memcpy(out + d, lanes, static_cast<size_t>(even - d) * sizeof(int16_t));
+    }
+  }
+  return maximum / limit;
+}
+
 void StoreRow(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
               int64_t slot) {
   uint16_t* page = cache.base + slot / kKeysPerPage * cache.page_stride;
   const int64_t key = slot % kKeysPerPage;
+  int16_t fixed[kMaxHeadDim];
   for (int h = 0; h < kv_heads; ++h) {
-    uint16_t* keys = page + h * cache.head_stride + key;
-    uint16_t* values = page + h * cache.head_stride + cache.value_offset + key * cache.value_stride;
+    uint16_t* head = page + h * cache.head_stride;
+    const float scale = ToFixedPoint(k + h * head_dim, 1.0f, head_dim, fixed);
+    __builtin_memcpy(head + cache.scale_offset + key * 2, &scale, sizeof scale);
+    uint16_t* keys = head + key * 2;
+    for (int d = 0; d < head_dim; d += 2) __builtin_memcpy(keys + d * kKeysPerPage, fixed + d, 4);
+    uint16_t* values = head + cache.value_offset + key * cache.value_stride;
     for (int d = 0; d < head_dim; d += kLanes) {
-      uint16_t lanes[kLanes];
-      const int count = head_dim - d < kLanes ? head_dim - d : kLanes;
-      StoreCache(cache.format, lanes, LoadFirst(k + h * head_dim + d, count));
-      for (int i = 0; i < count; ++i) keys[(d + i) * kKeysPerPage] = lanes[i];
       // The stride of values is a multiple of 16, so the last vector fits; its padding is zero.
-      StoreCache(cache.format, values + d, LoadFirst(v + h * head_dim + d, count));
+      StoreCache(cache.format, values + d, LoadFirst(v + h * head_dim + d, head_dim - d));
     }
   }
 }

@@ -2,6 +2,9 @@
 // each kernel file, inside its anonymous namespace, so that no code compiled for one instruction set can be
 // linked into another.
 
+// Four signed bytes, wherever they lie.
+typedef int32_t __attribute__((may_alias, aligned(1))) Quad;
+
 #if defined(MNEMO_KERNELS_AVX512)
 
 using NativeF = __m512;
@@ -38,8 +41,11 @@ inline NativeI NHighNibbles(NativeI a) {
   return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
 }
 #if defined(MNEMO_KERNELS_VNNI)
-inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) { return _mm512_dpbusd_epi32(sum, w, x); }
-inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) { return _mm512_dpbusd_epi32(sum, w, x); }
+// In assembly, since GCC 12 copies the sums of the intrinsics about and spills them.
+inline NativeI NDotQuad(NativeI sum, NativeI w, const int8_t* x) {
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Quad*>(x)));
+  return sum;
+}
 #else
 // Weights up to 31: sums of two products stay within 16 bits.
 inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) {
@@ -69,6 +75,19 @@ inline float NReduceMax(NativeF a) { return _mm512_reduce_max_ps(a); }
 inline void NStoreInt8(int8_t* p, NativeI a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
 }
+inline void NStoreInt16(int16_t* p, NativeI a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtsepi32_epi16(a));
+}
+#if defined(MNEMO_KERNELS_VNNI)
+inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+}
+#else
+inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+}
+#endif
 inline NativeF NDupEven(NativeF a) { return _mm512_moveldup_ps(a); }
 inline NativeF NDupOdd(NativeF a) { return _mm512_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
@@ -142,6 +161,13 @@ inline float NReduceMax(NativeF a) {
 inline void NStoreInt8(int8_t* p, NativeI a) {
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
   _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
+}
+inline void NStoreInt16(int16_t* p, NativeI a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
+}
+inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
 }
 inline NativeF NDupEven(NativeF a) { return _mm256_moveldup_ps(a); }
 inline NativeF NDupOdd(NativeF a) { return _mm256_movehdup_ps(a); }
@@ -238,6 +264,12 @@ inline void NStoreInt8(int8_t* p, NativeI a) {
   const __m128i words = _mm_packs_epi32(a, a);
   const int32_t bytes = _mm_cvtsi128_si32(_mm_packs_epi16(words, words));
   __builtin_memcpy(p, &bytes, 4);
+}
+inline void NStoreInt16(int16_t* p, NativeI a) {
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(a, a));
+}
+inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
+  return _mm_add_epi32(sum, _mm_madd_epi16(a, b));
 }
 inline NativeF NDupEven(NativeF a) { return _mm_shuffle_ps(a, a, 0xA0); }
 inline NativeF NDupOdd(NativeF a) { return _mm_shuffle_ps(a, a, 0xF5); }
@@ -340,18 +372,38 @@ MNEMO_INLINE I32 LoadBytes(const uint8_t* p) {
   MNEMO_EACH_PART r.part[i] = NLoadBytes(p + i * kNativeLanes * 4);
   return r;
 }
-// Four signed bytes in every lane.
-MNEMO_INLINE I32 BroadcastQuad(const int8_t* p) {
-  int32_t quad;
-  __builtin_memcpy(&quad, p, 4);
-  return SetInt(quad);
+MNEMO_INLINE void StoreInt16(int16_t* p, I32 a) {
+  MNEMO_EACH_PART NStoreInt16(p + i * kNativeLanes, a.part[i]);
 }
-// sum + the four products of unsigned weights and signed x in each lane.
-template <bool kNibbles>
-MNEMO_INLINE I32 Dot(I32 sum, I32 w, I32 x) {
+MNEMO_INLINE I32 LoadPairs(const int16_t* p) {
   I32 r;
-  MNEMO_EACH_PART r.part[i] = kNibbles ? NDotNibbles(sum.part[i], w.part[i], x.part[i])
-                                       : NDotBytes(sum.part[i], w.part[i], x.part[i]);
+  MNEMO_EACH_PART r.part[i] = NLoadBytes(p + i * kNativeLanes * 2);
+  return r;
+}
+MNEMO_INLINE I32 BroadcastPair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return SetInt(pair);
+}
+// sum + the two products of 16-bit numbers in each lane.
+MNEMO_INLINE I32 DotPairs(I32 sum, I32 a, I32 b) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NDotPairs(sum.part[i], a.part[i], b.part[i]);
+  return r;
+}
+// sum + the four products of unsigned weights in each lane and the four signed bytes at x.
+template <bool kNibbles>
+MNEMO_INLINE I32 DotQuad(I32 sum, I32 w, const int8_t* x) {
+  I32 r;
+#if defined(MNEMO_KERNELS_VNNI)
+  r.part[0] = NDotQuad(sum.part[0], w.part[0], x);
+#else
+  int32_t quad;
+  __builtin_memcpy(&quad, x, 4);
+  const NativeI all = NISet(quad);
+  MNEMO_EACH_PART r.part[i] =
+      kNibbles ? NDotNibbles(sum.part[i], w.part[i], all) : NDotBytes(sum.part[i], w.part[i], all);
+#endif
   return r;
 }
 MNEMO_INLINE F32 LoadF16(const uint16_t* p) {

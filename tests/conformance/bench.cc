@@ -50,6 +50,7 @@ std::unique_ptr<Bench> MakeBench(const Variant& variant, int threads, KvType kv_
   bench->device = std::move(device).value();
   REQUIRE(bench->device->info().kv_type == kv_type);
   bench->bounds.int8_activations = variant.kind != "reference";
+  bench->bounds.fixed_point_keys = variant.kind != "reference";
   constexpr const char* kKvNames[] = {"f32", "f16", "bf16"};
   bench->name = fmt::format("{} {} threads={} kv={}", variant.kind, variant.isa, threads,
                             kKvNames[static_cast<int>(kv_type)]);

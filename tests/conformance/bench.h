@@ -24,6 +24,9 @@ struct Bounds {
   // Activations of a matrix product are rounded to 8 bits, scale = largest magnitude / 127, per row and block
   // of 32.
   bool int8_activations = false;
+  // Keys are stored, and queries taken, as 16-bit fixed point scaled by their largest element, so that their
+  // dot product fits 32 bits: a step is largest / sqrt(2^31 / head_dim).
+  bool fixed_point_keys = false;
   // One result of attention, relative to the largest value: float32 arithmetic throughout, exp included.
   double attention = 2e-5;
   // A sum of products, relative to the sum of |activation| times the largest |weight|.
