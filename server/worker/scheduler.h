@@ -59,6 +59,8 @@ class Scheduler {
   std::span<Request* const> waiting() const { return waiting_; }
   SessionTable& sessions() { return sessions_; }
   const PrefixCache& cache() const { return cache_; }
+  // Pages reserved by running requests and not yet taken.
+  int outstanding_count() const { return outstanding_; }
   uint64_t preemptions() const { return preemptions_; }
   uint64_t prefix_queries_tokens() const { return prefix_queries_tokens_; }
   uint64_t prefix_hit_tokens() const { return prefix_hit_tokens_; }
@@ -83,7 +85,7 @@ class Scheduler {
   SessionTable sessions_;
   std::vector<Request*> running_;
   std::vector<Request*> waiting_;
-  int outstanding_ = 0;  // pages reserved by running requests and not yet taken
+  int outstanding_ = 0;
   uint64_t step_ = 0;
 
   // A waiting request that found no room is not tried again before room was made.

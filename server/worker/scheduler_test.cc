@@ -138,7 +138,13 @@ class Bench {
     REQUIRE(std::is_sorted(waiting.begin(), waiting.end(), senior));
     REQUIRE(static_cast<int>(running.size()) <= options_.max_running);
     int held = 0;
-    for (const Request* request : running) held += static_cast<int>(request->pages.size());
+    int reserved = 0;
+    for (const Request* request : running) {
+      held += static_cast<int>(request->pages.size());
+      reserved += request->reserved;
+    }
+    REQUIRE(scheduler_.outstanding_count() == reserved - held);
+    REQUIRE(scheduler_.outstanding_count() <= scheduler_.cache().available_count());
     REQUIRE(scheduler_.cache().used_count() <= held);
     if (running.empty()) REQUIRE(scheduler_.cache().used_count() == 0);
     if (running.empty()) REQUIRE(waiting.empty());
@@ -261,6 +267,20 @@ TEST_CASE("admission reserves what the request needs soon") {
   CHECK(bench.scheduler().cache().used_count() == 2);  // reserved is not taken
   bench.StepsUntilIdle(500);
   CHECK(bench.scheduler().preemptions() == 0);
+}
+
+TEST_CASE("a waiting request runs as soon as it can share enough") {
+  SchedulerOptions options = Options();
+  options.kv_pages = 5;
+  Bench bench(options);
+  const Request* first = bench.Add(Spec(Prompt(190), 60));  // reserves four pages
+  const Request* second = bench.Add(Spec(Prompt(190), 1));  // three, two of them the first one's
+  bench.Step();
+  CHECK_FALSE(second->running);
+  bench.Step();
+  bench.Step();
+  CHECK(first->running);
+  CHECK(bench.cached[1] == 128);
 }
 
 TEST_CASE("the junior request is preempted and goes on with the same tokens") {
