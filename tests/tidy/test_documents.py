@@ -61,6 +61,13 @@ def test_cited_paths_exist(name: pathlib.Path) -> None:
     assert not dead, f"{name} cites what is not there: {dead}"
 
 
+def test_architecture_cites_the_parts() -> None:
+    cited = cited_paths(pathlib.Path("ARCHITECTURE.md"))
+    assert len(cited) > 30
+    for folder in ("client", "config", "devices", "proto", "server/frontend", "server/model", "server/telemetry", "server/worker", "tests"):
+        assert any(path.startswith(folder) for path in cited), f"nothing of {folder} is cited"
+
+
 def schema() -> str:
     return subprocess.run([tree.BUILD / "tools" / "print_schema"], capture_output=True, text=True, check=True).stdout
 

@@ -18,6 +18,8 @@ ALLOWED = {
     "server/telemetry": ["devices/base"],
     "server/worker": ["devices", "server/model", "server/telemetry", "server/worker"],
     "server/worker/service": ["config", "devices", "server/model", "server/telemetry", "server/worker"],
+    # Of the worker, only its command line and the weights' image.
+    "server/frontend/dispatch": ["config", "devices", "server/telemetry", "server/frontend/dispatch", "server/worker/service"],
     "server/frontend": ["config", "devices", "server/model", "server/telemetry", "server/frontend"],
     # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.
     "client": ["client", "devices/base", "server/model"],
@@ -29,11 +31,12 @@ def below(folder: str, parent: str) -> bool:
     return folder == parent or folder.startswith(parent + "/")
 
 
-def rule(folder: str) -> list[str]:
-    """The rule of the nearest folder that has one."""
+def rule(layer: tree.Layer) -> list[str]:
+    """The rule of the nearest folder that has one. A layer that only tests link may have models made for tests."""
+    folder = layer.folder
     nearest = max((known for known in ALLOWED if below(folder, known)), key=len, default=None)
     assert nearest is not None, f"{folder}: no rule; add one to {__file__}"
-    return ALLOWED[nearest]
+    return ALLOWED[nearest] + (["tests/support"] if layer.name.endswith("_testing") else [])
 
 
 def test_the_layers_are_found() -> None:
@@ -46,7 +49,7 @@ def test_layers_link_only_what_is_below_them() -> None:
         f"{layer.name} ({layer.folder}) links {name} ({known[name].folder})"
         for layer in known.values()
         for name in layer.links
-        if name in known and not any(below(known[name].folder, allowed) for allowed in rule(layer.folder))
+        if name in known and not any(below(known[name].folder, allowed) for allowed in rule(layer))
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -77,9 +80,10 @@ def test_every_include_is_of_a_linked_layer() -> None:
     for layer in known.values():
         folders.setdefault(layer.folder, []).append(layer.name)
     headers = {str(path) for path in tree.files(".h")}
+    of_tests = sources_of_tests()
     wrong = []
     for path in tree.files(".h", ".cc"):
-        if path.name.endswith("_test.cc") or path.parts[0] == "tests":
+        if path in of_tests or path.parts[0] == "tests":
             continue
         at = path.parent
         while str(at) not in folders and at != pathlib.Path("."):
@@ -93,6 +97,17 @@ def test_every_include_is_of_a_linked_layer() -> None:
             if not seen & set(owners.get(include, [])) and not is_main(path):
                 wrong.append(f"{path} includes {include}, which {' and '.join(mine)} do not link")
     assert not wrong, "\n".join(wrong)
+
+
+def sources_of_tests() -> set[pathlib.Path]:
+    """Sources of tests and of layers that only tests link, and the headers beside these by name or in a folder for tests."""
+    found = set()
+    for folder, (name, *words) in tree.calls("mnemo_test") + tree.calls("mnemo_layer"):
+        parts = tree.sections(words)
+        if "DIR" not in parts or name.endswith("_testing"):
+            for source in parts.get("SRCS", []):
+                found |= {folder / source, (folder / source).with_suffix(".h")}
+    return found | {path for path in tree.files(".h", ".cc") if "testing" in path.parts}
 
 
 def is_main(path: pathlib.Path) -> bool:
