@@ -1,8 +1,9 @@
 // mnemod: the front end as a process.
+#include <absl/synchronization/mutex.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -26,6 +27,8 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+// Sent to ourselves when a drain is over, so that one wait takes all that happens.
+constexpr int kDrained = SIGUSR1;
 
 struct Arguments {
   config::LoadOptions load;
@@ -97,7 +100,7 @@ class Daemon {
       : load_(std::move(load)), config_(std::move(config)) {}
 
   absl::Status Start();
-  // Serves until a signal ends it. Signals are blocked in all threads and taken here.
+  // Serves until a signal ends it. `signals` are blocked in all threads and taken here.
   void Run(const sigset_t& signals);
 
  private:
@@ -112,7 +115,6 @@ class Daemon {
   std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<Dispatcher> dispatcher_;
   std::thread drain_;
-  std::atomic<bool> is_drained_{false};
 };
 
 absl::Status Daemon::Start() {
@@ -140,10 +142,9 @@ absl::Status Daemon::Start() {
 }
 
 void Daemon::Run(const sigset_t& signals) {
-  while (!is_drained_) {
-    // Bounds how long the end of a drain goes unnoticed.
-    const timespec wait = {0, 50'000'000};
-    const int number = sigtimedwait(&signals, nullptr, &wait);
+  int number = 0;
+  while (number != kDrained) {
+    number = sigwaitinfo(&signals, nullptr);
     if (number == SIGHUP) {
       Reload();
     } else if (number == SIGTERM || number == SIGINT) {
@@ -170,7 +171,7 @@ void Daemon::BeginEnd() {
     const DrainResult result =
         front_end_->DrainForEnd(std::chrono::milliseconds(config_.server.drain_timeout_ms));
     spdlog::info("drained: {} streams finished, {} were cut", result.finished, result.cut);
-    is_drained_ = true;
+    kill(getpid(), kDrained);
   });
 }
 
@@ -198,9 +199,11 @@ int Main(int argc, char** argv) {
     std::printf("mnemod: the configuration is valid\n");
     return 0;
   }
+  // Debian's Abseil is built with its detection of deadlocks on, which every lock inside gRPC pays for.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, number);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, kDrained}) sigaddset(&signals, number);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   const absl::Status logging =

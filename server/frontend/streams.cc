@@ -9,7 +9,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds kSweepInterval{50};
+constexpr std::chrono::milliseconds kSweepInterval{200};
 
 }  // namespace
 
