@@ -276,7 +276,7 @@ absl::StatusOr<std::unique_ptr<WeightImage>> WeightImage::Map(int fd, std::strin
     return DataLoss("weight image: {} bytes, less than its header of {}", bytes, sizeof(Header));
   }
   std::unique_ptr<WeightImage> image(new WeightImage());
-  MNEMO_ASSIGN_OR_RETURN(image->mapping_, Mapping::FromFd(fd, bytes, false));
+  MNEMO_ASSIGN_OR_RETURN(image->mapping_, Mapping::FromFdInLargePages(fd, bytes));
   const ImageReader reader(image->mapping_.bytes());
   MNEMO_ASSIGN_OR_RETURN(const Header header, reader.ReadHeader());
   MNEMO_ASSIGN_OR_RETURN(const std::string found_layout, reader.ReadString(header.layout, "the layout name"));

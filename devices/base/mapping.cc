@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -49,6 +50,37 @@ absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writab
   void* data = ::mmap(nullptr, length_bytes, protection, flags, fd, 0);
   if (data == MAP_FAILED)
     return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  return Mapping(static_cast<std::byte*>(data), length_bytes);
+}
+
+absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes) {
+  constexpr size_t kLargePage = size_t{2} << 20;
+  constexpr int kAdviceCollapse = 25;  // MADV_COLLAPSE of Linux 6.1, which Debian 12's headers lack
+  if (length_bytes < kLargePage || length_bytes > SIZE_MAX - kLargePage) {
+    return FromFd(fd, length_bytes, false);
+  }
+  // A large page needs an address that is a multiple of its size: reserve more than is needed, and give back
+  // what lies before and behind.
+  const size_t reserved = length_bytes + kLargePage;
+  void* area = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (area == MAP_FAILED) {
+    return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  }
+  std::byte* const begin = static_cast<std::byte*>(area);
+  const size_t skipped = (kLargePage - reinterpret_cast<uintptr_t>(begin) % kLargePage) % kLargePage;
+  void* data = ::mmap(begin + skipped, length_bytes, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+  if (data == MAP_FAILED) {
+    const int error = errno;
+    ::munmap(area, reserved);
+    return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(error));
+  }
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t end = skipped + (length_bytes + page - 1) / page * page;
+  if (skipped > 0) ::munmap(begin, skipped);
+  if (end < reserved) ::munmap(begin + end, reserved - end);
+  // Only wishes: an older system, or one without free large pages, refuses and all goes on in small ones.
+  ::madvise(data, length_bytes, MADV_HUGEPAGE);
+  ::madvise(data, length_bytes / kLargePage * kLargePage, kAdviceCollapse);
   return Mapping(static_cast<std::byte*>(data), length_bytes);
 }
 

@@ -26,6 +26,10 @@ class Mapping {
   // Maps the first `length_bytes` of `fd`, which stays the caller's. `writable` maps shared for writing.
   static absl::StatusOr<Mapping> FromFd(int fd, size_t length_bytes, bool writable);
 
+  // The same for reading, at an address and with advice such that the system can back a memfd with large
+  // pages: reading it through is then up to twice as fast. Works without them as well.
+  static absl::StatusOr<Mapping> FromFdInLargePages(int fd, size_t length_bytes);
+
   std::span<const std::byte> bytes() const { return {data_, length_}; }
   // Only for a mapping made writable.
   std::span<std::byte> mutable_bytes() const { return {data_, length_}; }

@@ -27,10 +27,11 @@ struct SourceBf16 {
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
 };
 
-// Scores of 64 keys; those of row r at scores + 512 r.
-template <int kRows>
+// Scores of 64 keys; those of row r at scores + 512 r. With kPrefetch, as much memory is asked for at `next`:
+// the hardware's own prefetching stops at the end of each small page.
+template <bool kPrefetch, int kRows>
 MNEMO_INLINE void ScorePage(const int16_t* keys, const float* key_scales, const int16_t* q,
-                            const float* q_scales, int even_dim, float* scores) {
+                            const float* q_scales, int even_dim, const uint16_t* next, float* scores) {
   for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
     I32 sum[kRows][kVectorTile];
 #pragma GCC unroll 8
@@ -43,6 +44,7 @@ MNEMO_INLINE void ScorePage(const int16_t* keys, const float* key_scales, const 
 #pragma GCC unroll 4
       for (int j = 0; j < kVectorTile; ++j) {
         k[j] = LoadPairs(keys + d * kKeysPerPage + (begin + j * kLanes) * 2);
+        if (kPrefetch) __builtin_prefetch(next + d * kKeysPerPage + (begin + j * kLanes) * 2, 0, 2);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -71,10 +73,13 @@ struct Count {
   static constexpr int kCount = kN;
 };
 
-// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride].
+// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride]. 16-bit
+// values are read from the cache: as much is asked for at `next`.
 template <class Source, int kRows>
-MNEMO_INLINE void AddValues(const typename Source::Element* values, int64_t stride, const float* weights,
-                            int begin, int end, float* out, int64_t out_stride) {
+MNEMO_INLINE void AddValues(const typename Source::Element* values, const typename Source::Element* next,
+                            int64_t stride, const float* weights, int begin, int end, float* out,
+                            int64_t out_stride) {
+  constexpr bool kPrefetch = sizeof(typename Source::Element) == 2;
   int64_t d = 0;
   auto columns = [&](auto vectors) {
     constexpr int kVectors = decltype(vectors)::kCount;
@@ -87,7 +92,10 @@ MNEMO_INLINE void AddValues(const typename Source::Element* values, int64_t stri
     for (int key = begin; key < end; ++key) {
       F32 v[kVectors];
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) v[j] = Source::Get(values + key * stride + d + j * kLanes);
+      for (int j = 0; j < kVectors; ++j) {
+        v[j] = Source::Get(values + key * stride + d + j * kLanes);
+        if (kPrefetch && j % 2 == 0) __builtin_prefetch(next + key * stride + d + j * kLanes, 0, 2);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const F32 weight = Set(weights[r * kKeysPerSplit + key]);
@@ -178,12 +186,15 @@ void AttendTile(const AttendTask& t, int first_row) {
   if (common.end < common.begin) common.end = common.begin;
   const int page_begin = all.begin / kKeysPerPage;
   const int page_end = (all.end + kKeysPerPage - 1) / kKeysPerPage;
+  constexpr bool kPrefetch = sizeof(typename Source::Element) == 2;
   for (int page = page_begin; page < page_end; ++page) {
     const uint16_t* keys = PageOf(t, page);
-    ScorePage<kRows>(reinterpret_cast<const int16_t*>(keys),
-                     reinterpret_cast<const float*>(keys + t.cache.scale_offset),
-                     t.q + static_cast<int64_t>(first_row) * even_dim, t.q_scales + first_row, even_dim,
-                     t.scores + page * kKeysPerPage);
+    const uint16_t* next =
+        page + 1 < page_end ? PageOf(t, page + 1) : PageOf(t, page_begin) + t.cache.value_offset;
+    ScorePage<kPrefetch, kRows>(reinterpret_cast<const int16_t*>(keys),
+                                reinterpret_cast<const float*>(keys + t.cache.scale_offset),
+                                t.q + static_cast<int64_t>(first_row) * even_dim, t.q_scales + first_row,
+                                even_dim, next, t.scores + page * kKeysPerPage);
   }
   const int64_t width = t.cache.value_stride;
   for (int r = 0; r < kRows; ++r) {
@@ -198,8 +209,9 @@ void AttendTile(const AttendTask& t, int first_row) {
   // anything.
   auto single = [&](int r, int page, int begin, int end) {
     if (begin >= end) return;
-    AddValues<Source, 1>(ValuesOf<Source>(t, page), width, t.scores + r * kKeysPerSplit + page * kKeysPerPage,
-                         begin, end, states[r] + kStateHeader, t.state_stride);
+    AddValues<Source, 1>(ValuesOf<Source>(t, page), ValuesOf<Source>(t, page), width,
+                         t.scores + r * kKeysPerSplit + page * kKeysPerPage, begin, end,
+                         states[r] + kStateHeader, t.state_stride);
   };
   auto clamp = [](int x, int low, int high) { return x < low ? low : (x > high ? high : x); };
   for (int page = page_begin; page < page_end; ++page) {
@@ -210,8 +222,9 @@ void AttendTile(const AttendTask& t, int first_row) {
       single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
     }
     if (begin < end) {
-      AddValues<Source, kRows>(ValuesOf<Source>(t, page), width, t.scores + origin, begin, end,
-                               states[0] + kStateHeader, t.state_stride);
+      AddValues<Source, kRows>(ValuesOf<Source>(t, page),
+                               ValuesOf<Source>(t, page + 1 < page_end ? page + 1 : page), width,
+                               t.scores + origin, begin, end, states[0] + kStateHeader, t.state_stride);
     }
     for (int r = 0; r < kRows; ++r) {
       single(r, page, clamp(range[r].begin - origin, end, kKeysPerPage),

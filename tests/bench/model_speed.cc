@@ -41,9 +41,10 @@ class ModelSpeed {
                            devices::BuildWeightImage(speed->device_->packer(), sources, "bench"));
     MNEMO_ASSIGN_OR_RETURN(speed->weights_,
                            devices::WeightImage::Map(fd.get(), speed->device_->packer().layout()));
-    MNEMO_ASSIGN_OR_RETURN(speed->transformer_,
-                           model::Transformer::Create(config, *speed->weights_, speed->device_.get(),
-                                                      {.max_rows = options.chunk_rows}));
+    MNEMO_ASSIGN_OR_RETURN(
+        speed->transformer_,
+        model::Transformer::Create(config, *speed->weights_, speed->device_.get(),
+                                   {.max_rows = std::max(options.chunk_rows, devices::kPageTokens)}));
     int positions = *std::max_element(options.prefill.begin(), options.prefill.end());
     for (int at : options.decode_at) {
       for (int batch : options.batch) {
@@ -57,10 +58,21 @@ class ModelSpeed {
     return speed;
   }
 
+  // Writes every page of the cache, so that the memory is there and decoding reads it.
+  void FillCache() {
+    std::vector<int32_t> ids(devices::kPageTokens);
+    std::iota(ids.begin(), ids.end(), 1000);
+    for (const int32_t& page : pages_) {
+      const model::Transformer::Sequence sequence{devices::kPageTokens, 0, &page};
+      transformer_->Forward(cache_.get(), ids, {&sequence, 1});
+    }
+  }
+
   void Run() {
     const devices::DeviceInfo& info = device_->info();
     std::printf("%s, %d threads, %s\n", info.numerics_id.c_str(), info.threads, options_.model.c_str());
     for (int tokens : options_.prefill) Prefill(tokens);
+    FillCache();
     for (int at : options_.decode_at) {
       for (int batch : options_.batch) Decode(at, batch);
     }
