@@ -221,5 +221,39 @@ TEST_CASE("what is unknown or broken is refused by name") {
   CHECK_THAT(refusal(vocabulary, kInvalid), Catch::Contains("255 of the 256 byte tokens"));
 }
 
+TEST_CASE("a damaged vocabulary is refused or works, and never does worse") {
+  TestVocabulary bpe = ByteVocabulary();
+  AddToken(&bpe, "ab", TokenKind::kNormal);
+  AddToken(&bpe, "<|end|>", TokenKind::kControl);
+  bpe.merges = {"a b"};
+  bpe.eos_id = 257;
+  std::mt19937 random(17);
+  int refused = 0;
+  int made = 0;
+  for (const TestVocabulary& vocabulary : {bpe, SentencePieceVocabulary({"\u2581", "a", "\u2581a", "ab"})}) {
+    const std::vector<std::byte> whole = VocabularyImage(vocabulary);
+    for (int round = 0; round < 1500; ++round) {
+      std::vector<std::byte> image = whole;
+      for (int flips = 1 + static_cast<int>(random() % 3); flips > 0; --flips) {
+        image[random() % image.size()] = static_cast<std::byte>(random() & 0xFF);
+      }
+      const absl::StatusOr<std::unique_ptr<GgufFile>> file = GgufFile::Parse(image, "damaged.gguf", {});
+      if (!file.ok()) continue;
+      const absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::FromGguf(**file);
+      if (!tokenizer.ok()) {
+        ++refused;
+        continue;
+      }
+      ++made;
+      for (const int32_t id :
+           (*tokenizer)->Encode("abba <|end|>\xFF", {.add_special = true, .parse_special = true})) {
+        CHECK((id >= 0 && id < (*tokenizer)->size()));
+      }
+    }
+  }
+  CHECK(refused > 50);
+  CHECK(made > 50);
+}
+
 }  // namespace
 }  // namespace mnemo::model

@@ -59,7 +59,7 @@ int32_t AddToken(TestVocabulary* vocabulary, const std::string& text, TokenKind 
   return static_cast<int32_t>(vocabulary->tokens.size() - 1);
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const TestVocabulary& vocabulary) {
+std::vector<std::byte> VocabularyImage(const TestVocabulary& vocabulary) {
   testing::GgufWriter writer;
   writer.AddString("tokenizer.ggml.model", vocabulary.model);
   if (!vocabulary.pre.empty()) writer.AddString("tokenizer.ggml.pre", vocabulary.pre);
@@ -79,7 +79,11 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const TestVocabulary& v
   add_id("tokenizer.ggml.unknown_token_id", vocabulary.unknown_id);
   if (vocabulary.model == "llama")
     writer.AddBool("tokenizer.ggml.add_space_prefix", vocabulary.add_space_prefix);
-  const std::vector<std::byte> image = writer.Bytes();
+  return writer.Bytes();
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const TestVocabulary& vocabulary) {
+  const std::vector<std::byte> image = VocabularyImage(vocabulary);
   MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> file, GgufFile::Parse(image, "test.gguf", {}));
   return Tokenizer::FromGguf(*file);
 }

@@ -32,6 +32,8 @@ TestVocabulary SentencePieceVocabulary(const std::vector<std::string>& pieces);
 // Adds a token of that kind; returns its id.
 int32_t AddToken(TestVocabulary* vocabulary, const std::string& text, TokenKind kind);
 
+// A GGUF file with nothing but the vocabulary.
+std::vector<std::byte> VocabularyImage(const TestVocabulary& vocabulary);
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const TestVocabulary& vocabulary);
 
 nlohmann::json ReadJson(const std::string& path);
