@@ -28,7 +28,8 @@ struct Golden {
 Golden ReadGolden(const char* path) {
   std::ifstream stream(path);
   Golden golden;
-  for (const nlohmann::json& item : nlohmann::json::parse(stream).at("cases")) {
+  const nlohmann::json file = nlohmann::json::parse(stream);
+  for (const nlohmann::json& item : file.at("cases")) {
     golden.prompts.push_back(item.at("prompt"));
     golden.tokens.push_back(item.at("tokens"));
     golden.margins.push_back(item.at("margins"));
