@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from harness import Code, Daemon, admin_pb2, collect, health_pb2, health_pb2_grpc, pb, request, wait_for
+from harness import ROOT, Code, Daemon, admin_pb2, collect, health_pb2, health_pb2_grpc, pb, request, wait_for
 
 PROMPT = "The capital of France is"
+
+
+def test_the_example_of_the_documentation(smol: Daemon, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "API.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert "127.0.0.1:50051" in code
+    exec(compile(code.replace("127.0.0.1:50051", smol.address), "docs/API.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"\w+.*\n\d+ tokens\n$", printed, re.DOTALL), printed
 
 
 def test_streaming_order_text_and_usage(smol: Daemon) -> None:
