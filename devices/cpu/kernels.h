@@ -31,7 +31,8 @@ struct MatMulTask {
   int part_count = 0;
   Epilogue epilogue = Epilogue::kStore;
   int64_t cols = 0;
-  const ActivationBlock* x = nullptr;  // quantised formats: [row group][cols / 32]
+  int digits = 1;
+  const ActivationBlock* x = nullptr;  // quantised formats: [row group][cols / 32][digits]
   const float* x_float = nullptr;      // float formats: [rows, cols]
   int64_t x_float_stride = 0;
   int row_begin = 0;  // a multiple of kGroupRows
@@ -103,8 +104,8 @@ struct Kernels {
   // Sum of squares, norm and so on of one row of any length.
   void (*norm_row)(const float* x, const float* weight, float eps, int64_t cols, bool accumulate, float* out);
   // Writes row `slot` of a group; norm_weight may be nullptr.
-  void (*quantize_row)(const float* x, const float* norm_weight, float eps, int64_t cols, int slot,
-                       ActivationBlock* group);
+  void (*quantize_row)(const float* x, const float* norm_weight, float eps, int64_t cols, int digits,
+                       int slot, ActivationBlock* group);
   void (*matmul)(const MatMulTask& task);
   void (*rotary_row)(const RotaryTask& task);
   void (*store_row)(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,

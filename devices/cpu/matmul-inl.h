@@ -119,18 +119,23 @@ MNEMO_INLINE void AddBlock(const uint8_t* w, const BlockRows& x, F32 (&total)[kR
 
 // out [kRows][16].
 template <PackedFormat kFormat, int kRows>
-void DotTile(const uint8_t* w, const ActivationBlock* group, int row, int64_t blocks, float* out) {
+void DotTile(const uint8_t* w, const ActivationBlock* group, int row, int64_t blocks, int digits,
+             float* out) {
   constexpr int kBlockBytes = TraitsOf(kFormat).block_bytes();
   BlockRows x(group, row);
   F32 total[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) total[r] = Set(0.0f);
-  for (int64_t b = 0; b < blocks; ++b, w += kBlockBytes, x.Next()) {
+  for (int64_t b = 0; b < blocks; ++b, w += kBlockBytes) {
     if constexpr (kRows <= 4) {
 #pragma GCC unroll 16
       for (int i = 0; i < kBlockBytes; i += 64) __builtin_prefetch(w + kPrefetchBytes + i, 0, 2);
     }
-    AddBlock<kFormat>(w, x, total);
+    int digit = 0;
+    do {
+      AddBlock<kFormat>(w, x, total);
+      x.Next();
+    } while (++digit < digits);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) Store(out + r * kTileRows, total[r]);
@@ -161,7 +166,7 @@ void DotFloatTile(const uint8_t* w, const float* x, int64_t x_stride, int64_t co
   for (int r = 0; r < kRows; ++r) Store(out + r * kTileRows, total[r]);
 }
 
-using DotFunction = void (*)(const uint8_t*, const ActivationBlock*, int, int64_t, float*);
+using DotFunction = void (*)(const uint8_t*, const ActivationBlock*, int, int64_t, int, float*);
 using DotFloatFunction = void (*)(const uint8_t*, const float*, int64_t, int64_t, float*);
 
 template <PackedFormat kFormat>
@@ -250,7 +255,8 @@ MNEMO_INLINE void DotRows(const MatMulTask& t, const MatMulPart& part, int64_t t
     return;
   }
   const int64_t blocks = t.cols / kBlockCols;
-  FindDot(part.format, rows)(w, t.x + row / kGroupRows * blocks, row % kGroupRows, blocks, out);
+  FindDot(part.format, rows)(w, t.x + row / kGroupRows * blocks * t.digits, row % kGroupRows, blocks,
+                             t.digits, out);
 }
 
 MNEMO_INLINE F32 Biased(const MatMulPart& part, int64_t first, int64_t count, F32 y) {

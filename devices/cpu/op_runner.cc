@@ -56,7 +56,7 @@ MatMulPart PartOf(const MatMulOp::Part& part) {
 
 size_t ActivationBytes(int rows, int cols) {
   return static_cast<size_t>((rows + kGroupRows - 1) / kGroupRows) *
-         static_cast<size_t>((cols + kBlockCols - 1) / kBlockCols) * sizeof(ActivationBlock);
+         static_cast<size_t>((cols + kBlockCols - 1) / kBlockCols) * kMaxDigits * sizeof(ActivationBlock);
 }
 
 }  // namespace
@@ -154,12 +154,13 @@ void OpRunner::RunOp(const NormOp& op, int thread) {
 void OpRunner::PrepareRows(const MatMulOp& op, bool quantized, bool floats, int begin, int end,
                            ActivationBlock* activations, float* float_rows) {
   const int64_t cols = op.parts[0].weight->cols;
+  const int digits = DigitsOf(op.parts[0].weight->rows, cols);
   const float* norm = FloatsOf(op.norm_weight);
   for (int row = begin; row < end; ++row) {
     const float* x = op.x + (op.row_index == nullptr ? row : op.row_index[row]) * op.x_stride;
     if (quantized) {
-      ActivationBlock* group = activations + row / kGroupRows * (cols / kBlockCols);
-      kernels_.quantize_row(x, norm, op.norm_eps, cols, row % kGroupRows, group);
+      ActivationBlock* group = activations + row / kGroupRows * (cols / kBlockCols) * digits;
+      kernels_.quantize_row(x, norm, op.norm_eps, cols, digits, row % kGroupRows, group);
     }
     if (floats && norm != nullptr) {
       kernels_.norm_row(x, norm, op.norm_eps, cols, false, float_rows + row * cols);
@@ -176,6 +177,7 @@ void OpRunner::RunOp(const MatMulOp& op, int thread) {
   task.part_count = op.part_count;
   task.epilogue = EpilogueOf(op.epilogue);
   task.cols = op.parts[0].weight->cols;
+  task.digits = DigitsOf(op.parts[0].weight->rows, task.cols);
   for (int i = 0; i < op.part_count; ++i) {
     parts[i] = PartOf(op.parts[static_cast<size_t>(i)]);
     if (i == 0 || !IsGate(op.epilogue)) task.tile_end += Tiles(*op.parts[static_cast<size_t>(i)].weight);

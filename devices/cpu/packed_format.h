@@ -87,4 +87,12 @@ struct ActivationBlock {
 };
 static_assert(sizeof(ActivationBlock) == 384);
 
+// An activation is the sum of one or two digits, each of 8 bits and with a scale of its own: the second digit
+// holds what the first one's rounding left. The blocks of a group are [cols / 32][digits].
+inline constexpr int kMaxDigits = 2;
+
+// Rounding in front of the output matrix goes straight into the logits, and makes a third of all the error
+// when every matrix has one digit; it is known by its shape, many more outputs than inputs.
+constexpr int DigitsOf(int64_t rows, int64_t cols) { return rows >= 8 * cols ? 2 : 1; }
+
 }  // namespace mnemo::devices::cpu

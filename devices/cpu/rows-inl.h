@@ -19,40 +19,43 @@ void NormRow(const float* x, const float* weight, float eps, int64_t cols, bool 
   }
 }
 
-// One block: scale = max |x| / 127, stored = round(x / scale).
-MNEMO_INLINE void QuantizeBlock(F32 first, F32 second, int slot, ActivationBlock* block) {
-  const float largest = ReduceMax(Max(Abs(first), Abs(second)));
+// One digit of a block: scale = max |x| / 127, stored = round(x / scale). `first` and `second` become what
+// that leaves of them.
+MNEMO_INLINE void QuantizeDigit(F32* first, F32* second, int slot, ActivationBlock* block) {
+  const float largest = ReduceMax(Max(Abs(*first), Abs(*second)));
   const float scale = largest * (1.0f / 127.0f);
   const F32 inverse = Set(largest > 0.0f ? 127.0f / largest : 0.0f);
-  const I32 q0 = RoundToInt(Mul(first, inverse));
-  const I32 q1 = RoundToInt(Mul(second, inverse));
+  const I32 q0 = RoundToInt(Mul(*first, inverse));
+  const I32 q1 = RoundToInt(Mul(*second, inverse));
   int8_t bytes[kBlockCols];
   StoreInt8(bytes, q0);
   StoreInt8(bytes + kLanes, q1);
   for (int g = 0; g < 8; ++g) __builtin_memcpy(block->values[g][slot], bytes + 4 * g, 4);
   // Sums of integers of at most 127 are exact in float32.
   const F32 f0 = ToFloat(q0);
+  const F32 f1 = ToFloat(q1);
   const float first_sum = ReduceAdd(f0);
-  const float sum = ReduceAdd(Add(f0, ToFloat(q1)));
+  const float sum = ReduceAdd(Add(f0, f1));
   block->scale[slot] = scale;
   block->scaled_sum[slot] = scale * sum;
   block->minus_sum[slot] = -static_cast<int32_t>(sum);
   block->minus_first_sum[slot] = -static_cast<int32_t>(first_sum);
+  const F32 minus_scale = Set(-scale);
+  *first = Fma(f0, minus_scale, *first);
+  *second = Fma(f1, minus_scale, *second);
 }
 
-void QuantizeRow(const float* x, const float* norm_weight, float eps, int64_t cols, int slot,
+void QuantizeRow(const float* x, const float* norm_weight, float eps, int64_t cols, int digits, int slot,
                  ActivationBlock* group) {
-  if (norm_weight == nullptr) {
-    for (int64_t i = 0; i < cols; i += kBlockCols) {
-      QuantizeBlock(Load(x + i), Load(x + i + kLanes), slot, group++);
-    }
-    return;
-  }
-  const F32 inverse = Set(InverseRms(x, eps, cols));
+  const F32 inverse = Set(norm_weight == nullptr ? 1.0f : InverseRms(x, eps, cols));
   for (int64_t i = 0; i < cols; i += kBlockCols) {
-    const F32 first = Mul(Mul(Load(x + i), inverse), Load(norm_weight + i));
-    const F32 second = Mul(Mul(Load(x + i + kLanes), inverse), Load(norm_weight + i + kLanes));
-    QuantizeBlock(first, second, slot, group++);
+    F32 first = Load(x + i);
+    F32 second = Load(x + i + kLanes);
+    if (norm_weight != nullptr) {
+      first = Mul(Mul(first, inverse), Load(norm_weight + i));
+      second = Mul(Mul(second, inverse), Load(norm_weight + i + kLanes));
+    }
+    for (int digit = 0; digit < digits; ++digit) QuantizeDigit(&first, &second, slot, group++);
   }
 }
 
