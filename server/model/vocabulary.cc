@@ -12,16 +12,14 @@ constexpr std::string_view kTypesKey = "tokenizer.ggml.token_type";
 
 // Control tokens that end a turn or a text, whatever the file names as its end: the families' own settings
 // list them.
-constexpr std::array<std::string_view, 9> kEndTexts = {
-    "<|im_end|>",          // ChatML: Qwen, SmolLM2
-    "<|endoftext|>",       // GPT-2, Qwen, SmolLM2, Phi
-    "<|end_of_text|>",     // Llama 3
-    "<|eot_id|>",          // Llama 3
-    "<|eom_id|>",          // Llama 3.1, a turn that waits for a tool
-    "<end_of_turn>",       // Gemma
-    "<|end|>",             // Phi-3
-    "<|eot|>",             // Llama 4
-    "<|end_of_sentence|>"  // DeepSeek's distillates
+constexpr std::array<std::string_view, 7> kEndTexts = {
+    "<|im_end|>",       // ChatML: Qwen, SmolLM2
+    "<|endoftext|>",    // GPT-2, Qwen, SmolLM2, Phi
+    "<|end_of_text|>",  // Llama 3
+    "<|eot_id|>",       // Llama 3
+    "<|eom_id|>",       // Llama 3.1, a turn that waits for a tool
+    "<end_of_turn>",    // Gemma
+    "<|end|>",          // Phi-3
 };
 
 absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, int32_t absent, size_t size) {
