@@ -13,3 +13,11 @@ find_package(CLI11 CONFIG REQUIRED)
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(Catch2 2 CONFIG REQUIRED)
 find_package(benchmark CONFIG QUIET)
+
+# Tests in Python run in the virtual environment that scripts/setup.sh makes.
+if(DEFINED ENV{XDG_CACHE_HOME})
+  set(mnemo_cache $ENV{XDG_CACHE_HOME})
+else()
+  set(mnemo_cache $ENV{HOME}/.cache)
+endif()
+set(MNEMO_PYTHON ${mnemo_cache}/mnemo/venv/bin/python CACHE FILEPATH "Python with scripts/python-requirements.txt installed")

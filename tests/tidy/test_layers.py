@@ -10,6 +10,7 @@ import tree
 
 # Which folders a layer of a folder may link. A name stands for the folder and what is below it.
 ALLOWED = {
+    "fpga/layout": [],
     "devices/base": [],
     "devices": ["devices"],
     "config": ["devices/base"],
