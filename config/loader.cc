@@ -1,3 +1,5 @@
+#include "config/loader.h"
+
 #include <absl/status/status.h>
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
@@ -12,7 +14,6 @@
 #include <sstream>
 #include <type_traits>
 
-#include "config/config.h"
 #include "config/schema.h"
 
 namespace mnemo::config {
@@ -404,16 +405,22 @@ absl::StatusOr<std::string> ReadWhole(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<Config> Load(const LoadOptions& options) {
+absl::StatusOr<Config> LoadText(const std::string& name, const std::string& text,
+                                const std::vector<std::pair<std::string, std::string>>& overrides) {
   Loader loader;
-  if (!options.file.empty()) {
-    MNEMO_ASSIGN_OR_RETURN(std::string text, ReadWhole(options.file));
-    loader.ReadFile(options.file, text);
-  }
-  for (const auto& [key, value] : options.overrides) loader.Override(key, value);
+  if (!name.empty()) loader.ReadFile(name, text);
+  for (const auto& [key, value] : overrides) loader.Override(key, value);
   loader.CheckFiles();
   loader.CheckTogether();
   return loader.Finish();
+}
+
+absl::StatusOr<Config> Load(const LoadOptions& options) {
+  std::string text;
+  if (!options.file.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(text, ReadWhole(options.file));
+  }
+  return LoadText(options.file, text, options.overrides);
 }
 
 }  // namespace mnemo::config

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 
@@ -32,25 +33,40 @@ def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[str] | 
         if name in known:
             return known[name]
     folder = tree.ROOT / header.parent
+    of_tests = "testing" in header.parts
     while folder != tree.ROOT:
         beside = sorted(name for name in known if pathlib.Path(name).is_relative_to(folder))
-        # A test may see more than the layer does.
-        beside.sort(key=lambda name: (len(pathlib.Path(name).parts), name.endswith("_test.cc")))
+        # A test sees more than the layer does.
+        beside.sort(key=lambda name: (name.endswith("_test.cc") != of_tests, len(pathlib.Path(name).parts)))
         if beside:
             return known[beside[0]]
         folder = folder.parent
     return None
 
 
+def proven_by_source(header: pathlib.Path, known: dict[str, list[str]]) -> bool:
+    """A source that is built and includes its own header first shows the same, for nothing."""
+    source = tree.ROOT / header.with_suffix(".cc")
+    if str(source) not in known:
+        return False
+    first = re.search(r"^#include .*$", source.read_text(), re.MULTILINE)
+    return first is not None and first.group(0) == f'#include "{header}"'
+
+
+def headers() -> list[pathlib.Path]:
+    """All but the bodies that are included once for each instruction set."""
+    return [path for path in tree.files(".h") if not path.name.endswith("-inl.h")]
+
+
 def test_headers_are_self_contained() -> None:
     known = commands()
     jobs = []
-    for header in tree.files(".h"):
-        words = arguments(header, known)
+    for header in headers():
+        words = None if proven_by_source(header, known) else arguments(header, known)
         if words is not None:
             include = f'#include "{header}"\n#include "{header}"\n'
             jobs.append((header, [*words, "-O0", "-fsyntax-only", "-x", "c++", "-"], include))
-    assert len(jobs) > 20
+    assert len(jobs) > 10
 
     def compile_one(job: tuple[pathlib.Path, list[str], str]) -> str:
         header, command, text = job
@@ -63,5 +79,5 @@ def test_headers_are_self_contained() -> None:
 
 
 def test_headers_are_guarded() -> None:
-    wrong = [str(path) for path in tree.files(".h") if "\n#pragma once\n" not in "\n" + tree.read(path)]
+    wrong = [str(path) for path in headers() if "\n#pragma once\n" not in "\n" + tree.read(path)]
     assert not wrong, f"no #pragma once: {wrong}"
