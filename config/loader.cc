@@ -2,6 +2,7 @@
 
 #include <absl/status/status.h>
 #include <fmt/format.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -207,20 +208,50 @@ std::string Assign(const AddressListSpec& spec, const YAML::Node& node, Config* 
   return "";
 }
 
+// Hears nothing but where a document begins.
+class DocumentStart final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { mark_ = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {
+  }
+  void OnMapEnd() override {}
+  const YAML::Mark& mark() const { return mark_; }
+
+ private:
+  YAML::Mark mark_;
+};
+
+// The one document of a text. YAML::Load drops what follows the first document, and YAML::LoadAll (0.7) never
+// ends on some texts, so what follows is looked for here. Throws YAML::Exception.
+YAML::Node LoadOne(const std::string& text) {
+  std::istringstream in(text);
+  YAML::Parser parser(in);
+  DocumentStart start;
+  if (parser.HandleNextDocument(start) && parser.HandleNextDocument(start)) {
+    throw YAML::ParserException(start.mark(), "more text after the document, or a second document");
+  }
+  return YAML::Load(text);
+}
+
 class Loader {
  public:
   void ReadFile(const std::string& path, const std::string& text) {
     file_ = path;
-    std::vector<YAML::Node> documents;
+    YAML::Node root;
     try {
-      documents = YAML::LoadAll(text);
+      root = LoadOne(text);
     } catch (const YAML::Exception& error) {
       AddError(Place(error.mark), "not valid YAML: " + error.msg);
       return;
     }
-    if (documents.size() > 1) AddError(Place(documents[1].Mark()), "a second document; one is allowed");
-    if (documents.empty() || documents[0].IsNull()) return;
-    const YAML::Node& root = documents[0];
+    if (root.IsNull()) return;
     if (!root.IsMap()) {
       AddError(Place(root.Mark()),
                fmt::format("{}; allowed: a mapping of {}", Shown(root), fmt::join(NamesIn(""), ", ")));
@@ -250,7 +281,7 @@ class Loader {
       node = YAML::Node(value);
     } else {
       try {
-        node = YAML::Load(value);
+        node = LoadOne(value);
       } catch (const YAML::Exception& error) {
         AddError(place, fmt::format("{} is not valid YAML: {}; allowed: {}", Shown(value), error.msg,
                                     spec->Allowed()));

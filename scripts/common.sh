@@ -2,6 +2,8 @@
 # Sourced by the other scripts: places and small helpers.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Some services run without it.
+export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mnemo
 venv=$cache/venv
 models=$cache/models
