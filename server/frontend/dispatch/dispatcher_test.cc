@@ -95,7 +95,6 @@ config::Config MakeConfig(const Folder& folder, int workers) {
   config.workers.binary = MNEMO_WORKER_PROGRAM;
   config.workers.runtime_dir = folder.sockets().string();
   config.workers.heartbeat_interval_ms = 50;
-  config.workers.hang_timeout_ms = 1000;
   config.log.level = "warn";
   return config;
 }

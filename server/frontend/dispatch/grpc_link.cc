@@ -6,6 +6,7 @@
 #include <deque>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "mnemo/internal/worker.grpc.pb.h"
 
@@ -14,10 +15,13 @@ namespace mnemo::frontend {
 using internal::v1::FromWorker;
 using internal::v1::ToWorker;
 
+// gRPC's threads end with the last channel, and wait for themselves when it goes on one of them. So links
+// that are done stay here until another thread drops them.
 struct GrpcConnector::Alive {
   std::mutex mutex;
   std::condition_variable changed;
   int links = 0;
+  std::vector<std::shared_ptr<WorkerLink>> done;
 };
 
 namespace {
@@ -114,13 +118,13 @@ class GrpcConnector::Link final : public WorkerLink,
     StartRead(&incoming_);
   }
   void OnDone(const grpc::Status& status) override {
-    const std::shared_ptr<Link> self = std::move(self_);
     listener_->OnLinkClosed(
         worker_, life_,
         absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                      status.ok() ? "the worker ended the session" : status.error_message()));
     const std::shared_ptr<Alive> alive = alive_;
     std::lock_guard lock(alive->mutex);
+    alive->done.push_back(std::move(self_));
     --alive->links;
     alive->changed.notify_all();
   }
@@ -169,12 +173,20 @@ std::shared_ptr<WorkerLink> GrpcConnector::Connect(const std::string& address, L
     ++alive_->links;
   }
   link->Begin();
+  std::vector<std::shared_ptr<WorkerLink>> done;
+  {
+    std::lock_guard lock(alive_->mutex);
+    done.swap(alive_->done);
+  }
   return link;
 }
 
 void GrpcConnector::WaitForAll() {
+  std::vector<std::shared_ptr<WorkerLink>> done;
   std::unique_lock lock(alive_->mutex);
   alive_->changed.wait(lock, [&] { return alive_->links == 0; });
+  done.swap(alive_->done);
+  lock.unlock();
 }
 
 }  // namespace mnemo::frontend

@@ -43,6 +43,7 @@ void SessionReactor::AddEvents(std::span<const EngineEvent> events) {
   if (overflow) {
     End(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
                      fmt::format("the front end has not read {} bytes of events", kMaxPendingBytes)));
+    Break();
     return;
   }
   Pump();
@@ -58,7 +59,6 @@ void SessionReactor::SendHeartbeat() {
 
 void SessionReactor::End(const grpc::Status& status) {
   std::vector<std::pair<uint64_t, uint32_t>> cancelled;
-  bool cancel_call = false;
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;
@@ -67,18 +67,25 @@ void SessionReactor::End(const grpc::Status& status) {
     for (const auto& [engine_id, live] : live_) cancelled.emplace_back(engine_id, live.attempt);
     live_.clear();
     engine_ids_.clear();
-    // A write that the peer does not take would keep the call open. The pin keeps the call from being
-    // finished, and its context from being freed, before it is cancelled.
-    cancel_call = pinned_ = writing_;
   }
   for (const auto& [engine_id, attempt] : cancelled) host_->engine()->Cancel(engine_id, attempt);
-  if (cancel_call) {
-    context_->TryCancel();
-    std::lock_guard lock(mutex_);
-    pinned_ = false;
-  }
   Pump();
   host_->SessionChanged();
+}
+
+void SessionReactor::Break() {
+  {
+    std::lock_guard lock(mutex_);
+    if (finished_ || !ending_) return;
+    // Keeps the call from being finished, and its context from being freed, before it is cancelled.
+    ++pins_;
+  }
+  context_->TryCancel();
+  {
+    std::lock_guard lock(mutex_);
+    --pins_;
+  }
+  Pump();
 }
 
 bool SessionReactor::idle() const {
@@ -96,7 +103,7 @@ void SessionReactor::Pump() {
   bool make_heartbeat = false;
   {
     std::lock_guard lock(mutex_);
-    if (writing_ || pinned_ || finished_) return;
+    if (writing_ || pins_ > 0 || finished_) return;
     if (ending_) {
       finished_ = true;
     } else if (ready_due_) {

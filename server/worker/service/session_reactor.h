@@ -40,8 +40,11 @@ class SessionReactor final
   // On the engine's thread.
   void AddEvents(std::span<const EngineEvent> events);
   void SendHeartbeat();
-  // Cancels its requests, drops what is not written and ends the stream. The first call counts.
+  // Cancels its requests, drops what is not written and ends the stream once the write that is under way is
+  // done. The first call counts.
   void End(const grpc::Status& status);
+  // Breaks the stream of a session that has ended but whose peer does not take the last write.
+  void Break();
   // No live request, and everything written.
   bool idle() const;
   int heartbeat_interval_ms() const;
@@ -80,7 +83,7 @@ class SessionReactor final
   bool ready_due_ = false;
   bool heartbeat_due_ = false;
   bool writing_ = false;
-  bool pinned_ = false;
+  int pins_ = 0;
   bool ending_ = false;
   bool finished_ = false;
   grpc::Status end_status_;

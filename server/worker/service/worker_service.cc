@@ -6,6 +6,9 @@
 namespace mnemo::worker {
 namespace {
 
+// A session that ends has so long to take its last write.
+constexpr std::chrono::milliseconds kEndTime{500};
+
 // Refuses a session without one of ours behind it.
 class RefusedSession final
     : public grpc::ServerBidiReactor<internal::v1::ToWorker, internal::v1::FromWorker> {
@@ -140,9 +143,17 @@ void WorkerService::StopSessions() {
   if (session != nullptr) {
     session->End(grpc::Status(grpc::StatusCode::ABORTED, "the worker is stopping"));
   }
+  const auto all_done = [&] { return sessions_.empty(); };
+  std::vector<std::shared_ptr<SessionReactor>> stuck;
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return sessions_.empty(); });
+    if (!changed_.wait_for(lock, kEndTime, all_done)) stuck = sessions_;
+  }
+  for (const std::shared_ptr<SessionReactor>& other : stuck) other->Break();
+  stuck.clear();
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, all_done);
   }
   if (heartbeat_thread_.joinable()) heartbeat_thread_.join();
 }
