@@ -312,6 +312,7 @@ void DispatchCore::OnLinkEvents(int worker, uint64_t life, internal::v1::Events*
     WorkerSlot* slot = LiveSlot(worker, life);
     if (slot == nullptr) return;
     const TimePoint now = options_.now();
+    slot->heartbeat_time = slot->progress_time = now;
     const int outstanding = slot->outstanding_requests;
     for (Event& event : *events->mutable_events()) {
       const absl::Status status = TakeEvent(*slot, &event, now, &deliveries);

@@ -95,6 +95,20 @@ TEST_CASE("no heartbeat means hung") {
   CHECK(world.host.link(0)->close_called);
 }
 
+TEST_CASE("events show life as heartbeats do") {
+  World world(1, true, [](CoreOptions& options) { options.timing.hang_timeout_ms = 300; });
+  world.MakeReady(0);
+  auto [handle, sink] = world.Start();
+  const Submit submit = world.Submits(0).at(0);
+  for (int i = 0; i < 10; ++i) {
+    world.Advance(200);
+    world.Send(0, World::Tokens(submit, i, 1));
+  }
+  CHECK(world.host.signals.empty());
+  world.Advance(310);
+  CHECK(world.host.signals.size() == 1);
+}
+
 TEST_CASE("a counter that stands still with work to do means hung, and without work does not") {
   World world(2, true, [](CoreOptions& options) { options.timing.hang_timeout_ms = 300; });
   world.MakeReady(0);

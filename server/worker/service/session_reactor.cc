@@ -13,6 +13,9 @@ namespace {
 // A front end that reads nothing while so much is made for it is taken for dead.
 constexpr size_t kMaxPendingBytes = 64 << 20;
 
+// Events show life as well as a heartbeat, and each message costs the front end a wake-up.
+constexpr int kMaxSkipped = 10;
+
 grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
@@ -52,6 +55,9 @@ void SessionReactor::AddEvents(std::span<const EngineEvent> events) {
 void SessionReactor::SendHeartbeat() {
   {
     std::lock_guard lock(mutex_);
+    if (std::exchange(events_sent_, false) && !host_->draining() && ++heartbeats_skipped_ < kMaxSkipped)
+      return;
+    heartbeats_skipped_ = 0;
     heartbeat_due_ = true;
   }
   Pump();
@@ -116,6 +122,7 @@ void SessionReactor::Pump() {
       message = &outgoing_other_;
     } else if (!outbox_.empty()) {
       outbox_.TakeInto(outgoing_events_.mutable_events());
+      events_sent_ = true;
       message = &outgoing_events_;
     } else {
       return;

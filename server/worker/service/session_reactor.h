@@ -39,6 +39,7 @@ class SessionReactor final
   void Begin();
   // On the engine's thread.
   void AddEvents(std::span<const EngineEvent> events);
+  // The interval is over. Skipped, up to a bound, while events show that the worker lives.
   void SendHeartbeat();
   // Cancels its requests, drops what is not written and ends the stream once the write that is under way is
   // done. The first call counts.
@@ -82,6 +83,8 @@ class SessionReactor final
   int heartbeat_interval_ms_ = 0;                       // 0 = no Hello yet
   bool ready_due_ = false;
   bool heartbeat_due_ = false;
+  bool events_sent_ = false;    // since the heartbeat was last due
+  int heartbeats_skipped_ = 0;  // in a row
   bool writing_ = false;
   int pins_ = 0;
   bool ending_ = false;
