@@ -1,8 +1,8 @@
 """Makes the golden files of this folder with transformers (torch, float32) as the oracle.
 
-    make_golden.py WRITE_TINY_MODEL [smollm2=FILE.gguf] [gemma3=FILE.gguf]
+    make_golden.py [tiny=build/release/tests/write_tiny_model] [smollm2=FILE.gguf] [gemma3=FILE.gguf]
 
-WRITE_TINY_MODEL is the program of that name, built with the tests. Needs torch, transformers, tokenizers and gguf; the
+Needs torch, transformers, tokenizers and gguf; the
 tests themselves need none of them. The weights are the file's own, dequantised by the gguf package, put into a model
 whose configuration is built here, so that no GGUF loader of anyone else stands in between.
 """
@@ -225,18 +225,23 @@ def byte_level_tokenizer(model: Model) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def sentencepiece_ids(model: Model, text: str) -> list[int]:
+def sentencepiece_ids(model: Model, texts: list[str]) -> list[list[int]]:
     """Begin-of-text, then the pieces: the best-scored neighbours are joined first (for text whose characters are all pieces)."""
     fields = model.reader.fields
     index = {token: i for i, token in enumerate(fields["tokenizer.ggml.tokens"].contents())}
     scores = fields["tokenizer.ggml.scores"].contents()
-    pieces = list(text.replace(" ", "\u2581"))
-    while True:
-        pairs = [(-scores[index[a + b]], i) for i, (a, b) in enumerate(zip(pieces, pieces[1:])) if a + b in index]
-        if not pairs:
-            return [fields["tokenizer.ggml.bos_token_id"].contents()] + [index[piece] for piece in pieces]
-        at = min(pairs)[1]
-        pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+    begin = fields["tokenizer.ggml.bos_token_id"].contents()
+
+    def encode(text: str) -> list[int]:
+        pieces = list(text.replace(" ", "\u2581"))
+        while True:
+            pairs = [(-scores[index[a + b]], i) for i, (a, b) in enumerate(zip(pieces, pieces[1:])) if a + b in index]
+            if not pairs:
+                return [begin] + [index[piece] for piece in pieces]
+            at = min(pairs)[1]
+            pieces[at : at + 2] = [pieces[at] + pieces[at + 1]]
+
+    return [encode(text) for text in texts]
 
 
 def write(name: str, value: dict[str, Any]) -> None:
@@ -262,18 +267,20 @@ def make_tiny(program: str) -> None:
 
 def make_greedy(name: str, model: Model, prompts: list[tuple[str, list[int]]], count: int) -> None:
     cases = []
-    guesses = model.guess([ids for _, ids in prompts], count)
-    for (text, ids), guess in zip(prompts, guesses):
-        tokens, margins = model.greedy(ids, guess)
+    # Long prompts by themselves: the others would be padded to their length.
+    short = [ids for _, ids in prompts if len(ids) <= 64]
+    guesses = iter(model.guess(short, count))
+    for text, ids in prompts:
+        tokens, margins = model.greedy(ids, next(guesses) if len(ids) <= 64 else model.guess([ids], count)[0])
         cases.append({"text": text, "prompt": ids, "tokens": tokens, "smallest_margin": min(margins), "margins": margins})
         print(name, repr(text[:40]), len(ids), f"smallest margin {min(margins):.5f}", flush=True)
     write(name, {"cases": cases})
 
 
-def main(program: str, *files: str) -> None:
-    torch.set_num_threads(2)
-    make_tiny(program)
+def main(*files: str) -> None:
     paths = dict(file.split("=", 1) for file in files)
+    if "tiny" in paths:
+        make_tiny(paths["tiny"])
     if "smollm2" in paths:
         model = Model(pathlib.Path(paths["smollm2"]))
         tokenizer = byte_level_tokenizer(model)
@@ -282,7 +289,7 @@ def main(program: str, *files: str) -> None:
         make_greedy("smollm2.json", model, [(text, tokenizer.encode(text).ids) for text in texts], SMOLLM2_TOKENS)
     if "gemma3" in paths:
         model = Model(pathlib.Path(paths["gemma3"]))
-        make_greedy("gemma3.json", model, [(text, sentencepiece_ids(model, text)) for text in GEMMA3_PROMPTS], GEMMA3_TOKENS)
+        make_greedy("gemma3.json", model, list(zip(GEMMA3_PROMPTS, sentencepiece_ids(model, GEMMA3_PROMPTS))), GEMMA3_TOKENS)
 
 
 if __name__ == "__main__":
