@@ -1,7 +1,7 @@
 # Debian 12 packages; scripts/setup.sh installs them.
 find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
 if(MNEMO_GRPC)
-  find_package(Protobuf REQUIRED)
   find_package(gRPC CONFIG REQUIRED)
 endif()
 find_package(absl CONFIG REQUIRED)
