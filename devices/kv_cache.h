@@ -4,7 +4,8 @@
 
 namespace mnemo::devices {
 
-// What values are stored as. A device may keep keys in a form of its own that is as precise and about as large.
+// What values are stored as. A device may keep keys in a form of its own that is as precise and about as
+// large.
 enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
 
 // A pool of pages; a page holds kv_page_tokens consecutive positions of one sequence, for all layers and KV
