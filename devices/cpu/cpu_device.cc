@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "devices/base/build_id.h"
 #include "devices/cpu/cpu_kv_cache.h"
 #include "devices/cpu/isa.h"
 #include "devices/cpu/op_runner.h"
@@ -35,8 +36,9 @@ class CpuDevice final : public Device {
     info_.isa = kernels.isa;
     info_.threads = options.threads;
     info_.kv_type = options.kv_type;
-    info_.numerics_id = fmt::format("mnemo-{} cpu {} kv-{} {}", MNEMO_VERSION, kernels.isa,
-                                    options.kv_type == KvType::kF16 ? "f16" : "bf16", packer_.layout());
+    info_.numerics_id =
+        fmt::format("cpu;isa={};kv={};layout={};build={}", kernels.isa,
+                    options.kv_type == KvType::kF16 ? "f16" : "bf16", packer_.layout(), BuildId());
   }
 
   const DeviceInfo& info() const override { return info_; }
