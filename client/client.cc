@@ -18,7 +18,6 @@ namespace mnemo::client {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 using std::chrono::system_clock;
 
 class ObserverSink final : public MessageSink {
