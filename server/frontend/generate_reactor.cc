@@ -92,7 +92,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 
   // With mutex_ held:
   void Refuse(const absl::Status& status, RefusalReason reason);
-  void NoteSummary(const internal::v1::Event& event, Clock::time_point now);
+  void NoteSummary(const internal::v1::Event& event);
   void NoteTokens(int count, Clock::time_point now);
   void CheckSlowReader(Unlocked* unlocked);
   void End(const absl::Status& status, Unlocked* unlocked);
@@ -259,7 +259,7 @@ void GenerateReactor::OnEvent(const internal::v1::Event& event) {
     std::lock_guard lock(mutex_);
     if (end_.has_value() || output_->is_finished()) return;
     const Clock::time_point now = Clock::now();
-    NoteSummary(event, now);
+    NoteSummary(event);
     const int before = output_->completion_tokens();
     if (const absl::Status status = output_->Add(event, &queue_); !status.ok()) {
       End(status, &unlocked);
@@ -377,7 +377,7 @@ bool GenerateReactor::Cut(const absl::Status& status) {
   return true;
 }
 
-void GenerateReactor::NoteSummary(const internal::v1::Event& event, Clock::time_point) {
+void GenerateReactor::NoteSummary(const internal::v1::Event& event) {
   // The first one counts: after a replay the worker's figures are those of the repeated work.
   if (!event.has_summary() || has_summary_) return;
   has_summary_ = true;

@@ -1,13 +1,13 @@
 // Writes the logits of every position of a text to standard output, for tests/bench/fidelity.py: float32, a
 // row of `vocabulary` entries a position. Token ids come on standard input, separated by blanks.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <numeric>
 #include <vector>
 
-#include "devices/device.h"
-#include "server/model/model_config.h"
-#include "server/model/transformer.h"
+#include "tests/golden/model_runner.h"
 
 namespace {
 
@@ -22,35 +22,21 @@ struct Options {
 
 absl::Status Run(const Options& options, const std::vector<int32_t>& ids) {
   MNEMO_ASSIGN_OR_RETURN(const auto file, model::GgufFile::Open(options.model));
-  MNEMO_ASSIGN_OR_RETURN(const model::ModelConfig config, model::ReadModelConfig(*file));
-  MNEMO_ASSIGN_OR_RETURN(const auto sources, model::WeightSources(*file, config));
-  MNEMO_ASSIGN_OR_RETURN(const auto device, devices::CreateDevice(options.device));
-  MNEMO_ASSIGN_OR_RETURN(const UniqueFd image,
-                         devices::BuildWeightImage(device->packer(), sources, options.model));
-  MNEMO_ASSIGN_OR_RETURN(const auto weights,
-                         devices::WeightImage::Map(image.get(), device->packer().layout()));
-  model::TransformerOptions sizes;
-  sizes.max_rows = options.chunk;
-  sizes.max_logit_rows = options.chunk;
-  MNEMO_ASSIGN_OR_RETURN(const auto transformer,
-                         model::Transformer::Create(config, *weights, device.get(), sizes));
   const int token_count = static_cast<int>(ids.size());
-  const int page_count = (token_count + devices::kPageTokens - 1) / devices::kPageTokens;
-  MNEMO_ASSIGN_OR_RETURN(const auto cache, device->CreateKvCache(transformer->KvShape(page_count)));
-  std::vector<int32_t> pages(page_count);
-  for (int i = 0; i < page_count; ++i) pages[i] = i;
+  MNEMO_ASSIGN_OR_RETURN(const auto runner,
+                         testing::ModelRunner::Create(
+                             *file, options.device,
+                             {.max_rows = options.chunk, .max_logit_rows = options.chunk}, 1, token_count));
   std::vector<int32_t> rows(options.chunk);
-  for (int i = 0; i < options.chunk; ++i) rows[i] = i;
-  std::vector<float> host(static_cast<size_t>(options.chunk) * config.vocabulary);
+  std::iota(rows.begin(), rows.end(), 0);
   for (int begin = 0; begin < token_count; begin += options.chunk) {
     const int count = std::min(options.chunk, token_count - begin);
-    const model::Transformer::Sequence sequence{count, begin, pages.data()};
-    transformer->Forward(cache.get(), std::span(ids).subspan(begin, count), {&sequence, 1});
-    const float* logits = transformer->Logits(std::span(rows).first(count));
-    const size_t floats = static_cast<size_t>(count) * config.vocabulary;
-    device->Copy(host.data(), logits, floats * sizeof(float));
-    if (std::fwrite(host.data(), sizeof(float), floats, stdout) != floats)
+    const testing::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
+    runner->Forward({&chunk, 1});
+    const std::vector<float> logits = runner->Logits(std::span(rows).first(count));
+    if (std::fwrite(logits.data(), sizeof(float), logits.size(), stdout) != logits.size()) {
       return Internal("standard output: write failed");
+    }
   }
   return absl::OkStatus();
 }
