@@ -128,7 +128,18 @@ struct AttentionOp {
   std::span<const AttentionSequence> sequences;
 };
 
-using Op = std::variant<EmbedOp, NormOp, MatMulOp, RotaryStoreOp, AttentionOp>;
+// Work of the caller's own between other operations: run(context, item, thread) for each item of [0, count),
+// in any order, on the threads that run the list, thread in [0, DeviceInfo::threads); all items are done
+// before the next operation begins. It may change the host memory that later operations name. With count 0
+// nothing happens and no barrier is paid. On a device that is not the CPU it is a callback on the host
+// between two parts of the list.
+struct HostOp {
+  int count = 0;
+  void (*run)(void* context, int item, int thread) = nullptr;
+  void* context = nullptr;
+};
+
+using Op = std::variant<EmbedOp, NormOp, MatMulOp, RotaryStoreOp, AttentionOp, HostOp>;
 
 struct DeviceInfo {
   std::string name;  // "cpu0", shown in Status and Final.memory_steps

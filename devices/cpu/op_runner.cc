@@ -113,6 +113,7 @@ void OpRunner::Run(std::span<const Op> ops) {
 
 void OpRunner::RunThread(const Job& job, int thread) {
   for (const Op& op : job.ops) {
+    if (const auto* host = std::get_if<HostOp>(&op); host != nullptr && host->count == 0) continue;
     std::visit([&](const auto& o) { RunOp(o, thread); }, op);
     EndPhase(thread);
     if (thread == 0 && progress_ != nullptr) progress_->fetch_add(1, std::memory_order_relaxed);
@@ -242,6 +243,12 @@ void OpRunner::MatMulMany(const MatMulOp& op, MatMulTask task, int thread) {
     task.tile_begin = item % tile_chunks * kChunkTiles;
     task.tile_end = std::min(task.tile_begin + kChunkTiles, tiles);
     kernels_.matmul(task);
+  }
+}
+
+void OpRunner::RunOp(const HostOp& op, int thread) {
+  for (int64_t item; (item = NextItem(thread)) < op.count;) {
+    op.run(op.context, static_cast<int>(item), thread);
   }
 }
 

@@ -48,6 +48,7 @@ class OpRunner {
   void RunOp(const MatMulOp& op, int thread);
   void RunOp(const RotaryStoreOp& op, int thread);
   void RunOp(const AttentionOp& op, int thread);
+  void RunOp(const HostOp& op, int thread);
   void PrepareRows(const MatMulOp& op, bool quantized, bool floats, int begin, int end,
                    ActivationBlock* activations, float* float_rows);
   void MatMulFew(const MatMulOp& op, MatMulTask task, int thread);

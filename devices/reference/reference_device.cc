@@ -168,6 +168,7 @@ class ReferenceDevice : public Device {
   void Do(const MatMulOp& op);
   void Do(const RotaryStoreOp& op);
   void Do(const AttentionOp& op);
+  void Do(const HostOp& op);
   void MatMulShare(const MatMulOp& op, int member, int size);
   void AttendHead(const AttentionOp& op, const AttentionSequence& sequence, int row, int head,
                   Scratch* scratch);
@@ -316,6 +317,10 @@ void ReferenceDevice::Do(const AttentionOp& op) {
       }
     }
   });
+}
+
+void ReferenceDevice::Do(const HostOp& op) {
+  for (int item = 0; item < op.count; ++item) op.run(op.context, item, 0);
 }
 
 void ReferenceDevice::AttendHead(const AttentionOp& op, const AttentionSequence& sequence, int row, int head,

@@ -364,7 +364,7 @@ void Transformer::Forward(devices::KvCache* cache, std::span<const int32_t> ids,
         [&]<typename T>(T& typed) {
           if constexpr (std::is_same_v<T, AttentionOp>) {
             typed.sequences = attention_sequences;
-          } else {
+          } else if constexpr (!std::is_same_v<T, devices::HostOp>) {
             typed.rows = rows;
           }
           if constexpr (std::is_same_v<T, AttentionOp> || std::is_same_v<T, RotaryStoreOp>)
