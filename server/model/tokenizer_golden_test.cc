@@ -10,18 +10,10 @@
 namespace mnemo::model {
 namespace {
 
-// Where scripts/setup.sh puts the models.
+// MNEMO_MODELS is where scripts/setup.sh puts them.
 std::string ModelFile(const std::string& name) {
-  const auto variable = [](const char* key) {
-    const char* const value = std::getenv(key);
-    return std::filesystem::path(value == nullptr ? "" : value);
-  };
-  std::filesystem::path folder = variable("MNEMO_MODEL_DIR");
-  if (folder.empty()) {
-    folder = variable("XDG_CACHE_HOME").empty() ? variable("HOME") / ".cache" : variable("XDG_CACHE_HOME");
-    folder = folder / "mnemo" / "models";
-  }
-  return folder / name;
+  const char* const folder = std::getenv("MNEMO_MODEL_DIR");
+  return std::filesystem::path(folder == nullptr ? MNEMO_MODELS : folder) / name;
 }
 
 void CompareWithGolden(const std::string& name, const std::string& file_name) {

@@ -8,10 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "devices/device.h"
-#include "server/model/gguf.h"
-#include "server/model/model_config.h"
-#include "server/model/transformer.h"
+#include "tests/golden/model_runner.h"
 
 namespace mnemo {
 namespace {
@@ -27,49 +24,30 @@ struct Options {
   std::vector<int> batch = {1, 8};
 };
 
+constexpr int kStepsPerRepeat = 16;
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 class ModelSpeed {
  public:
   static absl::StatusOr<std::unique_ptr<ModelSpeed>> Create(const Options& options) {
-    auto speed = std::make_unique<ModelSpeed>();
-    speed->options_ = options;
-    MNEMO_ASSIGN_OR_RETURN(speed->file_, model::GgufFile::Open(options.model));
-    MNEMO_ASSIGN_OR_RETURN(model::ModelConfig config, model::ReadModelConfig(*speed->file_));
-    MNEMO_ASSIGN_OR_RETURN(auto sources, model::WeightSources(*speed->file_, config));
-    MNEMO_ASSIGN_OR_RETURN(speed->device_,
-                           devices::CreateDevice({.isa = options.isa, .threads = options.threads}));
-    MNEMO_ASSIGN_OR_RETURN(UniqueFd fd,
-                           devices::BuildWeightImage(speed->device_->packer(), sources, "bench"));
-    MNEMO_ASSIGN_OR_RETURN(speed->weights_,
-                           devices::WeightImage::Map(fd.get(), speed->device_->packer().layout()));
+    MNEMO_ASSIGN_OR_RETURN(const auto file, model::GgufFile::Open(options.model));
+    const int sequences = *std::max_element(options.batch.begin(), options.batch.end());
+    const int prefill = *std::max_element(options.prefill.begin(), options.prefill.end());
+    const int decode = *std::max_element(options.decode_at.begin(), options.decode_at.end());
+    const int max_rows = std::max({options.chunk_rows, devices::kPageTokens, sequences});
     MNEMO_ASSIGN_OR_RETURN(
-        speed->transformer_,
-        model::Transformer::Create(config, *speed->weights_, speed->device_.get(),
-                                   {.max_rows = std::max(options.chunk_rows, devices::kPageTokens)}));
-    int positions = *std::max_element(options.prefill.begin(), options.prefill.end());
-    for (int at : options.decode_at) {
-      for (int batch : options.batch) {
-        positions = std::max(positions, batch * (at + options.repeats * kStepsPerRepeat + 64));
-      }
-    }
-    const int pages = positions / devices::kPageTokens + 64;
-    MNEMO_ASSIGN_OR_RETURN(speed->cache_, speed->device_->CreateKvCache(speed->transformer_->KvShape(pages)));
-    speed->pages_.resize(static_cast<size_t>(pages));
-    std::iota(speed->pages_.begin(), speed->pages_.end(), 0);
-    return speed;
-  }
-
-  // Writes every page of the cache, so that the memory is there and decoding reads it.
-  void FillCache() {
-    std::vector<int32_t> ids(devices::kPageTokens);
-    std::iota(ids.begin(), ids.end(), 1000);
-    for (const int32_t& page : pages_) {
-      const model::Transformer::Sequence sequence{devices::kPageTokens, 0, &page};
-      transformer_->Forward(cache_.get(), ids, {&sequence, 1});
-    }
+        auto runner, testing::ModelRunner::Create(
+                         *file, {.isa = options.isa, .threads = options.threads},
+                         {.max_rows = max_rows, .max_logit_rows = sequences, .max_sequences = sequences},
+                         sequences, std::max(prefill, decode + options.repeats * kStepsPerRepeat)));
+    return std::unique_ptr<ModelSpeed>(new ModelSpeed(options, std::move(runner)));
   }
 
   void Run() {
-    const devices::DeviceInfo& info = device_->info();
+    const devices::DeviceInfo& info = runner_->device().info();
     std::printf("%s, %d threads, %s\n", info.numerics_id.c_str(), info.threads, options_.model.c_str());
     for (int tokens : options_.prefill) Prefill(tokens);
     FillCache();
@@ -79,10 +57,17 @@ class ModelSpeed {
   }
 
  private:
-  static constexpr int kStepsPerRepeat = 16;
+  ModelSpeed(const Options& options, std::unique_ptr<testing::ModelRunner> runner)
+      : options_(options), runner_(std::move(runner)) {}
 
-  static double Seconds() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  // Writes every page of the cache, so that the memory is there and decoding reads it.
+  void FillCache() {
+    std::vector<int32_t> ids(devices::kPageTokens);
+    std::iota(ids.begin(), ids.end(), 1000);
+    for (int32_t page = 0; page < runner_->cache().shape().pages; ++page) {
+      const model::Transformer::Sequence sequence{devices::kPageTokens, 0, &page};
+      runner_->transformer().Forward(&runner_->cache(), ids, {&sequence, 1});
+    }
   }
 
   void Prefill(int tokens) {
@@ -90,16 +75,16 @@ class ModelSpeed {
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(1000 + i * 37 % 20000);
     double best = 1e30;
     for (int repeat = 0; repeat < options_.repeats; ++repeat) {
+      runner_->Restart(0);
       const double begin = Seconds();
-      for (int at = 0; at < tokens; at += options_.chunk_rows) {
-        const int rows = std::min(options_.chunk_rows, tokens - at);
-        const model::Transformer::Sequence sequence{rows, at, pages_.data()};
-        transformer_->Forward(cache_.get(),
-                              std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(rows)),
-                              {&sequence, 1});
+      for (std::span<const int32_t> rest = ids; !rest.empty();) {
+        const testing::ModelRunner::Chunk chunk{
+            0, rest.first(std::min(rest.size(), static_cast<size_t>(options_.chunk_rows)))};
+        runner_->Forward({&chunk, 1});
+        rest = rest.subspan(chunk.ids.size());
       }
       const int32_t last = (tokens - 1) % options_.chunk_rows;
-      transformer_->Logits({&last, 1});
+      runner_->transformer().Logits({&last, 1});
       best = std::min(best, Seconds() - begin);
     }
     std::printf("prefill %6d tokens             %9.1f tokens/s\n", tokens, tokens / best);
@@ -108,45 +93,39 @@ class ModelSpeed {
   void Decode(int at, int batch) {
     std::vector<int32_t> ids(static_cast<size_t>(batch), 1000), rows(ids.size());
     std::iota(rows.begin(), rows.end(), 0);
-    const int stride = static_cast<int>(pages_.size()) / batch;
     const devices::SamplingParams greedy{.temperature = 0};
     std::vector<devices::SampleRow> samples(ids.size());
     std::vector<devices::SampleResult> results(ids.size());
-    std::vector<model::Transformer::Sequence> sequences(ids.size());
-    const int vocabulary = transformer_->config().vocabulary;
+    std::vector<testing::ModelRunner::Chunk> chunks;
+    for (int i = 0; i < batch; ++i) {
+      runner_->Restart(i, at);
+      chunks.push_back({i, {&ids[static_cast<size_t>(i)], 1}});
+    }
+    const int vocabulary = runner_->vocabulary();
     double best = 1e30;
-    int position = at;
     for (int repeat = 0; repeat < options_.repeats; ++repeat) {
       const double begin = Seconds();
-      for (int step = 0; step < kStepsPerRepeat; ++step, ++position) {
-        for (size_t i = 0; i < ids.size(); ++i) {
-          sequences[i] = {1, position, pages_.data() + i * static_cast<size_t>(stride)};
-        }
-        transformer_->Forward(cache_.get(), ids, sequences);
-        const float* logits = transformer_->Logits(rows);
+      for (int step = 0; step < kStepsPerRepeat; ++step) {
+        runner_->Forward(chunks);
+        const float* logits = runner_->transformer().Logits(rows);
         for (size_t i = 0; i < ids.size(); ++i) {
           samples[i].logits = logits + i * static_cast<size_t>(vocabulary);
           samples[i].params = &greedy;
         }
-        device_->Sample(samples, vocabulary, results);
+        runner_->device().Sample(samples, vocabulary, results);
         for (size_t i = 0; i < ids.size(); ++i) ids[i] = results[i].id;
       }
       best = std::min(best, (Seconds() - begin) / kStepsPerRepeat);
     }
     const double cache_bytes = static_cast<double>(batch) * at / devices::kPageTokens *
-                               static_cast<double>(devices::KvPageBytes(cache_->shape()));
+                               static_cast<double>(devices::KvPageBytes(runner_->cache().shape()));
     std::printf("decode at %6d tokens, batch %2d %9.1f tokens/s  %.2f ms a step, %.1f GB/s\n", at, batch,
                 batch / best, best * 1e3,
-                (static_cast<double>(weights_->bytes()) + cache_bytes) / best / 1e9);
+                (static_cast<double>(runner_->weights().bytes()) + cache_bytes) / best / 1e9);
   }
 
-  Options options_;
-  std::unique_ptr<model::GgufFile> file_;
-  std::unique_ptr<devices::Device> device_;
-  std::unique_ptr<devices::WeightImage> weights_;
-  std::unique_ptr<devices::KvCache> cache_;
-  std::unique_ptr<model::Transformer> transformer_;
-  std::vector<int32_t> pages_;
+  const Options options_;
+  std::unique_ptr<testing::ModelRunner> runner_;
 };
 
 }  // namespace

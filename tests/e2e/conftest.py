@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Iterator
 
 import harness
 import pytest
+
+sys.path.append(str(harness.ROOT / "tests" / "support"))
+import models  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -15,5 +19,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def smol() -> Iterator[harness.Daemon]:
     """One daemon with the real model, shared by the tests of a file."""
-    with harness.Daemon(harness.smollm2()) as daemon:
+    with harness.Daemon(models.find("smollm2")) as daemon:
         yield daemon

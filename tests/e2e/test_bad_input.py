@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+import models
 import pytest
-from harness import BIN, Code, Daemon, pb, request, seeded, smollm2
+from harness import BIN, Code, Daemon, pb, request, seeded
 
 NAN = float("nan")
 
@@ -160,7 +161,7 @@ def run_mnemod(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_truncated_model_files(tmp_path: pathlib.Path) -> None:
     """Cut at 50 random places, one after the other from the end: each time mnemod says what is wrong with the file, and ends."""
     path = tmp_path / "cut.gguf"
-    shutil.copyfile(smollm2(), path)
+    shutil.copyfile(models.find("smollm2"), path)
     size = path.stat().st_size
     with seeded("truncate") as rng:
         # Half of the cuts within the metadata, which is the smaller part.

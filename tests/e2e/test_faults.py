@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 
-from harness import Code, Daemon, Result, collect, pb, process_ended, request, seeded, smollm2, wait_for
+import models
+from harness import Code, Daemon, Result, collect, pb, process_ended, request, seeded, wait_for
 
 LENGTH = 40
 PROMPT = "Once upon a time there was a small village at the foot of a mountain, and"
@@ -24,7 +25,7 @@ def kill_worker_of(daemon: Daemon, number: int) -> int:
 
 def test_killed_and_stopped_workers_break_no_stream() -> None:
     """20 times, kill -9 and SIGSTOP in turn, greedy and seeded, after a token drawn from the seed."""
-    with seeded("kills") as rng, Daemon(smollm2(), workers=2, settings={"workers.hang_timeout_ms": 1000}) as daemon:
+    with seeded("kills") as rng, Daemon(models.find("smollm2"), workers=2, settings={"workers.hang_timeout_ms": 1000}) as daemon:
         daemon.wait_workers(2)
         requests = [
             request(PROMPT, max_tokens=LENGTH, ignore_eos=True),
@@ -75,7 +76,7 @@ def test_the_only_worker_is_restarted_and_takes_its_requests_up(tiny: pathlib.Pa
 
 
 def test_a_request_on_two_dead_workers_ends_internal() -> None:
-    with Daemon(smollm2(), workers=2) as daemon:
+    with Daemon(models.find("smollm2"), workers=2) as daemon:
         daemon.wait_workers(2)
         killed: list[tuple[int, int]] = []
 

@@ -30,10 +30,12 @@ class ModelRunner {
   const model::ModelConfig& config() const { return transformer_->config(); }
   devices::Device& device() { return *device_; }
   model::Transformer& transformer() { return *transformer_; }
+  const devices::WeightImage& weights() const { return *weights_; }
+  devices::KvCache& cache() { return *cache_; }
   int vocabulary() const { return config().vocabulary; }
 
-  // Forgets what sequence `index` holds.
-  void Restart(int index) { sequences_[static_cast<size_t>(index)].position = 0; }
+  // The next token of sequence `index` goes to `position`; what is before it stays as it is.
+  void Restart(int index, int position = 0) { sequences_[static_cast<size_t>(index)].position = position; }
 
   // Appends tokens to a sequence each, in one Forward.
   struct Chunk {
