@@ -14,6 +14,8 @@ constexpr int kConvertRows = 12;
 // Items a thread, below which the keys of a sequence are cut as well.
 constexpr int kItemsPerThread = 4;
 constexpr int64_t kPartialBytes = int64_t{16} << 20;
+// Query rows and heads whose splits are merged as one item.
+constexpr int kMergeStates = 4;
 
 int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * kTileRows; }
 int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
@@ -100,10 +102,34 @@ OpRunner::AttentionPlan OpRunner::PlanAttention(const AttentionOp& op) const {
   return plan;
 }
 
-// Walks the items in one order on every thread; each takes those whose numbers it draws.
-void OpRunner::RunOp(const AttentionOp& op, int thread) {
+OpRunner::OpSteps OpRunner::StepsOf(const AttentionOp& op) const {
   const AttentionPlan plan = PlanAttention(op);
-  int64_t wanted = NextItem(thread);
+  OpSteps steps;
+  steps.items[0] = plan.items;
+  int64_t states = 0;
+  int64_t reads = 0;  // keys and values, of one KV head
+  for (const AttentionSequence& sequence : op.sequences) {
+    const int last = sequence.position_begin + sequence.row_count - 1;
+    const int keys = op.window > 0 ? std::min(last + 1, op.window) : last + 1;
+    states += int64_t{sequence.row_count} * op.heads;
+    reads += int64_t{sequence.row_count} * keys * op.head_dim * 2;
+  }
+  if (plan.cut_keys) {
+    steps.parts = 2;
+    steps.items[1] = (states + kMergeStates - 1) / kMergeStates;
+  }
+  steps.alone = reads * op.kv_heads * int64_t{sizeof(uint16_t)} < kAloneBytes;
+  return steps;
+}
+
+// Walks the items in one order on every thread; each takes those whose numbers it draws.
+void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) {
+  const AttentionPlan plan = PlanAttention(op);
+  if (part == 1) {
+    MergePartials(op, plan, thread, items);
+    return;
+  }
+  int64_t wanted = items.Next();
   int64_t index = 0;
   int64_t partial = 0;
   for (const AttentionSequence& sequence : op.sequences) {
@@ -132,14 +158,10 @@ void OpRunner::RunOp(const AttentionOp& op, int thread) {
         item.split_end = (sequence.position_begin + item.row + item.rows - 1) / kKvSplitTokens + 1;
       }
       AttendItem(op, plan, item, thread);
-      wanted = NextItem(thread);
+      wanted = items.Next();
     }
     index += count;
     partial += int64_t{op.heads} * splits * sequence.row_count;
-  }
-  if (plan.cut_keys) {
-    EndPhase(thread);
-    MergePartials(op, plan, thread);
   }
 }
 
@@ -201,12 +223,13 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
   }
 }
 
-void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread) {
+void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread, Items& items) {
   AttentionScratch scratch = {};
   LayOut(attention_heads_, attention_head_dim_, scratch_[static_cast<size_t>(thread)].attention.as<float>(),
          &scratch);
   float* merged = scratch.merged;
   int64_t index = 0;
+  int64_t wanted = items.Next();
   const float* partial = partials_.as<float>();
   for (const AttentionSequence& sequence : op.sequences) {
     const int last = sequence.position_begin + sequence.row_count - 1;
@@ -214,7 +237,8 @@ void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, i
     const int64_t states = int64_t{sequence.row_count} * plan.group;  // of one KV head and split
     for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
       for (int64_t i = 0; i < states; ++i, ++index) {
-        if (index % pool_->threads() != thread) continue;
+        if (index / kMergeStates > wanted) wanted = items.Next();
+        if (index / kMergeStates != wanted) continue;
         std::fill(merged, merged + plan.state_floats, 0.0f);
         merged[0] = -std::numeric_limits<float>::infinity();
         for (int split = 0; split < splits; ++split) {

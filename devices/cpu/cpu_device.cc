@@ -1,5 +1,6 @@
 #include "devices/cpu/cpu_device.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -23,6 +24,40 @@ class CpuBuffer final : public DeviceBuffer {
  private:
   CpuMemory memory_;
   size_t bytes_;
+};
+
+// Fewer logits are looked at by one thread in less time than it takes to hand out work.
+constexpr int64_t kAloneLogits = 4096;
+
+// One step: an item is the rows that share a scratch, which so grows with its rows alone, whoever does them.
+class SampleJob final : public ThreadPool::Job {
+ public:
+  SampleJob(std::span<const SampleRow> rows, int vocabulary, std::span<SampleResult> results,
+            std::span<SampleScratch> scratch)
+      : rows_(rows), vocabulary_(vocabulary), results_(results), scratch_(scratch) {}
+
+  bool NextStep(ThreadPool::Step* step) override {
+    const auto rows = static_cast<int64_t>(rows_.size());
+    step->items = std::min(rows, static_cast<int64_t>(scratch_.size()));
+    step->alone = rows * vocabulary_ < kAloneLogits;
+    return !std::exchange(begun_, true);
+  }
+
+  void Work(int, ThreadPool::Items& items) override {
+    for (int64_t item; (item = items.Next()) != ThreadPool::Items::kNone;) {
+      const auto share = static_cast<size_t>(item);
+      for (size_t row = share; row < rows_.size(); row += scratch_.size()) {
+        results_[row] = SampleOneRow(rows_[row], vocabulary_, &scratch_[share]);
+      }
+    }
+  }
+
+ private:
+  std::span<const SampleRow> rows_;
+  int vocabulary_;
+  std::span<SampleResult> results_;
+  std::span<SampleScratch> scratch_;
+  bool begun_ = false;
 };
 
 class CpuDevice final : public Device {
@@ -68,25 +103,8 @@ class CpuDevice final : public Device {
   void Run(std::span<const Op> ops) override { runner_.Run(ops); }
 
   void Sample(std::span<const SampleRow> rows, int vocabulary, std::span<SampleResult> results) override {
-    struct Job {
-      CpuDevice* device;
-      std::span<const SampleRow> rows;
-      int vocabulary;
-      std::span<SampleResult> results;
-    } job{this, rows, vocabulary, results};
-    auto work = [](void* context, int thread) {
-      const Job& j = *static_cast<const Job*>(context);
-      const size_t threads = static_cast<size_t>(j.device->pool_.threads());
-      for (size_t i = static_cast<size_t>(thread); i < j.rows.size(); i += threads) {
-        j.results[i] =
-            SampleOneRow(j.rows[i], j.vocabulary, &j.device->sample_scratch_[static_cast<size_t>(thread)]);
-      }
-    };
-    if (rows.size() == 1) {
-      results[0] = SampleOneRow(rows[0], vocabulary, &sample_scratch_[0]);
-    } else {
-      pool_.Run(work, &job);
-    }
+    SampleJob job(rows, vocabulary, results, sample_scratch_);
+    pool_.Run(&job);
   }
 
   void Copy(void* destination, const void* source, size_t bytes) override {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "devices/cpu/cpu_kv_cache.h"
 #include "devices/cpu/packed_weights.h"
@@ -10,18 +9,21 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// Up to so many rows every thread quantises all of them for itself, which costs less than a barrier.
+// Up to so many rows every thread quantises all of them for itself, which costs less than a step of its own.
 constexpr int kSmallRows = 16;
 // A piece of a large product: so many rows by about so many tiles.
 constexpr int kChunkRows = 64;
 constexpr int64_t kChunkTiles = 12;
+// Items of a product of few rows, a thread: more even out what a thread that comes late leaves to the others.
+constexpr int64_t kFewItemsPerThread = 2;
+// Rows to be quantised, of an item.
+constexpr int kPrepareRows = 2 * kGroupRows;
+// How many rows a matrix product does in the time that it takes to read its weights once.
+constexpr int64_t kRowsPerRead = 4;
 
-template <typename T>
-std::pair<T, T> Share(T count, int thread, int threads) {
-  return {count * thread / threads, count * (thread + 1) / threads};
-}
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t Tiles(const PackedTensor& weight) { return (weight.rows + kTileRows - 1) / kTileRows; }
+int64_t Tiles(const PackedTensor& weight) { return CeilDiv(weight.rows, kTileRows); }
 
 const float* FloatsOf(const PackedTensor* vector) {
   return vector == nullptr ? nullptr : reinterpret_cast<const float*>(vector->data.data());
@@ -61,17 +63,39 @@ size_t ActivationBytes(int rows, int cols) {
 
 }  // namespace
 
-struct OpRunner::Job {
-  OpRunner* runner;
-  std::span<const Op> ops;
+// Walks a list of operations as steps of the pool.
+class OpRunner::List final : public ThreadPool::Job {
+ public:
+  List(OpRunner* runner, std::span<const Op> ops) : runner_(runner), ops_(ops) {}
+
+  // What an operation looks at may have been written by one before it: it is cut up when its turn comes.
+  bool NextStep(ThreadPool::Step* step) override {
+    if (++part_ == steps_.parts) {
+      if (next_ == ops_.size()) return false;
+      op_ = &ops_[next_++];
+      part_ = 0;
+      steps_ = std::visit([this](const auto& op) { return runner_->StepsOf(op); }, *op_);
+    }
+    *step = {.items = steps_.items[static_cast<size_t>(part_)], .alone = steps_.alone};
+    return true;
+  }
+
+  void Work(int thread, Items& items) override {
+    std::visit([&](const auto& op) { runner_->RunOp(op, part_, thread, items); }, *op_);
+    if (runner_->progress_ != nullptr) runner_->progress_->fetch_add(1, std::memory_order_relaxed);
+  }
+
+ private:
+  OpRunner* runner_;
+  std::span<const Op> ops_;
+  size_t next_ = 0;
+  const Op* op_ = nullptr;
+  OpSteps steps_;
+  int part_ = 0;  // of steps_; the first call of NextStep leaves an operation that is not there
 };
 
 OpRunner::OpRunner(const Kernels& kernels, ThreadPool* pool, std::atomic<uint64_t>* progress)
-    : kernels_(kernels),
-      pool_(pool),
-      progress_(progress),
-      scratch_(static_cast<size_t>(pool->threads())),
-      phases_(static_cast<size_t>(pool->threads())) {}
+    : kernels_(kernels), pool_(pool), progress_(progress), scratch_(static_cast<size_t>(pool->threads())) {}
 
 absl::Status OpRunner::ReserveRows(int max_rows, int max_cols) {
   if (max_rows <= max_rows_ && max_cols <= max_cols_) return absl::OkStatus();
@@ -102,51 +126,57 @@ void OpRunner::Reserve(const Op& op) {
 
 void OpRunner::Run(std::span<const Op> ops) {
   for (const Op& op : ops) Reserve(op);
-  Job job{this, ops};
-  pool_->Run(
-      [](void* context, int thread) {
-        const Job& j = *static_cast<const Job*>(context);
-        j.runner->RunThread(j, thread);
-      },
-      &job);
+  List list(this, ops);
+  pool_->Run(&list);
 }
 
-void OpRunner::RunThread(const Job& job, int thread) {
-  for (const Op& op : job.ops) {
-    if (const auto* host = std::get_if<HostOp>(&op); host != nullptr && host->count == 0) continue;
-    std::visit([&](const auto& o) { RunOp(o, thread); }, op);
-    EndPhase(thread);
-    if (thread == 0 && progress_ != nullptr) progress_->fetch_add(1, std::memory_order_relaxed);
+OpRunner::OpSteps OpRunner::StepsOf(const EmbedOp& op) const {
+  return {.items = {op.rows}, .alone = op.rows * op.table->cols * int64_t{sizeof(float)} < kAloneBytes};
+}
+
+OpRunner::OpSteps OpRunner::StepsOf(const NormOp& op) const {
+  return {.items = {op.rows}, .alone = op.rows * op.weight->cols * int64_t{sizeof(float)} < kAloneBytes};
+}
+
+OpRunner::OpSteps OpRunner::StepsOf(const RotaryStoreOp& op) const {
+  const int64_t floats = int64_t{op.rows} * (op.heads + 2 * op.kv_heads) * op.head_dim;
+  return {.items = {op.rows}, .alone = floats * int64_t{sizeof(float)} < kAloneBytes};
+}
+
+OpRunner::OpSteps OpRunner::StepsOf(const HostOp& op) const { return {.items = {op.count}}; }
+
+OpRunner::OpSteps OpRunner::StepsOf(const MatMulOp& op) const {
+  int64_t tiles = 0;
+  int64_t bytes = 0;
+  for (int i = 0; i < op.part_count; ++i) {
+    const PackedTensor& weight = *op.parts[static_cast<size_t>(i)].weight;
+    if (i == 0 || !IsGate(op.epilogue)) tiles += Tiles(weight);
+    bytes += static_cast<int64_t>(weight.data.size());
   }
+  OpSteps steps;
+  steps.alone = bytes * std::max<int64_t>(1, op.rows / kRowsPerRead) < kAloneBytes;
+  if (op.rows <= kSmallRows) {
+    steps.items = {std::min(tiles, kFewItemsPerThread * pool_->threads())};
+  } else {
+    steps.parts = 2;
+    steps.items = {CeilDiv(op.rows, kPrepareRows),
+                   CeilDiv(op.rows, kChunkRows) * CeilDiv(tiles, kChunkTiles)};
+  }
+  return steps;
 }
 
-void OpRunner::EndPhase(int thread) {
-  uint32_t& phase = phases_[static_cast<size_t>(thread)].index;
-  // The other counter was last used in the phase before this one, which every thread has left.
-  if (thread == 0) counters_[(phase + 1) % 2].next.store(0, std::memory_order_relaxed);
-  pool_->Barrier();
-  ++phase;
-}
-
-int64_t OpRunner::NextItem(int thread) {
-  return counters_[phases_[static_cast<size_t>(thread)].index % 2].next.fetch_add(1,
-                                                                                  std::memory_order_relaxed);
-}
-
-void OpRunner::RunOp(const EmbedOp& op, int thread) {
-  const auto [begin, end] = Share(op.rows, thread, pool_->threads());
+void OpRunner::RunOp(const EmbedOp& op, int, int, Items& items) {
   const int64_t cols = op.table->cols;
-  for (int row = begin; row < end; ++row) {
+  for (int64_t row; (row = items.Next()) < op.rows;) {
     float* out = op.out + row * cols;
     UnpackRow(*op.table, op.ids[row], out);
     if (op.scale != 1.0f) kernels_.scale_row(out, op.scale, cols, out);
   }
 }
 
-void OpRunner::RunOp(const NormOp& op, int thread) {
-  const auto [begin, end] = Share(op.rows, thread, pool_->threads());
+void OpRunner::RunOp(const NormOp& op, int, int, Items& items) {
   const int64_t cols = op.weight->cols;
-  for (int row = begin; row < end; ++row) {
+  for (int64_t row; (row = items.Next()) < op.rows;) {
     kernels_.norm_row(op.x + row * cols, FloatsOf(op.weight), op.eps, cols, op.accumulate,
                       op.out + row * cols);
   }
@@ -171,25 +201,6 @@ void OpRunner::PrepareRows(const MatMulOp& op, bool quantized, bool floats, int 
   }
 }
 
-void OpRunner::RunOp(const MatMulOp& op, int thread) {
-  MatMulPart parts[3];
-  MatMulTask task;
-  task.parts = parts;
-  task.part_count = op.part_count;
-  task.epilogue = EpilogueOf(op.epilogue);
-  task.cols = op.parts[0].weight->cols;
-  task.digits = DigitsOf(op.parts[0].weight->rows, task.cols);
-  for (int i = 0; i < op.part_count; ++i) {
-    parts[i] = PartOf(op.parts[static_cast<size_t>(i)]);
-    if (i == 0 || !IsGate(op.epilogue)) task.tile_end += Tiles(*op.parts[static_cast<size_t>(i)].weight);
-  }
-  if (op.rows <= kSmallRows) {
-    MatMulFew(op, task, thread);
-  } else {
-    MatMulMany(op, task, thread);
-  }
-}
-
 namespace {
 
 struct Needs {
@@ -207,37 +218,57 @@ Needs NeedsOf(const MatMulTask& task) {
 
 }  // namespace
 
-void OpRunner::MatMulFew(const MatMulOp& op, MatMulTask task, int thread) {
+void OpRunner::RunOp(const MatMulOp& op, int part, int thread, Items& items) {
+  MatMulPart parts[3];
+  MatMulTask task;
+  task.parts = parts;
+  task.part_count = op.part_count;
+  task.epilogue = EpilogueOf(op.epilogue);
+  task.cols = op.parts[0].weight->cols;
+  task.digits = DigitsOf(op.parts[0].weight->rows, task.cols);
+  for (int i = 0; i < op.part_count; ++i) {
+    parts[i] = PartOf(op.parts[static_cast<size_t>(i)]);
+    if (i == 0 || !IsGate(op.epilogue)) task.tile_end += Tiles(*op.parts[static_cast<size_t>(i)].weight);
+  }
+  if (op.rows <= kSmallRows) {
+    MatMulFew(op, task, thread, items);
+  } else if (part == 0) {
+    const Needs needs = NeedsOf(task);
+    for (int64_t item; (item = items.Next()) != Items::kNone;) {
+      const int begin = static_cast<int>(item) * kPrepareRows;
+      PrepareRows(op, needs.quantized, needs.floats, begin, std::min(begin + kPrepareRows, op.rows),
+                  activations_.as<ActivationBlock>(), float_rows_.as<float>());
+    }
+  } else {
+    MatMulMany(op, task, items);
+  }
+}
+
+void OpRunner::MatMulFew(const MatMulOp& op, MatMulTask task, int thread, Items& items) {
   const ThreadScratch& scratch = scratch_[static_cast<size_t>(thread)];
   const Needs needs = NeedsOf(task);
-  const auto [begin, end] = Share(task.tile_end, thread, pool_->threads());
-  if (begin == end) return;
   PrepareRows(op, needs.quantized, needs.floats, 0, op.rows, scratch.activations.as<ActivationBlock>(),
               scratch.floats.as<float>());
   task.x = scratch.activations.as<ActivationBlock>();
   task.x_float = scratch.floats.as<float>();
   task.x_float_stride = task.cols;
   task.row_end = op.rows;
-  task.tile_begin = begin;
-  task.tile_end = end;
-  kernels_.matmul(task);
+  const int64_t tiles = task.tile_end;
+  const int64_t count = StepsOf(op).items[0];
+  for (int64_t item; (item = items.Next()) < count;) {
+    task.tile_begin = tiles * item / count;
+    task.tile_end = tiles * (item + 1) / count;
+    kernels_.matmul(task);
+  }
 }
 
-void OpRunner::MatMulMany(const MatMulOp& op, MatMulTask task, int thread) {
-  const Needs needs = NeedsOf(task);
-  const auto [group_begin, group_end] =
-      Share((op.rows + kGroupRows - 1) / kGroupRows, thread, pool_->threads());
-  PrepareRows(op, needs.quantized, needs.floats, group_begin * kGroupRows,
-              std::min(group_end * kGroupRows, op.rows), activations_.as<ActivationBlock>(),
-              float_rows_.as<float>());
-  EndPhase(thread);
+void OpRunner::MatMulMany(const MatMulOp& op, MatMulTask task, Items& items) {
   task.x = activations_.as<ActivationBlock>();
   task.x_float = float_rows_.as<float>();
   task.x_float_stride = task.cols;
   const int64_t tiles = task.tile_end;
-  const int64_t tile_chunks = (tiles + kChunkTiles - 1) / kChunkTiles;
-  const int64_t row_chunks = (op.rows + kChunkRows - 1) / kChunkRows;
-  for (int64_t item; (item = NextItem(thread)) < tile_chunks * row_chunks;) {
+  const int64_t tile_chunks = CeilDiv(tiles, kChunkTiles);
+  for (int64_t item; (item = items.Next()) != Items::kNone;) {
     task.row_begin = static_cast<int>(item / tile_chunks) * kChunkRows;
     task.row_end = std::min(task.row_begin + kChunkRows, op.rows);
     task.tile_begin = item % tile_chunks * kChunkTiles;
@@ -246,14 +277,13 @@ void OpRunner::MatMulMany(const MatMulOp& op, MatMulTask task, int thread) {
   }
 }
 
-void OpRunner::RunOp(const HostOp& op, int thread) {
-  for (int64_t item; (item = NextItem(thread)) < op.count;) {
+void OpRunner::RunOp(const HostOp& op, int, int thread, Items& items) {
+  for (int64_t item; (item = items.Next()) < op.count;) {
     op.run(op.context, static_cast<int>(item), thread);
   }
 }
 
-void OpRunner::RunOp(const RotaryStoreOp& op, int thread) {
-  const auto [begin, end] = Share(op.rows, thread, pool_->threads());
+void OpRunner::RunOp(const RotaryStoreOp& op, int, int, Items& items) {
   const CacheView cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
   RotaryTask task;
   task.heads = op.heads;
@@ -264,13 +294,13 @@ void OpRunner::RunOp(const RotaryStoreOp& op, int thread) {
   task.norm_eps = op.norm_eps;
   task.halves = op.style == RotaryStyle::kHalves;
   task.rotary_dims = op.rotary_dims;
-  for (int row = begin; row < end; ++row) {
-    task.q = op.q + static_cast<int64_t>(row) * op.heads * op.head_dim;
-    task.k = op.k + static_cast<int64_t>(row) * op.kv_heads * op.head_dim;
-    task.cos_sin = op.cos_sin + static_cast<int64_t>(row) * op.rotary_dims;
+  for (int64_t row; (row = items.Next()) < op.rows;) {
+    task.q = op.q + row * op.heads * op.head_dim;
+    task.k = op.k + row * op.kv_heads * op.head_dim;
+    task.cos_sin = op.cos_sin + row * op.rotary_dims;
     kernels_.rotary_row(task);
-    kernels_.store_row(task.k, op.v + static_cast<int64_t>(row) * op.kv_heads * op.head_dim, op.kv_heads,
-                       op.head_dim, cache, op.slots[row]);
+    kernels_.store_row(task.k, op.v + row * op.kv_heads * op.head_dim, op.kv_heads, op.head_dim, cache,
+                       op.slots[row]);
   }
 }
 

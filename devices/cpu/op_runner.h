@@ -23,7 +23,10 @@ class OpRunner {
   void Run(std::span<const Op> ops);
 
  private:
-  struct Job;
+  using Items = ThreadPool::Items;
+  // Below so many bytes of reading, or work that takes as long, one thread is faster than two: with another
+  // core's cache in between, handing a step out and in takes about half a microsecond.
+  static constexpr int64_t kAloneBytes = 24 << 10;
   struct ThreadScratch {
     CpuMemory activations;  // ActivationBlock, of kSmallRows rows
     CpuMemory floats;       // the same rows as float32
@@ -40,27 +43,35 @@ class OpRunner {
     int64_t partial = 0;  // index of the first state in partials_
   };
   struct AttentionPlan;
+  // An operation as steps of the pool. A function of the operation alone, and of the number of threads.
+  struct OpSteps {
+    int parts = 1;  // 2: the first part prepares what the second needs
+    std::array<int64_t, 2> items = {};
+    bool alone = false;
+  };
+  class List;
 
   void Reserve(const Op& op);
-  void RunThread(const Job& job, int thread);
-  void RunOp(const EmbedOp& op, int thread);
-  void RunOp(const NormOp& op, int thread);
-  void RunOp(const MatMulOp& op, int thread);
-  void RunOp(const RotaryStoreOp& op, int thread);
-  void RunOp(const AttentionOp& op, int thread);
-  void RunOp(const HostOp& op, int thread);
+  OpSteps StepsOf(const EmbedOp& op) const;
+  OpSteps StepsOf(const NormOp& op) const;
+  OpSteps StepsOf(const MatMulOp& op) const;
+  OpSteps StepsOf(const RotaryStoreOp& op) const;
+  OpSteps StepsOf(const AttentionOp& op) const;
+  OpSteps StepsOf(const HostOp& op) const;
+  // Each does the items it is given of one part.
+  void RunOp(const EmbedOp& op, int part, int thread, Items& items);
+  void RunOp(const NormOp& op, int part, int thread, Items& items);
+  void RunOp(const MatMulOp& op, int part, int thread, Items& items);
+  void RunOp(const RotaryStoreOp& op, int part, int thread, Items& items);
+  void RunOp(const AttentionOp& op, int part, int thread, Items& items);
+  void RunOp(const HostOp& op, int part, int thread, Items& items);
   void PrepareRows(const MatMulOp& op, bool quantized, bool floats, int begin, int end,
                    ActivationBlock* activations, float* float_rows);
-  void MatMulFew(const MatMulOp& op, MatMulTask task, int thread);
-  void MatMulMany(const MatMulOp& op, MatMulTask task, int thread);
+  void MatMulFew(const MatMulOp& op, MatMulTask task, int thread, Items& items);
+  void MatMulMany(const MatMulOp& op, MatMulTask task, Items& items);
   AttentionPlan PlanAttention(const AttentionOp& op) const;
   void AttendItem(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item, int thread);
-  void MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread);
-
-  // Barrier, and a fresh counter for the next phase.
-  void EndPhase(int thread);
-  // Next piece of work of this phase, from 0 upwards.
-  int64_t NextItem(int thread);
+  void MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread, Items& items);
 
   const Kernels& kernels_;
   ThreadPool* pool_;
@@ -74,15 +85,6 @@ class OpRunner {
   CpuMemory activations_;  // ActivationBlock of max_rows_ rows, shared by all threads
   CpuMemory float_rows_;   // [max_rows_, max_cols_]
   CpuMemory partials_;     // states of attention splits
-  // A phase takes work from one counter while the other is made ready for the next phase.
-  struct alignas(64) Counter {
-    std::atomic<int64_t> next = 0;
-  };
-  std::array<Counter, 2> counters_;
-  struct alignas(64) Phase {
-    uint32_t index = 0;
-  };
-  std::vector<Phase> phases_;  // [threads]
 };
 
 }  // namespace mnemo::devices::cpu
