@@ -12,6 +12,8 @@
 
 #include "devices/device.h"
 #include "devices/sampling.h"
+#include "server/memory/attention_settings.h"
+#include "server/memory/step_stats.h"
 
 namespace mnemo::model {
 class Transformer;
@@ -51,6 +53,7 @@ struct EngineRequest {
   int32_t priority = 0;     // lower first, then arrival
   std::optional<std::chrono::steady_clock::time_point> deadline;
   std::string session_id;  // empty = none
+  memory::AttentionSettings attention;
 };
 
 struct EngineToken {
@@ -78,6 +81,10 @@ struct EngineEvent {
   std::chrono::nanoseconds prefill_time{0};  // first admission to first token (or end of scoring)
   std::chrono::nanoseconds decode_time{0};   // first token to the end
   int32_t preemptions = 0;
+  // With finish != kNone:
+  std::vector<memory::MemoryStepStat> memory_steps;
+  int32_t memory_fallbacks = 0;        // times that it went on in the worker instead of in the memory service
+  std::string memory_fallback_reason;  // of the last one
 };
 
 struct EngineStats {
@@ -92,6 +99,7 @@ struct EngineStats {
   uint64_t prefix_hit_tokens = 0;      // of those, found
   uint64_t prompt_tokens = 0;
   uint64_t generated_tokens = 0;
+  memory::PipelineStats memory;
 };
 
 // Called on the engine thread, once a step, with all that the step did. Must not block and must not call back

@@ -83,6 +83,12 @@ TEST_CASE("a request out of bounds is refused with field and bound") {
   CHECK_THAT(std::string(status.message()), Catch::Contains(expected));
 }
 
+TEST_CASE("an attention method that the worker does not have is refused") {
+  EngineRequest request = Valid();
+  request.attention.method = memory::AttentionSettings::Method::kTokenTopk;
+  CHECK(CheckRequest(request, kLimits).code() == absl::StatusCode::kUnimplemented);
+}
+
 TEST_CASE("the last token needs no place in the pool") {
   EngineRequest request = Valid();
   request.max_tokens = 62;  // 3 + 62 tokens, 64 positions

@@ -17,11 +17,12 @@ ALLOWED = {
     "proto": [],
     "server/model": ["devices", "server/model"],
     "server/telemetry": ["devices/base"],
-    "server/worker": ["devices", "server/model", "server/telemetry", "server/worker"],
-    "server/worker/service": ["config", "devices", "server/model", "server/telemetry", "server/worker"],
+    "server/memory": ["devices", "fpga/layout", "server/memory", "server/model"],
+    "server/worker": ["devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
+    "server/worker/service": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
     # Of the worker, only its command line and the weights' image.
     "server/frontend/dispatch": ["config", "devices", "server/telemetry", "server/frontend/dispatch", "server/worker/service"],
-    "server/frontend": ["config", "devices", "server/model", "server/telemetry", "server/frontend"],
+    "server/frontend": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/frontend"],
     # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.
     "client": ["client", "devices/base", "server/model"],
     "tests": ["config", "devices", "server", "tests"],

@@ -1,4 +1,4 @@
-// From what the front end sends to what the engine takes.
+// Between what the front end sends or reads and what the engine takes or gives.
 #pragma once
 
 #include <chrono>
@@ -13,5 +13,8 @@ inline constexpr uint32_t kProtocolVersion = 1;
 
 // The engine's number of the request is the caller's to set. `now`: what the deadline is counted from.
 EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::steady_clock::time_point now);
+void FillMemoryStep(const memory::MemoryStepStat& stat, internal::v1::MemoryStep* out);
+// `out` is empty.
+void FillMemoryStats(const memory::PipelineStats& stats, internal::v1::MemoryStats* out);
 
 }  // namespace mnemo::worker

@@ -1,5 +1,7 @@
 #include "server/worker/service/event_outbox.h"
 
+#include "server/worker/service/convert.h"
+
 namespace mnemo::worker {
 namespace {
 
@@ -46,6 +48,12 @@ void FillSummary(const EngineEvent& event, internal::v1::Summary* summary) {
   summary->set_prefill_ns(event.prefill_time.count());
   summary->set_decode_ns(event.decode_time.count());
   summary->set_preemptions(event.preemptions);
+  summary->clear_memory_steps();
+  for (const memory::MemoryStepStat& stat : event.memory_steps) {
+    FillMemoryStep(stat, summary->add_memory_steps());
+  }
+  summary->set_memory_fallbacks(event.memory_fallbacks);
+  summary->set_memory_fallback_reason(event.memory_fallback_reason);
 }
 
 }  // namespace

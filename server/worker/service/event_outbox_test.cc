@@ -52,6 +52,14 @@ TEST_CASE("steps merge while nobody reads, in order and with nothing lost") {
     if (i == 99) {
       event.finish = EngineFinish::kLength;
       event.preemptions = 4;
+      event.memory_steps.push_back({.step = memory::MemoryStepKind::kRetrieval,
+                                    .method = "token_topk",
+                                    .device = "memory0",
+                                    .time_ns = 5,
+                                    .bytes = 6,
+                                    .count = 7});
+      event.memory_fallbacks = 1;
+      event.memory_fallback_reason = "service_lost";
     }
     outbox.Add(event, 7, 1);
     CHECK(outbox.bytes() > bytes);
@@ -72,6 +80,15 @@ TEST_CASE("steps merge while nobody reads, in order and with nothing lost") {
   }
   CHECK(event.finish().reason() == Finish::REASON_LENGTH);
   CHECK(event.summary().preemptions() == 4);
+  REQUIRE(event.summary().memory_steps_size() == 1);
+  CHECK(event.summary().memory_steps(0).step() == 3);
+  CHECK(event.summary().memory_steps(0).method() == "token_topk");
+  CHECK(event.summary().memory_steps(0).device() == "memory0");
+  CHECK(event.summary().memory_steps(0).time_ns() == 5);
+  CHECK(event.summary().memory_steps(0).bytes_moved() == 6);
+  CHECK(event.summary().memory_steps(0).count() == 7);
+  CHECK(event.summary().memory_fallbacks() == 1);
+  CHECK(event.summary().memory_fallback_reason() == "service_lost");
 }
 
 TEST_CASE("attempts of one request do not merge") {

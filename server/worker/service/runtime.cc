@@ -108,6 +108,7 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   ready.set_isa(info.isa);
   ready.set_threads(info.threads);
   ready.set_model_id(model_.id);
+  ready.add_attention_methods(static_cast<int32_t>(memory::AttentionSettings::Method::kDense));
   return ready;
 }
 

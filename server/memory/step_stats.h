@@ -1,0 +1,72 @@
+// What the steps of memory processing cost: of one request, and of all since the worker began.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace mnemo::memory {
+
+// Numbers of mnemo.v1.MemoryStep.Step.
+enum class MemoryStepKind { kPrepare = 1, kRelevancy = 2, kRetrieval = 3, kApply = 4 };
+
+struct MemoryStepStat {
+  MemoryStepKind step = MemoryStepKind::kPrepare;
+  std::string method;
+  std::string device;
+  uint64_t time_ns = 0;
+  uint64_t bytes = 0;
+  // prepare: tokens indexed; relevancy: tokens scored; retrieval: tokens selected; apply: tokens attended to.
+  // Of every layer and KV head.
+  uint64_t count = 0;
+};
+
+// Upper bounds of the buckets that worker, front end and Prometheus have in common.
+inline constexpr std::array<uint64_t, 18> kDurationBoundsNs = {
+    1'000,      2'000,      5'000,      10'000,      20'000,      50'000,
+    100'000,    200'000,    500'000,    1'000'000,   2'000'000,   5'000'000,
+    10'000'000, 20'000'000, 50'000'000, 100'000'000, 500'000'000, 2'000'000'000};
+inline constexpr std::array<uint64_t, 9> kTokenBounds = {64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384};
+
+template <const auto& kBounds>
+struct FixedHistogram {
+  static constexpr const auto& bounds = kBounds;
+
+  void Observe(uint64_t value) {
+    const auto bucket = std::lower_bound(kBounds.begin(), kBounds.end(), value) - kBounds.begin();
+    ++buckets[static_cast<size_t>(bucket)];
+    ++count;
+    sum += value;
+  }
+
+  std::array<uint64_t, kBounds.size() + 1> buckets{};  // not cumulative; the last one is past all bounds
+  uint64_t count = 0;
+  uint64_t sum = 0;
+};
+using DurationHistogram = FixedHistogram<kDurationBoundsNs>;
+using TokenHistogram = FixedHistogram<kTokenBounds>;
+
+// Totals of a method's step on a device, and the times that it took in one step of the engine.
+struct StepTotal : MemoryStepStat {
+  DurationHistogram times;
+};
+
+struct PipelineStats {
+  bool service_attached = false;
+  std::string service;  // its name, when attached
+  int64_t inline_indexes = 0;
+  int64_t inline_bytes = 0;
+  int64_t service_indexes = 0;
+  DurationHistogram round_trips;  // submissions to the service that were waited for
+  uint64_t bytes_to_service = 0;
+  uint64_t bytes_from_service = 0;
+  TokenHistogram selected_tokens;             // of a decode row, a layer and a KV head
+  std::map<std::string, uint64_t> fallbacks;  // by reason: sequences that run in the worker instead
+  std::vector<StepTotal> steps;
+};
+
+}  // namespace mnemo::memory
