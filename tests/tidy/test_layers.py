@@ -12,6 +12,7 @@ import tree
 ALLOWED = {
     "fpga/layout": [],
     "devices/base": [],
+    "devices/transport": ["devices/base", "fpga/layout"],
     "devices": ["devices"],
     "config": ["devices/base"],
     "proto": [],
