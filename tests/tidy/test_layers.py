@@ -11,6 +11,7 @@ import tree
 # Which folders a layer of a folder may link. A name stands for the folder and what is below it.
 ALLOWED = {
     "fpga/layout": [],
+    "fpga/service": ["fpga", "devices/base", "devices/transport", "server/telemetry"],
     "devices/base": [],
     "devices/transport": ["devices/base", "fpga/layout"],
     "devices": ["devices"],

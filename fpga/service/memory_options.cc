@@ -1,0 +1,110 @@
+#include "fpga/service/memory_options.h"
+
+#include <sys/un.h>
+
+#include <CLI/CLI.hpp>
+
+#ifndef MNEMO_VERSION
+#error MNEMO_VERSION is set by CMakeLists.txt
+#endif
+
+namespace mnemo::memory {
+namespace {
+
+constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+constexpr size_t kMaxName = 48;  // with ":" and a device's name it fits what a worker is told at attach
+
+void AddOptions(CLI::App& app, MemoryOptions& options) {
+  app.add_option("--name", options.name, "Name in logs and in what workers report of their steps")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            return name.empty() || name.size() > kMaxName
+                       ? fmt::format("has {} bytes, allowed are 1 to {}", name.size(), kMaxName)
+                       : std::string();
+          },
+          ""));
+  app.add_option("--data-socket", options.data_socket, "Path of the Unix socket where workers attach")
+      ->check(CLI::Validator(
+          [](const std::string& path) {
+            return path.empty() || path.size() > kMaxSocketPath
+                       ? fmt::format("has {} bytes, a socket's path has 1 to {}", path.size(), kMaxSocketPath)
+                       : std::string();
+          },
+          "PATH"))
+      ->required();
+  app.add_option("--control-address", options.control_address, "gRPC control: unix:/PATH or HOST:PORT")
+      ->required();
+  app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT of /metrics; none if not given");
+  app.add_option("--device", options.device, "What keeps and searches indexes")
+      ->check(CLI::IsMember({"cpu"}));
+  app.add_option("--threads", options.threads, "Threads that compute; 0 = as many as cores")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--memory-bytes", options.memory_bytes,
+                 "Memory of all indexes together; 0 = a quarter of the machine's")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--quota-bytes", options.quota_bytes, "Memory of one owner's indexes; 0 = all there is")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--region-bytes", options.region_bytes,
+                 "Largest region for payloads and results of one owner")
+      ->check(CLI::Range(int64_t{1} << 16, int64_t{1} << 36));
+  app.add_option("--max-owners", options.max_owners, "Workers attached at once")->check(CLI::Range(1, 64));
+  app.add_option("--max-indexes", options.max_indexes, "Indexes of one owner")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--max-tokens", options.max_tokens, "Tokens of one index")->check(CLI::Range(64, 1 << 24));
+  app.add_option("--log-level", options.log_level, "Least level that is logged")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
+  app.add_option("--log-format", options.log_format, "Form of a log line")
+      ->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--log-file", options.log_file, "Log file; standard error if not given");
+  app.add_option("--lifeline-fd", options.lifeline_fd, "The service ends when its other end closes")
+      ->group("Set by mnemod");
+  app.add_option("--private-dir", options.private_dir, "Folder removed when the lifeline ends")
+      ->group("Set by mnemod");
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryOptions> ParseMemoryOptions(int argc, const char* const* argv) {
+  MemoryOptions options;
+  CLI::App app("Memory service of mnemo: keeps indexes of keys and searches them for workers.",
+               "mnemo-memory");
+  app.option_defaults()->always_capture_default();
+  app.set_version_flag("--version", "mnemo-memory " MNEMO_VERSION);
+  AddOptions(app, options);
+  try {
+    app.parse(argc, const_cast<char**>(argv));
+  } catch (const CLI::CallForHelp&) {
+    return absl::CancelledError(app.help());
+  } catch (const CLI::CallForVersion& version) {
+    return absl::CancelledError(std::string(version.what()) + "\n");
+  } catch (const CLI::ParseError& error) {
+    return InvalidArgument("{}", error.what());
+  }
+  return options;
+}
+
+std::vector<std::string> MemoryArguments(const MemoryOptions& options) {
+  std::vector<std::string> arguments;
+  const auto add = [&](const char* name, const auto& value) {
+    arguments.push_back(fmt::format("--{}={}", name, value));
+  };
+  add("name", options.name);
+  add("data-socket", options.data_socket);
+  add("control-address", options.control_address);
+  if (!options.metrics_listen.empty()) add("metrics-listen", options.metrics_listen);
+  add("device", options.device);
+  add("threads", options.threads);
+  add("memory-bytes", options.memory_bytes);
+  add("quota-bytes", options.quota_bytes);
+  add("region-bytes", options.region_bytes);
+  add("max-owners", options.max_owners);
+  add("max-indexes", options.max_indexes);
+  add("max-tokens", options.max_tokens);
+  add("log-level", options.log_level);
+  add("log-format", options.log_format);
+  if (!options.log_file.empty()) add("log-file", options.log_file);
+  if (options.lifeline_fd >= 0) add("lifeline-fd", options.lifeline_fd);
+  if (!options.private_dir.empty()) add("private-dir", options.private_dir);
+  return arguments;
+}
+
+}  // namespace mnemo::memory
