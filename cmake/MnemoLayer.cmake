@@ -35,7 +35,8 @@ function(mnemo_executable name)
 endfunction()
 
 # mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer]): a Catch2 program, one ctest entry.
-# PRIVATE_OF gives the test the private headers of that layer.
+# PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer it has
+# MNEMO_TEST_SLOWDOWN times as long.
 function(mnemo_test name)
   cmake_parse_arguments(TEST "" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)
@@ -55,5 +56,6 @@ function(mnemo_test name)
   if(NOT TEST_LABELS)
     set(TEST_LABELS unit)
   endif()
+  math(EXPR TEST_TIMEOUT "${TEST_TIMEOUT} * ${MNEMO_TEST_SLOWDOWN}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
 endfunction()

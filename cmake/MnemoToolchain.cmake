@@ -30,3 +30,9 @@ elseif(MNEMO_SANITIZER STREQUAL "thread")
 elseif(NOT MNEMO_SANITIZER STREQUAL "")
   message(FATAL_ERROR "MNEMO_SANITIZER is '${MNEMO_SANITIZER}'; allowed: address, thread, or empty")
 endif()
+
+# How much longer tests may take under a sanitizer, and by how much the longest ones do less there.
+set(MNEMO_TEST_SLOWDOWN 1)
+if(NOT MNEMO_SANITIZER STREQUAL "")
+  set(MNEMO_TEST_SLOWDOWN 4)
+endif()

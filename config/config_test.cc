@@ -120,6 +120,8 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
   CHECK_THAT(ErrorOf("server: {listen: localhost}"),
              Contains("server.listen: \"localhost\" is not an address"));
   CHECK_THAT(ErrorOf("server: {listen: \"h:65536\"}"), Contains("is not an address; allowed: HOST:PORT"));
+  CHECK_THAT(ErrorOf("server: {listen: \"unix:/run/mnemo.sock\"}"), Contains("is not an address"));
+  CHECK_THAT(ErrorOf("server: {listen: \"unix:1234\"}"), Contains("is not an address"));
   CHECK_THAT(ErrorOf("model: {context_tokens: 5}"),
              Contains("5 is out of range; allowed: 0 or [64, 16777216]"));
   CHECK_THAT(ErrorOf("model: {end_token_ids: 3}"), Contains("\"3\" is not a list"));

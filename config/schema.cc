@@ -51,7 +51,7 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
            "Address of the public gRPC services. There is no encryption and no authentication: use loopback, "
            "or a network that you trust."),
        Text(MNEMO_KEY(server.metrics_listen), TextForm::kOptionalListen,
-            "Address of the Prometheus endpoint /metrics; empty switches it off."),
+            "Address of the Prometheus endpoint /metrics, IPv4; empty switches it off."),
        Number(MNEMO_KEY(server.max_message_bytes), 64 << 10, 1 << 30,
               "Largest message taken from a client; a larger one is answered RESOURCE_EXHAUSTED."),
        Reloadable(
@@ -295,6 +295,7 @@ bool IsHostPort(std::string_view text, int min_port) {
   // An IPv6 address stands in brackets.
   bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
   if (!bracketed && host.find_first_of(":[]/ ") != std::string_view::npos) return false;
+  if (host == "unix") return false;  // what gRPC takes for a socket's path
   int port = -1;
   auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
   return error == std::errc() && end == digits.data() + digits.size() && port >= min_port && port <= 65535;

@@ -28,9 +28,7 @@ AdmissionLimits LimitsOf(const config::Config& config) {
 }
 
 std::string WithPort(const std::string& address, int port) {
-  const size_t colon = address.rfind(':');
-  if (address.starts_with("unix:") || colon == std::string::npos || port <= 0) return address;
-  return address.substr(0, colon + 1) + std::to_string(port);
+  return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
 }
 
 }  // namespace
@@ -137,7 +135,7 @@ absl::Status FrontEnd::Impl::Listen() {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   server = builder.BuildAndStart();
-  if (server == nullptr || (port == 0 && !config.listen.starts_with("unix:"))) {
+  if (server == nullptr || port == 0) {
     return Unavailable("server.listen: cannot listen on {}; is the address taken?", config.listen);
   }
   address = WithPort(config.listen, port);

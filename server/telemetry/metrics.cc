@@ -225,12 +225,16 @@ absl::StatusOr<int> Metrics::Listen(const std::string& address) {
   try {
     auto exposer = std::make_unique<prometheus::Exposer>(address, 1);
     std::vector<int> ports = exposer->GetListeningPorts();
-    if (ports.empty()) return Unavailable("metrics address {}: not bound", address);
+    if (ports.empty()) return Unavailable("server.metrics_listen: cannot listen on {}", address);
     exposer->RegisterCollectable(impl_->forward);
     impl_->exposer = std::move(exposer);
     return ports.front();
   } catch (const std::exception& error) {
-    return Unavailable("metrics address {}: {}", address, error.what());
+    const bool is_ipv6 = address.starts_with('[');
+    return Unavailable(
+        "server.metrics_listen: cannot listen on {}{}: {}", address,
+        is_ipv6 ? " (Debian's civetweb, which serves metrics, knows IPv4 alone)" : "; is the address taken?",
+        error.what());
   }
 }
 

@@ -12,7 +12,7 @@ namespace mnemo::worker {
 namespace {
 
 constexpr int kThreads = 3;
-constexpr uint64_t kPerThread = 400;
+constexpr uint64_t kPerThread = 400 / MNEMO_TEST_REDUCTION;
 
 EngineRequest RandomRequest(std::mt19937_64& random, uint64_t id) {
   EngineRequest request;

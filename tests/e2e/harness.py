@@ -71,11 +71,19 @@ def process_ended(pid: int) -> bool:
 class Daemon:
     """One mnemod with its workers. Its log is shown when a test fails inside `with`."""
 
-    def __init__(self, model: pathlib.Path, *, workers: int = 1, settings: dict[str, Any] | None = None, config: pathlib.Path | None = None):
+    def __init__(
+        self,
+        model: pathlib.Path,
+        *,
+        workers: int = 1,
+        settings: dict[str, Any] | None = None,
+        config: pathlib.Path | None = None,
+        host: str = "127.0.0.1",
+    ):
         self.port = free_port()
-        self.metrics_port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.command = [str(BIN / "mnemod"), "--listen", self.address, "--metrics-listen", f"127.0.0.1:{self.metrics_port}"]
+        self.address = f"{host}:{self.port}"
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.command = [str(BIN / "mnemod"), "--listen", self.address, "--metrics-listen", self.metrics_address]
         self.command += ["--model", str(model), "--workers", str(workers)]
         if config is not None:
             self.command += ["--config", str(config)]
@@ -174,7 +182,7 @@ class Daemon:
         import urllib.request
 
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as reply:
+        with opener.open(f"http://{self.metrics_address}/metrics", timeout=10) as reply:
             return str(reply.read().decode())
 
 
@@ -238,6 +246,16 @@ def collect(call: Any, on_token: Callable[[Result], None] | None = None) -> Resu
         pass
     result.end(call)
     return result
+
+
+@contextlib.contextmanager
+def silent_reader(daemon: Daemon) -> Iterator[Any]:
+    """A call with a large answer of which nothing is read, so that the buffers between the two fill; what came can be read at last."""
+    options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    with grpc.insecure_channel(daemon.address, options=options) as channel:
+        message = request([1, 2, 3], max_tokens=16000, ignore_eos=True)
+        message.output.logprobs = 20
+        yield generation_pb2_grpc.GenerationStub(channel).Generate(message)
 
 
 def request(prompt: str | list[int] | None = None, *, max_tokens: int | None = 16, **sampling: Any) -> pb.GenerateRequest:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import pathlib
 import re
+import socket
 import time
 
 import grpc
@@ -21,6 +23,16 @@ def test_the_example_of_the_documentation(smol: Daemon, capsys: pytest.CaptureFi
     exec(compile(code.replace("127.0.0.1:50051", smol.address), "docs/API.md", "exec"), {})
     printed = capsys.readouterr().out
     assert re.search(r"\w+.*\n\d+ tokens\n$", printed, re.DOTALL), printed
+
+
+def test_addresses_of_ipv6(tiny: pathlib.Path) -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with Daemon(tiny, host="[::1]") as daemon:
+        daemon.generate(request([1, 2, 3], max_tokens=4)).check_ok()
 
 
 def test_streaming_order_text_and_usage(smol: Daemon) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import models
 import pytest
-from harness import BIN, Code, Daemon, pb, request, seeded
+from harness import BIN, Code, Daemon, pb, request, seeded, tiny_model
 
 NAN = float("nan")
 
@@ -206,11 +206,20 @@ def test_bad_configuration(tmp_path: pathlib.Path, text: str, words: list[str]) 
         assert word in output, output
 
 
+def test_metrics_over_ipv6(tmp_path: pathlib.Path) -> None:
+    """What serves the metrics knows IPv4 alone: that is said, and not taken for a port in use."""
+    result = run_mnemod("--listen", "127.0.0.1:0", "--metrics-listen", "[::1]:0", "--model", str(tiny_model(tmp_path / "tiny.gguf")))
+    assert result.returncode not in (0, -6, -11)
+    assert "server.metrics_listen" in result.stdout + result.stderr and "IPv4" in result.stdout + result.stderr
+
+
 def test_missing_configuration_and_bad_overrides(tmp_path: pathlib.Path) -> None:
     for arguments, word in (
         (["--config", str(tmp_path / "absent.yaml")], "absent.yaml"),
         (["--set", "engine.max_runing=3"], "engine.max_runing"),
         (["--set", "engine.max_running=-3"], "engine.max_running"),
+        (["--listen", f"unix:{tmp_path}/mnemo.sock"], "server.listen"),
+        (["--listen", "::1:50051"], "server.listen"),
     ):
         result = run_mnemod(*arguments, "--check-config")
         assert result.returncode not in (0, -6, -11)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from harness import ROOT, Code, Daemon, Result, collect, pb, request, wait_for
+from harness import ROOT, Code, Daemon, Result, collect, pb, request, silent_reader, wait_for
 
 SETTINGS = {
     "limits.max_running": 1,
@@ -21,6 +21,14 @@ SETTINGS = {
     "workers.no_worker_timeout_ms": 500,
     "workers.restart_backoff_ms": 5000,
     "workers.restart_backoff_max_ms": 5000,
+}
+# Scenarios with a daemon of their own: its settings.
+OWN: dict[str, dict[str, int]] = {
+    # Below what the context allows.
+    "never_fits": {"limits.max_tokens_in_flight": 1000},
+    "slow_reader_time": {"server.slow_reader_timeout_ms": 200},
+    "slow_reader_tokens": {"server.slow_reader_max_tokens": 2000},
+    "likely_cause": {"workers.restart_backoff_ms": 10},
 }
 LONG = 16000
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -96,9 +104,9 @@ def queue_full(daemon: Daemon) -> Result:
     return result
 
 
-def never_fits(tiny_daemon: Daemon) -> Result:
+def never_fits(daemon: Daemon) -> Result:
     message = request([1] * 10, max_tokens=LONG)
-    result = tiny_daemon.generate(message)
+    result = daemon.generate(message)
     assert "limits.max_tokens_in_flight" in result.details and int(result.trailers[PUSHBACK]) < 0
     return result
 
@@ -114,6 +122,24 @@ def cancelled(daemon: Daemon) -> Result:
     result = collect(call)
     daemon.wait_idle()
     return result
+
+
+def slow_reader(daemon: Daemon, bound: str) -> Result:
+    with silent_reader(daemon) as silent:
+        wait_for("the request's end", lambda: "ended: CANCELLED" in daemon.log(), 40)
+        # What it was is told by the daemon alone: its word would have to wait behind what the client does not read.
+        assert bound in daemon.log()
+        result = collect(silent)
+    daemon.wait_idle()
+    return result
+
+
+def slow_reader_time(daemon: Daemon) -> Result:
+    return slow_reader(daemon, "server.slow_reader_timeout_ms")
+
+
+def slow_reader_tokens(daemon: Daemon) -> Result:
+    return slow_reader(daemon, "server.slow_reader_max_tokens")
 
 
 def deadline(daemon: Daemon) -> Result:
@@ -138,7 +164,22 @@ def no_worker(daemon: Daemon) -> Result:
     return daemon.generate(request([1]))
 
 
-# Last, since it takes the worker away; never_fits has a daemon of its own, whose bound is below what the context allows.
+def likely_cause(daemon: Daemon) -> Result:
+    killed: list[int] = []
+
+    def kill(result: Result) -> None:
+        # Each life of the worker once, when the request has got on in it.
+        worker = daemon.status().workers[0]
+        if worker.pid not in killed and worker.requests_running > 0:
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+
+    result = collect(daemon.generation.Generate(long_request(), timeout=60), kill)
+    assert len(killed) == 2
+    return result
+
+
+# no_worker is the last, since it takes the worker away.
 SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
     scenario.__name__: scenario
     for scenario in (
@@ -153,7 +194,10 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         never_fits,
         message_too_large,
         cancelled,
+        slow_reader_time,
+        slow_reader_tokens,
         deadline,
+        likely_cause,
         draining,
         no_worker,
     )
@@ -175,12 +219,12 @@ def test_table_and_tests_name_the_same() -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_status(name: str, daemon: Daemon, tiny: pathlib.Path) -> None:
     (code,) = (code for code, row in documented() if row == name)
-    if name == "never_fits":
-        with Daemon(tiny, settings={"limits.max_tokens_in_flight": 1000}) as small:
-            result = never_fits(small)
+    if name in OWN:
+        with Daemon(tiny, settings=OWN[name]) as own:
+            result = SCENARIOS[name](own)
     else:
         result = SCENARIOS[name](daemon)
     assert result.code == getattr(Code, code), f"{result.code}: {result.details}"
     # gRPC itself says nothing more in these cases.
-    if result.code != Code.OK and name not in ("cancelled", "not_utf8"):
+    if result.code != Code.OK and name not in ("cancelled", "not_utf8", "slow_reader_time", "slow_reader_tokens"):
         assert result.details
