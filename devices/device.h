@@ -9,7 +9,10 @@
 //   - a matrix product sums its K blocks in ascending order, in the one-row and the many-row kernel alike;
 //   - attention works on KV splits at fixed absolute positions (kKvSplitTokens), pages ascending within a
 //   split, and merges splits in
-//     ascending order, in prefill and decode alike.
+//     ascending order, in prefill and decode alike;
+//   - a row that attends to listed positions alone (SparseSelection) works on splits of kKvSplitTokens listed
+//     positions, counted from the first, and depends on the query and the keys and values listed and on
+//     nothing else. A list of all positions gives the bits of the row without a list.
 // All pointers named "device memory" were made by Allocate; all floats are float32, row-major, `stride` in
 // elements.
 #pragma once
@@ -34,6 +37,25 @@ namespace mnemo::devices {
 
 // Attention's unit of parallel work within a sequence, a multiple of kPageTokens.
 inline constexpr int kKvSplitTokens = 512;
+
+// The entries that one KV head of a sequence attends to between the ends that are always kept. It may be
+// filled while the list runs, by a HostOp before the attention: it is read when the attention runs, and not
+// earlier.
+struct TokenSelection {
+  // [count], ascending, distinct. Entry e covers positions [e * entry_tokens, (e + 1) * entry_tokens).
+  const uint32_t* ids = nullptr;
+  uint32_t count = 0;
+};
+
+// A decode row that attends to positions [0, first_end), to the selected entries of each KV head, and to
+// [tail_begin, position]. Host memory, all of it.
+struct SparseSelection {
+  int first_end = 0;
+  int tail_begin = 0;                     // in [first_end, position]
+  int entry_tokens = 1;                   // 1, 16 or 64
+  const TokenSelection* heads = nullptr;  // [kv_heads]; every entry lies within [first_end, tail_begin)
+  int max_entries = 0;                    // bound of each count, known when the list is made
+};
 
 // out[i] = table[ids[i]] * scale. ids: host memory, [rows], each in [0, table->rows).
 struct EmbedOp {
@@ -112,7 +134,8 @@ struct AttentionSequence {
   int row_count = 0;
   int position_begin = 0;  // of row_begin; the row at position p attends to positions [max(0, p-window+1), p]
   const int32_t* pages =
-      nullptr;  // host memory: page ids of positions 0..; a page wholly out of the window may be -1
+      nullptr;  // host memory: page ids of positions 0..; a page of which nothing is attended to may be -1
+  const SparseSelection* sparse = nullptr;  // nullptr: all positions; only with row_count 1 and window 0
 };
 
 struct AttentionOp {

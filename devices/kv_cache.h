@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace mnemo::devices {
 
@@ -18,17 +19,28 @@ struct KvCacheShape {
   int head_dim = 0;
   int pages = 0;
   KvType type = KvType::kF16;
+  // [layers], 1 where attention will read single tokens (SparseSelection with entry_tokens 1), or empty for
+  // none. A device may keep such a layer's keys a second time, in a form that is fast to read so; without
+  // this the same results come slowly.
+  std::vector<uint8_t> gather_layers;
 };
 
-// Bytes of K and V of one page.
+// Bytes of K and V of one page, with the second form of keys where there is one (a type of 16 bits).
 int64_t KvPageBytes(const KvCacheShape& shape);
 
 // Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed: a slot
 // that was never written holds finite numbers.
+//
+// What is read back is a function of the bits stored, the same on each call. Several threads may read at
+// once, also while other slots are written; page must be in [0, shape().pages).
 class KvCache {
  public:
   virtual ~KvCache() = default;
   virtual const KvCacheShape& shape() const = 0;
+  // The keys of a page, after rotary embedding: out is [kPageTokens, head_dim].
+  virtual void ReadKeys(int layer, int kv_head, int page, float* out) const = 0;
+  // Key and value of one slot, [head_dim] each; either may be nullptr.
+  virtual void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const = 0;
 };
 
 }  // namespace mnemo::devices

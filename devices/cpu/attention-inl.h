@@ -158,7 +158,7 @@ MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
 template <class Source>
 MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int page) {
   if constexpr (sizeof(typename Source::Element) == 4) {
-    return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_stride;
+    return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_width;
   } else {
     return PageOf(t, page) + t.cache.value_offset;
   }
@@ -196,7 +196,7 @@ void AttendTile(const AttendTask& t, int first_row) {
                                 t.q + static_cast<int64_t>(first_row) * even_dim, t.q_scales + first_row,
                                 even_dim, next, t.scores + page * kKeysPerPage);
   }
-  const int64_t width = t.cache.value_stride;
+  const int64_t width = t.cache.value_width;
   for (int r = 0; r < kRows; ++r) {
     states[r][0] = -__builtin_inff();
     states[r][1] = 0.0f;
@@ -262,7 +262,7 @@ void ConvertValues(const AttendTask& t) {
   const int page_begin = VisibleKeys(t, t.position_begin).begin / kKeysPerPage;
   const int page_end =
       (VisibleKeys(t, t.position_begin + t.positions - 1).end + kKeysPerPage - 1) / kKeysPerPage;
-  const int64_t count = static_cast<int64_t>(t.cache.value_stride) * kKeysPerPage;
+  const int64_t count = static_cast<int64_t>(t.cache.value_width) * kKeysPerPage;
   for (int page = page_begin; page < page_end; ++page) {
     const typename Source::Element* values = ValuesOf<Source>(t, page);
     for (int64_t i = 0; i < count; i += kLanes)

@@ -3,6 +3,7 @@
 
 #include "devices/cpu/cpu_kv_cache.h"
 #include "devices/cpu/op_runner.h"
+#include "devices/listed_keys.h"
 
 namespace mnemo::devices::cpu {
 namespace {
@@ -20,26 +21,69 @@ constexpr int kMergeStates = 4;
 int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * kTileRows; }
 int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
 
-struct AttentionScratch {
+int FirstSplit(const AttentionOp& op, int position) {
+  return op.window > 0 ? std::max(0, position - op.window + 1) / kKvSplitTokens : 0;
+}
+
+int LastPosition(const AttentionSequence& sequence) {
+  return sequence.position_begin + sequence.row_count - 1;
+}
+
+// Splits that all rows of a sequence have together; with listed keys, of the KV head with the longest list.
+int SplitsOf(const AttentionOp& op, const AttentionSequence& sequence) {
+  const int last = LastPosition(sequence);
+  if (sequence.sparse == nullptr) {
+    return last / kKvSplitTokens + 1 - FirstSplit(op, sequence.position_begin);
+  }
+  int splits = 0;
+  for (int head = 0; head < op.kv_heads; ++head) {
+    splits = std::max(splits, ListedKeys(*sequence.sparse, head, last).splits());
+  }
+  return splits;
+}
+
+// Keys that the last row reads, of the first KV head.
+int64_t KeysOf(const AttentionOp& op, const AttentionSequence& sequence) {
+  const int last = LastPosition(sequence);
+  if (sequence.sparse != nullptr) return ListedKeys(*sequence.sparse, 0, last).count();
+  return op.window > 0 ? std::min(last + 1, op.window) : last + 1;
+}
+
+}  // namespace
+
+struct OpRunner::AttentionScratch {
   float* q;         // [positions * group, head_dim rounded up to even] of int16_t
   float* q_scales;  // [positions * group]
   float* states;    // of one split
   float* merged;    // of the splits so far
-  float* scores;    // [kMaxQueryTile][kKeysPerSplit]
+  float* scores;    // [kMaxQueryTile or heads][kKeysPerSplit]
   float* converted;
+  float* slots;       // [kKeysPerSplit] of int64_t, then what ListedTask has for the keys of a page:
+  float* keys;        // [head_dim rounded up to even, kKeysPerPage] of int16_t
+  float* key_scales;  // [kKeysPerPage]
 };
 
-// Returns the floats needed; lays the parts out from `base` when it is given.
-size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
+struct OpRunner::AttentionPlan {
+  bool cut_keys = false;
+  int64_t items = 0;
+  int group = 0;
+  int64_t state_floats = 0;
+};
+
+size_t OpRunner::LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
   const size_t rows = static_cast<size_t>(kItemPositions) * static_cast<size_t>(heads);
   const size_t sizes[] = {rows * static_cast<size_t>(ValueStride(head_dim) / 2),
                           rows,
                           rows * static_cast<size_t>(StateFloats(head_dim)),
                           rows * static_cast<size_t>(StateFloats(head_dim)),
-                          size_t{kMaxQueryTile} * kKeysPerSplit,
-                          size_t{kKeysPerSplit} * static_cast<size_t>(ValueStride(head_dim))};
+                          static_cast<size_t>(std::max(heads, kMaxQueryTile)) * kKeysPerSplit,
+                          size_t{kKeysPerSplit} * static_cast<size_t>(ValueStride(head_dim)),
+                          size_t{kKeysPerSplit} * 2,
+                          size_t{kKeysPerPage} * static_cast<size_t>(ValueStride(head_dim) / 2),
+                          size_t{kKeysPerPage}};
   float** const parts[] = {&scratch->q,      &scratch->q_scales, &scratch->states,
-                           &scratch->merged, &scratch->scores,   &scratch->converted};
+                           &scratch->merged, &scratch->scores,   &scratch->converted,
+                           &scratch->slots,  &scratch->keys,     &scratch->key_scales};
   static_assert(std::size(sizes) == std::size(parts));
   size_t total = 0;
   for (size_t i = 0; i < std::size(sizes); ++i) {
@@ -48,19 +92,6 @@ size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
   }
   return total;
 }
-
-int FirstSplit(const AttentionOp& op, int position) {
-  return op.window > 0 ? std::max(0, position - op.window + 1) / kKvSplitTokens : 0;
-}
-
-}  // namespace
-
-struct OpRunner::AttentionPlan {
-  bool cut_keys = false;
-  int64_t items = 0;
-  int group = 0;
-  int64_t state_floats = 0;
-};
 
 absl::Status OpRunner::ReserveAttention(int max_heads, const KvCacheShape& shape) {
   if (max_heads <= attention_heads_ && shape.head_dim <= attention_head_dim_) return absl::OkStatus();
@@ -87,8 +118,8 @@ OpRunner::AttentionPlan OpRunner::PlanAttention(const AttentionOp& op) const {
   int64_t partials = 0;
   bool few_rows = true;
   for (const AttentionSequence& sequence : op.sequences) {
-    const int last = sequence.position_begin + sequence.row_count - 1;
-    const int64_t splits = last / kKvSplitTokens + 1 - FirstSplit(op, sequence.position_begin);
+    MNEMO_CHECK(sequence.sparse == nullptr || (sequence.row_count == 1 && op.window == 0));
+    const int64_t splits = SplitsOf(op, sequence);
     plan.items += (sequence.row_count + kItemPositions - 1) / kItemPositions;
     few_rows = few_rows && sequence.row_count <= kItemPositions;
     cut_items += splits;
@@ -109,10 +140,8 @@ OpRunner::OpSteps OpRunner::StepsOf(const AttentionOp& op) const {
   int64_t states = 0;
   int64_t reads = 0;  // keys and values, of one KV head
   for (const AttentionSequence& sequence : op.sequences) {
-    const int last = sequence.position_begin + sequence.row_count - 1;
-    const int keys = op.window > 0 ? std::min(last + 1, op.window) : last + 1;
     states += int64_t{sequence.row_count} * op.heads;
-    reads += int64_t{sequence.row_count} * keys * op.head_dim * 2;
+    reads += sequence.row_count * KeysOf(op, sequence) * op.head_dim * 2;
   }
   if (plan.cut_keys) {
     steps.parts = 2;
@@ -135,9 +164,8 @@ void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) 
   for (const AttentionSequence& sequence : op.sequences) {
     AttentionItem item;
     item.sequence = &sequence;
-    const int last = sequence.position_begin + sequence.row_count - 1;
     const int first_split = FirstSplit(op, sequence.position_begin);
-    const int splits = last / kKvSplitTokens + 1 - first_split;
+    const int splits = SplitsOf(op, sequence);
     const int blocks = (sequence.row_count + kItemPositions - 1) / kItemPositions;
     const int64_t count = int64_t{op.kv_heads} * (plan.cut_keys ? splits : blocks);
     while (wanted < index + count) {
@@ -155,7 +183,9 @@ void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) 
         item.row = (blocks - 1 - rest) * kItemPositions;
         item.rows = std::min(kItemPositions, sequence.row_count - item.row);
         item.split_begin = FirstSplit(op, sequence.position_begin + item.row);
-        item.split_end = (sequence.position_begin + item.row + item.rows - 1) / kKvSplitTokens + 1;
+        item.split_end = sequence.sparse != nullptr
+                             ? splits
+                             : (sequence.position_begin + item.row + item.rows - 1) / kKvSplitTokens + 1;
       }
       AttendItem(op, plan, item, thread);
       wanted = items.Next();
@@ -163,6 +193,70 @@ void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) 
     index += count;
     partial += int64_t{op.heads} * splits * sequence.row_count;
   }
+}
+
+// Attends to the splits of the item one by one: the states of each go to `states`, and are merged into
+// `merged` unless that is nullptr. The queries stand in the scratch.
+void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
+                            const AttentionScratch& scratch, float* states, float* merged) {
+  CacheView cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
+  cache.base += item.kv_head * cache.head_stride;
+  const int query_rows = item.rows * plan.group;
+  for (int split = item.split_begin; split < item.split_end; ++split) {
+    if (item.sequence->sparse != nullptr) {
+      if (!AttendListedSplit(op, plan, item, split, cache, scratch, states)) return;
+    } else {
+      kernels_.attend({.q = reinterpret_cast<const int16_t*>(scratch.q),
+                       .q_scales = scratch.q_scales,
+                       .positions = item.rows,
+                       .group = plan.group,
+                       .head_dim = op.head_dim,
+                       .position_begin = item.sequence->position_begin + item.row,
+                       .window = op.window,
+                       .split = split,
+                       .pages = item.sequence->pages,
+                       .cache = cache,
+                       .states = states,
+                       .state_stride = plan.state_floats,
+                       .scores = scratch.scores,
+                       .converted = query_rows >= kConvertRows ? scratch.converted : nullptr});
+    }
+    if (merged == nullptr) continue;
+    for (int row = 0; row < query_rows; ++row) {
+      kernels_.merge_state(states + row * plan.state_floats, op.head_dim, merged + row * plan.state_floats);
+    }
+  }
+}
+
+// False when the list of the KV head ends before the split.
+bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
+                                 int split, const CacheView& cache, const AttentionScratch& scratch,
+                                 float* states) {
+  const AttentionSequence& sequence = *item.sequence;
+  const ListedKeys list(*sequence.sparse, item.kv_head, sequence.position_begin);
+  const int64_t begin = int64_t{split} * kKvSplitTokens;
+  const int64_t end = std::min(list.count(), begin + kKvSplitTokens);
+  if (begin >= end) return false;
+  auto* slots = reinterpret_cast<int64_t*>(scratch.slots);
+  int64_t* next = slots;
+  list.EachRun(begin, end, [&](int first, int count) {
+    for (int p = first; p < first + count; ++p) {
+      *next++ = int64_t{sequence.pages[p / kPageTokens]} * kPageTokens + p % kPageTokens;
+    }
+  });
+  kernels_.attend_listed({.q = reinterpret_cast<const int16_t*>(scratch.q),
+                          .q_scales = scratch.q_scales,
+                          .group = plan.group,
+                          .head_dim = op.head_dim,
+                          .slots = slots,
+                          .count = static_cast<int>(end - begin),
+                          .cache = cache,
+                          .states = states,
+                          .state_stride = plan.state_floats,
+                          .scores = scratch.scores,
+                          .keys = reinterpret_cast<int16_t*>(scratch.keys),
+                          .key_scales = scratch.key_scales});
+  return true;
 }
 
 void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
@@ -175,7 +269,6 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
   const int64_t q_offset = static_cast<int64_t>(item.kv_head) * plan.group * op.head_dim;
   const int64_t first_row = item.sequence->row_begin + item.row;
 
-  AttendTask task;
   int16_t* q = reinterpret_cast<int16_t*>(scratch.q);
   const int even_dim = (op.head_dim + 1) / 2 * 2;
   for (int i = 0; i < query_rows; ++i) {  // exp(x) = 2^(x log2 e)
@@ -184,23 +277,8 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
                                     static_cast<int64_t>(i % plan.group) * op.head_dim,
                                 op.scale * 1.44269504f, op.head_dim, q + static_cast<int64_t>(i) * even_dim);
   }
-  task.q = q;
-  task.q_scales = scratch.q_scales;
-  task.positions = item.rows;
-  task.group = plan.group;
-  task.head_dim = op.head_dim;
-  task.position_begin = item.sequence->position_begin + item.row;
-  task.window = op.window;
-  task.pages = item.sequence->pages;
-  task.cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
-  task.cache.base += item.kv_head * task.cache.head_stride;
-  task.state_stride = plan.state_floats;
-  task.scores = scratch.scores;
-  task.converted = query_rows >= kConvertRows ? scratch.converted : nullptr;
   if (plan.cut_keys) {
-    task.split = item.split_begin;
-    task.states = partials_.as<float>() + item.partial * plan.state_floats;
-    kernels_.attend(task);
+    AttendSplits(op, plan, item, scratch, partials_.as<float>() + item.partial * plan.state_floats, nullptr);
     return;
   }
   for (int row = 0; row < query_rows; ++row) {
@@ -208,14 +286,7 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
     std::fill(state, state + plan.state_floats, 0.0f);
     state[0] = -std::numeric_limits<float>::infinity();
   }
-  task.states = scratch.states;
-  for (task.split = item.split_begin; task.split < item.split_end; ++task.split) {
-    kernels_.attend(task);
-    for (int row = 0; row < query_rows; ++row) {
-      kernels_.merge_state(scratch.states + row * plan.state_floats, op.head_dim,
-                           scratch.merged + row * plan.state_floats);
-    }
-  }
+  AttendSplits(op, plan, item, scratch, scratch.states, scratch.merged);
   for (int row = 0; row < query_rows; ++row) {
     kernels_.finish_state(scratch.merged + row * plan.state_floats, op.head_dim,
                           op.out + (first_row + row / plan.group) * q_row + q_offset +
@@ -232,16 +303,18 @@ void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, i
   int64_t wanted = items.Next();
   const float* partial = partials_.as<float>();
   for (const AttentionSequence& sequence : op.sequences) {
-    const int last = sequence.position_begin + sequence.row_count - 1;
-    const int splits = last / kKvSplitTokens + 1 - FirstSplit(op, sequence.position_begin);
+    const int splits = SplitsOf(op, sequence);
     const int64_t states = int64_t{sequence.row_count} * plan.group;  // of one KV head and split
     for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
+      const int used = sequence.sparse == nullptr
+                           ? splits
+                           : ListedKeys(*sequence.sparse, kv_head, sequence.position_begin).splits();
       for (int64_t i = 0; i < states; ++i, ++index) {
         if (index / kMergeStates > wanted) wanted = items.Next();
         if (index / kMergeStates != wanted) continue;
         std::fill(merged, merged + plan.state_floats, 0.0f);
         merged[0] = -std::numeric_limits<float>::infinity();
-        for (int split = 0; split < splits; ++split) {
+        for (int split = 0; split < used; ++split) {
           kernels_.merge_state(partial + (split * states + i) * plan.state_floats, op.head_dim, merged);
         }
         const int64_t row = sequence.row_begin + i / plan.group;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "devices/cpu/cpu_memory.h"
 #include "devices/cpu/kernels.h"
@@ -15,14 +16,19 @@ class CpuKvCache final : public KvCache {
   static absl::StatusOr<std::unique_ptr<CpuKvCache>> Create(const KvCacheShape& shape);
 
   const KvCacheShape& shape() const override { return shape_; }
-  CacheView View(int layer) const;
+  void ReadKeys(int layer, int kv_head, int page, float* out) const override;
+  void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const override;
+
+  CacheView View(int layer) const { return layers_[static_cast<size_t>(layer)]; }
 
  private:
-  CpuKvCache(const KvCacheShape& shape, CpuMemory memory);
+  CpuKvCache(const KvCacheShape& shape, CpuMemory memory, std::vector<CacheView> layers);
+  // Of KV head and page, [0] = its first key.
+  const uint16_t* PageOf(int layer, int kv_head, int page) const;
 
   KvCacheShape shape_;
   CpuMemory memory_;
-  CacheView first_layer_;
+  std::vector<CacheView> layers_;
 };
 
 }  // namespace mnemo::devices::cpu

@@ -13,6 +13,7 @@ namespace {
 #include "devices/cpu/rows-inl.h"
 #include "devices/cpu/matmul-inl.h"
 #include "devices/cpu/attention-inl.h"
+#include "devices/cpu/listed-inl.h"
 // clang-format on
 
 constexpr Kernels kKernels = {
@@ -25,6 +26,7 @@ constexpr Kernels kKernels = {
     .scale_row = ScaleRow,
     .quantize_query = ToFixedPoint,
     .attend = Attend,
+    .attend_listed = AttendListed,
     .merge_state = MergeState,
     .finish_state = FinishState,
 };

@@ -60,7 +60,9 @@ struct RotaryTask {
 // A page holds, for each layer and KV head:
 //   keys    [head_dim / 2, rounded up][64][2] of 16-bit fixed point,
 //   scales  [64] of float32: key = scale * stored,
-//   values  [64][value_stride] of F16 or BF16.
+//   values  [64][value_width] of F16 or BF16,
+//   in some layers the keys once more, [64][value_width] of the same fixed point, for reading single tokens:
+//   in the first form the elements of one key are spread over head_dim / 2 cache lines.
 // Keys are scaled by their largest element, so that the dot product of a key and a query fits 32 bits and is
 // exact; stored to 13 bits for 64 dimensions, they are about as precise as F16, and a product of two pairs is
 // one instruction.
@@ -70,13 +72,14 @@ struct CacheView {
   int64_t head_stride = 0;
   int64_t scale_offset = 0;  // from keys to scales of a head, elements of 16 bits
   int64_t value_offset = 0;  // from keys to values
-  int value_stride = 0;
+  int64_t row_offset = 0;    // from keys to their second form; 0: not there
+  int value_width = 0;       // head_dim rounded up; the rest is zero
   CacheFormat format = CacheFormat::kF16;
 };
 
 // What attention of one query row over part of the keys amounts to: with s the scores in units of log2,
 // maximum = max s, sum = sum 2^(s - maximum), out = sum 2^(s - maximum) v. Laid out as {maximum, sum, ...14
-// unused..., out[value_stride]}.
+// unused..., out[value_width]}.
 inline constexpr int kStateHeader = 16;
 
 // The query rows of one KV head: `positions` consecutive positions times `group` heads, against one split.
@@ -99,6 +102,22 @@ struct AttendTask {
 };
 inline constexpr int kMaxQueryTile = 6;
 
+// The query rows of one KV head at one position, against listed keys.
+struct ListedTask {
+  const int16_t* q = nullptr;       // as above, [group]
+  const float* q_scales = nullptr;  // [group]
+  int group = 0;
+  int head_dim = 0;
+  const int64_t* slots = nullptr;  // [count]: page id * 64 + slot within the page
+  int count = 0;                   // [1, kKeysPerSplit]
+  CacheView cache;                 // base: of this KV head
+  float* states = nullptr;         // [group] of state_stride
+  int64_t state_stride = 0;
+  float* scores = nullptr;      // scratch [group][kKeysPerSplit]
+  int16_t* keys = nullptr;      // scratch for the keys of a page, laid out as there
+  float* key_scales = nullptr;  // scratch [kKeysPerPage]
+};
+
 struct Kernels {
   const char* isa = "";
   // Sum of squares, norm and so on of one row of any length.
@@ -114,6 +133,7 @@ struct Kernels {
   // out = factor * x as fixed point, [head_dim rounded up to even]; returns its scale.
   float (*quantize_query)(const float* x, float factor, int head_dim, int16_t* out);
   void (*attend)(const AttendTask& task);
+  void (*attend_listed)(const ListedTask& task);
   // state = state merged with `part`, the later keys.
   void (*merge_state)(const float* part, int head_dim, float* state);
   void (*finish_state)(const float* state, int head_dim, float* out);

@@ -43,6 +43,7 @@ class OpRunner {
     int64_t partial = 0;  // index of the first state in partials_
   };
   struct AttentionPlan;
+  struct AttentionScratch;
   // An operation as steps of the pool. A function of the operation alone, and of the number of threads.
   struct OpSteps {
     int parts = 1;  // 2: the first part prepares what the second needs
@@ -70,7 +71,13 @@ class OpRunner {
   void MatMulFew(const MatMulOp& op, MatMulTask task, int thread, Items& items);
   void MatMulMany(const MatMulOp& op, MatMulTask task, Items& items);
   AttentionPlan PlanAttention(const AttentionOp& op) const;
+  // Returns the floats needed; lays the parts out from `base` when it is given.
+  static size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch);
   void AttendItem(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item, int thread);
+  void AttendSplits(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
+                    const AttentionScratch& scratch, float* states, float* merged);
+  bool AttendListedSplit(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
+                         int split, const CacheView& cache, const AttentionScratch& scratch, float* states);
   void MergePartials(const AttentionOp& op, const AttentionPlan& plan, int thread, Items& items);
 
   const Kernels& kernels_;

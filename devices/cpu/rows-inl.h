@@ -167,9 +167,13 @@ void StoreRow(const float* k, const float* v, int kv_heads, int head_dim, const 
     __builtin_memcpy(head + cache.scale_offset + key * 2, &scale, sizeof scale);
     uint16_t* keys = head + key * 2;
     for (int d = 0; d < head_dim; d += 2) __builtin_memcpy(keys + d * kKeysPerPage, fixed + d, 4);
-    uint16_t* values = head + cache.value_offset + key * cache.value_stride;
+    if (cache.row_offset != 0) {
+      __builtin_memcpy(head + cache.row_offset + key * cache.value_width, fixed,
+                       static_cast<size_t>(head_dim) * sizeof(int16_t));
+    }
+    uint16_t* values = head + cache.value_offset + key * cache.value_width;
     for (int d = 0; d < head_dim; d += kLanes) {
-      // The stride of values is a multiple of 16, so the last vector fits; its padding is zero.
+      // The width of values is a multiple of 16, so the last vector fits; its padding is zero.
       StoreCache(cache.format, values + d, LoadFirst(v + h * head_dim + d, head_dim - d));
     }
   }

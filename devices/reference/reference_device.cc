@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "devices/base/build_id.h"
+#include "devices/listed_keys.h"
 #include "devices/reference/crew.h"
 #include "devices/reference/reference_kernels.h"
 #include "devices/reference/reference_packer.h"
@@ -47,6 +48,19 @@ class Cache : public KvCache {
   float* Key(int64_t page, int layer, int head, int64_t slot) const { return At(page, layer, 0, head, slot); }
   float* Value(int64_t page, int layer, int head, int64_t slot) const {
     return At(page, layer, 1, head, slot);
+  }
+
+  void ReadKeys(int layer, int kv_head, int page, float* out) const override {
+    MNEMO_CHECK(page >= 0 && page < shape_.pages);
+    const float* keys = Key(page, layer, kv_head, 0);
+    std::copy(keys, keys + int64_t{kPageTokens} * shape_.head_dim, out);
+  }
+  void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const override {
+    MNEMO_CHECK(page >= 0 && page < shape_.pages && slot >= 0 && slot < kPageTokens);
+    const float* k = Key(page, layer, kv_head, slot);
+    const float* v = Value(page, layer, kv_head, slot);
+    if (key != nullptr) std::copy(k, k + shape_.head_dim, key);
+    if (value != nullptr) std::copy(v, v + shape_.head_dim, value);
   }
 
  private:
@@ -330,22 +344,37 @@ void ReferenceDevice::AttendHead(const AttentionOp& op, const AttentionSequence&
   const float* q = op.q + offset;
   const int kv_head = head / (op.heads / op.kv_heads);
   const int position = sequence.position_begin + row;
-  const int first = op.window > 0 ? std::max(0, position - op.window + 1) : 0;
   SoftmaxState state;
   state.values = scratch->values.data();
-  for (int begin = first; begin <= position;) {
-    const int end = std::min(position + 1, (begin / kKvSplitTokens + 1) * kKvSplitTokens);
-    for (int p = begin; p < end; ++p) {
-      const int32_t page = sequence.pages[p / kPageTokens];
-      MNEMO_CHECK(page >= 0 && page < cache.shape().pages);
-      const auto i = static_cast<size_t>(p - begin);
-      scratch->scores[i] =
-          Dot(q, cache.Key(page, op.layer, kv_head, p % kPageTokens), op.head_dim) * op.scale;
-      scratch->v[i] = cache.Value(page, op.layer, kv_head, p % kPageTokens);
+  auto take = [&](int p, int64_t i) {
+    const int32_t page = sequence.pages[p / kPageTokens];
+    MNEMO_CHECK(page >= 0 && page < cache.shape().pages);
+    const auto at = static_cast<size_t>(i);
+    scratch->scores[at] = Dot(q, cache.Key(page, op.layer, kv_head, p % kPageTokens), op.head_dim) * op.scale;
+    scratch->v[at] = cache.Value(page, op.layer, kv_head, p % kPageTokens);
+  };
+  auto add = [&](int64_t count) {
+    AddPositions(scratch->scores.data(), scratch->v.data(), static_cast<int>(count), op.head_dim,
+                 scratch->part.data(), &state);
+  };
+  if (sequence.sparse != nullptr) {
+    MNEMO_CHECK(sequence.row_count == 1 && op.window == 0);
+    const ListedKeys list(*sequence.sparse, kv_head, position);
+    for (int64_t begin = 0; begin < list.count(); begin += kKvSplitTokens) {
+      const int64_t end = std::min<int64_t>(list.count(), begin + kKvSplitTokens);
+      int64_t i = 0;
+      list.EachRun(begin, end, [&](int first, int count) {
+        for (int p = first; p < first + count; ++p) take(p, i++);
+      });
+      add(end - begin);
     }
-    AddPositions(scratch->scores.data(), scratch->v.data(), end - begin, op.head_dim, scratch->part.data(),
-                 &state);
-    begin = end;
+  } else {
+    for (int begin = op.window > 0 ? std::max(0, position - op.window + 1) : 0; begin <= position;) {
+      const int end = std::min(position + 1, (begin / kKvSplitTokens + 1) * kKvSplitTokens);
+      for (int p = begin; p < end; ++p) take(p, p - begin);
+      add(end - begin);
+      begin = end;
+    }
   }
   FinishSoftmax(state, op.head_dim, op.out + offset);
 }

@@ -1,0 +1,51 @@
+// The order in which a row with a SparseSelection lists the positions it attends to: those kept at the front,
+// the selected entries, those kept at the end.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "devices/device.h"
+
+namespace mnemo::devices {
+
+class ListedKeys {
+ public:
+  // The selection of a KV head, for the row at `position`.
+  ListedKeys(const SparseSelection& sparse, int kv_head, int position)
+      : sparse_(sparse),
+        entries_(sparse.heads[kv_head]),
+        entries_end_(sparse.first_end + int64_t{entries_.count} * sparse.entry_tokens),
+        count_(entries_end_ + position + 1 - sparse.tail_begin) {}
+
+  int64_t count() const { return count_; }
+  int splits() const { return static_cast<int>((count_ + kKvSplitTokens - 1) / kKvSplitTokens); }
+
+  // Calls run(position, count) for each run of positions that follow one another, of the part [begin, end) of
+  // the list, in ascending order.
+  template <typename Run>
+  void EachRun(int64_t begin, int64_t end, Run run) const {
+    const int64_t first_end = std::min<int64_t>(end, sparse_.first_end);
+    if (begin < first_end) run(static_cast<int>(begin), static_cast<int>(first_end - begin));
+    const int64_t width = sparse_.entry_tokens;
+    for (int64_t i = std::max<int64_t>(begin, sparse_.first_end); i < std::min(end, entries_end_);) {
+      const int64_t entry = (i - sparse_.first_end) / width;
+      const int64_t skipped = i - sparse_.first_end - entry * width;
+      const int64_t size = std::min(width - skipped, end - i);
+      run(static_cast<int>(entries_.ids[entry] * width + skipped), static_cast<int>(size));
+      i += size;
+    }
+    const int64_t tail = std::max(begin, entries_end_);
+    if (tail < end) {
+      run(static_cast<int>(sparse_.tail_begin + tail - entries_end_), static_cast<int>(end - tail));
+    }
+  }
+
+ private:
+  const SparseSelection& sparse_;
+  const TokenSelection entries_;
+  const int64_t entries_end_;  // in the list
+  const int64_t count_;
+};
+
+}  // namespace mnemo::devices
