@@ -3,18 +3,31 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "devices/base/status.h"
 
 namespace mnemo::devices::cpu {
 namespace {
 
-constexpr std::chrono::microseconds kSpinTime{50};
+constexpr int64_t kSpinNs = 50'000;
 constexpr int kPausesPerLook = 64;  // of the clock
+// A wait that is worth working alone afterwards: longer than what a program needs that only sends or receives
+// a message, shorter than a scheduler's time slice. Then alone for so many times as long, so that trying
+// again costs little.
+constexpr int64_t kLongWaitNs = 1'000'000;
+constexpr int64_t kAloneFactor = 8;
+constexpr int64_t kMaxAloneNs = 100'000'000;
+
+int64_t NowNs() {
+  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 void Pause() { __builtin_ia32_pause(); }
 
@@ -26,7 +39,8 @@ void Futex(std::atomic<uint32_t>* word, int operation, uint32_t value) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, const std::vector<int>& cpus) : threads_(threads) {
+ThreadPool::ThreadPool(int threads, const std::vector<int>& cpus)
+    : threads_(threads), switches_(static_cast<size_t>(threads)) {
   const bool pin = cpus.size() > 0 && static_cast<int>(cpus.size()) >= threads &&
                    threads < static_cast<int>(std::thread::hardware_concurrency());
   for (int i = 1; i < threads; ++i) {
@@ -63,7 +77,7 @@ bool ThreadPool::Draw(uint64_t* word) {
 
 void ThreadPool::Run(Job* job) {
   job_ = job;
-  OpenNext(0);
+  OpenNext(0, false);
   for (uint64_t word; ((word = word_.load(std::memory_order_acquire)) & kIdle) == 0;) {
     if (!TakePart(0)) WaitWhile(word);
   }
@@ -79,26 +93,42 @@ bool ThreadPool::TakePart(int thread) {
   items.next = items.count - static_cast<int64_t>(word & kCountMask);
   items.taken = 1;
   job_->Work(thread, items);
-  const int64_t count = items.count;
-  if (done_.fetch_add(items.taken, std::memory_order_acq_rel) + items.taken == count) OpenNext(thread);
+  if (done_.fetch_add(items.taken, std::memory_order_acq_rel) + items.taken == items.count) {
+    OpenNext(thread, sleepers_.load(std::memory_order_relaxed) != 0 && WasPutAside(thread));
+  }
   return true;
 }
 
-void ThreadPool::OpenNext(int thread) {
+void ThreadPool::OpenNext(int thread, bool put_aside) {
   for (Step step; job_->NextStep(&step);) {
     if (step.items == 0) continue;
     MNEMO_CHECK(step.items > 0 && step.items <= kMaxItems);
     if (threads_ > 1 && step.items > 1 && !step.alone) {
-      count_ = step.items;
-      done_.store(0, std::memory_order_relaxed);
-      Open(static_cast<uint64_t>(step.items));
-      return;
+      const int64_t alone_until_ns = alone_until_ns_.load(std::memory_order_relaxed);
+      if (alone_until_ns == 0 || NowNs() >= alone_until_ns) {
+        alone_until_ns_.store(0, std::memory_order_relaxed);
+        count_ = step.items;
+        done_.store(0, std::memory_order_relaxed);
+        put_aside_.store(put_aside, std::memory_order_relaxed);
+        Open(static_cast<uint64_t>(step.items));
+        return;
+      }
+      put_aside = false;
     }
     Items all;
     all.count = step.items;
     job_->Work(thread, all);
   }
-  if ((word_.load(std::memory_order_relaxed) & kIdle) == 0) Open(kIdle);
+  if ((word_.load(std::memory_order_relaxed) & kIdle) == 0) {
+    put_aside_.store(put_aside, std::memory_order_relaxed);
+    Open(kIdle);
+  }
+}
+
+bool ThreadPool::WasPutAside(int thread) {
+  rusage usage = {};
+  getrusage(RUSAGE_THREAD, &usage);
+  return std::exchange(switches_[static_cast<size_t>(thread)], usage.ru_nivcsw) != usage.ru_nivcsw;
 }
 
 // Sequentially consistent, so that either this thread sees the sleeper or the sleeper sees the new word.
@@ -112,20 +142,25 @@ void ThreadPool::Open(uint64_t low_bits) {
 }
 
 void ThreadPool::WaitWhile(uint64_t word) {
-  const auto begin = std::chrono::steady_clock::now();
+  const int64_t begin_ns = NowNs();
   do {
     for (int i = 0; i < kPausesPerLook; ++i) {
       if (word_.load(std::memory_order_acquire) != word) return;
       Pause();
     }
     sched_yield();
-  } while (std::chrono::steady_clock::now() - begin < kSpinTime);
+  } while (NowNs() - begin_ns < kSpinNs);
   for (;;) {
     const uint32_t wakes = wakes_.load();
     sleepers_.store(1);
-    if (word_.load() != word) return;
+    if (word_.load() != word) break;
     Futex(&wakes_, FUTEX_WAIT, wakes);
   }
+  if ((word & kIdle) != 0 || !put_aside_.load(std::memory_order_relaxed)) return;
+  const int64_t now_ns = NowNs();
+  const int64_t waited_ns = now_ns - begin_ns;
+  if (waited_ns < kLongWaitNs) return;
+  alone_until_ns_.store(now_ns + std::min(kAloneFactor * waited_ns, kMaxAloneNs), std::memory_order_relaxed);
 }
 
 void ThreadPool::Serve(int thread, int cpu) {

@@ -72,16 +72,22 @@ class ThreadPool {
   bool Draw(uint64_t* word);
   // Takes part in the open step, if any item of it is left.
   bool TakePart(int thread);
-  // Does steps alone and opens the first one that is not; ends the job after the last.
-  void OpenNext(int thread);
+  // Does steps alone and opens the first one that is not; ends the job after the last. put_aside: the step
+  // before ended late since the thread was.
+  void OpenNext(int thread, bool put_aside);
   void Open(uint64_t low_bits);
   void WaitWhile(uint64_t word);
+  // The system has run something else on the thread's core since the last call.
+  bool WasPutAside(int thread);
   void Serve(int thread, int cpu);
 
   const int threads_;
   std::atomic<bool> stop_ = false;
   Job* job_ = nullptr;
-  int64_t count_ = 0;  // items of the open step
+  int64_t count_ = 0;                        // items of the open step
+  std::vector<int64_t> switches_;            // [threads], each its thread's own
+  std::atomic<bool> put_aside_ = false;      // of the thread that ended the step before, if others slept
+  std::atomic<int64_t> alone_until_ns_ = 0;  // of the steady clock
   alignas(64) std::atomic<uint64_t> word_ = kIdle;
   alignas(64) std::atomic<int64_t> done_ = 0;  // items of the open step
   alignas(64) std::atomic<uint32_t> sleepers_ = 0;

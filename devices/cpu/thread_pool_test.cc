@@ -100,24 +100,27 @@ TEST_CASE("jobs follow each other at once and after a pause that lets the thread
   }
 }
 
-// Steps of two items, the first of which waits for the second: more than one thread must be at work.
+// Steps of two items, each of which waits a little for the other, until two once met.
 class Meeting : public ThreadPool::Job {
  public:
   bool NextStep(ThreadPool::Step* step) override {
-    met_.store(0);
+    here_.store(0);
     step->items = 2;
-    return ++steps_ <= 100;
+    return !met_.load();
   }
   void Work(int, ThreadPool::Items& items) override {
     for (int64_t item; (item = items.Next()) != ThreadPool::Items::kNone;) {
-      met_.fetch_add(1);
-      while (met_.load() < 2) std::this_thread::yield();
+      here_.fetch_add(1);
+      for (int i = 0; i < 1000 && !met_.load(); ++i) {
+        if (here_.load() == 2 && item == 0) met_.store(true);
+        std::this_thread::yield();
+      }
     }
   }
 
  private:
-  int steps_ = 0;
-  std::atomic<int> met_ = 0;
+  std::atomic<int> here_ = 0;
+  std::atomic<bool> met_ = false;
 };
 
 TEST_CASE("the items of a step are done by several threads at once") {
