@@ -9,9 +9,10 @@
 // then stores tail with release.
 //
 // Sleep: the consumer stores asleep = 1, then a full fence, then reads head once more, and only if it has not
-// moved waits on `asleep` (futex). The producer, after it stored head, does a full fence, then reads asleep,
+// moved sleeps until it is woken. The producer, after it stored head, does a full fence, then reads asleep,
 // and if 1 stores 0 and wakes. Of the two fences at least one side sees the other's store, so no wake-up is
-// lost.
+// lost. On one host a wake-up is a byte on the socket that the sides attached over, so that one poll sees the
+// doorbells of many rings and the end of a peer; a futex on `asleep` does as well for a single ring.
 
 #include "fpga/layout/abi.h"
 
@@ -43,7 +44,7 @@ typedef struct RingHeader {
   uint32_t tail;  // slots ever taken
   uint8_t reserved2[60];
   // Both write it.
-  uint32_t asleep;  // 1: the consumer waits on this word; 0: it polls
+  uint32_t asleep;  // 1: the consumer sleeps and must be woken; 0: it polls
   uint32_t closed;  // 1: the side that stores it is gone for good; the other drains and stops
   uint8_t reserved3[56];
 } RingHeader;

@@ -1,0 +1,496 @@
+// Both ends of an attachment, through the handshake: what goes right, and what a broken or dead peer can do.
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "devices/transport/listener.h"
+#include "devices/transport/memory_link.h"
+#include "devices/transport/region.h"
+#include "devices/transport/wait.h"
+#include "fpga/layout/layout_hash.h"
+
+namespace mnemo::transport {
+namespace {
+
+using layout::AttachHello;
+using layout::Completion;
+using layout::Descriptor;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+std::string SocketPath() {
+  static std::atomic<int> count = 0;
+  return "/tmp/mnemo-link-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+}
+
+AttachHello Limits() {
+  AttachHello limits = layout::NewHello();
+  limits.ops = limits.formats = 0xFFFFFFFF;
+  limits.max_indexes = 10;
+  limits.quota_bytes = 1 << 30;
+  limits.region_bytes = 1 << 20;
+  limits.bulk_slots = 16;
+  limits.query_slots = 64;
+  limits.regions = 1;
+  return limits;
+}
+
+// Grants everything; hands over one link after the other.
+class TestHost : public ListenerHost {
+ public:
+  absl::StatusOr<AttachHello> Grant(const std::string& owner, const AttachHello& wanted) override {
+    if (owner == "unwanted") return ResourceExhausted("owners: 1 attached, 1 allowed");
+    absl::StatusOr<AttachHello> granted = GrantWithin(wanted, Limits());
+    if (granted.ok()) granted->epoch = ++epoch_;
+    return granted;
+  }
+  void Attached(uint16_t, std::unique_ptr<ServiceLink> link) override {
+    std::lock_guard lock(mutex_);
+    links_.push_back(std::move(link));
+    changed_.notify_all();
+  }
+  std::unique_ptr<ServiceLink> Next() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return !links_.empty(); });
+    std::unique_ptr<ServiceLink> link = std::move(links_.front());
+    links_.erase(links_.begin());
+    return link;
+  }
+
+ private:
+  uint16_t epoch_ = 6;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::unique_ptr<ServiceLink>> links_;
+};
+
+LinkOptions Options(const std::string& path) {
+  LinkOptions options;
+  options.address = "unix:" + path;
+  options.owner = "worker0";
+  options.wanted = layout::NewHello();
+  return options;
+}
+
+// Until work() is false or the peer is gone.
+void ServeLoop(ServiceLink& link, const std::function<bool()>& work) {
+  while (work() && !link.lost()) {
+    const auto ready = [&] {
+      link.Progress();
+      return link.Ready(Ring::kBulk) || link.Ready(Ring::kQuery);
+    };
+    if (SpinUntil(ready)) continue;
+    pollfd fds[2];
+    link.SetAsleep(true);
+    if (link.PrepareSleep(fds) && !ready()) ::poll(fds, 2, 1000);
+    link.SetAsleep(false);
+  }
+}
+
+// Answers each descriptor: count is its k, and the results are the payload's bytes plus 1.
+bool Echo(ServiceLink& link) {
+  for (const Ring ring : {Ring::kQuery, Ring::kBulk}) {
+    Descriptor taken[64];
+    const absl::StatusOr<uint32_t> count = link.Take(ring, taken);
+    if (!count.ok()) return false;
+    std::vector<Completion> done;
+    for (uint32_t i = 0; i < *count; ++i) {
+      const Descriptor& d = taken[i];
+      const size_t from = size_t{d.payload_offset} * 64;
+      const size_t to = size_t{d.result_offset} * 64;
+      for (size_t b = 0; b < size_t{d.result_length} * 64; ++b) {
+        link.data()[to + b] = static_cast<uint8_t>(link.data()[from + b] + 1);
+      }
+      if (!link.PushResults(to, size_t{d.result_length} * 64).ok()) return false;
+      Completion completion{};
+      completion.count = d.k;
+      completion.index_id = d.epoch;
+      completion.seq = d.seq;
+      done.push_back(completion);
+    }
+    if (!link.Complete(ring, done).ok()) return false;
+  }
+  return true;
+}
+
+// A service of one link on a thread of its own.
+class EchoService {
+ public:
+  explicit EchoService(const std::string& path) : path_(path) {
+    absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory0:test", &host_);
+    MNEMO_CHECK(listener.ok());
+    listener_ = std::move(*listener);
+    thread_ = std::thread([this] {
+      const std::unique_ptr<ServiceLink> link = host_.Next();
+      ServeLoop(*link, [&] { return !stop_ && Echo(*link); });
+    });
+  }
+  ~EchoService() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  const std::string path_;
+  TestHost host_;
+  std::unique_ptr<Listener> listener_;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+TEST_CASE("what is granted is told, and the region is divided") {
+  const std::string path = SocketPath();
+  EchoService service(path);
+  LinkOptions options = Options(path);
+  options.wanted.region_bytes = 100000;
+  options.wanted.query_slots = 50;
+  options.wanted.ops = 0xFF;
+  const absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(options);
+  REQUIRE(attached.ok());
+  const MemoryLink& link = **attached;
+  CHECK(link.device_name() == "memory0:test");
+  CHECK(link.granted().epoch == 7);
+  CHECK(link.granted().region_bytes == 98304);
+  CHECK(link.granted().query_slots == 32);
+  CHECK(link.granted().bulk_slots == 16);
+  CHECK(link.granted().ops == 0xFF);
+  CHECK(link.granted().quota_bytes == 1 << 30);
+  CHECK(link.credits(Ring::kBulk) == 16);
+  CHECK(link.credits(Ring::kQuery) == 32);
+  const Area& bulk = link.payload_area(Ring::kBulk);
+  const Area& query = link.payload_area(Ring::kQuery);
+  const Area& results = link.result_area();
+  CHECK(bulk.offset_bytes == 0);
+  CHECK(query.offset_bytes == bulk.bytes.size());
+  CHECK(results.offset_bytes + results.bytes.size() == 98304);
+  CHECK(bulk.bytes.size() / 1024 == 48);
+  CHECK(reinterpret_cast<uintptr_t>(results.bytes.data()) % 64 == 0);
+}
+
+TEST_CASE("payloads go there, results come back before their completion") {
+  const std::string path = SocketPath();
+  EchoService service(path);
+  absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
+  REQUIRE(attached.ok());
+  MemoryLink& link = **attached;
+  std::mt19937 random(5);
+  uint32_t next_seq[2] = {kFirstSeq, kFirstSeq};
+  for (int round = 0; round < 3000; ++round) {
+    const Ring ring = random() % 4 == 0 ? Ring::kBulk : Ring::kQuery;
+    const Area& payload = link.payload_area(ring);
+    const Area& results = link.result_area();
+    const uint32_t count = 1 + random() % link.credits(ring);
+    std::vector<Descriptor> batch(count);
+    for (uint32_t i = 0; i < count; ++i) {
+      Descriptor& d = batch[i];
+      d.k = static_cast<uint32_t>(random());
+      d.payload_offset = static_cast<uint32_t>(payload.offset_bytes / 64 + i);
+      d.payload_length = d.result_length = 1;
+      d.result_offset = static_cast<uint32_t>(results.offset_bytes / 64 + i);
+      std::memset(payload.bytes.data() + i * 64, static_cast<int>(d.k), 64);
+    }
+    REQUIRE(link.Submit(ring, batch).ok());
+    for (uint32_t done = 0; done < count;) {
+      REQUIRE(link.Wait(ring, std::chrono::seconds(20)).ok());
+      Completion out[7];
+      const size_t got = link.Poll(ring, out);
+      for (size_t i = 0; i < got; ++i, ++done) {
+        REQUIRE(out[i].seq == next_seq[RingIndex(ring)]++);
+        REQUIRE(out[i].count == batch[done].k);
+        REQUIRE(out[i].index_id == link.granted().epoch);
+        for (int b = 0; b < 64; ++b) {
+          REQUIRE(results.bytes[done * 64 + b] == static_cast<uint8_t>(batch[done].k + 1));
+        }
+      }
+    }
+    if (round % 500 == 0) std::this_thread::sleep_for(milliseconds(2));  // both ends fall asleep
+  }
+}
+
+TEST_CASE("a batch larger than the credits is refused whole") {
+  const std::string path = SocketPath();
+  TestHost host;
+  const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
+  REQUIRE(link.ok());
+  const std::unique_ptr<ServiceLink> service = host.Next();
+  std::vector<Descriptor> batch(17);
+  CHECK((*link)->Submit(Ring::kBulk, batch).code() == absl::StatusCode::kResourceExhausted);
+  CHECK((*link)->credits(Ring::kBulk) == 16);
+  REQUIRE((*link)->Submit(Ring::kBulk, std::span(batch).subspan(0, 16)).ok());
+  CHECK((*link)->credits(Ring::kBulk) == 0);
+  // Taking frees the slots, but credits are what is completed and polled.
+  Descriptor taken[64];
+  CHECK(*service->Take(Ring::kBulk, taken) == 16);
+  CHECK((*link)->credits(Ring::kBulk) == 0);
+  CHECK((*link)->Submit(Ring::kBulk, std::span(batch).subspan(0, 1)).code() ==
+        absl::StatusCode::kResourceExhausted);
+  const std::vector<Completion> done(16);
+  REQUIRE(service->Complete(Ring::kBulk, std::span(done).subspan(0, 5)).ok());
+  CHECK((*link)->credits(Ring::kBulk) == 0);
+  Completion out[3];
+  CHECK((*link)->Poll(Ring::kBulk, out) == 3);
+  CHECK((*link)->credits(Ring::kBulk) == 3);
+}
+
+TEST_CASE("a service that says nothing is an error at the deadline, and the ring takes no more") {
+  const std::string path = SocketPath();
+  TestHost host;
+  const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
+  REQUIRE(link.ok());
+  std::vector<Descriptor> batch(1);
+  REQUIRE((*link)->Submit(Ring::kQuery, batch).ok());
+  CHECK((*link)->Wait(Ring::kQuery, milliseconds(30)).code() == absl::StatusCode::kDeadlineExceeded);
+  CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(!(*link)->lost());
+}
+
+TEST_CASE("peers that do not fit are told both values") {
+  const std::string path = SocketPath();
+  TestHost host;
+  const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  const auto refused = [&](const std::function<void(LinkOptions&)>& change) {
+    LinkOptions options = Options(path);
+    change(options);
+    const absl::Status status = Attach(options).status();
+    return std::make_pair(status.code(), std::string(status.message()));
+  };
+  auto [code, message] = refused([](LinkOptions& o) { o.wanted.abi_major = 99; });
+  CHECK(code == absl::StatusCode::kFailedPrecondition);
+  CHECK(message.find("abi_major: here 99, the peer has 1") != std::string::npos);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.layout_hash ^= 1; });
+  CHECK(message.find("layout_hash") != std::string::npos);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.quantiser_id = 5; });
+  CHECK(message.find("quantiser_id: here 0x5") != std::string::npos);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.placement = 1; });
+  CHECK(message.find("placement: wanted 1, the service has 0") != std::string::npos);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.owner = "unwanted"; });
+  CHECK(code == absl::StatusCode::kResourceExhausted);
+  CHECK(message.find("owners: 1 attached, 1 allowed") != std::string::npos);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.owner = ""; });
+  CHECK(code == absl::StatusCode::kInvalidArgument);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.address = "unix:/nonexistent/socket"; });
+  CHECK(code == absl::StatusCode::kUnavailable);
+  std::tie(code, message) = refused([](LinkOptions& o) { o.address = "carrier:pigeon"; });
+  CHECK(code == absl::StatusCode::kInvalidArgument);
+  // After all of them the listener still serves.
+  CHECK(Attach(Options(path)).ok());
+}
+
+TEST_CASE("connections that say nothing, half or nonsense do not hold up others") {
+  const std::string path = SocketPath();
+  TestHost host;
+  const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  std::vector<UniqueFd> silent;
+  std::mt19937 random(3);
+  for (int i = 0; i < 10; ++i) {
+    absl::StatusOr<UniqueFd> socket = ConnectUnix(path);
+    REQUIRE(socket.ok());
+    std::vector<uint8_t> bytes(i % 3 == 0 ? 0 : i % 3 == 1 ? 100 : 192);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    CHECK(::send(socket->get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
+          static_cast<ssize_t>(bytes.size()));
+    silent.push_back(std::move(*socket));
+  }
+  CHECK(Attach(Options(path)).ok());
+}
+
+TEST_CASE("one listener at a path; a dead one's socket is replaced") {
+  const std::string path = SocketPath();
+  TestHost host;
+  {
+    const absl::StatusOr<std::unique_ptr<Listener>> first = Listener::Create(path, "memory", &host);
+    REQUIRE(first.ok());
+    CHECK(Listener::Create(path, "memory", &host).status().code() == absl::StatusCode::kUnavailable);
+  }
+  CHECK(::access(path.c_str(), F_OK) != 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    TestHost own;
+    const auto dying = Listener::Create(path, "memory", &own);
+    ::raise(SIGKILL);
+  }
+  ::waitpid(child, nullptr, 0);
+  REQUIRE(::access(path.c_str(), F_OK) == 0);
+  CHECK(Listener::Create(path, "memory", &host).ok());
+}
+
+// Runs body in a process of its own.
+pid_t Spawn(const std::function<void()>& body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    body();
+    ::_exit(0);
+  }
+  return child;
+}
+
+absl::StatusOr<std::unique_ptr<MemoryLink>> AttachSoon(const std::string& path) {
+  const auto until = steady_clock::now() + std::chrono::seconds(10);
+  while (true) {
+    absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
+    if (link.ok() || steady_clock::now() > until) return link;
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+}
+
+TEST_CASE("a killed service is noticed by a worker that waits, and by one that does not") {
+  for (const bool waits : {true, false}) {
+    const std::string path = SocketPath();
+    const pid_t child = Spawn([&] {
+      TestHost host;
+      const auto listener = Listener::Create(path, "memory", &host);
+      MNEMO_CHECK(listener.ok());
+      ::sleep(60);
+    });
+    absl::StatusOr<std::unique_ptr<MemoryLink>> link = AttachSoon(path);
+    REQUIRE(link.ok());
+    std::vector<Descriptor> batch(1);
+    REQUIRE((*link)->Submit(Ring::kQuery, batch).ok());
+    steady_clock::time_point killed_at;
+    if (waits) {
+      std::thread killer([&] {
+        std::this_thread::sleep_for(milliseconds(30));
+        killed_at = steady_clock::now();
+        ::kill(child, SIGKILL);
+      });
+      CHECK((*link)->Wait(Ring::kQuery, std::chrono::seconds(60)).code() == absl::StatusCode::kUnavailable);
+      killer.join();
+    } else {
+      killed_at = steady_clock::now();
+      ::kill(child, SIGKILL);
+      while (!(*link)->lost()) std::this_thread::yield();
+    }
+    WARN("noticed after "
+         << std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - killed_at).count()
+         << " us");
+    ::waitpid(child, nullptr, 0);
+    CHECK((*link)->lost());
+    CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kUnavailable);
+    (*link)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays
+  }
+}
+
+TEST_CASE("a killed worker is noticed by a sleeping service") {
+  const std::string path = SocketPath();
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  const pid_t child = Spawn([&] {
+    const auto link = AttachSoon(path);
+    MNEMO_CHECK(link.ok());
+    MNEMO_CHECK(::write(ready[1], "x", 1) == 1);
+    ::sleep(60);
+  });
+  TestHost host;
+  const auto listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  const std::unique_ptr<ServiceLink> link = host.Next();
+  CHECK(link->attached().pid == child);
+  CHECK(link->attached().owner == "worker0");
+  char byte;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  CHECK(!link->lost(true));
+  ::kill(child, SIGKILL);
+  ServeLoop(*link, [] { return true; });
+  CHECK(link->lost());
+  ::waitpid(child, nullptr, 0);
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+// A worker of its own making: it has the region and the socket and does what it likes with them.
+TEST_CASE("whatever a worker writes into rings and headers, the service stays within its memory") {
+  const std::string path = SocketPath();
+  TestHost host;
+  const auto listener = Listener::Create(path, "memory", &host);
+  REQUIRE(listener.ok());
+  for (uint32_t seed = 0; seed < 200; ++seed) {
+    INFO("seed " << seed);
+    absl::StatusOr<UniqueFd> socket = ConnectUnix(path);
+    REQUIRE(socket.ok());
+    const Deadline deadline = steady_clock::now() + std::chrono::seconds(10);
+    AttachRequest request{};
+    request.hello = layout::NewHello();
+    SetFixedText("worker0", request.owner);
+    REQUIRE(SendAll(socket->get(), std::as_bytes(std::span(&request, 1)), deadline).ok());
+    AttachReply reply;
+    UniqueFd memory;
+    REQUIRE(ReceiveAll(socket->get(), std::as_writable_bytes(std::span(&reply, 1)), deadline, &memory).ok());
+    REQUIRE(reply.status == 0);
+    absl::StatusOr<Region> region = Region::Map(std::move(memory), "x", reply.region_length, 0);
+    REQUIRE(region.ok());
+    const RegionPlan plan = PlanRegion(reply.hello);
+    const std::unique_ptr<ServiceLink> link = host.Next();
+    std::mt19937 random(seed);
+    bool broken = false;
+    for (int step = 0; step < 100 && !broken; ++step) {
+      if (random() % 2 == 0) {  // an index that may pass for one
+        const uint32_t value = random() % 80;
+        const uint64_t ring =
+            random() % 2 == 0 ? plan.requests[random() % 2] : plan.completions[random() % 2];
+        std::memcpy(region->bytes().data() + ring + 64 * (1 + random() % 3), &value, sizeof value);
+      } else {
+        const uint32_t value = static_cast<uint32_t>(random());
+        std::memcpy(region->bytes().data() + random() % (plan.data / 4) * 4, &value, sizeof value);
+      }
+      const Ring ring = random() % 2 == 0 ? Ring::kBulk : Ring::kQuery;
+      Descriptor taken[64];
+      const absl::StatusOr<uint32_t> count = link->Take(ring, taken);
+      broken = !count.ok();
+      if (broken) continue;
+      REQUIRE(*count <= 64);
+      const std::vector<Completion> done(link->under_way(ring));
+      broken = !link->Complete(ring, done).ok();
+    }
+  }
+}
+
+TEST_CASE("a broken service is an error, not a fault") {
+  const std::string path = SocketPath();
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    INFO("seed " << seed);
+    TestHost host;
+    const auto listener = Listener::Create(path, "memory", &host);
+    REQUIRE(listener.ok());
+    absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
+    REQUIRE(link.ok());
+    const std::unique_ptr<ServiceLink> service = host.Next();
+    const RegionPlan plan = PlanRegion((*link)->granted());
+    auto* const bytes = service->data().data() - plan.data;
+    std::mt19937 random(seed);
+    for (int step = 0; step < 50; ++step) {
+      const uint32_t value = random() % 2 == 0 ? random() % 80 : static_cast<uint32_t>(random());
+      std::memcpy(bytes + random() % (plan.data / 4) * 4, &value, sizeof value);
+      const uint64_t ring = random() % 2 == 0 ? plan.requests[1] : plan.completions[1];
+      if (random() % 2 == 0) std::memcpy(bytes + ring + 64 * (1 + random() % 2), &value, sizeof value);
+      std::vector<Descriptor> batch(random() % 3);
+      const absl::StatusCode code = (*link)->Submit(Ring::kQuery, batch).code();
+      CHECK((code == absl::StatusCode::kOk || code == absl::StatusCode::kUnavailable ||
+             code == absl::StatusCode::kResourceExhausted));
+      Completion out[8];
+      CHECK((*link)->Poll(Ring::kQuery, out) <= 8);
+      CHECK((*link)->credits(Ring::kQuery) <= 64);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mnemo::transport

@@ -1,0 +1,67 @@
+#include "devices/transport/service_link.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mnemo::transport {
+namespace {
+
+// Before the ends are made: the memory holds no rings yet.
+Channel& WithRings(Channel& channel, const RegionPlan& plan, uint16_t epoch) {
+  for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
+    const int i = RingIndex(ring);
+    MakeRing(channel, plan.requests[i], plan.slots[i], static_cast<layout::RingKind>(ring), epoch);
+    MakeRing(channel, plan.completions[i], plan.slots[i], layout::kRingCompletions, epoch);
+  }
+  return channel;
+}
+
+}  // namespace
+
+ServiceLink::ServiceLink(Attached attached, std::unique_ptr<Channel> channel)
+    : attached_(std::move(attached)),
+      plan_(PlanRegion(attached_.granted)),
+      channel_(std::move(channel)),
+      requests_{{WithRings(*channel_, plan_, attached_.granted.epoch), plan_.requests[0], plan_.slots[0]},
+                {*channel_, plan_.requests[1], plan_.slots[1]}},
+      completions_{{*channel_, plan_.completions[0], plan_.slots[0]},
+                   {*channel_, plan_.completions[1], plan_.slots[1]}} {}
+
+std::span<uint8_t> ServiceLink::data() const {
+  return {reinterpret_cast<uint8_t*>(channel_->memory().data()) + plan_.data, plan_.data_bytes};
+}
+
+absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descriptor> out) {
+  const int i = RingIndex(ring);
+  channel_->Progress();
+  if (!requests_[i].Ready()) return 0U;
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
+  const size_t room = free - std::min(free, under_way_[i]);
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t taken, requests_[i].Take(out.subspan(0, std::min(out.size(), room))));
+  under_way_[i] += taken;
+  return taken;
+}
+
+absl::Status ServiceLink::PushResults(uint64_t offset_bytes, uint64_t length_bytes) {
+  MNEMO_CHECK(offset_bytes <= plan_.data_bytes && length_bytes <= plan_.data_bytes - offset_bytes);
+  return channel_->Write(plan_.data + offset_bytes, length_bytes);
+}
+
+absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion> completions) {
+  const int i = RingIndex(ring);
+  const uint32_t count = static_cast<uint32_t>(completions.size());
+  MNEMO_CHECK(count <= under_way_[i]);
+  // There was room when they were taken, and only the worker's index, which may be broken, can say otherwise.
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
+  if (free < count) return Unavailable("the peer broke its completion ring: {} of {} slots", free, count);
+  under_way_[i] -= count;
+  return completions_[i].Put(completions);
+}
+
+bool ServiceLink::Ready(Ring ring) const { return requests_[RingIndex(ring)].Ready(); }
+
+void ServiceLink::SetAsleep(bool asleep) {
+  for (RingConsumer& ring : requests_) ring.SetAsleep(asleep);
+}
+
+}  // namespace mnemo::transport
