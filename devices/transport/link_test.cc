@@ -8,148 +8,23 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <functional>
-#include <mutex>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include "devices/transport/link_fixture.h"
 #include "devices/transport/listener.h"
 #include "devices/transport/memory_link.h"
 #include "devices/transport/region.h"
-#include "devices/transport/wait.h"
 #include "fpga/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {
 
-using layout::AttachHello;
-using layout::Completion;
-using layout::Descriptor;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-std::string SocketPath() {
-  static std::atomic<int> count = 0;
-  return "/tmp/mnemo-link-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
-}
-
-AttachHello Limits() {
-  AttachHello limits = layout::NewHello();
-  limits.ops = limits.formats = 0xFFFFFFFF;
-  limits.max_indexes = 10;
-  limits.quota_bytes = 1 << 30;
-  limits.region_bytes = 1 << 20;
-  limits.bulk_slots = 16;
-  limits.query_slots = 64;
-  limits.regions = 1;
-  return limits;
-}
-
-// Grants everything; hands over one link after the other.
-class TestHost : public ListenerHost {
- public:
-  absl::StatusOr<AttachHello> Grant(const std::string& owner, const AttachHello& wanted) override {
-    if (owner == "unwanted") return ResourceExhausted("owners: 1 attached, 1 allowed");
-    absl::StatusOr<AttachHello> granted = GrantWithin(wanted, Limits());
-    if (granted.ok()) granted->epoch = ++epoch_;
-    return granted;
-  }
-  void Attached(uint16_t, std::unique_ptr<ServiceLink> link) override {
-    std::lock_guard lock(mutex_);
-    links_.push_back(std::move(link));
-    changed_.notify_all();
-  }
-  std::unique_ptr<ServiceLink> Next() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !links_.empty(); });
-    std::unique_ptr<ServiceLink> link = std::move(links_.front());
-    links_.erase(links_.begin());
-    return link;
-  }
-
- private:
-  uint16_t epoch_ = 6;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::unique_ptr<ServiceLink>> links_;
-};
-
-LinkOptions Options(const std::string& path) {
-  LinkOptions options;
-  options.address = "unix:" + path;
-  options.owner = "worker0";
-  options.wanted = layout::NewHello();
-  return options;
-}
-
-// Until work() is false or the peer is gone.
-void ServeLoop(ServiceLink& link, const std::function<bool()>& work) {
-  while (work() && !link.lost()) {
-    const auto ready = [&] {
-      link.Progress();
-      return link.Ready(Ring::kBulk) || link.Ready(Ring::kQuery);
-    };
-    if (SpinUntil(ready)) continue;
-    pollfd fds[2];
-    link.SetAsleep(true);
-    if (link.PrepareSleep(fds) && !ready()) ::poll(fds, 2, 1000);
-    link.SetAsleep(false);
-  }
-}
-
-// Answers each descriptor: count is its k, and the results are the payload's bytes plus 1.
-bool Echo(ServiceLink& link) {
-  for (const Ring ring : {Ring::kQuery, Ring::kBulk}) {
-    Descriptor taken[64];
-    const absl::StatusOr<uint32_t> count = link.Take(ring, taken);
-    if (!count.ok()) return false;
-    std::vector<Completion> done;
-    for (uint32_t i = 0; i < *count; ++i) {
-      const Descriptor& d = taken[i];
-      const size_t from = size_t{d.payload_offset} * 64;
-      const size_t to = size_t{d.result_offset} * 64;
-      for (size_t b = 0; b < size_t{d.result_length} * 64; ++b) {
-        link.data()[to + b] = static_cast<uint8_t>(link.data()[from + b] + 1);
-      }
-      if (!link.PushResults(to, size_t{d.result_length} * 64).ok()) return false;
-      Completion completion{};
-      completion.count = d.k;
-      completion.index_id = d.epoch;
-      completion.seq = d.seq;
-      done.push_back(completion);
-    }
-    if (!link.Complete(ring, done).ok()) return false;
-  }
-  return true;
-}
-
-// A service of one link on a thread of its own.
-class EchoService {
- public:
-  explicit EchoService(const std::string& path) : path_(path) {
-    absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory0:test", &host_);
-    MNEMO_CHECK(listener.ok());
-    listener_ = std::move(*listener);
-    thread_ = std::thread([this] {
-      const std::unique_ptr<ServiceLink> link = host_.Next();
-      ServeLoop(*link, [&] { return !stop_ && Echo(*link); });
-    });
-  }
-  ~EchoService() {
-    stop_ = true;
-    thread_.join();
-  }
-
- private:
-  const std::string path_;
-  TestHost host_;
-  std::unique_ptr<Listener> listener_;
-  std::atomic<bool> stop_ = false;
-  std::thread thread_;
-};
 
 TEST_CASE("what is granted is told, and the region is divided") {
   const std::string path = SocketPath();
