@@ -1,38 +1,18 @@
 #include "config/config.h"
 
-#include <unistd.h>
-
 #include <catch2/catch.hpp>
-#include <filesystem>
-#include <fstream>
 #include <set>
+
+#include "tests/support/temp_folder.h"
 
 namespace mnemo::config {
 namespace {
 
 using Catch::Matchers::Contains;
-
-// A directory of its own for one test.
-class TempDir {
- public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "mnemo-config-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TempDir() { std::filesystem::remove_all(path_); }
-  std::string Write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ / name, std::ios::binary) << text;
-    return (path_ / name).string();
-  }
-  std::string path(const std::string& name) const { return (path_ / name).string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using mnemo::testing::TempFolder;
 
 absl::StatusOr<Config> LoadText(const std::string& text) {
-  TempDir dir;
+  TempFolder dir;
   return Load({.file = dir.Write("a.yaml", text), .overrides = {}});
 }
 
@@ -167,7 +147,7 @@ TEST_CASE("All errors are told, up to a bound") {
 }
 
 TEST_CASE("Files that cannot be read") {
-  TempDir dir;
+  TempFolder dir;
   absl::StatusOr<Config> absent = Load({.file = dir.path("absent.yaml"), .overrides = {}});
   CHECK(absl::IsNotFound(absent.status()));
   CHECK_THAT(std::string(absent.status().message()), Contains("absent.yaml"));
@@ -179,7 +159,7 @@ TEST_CASE("Files that cannot be read") {
 }
 
 TEST_CASE("Files that a value names must be there") {
-  TempDir dir;
+  TempFolder dir;
   std::string model = dir.Write("m.gguf", "GGUF");
   std::string text = "model:\n  path: " + model + "\n";
   REQUIRE(LoadText(text).ok());
@@ -191,14 +171,14 @@ TEST_CASE("Files that a value names must be there") {
 }
 
 TEST_CASE("A file that is replaced by an override need not be there") {
-  TempDir dir;
+  TempFolder dir;
   std::string file = dir.Write("a.yaml", "model: {path: /absent/x.gguf}\n");
   CHECK(Load({.file = file, .overrides = {{"model.path", dir.Write("m.gguf", "GGUF")}}}).ok());
   CHECK_FALSE(Load({.file = file, .overrides = {}}).ok());
 }
 
 TEST_CASE("Overrides win over the file, later ones over earlier ones") {
-  TempDir dir;
+  TempFolder dir;
   std::string file = dir.Write("a.yaml", "engine: {max_running: 3, max_waiting: 4}\n");
   absl::StatusOr<Config> config = Load({.file = file,
                                         .overrides = {{"engine.max_running", "5"},

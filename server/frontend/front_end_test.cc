@@ -13,6 +13,7 @@
 #include "server/frontend/testing/fake_dispatcher.h"
 #include "server/frontend/testing/tiny_served_model.h"
 #include "server/model/text_stream.h"
+#include "tests/support/eventually.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 using Catch::Matchers::Contains;
 using grpc::StatusCode;
 using internal::v1::Finish;
+using mnemo::testing::Eventually;
 using testing::FakeDispatcher;
 using testing::Ids;
 namespace health = grpc::health::v1;
@@ -27,15 +29,6 @@ namespace health = grpc::health::v1;
 const ServedModel& Model() {
   static const auto* model = testing::LoadTiny().release();
   return *model;
-}
-
-template <typename Condition>
-bool Eventually(Condition condition) {
-  for (int i = 0; i < 2000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
 }
 
 // Server and client.

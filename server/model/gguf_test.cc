@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
-#include <filesystem>
 #include <limits>
 
 #include "tests/support/gguf_writer.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace mnemo::model {
@@ -263,16 +263,14 @@ TEST_CASE("A reader of text alone ignores tensors, also those that are not there
 
 TEST_CASE("Opening files") {
   CHECK(GgufFile::Open("/nonexistent/x.gguf").status().code() == absl::StatusCode::kNotFound);
-  const std::filesystem::path folder = std::filesystem::temp_directory_path() / "mnemo_gguf_test";
-  std::filesystem::create_directories(folder);
-  const std::string path = testing::WriteTinyModel({}, folder);
+  const testing::TempFolder folder;
+  const std::string path = testing::WriteTinyModel({}, folder.path());
   const auto file = GgufFile::Open(path);
   REQUIRE(file.ok());
   CHECK((*file)->path() == path);
   CHECK(*(*file)->GetString("general.architecture") == "llama");
   CHECK((*file)->GetStrings("tokenizer.ggml.tokens")->size() == testing::kTinyVocabulary);
   CHECK((*file)->FindTensor("blk.1.ffn_down.weight")->dims == std::vector<int64_t>{128, 64});
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace mnemo::model

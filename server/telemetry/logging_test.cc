@@ -3,11 +3,12 @@
 #include <spdlog/spdlog.h>
 
 #include <catch2/catch.hpp>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <vector>
+
+#include "tests/support/temp_folder.h"
 
 namespace mnemo::telemetry {
 namespace {
@@ -16,25 +17,19 @@ namespace {
 class LogFile {
  public:
   explicit LogFile(const std::string& format, const std::string& level = "info") {
-    std::string pattern = (std::filesystem::temp_directory_path() / "mnemo-log-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    folder_ = pattern;
-    REQUIRE(
-        SetUpLogging({.process = "mnemod", .level = level, .format = format, .file = folder_ / "log"}).ok());
+    REQUIRE(SetUpLogging({.process = "mnemod", .level = level, .format = format, .file = folder_.path("log")})
+                .ok());
   }
-  ~LogFile() {
-    spdlog::set_default_logger(std::make_shared<spdlog::logger>("none"));
-    std::filesystem::remove_all(folder_);
-  }
+  ~LogFile() { spdlog::set_default_logger(std::make_shared<spdlog::logger>("none")); }
   std::vector<std::string> Lines() const {
-    std::ifstream in(folder_ / "log");
+    std::ifstream in(folder_.path("log"));
     std::vector<std::string> lines;
     for (std::string line; std::getline(in, line);) lines.push_back(line);
     return lines;
   }
 
  private:
-  std::filesystem::path folder_;
+  mnemo::testing::TempFolder folder_;
 };
 
 TEST_CASE("A text line tells time, level, process, request and message") {
