@@ -62,6 +62,19 @@ struct Config {
     bool prefix_cache = true;
     int max_sessions = 1024;
   } engine;
+  // What requests leave unsaid; the public protocol's comments say what each is. A request's own figures win.
+  struct Attention {
+    std::string default_method = "dense";      // of requests without `attention`
+    std::string sparse_method = "token_topk";  // of requests whose `attention` names no method
+    int token_budget = 1024;
+    int keep_first = 4;
+    int keep_last = 0;
+    int reuse_interval = 1;
+    int first_stage_tokens = 0;  // 0 = 4 x token_budget
+    int key_bits = 2;            // 2 | 4 | 8
+    int dense_layers = 2;        // of the full-attention layers, the first ones attend to everything
+    int page_tokens = 16;        // of page_bound and block_mean: 16 | 64
+  } attention;
   struct Limits {
     int max_running = 64;                    // requests at workers
     int max_queued = 256;                    // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED

@@ -97,6 +97,11 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
         "a.yaml:1:24: engine.prefix_cache: \"yes\" is not a boolean; allowed: true | false");
   CHECK(ErrorOf("engine: {kv_type: f32}") ==
         "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: f16 | bf16");
+  CHECK(ErrorOf("attention: {key_bits: 3}") ==
+        "a.yaml:1:23: attention.key_bits: 3 is not one of the choices; allowed: 2 | 4 | 8");
+  CHECK(ErrorOf("attention: {key_bits: 16}") ==
+        "a.yaml:1:23: attention.key_bits: 16 is out of range; allowed: 2 | 4 | 8");
+  CHECK_THAT(ErrorOf("attention: {sparse_method: dense}"), Contains("is not one of the choices"));
   CHECK_THAT(ErrorOf("server: {listen: localhost}"),
              Contains("server.listen: \"localhost\" is not an address"));
   CHECK_THAT(ErrorOf("server: {listen: \"h:65536\"}"), Contains("is not an address; allowed: HOST:PORT"));
@@ -220,6 +225,12 @@ TEST_CASE("What must hold between keys") {
   CHECK_THAT(ErrorOf("workers: {hang_timeout_ms: 150}"),
              Contains("workers.hang_timeout_ms: 150 is too small"));
   CHECK_THAT(ErrorOf("server: {listen: \"h:1\", metrics_listen: \"h:1\"}"), Contains("is server.listen too"));
+  CHECK_THAT(ErrorOf("attention: {token_budget: 100, keep_first: 30, keep_last: 7}"),
+             Contains("attention.token_budget: 100 is too small") && Contains("101"));
+  CHECK(LoadText("attention: {token_budget: 101, keep_first: 30, keep_last: 7}").ok());
+  CHECK_THAT(ErrorOf("attention: {first_stage_tokens: 1023}"),
+             Contains("attention.first_stage_tokens: 1023 is too small") && Contains("1024"));
+  CHECK(LoadText("attention: {first_stage_tokens: 1024}").ok());
   CHECK(LoadText("server: {listen: \"h:0\", metrics_listen: \"h:0\"}").ok());
   CHECK_THAT(OverrideError("workers.count", "0"),
              Contains("--set workers.count: workers.count: 0 leaves no worker"));

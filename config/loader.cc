@@ -150,6 +150,10 @@ std::string Assign(const NumberSpec<T>& spec, const YAML::Node& node, Config* co
   int64_t value = *number.value;
   bool special = spec.special >= 0 && value == spec.special;
   if (!special && (value < spec.min || value > spec.max)) return fmt::format("{} is out of range", value);
+  if (!spec.choices.empty() &&
+      std::find(spec.choices.begin(), spec.choices.end(), value) == spec.choices.end()) {
+    return fmt::format("{} is not one of the choices", value);
+  }
   spec.field(*config) = static_cast<T>(value);
   return "";
 }
@@ -323,6 +327,20 @@ class Loader {
                fmt::format("workers.hang_timeout_ms: {} is too small; allowed: at least twice "
                            "workers.heartbeat_interval_ms, {}",
                            c.workers.hang_timeout_ms, 2 * c.workers.heartbeat_interval_ms));
+    }
+    const int least_budget = c.attention.keep_first + c.attention.keep_last + 64;
+    if (c.attention.token_budget < least_budget) {
+      AddError(
+          PlaceOf("attention.token_budget"),
+          fmt::format("attention.token_budget: {} is too small; allowed: at least attention.keep_first + "
+                      "attention.keep_last + 64, {}",
+                      c.attention.token_budget, least_budget));
+    }
+    if (c.attention.first_stage_tokens > 0 && c.attention.first_stage_tokens < c.attention.token_budget) {
+      AddError(PlaceOf("attention.first_stage_tokens"),
+               fmt::format("attention.first_stage_tokens: {} is too small; allowed: 0, or at least "
+                           "attention.token_budget, {}",
+                           c.attention.first_stage_tokens, c.attention.token_budget));
     }
     bool any_port = c.server.listen.ends_with(":0");
     if (c.server.listen == c.server.metrics_listen && !any_port) {

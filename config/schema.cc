@@ -25,6 +25,12 @@ KeySpec NumberOrZero(std::string_view key, T& (*field)(Config&), int64_t min, in
                      std::string_view text) {
   return {key, NumberSpec<T>{field, min, max, 0}, text};
 }
+KeySpec NumberChoice(std::string_view key, int& (*field)(Config&), std::vector<int64_t> choices,
+                     std::string_view text) {
+  const auto [min, max] = std::minmax_element(choices.begin(), choices.end());
+  const int64_t low = *min, high = *max;
+  return {key, NumberSpec<int>{field, low, high, -1, std::move(choices)}, text};
+}
 KeySpec Bool(std::string_view key, bool& (*field)(Config&), std::string_view text) {
   return {key, BoolSpec{field}, text};
 }
@@ -137,6 +143,35 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "Sessions that a worker remembers; beyond it the least recently used is forgotten.")});
 }
 
+void AddAttention(std::vector<KeySpec>* specs) {
+  const std::vector<std::string_view> methods = {"dense", "page_bound", "block_mean", "token_topk",
+                                                 "cascade"};
+  specs->insert(
+      specs->end(),
+      {Choice(MNEMO_KEY(attention.default_method), methods,
+              "Attention method of requests without the field attention."),
+       Choice(MNEMO_KEY(attention.sparse_method), {methods.begin() + 1, methods.end()},
+              "Attention method of requests whose attention names none."),
+       Number(MNEMO_KEY(attention.token_budget), 64, kMaxTokens,
+              "Tokens that sparse attention attends to, where the request does not say."),
+       Number(MNEMO_KEY(attention.keep_first), 0, 1024,
+              "Oldest tokens always attended to, where the request does not say."),
+       Number(MNEMO_KEY(attention.keep_last), 0, 4096,
+              "Newest tokens always attended to, the open page besides, where the request does not say."),
+       Number(MNEMO_KEY(attention.reuse_interval), 1, 64,
+              "Decode steps that share one selection, where the request does not say."),
+       NumberOrZero(MNEMO_KEY(attention.first_stage_tokens), 64, kMaxTokens,
+                    "Tokens that pass the first stage of cascade, where the request does not say; 0 takes "
+                    "four times its token budget."),
+       NumberChoice(MNEMO_KEY(attention.key_bits), {2, 4, 8},
+                    "Bits of an indexed key's element in token_topk, where the request does not say."),
+       Number(MNEMO_KEY(attention.dense_layers), 0, 1024,
+              "So many of the model's first full-attention layers attend to everything with any method. It "
+              "is part of numerics_id."),
+       NumberChoice(MNEMO_KEY(attention.page_tokens), {16, 64},
+                    "Tokens of a page that page_bound and block_mean select. It is part of numerics_id.")});
+}
+
 void AddLimitsAndLog(std::vector<KeySpec>* specs) {
   specs->insert(
       specs->end(),
@@ -171,13 +206,16 @@ std::vector<KeySpec> MakeSpecs() {
   AddServerAndModel(&specs);
   AddDeviceAndWorkers(&specs);
   AddEngine(&specs);
+  AddAttention(&specs);
   AddLimitsAndLog(&specs);
   return specs;
 }
 
-std::string Range(int64_t min, int64_t max, int64_t special) {
-  std::string range = fmt::format("[{}, {}]", min, max);
-  return special >= 0 ? fmt::format("{} or {}", special, range) : range;
+template <typename T>
+std::string Range(const NumberSpec<T>& spec) {
+  if (!spec.choices.empty()) return fmt::format("{}", fmt::join(spec.choices, " | "));
+  std::string range = fmt::format("[{}, {}]", spec.min, spec.max);
+  return spec.special >= 0 ? fmt::format("{} or {}", spec.special, range) : range;
 }
 
 // A YAML double-quoted scalar.
@@ -236,18 +274,18 @@ std::string KeySpec::Type() const {
 }
 
 std::string KeySpec::Allowed() const {
-  return std::visit(
-      Overloaded{[](const NumberSpec<int>& spec) { return Range(spec.min, spec.max, spec.special); },
-                 [](const NumberSpec<int64_t>& spec) { return Range(spec.min, spec.max, spec.special); },
-                 [](const BoolSpec&) { return std::string("true | false"); },
-                 [](const TextSpec& spec) { return TextAllowed(spec); },
-                 [](const NumberListSpec& spec) {
-                   return fmt::format("at most {} of [{}, {}]", spec.max_count, spec.min, spec.max);
-                 },
-                 [](const AddressListSpec& spec) {
-                   return fmt::format("at most {} of HOST:PORT or unix:/PATH", spec.max_count);
-                 }},
-      value);
+  return std::visit(Overloaded{[](const NumberSpec<int>& spec) { return Range(spec); },
+                               [](const NumberSpec<int64_t>& spec) { return Range(spec); },
+                               [](const BoolSpec&) { return std::string("true | false"); },
+                               [](const TextSpec& spec) { return TextAllowed(spec); },
+                               [](const NumberListSpec& spec) {
+                                 return fmt::format("at most {} of [{}, {}]", spec.max_count, spec.min,
+                                                    spec.max);
+                               },
+                               [](const AddressListSpec& spec) {
+                                 return fmt::format("at most {} of HOST:PORT or unix:/PATH", spec.max_count);
+                               }},
+                    value);
 }
 
 std::string KeySpec::Print(const Config& config) const {

@@ -12,13 +12,15 @@
 
 namespace mnemo::config {
 
-// In [min, max], or `special` when that is not negative (0 often stands for "chosen by the program").
+// In [min, max], or `special` when that is not negative (0 often stands for "chosen by the program"). With
+// `choices`, one of them.
 template <typename T>
 struct NumberSpec {
   T& (*field)(Config&);
   int64_t min;
   int64_t max;
   int64_t special = -1;
+  std::vector<int64_t> choices = {};
 };
 
 struct BoolSpec {

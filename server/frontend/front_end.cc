@@ -38,10 +38,11 @@ struct FrontEnd::Impl {
       : options(std::move(given)),
         metrics(the_metrics),
         dispatcher(the_dispatcher),
+        attention(MakeAttentionServing(options.config, model->config)),
         admission(LimitsOf(options.config), [this](const AdmissionCounts& counts) {
           metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
         }) {
-    context = {model, dispatcher, metrics, &admission, &streams, &text_pool, &tunables};
+    context = {model, &attention, dispatcher, metrics, &admission, &streams, &text_pool, &tunables};
     SetTunables(options.config);
   }
 
@@ -88,6 +89,7 @@ struct FrontEnd::Impl {
   const Options options;
   telemetry::Metrics* const metrics;
   Dispatcher* const dispatcher;
+  const AttentionServing attention;
   Tunables tunables;
   Admission admission;
   Streams streams;
@@ -173,6 +175,7 @@ absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const
                                                           Dispatcher* dispatcher,
                                                           telemetry::Metrics* metrics) {
   auto impl = std::make_unique<Impl>(std::move(options), model, dispatcher, metrics);
+  MNEMO_RETURN_IF_ERROR(CheckDefaultMethod(impl->attention));
   MNEMO_RETURN_IF_ERROR(impl->Listen());
   return std::unique_ptr<FrontEnd>(new FrontEnd(std::move(impl)));
 }

@@ -159,7 +159,8 @@ void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
 
 // Tokenizes without the lock: while is_preparing_, nobody finishes the call, so that the request stays.
 void GenerateReactor::Prepare() {
-  auto valid = Validate(*request_, *context_->model, context_->tunables->max_tokens.load(), drawn_);
+  auto valid = Validate(*request_, *context_->model, *context_->attention,
+                        context_->tunables->max_tokens.load(), drawn_);
   context_->streams->Add(shared_from_this());
   {
     std::lock_guard lock(mutex_);

@@ -2,6 +2,7 @@
 
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -130,17 +131,19 @@ class GenerationService final : public v1::Generation::CallbackService {
     out->set_context_tokens(model.context_tokens);
     out->set_vocabulary(model.vocabulary());
     out->set_quantization(model.config.quantization);
-    out->add_attention_methods(v1::ATTENTION_METHOD_DENSE);
     out->set_is_default(true);
     out->set_bos_token_id(model.tokenizer->bos_id());
     out->mutable_end_token_ids()->Add(model.end_ids.begin(), model.end_ids.end());
-    for (std::string& feature : Features(model)) out->add_features(std::move(feature));
     int ready = 0;
+    std::set<int32_t> methods = {v1::ATTENTION_METHOD_DENSE};
     for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
       if (worker.state != WorkerSnapshot::State::kReady) continue;
       if (ready++ == 0) out->set_numerics_id(worker.ready.numerics_id());
+      methods.insert(worker.ready.attention_methods().begin(), worker.ready.attention_methods().end());
     }
     out->set_workers_ready(ready);
+    for (const int32_t method : methods) out->add_attention_methods(static_cast<v1::AttentionMethod>(method));
+    for (std::string& feature : Features(model, methods.size() > 1)) out->add_features(std::move(feature));
   }
 
   ServiceContext* const context_;

@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "server/frontend/admission.h"
+#include "server/frontend/attention_check.h"
 #include "server/frontend/dispatch/dispatcher.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
@@ -23,6 +24,7 @@ struct Tunables {
 // All pointees outlive the services. Thread-safe.
 struct ServiceContext {
   const ServedModel* model = nullptr;
+  const AttentionServing* attention = nullptr;
   Dispatcher* dispatcher = nullptr;
   telemetry::Metrics* metrics = nullptr;
   Admission* admission = nullptr;

@@ -27,30 +27,7 @@ absl::Status NotAvailable(std::string_view field) {
   return Unimplemented("{}: not available in this build; leave the field out", field);
 }
 
-absl::Status CheckAttention(const v1::Attention& attention) {
-  if (!v1::AttentionMethod_IsValid(attention.method())) {
-    return InvalidArgument("attention.method: {} is no known method; allowed: ATTENTION_METHOD_DENSE",
-                           static_cast<int>(attention.method()));
-  }
-  if (attention.method() != v1::ATTENTION_METHOD_UNSPECIFIED &&
-      attention.method() != v1::ATTENTION_METHOD_DENSE) {
-    return Unimplemented("attention.method: {} is not available in this build; available: DENSE",
-                         v1::AttentionMethod_Name(attention.method()));
-  }
-  // Dense attention has no settings; to ignore one would pass off an exact answer as a sparse one.
-  if (attention.has_token_budget()) return NotAvailable("attention.token_budget");
-  if (attention.has_threshold()) return NotAvailable("attention.threshold");
-  if (attention.has_keep_first()) return NotAvailable("attention.keep_first");
-  if (attention.has_keep_last()) return NotAvailable("attention.keep_last");
-  if (attention.has_reuse_interval()) return NotAvailable("attention.reuse_interval");
-  if (attention.has_first_stage_tokens()) return NotAvailable("attention.first_stage_tokens");
-  if (attention.has_key_bits()) return NotAvailable("attention.key_bits");
-  if (attention.placement() != v1::PLACEMENT_UNSPECIFIED) return NotAvailable("attention.placement");
-  return absl::OkStatus();
-}
-
 absl::Status CheckFeatures(const v1::GenerateRequest& request) {
-  if (request.has_attention()) MNEMO_RETURN_IF_ERROR(CheckAttention(request.attention()));
   if (request.has_retrieval()) return NotAvailable("retrieval");
   if (request.has_context_memory()) return NotAvailable("context_memory");
   switch (request.sampling().constraint_case()) {
@@ -268,11 +245,13 @@ bool IsKnownRole(std::string_view role) {
 }  // namespace
 
 absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      int max_tokens_limit, const Drawn& drawn) {
+                                      const AttentionServing& attention, int max_tokens_limit,
+                                      const Drawn& drawn) {
   ValidRequest valid;
   internal::v1::Submit* submit = &valid.submit;
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   MNEMO_RETURN_IF_ERROR(CheckFeatures(request));
+  MNEMO_RETURN_IF_ERROR(FillAttention(request, attention, submit));
   MNEMO_RETURN_IF_ERROR(CheckNames(request));
   MNEMO_RETURN_IF_ERROR(FillSampling(request.sampling(), drawn, submit->mutable_sampling()));
   if (request.sampling().max_tokens() < 0) {
@@ -370,7 +349,7 @@ absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest
   return InvalidArgument("input: none; one of text and chat is needed");
 }
 
-std::vector<std::string> Features(const ServedModel& model) {
+std::vector<std::string> Features(const ServedModel& model, bool has_sparse_attention) {
   std::vector<std::string> names = {"prompt",
                                     "token_ids",
                                     "parse_special",
@@ -396,6 +375,12 @@ std::vector<std::string> Features(const ServedModel& model) {
                                     "prompt_logprobs_from",
                                     "include_special_tokens"};
   if (model.chat.ok()) names.emplace_back("chat");
+  if (has_sparse_attention) {
+    for (const char* name : {"attention", "token_budget", "keep_first", "keep_last", "reuse_interval",
+                             "first_stage_tokens", "key_bits", "placement"}) {
+      names.emplace_back(name);
+    }
+  }
   std::sort(names.begin(), names.end());
   return names;
 }

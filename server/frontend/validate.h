@@ -9,6 +9,7 @@
 #include "devices/base/status.h"
 #include "mnemo/internal/worker.pb.h"
 #include "mnemo/v1/generation.pb.h"
+#include "server/frontend/attention_check.h"
 #include "server/frontend/served_model.h"
 
 namespace mnemo::frontend {
@@ -41,7 +42,8 @@ struct ValidRequest {
 // `max_tokens_limit`: limits.max_tokens; 0 = none. INVALID_ARGUMENT names field and bound, UNIMPLEMENTED a
 // field whose feature this build lacks, NOT_FOUND an unknown model. Takes the time of tokenizing the prompt.
 absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      int max_tokens_limit, const Drawn& drawn);
+                                      const AttentionServing& attention, int max_tokens_limit,
+                                      const Drawn& drawn);
 
 // Bytes of text to tokenize, from which a caller tells how long Validate takes.
 size_t TextBytes(const v1::Chat& chat);
@@ -53,6 +55,6 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const Serv
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
                                                        const ServedModel& model);
 // Names of the optional request fields that are honoured, for ListModels.
-std::vector<std::string> Features(const ServedModel& model);
+std::vector<std::string> Features(const ServedModel& model, bool has_sparse_attention);
 
 }  // namespace mnemo::frontend

@@ -32,7 +32,7 @@ GenerateRequest Prompt(const std::string& text = "hello") {
 }
 
 absl::StatusOr<ValidRequest> Check(const GenerateRequest& request, int limit = 0) {
-  return Validate(request, Model(), limit, {.seed = 99, .request_id = "drawn"});
+  return Validate(request, Model(), {}, limit, {.seed = 99, .request_id = "drawn"});
 }
 
 struct Case {
@@ -150,18 +150,10 @@ const std::vector<Case>& FeatureCases() {
   static const std::vector<Case> cases = {
       {"dense", [](auto* r) { A(r)->set_method(v1::ATTENTION_METHOD_DENSE); }, kOk, ""},
       {"empty attention", [](auto* r) { A(r); }, kOk, ""},
-      {"page bound", [](auto* r) { A(r)->set_method(v1::ATTENTION_METHOD_PAGE_BOUND); }, kUnimplemented,
+      {"token_topk", [](auto* r) { A(r)->set_method(v1::ATTENTION_METHOD_TOKEN_TOPK); }, kOk, ""},
+      {"indexer", [](auto* r) { A(r)->set_method(v1::ATTENTION_METHOD_TOKEN_INDEXER); }, kUnimplemented,
        "attention.method"},
-      {"unknown method", [](auto* r) { A(r)->set_method(static_cast<v1::AttentionMethod>(99)); }, kInvalid,
-       "attention.method"},
-      {"budget", [](auto* r) { A(r)->set_token_budget(512); }, kUnimplemented, "attention.token_budget"},
-      {"threshold", [](auto* r) { A(r)->set_threshold(0.5f); }, kUnimplemented, "attention.threshold"},
-      {"keep_first", [](auto* r) { A(r)->set_keep_first(4); }, kUnimplemented, "attention.keep_first"},
-      {"keep_last", [](auto* r) { A(r)->set_keep_last(0); }, kUnimplemented, "attention.keep_last"},
-      {"reuse", [](auto* r) { A(r)->set_reuse_interval(1); }, kUnimplemented, "attention.reuse_interval"},
-      {"first stage", [](auto* r) { A(r)->set_first_stage_tokens(1); }, kUnimplemented, "first_stage_tokens"},
-      {"key_bits", [](auto* r) { A(r)->set_key_bits(2); }, kUnimplemented, "attention.key_bits"},
-      {"placement", [](auto* r) { A(r)->set_placement(v1::PLACEMENT_WORKER); }, kUnimplemented, "placement"},
+      {"budget", [](auto* r) { A(r)->set_token_budget(67); }, kInvalid, "attention.token_budget"},
       {"retrieval", [](auto* r) { r->mutable_retrieval(); }, kUnimplemented, "retrieval"},
       {"context_memory", [](auto* r) { r->mutable_context_memory(); }, kUnimplemented, "context_memory"},
   };
@@ -330,10 +322,15 @@ TEST_CASE("chats are rendered and their fields checked") {
 }
 
 TEST_CASE("features leave out what is refused") {
-  const std::vector<std::string> features = Features(Model());
+  const std::vector<std::string> features = Features(Model(), false);
   CHECK(std::find(features.begin(), features.end(), "chat") != features.end());
   for (const char* refused : {"attention", "retrieval", "context_memory", "constraint", "tools"}) {
     CHECK(std::find(features.begin(), features.end(), refused) == features.end());
+  }
+  const std::vector<std::string> more = Features(Model(), true);
+  CHECK(std::is_sorted(more.begin(), more.end()));
+  for (const char* name : {"attention", "token_budget", "placement"}) {
+    CHECK(std::find(more.begin(), more.end(), name) != more.end());
   }
 }
 
@@ -359,7 +356,7 @@ TEST_CASE("configured names and end tokens") {
   CHECK(model->name == "mine");
   CHECK(model->end_ids == std::vector<int32_t>{65});
   CHECK(model->context_tokens == 128);
-  const auto valid = Validate(Prompt(std::string(129, 'x')), *model, 0, {});
+  const auto valid = Validate(Prompt(std::string(129, 'x')), *model, {}, 0, {});
   CHECK_THAT(std::string(valid.status().message()), Contains("128"));
 }
 

@@ -76,12 +76,16 @@ INVALID: dict[str, tuple[pb.GenerateRequest, str]] = {
     "long request id": (_with(lambda r: setattr(r, "request_id", "a" * 129)), "request_id"),
     "request id with a newline": (_with(lambda r: setattr(r, "request_id", "a\nb")), "request_id"),
     "no messages": (_chat(), "messages"),
+    "small token budget": (_with(lambda r: setattr(r.attention, "token_budget", 67)), "attention.token_budget"),
+    "key bits of 3": (_with(lambda r: setattr(r.attention, "key_bits", 3)), "attention.key_bits"),
+    "threshold without a gate": (_with(lambda r: setattr(r.attention, "threshold", 0.5)), "attention.threshold"),
+    "unknown attention": (_with(lambda r: setattr(r.attention, "method", 99)), "attention.method"),
     "unknown role": (_chat(("wizard", "hello")), "role"),
 }
 
 UNIMPLEMENTED: dict[str, tuple[pb.GenerateRequest, str]] = {
-    "page_bound": (_with(lambda r: setattr(r.attention, "method", pb.ATTENTION_METHOD_PAGE_BOUND)), "attention"),
-    "token_topk": (_with(lambda r: setattr(r.attention, "method", pb.ATTENTION_METHOD_TOKEN_TOPK)), "attention"),
+    "block_gate": (_with(lambda r: setattr(r.attention, "method", pb.ATTENTION_METHOD_BLOCK_GATE)), "trained gate"),
+    "token_indexer": (_with(lambda r: setattr(r.attention, "method", pb.ATTENTION_METHOD_TOKEN_INDEXER)), "trained indexer"),
     "retrieval": (_with(lambda r: setattr(r.retrieval, "method", "bm25")), "retrieval"),
     "context_memory": (_with(lambda r: setattr(r.context_memory, "method", "hmt")), "context_memory"),
     "json_schema": (request("x", json_schema="{}"), "json_schema"),

@@ -18,6 +18,7 @@ SETTINGS = {
     "limits.max_tokens_in_flight": 40000,
     "limits.retry_pushback_ms": 321,
     "server.max_message_bytes": 65536,
+    "attention.dense_layers": 0,
     "workers.no_worker_timeout_ms": 500,
     "workers.restart_backoff_ms": 5000,
     "workers.restart_backoff_max_ms": 5000,
@@ -81,6 +82,22 @@ def absent_feature(daemon: Daemon) -> Result:
     message.retrieval.collection = "books"
     result = daemon.generate(message)
     assert "retrieval" in result.details
+    return result
+
+
+def absent_method(daemon: Daemon) -> Result:
+    message = request([1])
+    message.attention.method = pb.ATTENTION_METHOD_TOKEN_INDEXER
+    result = daemon.generate(message)
+    assert "attention.method" in result.details and "weights" in result.details
+    return result
+
+
+def no_memory_service(daemon: Daemon) -> Result:
+    message = request([1])
+    message.attention.placement = pb.PLACEMENT_MEMORY_SERVICE
+    result = daemon.generate(message)
+    assert "attention.placement" in result.details and "memory.services" in result.details
     return result
 
 
@@ -189,6 +206,8 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         bad_token_id,
         wrong_model,
         absent_feature,
+        absent_method,
+        no_memory_service,
         not_utf8,
         queue_full,
         never_fits,
