@@ -71,7 +71,7 @@ void FillMemoryStep(const memory::MemoryStepStat& stat, internal::v1::MemoryStep
   out->set_count(stat.count);
 }
 
-void FillMemoryStats(const memory::PipelineStats& stats, internal::v1::MemoryStats* out) {
+void FillMemoryFigures(const memory::PipelineStats& stats, internal::v1::MemoryFigures* out) {
   out->set_service_attached(stats.service_attached);
   out->set_service(stats.service);
   out->set_inline_indexes(stats.inline_indexes);

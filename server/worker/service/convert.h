@@ -15,6 +15,6 @@ inline constexpr uint32_t kProtocolVersion = 1;
 EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::steady_clock::time_point now);
 void FillMemoryStep(const memory::MemoryStepStat& stat, internal::v1::MemoryStep* out);
 // `out` is empty.
-void FillMemoryStats(const memory::PipelineStats& stats, internal::v1::MemoryStats* out);
+void FillMemoryFigures(const memory::PipelineStats& stats, internal::v1::MemoryFigures* out);
 
 }  // namespace mnemo::worker

@@ -67,8 +67,8 @@ TEST_CASE("what memory processing cost is reported whole") {
   step.device = "cpu0";
   step.time_ns = 7;
   step.times.Observe(5'000'000'000);
-  internal::v1::MemoryStats out;
-  FillMemoryStats(stats, &out);
+  internal::v1::MemoryFigures out;
+  FillMemoryFigures(stats, &out);
   CHECK(out.service_attached());
   CHECK(out.service() == "memory0");
   CHECK(out.inline_indexes() == 1);

@@ -73,7 +73,7 @@ internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
   heartbeat.set_prompt_tokens(stats.prompt_tokens);
   heartbeat.set_generated_tokens(stats.generated_tokens);
   heartbeat.set_draining(draining());
-  FillMemoryStats(stats.memory, heartbeat.mutable_memory());
+  FillMemoryFigures(stats.memory, heartbeat.mutable_memory());
   return heartbeat;
 }
 
