@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 
 namespace mnemo::frontend {
 namespace {
@@ -104,6 +106,19 @@ bool ChildProcess::ReadListening() {
 }
 
 void ChildProcess::Signal(int number) { ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0); }
+
+// The second number of a thread's schedstat: proc(5) and Documentation/scheduler/sched-stats in the kernel's
+// tree.
+std::chrono::nanoseconds ChildProcess::CoreWait() const {
+  std::chrono::nanoseconds sum{0};
+  std::error_code error;  // threads come and go
+  for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_), error)) {
+    std::ifstream file(thread.path() / "schedstat");
+    int64_t run_ns = 0, wait_ns = 0;
+    if (file >> run_ns >> wait_ns) sum += std::chrono::nanoseconds(wait_ns);
+  }
+  return sum;
+}
 
 std::optional<std::string> ChildProcess::Reap() {
   int status = 0;

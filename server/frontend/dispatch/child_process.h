@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ class ChildProcess {
   // True: it has told that it listens. Reads the lifeline without blocking.
   bool ReadListening();
   void Signal(int number);
+  // How long its threads of now have waited for a core, summed; 0 where the system does not tell.
+  std::chrono::nanoseconds CoreWait() const;
   // Reaps it if it has ended: "exit code 1", "signal 9".
   std::optional<std::string> Reap();
 

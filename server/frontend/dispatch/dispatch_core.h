@@ -101,6 +101,7 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   void ExpireRequests(TimePoint now, Effects* effects);
   bool AnyWorkerFor(const RequestState& request) const;
   void AdjustForSleep(TimePoint now);
+  bool IsHung(int worker, TimePoint now);
   void StepSlot(int worker, TimePoint now, Effects* effects, std::vector<int>* spawns,
                 std::vector<int>* connects, std::vector<std::pair<int, int>>* signals);
   TimePoint NextWake(TimePoint now) const;

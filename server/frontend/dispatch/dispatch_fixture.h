@@ -54,6 +54,7 @@ class FakeHost final : public WorkerHost {
     return link;
   }
   void Signal(int worker, uint64_t life, int number) override { signals.emplace_back(worker, life, number); }
+  std::chrono::nanoseconds CoreWait(int, uint64_t) override { return core_wait; }
   void Wake() override { ++wakes; }
   std::shared_ptr<FakeLink> link(int worker) {
     std::lock_guard lock(mutex_);
@@ -63,6 +64,7 @@ class FakeHost final : public WorkerHost {
   std::vector<std::pair<int, uint64_t>> spawns, connects;
   std::vector<std::tuple<int, uint64_t, int>> signals;
   std::atomic<int> wakes{0};
+  std::chrono::nanoseconds core_wait{0};
   absl::Status spawn_status;
 
  private:

@@ -17,6 +17,8 @@ constexpr uint32_t kProtocolVersion = 1;  // of worker.proto
 constexpr milliseconds kStopTime{3000};
 constexpr milliseconds kIdleTick{60000};
 constexpr int kMaxDeaths = 2;
+// A worker that waits for a core is given so many times the bound, and once more.
+constexpr int kMaxGraceFactor = 9;
 
 }  // namespace
 
@@ -232,7 +234,6 @@ void DispatchCore::ConnectWorker(int worker) {
 void DispatchCore::StepSlot(int worker, TimePoint now, Effects* effects, std::vector<int>* spawns,
                             std::vector<int>* connects, std::vector<std::pair<int, int>>* signals) {
   WorkerSlot& slot = slots_[worker];
-  const milliseconds hang_timeout(options_.timing.hang_timeout_ms);
   if (slot.state == WorkerSlot::State::kWaiting && now >= slot.resume_time) {
     slot.BeginLife(options_.timing, now);
     if (slot.spec.is_child) spawns->push_back(worker);
@@ -246,11 +247,11 @@ void DispatchCore::StepSlot(int worker, TimePoint now, Effects* effects, std::ve
               now, effects);
     }
   }
-  if (slot.connected() && now >= slot.HangTime(hang_timeout)) {
-    const char* what =
-        now - slot.heartbeat_time >= hang_timeout ? "no heartbeat" : "no progress with work to do";
-    EndLife(worker, fmt::format("hung: {} for {} ms", what, options_.timing.hang_timeout_ms), Death::kYes,
-            now, effects);
+  if (slot.connected() && IsHung(worker, now)) {
+    const milliseconds bound(options_.timing.hang_timeout_ms);
+    const char* what = now - slot.heartbeat_time >= bound ? "no heartbeat" : "no progress with work to do";
+    EndLife(worker, fmt::format("hung: {} for {} ms", what, (bound + slot.grace).count()), Death::kYes, now,
+            effects);
   }
   if (slot.state != WorkerSlot::State::kEnding) return;
   if (slot.link_open && !slot.close_sent && slot.link != nullptr) {
@@ -268,6 +269,25 @@ void DispatchCore::StepSlot(int worker, TimePoint now, Effects* effects, std::ve
   if (slot.process_alive || slot.link_open) return;
   slot.link.reset();
   slot.state = stopping_ ? WorkerSlot::State::kStopped : WorkerSlot::State::kWaiting;
+}
+
+// A worker that shows no life is hung, unless it would run and is not let: then its threads wait for a core,
+// which a stopped or blocked process does not. Such a worker gets time again and again, but not for ever.
+bool DispatchCore::IsHung(int worker, TimePoint now) {
+  WorkerSlot& slot = slots_[worker];
+  const milliseconds timeout(options_.timing.hang_timeout_ms);
+  if (now < slot.HangTime(timeout / 2)) {
+    slot.core_wait.reset();
+    slot.grace = milliseconds(0);
+    return false;
+  }
+  if (!slot.core_wait) slot.core_wait = host_->CoreWait(worker, slot.life);
+  if (now < slot.HangTime(timeout)) return false;
+  const auto wait = host_->CoreWait(worker, slot.life);
+  if (wait - *slot.core_wait < timeout / 4 || slot.grace >= kMaxGraceFactor * timeout) return true;
+  slot.core_wait = wait;
+  slot.grace += timeout / 2;
+  return false;
 }
 
 // When this very process was stopped or starved, no worker is to blame for what was not heard meanwhile.
@@ -325,7 +345,8 @@ TimePoint DispatchCore::NextWake(TimePoint now) const {
         break;
       case WorkerSlot::State::kReady:
       case WorkerSlot::State::kDraining:
-        wake = std::min(wake, slot.HangTime(hang_timeout));
+        // Half-way IsHung takes a measure.
+        wake = std::min(wake, slot.HangTime(slot.core_wait ? hang_timeout : hang_timeout / 2));
         if (!queue_.empty() && slot.refuse_time > now) wake = std::min(wake, slot.refuse_time);
         break;
       case WorkerSlot::State::kEnding:

@@ -132,6 +132,54 @@ TEST_CASE("a counter that stands still with work to do means hung, and without w
   CHECK(world.Submits(1).size() == 1);
 }
 
+TEST_CASE("a worker that waits for a core is given time, but not for ever") {
+  World world(1, true, [](CoreOptions& options) { options.timing.hang_timeout_ms = 400; });
+  world.MakeReady(0);
+  auto [handle, sink] = world.Start();
+  const auto starve = [&](int ms, int share_percent) {
+    for (int i = 0; i < ms / 20; ++i) {
+      world.host.core_wait += std::chrono::microseconds(200 * share_percent);
+      world.Advance(20);
+      world.Heartbeat(0, 7);
+    }
+  };
+  world.Heartbeat(0, 7);
+  SECTION("starved, then itself again, then blocked") {
+    starve(3000, 90);
+    CHECK(world.host.signals.empty());
+    world.Heartbeat(0, 8);
+    world.core->Tick();
+    for (int i = 0; i < 19; ++i) {
+      world.Advance(20);
+      world.Heartbeat(0, 8);
+    }
+    CHECK(world.host.signals.empty());
+    world.Advance(40);
+    CHECK(world.host.signals == std::vector<Signal>{{0, 1, SIGKILL}});
+    CHECK_THAT(world.core->Workers()[0].detail, Catch::Contains("no progress with work to do for 400 ms"));
+  }
+  SECTION("waits for a small part of the time") {
+    starve(380, 20);
+    CHECK(world.host.signals.empty());
+    starve(40, 20);
+    CHECK(world.host.signals.size() == 1);
+  }
+  SECTION("waited only before the second half of the bound") {
+    starve(180, 100);
+    starve(200, 0);
+    CHECK(world.host.signals.empty());
+    starve(40, 0);
+    CHECK(world.host.signals.size() == 1);
+  }
+  SECTION("starved for ever") {
+    starve(3980, 100);
+    CHECK(world.host.signals.empty());
+    starve(40, 100);
+    CHECK(world.host.signals.size() == 1);
+    CHECK_THAT(world.core->Workers()[0].detail, Catch::Contains("for 4000 ms"));
+  }
+}
+
 TEST_CASE("a server that slept itself blames no worker") {
   World world(1, true, [](CoreOptions& options) { options.timing.hang_timeout_ms = 300; });
   world.MakeReady(0);

@@ -336,6 +336,21 @@ TEST_CASE("a worker that others run is used over TCP, and again when it is back"
   CHECK(*how == "exit code 0");
 }
 
+TEST_CASE("a child's wait for a core can be read, and a stopped child does not wait") {
+  if (::access("/proc/self/schedstat", R_OK) != 0) return;  // a kernel without CONFIG_SCHED_INFO
+  absl::StatusOr<ChildProcess> child = ChildProcess::Spawn("/bin/sh", {"-c", "while :; do :; done"}, -1);
+  REQUIRE(child.ok());
+  CHECK(Eventually([&] { return child->CoreWait().count() > 0; }));
+  child->Signal(SIGSTOP);
+  CHECK(Eventually([&] {
+    const auto before = child->CoreWait();
+    std::this_thread::sleep_for(milliseconds(20));
+    return child->CoreWait() == before;
+  }));
+  child->Signal(SIGKILL);
+  REQUIRE(Eventually([&] { return child->Reap().has_value(); }));
+}
+
 TEST_CASE("a child ends when the other end of its lifeline closes") {
   Folder folder;
   worker::WorkerOptions options;

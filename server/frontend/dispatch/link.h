@@ -2,6 +2,7 @@
 // tests can put their own in.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 
@@ -44,6 +45,9 @@ class WorkerHost {
   virtual std::shared_ptr<WorkerLink> Connect(int worker, uint64_t life) = 0;
   // Nothing happens when the child of that life has ended.
   virtual void Signal(int worker, uint64_t life, int number) = 0;
+  // How long the threads of that life's child have waited for a core so far, summed over threads; 0 when it
+  // has ended or the system does not tell. Called under a lock, on the thread that calls Tick.
+  virtual std::chrono::nanoseconds CoreWait(int worker, uint64_t life) = 0;
   // Has DispatchCore::Tick called soon. Any thread; may be called under a lock.
   virtual void Wake() = 0;
 };

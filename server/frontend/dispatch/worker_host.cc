@@ -54,6 +54,12 @@ void ProcessHost::Signal(int worker, uint64_t life, int number) {
   if (it != children_.end() && it->second.life == life) it->second.process.Signal(number);
 }
 
+std::chrono::nanoseconds ProcessHost::CoreWait(int worker, uint64_t life) {
+  const auto it = children_.find(worker);
+  if (it == children_.end() || it->second.life != life) return std::chrono::nanoseconds(0);
+  return it->second.process.CoreWait();
+}
+
 void ProcessHost::Wake() {
   const uint64_t one = 1;
   // Fails only when the counter is full, that is when the thread is to wake up anyway.

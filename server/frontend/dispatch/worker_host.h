@@ -39,6 +39,7 @@ class ProcessHost final : public WorkerHost {
   absl::StatusOr<int> Spawn(int worker, uint64_t life) override;
   std::shared_ptr<WorkerLink> Connect(int worker, uint64_t life) override;
   void Signal(int worker, uint64_t life, int number) override;
+  std::chrono::nanoseconds CoreWait(int worker, uint64_t life) override;
   void Wake() override;
 
  private:

@@ -18,7 +18,7 @@ WorkerSlot::WorkerSlot(WorkerSpec worker_spec) : spec(std::move(worker_spec)) {}
 
 TimePoint WorkerSlot::HangTime(milliseconds timeout) const {
   const TimePoint alive = HasWork() ? std::min(heartbeat_time, progress_time) : heartbeat_time;
-  return alive + timeout;
+  return alive + grace + timeout;
 }
 
 void WorkerSlot::BeginLife(const config::Config::Workers& timing, TimePoint now) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "config/config.h"
@@ -62,6 +63,10 @@ struct WorkerSlot {
   TimePoint ready_time;
   TimePoint heartbeat_time;
   TimePoint progress_time;  // the progress counter changed, or work began
+  // While it shows no life: how long its threads had waited for a core (WorkerHost::CoreWait) when the second
+  // half of the bound began, and how much longer than the bound it has been given.
+  std::optional<std::chrono::nanoseconds> core_wait;
+  std::chrono::milliseconds grace{0};
   TimePoint kill_time;
   TimePoint refuse_time;  // the worker was full; not asked again before
   std::chrono::milliseconds last_delay{0};
