@@ -109,7 +109,8 @@ void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {
               "A started worker that is not ready after so long is killed and started again."),
        Number(MNEMO_KEY(workers.heartbeat_interval_ms), 10, 60000, "A worker reports its state this often."),
        Number(MNEMO_KEY(workers.hang_timeout_ms), 100, kHourMs,
-              "A worker without a heartbeat, or with work and without progress, for so long is killed."),
+              "A worker without a heartbeat, or with work and without progress, for so long is killed, "
+              "but one whose threads wait for a core only after up to ten times as long."),
        Number(MNEMO_KEY(workers.restart_backoff_ms), 1, kHourMs,
               "Pause before a dead worker is started again; doubles with each failure in a row."),
        Number(MNEMO_KEY(workers.restart_backoff_max_ms), 1, kHourMs, "The longest such pause."),
