@@ -147,8 +147,14 @@ struct Transformer::Impl {
   std::vector<float> cos_sin_rows;  // [max_rows, rotary_dims]
   std::vector<int64_t> slots;       // [max_rows]
   std::vector<AttentionSequence> attention_sequences;
+  std::vector<AttentionSequence> indexed_sequences;  // the same in indexed layers
   std::vector<devices::Op> ops;  // of all layers; Forward fills in what changes from call to call
-  int forward_rows = 0;          // of the last Forward
+  struct IndexedLayer {
+    size_t select = 0;     // of the first of the host operations before attention
+    size_t attention = 0;  // the host operation after it comes next
+  };
+  std::vector<IndexedLayer> indexed;  // [options.indexed_layers]
+  int forward_rows = 0;               // of the last Forward
 
   absl::StatusOr<float*> AllocateFloats(int64_t rows, int64_t cols) {
     MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::DeviceBuffer> buffer,
@@ -166,6 +172,10 @@ struct Transformer::Impl {
   void FillCosSin(const RotaryTable& table, std::span<const Sequence> sequences, int rows,
                   float* destination);
   void FillSequences(std::span<const Sequence> sequences);
+  void FillMemory(LayerMemory* memory, std::span<const AttentionSequence> sequences);
+  bool IsIndexed(int layer) const {
+    return std::binary_search(options.indexed_layers.begin(), options.indexed_layers.end(), layer);
+  }
 };
 
 absl::Status Transformer::Impl::AllocateBuffers() {
@@ -190,6 +200,7 @@ absl::Status Transformer::Impl::AllocateBuffers() {
   cos_sin_rows.resize(static_cast<size_t>(rows * config.rotary_dims));
   slots.resize(static_cast<size_t>(rows));
   attention_sequences.resize(static_cast<size_t>(options.max_sequences));
+  indexed_sequences.resize(static_cast<size_t>(options.max_sequences));
   const int64_t max_cols =
       std::max({static_cast<int64_t>(config.dim), static_cast<int64_t>(config.ffn_dim), q_dim});
   return device->Reserve(std::max(options.max_rows, options.max_logit_rows), static_cast<int>(max_cols),
@@ -241,6 +252,11 @@ void Transformer::Impl::AddAttentionOps(int layer_index) {
                                  .cos_sin = windowed && rotary_local ? cos_sin_local : cos_sin,
                                  .layer = layer_index,
                                  .slots = slots.data()});
+  const bool is_indexed = IsIndexed(layer_index);
+  if (is_indexed) {
+    indexed.push_back({.select = ops.size(), .attention = ops.size() + LayerMemory::Ops().select.size()});
+    for (size_t i = 0; i < LayerMemory::Ops().select.size(); ++i) ops.emplace_back(devices::HostOp{});
+  }
   ops.emplace_back(AttentionOp{.q = q,
                                .out = attention,
                                .layer = layer_index,
@@ -249,6 +265,7 @@ void Transformer::Impl::AddAttentionOps(int layer_index) {
                                .head_dim = config.head_dim,
                                .scale = config.attention_scale,
                                .window = windowed ? config.sliding_window : 0});
+  if (is_indexed) ops.emplace_back(devices::HostOp{});
   AddOutput(attention, q_dim, layer.attn_output, layer.post_attn_norm);
 }
 
@@ -295,12 +312,25 @@ void Transformer::Impl::FillSequences(std::span<const Sequence> sequences) {
                               .row_count = sequence.row_count,
                               .position_begin = sequence.position_begin,
                               .pages = sequence.pages};
+    indexed_sequences[s] = attention_sequences[s];
+    indexed_sequences[s].sparse = sequence.sparse;
+    MNEMO_CHECK(sequence.sparse == nullptr || sequence.row_count == 1);
     for (int i = 0; i < sequence.row_count; ++i, ++row) {
       const int position = sequence.position_begin + i;
       const int64_t page = sequence.pages[position / devices::kPageTokens];
       MNEMO_CHECK(page >= 0);
       slots[static_cast<size_t>(row)] = page * devices::kPageTokens + position % devices::kPageTokens;
     }
+  }
+}
+
+void Transformer::Impl::FillMemory(LayerMemory* memory, std::span<const AttentionSequence> sequences) {
+  for (size_t slot = 0; slot < indexed.size(); ++slot) {
+    const LayerMemory::Ops made =
+        memory == nullptr ? LayerMemory::Ops() : memory->OpsOf(static_cast<int>(slot), q);
+    for (size_t i = 0; i < made.select.size(); ++i) ops[indexed[slot].select + i] = made.select[i];
+    std::get<AttentionOp>(ops[indexed[slot].attention]).sequences = sequences;
+    ops[indexed[slot].attention + 1] = made.after;
   }
 }
 
@@ -315,6 +345,13 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(const ModelConf
   MNEMO_RETURN_IF_ERROR(CheckOption("max_rows", options.max_rows, kMaxRows));
   MNEMO_RETURN_IF_ERROR(CheckOption("max_logit_rows", options.max_logit_rows, kMaxRows));
   MNEMO_RETURN_IF_ERROR(CheckOption("max_sequences", options.max_sequences, kMaxRows));
+  for (const int layer : options.indexed_layers) {
+    if (layer < 0 || layer >= config.layers || config.layer_is_windowed[static_cast<size_t>(layer)]) {
+      return InvalidArgument(
+          "transformer option indexed_layers holds {}; full-attention layers of {} are allowed", layer,
+          config.layers);
+    }
+  }
   auto impl = std::make_unique<Impl>();
   impl->config = config;
   impl->options = options;
@@ -335,15 +372,19 @@ const ModelConfig& Transformer::config() const { return impl_->config; }
 const TransformerOptions& Transformer::options() const { return impl_->options; }
 
 devices::KvCacheShape Transformer::KvShape(int pages) const {
+  std::vector<uint8_t> gather_layers;
+  if (!impl_->options.indexed_layers.empty()) gather_layers.resize(static_cast<size_t>(impl_->config.layers));
+  for (const int layer : impl_->options.indexed_layers) gather_layers[static_cast<size_t>(layer)] = 1;
   return {.layers = impl_->config.layers,
           .kv_heads = impl_->config.kv_heads,
           .head_dim = impl_->config.head_dim,
           .pages = pages,
-          .type = impl_->device->info().kv_type};
+          .type = impl_->device->info().kv_type,
+          .gather_layers = std::move(gather_layers)};
 }
 
 void Transformer::Forward(devices::KvCache* cache, std::span<const int32_t> ids,
-                          std::span<const Sequence> sequences) {
+                          std::span<const Sequence> sequences, LayerMemory* memory) {
   Impl& impl = *impl_;
   const int rows = static_cast<int>(ids.size());
   MNEMO_CHECK(rows >= 1 && rows <= impl.options.max_rows);
@@ -373,6 +414,8 @@ void Transformer::Forward(devices::KvCache* cache, std::span<const int32_t> ids,
         },
         op);
   }
+  impl.FillMemory(memory,
+                  std::span<const AttentionSequence>(impl.indexed_sequences.data(), sequences.size()));
   impl.device->Run(impl.ops);
   impl.forward_rows = rows;
 }

@@ -1,6 +1,7 @@
 // The forward pass of the supported architectures, as a list of device operations.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -15,6 +16,23 @@ struct TransformerOptions {
   int max_rows = 512;       // rows of one Forward, >= 1
   int max_logit_rows = 32;  // rows of one Logits, >= 1
   int max_sequences = 64;   // sequences of one Forward
+  // Layers whose decode rows may attend to a selection, ascending; full-attention layers only.
+  std::vector<int> indexed_layers;
+};
+
+// What a step does between storing keys and attention in an indexed layer, for sequences that attend to a
+// selection.
+class LayerMemory {
+ public:
+  // Run in this order: `select` before the layer's attention, `after` behind it.
+  struct Ops {
+    std::array<devices::HostOp, 6> select;
+    devices::HostOp after;
+  };
+  virtual ~LayerMemory() = default;
+  // Called while the list of a Forward is made. slot: index in TransformerOptions::indexed_layers. q: device
+  // memory, [rows, heads, head_dim], of this layer when the operations run.
+  virtual Ops OpsOf(int slot, const float* q) = 0;
 };
 
 // Not thread-safe. Forward and Logits do not allocate after Create.
@@ -37,10 +55,14 @@ class Transformer {
     int row_count = 0;
     int position_begin = 0;
     const int32_t* pages = nullptr;  // page ids of positions [0, position_begin + row_count)
+    // What its row attends to in indexed layers; nullptr: to everything.
+    const devices::SparseSelection* sparse = nullptr;
   };
   // Runs all layers over the rows, sequences one after the other, writing their keys and values into `cache`.
   // ids: [sum of row_count], each in [0, vocabulary). The hidden states stay until the next Forward.
-  void Forward(devices::KvCache* cache, std::span<const int32_t> ids, std::span<const Sequence> sequences);
+  // `memory`: what fills the selections, when a sequence has one.
+  void Forward(devices::KvCache* cache, std::span<const int32_t> ids, std::span<const Sequence> sequences,
+               LayerMemory* memory = nullptr);
   // Raw logits [rows.size(), vocabulary] of rows of the last Forward, in device memory, valid until the next
   // call.
   const float* Logits(std::span<const int32_t> rows);

@@ -52,11 +52,25 @@ int ContextTokens(const EngineOptions& options, const model::Transformer& transf
   return options.context_tokens > 0 ? options.context_tokens : transformer.config().context_tokens;
 }
 
+memory::PipelineOptions MemoryOptions(const EngineOptions& options, const model::Transformer& transformer) {
+  memory::PipelineOptions made;
+  made.layers = transformer.options().indexed_layers;
+  made.shape = memory::ShapeOf(transformer);
+  made.methods = options.methods;
+  made.max_queries = std::min(options.max_running, options.max_batch_rows);
+  made.context_tokens = ContextTokens(options, transformer);
+  made.max_indexes = options.max_running + options.max_waiting;
+  made.pages = options.kv_pages;
+  made.placement = options.placement;
+  return made;
+}
+
 }  // namespace
 
 struct Engine::Impl {
   Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
-       devices::Device* engine_device, EngineSink* engine_sink, std::unique_ptr<devices::KvCache> kv_cache);
+       devices::Device* engine_device, EngineSink* engine_sink, std::unique_ptr<devices::KvCache> kv_cache,
+       std::unique_ptr<memory::Pipeline> pipeline);
 
   // Any thread.
   absl::Status Submit(EngineRequest request);
@@ -72,7 +86,9 @@ struct Engine::Impl {
   void EndDue(Clock::time_point now);
   void EndDueIn(std::span<Request* const> requests, Clock::time_point now);
   void Step();
+  void OpenMemories(Clock::time_point now);
   void Forward(std::span<const PlannedSequence> plan);
+  absl::Status TryForward(std::span<const PlannedSequence> plan);
   void CollectWants(std::span<const PlannedSequence> plan);
   void SampleWants();
   void Take(const devices::SampleResult& result, size_t want_index);
@@ -97,6 +113,7 @@ struct Engine::Impl {
   devices::Device* const device;
   EngineSink* const sink;
   const std::unique_ptr<devices::KvCache> cache;
+  const std::unique_ptr<memory::Pipeline> memory;  // nullptr: the model has no indexed layers
 
   std::mutex mutex;  // guards this group
   std::condition_variable mail_came;
@@ -130,15 +147,17 @@ struct Engine::Impl {
 
 Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
                    devices::Device* engine_device, EngineSink* engine_sink,
-                   std::unique_ptr<devices::KvCache> kv_cache)
+                   std::unique_ptr<devices::KvCache> kv_cache, std::unique_ptr<memory::Pipeline> pipeline)
     : options(engine_options),
       limits{.vocabulary = engine_transformer->config().vocabulary,
              .context_tokens = ContextTokens(engine_options, *engine_transformer),
-             .kv_pages = engine_options.kv_pages},
+             .kv_pages = engine_options.kv_pages,
+             .memory = pipeline == nullptr ? memory::MemoryShape() : pipeline->options().shape},
       transformer(engine_transformer),
       device(engine_device),
       sink(engine_sink),
       cache(std::move(kv_cache)),
+      memory(std::move(pipeline)),
       scheduler({.max_batch_rows = options.max_batch_rows,
                  .max_running = options.max_running,
                  .max_live = options.max_running + options.max_waiting,
@@ -230,6 +249,7 @@ void Engine::Impl::Loop() {
     Intake(now);
     EndDue(now);
     scheduler.Admit(now);
+    OpenMemories(now);
     Step();
     PublishStats();
     Deliver();
@@ -313,6 +333,10 @@ void Engine::Impl::Step() {
   CollectWants(plan);
   Forward(plan);
   scheduler.Commit();
+  for (const PlannedSequence& sequence : plan) {
+    const Request& request = *sequence.request;
+    if (request.memory != nullptr) memory->CatchUp(request.memory, request.computed, request.pages);
+  }
   SampleWants();
   const Clock::time_point now = Clock::now();
   for (const PlannedSequence& sequence : plan) {
@@ -356,17 +380,66 @@ void Engine::Impl::CollectWants(std::span<const PlannedSequence> plan) {
   }
 }
 
+// What was admitted and attends to a selection gets its index, or ends before it has begun.
+void Engine::Impl::OpenMemories(Clock::time_point now) {
+  if (memory == nullptr) return;
+  due.clear();
+  for (Request* request : scheduler.running()) {
+    if (request->memory == nullptr &&
+        request->spec.attention.method != memory::AttentionSettings::Method::kDense) {
+      due.push_back(request);
+    }
+  }
+  for (Request* request : due) {
+    absl::StatusOr<memory::SequenceMemory*> opened =
+        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end());
+    if (opened.ok()) {
+      request->memory = *opened;
+    } else {
+      Finish(request, EngineFinish::kError, opened.status(), now);
+    }
+  }
+}
+
 void Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   ids.clear();
+  for (const PlannedSequence& sequence : plan) {
+    const auto first = sequence.request->ids.begin() + sequence.request->computed;
+    ids.insert(ids.end(), first, first + sequence.row_count);
+  }
+  // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
+  // and the same positions are computed again.
+  absl::Status status;
+  do {
+    status = TryForward(plan);
+  } while (!status.ok());
+}
+
+// UNAVAILABLE: the memory service went; the next try does without.
+absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   sequences.clear();
+  if (memory != nullptr) memory->Begin();
+  int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
-    const auto first = request.ids.begin() + request.computed;
-    ids.insert(ids.end(), first, first + sequence.row_count);
     sequences.push_back(
         {.row_count = sequence.row_count, .position_begin = request.computed, .pages = request.pages.data()});
+    if (memory != nullptr && request.memory != nullptr && !request.prefilling()) {
+      MNEMO_CHECK(sequence.row_count == 1);
+      sequences.back().sparse = memory->AddRow(request.memory, row, request.computed, request.pages);
+    }
+    if (memory != nullptr && sequences.back().sparse == nullptr) {
+      memory->AddDense(int64_t{sequence.row_count} * (request.computed + (sequence.row_count + 1) / 2));
+    }
+    row += sequence.row_count;
   }
-  transformer->Forward(cache.get(), ids, sequences);
+  if (memory == nullptr || memory->idle()) {
+    transformer->Forward(cache.get(), ids, sequences);
+    return absl::OkStatus();
+  }
+  MNEMO_RETURN_IF_ERROR(memory->Seal());
+  transformer->Forward(cache.get(), ids, sequences, memory.get());
+  return memory->End();
 }
 
 void Engine::Impl::SampleWants() {
@@ -442,6 +515,12 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   event.finish = finish;
   event.status = std::move(status);
   FillSummary(*request, now, &event);
+  if (request->memory != nullptr) {
+    event.memory_steps = memory->StepsOf(*request->memory);
+    event.memory_fallbacks = memory->FallbacksOf(*request->memory, &event.memory_fallback_reason);
+    memory->Close(request->memory);
+    request->memory = nullptr;
+  }
   scheduler.Remove(request);
   std::unique_ptr<Request> gone;  // destroyed outside the lock
   std::lock_guard lock(mutex);
@@ -461,6 +540,7 @@ void Engine::Impl::PublishStats() {
   counts.prefix_queries_tokens = scheduler.prefix_queries_tokens();
   counts.prefix_hit_tokens = scheduler.prefix_hit_tokens();
   counts.prompt_tokens = scheduler.prompt_tokens();
+  if (memory != nullptr) counts.memory = memory->Stats();
   std::lock_guard lock(stats_mutex);
   stats = counts;
 }
@@ -477,8 +557,13 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   MNEMO_RETURN_IF_ERROR(CheckOptions(options, *transformer));
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::KvCache> cache,
                          device->CreateKvCache(transformer->KvShape(options.kv_pages)));
-  return std::unique_ptr<Engine>(
-      new Engine(std::make_unique<Impl>(options, transformer, device, sink, std::move(cache))));
+  std::unique_ptr<memory::Pipeline> pipeline;
+  if (!transformer->options().indexed_layers.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(pipeline, memory::Pipeline::Create(MemoryOptions(options, *transformer), device,
+                                                              cache.get(), options.attach_memory));
+  }
+  return std::unique_ptr<Engine>(new Engine(
+      std::make_unique<Impl>(options, transformer, device, sink, std::move(cache), std::move(pipeline))));
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -13,6 +13,7 @@
 #include "devices/device.h"
 #include "devices/sampling.h"
 #include "server/memory/attention_settings.h"
+#include "server/memory/pipeline.h"
 #include "server/memory/step_stats.h"
 
 namespace mnemo::model {
@@ -30,6 +31,10 @@ struct EngineOptions {
   int reserve_tokens = 256;  // admission reserves prompt + min(max_tokens, this)
   bool prefix_cache = true;
   int max_sessions = 1024;  // sessions remembered; the least recently used is forgotten
+  // Sparse attention, for a transformer that was made with indexed layers.
+  memory::MethodOptions methods;
+  memory::AttentionSettings::Placement placement = memory::AttentionSettings::Placement::kMemoryService;
+  memory::Pipeline::Attach attach_memory;  // empty: no memory service
   // Counted up at every turn of the engine thread, idle ones too, if given (may be the device's counter): a
   // watchdog sees that the thread is alive. Outlives the engine.
   std::atomic<uint64_t>* progress = nullptr;

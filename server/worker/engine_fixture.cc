@@ -105,10 +105,12 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
   const UniqueFd image =
       Must(devices::BuildWeightImage(device_->packer(), Must(model::WeightSources(*gguf, config)), "tiny"));
   weights_ = Must(devices::WeightImage::Map(image.get(), device_->packer().layout()));
-  transformer_ = Must(model::Transformer::Create(config, *weights_, device_.get(),
-                                                 {.max_rows = options.engine.max_batch_rows,
-                                                  .max_logit_rows = options.max_logit_rows,
-                                                  .max_sequences = options.engine.max_running}));
+  transformer_ = Must(
+      model::Transformer::Create(config, *weights_, device_.get(),
+                                 {.max_rows = options.engine.max_batch_rows,
+                                  .max_logit_rows = options.max_logit_rows,
+                                  .max_sequences = options.engine.max_running,
+                                  .indexed_layers = memory::IndexedLayers(config, options.dense_layers)}));
   EngineOptions engine_options = options.engine;
   engine_options.progress = &progress_;
   engine_ = Must(Engine::Create(engine_options, transformer_.get(), device_.get(), &sink_));

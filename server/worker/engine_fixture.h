@@ -56,6 +56,7 @@ struct FixtureOptions {
   int context_tokens = 1024;
   EngineOptions engine;
   int max_logit_rows = 16;
+  int dense_layers = 0;  // first full-attention layers that attention methods leave alone
 };
 
 // Throws std::runtime_error when something cannot be made.

@@ -51,6 +51,26 @@ std::vector<EngineRequest> Requests(int vocabulary) {
   return requests;
 }
 
+// The same with an attention method each, budgets smaller than most of the contexts.
+std::vector<EngineRequest> SparseRequests(int vocabulary) {
+  using M = memory::AttentionSettings::Method;
+  std::vector<EngineRequest> requests = Requests(vocabulary);
+  std::mt19937 random(21);
+  for (EngineRequest& request : requests) {
+    memory::AttentionSettings& attention = request.attention;
+    attention.method = std::vector<M>{M::kDense,   M::kTokenTopk, M::kTokenTopk,
+                                      M::kCascade, M::kPageBound, M::kBlockMean}[random() % 6];
+    attention.keep_first = std::vector<int>{0, 4, 20}[random() % 3];
+    attention.keep_last = std::vector<int>{0, 30}[random() % 2];
+    attention.token_budget =
+        attention.keep_first + attention.keep_last + 64 + static_cast<int>(random() % 80);
+    attention.reuse_interval = std::vector<int>{1, 1, 3, 8}[random() % 4];
+    attention.key_bits = attention.method == M::kTokenTopk ? std::vector<int>{2, 4, 8}[random() % 3] : 2;
+    attention.first_stage_tokens = 2 * attention.token_budget;
+  }
+  return requests;
+}
+
 FixtureOptions Options(const std::string& device) {
   FixtureOptions options;
   options.device = device;
@@ -152,6 +172,39 @@ TEST_CASE("tokens and logprobs do not depend on chunk, batch, threads, prefix hi
           if (rows == 7) RunTogether(&tight, replays, 1, expected);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("the invariant holds for every attention method") {
+  for (const std::string& device : DeviceKindNames()) {
+    const std::vector<EngineRequest> requests = SparseRequests(259);
+    const std::vector<EngineResult> expected = Alone(device, requests);
+    const std::vector<EngineResult> dense = Alone(device, Requests(259));
+    size_t changed = 0;
+    for (size_t i = 0; i < requests.size(); ++i) {
+      REQUIRE(expected[i].broken == "");
+      changed += SameTokens(expected[i].tokens, dense[i].tokens) ? 0 : 1;
+    }
+    CHECK(changed > requests.size() / 8);  // the selections do select
+    std::mt19937 random(8);
+    for (const auto& [rows, batch, threads] :
+         {std::tuple(1, 8, 2), std::tuple(7, 32, 1), std::tuple(512, 8, 2)}) {
+      CAPTURE(device, rows, batch, threads);
+      FixtureOptions options = Options(device);
+      options.engine.max_batch_rows = rows;
+      options.engine.max_running = batch;
+      options.threads = threads;
+      EngineFixture fixture(options);
+      RunTogether(&fixture, requests, 0, expected);
+      const std::vector<EngineRequest> replays = Replays(requests, expected, &random);
+      RunTogether(&fixture, replays, 1, expected);
+      CHECK(fixture.engine().Stats().memory.inline_indexes == 0);
+      CHECK(fixture.engine().Stats().memory.inline_bytes == 0);
+      options.engine.kv_pages = 12;
+      options.engine.reserve_tokens = 1;
+      EngineFixture tight(options);
+      CHECK(RunTogether(&tight, requests, 0, expected).preemptions > 0);
     }
   }
 }

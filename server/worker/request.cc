@@ -81,12 +81,6 @@ absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limi
   return absl::OkStatus();
 }
 
-absl::Status CheckAttention(const memory::AttentionSettings& attention) {
-  if (attention.method == memory::AttentionSettings::Method::kDense) return absl::OkStatus();
-  return Unimplemented("attention.method: {} is not available on this worker; available: dense",
-                       static_cast<int>(attention.method));
-}
-
 bool NeedsCounts(const devices::SamplingParams& sampling) {
   return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
          sampling.frequency_penalty != 0.0f;
@@ -105,7 +99,7 @@ absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& lim
       CheckRange("prompt_logprobs", request.prompt_logprobs, -1, devices::kMaxAlternatives));
   const double prompt = static_cast<double>(request.prompt.size());
   MNEMO_RETURN_IF_ERROR(CheckRange("prompt_logprobs_from", request.prompt_logprobs_from, 0, prompt));
-  MNEMO_RETURN_IF_ERROR(CheckAttention(request.attention));
+  MNEMO_RETURN_IF_ERROR(memory::CheckSettings(request.attention, limits.memory));
   return CheckRange("decode_from", request.decode_from, 0, prompt);
 }
 

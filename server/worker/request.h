@@ -16,6 +16,7 @@ struct RequestLimits {
   int vocabulary = 0;
   int context_tokens = 0;
   int kv_pages = 0;
+  memory::MemoryShape memory;  // no layers: nothing but dense attention
 };
 
 // INVALID_ARGUMENT names the field and its bound.
@@ -63,10 +64,11 @@ class Request {
   std::vector<int32_t> pages;  // of positions 0.., as many as are computed or planned; the first
                                // `published` of them are in the prefix cache
   int published = 0;
-  int reserved = 0;     // pages it may take without asking, those it has included
-  int computed = 0;     // positions whose keys and values are in the pages
-  int next_scored = 0;  // position of the next prompt token to be reported
-  TokenCounts counts;   // filled when a penalty is on
+  memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions
+  int reserved = 0;                          // pages it may take without asking, those it has included
+  int computed = 0;                          // positions whose keys and values are in the pages
+  int next_scored = 0;                       // position of the next prompt token to be reported
+  TokenCounts counts;                        // filled when a penalty is on
   bool counted = false;
 
   bool prepared = false;

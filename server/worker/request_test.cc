@@ -86,7 +86,13 @@ TEST_CASE("a request out of bounds is refused with field and bound") {
 TEST_CASE("an attention method that the worker does not have is refused") {
   EngineRequest request = Valid();
   request.attention.method = memory::AttentionSettings::Method::kTokenTopk;
+  request.attention.token_budget = 128;
   CHECK(CheckRequest(request, kLimits).code() == absl::StatusCode::kUnimplemented);
+  RequestLimits limits = kLimits;
+  limits.memory = {.layers = 2, .kv_heads = 2, .group = 2, .head_dim = 64, .softmax_scale = 0.125f};
+  CHECK(CheckRequest(request, limits).ok());
+  request.attention.token_budget = 1;
+  CHECK(CheckRequest(request, limits).code() == absl::StatusCode::kInvalidArgument);
 }
 
 TEST_CASE("the last token needs no place in the pool") {

@@ -91,10 +91,12 @@ class Mnemo:
         counted = sum(count for times in spans for at, count in times if at > start)
         return (end - start) * tokens_of(cell) / counted
 
+    def request(self, cell: dict[str, Any], seed: int) -> Any:
+        return harness.request(prompt(cell["context"], seed), max_tokens=cell["tokens"] + 1, ignore_eos=True)
+
     def _stream(self, cell: dict[str, Any], seed: int) -> list[tuple[float, int]]:
-        request = harness.request(prompt(cell["context"], seed), max_tokens=cell["tokens"] + 1, ignore_eos=True)
         times = []
-        for message in self.daemon.generation.Generate(request):
+        for message in self.daemon.generation.Generate(self.request(cell, seed)):
             if message.delta.tokens:
                 times.append((time.perf_counter(), len(message.delta.tokens)))
         return times

@@ -6,6 +6,8 @@
 #include <string>
 #include <utility>
 
+#include "fpga/layout/record.h"
+#include "server/memory/link_client.h"
 #include "server/worker/service/convert.h"
 #include "server/worker/service/device_options.h"
 
@@ -31,6 +33,12 @@ absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOpt
                               model.id, weights->model_id());
   }
   return weights;
+}
+
+// None where an index could not hold the heads: requests for a method are refused then, with the reason.
+std::vector<int> IndexableLayers(const model::ModelConfig& config, int dense_layers) {
+  if (!layout::IsIndexDim(static_cast<uint32_t>(config.head_dim))) return {};
+  return memory::IndexedLayers(config, dense_layers);
 }
 
 int64_t MemoryBytes() {
@@ -73,7 +81,10 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
                          MapWeights(options, runtime->model_, device_options, runtime->device_->packer()));
   const int sequences = std::min(options.engine.max_running, options.engine.max_batch_rows);
   const model::TransformerOptions transformer_options = {
-      .max_rows = options.engine.max_batch_rows, .max_logit_rows = sequences, .max_sequences = sequences};
+      .max_rows = options.engine.max_batch_rows,
+      .max_logit_rows = sequences,
+      .max_sequences = sequences,
+      .indexed_layers = IndexableLayers(config, options.dense_layers)};
   MNEMO_ASSIGN_OR_RETURN(
       runtime->transformer_,
       model::Transformer::Create(config, *runtime->weights_, runtime->device_.get(), transformer_options));
@@ -87,6 +98,11 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
                               .reserve_tokens = options.engine.reserve_tokens,
                               .prefix_cache = options.engine.prefix_cache,
                               .max_sessions = options.engine.max_sessions,
+                              .methods = {.page_tokens = options.page_tokens},
+                              .placement = options.offload
+                                               ? memory::AttentionSettings::Placement::kMemoryService
+                                               : memory::AttentionSettings::Placement::kInline,
+                              .attach_memory = runtime->AttachMemory(options, sequences),
                               .progress = &runtime->progress_};
   return runtime;
 }
@@ -95,7 +111,9 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   const devices::DeviceInfo& info = device_->info();
   internal::v1::Ready ready;
   ready.set_protocol(kProtocolVersion);
-  ready.set_numerics_id(fmt::format("{} {}", info.numerics_id, model_.id));
+  // Where selections may differ, tokens may.
+  ready.set_numerics_id(fmt::format("{} {} sparse-{}-{}", info.numerics_id, model_.id, options.dense_layers,
+                                    options.page_tokens));
   ready.set_device(info.name);
   ready.set_model_name(model_.config.name);
   ready.set_architecture(model_.config.architecture);
@@ -110,6 +128,16 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   ready.set_model_id(model_.id);
   ready.add_attention_methods(static_cast<int32_t>(memory::AttentionSettings::Method::kDense));
   return ready;
+}
+
+memory::Pipeline::Attach Runtime::AttachMemory(const WorkerOptions& options, int max_queries) const {
+  if (options.memory_address.empty() || transformer_->options().indexed_layers.empty()) return {};
+  const memory::LinkOptions link = {.address = options.memory_address,
+                                    .owner = options.name,
+                                    .shape = memory::ShapeOf(*transformer_),
+                                    .max_queries = max_queries,
+                                    .timeout = std::chrono::milliseconds(options.memory_timeout_ms)};
+  return [link, device = device_.get()] { return memory::LinkClient::Attach(link, device); };
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> Runtime::CreateEngine(EngineSink* sink) {

@@ -33,6 +33,8 @@ class Runtime {
 
  private:
   Runtime() = default;
+  memory::Pipeline::Attach AttachMemory(const WorkerOptions& options, int max_queries) const;
+
   std::atomic<uint64_t> progress_{0};
   LoadedModel model_;
   std::unique_ptr<devices::WeightImage> weights_;

@@ -36,6 +36,26 @@ void AddEngineOptions(CLI::App& app, config::Config::Engine& engine) {
       ->group(group);
 }
 
+void AddMemoryOptions(CLI::App& app, WorkerOptions& options) {
+  const std::string group = "Memory";
+  app.add_option("--dense-layers", options.dense_layers,
+                 "First full-attention layers that attend to everything")
+      ->check(CLI::Range(0, 65536))
+      ->group(group);
+  app.add_option("--page-tokens", options.page_tokens, "Tokens that a page method selects together")
+      ->check(CLI::IsMember({16, 64}))
+      ->group(group);
+  app.add_option("--memory-address", options.memory_address,
+                 "unix:/PATH of the memory service; none if not given")
+      ->group(group);
+  app.add_option("--offload", options.offload, "Requests that name no placement go to the memory service")
+      ->group(group);
+  app.add_option("--memory-timeout-ms", options.memory_timeout_ms,
+                 "A memory service that is silent so long hangs")
+      ->check(CLI::Range(10, 600000))
+      ->group(group);
+}
+
 void AddOptions(CLI::App& app, WorkerOptions& options) {
   app.add_option("--model", options.model_path, "GGUF file")->required();
   app.add_option("--listen", options.listen, "unix:/PATH or HOST:PORT")->required();
@@ -63,6 +83,7 @@ void AddOptions(CLI::App& app, WorkerOptions& options) {
   app.add_option("--private-dir", options.private_dir, "Folder removed when the lifeline ends")
       ->group("Set by mnemod");
   AddEngineOptions(app, options.engine);
+  AddMemoryOptions(app, options);
 }
 
 }  // namespace
@@ -109,6 +130,11 @@ std::vector<std::string> WorkerArguments(const WorkerOptions& options) {
   add("kv-cache-bytes", options.engine.kv_cache_bytes);
   add("prefix-cache", options.engine.prefix_cache);
   add("max-sessions", options.engine.max_sessions);
+  add("dense-layers", options.dense_layers);
+  add("page-tokens", options.page_tokens);
+  if (!options.memory_address.empty()) add("memory-address", options.memory_address);
+  add("offload", options.offload);
+  add("memory-timeout-ms", options.memory_timeout_ms);
   add("log-level", options.log.level);
   add("log-format", options.log.format);
   if (!options.log.file.empty()) add("log-file", options.log.file);

@@ -1,0 +1,428 @@
+#include "server/memory/link_client.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "devices/transport/memory_link.h"
+#include "fpga/layout/layout_hash.h"
+#include "fpga/layout/record.h"
+
+namespace mnemo::memory {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kPageTokens = layout::kPageTokens;
+constexpr int kSubmitPhase = 1;
+constexpr int kWaitPhase = MemoryClient::kPhases - 1;
+
+// Entries that a query may select, which the results' part of the region is sized for.
+constexpr uint32_t kMaxK = 8192;
+// Of keys that are on their way into the index.
+constexpr uint64_t kLeastBulkBytes = uint64_t{8} << 20;
+constexpr uint64_t kPagesUnderWay = 4;
+constexpr uint64_t kRegionSlackBytes = 4096;
+
+// Keys of one page, of all indexed layers and heads.
+uint64_t PageBytes(const MemoryShape& shape) {
+  return layout::PadToUnit(static_cast<uint64_t>(shape.layers) * shape.kv_heads * kPageTokens *
+                           shape.head_dim * sizeof(float));
+}
+
+uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
+uint32_t Units(uint64_t bytes) {
+  return static_cast<uint32_t>(layout::PadToUnit(bytes) / layout::kUnitBytes);
+}
+
+}  // namespace
+
+struct LinkClient::Impl {
+  // An id of an index and what is under way for it.
+  struct Slot {
+    uint16_t generation = 0;
+    bool used = false;
+    int appends = 0;  // under way
+    uint64_t prepare_ns = 0;
+    uint64_t bytes = 0;
+  };
+  // A bulk operation under way, in the order of submission: completions come in it, too.
+  struct Pending {
+    layout::Op op = layout::kOpCreate;
+    uint32_t id = 0;
+    int chunk = -1;  // of the payload area
+  };
+
+  Impl(const LinkOptions& link_options, devices::Device* d, std::unique_ptr<transport::MemoryLink> l)
+      : options(link_options), device(d), link(std::move(l)) {}
+
+  absl::Status Fail(absl::string_view why) {
+    broken = true;
+    return Unavailable("the memory service {} {}", link->device_name(), std::string(why));
+  }
+  absl::Status SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes);
+  absl::Status TakeBulk();
+  absl::Status WaitBulk();
+  absl::Status AppendPage(uint32_t id, int page, const KeySource& keys);
+  void SubmitQueries(int slot);
+  void WaitQueries();
+  bool TakeResults(const layout::Completion& completion, size_t query);
+
+  const LinkOptions options;
+  devices::Device* const device;
+  const std::unique_ptr<transport::MemoryLink> link;
+  bool broken = false;
+
+  std::vector<Slot> slots;  // [max_indexes]
+  std::vector<uint32_t> free_ids;
+  uint64_t page_bytes = 0;
+  std::vector<int> free_chunks;  // of the bulk payload area, page_bytes each
+  std::vector<Pending> pending;  // a queue, short
+  bool creating = false;
+  uint16_t create_status = 0;
+
+  std::span<IndexQuery> queries;
+  std::vector<layout::Descriptor> batch;
+  std::vector<const uint8_t*> places;  // of results, in the shared area
+  uint64_t submitted_ns = 0;
+  std::vector<layout::Completion> completions;
+  bool missing = false;
+  LinkStats stats;
+};
+
+absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions& options,
+                                                               devices::Device* device,
+                                                               std::unique_ptr<transport::MemoryLink> link) {
+  auto impl = std::make_unique<Impl>(options, device, std::move(link));
+  const layout::AttachHello& granted = impl->link->granted();
+  const MemoryShape& shape = options.shape;
+  if ((granted.dims >> std::countr_zero(static_cast<unsigned>(shape.head_dim)) & 1) == 0 ||
+      granted.max_group < shape.group || granted.max_heads < shape.kv_heads) {
+    return FailedPrecondition(
+        "the memory service {} takes {} heads and groups of {}, and not every head dim; the model has {} "
+        "heads of "
+        "{} in groups of {}",
+        impl->link->device_name(), granted.max_heads, granted.max_group, shape.kv_heads, shape.head_dim,
+        shape.group);
+  }
+  impl->slots.resize(granted.max_indexes);
+  for (uint32_t id = granted.max_indexes; id-- > 0;) impl->free_ids.push_back(id);
+  impl->page_bytes = PageBytes(shape);
+  const uint64_t chunks = impl->link->payload_area(transport::Ring::kBulk).bytes.size() / impl->page_bytes;
+  if (chunks == 0) {
+    return FailedPrecondition(
+        "the memory service {} shares {} bytes for keys; a page takes {}", impl->link->device_name(),
+        impl->link->payload_area(transport::Ring::kBulk).bytes.size(), impl->page_bytes);
+  }
+  for (int chunk = static_cast<int>(chunks); chunk-- > 0;) impl->free_chunks.push_back(chunk);
+  const size_t credits = impl->link->credits(transport::Ring::kQuery);
+  impl->batch.reserve(credits);
+  impl->places.reserve(credits);
+  impl->completions.resize(std::max<size_t>(credits, 64));
+  impl->pending.reserve(impl->link->credits(transport::Ring::kBulk));
+  return std::unique_ptr<LinkClient>(new LinkClient(std::move(impl)));
+}
+
+absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptions& options,
+                                                                 devices::Device* device) {
+  const MemoryShape& shape = options.shape;
+  const auto blocks = static_cast<uint64_t>(options.max_queries) * shape.kv_heads;
+  const uint64_t bulk = std::max(kLeastBulkBytes, kPagesUnderWay * PageBytes(shape));
+  const uint64_t query = blocks * layout::QueryBlockBytes(static_cast<uint32_t>(shape.group),
+                                                          static_cast<uint32_t>(shape.head_dim));
+  const uint64_t results = blocks * layout::ResultBlockBytes(layout::kSelectTopK, 0, kMaxK, 0);
+  transport::LinkOptions link;
+  link.address = options.address;
+  link.owner = options.owner;
+  link.timeout = options.timeout;
+  link.wanted = layout::NewHello();
+  link.wanted.max_k = kMaxK;
+  // Each part begins and ends at a unit; a share is a KiB.
+  link.bulk_payload_share = static_cast<uint32_t>(bulk / 1024 + 1);
+  link.query_payload_share = static_cast<uint32_t>(query / 1024 + 1);
+  link.results_share = static_cast<uint32_t>(results / 1024 + 1);
+  link.wanted.region_bytes =
+      1024 * (uint64_t{link.bulk_payload_share} + link.query_payload_share + link.results_share) +
+      kRegionSlackBytes;
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryLink> made, transport::Attach(link));
+  return Create(options, device, std::move(made));
+}
+
+LinkClient::LinkClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+LinkClient::~LinkClient() = default;
+
+const std::string& LinkClient::device() const { return impl_->link->device_name(); }
+bool LinkClient::alive() const { return !impl_->broken && !impl_->link->lost(); }
+uint32_t LinkClient::max_k() const { return impl_->link->granted().max_k; }
+LinkStats LinkClient::stats() const { return impl_->stats; }
+
+absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes) {
+  const auto& area = link->payload_area(transport::Ring::kBulk);
+  if (payload_bytes > 0) {
+    op.payload_region = area.region;
+    op.payload_offset = Units(area.offset_bytes) + Units(page_bytes) * static_cast<uint32_t>(chunk);
+    op.payload_length = Units(payload_bytes);
+  }
+  const absl::Status status = link->Submit(transport::Ring::kBulk, {&op, 1});
+  if (!status.ok()) return Fail(status.message());
+  pending.push_back({.op = static_cast<layout::Op>(op.op), .id = op.index_id, .chunk = chunk});
+  stats.bytes_sent += sizeof(op) + payload_bytes;
+  return absl::OkStatus();
+}
+
+// What the service has done of the bulk operations.
+absl::Status LinkClient::Impl::TakeBulk() {
+  std::array<layout::Completion, 16> taken;
+  for (;;) {
+    const size_t count = link->Poll(transport::Ring::kBulk, taken);
+    if (count == 0) return absl::OkStatus();
+    stats.bytes_received += count * sizeof(layout::Completion);
+    for (size_t i = 0; i < count; ++i) {
+      if (pending.empty()) return Fail("answered what was not asked");
+      const Pending done = pending.front();
+      pending.erase(pending.begin());
+      if (done.chunk >= 0) free_chunks.push_back(done.chunk);
+      Slot& slot = slots[done.id];
+      const uint16_t status = taken[i].status;
+      if (done.op == layout::kOpCreate) {
+        create_status = status;
+        creating = false;
+      } else if (status != layout::kStatusOk) {
+        return Fail(fmt::format("refused operation {} with status {}, field at {}", static_cast<int>(done.op),
+                                status, taken[i].detail));
+      } else if (done.op == layout::kOpAppend) {
+        --slot.appends;
+        slot.prepare_ns += taken[i].prepare_ns;
+        slot.bytes += taken[i].bytes_written;
+      } else if (done.op == layout::kOpFree) {
+        slot.used = false;
+        ++slot.generation;
+        free_ids.push_back(done.id);
+      }
+    }
+  }
+}
+
+absl::Status LinkClient::Impl::WaitBulk() {
+  const absl::Status status = link->Wait(transport::Ring::kBulk, options.timeout);
+  if (!status.ok()) return Fail(status.message());
+  return TakeBulk();
+}
+
+absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
+  Impl& impl = *impl_;
+  if (!alive()) return Unavailable("the memory service {} is gone", device());
+  MNEMO_RETURN_IF_ERROR(impl.TakeBulk());
+  while (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0)
+    MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+  if (impl.free_ids.empty()) {
+    return ResourceExhausted("the memory service {} holds {} indexes of this worker; allowed: {}", device(),
+                             impl.slots.size(), impl.slots.size());
+  }
+  const uint32_t id = impl.free_ids.back();
+  const int chunk = impl.free_chunks.back();
+  const auto& area = impl.link->payload_area(transport::Ring::kBulk);
+  std::memcpy(area.bytes.data() + impl.page_bytes * static_cast<uint64_t>(chunk), &spec, sizeof(spec));
+  layout::Descriptor op{};
+  op.op = layout::kOpCreate;
+  op.index_id = id;
+  op.index_generation = impl.slots[id].generation;
+  impl.free_chunks.pop_back();
+  MNEMO_RETURN_IF_ERROR(impl.SubmitBulk(op, chunk, sizeof(spec)));
+  impl.creating = true;
+  while (impl.creating) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+  if (impl.create_status == layout::kStatusFull || impl.create_status == layout::kStatusDraining) {
+    return ResourceExhausted("the memory service {} {}", device(),
+                             impl.create_status == layout::kStatusFull ? "is full" : "takes no new indexes");
+  }
+  if (impl.create_status != layout::kStatusOk) {
+    return impl.Fail(fmt::format("refused an index with status {}", impl.create_status));
+  }
+  impl.free_ids.pop_back();
+  impl.slots[id].used = true;
+  impl.slots[id].appends = 0;
+  return IndexHandle{id, impl.slots[id].generation};
+}
+
+void LinkClient::Free(IndexHandle index) {
+  Impl& impl = *impl_;
+  layout::Descriptor op{};
+  op.op = layout::kOpFree;
+  op.index_id = index.id;
+  op.index_generation = index.generation;
+  while (alive() && impl.link->credits(transport::Ring::kBulk) == 0) {
+    if (!impl.WaitBulk().ok()) return;
+  }
+  // A service that is gone has freed it.
+  if (alive()) impl.SubmitBulk(op, -1, 0).IgnoreError();
+}
+
+absl::Status LinkClient::Impl::AppendPage(uint32_t id, int page, const KeySource& keys) {
+  const int chunk = free_chunks.back();
+  free_chunks.pop_back();
+  const MemoryShape& shape = options.shape;
+  struct Context {
+    const KeySource* keys;
+    float* out;
+    int page;
+    int kv_heads;
+    int64_t head_floats;
+  } context = {&keys,
+               reinterpret_cast<float*>(link->payload_area(transport::Ring::kBulk).bytes.data() +
+                                        page_bytes * static_cast<uint64_t>(chunk)),
+               page, shape.kv_heads, int64_t{kPageTokens} * shape.head_dim};
+  const devices::Op copy = devices::HostOp{.count = shape.layers * shape.kv_heads,
+                                           .run =
+                                               [](void* argument, int item, int) {
+                                                 const auto& c = *static_cast<const Context*>(argument);
+                                                 c.keys->Read(c.page, item / c.kv_heads, item % c.kv_heads,
+                                                              c.out + c.head_floats * item);
+                                               },
+                                           .context = &context};
+  device->Run({&copy, 1});
+  layout::Descriptor op{};
+  op.op = layout::kOpAppend;
+  op.index_id = id;
+  op.index_generation = slots[id].generation;
+  op.layer_slot = layout::kAllLayerSlots;
+  op.heads = static_cast<uint8_t>(shape.kv_heads);
+  op.format = layout::kFormatF32;
+  op.begin = static_cast<uint32_t>(page * kPageTokens);
+  op.end = op.begin + kPageTokens;
+  ++slots[id].appends;
+  return SubmitBulk(
+      op, chunk, static_cast<uint64_t>(context.head_floats) * sizeof(float) * shape.layers * shape.kv_heads);
+}
+
+absl::StatusOr<int> LinkClient::Append(IndexHandle index, int begin, int end, const KeySource& keys,
+                                       bool wait, ClientCost* cost) {
+  Impl& impl = *impl_;
+  if (!alive()) return Unavailable("the memory service {} is gone", device());
+  MNEMO_RETURN_IF_ERROR(impl.TakeBulk());
+  int page = begin;
+  for (; page < end; ++page) {
+    while (wait && (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0)) {
+      MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+    }
+    if (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0) break;
+    MNEMO_RETURN_IF_ERROR(impl.AppendPage(index.id, page, keys));
+  }
+  Impl::Slot& slot = impl.slots[index.id];
+  while (wait && slot.appends > 0) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+  cost->prepare_ns += std::exchange(slot.prepare_ns, 0);
+  cost->bytes += std::exchange(slot.bytes, 0);
+  return page;
+}
+
+absl::Status LinkClient::Begin(std::span<IndexQuery> queries) {
+  Impl& impl = *impl_;
+  impl.queries = queries;
+  impl.batch.clear();
+  impl.places.clear();
+  impl.missing = false;
+  if (!alive()) return Unavailable("the memory service {} is gone", device());
+  if (queries.size() > impl.link->credits(transport::Ring::kQuery)) {
+    return Unavailable("the memory service {} takes {} queries at once; {} are asked for", device(),
+                       impl.link->credits(transport::Ring::kQuery), queries.size());
+  }
+  const auto& payload = impl.link->payload_area(transport::Ring::kQuery);
+  const auto& result = impl.link->result_area();
+  uint64_t payload_bytes = 0;
+  uint64_t result_bytes = 0;
+  for (IndexQuery& query : queries) {
+    query.payload = payload.bytes.data() + payload_bytes;
+    impl.places.push_back(result.bytes.data() + result_bytes);
+    layout::Descriptor& op = impl.batch.emplace_back(query.op);
+    op.payload_region = payload.region;
+    op.payload_offset = Units(payload.offset_bytes) + Units(payload_bytes);
+    op.payload_length = Units(query.payload_bytes);
+    op.result_region = result.region;
+    op.result_offset = Units(result.offset_bytes) + Units(result_bytes);
+    op.result_length = Units(query.result_bytes);
+    payload_bytes += layout::PadToUnit(query.payload_bytes);
+    result_bytes += layout::PadToUnit(query.result_bytes);
+  }
+  if (payload_bytes > payload.bytes.size() || result_bytes > result.bytes.size()) {
+    return Unavailable(
+        "the memory service {} shares {} bytes for queries and {} for results; {} and {} are needed",
+        device(), payload.bytes.size(), result.bytes.size(), payload_bytes, result_bytes);
+  }
+  return absl::OkStatus();
+}
+
+int LinkClient::Items(int phase) const { return phase == kSubmitPhase || phase == kWaitPhase ? 1 : 0; }
+
+void LinkClient::Run(int slot, int phase, int, int) {
+  if (phase == kSubmitPhase) impl_->SubmitQueries(slot);
+  if (phase == kWaitPhase) impl_->WaitQueries();
+}
+
+void LinkClient::Impl::SubmitQueries(int slot) {
+  if (missing || broken) return;
+  for (layout::Descriptor& op : batch) op.layer_slot = static_cast<uint16_t>(slot);
+  submitted_ns = NowNs();
+  missing = !link->Submit(transport::Ring::kQuery, batch).ok();
+  for (const IndexQuery& query : queries)
+    stats.bytes_sent += sizeof(layout::Descriptor) + query.payload_bytes;
+}
+
+void LinkClient::Impl::WaitQueries() {
+  size_t done = 0;
+  while (!missing && !broken && done < queries.size()) {
+    size_t count = link->Poll(transport::Ring::kQuery, std::span(completions).first(queries.size() - done));
+    if (count == 0) {
+      missing = !link->Wait(transport::Ring::kQuery, options.timeout).ok();
+      continue;
+    }
+    for (size_t i = 0; i < count && !missing; ++i, ++done) missing = !TakeResults(completions[i], done);
+  }
+  if (!missing && !broken) {
+    stats.round_trips.Observe(NowNs() - submitted_ns);
+    return;
+  }
+  // Attention runs on in this step, whose outcome is thrown away: with lists that point nowhere wrong.
+  broken = missing = true;
+  for (const IndexQuery& query : queries) {
+    const uint64_t block = query.result_bytes / static_cast<uint64_t>(options.shape.kv_heads);
+    const uint32_t first = query.op.begin / layout::EntryTokens(query.op.format, query.op.flags);
+    for (int head = 0; head < options.shape.kv_heads; ++head) {
+      auto* ids = reinterpret_cast<uint32_t*>(query.result + block * static_cast<uint64_t>(head) +
+                                              sizeof(layout::ResultHeader));
+      for (uint32_t i = 0; i < query.op.k; ++i) ids[i] = first + i;
+    }
+  }
+}
+
+// Copies results out of the shared area, once, and believes only the copy: k rising entries of the range.
+bool LinkClient::Impl::TakeResults(const layout::Completion& completion, size_t index) {
+  const IndexQuery& query = queries[index];
+  if (completion.status != layout::kStatusOk) return false;
+  std::memcpy(query.result, places[index], query.result_bytes);
+  stats.bytes_received += sizeof(completion) + query.result_bytes;
+  const uint64_t block = query.result_bytes / static_cast<uint64_t>(options.shape.kv_heads);
+  const uint32_t entry = layout::EntryTokens(query.op.format, query.op.flags);
+  const uint32_t first = query.op.begin / entry;
+  const uint32_t last = query.op.end / entry;
+  for (int head = 0; head < options.shape.kv_heads; ++head) {
+    const uint8_t* at = query.result + block * static_cast<uint64_t>(head);
+    layout::ResultHeader header;
+    std::memcpy(&header, at, sizeof(header));
+    if (header.count != query.op.k) return false;
+    const auto* ids = reinterpret_cast<const uint32_t*>(at + sizeof(header));
+    uint32_t bad = ids[0] < first || ids[query.op.k - 1] >= last ? 1 : 0;
+    for (uint32_t i = 1; i < query.op.k; ++i) bad |= ids[i] <= ids[i - 1] ? 1U : 0U;
+    if (bad != 0) return false;
+  }
+  query.cost->score_ns += completion.score_ns;
+  query.cost->select_ns += completion.select_ns;
+  query.cost->bytes +=
+      sizeof(completion) + query.result_bytes + query.payload_bytes + sizeof(layout::Descriptor);
+  return true;
+}
+
+bool LinkClient::Close() { return !impl_->missing; }
+
+}  // namespace mnemo::memory

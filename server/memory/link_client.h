@@ -1,0 +1,59 @@
+// Prepare, relevancy and retrieval in the memory service, over an attachment's rings and shared buffers.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "devices/device.h"
+#include "server/memory/memory_client.h"
+#include "server/memory/method.h"
+
+namespace mnemo::transport {
+class MemoryLink;
+}
+
+namespace mnemo::memory {
+
+struct LinkOptions {
+  std::string address;  // of the service: "unix:/PATH"
+  std::string owner;    // who attaches, for the service's logs
+  MemoryShape shape;
+  int max_queries = 0;  // decode rows of a step
+  // A service that has not answered after so long hangs, and is given up.
+  std::chrono::milliseconds timeout{1000};
+};
+
+// What the service gives is checked before it is used: a broken one costs time, never wrong memory.
+class LinkClient final : public MemoryClient {
+ public:
+  // `device` outlives the client.
+  static absl::StatusOr<std::unique_ptr<LinkClient>> Create(const LinkOptions& options,
+                                                            devices::Device* device,
+                                                            std::unique_ptr<transport::MemoryLink> link);
+  // Attaches to options.address, dividing the shared region as the model needs it. Errors as those of
+  // transport::Attach.
+  static absl::StatusOr<std::unique_ptr<MemoryClient>> Attach(const LinkOptions& options,
+                                                              devices::Device* device);
+  ~LinkClient() override;
+
+  const std::string& device() const override;
+  bool alive() const override;
+  uint32_t max_k() const override;
+  LinkStats stats() const override;
+  absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) override;
+  void Free(IndexHandle index) override;
+  absl::StatusOr<int> Append(IndexHandle index, int begin, int end, const KeySource& keys, bool wait,
+                             ClientCost* cost) override;
+  absl::Status Begin(std::span<IndexQuery> queries) override;
+  int Items(int phase) const override;
+  void Run(int slot, int phase, int item, int thread) override;
+  bool Close() override;
+
+ private:
+  struct Impl;
+  explicit LinkClient(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mnemo::memory

@@ -1,0 +1,11 @@
+#pragma once
+
+#include "server/memory/method.h"
+
+namespace mnemo::memory {
+
+// Pages by an upper bound of query . key from the lowest and highest key element (LServe, Quest). A page of
+// 64 takes the largest bound of its four logical pages of 16.
+extern const Method kPageBound;
+
+}  // namespace mnemo::memory

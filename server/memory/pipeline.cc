@@ -1,0 +1,752 @@
+#include "server/memory/pipeline.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "fpga/layout/quantise.h"
+#include "fpga/layout/record.h"
+#include "server/memory/inline_client.h"
+#include "server/model/model_config.h"
+
+namespace mnemo::memory {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kPageTokens = layout::kPageTokens;
+constexpr int kStepKinds = 4;
+// Between attempts to attach to a service that is not there.
+constexpr std::chrono::milliseconds kAttachInterval{200};
+// A worker that starts beside its service waits so long for it.
+constexpr std::chrono::milliseconds kFirstAttach{3000};
+
+uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
+
+int Index(MemoryStepKind kind) { return static_cast<int>(kind) - 1; }
+
+enum Side { kInWorker = 0, kInService = 1, kSides = 2 };
+
+struct Cost {
+  uint64_t time_ns = 0;
+  uint64_t bytes = 0;
+  uint64_t count = 0;
+  void Add(uint64_t more_time_ns, uint64_t more_bytes, uint64_t more_count) {
+    time_ns += more_time_ns;
+    bytes += more_bytes;
+    count += more_count;
+  }
+};
+using Costs = std::array<std::array<Cost, kStepKinds>, kSides>;
+
+// Attaches on a thread of its own, again and again while there is no service.
+class Attacher {
+ public:
+  explicit Attacher(Pipeline::Attach attach) : attach_(std::move(attach)) {
+    if (attach_) thread_ = std::thread([this] { Loop(); });
+  }
+  ~Attacher() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+  }
+  Attacher(const Attacher&) = delete;
+  Attacher& operator=(const Attacher&) = delete;
+
+  bool configured() const { return static_cast<bool>(attach_); }
+  std::unique_ptr<MemoryClient> Take() {
+    if (!here_.load(std::memory_order_acquire)) return nullptr;
+    std::lock_guard lock(mutex_);
+    here_.store(false, std::memory_order_relaxed);
+    return std::move(client_);
+  }
+  void Want() {
+    {
+      std::lock_guard lock(mutex_);
+      wanted_ = true;
+    }
+    changed_.notify_all();
+  }
+  void WaitFirst() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, kFirstAttach, [this] { return client_ != nullptr; });
+  }
+  std::string why() const {
+    std::lock_guard lock(mutex_);
+    return why_;
+  }
+
+ private:
+  void Loop() {
+    std::unique_lock lock(mutex_);
+    while (!stop_) {
+      if (!wanted_) {
+        changed_.wait(lock, [this] { return stop_ || wanted_; });
+        continue;
+      }
+      lock.unlock();
+      absl::StatusOr<std::unique_ptr<MemoryClient>> made = attach_();
+      lock.lock();
+      if (made.ok()) {
+        client_ = *std::move(made);
+        wanted_ = false;
+        here_.store(true, std::memory_order_release);
+        changed_.notify_all();
+      } else {
+        why_ = std::string(made.status().message());
+        changed_.wait_for(lock, kAttachInterval, [this] { return stop_; });
+      }
+    }
+  }
+
+  const Pipeline::Attach attach_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unique_ptr<MemoryClient> client_;
+  std::string why_ = "not attached yet";
+  bool wanted_ = true;
+  bool stop_ = false;
+  std::atomic<bool> here_{false};
+  std::thread thread_;
+};
+
+}  // namespace
+
+class SequenceMemory {
+ public:
+  AttentionSettings settings;
+  const Method* method = nullptr;
+  MethodSteps steps;
+  int max_positions = 0;
+  int decode_begin = 0;
+
+  Side side = kInWorker;
+  MemoryClient* client = nullptr;
+  IndexHandle index;
+  int taken_pages = 0;  // that the client has or is getting
+
+  // Result blocks: of one layer, or of each when several positions share a selection.
+  std::vector<uint8_t> results;
+  size_t slot_bytes = 0;  // 0: all layers use the same
+  int anchor = -1;        // whose selection `results` holds
+  int anchor_k = 0;
+
+  devices::SparseSelection selection;
+  std::vector<devices::TokenSelection> heads;  // [kv_heads]
+  Costs costs{};
+  int fallbacks = 0;
+  std::string fallback_reason;
+};
+
+struct Pipeline::Impl {
+  // A row of the step that selects or shares a selection.
+  struct Row {
+    SequenceMemory* memory = nullptr;
+    int row = 0;
+    PositionPlan plan;
+    bool asks = false;
+    size_t query = 0;  // in queries[side]
+    int64_t attended = 0;
+  };
+  struct SlotContext {
+    Impl* impl = nullptr;
+    int slot = 0;
+    int phase = 0;
+    const float* q = nullptr;
+  };
+  using SlotContexts = std::array<SlotContext, MemoryClient::kPhases + 1>;
+
+  Impl(const PipelineOptions& pipeline_options, devices::Device* d, const devices::KvCache* c, Attach attach)
+      : options(pipeline_options), device(d), cache(c), attacher(std::move(attach)) {}
+
+  absl::Status Prepare();
+  absl::StatusOr<IndexHandle> CreateIndex(MemoryClient* client, const SequenceMemory& memory) const;
+  absl::Status Place(SequenceMemory* memory);
+  absl::Status PlaceInService(SequenceMemory* memory);
+  void TakeService();
+  void DropService();
+  void CountFallback(SequenceMemory* memory, const std::string& reason) {
+    ++fallbacks[reason];
+    ++memory->fallbacks;
+    memory->fallback_reason = reason;
+  }
+  void Grow(SequenceMemory* memory, int pages, std::span<const int32_t> page_ids, bool wait);
+  layout::Descriptor Template(const SequenceMemory& memory, const PositionPlan& plan) const;
+  const devices::SparseSelection* Select(Row* row);
+  void PointHeads(Row& row, int slot);
+  void RunPhase(const SlotContext& context, int item, int thread);
+  void OpenLayer(const SlotContext& context, int thread);
+  void Encode(const SlotContext& context, int item) const;
+  void CloseLayer();
+  void Settle(const Row& row, uint64_t total_attended);
+  void AddTotal(const SequenceMemory& memory, int side, int kind, const Cost& cost);
+  MemoryClient* client(int side) const { return side == kInWorker ? inline_client.get() : service.get(); }
+  MemoryStepStat StatOf(const SequenceMemory& memory, int side, int kind) const;
+
+  const PipelineOptions options;
+  devices::Device* const device;
+  const devices::KvCache* const cache;
+  Attacher attacher;
+
+  std::unique_ptr<InlineClient> inline_client;
+  std::unique_ptr<MemoryClient> service;
+  std::string service_name = "memory";
+  std::vector<std::unique_ptr<SequenceMemory>> open;
+
+  std::vector<Row> rows;  // [max_queries]
+  std::array<std::vector<IndexQuery>, kSides> queries;
+  std::array<std::vector<ClientCost>, kSides> query_costs;
+  std::array<std::vector<size_t>, kSides> query_rows;  // in rows
+  std::vector<SlotContexts> contexts;                  // [slots]
+  int64_t dense_attended = 0;
+  bool failed = false;
+  uint64_t apply_ns = 0;
+  std::atomic<uint64_t> ready_ns{0};
+
+  std::map<std::string, uint64_t> fallbacks;
+  std::map<std::pair<const Method*, int>, std::array<StepTotal, kStepKinds>> totals;
+  TokenHistogram selected_tokens;
+  LinkStats past_links;  // of services that are gone
+};
+
+namespace {
+
+// Stored keys of one sequence, read from the cache.
+class CacheKeys final : public KeySource {
+ public:
+  CacheKeys(const devices::KvCache* cache, std::span<const int> layers, std::span<const int32_t> pages)
+      : cache_(cache), layers_(layers), pages_(pages) {}
+  void Read(int page, int slot, int kv_head, float* keys) const override {
+    cache_->ReadKeys(layers_[static_cast<size_t>(slot)], kv_head, pages_[static_cast<size_t>(page)], keys);
+  }
+
+ private:
+  const devices::KvCache* cache_;
+  std::span<const int> layers_;
+  std::span<const int32_t> pages_;
+};
+
+LinkStats Sum(LinkStats a, const LinkStats& b) {
+  for (size_t i = 0; i < a.round_trips.buckets.size(); ++i)
+    a.round_trips.buckets[i] += b.round_trips.buckets[i];
+  a.round_trips.count += b.round_trips.count;
+  a.round_trips.sum += b.round_trips.sum;
+  a.bytes_sent += b.bytes_sent;
+  a.bytes_received += b.bytes_received;
+  return a;
+}
+
+uint64_t BlockBytes(const layout::Descriptor& op) {
+  return layout::ResultBlockBytes(layout::kSelectTopK, op.flags, op.k, 0);
+}
+
+}  // namespace
+
+absl::Status Pipeline::Impl::Prepare() {
+  MNEMO_CHECK(static_cast<int>(options.layers.size()) == options.shape.layers);
+  const auto max_queries = static_cast<size_t>(options.max_queries);
+  rows.reserve(max_queries);
+  for (int side = 0; side < kSides; ++side) {
+    queries[side].reserve(max_queries);
+    query_costs[side].reserve(max_queries);
+    query_rows[side].reserve(max_queries);
+  }
+  contexts.resize(options.layers.size());
+  MNEMO_ASSIGN_OR_RETURN(inline_client, InlineClient::Create({.shape = options.shape,
+                                                              .max_queries = options.max_queries,
+                                                              .context_tokens = options.context_tokens,
+                                                              .max_indexes = options.max_indexes},
+                                                             device));
+  if (attacher.configured()) {
+    attacher.WaitFirst();
+    TakeService();
+  }
+  return absl::OkStatus();
+}
+
+void Pipeline::Impl::TakeService() {
+  if (service != nullptr) return;
+  service = attacher.Take();
+  if (service != nullptr) service_name = service->device();
+}
+
+// Its sequences go on in the worker.
+void Pipeline::Impl::DropService() {
+  for (const auto& memory : open) {
+    if (memory->side != kInService) continue;
+    memory->side = kInWorker;
+    memory->client = inline_client.get();
+    memory->taken_pages = 0;
+    // The inline store holds what the pool of pages can; see InlineBytes.
+    absl::StatusOr<IndexHandle> index = CreateIndex(inline_client.get(), *memory);
+    MNEMO_CHECK(index.ok());
+    memory->index = *index;
+    CountFallback(memory.get(), "service_lost");
+  }
+  if (service != nullptr) past_links = Sum(past_links, service->stats());
+  service = nullptr;
+  attacher.Want();
+}
+
+absl::StatusOr<IndexHandle> Pipeline::Impl::CreateIndex(MemoryClient* client,
+                                                        const SequenceMemory& memory) const {
+  layout::IndexSpec spec{};
+  spec.max_tokens =
+      static_cast<uint32_t>((memory.max_positions + kPageTokens - 1) / kPageTokens * kPageTokens);
+  spec.layer_slots = static_cast<uint16_t>(options.shape.layers);
+  spec.heads = static_cast<uint16_t>(options.shape.kv_heads);
+  spec.dim = static_cast<uint16_t>(options.shape.head_dim);
+  spec.record_format = static_cast<uint8_t>(memory.steps.prepare.record_format);
+  return client->Create(spec);
+}
+
+absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
+  TakeService();
+  if (!attacher.configured())
+    return FailedPrecondition("attention.placement: this worker has no memory service");
+  if (service == nullptr || !service->alive()) {
+    return Unavailable("attention.placement: the memory service is not there: {}", attacher.why());
+  }
+  if (static_cast<uint32_t>(memory->settings.token_budget) > service->max_k()) {
+    return ResourceExhausted("attention.token_budget is {}; the memory service selects at most {}",
+                             memory->settings.token_budget, service->max_k());
+  }
+  MNEMO_ASSIGN_OR_RETURN(memory->index, CreateIndex(service.get(), *memory));
+  memory->side = kInService;
+  memory->client = service.get();
+  return absl::OkStatus();
+}
+
+absl::Status Pipeline::Impl::Place(SequenceMemory* memory) {
+  using P = AttentionSettings::Placement;
+  const P asked = memory->settings.placement;
+  const bool to_service =
+      asked == P::kMemoryService ||
+      (asked == P::kAny && options.placement == P::kMemoryService && attacher.configured());
+  if (to_service) {
+    const absl::Status status = PlaceInService(memory);
+    if (status.ok()) return status;
+    if (asked == P::kMemoryService) return status;
+    CountFallback(memory, absl::IsResourceExhausted(status) ? "service_full" : "service_absent");
+  }
+  MNEMO_ASSIGN_OR_RETURN(memory->index, CreateIndex(inline_client.get(), *memory));
+  memory->side = kInWorker;
+  memory->client = inline_client.get();
+  return absl::OkStatus();
+}
+
+// Hands pages [taken, pages) to the sequence's client; to the worker's own when the service goes meanwhile.
+void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int32_t> page_ids, bool wait) {
+  const CacheKeys keys(cache, options.layers, page_ids);
+  for (;;) {
+    if (pages <= memory->taken_pages && !wait) return;
+    const int side = memory->side;
+    ClientCost spent;
+    const absl::StatusOr<int> taken = memory->client->Append(
+        memory->index, memory->taken_pages, std::max(pages, memory->taken_pages), keys, wait, &spent);
+    const int before = memory->taken_pages;
+    if (taken.ok()) memory->taken_pages = *taken;
+    const uint64_t tokens = static_cast<uint64_t>(memory->taken_pages - before) * kPageTokens;
+    memory->costs[side][Index(MemoryStepKind::kPrepare)].Add(
+        spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads);
+    if (tokens > 0 || spent.prepare_ns > 0) {
+      AddTotal(*memory, side, Index(MemoryStepKind::kPrepare),
+               {spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads});
+    }
+    if (taken.ok()) return;
+    MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
+    DropService();
+  }
+}
+
+layout::Descriptor Pipeline::Impl::Template(const SequenceMemory& memory, const PositionPlan& plan) const {
+  layout::Descriptor op{};
+  op.op = layout::kOpScoreSelect;
+  op.flags = memory.steps.relevancy.pages_of_64 ? layout::kFlagPages64 : 0;
+  op.index_id = memory.index.id;
+  op.index_generation = memory.index.generation;
+  op.first_head = 0;
+  op.heads = static_cast<uint8_t>(options.shape.kv_heads);
+  op.group = static_cast<uint8_t>(options.shape.group);
+  op.queries = 1;
+  op.score_op = static_cast<uint8_t>(memory.steps.relevancy.score_op);
+  op.group_op = static_cast<uint8_t>(memory.steps.relevancy.group_op);
+  op.select_op = layout::kSelectTopK;
+  op.format = static_cast<uint8_t>(memory.steps.prepare.record_format);
+  op.begin = static_cast<uint32_t>(plan.begin);
+  op.end = static_cast<uint32_t>(plan.end);
+  op.k = static_cast<uint32_t>(plan.k);
+  op.k1 = static_cast<uint32_t>(plan.k1);
+  return op;
+}
+
+const devices::SparseSelection* Pipeline::Impl::Select(Row* row) {
+  SequenceMemory& memory = *row->memory;
+  const PositionPlan& plan = row->plan;
+  row->asks = plan.k > 0 && memory.anchor != plan.anchor;
+  const int entry = memory.steps.apply.entry_tokens;
+  memory.selection = {.first_end = plan.first_end,
+                      .tail_begin = plan.tail_begin,
+                      .entry_tokens = entry,
+                      .heads = memory.heads.data(),
+                      .max_entries = plan.k};
+  for (devices::TokenSelection& head : memory.heads) head.count = static_cast<uint32_t>(plan.k);
+  memory.anchor_k = plan.k;
+  if (row->asks) {
+    IndexQuery& query = queries[memory.side].emplace_back();
+    query.op = Template(memory, plan);
+    const auto kv_heads = static_cast<uint64_t>(options.shape.kv_heads);
+    query.payload_bytes = kv_heads * layout::QueryBlockBytes(static_cast<uint32_t>(options.shape.group),
+                                                             static_cast<uint32_t>(options.shape.head_dim));
+    query.result_bytes = kv_heads * BlockBytes(query.op);
+    MNEMO_CHECK(query.result_bytes <= (memory.slot_bytes == 0 ? memory.results.size() : memory.slot_bytes));
+    query.cost = &query_costs[memory.side].emplace_back();
+    row->query = queries[memory.side].size() - 1;
+    query_rows[memory.side].push_back(rows.size() - 1);
+  }
+  PointHeads(*row, 0);
+  return &memory.selection;
+}
+
+void Pipeline::Impl::PointHeads(Row& row, int slot) {
+  SequenceMemory& memory = *row.memory;
+  uint8_t* base = memory.results.data() + memory.slot_bytes * static_cast<size_t>(slot);
+  const uint64_t block =
+      layout::ResultBlockBytes(layout::kSelectTopK, 0, static_cast<uint32_t>(memory.anchor_k), 0);
+  for (size_t head = 0; head < memory.heads.size(); ++head) {
+    memory.heads[head].ids =
+        reinterpret_cast<const uint32_t*>(base + head * block + sizeof(layout::ResultHeader));
+  }
+  if (row.asks) queries[memory.side][row.query].result = base;
+}
+
+// Of the first host operation: what must stand before any phase runs.
+void Pipeline::Impl::OpenLayer(const SlotContext& context, int thread) {
+  for (Row& row : rows) {
+    if (row.memory->slot_bytes != 0 || context.slot == 0) PointHeads(row, context.slot);
+  }
+  for (int side = 0; side < kSides; ++side) {
+    if (!queries[side].empty()) client(side)->Run(context.slot, 0, 0, thread);
+  }
+}
+
+void Pipeline::Impl::Encode(const SlotContext& context, int item) const {
+  const int kv_heads = options.shape.kv_heads;
+  int index = item / kv_heads;
+  const int side = index < static_cast<int>(queries[kInWorker].size()) ? kInWorker : kInService;
+  if (side == kInService) index -= static_cast<int>(queries[kInWorker].size());
+  const IndexQuery& query = queries[side][static_cast<size_t>(index)];
+  const Row& row = rows[query_rows[side][static_cast<size_t>(index)]];
+  const int kv_head = item % kv_heads;
+  const auto group = static_cast<uint32_t>(options.shape.group);
+  const auto dim = static_cast<uint32_t>(options.shape.head_dim);
+  const uint64_t block = layout::QueryBlockBytes(group, dim);
+  const size_t head_floats = size_t{group} * dim;
+  const float* q = context.q + (static_cast<size_t>(row.row) * static_cast<size_t>(kv_heads) +
+                                static_cast<size_t>(kv_head)) *
+                                   head_floats;
+  layout::MakeQueryBlock({q, head_floats}, group, dim, query.op.format, options.shape.softmax_scale, {},
+                         {query.payload + block * static_cast<uint64_t>(kv_head), block});
+}
+
+void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) {
+  if (context.phase == 0) {
+    if (item == 0) {
+      OpenLayer(context, thread);
+    } else {
+      Encode(context, item - 1);
+    }
+  } else if (context.phase < MemoryClient::kPhases) {
+    // The service's part first: sending it, or waiting for it, goes on beside the worker's own work.
+    for (int side = kSides - 1; side >= 0; --side) {
+      if (queries[side].empty()) continue;
+      const int items = client(side)->Items(context.phase);
+      if (item < items) {
+        client(side)->Run(context.slot, context.phase, item, thread);
+        break;
+      }
+      item -= items;
+    }
+  } else {
+    CloseLayer();
+    return;
+  }
+  ready_ns.store(NowNs(), std::memory_order_relaxed);
+}
+
+void Pipeline::Impl::CloseLayer() {
+  apply_ns += NowNs() - ready_ns.load(std::memory_order_relaxed);
+  for (int side = 0; side < kSides; ++side) {
+    if (!queries[side].empty() && !client(side)->Close()) failed = true;
+  }
+}
+
+void Pipeline::Impl::AddTotal(const SequenceMemory& memory, int side, int kind, const Cost& cost) {
+  StepTotal& total = totals[{memory.method, side}][static_cast<size_t>(kind)];
+  total.time_ns += cost.time_ns;
+  total.bytes += cost.bytes;
+  total.count += cost.count;
+  total.times.Observe(cost.time_ns);
+}
+
+void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
+  SequenceMemory& memory = *row.memory;
+  const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
+  const uint64_t attended = static_cast<uint64_t>(row.attended) * columns;
+  std::array<Cost, kStepKinds> spent{};
+  std::array<Cost, kStepKinds> spent_in_worker{};
+  if (row.asks) {
+    const ClientCost& cost = query_costs[memory.side][row.query];
+    const uint64_t entries =
+        static_cast<uint64_t>((row.plan.end - row.plan.begin) / memory.steps.apply.entry_tokens) * columns;
+    const auto selected = static_cast<uint64_t>(row.plan.k) * columns;
+    spent[Index(MemoryStepKind::kRelevancy)].Add(cost.score_ns, cost.bytes, entries);
+    spent[Index(MemoryStepKind::kRetrieval)].Add(cost.select_ns, selected * sizeof(uint32_t), selected);
+  }
+  // K and V of a token and head, as 16-bit numbers.
+  spent_in_worker[Index(MemoryStepKind::kApply)].Add(
+      total_attended == 0 ? 0 : apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
+      attended * 4 * static_cast<uint64_t>(options.shape.head_dim), attended);
+  for (int kind = 0; kind < kStepKinds; ++kind) {
+    for (const auto& [side, costs] : {std::pair{static_cast<int>(memory.side), &spent},
+                                      std::pair{static_cast<int>(kInWorker), &spent_in_worker}}) {
+      const Cost& c = (*costs)[static_cast<size_t>(kind)];
+      if (c.count == 0) continue;
+      memory.costs[side][static_cast<size_t>(kind)].Add(c.time_ns, c.bytes, c.count);
+      AddTotal(memory, side, kind, c);
+    }
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
+                                                           devices::Device* device,
+                                                           const devices::KvCache* cache, Attach attach) {
+  auto impl = std::make_unique<Impl>(options, device, cache, std::move(attach));
+  MNEMO_RETURN_IF_ERROR(impl->Prepare());
+  return std::unique_ptr<Pipeline>(new Pipeline(std::move(impl)));
+}
+
+Pipeline::Pipeline(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Pipeline::~Pipeline() = default;
+
+const PipelineOptions& Pipeline::options() const { return impl_->options; }
+
+absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings, int max_positions,
+                                               int decode_begin) {
+  MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
+  auto memory = std::make_unique<SequenceMemory>();
+  memory->settings = settings;
+  memory->method = FindMethod(settings.method);
+  MNEMO_CHECK(memory->method != nullptr);
+  memory->steps = memory->method->steps(settings, impl_->options.methods);
+  memory->max_positions = max_positions;
+  memory->decode_begin = decode_begin;
+  MNEMO_RETURN_IF_ERROR(impl_->Place(memory.get()));
+  const auto kv_heads = static_cast<size_t>(impl_->options.shape.kv_heads);
+  const int max_k = std::min(settings.token_budget, max_positions) / memory->steps.apply.entry_tokens + 1;
+  const size_t slot_bytes =
+      kv_heads * layout::ResultBlockBytes(layout::kSelectTopK, 0, static_cast<uint32_t>(max_k), 0);
+  const bool shared = settings.reuse_interval > 1;
+  memory->slot_bytes = shared ? slot_bytes : 0;
+  memory->results.resize(slot_bytes * (shared ? impl_->options.layers.size() : 1));
+  memory->heads.resize(kv_heads);
+  impl_->open.push_back(std::move(memory));
+  return impl_->open.back().get();
+}
+
+void Pipeline::Close(SequenceMemory* memory) {
+  memory->client->Free(memory->index);
+  const auto found = std::find_if(impl_->open.begin(), impl_->open.end(),
+                                  [memory](const auto& other) { return other.get() == memory; });
+  MNEMO_CHECK(found != impl_->open.end());
+  impl_->open.erase(found);
+}
+
+void Pipeline::Begin() {
+  Impl& impl = *impl_;
+  impl.TakeService();
+  if (impl.service != nullptr && !impl.service->alive()) impl.DropService();
+  impl.rows.clear();
+  for (int side = 0; side < kSides; ++side) {
+    impl.queries[side].clear();
+    impl.query_costs[side].clear();
+    impl.query_rows[side].clear();
+  }
+  impl.dense_attended = 0;
+  impl.failed = false;
+  impl.apply_ns = 0;
+}
+
+const devices::SparseSelection* Pipeline::AddRow(SequenceMemory* memory, int row, int position,
+                                                 std::span<const int32_t> pages) {
+  Impl& impl = *impl_;
+  const PositionPlan plan = PlanPosition(memory->settings, memory->steps, position, memory->decode_begin);
+  if (plan.dense) return nullptr;
+  MNEMO_CHECK(static_cast<int>(impl.rows.size()) < impl.options.max_queries);
+  Impl::Row& added = impl.rows.emplace_back();
+  added.memory = memory;
+  added.row = row;
+  added.plan = plan;
+  added.attended =
+      plan.first_end + int64_t{plan.k} * memory->steps.apply.entry_tokens + position + 1 - plan.tail_begin;
+  if (plan.k > 0 && memory->anchor != plan.anchor) {
+    MNEMO_CHECK(plan.anchor == position);
+    impl.Grow(memory, plan.end / kPageTokens, pages, /*wait=*/true);
+  }
+  return impl.Select(&added);
+}
+
+void Pipeline::AddDense(int64_t attended) { impl_->dense_attended += attended; }
+
+bool Pipeline::idle() const { return impl_->rows.empty(); }
+
+absl::Status Pipeline::Seal() {
+  Impl& impl = *impl_;
+  for (int side = 0; side < kSides; ++side) {
+    if (impl.queries[side].empty()) continue;
+    const absl::Status status = impl.client(side) == nullptr ? Unavailable("the memory service went")
+                                                             : impl.client(side)->Begin(impl.queries[side]);
+    if (status.ok()) continue;
+    MNEMO_CHECK(side == kInService);
+    impl.DropService();
+    return absl::UnavailableError(status.message());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Pipeline::End() {
+  Impl& impl = *impl_;
+  if (impl.failed) {
+    impl.DropService();
+    return Unavailable("the memory service went or hung in a step");
+  }
+  uint64_t total = static_cast<uint64_t>(impl.dense_attended);
+  for (const Impl::Row& row : impl.rows) total += static_cast<uint64_t>(row.attended);
+  for (const Impl::Row& row : impl.rows) {
+    if (row.plan.k > 0)
+      impl.selected_tokens.Observe(static_cast<uint64_t>(row.plan.k * row.memory->steps.apply.entry_tokens));
+    if (row.asks) row.memory->anchor = row.memory->settings.reuse_interval > 1 ? row.plan.anchor : -1;
+    impl.Settle(row, total);
+  }
+  return absl::OkStatus();
+}
+
+void Pipeline::CatchUp(SequenceMemory* memory, int computed, std::span<const int32_t> pages) {
+  const int needed = std::max(memory->max_positions - 1 - memory->settings.keep_last, 0) / kPageTokens;
+  impl_->Grow(memory, std::min(computed / kPageTokens, needed), pages, /*wait=*/false);
+}
+
+model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
+  Impl& impl = *impl_;
+  Ops ops;
+  if (impl.rows.empty()) return ops;
+  Impl::SlotContexts& contexts = impl.contexts[static_cast<size_t>(slot)];
+  for (int phase = 0; phase <= MemoryClient::kPhases; ++phase) {
+    contexts[static_cast<size_t>(phase)] = {.impl = &impl, .slot = slot, .phase = phase, .q = q};
+  }
+  const auto run = [](void* context, int item, int thread) {
+    const auto& slot_context = *static_cast<const Impl::SlotContext*>(context);
+    slot_context.impl->RunPhase(slot_context, item, thread);
+  };
+  const size_t asking = impl.queries[kInWorker].size() + impl.queries[kInService].size();
+  static_assert(std::tuple_size_v<decltype(Ops::select)> == MemoryClient::kPhases);
+  ops.select[0] = {.count = 1 + static_cast<int>(asking) * impl.options.shape.kv_heads,
+                   .run = run,
+                   .context = contexts.data()};
+  for (int phase = 1; phase < MemoryClient::kPhases; ++phase) {
+    int items = 0;
+    for (int side = 0; side < kSides; ++side) {
+      if (!impl.queries[side].empty()) items += impl.client(side)->Items(phase);
+    }
+    ops.select[static_cast<size_t>(phase)] = {
+        .count = items, .run = run, .context = &contexts[static_cast<size_t>(phase)]};
+  }
+  ops.after = {.count = 1, .run = run, .context = &contexts[MemoryClient::kPhases]};
+  return ops;
+}
+
+MemoryStepStat Pipeline::Impl::StatOf(const SequenceMemory& memory, int side, int kind) const {
+  const Cost& cost = memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)];
+  return {.step = static_cast<MemoryStepKind>(kind + 1),
+          .method = std::string(memory.method->name),
+          .device = side == kInWorker ? device->info().name : service_name,
+          .time_ns = cost.time_ns,
+          .bytes = cost.bytes,
+          .count = cost.count};
+}
+
+std::vector<MemoryStepStat> Pipeline::StepsOf(const SequenceMemory& memory) const {
+  std::vector<MemoryStepStat> steps;
+  for (int kind = 0; kind < kStepKinds; ++kind) {
+    for (int side = 0; side < kSides; ++side) {
+      if (memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)].count > 0)
+        steps.push_back(impl_->StatOf(memory, side, kind));
+    }
+  }
+  return steps;
+}
+
+int Pipeline::FallbacksOf(const SequenceMemory& memory, std::string* reason) const {
+  *reason = memory.fallback_reason;
+  return memory.fallbacks;
+}
+
+PipelineStats Pipeline::Stats() const {
+  const Impl& impl = *impl_;
+  PipelineStats stats;
+  stats.service_attached = impl.service != nullptr && impl.service->alive();
+  if (impl.attacher.configured()) stats.service = impl.service_name;
+  for (const auto& memory : impl.open) {
+    ++(memory->side == kInWorker ? stats.inline_indexes : stats.service_indexes);
+  }
+  stats.inline_bytes = impl.inline_client->bytes();
+  stats.fallbacks = impl.fallbacks;
+  const LinkStats link =
+      impl.service == nullptr ? impl.past_links : Sum(impl.past_links, impl.service->stats());
+  stats.round_trips = link.round_trips;
+  stats.bytes_to_service = link.bytes_sent;
+  stats.bytes_from_service = link.bytes_received;
+  stats.selected_tokens = impl.selected_tokens;
+  for (const auto& [key, kinds] : impl.totals) {
+    for (int kind = 0; kind < kStepKinds; ++kind) {
+      StepTotal total = kinds[static_cast<size_t>(kind)];
+      if (total.count == 0) continue;
+      total.step = static_cast<MemoryStepKind>(kind + 1);
+      total.method = std::string(key.first->name);
+      total.device = key.second == kInWorker ? impl.device->info().name : impl.service_name;
+      stats.steps.push_back(std::move(total));
+    }
+  }
+  return stats;
+}
+
+MemoryShape ShapeOf(const model::Transformer& transformer) {
+  const model::ModelConfig& config = transformer.config();
+  return {.layers = static_cast<int>(transformer.options().indexed_layers.size()),
+          .kv_heads = config.kv_heads,
+          .group = config.heads / config.kv_heads,
+          .head_dim = config.head_dim,
+          .softmax_scale = config.attention_scale};
+}
+
+std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers) {
+  std::vector<int> layers;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    if (config.layer_is_windowed[static_cast<size_t>(layer)]) continue;
+    if (dense_layers > 0) {
+      --dense_layers;
+      continue;
+    }
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+}  // namespace mnemo::memory

@@ -1,0 +1,93 @@
+"""What sparse attention costs in quality, through a running daemon.
+
+Each text is scored teacher-forced: the tokens before --decoded are prefilled (dense), the last --decoded are fed one a step through the
+method under test (output.decode_from), and the perplexity over them, exp(-mean log P(token)), is held against dense decoding's in the
+same run. Two texts: one that goes on ("plain"), and one whose last --decoded tokens repeat a passage --back tokens earlier ("repeat"),
+where a method that loses what lies far back fails.
+
+    quality.py --model M.gguf --text TEXT [--tokens 8192] [--decoded 1024] [--budgets 512,1024,2048] [--methods token_topk:2,cascade,...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+import harness  # noqa: E402
+
+METHODS = {
+    "token_topk:2": ("ATTENTION_METHOD_TOKEN_TOPK", 2),
+    "token_topk:4": ("ATTENTION_METHOD_TOKEN_TOPK", 4),
+    "token_topk:8": ("ATTENTION_METHOD_TOKEN_TOPK", 8),
+    "cascade": ("ATTENTION_METHOD_CASCADE", None),
+    "page_bound": ("ATTENTION_METHOD_PAGE_BOUND", None),
+    "block_mean": ("ATTENTION_METHOD_BLOCK_MEAN", None),
+}
+
+
+def tokens_of(model: str, text: str, wanted: int) -> list[int]:
+    found = subprocess.run(
+        [harness.BIN / "mnemo", "tokenize", "--gguf", model], input=pathlib.Path(text).read_bytes(), capture_output=True, check=True
+    )
+    ids = [int(i) for i in found.stdout.split()]
+    if len(ids) < wanted:
+        sys.exit(f"--text has {len(ids)} tokens, fewer than {wanted}")
+    return ids
+
+
+def perplexity(daemon: harness.Daemon, ids: list[int], decoded: int, attention: Any) -> float:
+    first = len(ids) - decoded
+    request = harness.request(ids, max_tokens=0)
+    request.output.prompt_logprobs = 0
+    request.output.prompt_logprobs_from = first
+    request.output.decode_from = first - 1
+    request.attention.CopyFrom(attention)
+    scored = daemon.generate(request, timeout=1200).check_ok().prompt
+    assert len(scored) == decoded, (len(scored), decoded)
+    return math.exp(-sum(token.logprob for token in scored) / decoded)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--text", required=True, help="UTF-8 text")
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--decoded", type=int, default=1024)
+    parser.add_argument("--back", type=int, default=6168)
+    parser.add_argument("--budgets", default="512,1024,2048")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--texts", default="plain,repeat")
+    parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration, repeatable")
+    arguments = parser.parse_args()
+    ids = tokens_of(arguments.model, arguments.text, arguments.tokens)[: arguments.tokens]
+    begin = len(ids) - arguments.decoded
+    passage = ids[begin - arguments.back : begin - arguments.back + arguments.decoded]
+    texts = {"plain": ids, "repeat": ids[:begin] + passage}
+    budgets = [int(b) for b in arguments.budgets.split(",")]
+    settings = dict(value.split("=", 1) for value in arguments.set)
+    pb = harness.pb
+    with harness.Daemon(pathlib.Path(arguments.model), settings=settings) as daemon:
+        for name in arguments.texts.split(","):
+            dense = perplexity(daemon, texts[name], arguments.decoded, pb.Attention(method=pb.ATTENTION_METHOD_DENSE))
+            print(f"{name}: {len(ids)} tokens, the last {arguments.decoded} decoded; perplexity of dense {dense:.4f}\n")
+            print("| method | " + " | ".join(str(b) for b in budgets) + " |\n|---|" + "---|" * len(budgets))
+            for method in arguments.methods.split(","):
+                number, bits = METHODS[method]
+                row = []
+                for budget in budgets:
+                    attention = pb.Attention(method=number, token_budget=budget)
+                    if bits is not None:
+                        attention.key_bits = bits
+                    row.append(100 * (perplexity(daemon, texts[name], arguments.decoded, attention) / dense - 1))
+                print(f"| {method} | " + " | ".join(f"{change:+.2f} %" for change in row) + " |", flush=True)
+            print()
+
+
+if __name__ == "__main__":
+    main()
