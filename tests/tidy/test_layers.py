@@ -11,10 +11,13 @@ import tree
 # Which folders a layer of a folder may link. A name stands for the folder and what is below it.
 ALLOWED = {
     "fpga/layout": [],
+    "fpga/device": ["fpga/layout", "devices/base", "devices/cpu"],
     "fpga/service": ["fpga", "devices/base", "devices/transport", "server/telemetry"],
     "devices/base": [],
     "devices/transport": ["devices/base", "fpga/layout"],
     "devices": ["devices"],
+    # Kernels of memory indexes.
+    "devices/cpu": ["devices", "fpga/layout"],
     "config": ["devices/base"],
     "proto": [],
     "server/model": ["devices", "server/model"],

@@ -1,0 +1,34 @@
+// The body of every file of index kernels: one core over vectors of the instruction set's width. The file
+// that includes it has defined MNEMO_KERNELS_ISA and which vectors there are.
+#include <immintrin.h>
+
+#include "devices/cpu/index_kernels.h"
+#include "fpga/layout/payload.h"
+#include "fpga/layout/record.h"
+
+namespace mnemo::devices::cpu {
+namespace {
+
+// The vectors come first.
+// clang-format off
+#include "devices/cpu/index_simd-inl.h"
+#include "devices/cpu/index_scores-inl.h"
+#include "devices/cpu/index_select-inl.h"
+#include "devices/cpu/index_codes-inl.h"
+// clang-format on
+
+constexpr IndexKernels kIndexKernels = {
+    .isa = MNEMO_KERNELS_ISA,
+    .make_record = MakeRecord,
+    .make_query = MakeQuery,
+    .score = Score,
+    .largest = LargestScore,
+    .ranks_max = RanksMax,
+    .ranks_exp2 = RanksExp2,
+    .kth_rank = KthRank,
+    .count_at_least = CountAtLeast,
+    .collect = Collect,
+};
+
+}  // namespace
+}  // namespace mnemo::devices::cpu

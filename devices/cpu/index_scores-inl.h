@@ -1,0 +1,365 @@
+// Scores of resident pages (index_kernels.h has their layout). Included once into each kernel file.
+
+constexpr int kMaxDim = layout::kMaxDim;
+constexpr int kPage = 64;
+
+// T8[i] = round(128 * 2^(i / 8)), as in fpga/layout/numerics.h.
+constexpr int32_t kMantissa[8] = {128, 140, 152, 166, 181, 197, 215, 235};
+
+MNEMO_INLINE int32_t Limit(int32_t value, int32_t low, int32_t high) {
+  return value < low ? low : value > high ? high : value;
+}
+MNEMO_INLINE int32_t Saturate(int32_t value) { return Limit(value, -32768, 32767); }
+
+// Of code formats: the least shift that brings 127 * code_max * dim * 235 into 15 bits and a sign.
+int32_t ShiftOfDot(int32_t code_max, uint32_t dim) {
+  int64_t largest = int64_t{127} * code_max * dim * 235;
+  int32_t shift = 0;
+  for (; largest > 32767; largest >>= 1) {
+    ++shift;
+  }
+  return shift;
+}
+
+// A term whose scale is its own.
+MNEMO_INLINE int32_t OwnTerm(int32_t dot, uint32_t scale, int32_t dot_shift, const QueryParams& param) {
+  const int32_t v = (dot * kMantissa[scale & 7]) >> Limit(dot_shift, 0, 31);
+  const int32_t down = param.shift - 105 - dot_shift - static_cast<int32_t>(scale >> 3);
+  return Saturate((v * param.multiplier) >> Limit(down, 0, 31));
+}
+
+// One query, laid out for a format.
+struct Query {
+  alignas(64) int8_t quads[2 * kMaxDim * 4];  // what Dot takes, in the order of the loops below
+  alignas(64) int8_t plain[kMaxDim];          // zeros to 64
+  int32_t sum = 0;                            // of the codes
+  QueryParams param;
+};
+
+// Quads of bit s of the four bytes of a plane's quad: elements s, 8 + s, 16 + s, 24 + s of each 32.
+void SpreadForPlanes(const int8_t* codes, uint32_t dim, int8_t* quads) {
+  for (uint32_t first = 0; first < dim; first += 32) {
+    for (uint32_t s = 0; s < 8; ++s) {
+      for (uint32_t b = 0; b < 4; ++b) {
+        const uint32_t i = first + b * 8 + s;
+        quads[first + s * 4 + b] = i < dim ? codes[i] : int8_t{0};
+      }
+    }
+  }
+}
+
+void Spread(const int8_t* codes, uint32_t dim, uint32_t format, Query* query) {
+  query->sum = 0;
+  for (uint32_t i = 0; i < dim; ++i) {
+    query->sum += codes[i];
+  }
+  __builtin_memset(query->plain, 0, 64);
+  __builtin_memcpy(query->plain, codes, dim);
+  if (format == layout::kFormatCodes2) {
+    SpreadForPlanes(codes, dim, query->quads);
+  } else if (format == layout::kFormatCodes4) {
+    for (uint32_t q = 0; q < dim / 8; ++q) {  // low nibbles are the first half's elements
+      __builtin_memcpy(query->quads + q * 8, codes + q * 4, 4);
+      __builtin_memcpy(query->quads + q * 8 + 4, codes + dim / 2 + q * 4, 4);
+    }
+  } else if (format == layout::kFormatCodes8) {
+    __builtin_memcpy(query->quads, codes, dim);
+  } else if (format == layout::kFormatBounds) {
+    // max(q * low, q * high) is q * low where q < 0 and q * high elsewhere: two dots with the query's
+    // negative and positive elements.
+    for (uint32_t q = 0; q < dim / 4; ++q) {
+      for (uint32_t i = 0; i < 16; ++i) {
+        const int8_t code = codes[q * 4 + i % 4];
+        query->quads[q * 16 + i] = code < 0 ? code : int8_t{0};
+        query->quads[(dim / 4 + q) * 16 + i] = code < 0 ? int8_t{0} : code;
+      }
+    }
+  } else {
+    for (uint32_t q = 0; q < dim / 4; ++q) {
+      for (uint32_t i = 0; i < 16; ++i) {
+        query->quads[q * 16 + i] = codes[q * 4 + i % 4];
+      }
+    }
+  }
+}
+
+MNEMO_INLINE VI Broadcast(const int8_t* quad) { return Set(*reinterpret_cast<const Quad*>(quad)); }
+
+// Dot of dim (to 64) stored bytes + 128 with the plain query.
+MNEMO_INLINE int32_t PlainDot(const uint8_t* row, const Query& query, uint32_t dim) {
+  VI sum = {};
+  for (uint32_t i = 0; i < (dim + 63) / 64 * 64; i += kBytes) {
+    sum = Dot<false>(sum, Load(row + i), Load(query.plain + i));
+  }
+  return Sum(sum) - 128 * query.sum;
+}
+
+enum class Code { kSign, kTwoBits, kFourBits, kEightBits };
+
+// acc[g][c] += products of quad row `q` of chunk vectors c.
+template <Code kCode, int kQueries, int kVectors>
+MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_t q,
+                             const Query* const* queries, const int (&at)[kVectors],
+                             VI (&acc)[kQueries][kVectors]) {
+  constexpr int kSteps = kCode == Code::kSign || kCode == Code::kTwoBits ? 8
+                         : kCode == Code::kFourBits                      ? 2
+                                                                         : 1;
+  VI high[kVectors];  // two bits: fields of the odd elements
+  VI low[kVectors];   // and of the even ones; elsewhere the row as it is
+#pragma GCC unroll 8
+  for (int c = 0; c < kVectors; ++c) {
+    low[c] = Load(rows + q * 256 + at[c]);
+    if constexpr (kCode == Code::kTwoBits) {
+      const VI sign = low[c];
+      const VI other = Load(second + q * 256 + at[c]);
+      const VI odd = Set(static_cast<int32_t>(0xAAAAAAAA));
+      high[c] = Select(odd, sign, reinterpret_cast<VI>(reinterpret_cast<VU>(other) >> 1));
+      low[c] = Select(odd, sign << 1, other);
+    }
+  }
+#pragma GCC unroll 8
+  for (int s = 0; s < kSteps; ++s) {
+    VI codes[kVectors];
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) {
+      if constexpr (kCode == Code::kSign) {
+        codes[c] = (low[c] >> s) & 0x01010101;
+      } else if constexpr (kCode == Code::kTwoBits) {
+        codes[c] = ((s % 2 != 0 ? high[c] : low[c]) >> (s / 2 * 2)) & 0x03030303;
+      } else if constexpr (kCode == Code::kFourBits) {
+        codes[c] = (low[c] >> (4 * s)) & 0x0F0F0F0F;
+      } else {
+        codes[c] = low[c];
+      }
+    }
+#pragma GCC unroll 8
+    for (int g = 0; g < kQueries; ++g) {
+      const VI query = Broadcast(queries[g]->quads + (q * kSteps + static_cast<uint32_t>(s)) * 4);
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) {
+        acc[g][c] = Dot<kCode != Code::kEightBits>(acc[g][c], codes[c], query);
+      }
+    }
+  }
+}
+
+// What of a page and query is the same for all tokens.
+struct PageTerm {
+  int16_t base;
+  int32_t down;
+};
+
+// y of two vectors of tokens, from the sums of unsigned codes.
+template <Code kCode>
+MNEMO_INLINE VH TokenScores(VI dot_a, VI dot_b, VI scales_a, VI scales_b, const Query& query,
+                            const PageTerm& page) {
+  if constexpr (kCode == Code::kTwoBits) {
+    dot_a = dot_a + dot_a - 3 * query.sum;
+    dot_b = dot_b + dot_b - 3 * query.sum;
+  } else if constexpr (kCode == Code::kSign) {
+    dot_a = dot_a + dot_a - query.sum;
+    dot_b = dot_b + dot_b - query.sum;
+  }
+  const VI v_a = (dot_a * (scales_a & 255)) >> (scales_a >> 8);
+  const VI v_b = (dot_b * (scales_b & 255)) >> (scales_b >> 8);
+  VH y;
+  if (page.down >= 16) {
+    // v * m = v * (m - 65536) + (v << 16), and its upper half is all that such a shift leaves.
+    const VH v = Pack(v_a, v_b);
+    const auto multiplier = static_cast<int16_t>(query.param.multiplier - 65536);
+    y = query.param.multiplier == 0 ? VH{} : (HighProduct(v, SetH(multiplier)) + v) >> (page.down - 16);
+  } else {
+    y = Pack((v_a * query.param.multiplier) >> page.down, (v_b * query.param.multiplier) >> page.down);
+  }
+  return AddSaturated(y, SetH(page.base));
+}
+
+template <Code kCode, int kQueries>
+void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
+               const ScoreTask& task, int32_t code_shift, int32_t base_shift, int16_t* scores) {
+  // With few queries more tokens at once, so that enough sums are under way; both chunks of a pair.
+  constexpr int kPairs = kLanes == 16 ? (kQueries == 1 ? 2 : 1) : 1;
+  constexpr int kVectors = 2 * kPairs;
+  constexpr bool kPlanes = kCode == Code::kSign || kCode == Code::kTwoBits;
+  const auto* header = reinterpret_cast<const BlockHeader*>(block);
+  const uint32_t top = kCode == Code::kSign ? header->sign_scale >> 3 : header->top_octave;
+  PageTerm terms[kQueries];
+  for (int g = 0; g < kQueries; ++g) {
+    const QueryParams& param = queries[g]->param;
+    const int32_t base_dot = PlainDot(block + at.base, *queries[g], task.dim);
+    terms[g].base = static_cast<int16_t>(OwnTerm(base_dot, header->base_scale, base_shift, param));
+    terms[g].down = Limit(param.shift - 105 - code_shift - static_cast<int32_t>(top), 0, 31);
+  }
+  const uint32_t quads = kPlanes                    ? (task.dim + 31) / 32
+                         : kCode == Code::kFourBits ? task.dim / 8
+                                                    : task.dim / 4;
+  const auto* token_scales = reinterpret_cast<const uint16_t*>(block + at.token_scales);
+  const VI sign_scales = Set(kMantissa[header->sign_scale & 7] | code_shift << 8);
+  for (int token = 0; token < kPage; token += kLanes * kVectors) {
+    int offset[kVectors];  // bytes in a quad row
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; ++c) {
+      const int first = token + c / 2 * 2 * kLanes;
+      offset[c] = (first / 32 * 2 + c % 2) * 64 + first % 32 / 2 * 4;
+    }
+    VI acc[kQueries][kVectors];
+#pragma GCC unroll 8
+    for (int g = 0; g < kQueries; ++g) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) {
+        acc[g][c] = Set(kCode == Code::kFourBits    ? -8 * queries[g]->sum
+                        : kCode == Code::kEightBits ? -128 * queries[g]->sum
+                                                    : 0);
+      }
+    }
+    for (uint32_t q = 0; q < quads; ++q) {
+      AddQuadRow<kCode, kQueries, kVectors>(block + at.rows, block + at.second, q, queries, offset, acc);
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < kVectors; c += 2) {
+      const bool sign = kCode == Code::kSign;
+      const VI scales_a = sign ? sign_scales : LoadWords(token_scales + offset[c] / 4);
+      const VI scales_b = sign ? sign_scales : LoadWords(token_scales + offset[c + 1] / 4);
+#pragma GCC unroll 8
+      for (int g = 0; g < kQueries; ++g) {
+        StoreH(scores + static_cast<size_t>(g) * task.score_stride + token + c * kLanes,
+               TokenScores<kCode>(acc[g][c], acc[g][c + 1], scales_a, scales_b, *queries[g], terms[g]));
+      }
+    }
+  }
+}
+
+// Pages lie apart; the next one's lines are asked for while this one is worked on.
+MNEMO_INLINE void Prefetch(const uint8_t* block, uint32_t bytes) {
+  for (uint32_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(block + i, 0, 2);
+  }
+}
+
+template <Code kCode, int kQueries>
+void ScorePages(const ScoreTask& task, uint32_t first_query) {
+  Query spread[kQueries];
+  const Query* queries[kQueries];
+  for (int g = 0; g < kQueries; ++g) {
+    const uint32_t n = first_query + static_cast<uint32_t>(g);
+    Spread(task.codes + size_t{n} * task.dim, task.dim, task.format, &spread[g]);
+    spread[g].param = task.params[n];
+    queries[g] = &spread[g];
+  }
+  const BlockLayout at = BlockOf(task.format, task.dim);
+  constexpr int32_t kCodeMax = kCode == Code::kSign       ? 1
+                               : kCode == Code::kTwoBits  ? 3
+                               : kCode == Code::kFourBits ? 7
+                                                          : 127;
+  const int32_t code_shift = ShiftOfDot(kCodeMax, task.dim);
+  const int32_t base_shift = ShiftOfDot(127, task.dim);
+  const uint32_t read_bytes = kCode == Code::kSign ? at.second : at.bytes;
+  for (uint32_t p = 0; p < task.page_count; ++p) {
+    if (p + 1 < task.page_count) {
+      Prefetch(task.pages[p + 1] + task.block_offset, read_bytes);
+    }
+    ScorePage<kCode, kQueries>(task.pages[p] + task.block_offset, at, queries, task, code_shift, base_shift,
+                               task.scores + first_query * task.score_stride + size_t{p} * kPage);
+  }
+}
+
+template <Code kCode>
+void ScoreCodes(const ScoreTask& task) {
+  for (uint32_t g = 0; g < task.group;) {
+    const uint32_t left = task.group - g;
+    if (left >= 4) {
+      ScorePages<kCode, 4>(task, g);
+      g += 4;
+    } else if (left == 3) {
+      ScorePages<kCode, 3>(task, g);
+      g += 3;
+    } else if (left == 2) {
+      ScorePages<kCode, 2>(task, g);
+      g += 2;
+    } else {
+      ScorePages<kCode, 1>(task, g);
+      g += 1;
+    }
+  }
+}
+
+// The dots of a page's four parts with a query's quads.
+MNEMO_INLINE void PartDots(const uint8_t* rows, uint32_t bytes, const Query& query, int32_t (&dots)[4]) {
+  VI sum = {};
+  for (uint32_t i = 0; i < bytes; i += kBytes) {
+    sum = Dot<false>(sum, Load(rows + i), Load(query.quads + i));
+  }
+  for (int part = 0; part < 4; ++part) {
+    dots[part] = sum[part];
+    for (int i = 4; i < kLanes; i += 4) {
+      dots[part] += sum[i + part];
+    }
+    dots[part] -= 128 * query.sum;
+  }
+}
+
+int32_t PageRowDot(const uint8_t* row, const Query& query, uint32_t dim) {
+  const auto* codes = reinterpret_cast<const int8_t*>(row);
+  int32_t dot = 0;
+  for (uint32_t i = 0; i < dim; ++i) {
+    dot += query.plain[i] * codes[i];
+  }
+  return dot;
+}
+
+// Bounds and means: rows that stand for 16 or 64 tokens.
+void ScoreParts(const ScoreTask& task) {
+  const BlockLayout at = BlockOf(task.format, task.dim);
+  const int32_t dot_shift = ShiftOfDot(127, task.dim);
+  const bool bounds = task.format == layout::kFormatBounds;
+  const uint32_t bytes = task.dim * 4 * (bounds ? 2 : 1);
+  for (uint32_t g = 0; g < task.group; ++g) {
+    Query query;
+    Spread(task.codes + size_t{g} * task.dim, task.dim, task.format, &query);
+    query.param = task.params[g];
+    int16_t* scores = task.scores + g * task.score_stride;
+    for (uint32_t p = 0; p < task.page_count; ++p) {
+      const uint8_t* block = task.pages[p] + task.block_offset;
+      if (p + 1 < task.page_count) {
+        Prefetch(task.pages[p + 1] + task.block_offset, at.bytes);
+      }
+      const auto* header = reinterpret_cast<const BlockHeader*>(block);
+      if (!bounds && task.whole_pages) {
+        const int32_t dot = PageRowDot(block + at.page_row, query, task.dim);
+        scores[p] = static_cast<int16_t>(OwnTerm(dot, header->row_scales[4], dot_shift, query.param));
+        continue;
+      }
+      int32_t dots[4];
+      PartDots(block + at.rows, bytes, query, dots);
+      int32_t y[4];
+      for (int part = 0; part < 4; ++part) {
+        y[part] = OwnTerm(dots[part], header->row_scales[part], dot_shift, query.param);
+      }
+      if (task.whole_pages) {
+        const int32_t a = y[0] > y[1] ? y[0] : y[1];
+        const int32_t b = y[2] > y[3] ? y[2] : y[3];
+        scores[p] = static_cast<int16_t>(a > b ? a : b);
+        continue;
+      }
+      for (int part = 0; part < 4; ++part) {
+        scores[p * 4 + static_cast<uint32_t>(part)] = static_cast<int16_t>(y[part]);
+      }
+    }
+  }
+}
+
+void Score(const ScoreTask& task) {
+  if (task.format == layout::kFormatCodes2) {
+    if (task.sign_stage) {
+      ScoreCodes<Code::kSign>(task);
+    } else {
+      ScoreCodes<Code::kTwoBits>(task);
+    }
+  } else if (task.format == layout::kFormatCodes4) {
+    ScoreCodes<Code::kFourBits>(task);
+  } else if (task.format == layout::kFormatCodes8) {
+    ScoreCodes<Code::kEightBits>(task);
+  } else {
+    ScoreParts(task);
+  }
+}

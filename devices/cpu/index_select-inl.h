@@ -1,0 +1,169 @@
+// From scores to ranks, and selection by counting. Included once into each kernel file.
+
+int32_t LargestScore(const int16_t* scores, size_t count) {
+  VH best = SetH(-32768);
+  for (size_t i = 0; i < count; i += kBytes / 2) {
+    best = Max(best, LoadH(scores + i));
+  }
+  int32_t largest = -32768;
+  for (int i = 0; i < kBytes / 2; ++i) {
+    largest = best[i] > largest ? best[i] : largest;
+  }
+  return largest;
+}
+
+void RanksMax(const RankTask& task, int16_t* ranks) {
+  constexpr size_t kStep = kBytes / 2;
+  for (size_t i = 0; i < task.count; i += kStep) {
+    VH rank = SetH(-4095);
+    for (uint32_t g = 0; g < task.group; ++g) {
+      const VH y = LoadH(task.scores + g * task.score_stride + i);
+      rank = Max(rank, SubSaturated(y, SetH(static_cast<int16_t>(task.best[g]))));
+    }
+    StoreH(ranks + i, rank);
+  }
+}
+
+void RanksExp2(const RankTask& task, int32_t* ranks) {
+  // round(2^24 * 2^(-x / 16)).
+  static constexpr uint32_t kTable[16] = {16777216, 16065917, 15384775, 14732511, 14107901, 13509772,
+                                          12937002, 12388516, 11863283, 11360319, 10878679, 10417458,
+                                          9975792,  9552851,  9147842,  8760003};
+  for (size_t i = 0; i < task.count; ++i) {
+    ranks[i] = 0;
+  }
+  for (uint32_t g = 0; g < task.group; ++g) {
+    const int16_t* scores = task.scores + g * task.score_stride;
+    const int32_t best = task.best[g];
+    for (size_t i = 0; i < task.count; ++i) {
+      const auto below = static_cast<uint32_t>(best - scores[i]);
+      ranks[i] += below >= 512 ? 0 : static_cast<int32_t>(kTable[below & 15] >> (below >> 4));
+    }
+  }
+}
+
+// How many of the ranks are at least each of three rising bounds.
+void CountThree(const int16_t* ranks, size_t count, const int32_t (&bounds)[3], uint32_t (&counts)[3]) {
+  constexpr size_t kStep = kBytes / 2;
+  const VH low = SetH(static_cast<int16_t>(bounds[0]));
+  const VH middle = SetH(static_cast<int16_t>(bounds[1]));
+  const VH high = SetH(static_cast<int16_t>(bounds[2]));
+  counts[0] = counts[1] = counts[2] = 0;
+  for (size_t from = 0; from < count;) {
+    // A lane counts to 32,767.
+    const size_t end = count - from > kStep * 32000 ? from + kStep * 32000 : count;
+    VH a = {};
+    VH b = {};
+    VH c = {};
+    for (; from < end; from += kStep) {
+      const VH rank = LoadH(ranks + from);
+      a -= reinterpret_cast<VH>(rank >= low);
+      b -= reinterpret_cast<VH>(rank >= middle);
+      c -= reinterpret_cast<VH>(rank >= high);
+    }
+    for (int i = 0; i < kBytes / 2; ++i) {
+      counts[0] += static_cast<uint16_t>(a[i]);
+      counts[1] += static_cast<uint16_t>(b[i]);
+      counts[2] += static_cast<uint16_t>(c[i]);
+    }
+  }
+}
+
+uint32_t CountAtLeast(const int16_t* ranks, size_t count, int32_t bound) {
+  const int32_t bounds[3] = {bound, bound, bound};
+  uint32_t counts[3];
+  CountThree(ranks, count, bounds, counts);
+  return counts[0];
+}
+
+// The k-th rank is the greatest bound that k ranks reach: 4,096 candidates, a quarter left after each pass.
+int32_t KthRank(const int16_t* ranks, size_t count, uint32_t k, uint32_t* above) {
+  int32_t low = -4095;
+  uint32_t over = 0;  // ranks of at least low + width
+  for (int32_t width = 4096; width > 1;) {
+    width /= 4;
+    const int32_t bounds[3] = {low + width, low + 2 * width, low + 3 * width};
+    uint32_t counts[3];
+    CountThree(ranks, count, bounds, counts);
+    if (counts[2] >= k) {
+      low = bounds[2];
+    } else if (counts[1] >= k) {
+      low = bounds[1];
+      over = counts[2];
+    } else if (counts[0] >= k) {
+      low = bounds[0];
+      over = counts[1];
+    } else {
+      over = counts[0];
+    }
+  }
+  *above = over;
+  return low;
+}
+
+// 64 comparisons as bits.
+MNEMO_INLINE void Compare64(const int16_t* ranks, int32_t last, uint64_t* over, uint64_t* equal) {
+  const VH bound = SetH(static_cast<int16_t>(last));
+  *over = *equal = 0;
+#pragma GCC unroll 8
+  for (int i = 0; i < 64; i += kBytes / 2) {
+    const VH rank = LoadH(ranks + i);
+#if defined(MNEMO_KERNELS_AVX512)
+    *over |= uint64_t{_mm512_cmpgt_epi16_mask(Raw(rank), Raw(bound))} << i;
+    *equal |= uint64_t{_mm512_cmpeq_epi16_mask(Raw(rank), Raw(bound))} << i;
+#elif defined(MNEMO_KERNELS_AVX2)
+    const __m256i more = _mm256_cmpgt_epi16(Raw(rank), Raw(bound));
+    const __m256i same = _mm256_cmpeq_epi16(Raw(rank), Raw(bound));
+    // Packing takes 128 bits of each in turn; put in order again.
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi16(more, same), 0xD8);
+    const auto bits = static_cast<uint32_t>(_mm256_movemask_epi8(packed));
+    *over |= uint64_t{bits & 0xFFFF} << i;
+    *equal |= uint64_t{bits >> 16} << i;
+#else
+    const __m128i packed =
+        _mm_packs_epi16(_mm_cmpgt_epi16(Raw(rank), Raw(bound)), _mm_cmpeq_epi16(Raw(rank), Raw(bound)));
+    const auto bits = static_cast<uint32_t>(_mm_movemask_epi8(packed));
+    *over |= uint64_t{bits & 0xFF} << i;
+    *equal |= uint64_t{bits >> 8} << i;
+#endif
+  }
+}
+
+uint32_t Collect(const int16_t* ranks, size_t count, int32_t last, uint32_t need, uint32_t first_id,
+                 uint32_t* ids) {
+  uint32_t written = 0;
+  for (size_t i = 0; i < count; i += 64) {
+    uint64_t over;
+    uint64_t equal;
+    Compare64(ranks + i, last, &over, &equal);
+    if (need > 0 && equal != 0) {
+      const auto equals = static_cast<uint32_t>(__builtin_popcountll(equal));
+      uint64_t taken = equal;
+      if (equals > need) {
+        for (uint32_t n = 0; n < need; ++n) {
+          equal &= equal - 1;
+        }
+        taken ^= equal;
+        need = 0;
+      } else {
+        need -= equals;
+      }
+      over |= taken;
+    }
+    const auto first = first_id + static_cast<uint32_t>(i);
+#if defined(MNEMO_KERNELS_AVX512)
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (uint32_t part = 0; over != 0; part += 16, over >>= 16) {
+      const auto mask = static_cast<__mmask16>(over & 0xFFFF);
+      const __m512i all = _mm512_add_epi32(lanes, _mm512_set1_epi32(static_cast<int32_t>(first + part)));
+      _mm512_storeu_si512(ids + written, _mm512_maskz_compress_epi32(mask, all));
+      written += static_cast<uint32_t>(__builtin_popcount(mask));
+    }
+#else
+    for (; over != 0; over &= over - 1) {
+      ids[written++] = first + static_cast<uint32_t>(__builtin_ctzll(over));
+    }
+#endif
+  }
+  return written;
+}

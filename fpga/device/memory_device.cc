@@ -1,0 +1,15 @@
+#include "fpga/device/memory_device.h"
+
+#include "fpga/device/cpu_memory_device.h"
+
+namespace mnemo::fpga {
+
+absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options,
+                                                               IndexStore* store) {
+  if (options.kind == "cpu") {
+    return CpuMemoryDevice::Create(options, store);
+  }
+  return InvalidArgument("memory device '{}' is not known; there is: cpu", options.kind);
+}
+
+}  // namespace mnemo::fpga
