@@ -23,7 +23,7 @@ struct IndexHandle {
 // several threads at once.
 class KeySource {
  public:
-  virtual ~KeySource() = default;
+  virtual ~KeySource();
   virtual void Read(int page, int slot, int kv_head, float* keys) const = 0;
 };
 
@@ -62,7 +62,7 @@ class MemoryClient {
   // Of a layer: 0 opens it, the next ones score and select, the last one waits for what is still under way.
   static constexpr int kPhases = 6;
 
-  virtual ~MemoryClient() = default;
+  virtual ~MemoryClient();
   // As shown in Final.memory_steps.
   virtual const std::string& device() const = 0;
   // False: gone for good; every index with it.
