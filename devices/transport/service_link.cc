@@ -58,7 +58,17 @@ absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion
   return completions_[i].Put(completions);
 }
 
-bool ServiceLink::Ready(Ring ring) const { return requests_[RingIndex(ring)].Ready(); }
+absl::StatusOr<uint32_t> ServiceLink::Room(int i) const {
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
+  return free - std::min(free, under_way_[i]);
+}
+
+bool ServiceLink::Ready(Ring ring) const {
+  const int i = RingIndex(ring);
+  if (!requests_[i].Ready()) return false;
+  const absl::StatusOr<uint32_t> room = Room(i);
+  return !room.ok() || *room > 0;
+}
 
 void ServiceLink::SetAsleep(bool asleep) {
   for (RingConsumer& ring : requests_) ring.SetAsleep(asleep);

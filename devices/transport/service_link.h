@@ -42,7 +42,8 @@ class ServiceLink {
   // Taken and not completed.
   uint32_t under_way(Ring ring) const { return under_way_[RingIndex(ring)]; }
 
-  // Whether Take would give something.
+  // Whether Take would give something, or an error. A worker that submits more than its credits is served
+  // when it has taken its completions, but nobody is woken for it.
   bool Ready(Ring ring) const;
   void Progress() { channel_->Progress(); }
   // Both request rings; then PrepareSleep; then Ready once more; then poll. Awake again: SetAsleep(false).
@@ -51,6 +52,9 @@ class ServiceLink {
   bool lost(bool now = false) const { return channel_->lost(now); }
 
  private:
+  // Completions that may still be promised.
+  absl::StatusOr<uint32_t> Room(int i) const;
+
   const Attached attached_;
   const RegionPlan plan_;
   const std::unique_ptr<Channel> channel_;

@@ -7,9 +7,9 @@
 #include <memory>
 #include <string>
 
+#include "devices/base/watcher.h"
 #include "server/telemetry/logging.h"
 #include "server/worker/service/runtime.h"
-#include "server/worker/service/watcher.h"
 #include "server/worker/service/worker_options.h"
 #include "server/worker/service/worker_service.h"
 

@@ -10,7 +10,7 @@
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
 
-namespace mnemo::worker {
+namespace mnemo {
 
 // Must be made before any other thread: SIGTERM and SIGINT are blocked in the calling thread and those it
 // starts, and are heard here.
@@ -25,7 +25,7 @@ class Watcher {
   ~Watcher();
 
   // Until this is called a signal ends the process at once, since nothing is there to be finished. Tells
-  // whoever holds the lifeline that the worker listens.
+  // whoever holds the lifeline that the process listens.
   void SetListening();
   // Returns at SIGTERM or SIGINT. A second signal ends the process at once.
   void WaitForSignal();
@@ -46,4 +46,4 @@ class Watcher {
   std::thread thread_;
 };
 
-}  // namespace mnemo::worker
+}  // namespace mnemo

@@ -1,4 +1,4 @@
-#include "server/worker/service/watcher.h"
+#include "devices/base/watcher.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -12,7 +12,7 @@
 #include <cstring>
 #include <utility>
 
-namespace mnemo::worker {
+namespace mnemo {
 
 absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
   if (options.lifeline_fd >= 0 && ::fcntl(options.lifeline_fd, F_SETFD, FD_CLOEXEC) != 0) {
@@ -87,4 +87,4 @@ void Watcher::Loop() {
   }
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo
