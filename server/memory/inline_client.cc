@@ -1,125 +1,222 @@
 #include "server/memory/inline_client.h"
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
-#include <map>
+#include <limits>
+#include <utility>
 
-#include "fpga/layout/quantise.h"
+#include "fpga/device/index_store.h"
+#include "fpga/device/query_batch.h"
 #include "fpga/layout/record.h"
-#include "fpga/layout/reference.h"
 
 namespace mnemo::memory {
 namespace {
-uint64_t NowNs() {
-  return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
-}
+
+using Clock = std::chrono::steady_clock;
+
+// Phases of a batch that have one of the client's to themselves; what is left, when a batch is so large that
+// its scores do not fit the scratch memory at once, runs in the last one.
+constexpr int kBatchPhases = MemoryClient::kPhases - 2;
+constexpr uint64_t kMaxScratchBytes = uint64_t{64} << 20;
+
+uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
+
 }  // namespace
 
 struct InlineClient::Impl {
-  struct IndexData {
-    layout::IndexSpec spec;
-    std::vector<std::vector<uint8_t>> extents;
-  };
-  InlineOptions options;
-  devices::Device* device = nullptr;
-  std::map<uint32_t, IndexData> indexes;
-  uint32_t next = 1;
-  int64_t bytes = 0;
+  explicit Impl(const InlineOptions& inline_options, devices::Device* d)
+      : options(inline_options), device(d) {}
+
+  absl::Status Prepare();
+  layout::Descriptor Bulk(layout::Op op, IndexHandle index) const {
+    layout::Descriptor descriptor{};
+    descriptor.op = static_cast<uint8_t>(op);
+    descriptor.index_id = index.id;
+    descriptor.index_generation = index.generation;
+    return descriptor;
+  }
+  void RunRest(int thread) {
+    for (int phase = kBatchPhases; phase < batch->phases(); ++phase) {
+      for (uint32_t item = 0; item < batch->items(phase); ++item) batch->RunItem(phase, item, thread);
+    }
+  }
+
+  const InlineOptions options;
+  devices::Device* const device;
+  std::unique_ptr<fpga::IndexStore> store;
+  std::unique_ptr<fpga::QueryBatch> batch;
+  uint32_t owner = 0;
+  std::vector<uint32_t> free_ids;
+  std::vector<uint16_t> generations;
+  fpga::AppendJob job;
+
   std::span<IndexQuery> queries;
   std::vector<uint8_t> payload;
-  std::atomic<uint64_t> score_ns{0};
+  std::vector<fpga::Operation> operations;
+  std::vector<layout::Completion> completions;
 };
+
+absl::Status InlineClient::Impl::Prepare() {
+  const int threads = device->info().threads;
+  const MemoryShape& shape = options.shape;
+  const auto max_queries = static_cast<uint32_t>(options.max_queries);
+  const auto blocks = max_queries * static_cast<uint32_t>(shape.kv_heads);
+  const auto tokens = static_cast<uint32_t>((options.context_tokens + layout::kPageTokens - 1) /
+                                            layout::kPageTokens * layout::kPageTokens);
+  MNEMO_ASSIGN_OR_RETURN(store, fpga::IndexStore::Create({.max_owners = 1, .threads = threads}));
+  const auto max_indexes = static_cast<uint32_t>(options.max_indexes);
+  MNEMO_ASSIGN_OR_RETURN(owner, store->AddOwner({.quota_bytes = std::numeric_limits<uint64_t>::max(),
+                                                 .max_indexes = max_indexes}));
+  const uint64_t scores = uint64_t{blocks} * static_cast<uint64_t>(shape.group) * tokens * sizeof(int16_t);
+  MNEMO_ASSIGN_OR_RETURN(batch,
+                         fpga::QueryBatch::Create({.max_operations = max_queries,
+                                                   .max_blocks = blocks,
+                                                   .max_tokens = tokens,
+                                                   .max_group = static_cast<uint32_t>(shape.group),
+                                                   .max_k = tokens,
+                                                   .threads = threads,
+                                                   .scratch_bytes = std::min(scores, kMaxScratchBytes)}));
+  generations.resize(max_indexes);
+  for (uint32_t id = max_indexes; id-- > 0;) free_ids.push_back(id);
+  payload.resize(blocks * layout::QueryBlockBytes(static_cast<uint32_t>(shape.group),
+                                                  static_cast<uint32_t>(shape.head_dim)));
+  operations.reserve(max_queries);
+  completions.resize(max_queries);
+  return absl::OkStatus();
+}
 
 absl::StatusOr<std::unique_ptr<InlineClient>> InlineClient::Create(const InlineOptions& options,
                                                                    devices::Device* device) {
-  auto impl = std::make_unique<Impl>();
-  impl->options = options;
-  impl->device = device;
+  auto impl = std::make_unique<Impl>(options, device);
+  MNEMO_RETURN_IF_ERROR(impl->Prepare());
   return std::unique_ptr<InlineClient>(new InlineClient(std::move(impl)));
 }
+
 InlineClient::InlineClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 InlineClient::~InlineClient() = default;
-int64_t InlineClient::bytes() const { return impl_->bytes; }
-const std::string& InlineClient::device() const { return impl_->device->info().name; }
-uint32_t InlineClient::max_k() const { return 1U << 20; }
-absl::StatusOr<IndexHandle> InlineClient::Create(const layout::IndexSpec& spec) {
-  impl_->indexes[impl_->next].spec = spec;
-  return IndexHandle{impl_->next++, 0};
-}
-void InlineClient::Free(IndexHandle index) { impl_->indexes.erase(index.id); }
 
-absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, const KeySource& keys, bool,
-                                         ClientCost* cost) {
+int64_t InlineClient::bytes() const {
+  return static_cast<int64_t>(impl_->store->Stats(impl_->owner).held_bytes);
+}
+const std::string& InlineClient::device() const { return impl_->device->info().name; }
+uint32_t InlineClient::max_k() const { return static_cast<uint32_t>(impl_->options.context_tokens); }
+
+absl::StatusOr<IndexHandle> InlineClient::Create(const layout::IndexSpec& spec) {
+  Impl& impl = *impl_;
+  if (impl.free_ids.empty()) {
+    return ResourceExhausted("the worker holds {} indexes; allowed: {}", impl.generations.size(),
+                             impl.generations.size());
+  }
+  const IndexHandle index = {impl.free_ids.back(), impl.generations[impl.free_ids.back()]};
+  const layout::Completion made = impl.store->Create(impl.owner, impl.Bulk(layout::kOpCreate, index), spec);
+  if (made.status != layout::kStatusOk)
+    return ResourceExhausted("the worker's memory for indexes is used up");
+  impl.free_ids.pop_back();
+  return index;
+}
+
+void InlineClient::Free(IndexHandle index) {
+  Impl& impl = *impl_;
+  impl.store->Free(impl.owner, impl.Bulk(layout::kOpFree, index));
+  ++impl.generations[index.id];
+  impl.free_ids.push_back(index.id);
+}
+
+absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, const KeySource& keys,
+                                         bool /*wait*/, ClientCost* cost) {
   if (begin == end) return end;
-  Impl::IndexData& data = impl_->indexes.at(index.id);
-  const uint64_t began = NowNs();
-  const auto& spec = data.spec;
-  data.extents.resize(end);
+  Impl& impl = *impl_;
+  const uint64_t began_ns = NowNs();
   struct Context {
-    Impl::IndexData* data;
     const KeySource* keys;
-    int begin;
-  } context{&data, &keys, begin};
-  const uint64_t bytes = layout::ExtentBytes(spec.record_format, spec.dim, spec.heads, spec.layer_slots);
-  for (int page = begin; page < end; ++page) data.extents[page].resize(bytes);
-  devices::HostOp op;
-  op.count = (end - begin) * spec.layer_slots * spec.heads;
-  op.context = &context;
-  op.run = [](void* c, int item, int) {
-    auto& x = *static_cast<Context*>(c);
-    const auto& s = x.data->spec;
-    const int head = item % s.heads;
-    const int slot = item / s.heads % s.layer_slots;
-    const int page = x.begin + item / s.heads / s.layer_slots;
-    std::vector<float> buffer(64 * s.dim);
-    x.keys->Read(page, slot, head, buffer.data());
-    layout::MakeRecord({buffer.data(), size_t{4} * s.dim, layout::kFormatF32}, s.dim, s.record_format,
-                       std::span(x.data->extents[page])
-                           .subspan(layout::RecordOffset(s.record_format, s.dim, s.heads, slot, head),
-                                    layout::RecordBytes(s.record_format, s.dim)));
-  };
-  const devices::Op list = op;
-  impl_->device->Run({&list, 1});
-  cost->prepare_ns += NowNs() - began;
-  cost->bytes += bytes * (end - begin);
+    fpga::AppendJob* job;
+    size_t row_bytes;
+  } context = {&keys, &impl.job, sizeof(float) * static_cast<size_t>(impl.options.shape.head_dim)};
+  const fpga::KeySource source = {
+      .get =
+          [](void* argument, uint32_t page, uint32_t slot, uint32_t head, float* scratch) {
+            const auto& c = *static_cast<const Context*>(argument);
+            c.keys->Read(static_cast<int>(page), static_cast<int>(slot), static_cast<int>(head), scratch);
+            return layout::PageKeys{
+                .data = scratch, .row_stride_bytes = c.row_bytes, .value_type = layout::kFormatF32};
+          },
+      .context = &context};
+  layout::Descriptor append = impl.Bulk(layout::kOpAppend, index);
+  append.layer_slot = layout::kAllLayerSlots;
+  append.heads = static_cast<uint8_t>(impl.options.shape.kv_heads);
+  append.format = layout::kFormatF32;
+  append.begin = static_cast<uint32_t>(begin * layout::kPageTokens);
+  append.end = static_cast<uint32_t>(end * layout::kPageTokens);
+  if (impl.store->BeginAppend(impl.owner, append, source, &impl.job) != layout::kStatusOk) {
+    return ResourceExhausted("the machine has no memory for the index of {} tokens", append.end);
+  }
+  const devices::Op work = devices::HostOp{.count = static_cast<int>(impl.job.items()),
+                                           .run =
+                                               [](void* argument, int item, int thread) {
+                                                 static_cast<const Context*>(argument)->job->RunItem(
+                                                     static_cast<uint32_t>(item), thread);
+                                               },
+                                           .context = &context};
+  impl.device->Run({&work, 1});
+  const layout::Completion done = impl.store->EndAppend(&impl.job);
+  cost->prepare_ns += NowNs() - began_ns;
+  cost->bytes += done.bytes_written;
   return end;
 }
 
 absl::Status InlineClient::Begin(std::span<IndexQuery> queries) {
-  impl_->queries = queries;
-  uint64_t bytes = 0;
-  for (const IndexQuery& q : queries) bytes += q.payload_bytes;
-  impl_->payload.resize(bytes);
-  bytes = 0;
-  for (IndexQuery& q : queries) {
-    q.payload = impl_->payload.data() + bytes;
-    bytes += q.payload_bytes;
+  Impl& impl = *impl_;
+  impl.queries = queries;
+  impl.operations.clear();
+  uint8_t* place = impl.payload.data();
+  for (IndexQuery& query : queries) {
+    query.payload = place;
+    place += query.payload_bytes;
+    impl.operations.push_back(
+        {.descriptor = query.op, .owner = impl.owner, .payload = query.payload, .result = query.result});
   }
+  MNEMO_CHECK(place <= impl.payload.data() + impl.payload.size());
+  // Shapes are those of every layer, so that Items is known before the first one opens.
+  MNEMO_CHECK(impl.batch->Begin(impl.operations, *impl.store) == queries.size());
   return absl::OkStatus();
 }
+
 int InlineClient::Items(int phase) const {
-  return phase == 1 ? static_cast<int>(impl_->queries.size()) * impl_->options.shape.kv_heads : 0;
+  const fpga::QueryBatch& batch = *impl_->batch;
+  const int own = phase - 1;
+  if (own < 0) return 0;
+  if (own < kBatchPhases) return own < batch.phases() ? static_cast<int>(batch.items(own)) : 0;
+  return own == kBatchPhases && batch.phases() > kBatchPhases ? 1 : 0;
 }
-void InlineClient::Run(int slot, int phase, int item, int) {
-  if (phase == 0) return;
-  const uint64_t began = NowNs();
-  const int heads = impl_->options.shape.kv_heads;
-  IndexQuery& q = impl_->queries[item / heads];
-  const int head = item % heads;
-  Impl::IndexData& data = impl_->indexes.at(q.op.index_id);
-  std::vector<const uint8_t*> records;
-  for (auto& e : data.extents)
-    records.push_back(e.data() +
-                      layout::RecordOffset(data.spec.record_format, data.spec.dim, heads, slot, head));
-  const uint64_t payload = q.payload_bytes / heads;
-  const uint64_t result = q.result_bytes / heads;
-  layout::ScoreSelect(q.op, {data.spec.record_format, data.spec.dim, records}, q.payload + payload * head,
-                      {q.result + result * head, result});
-  impl_->score_ns += NowNs() - began;
+
+void InlineClient::Run(int slot, int phase, int item, int thread) {
+  Impl& impl = *impl_;
+  if (phase == 0) {
+    for (size_t i = 0; i < impl.operations.size(); ++i) {
+      impl.operations[i].descriptor.layer_slot = static_cast<uint16_t>(slot);
+      impl.operations[i].result = impl.queries[i].result;
+    }
+    MNEMO_CHECK(impl.batch->Begin(impl.operations, *impl.store) == impl.operations.size());
+  } else if (phase - 1 < kBatchPhases) {
+    impl.batch->RunItem(phase - 1, static_cast<uint32_t>(item), thread);
+  } else {
+    impl.RunRest(thread);
+  }
 }
+
 bool InlineClient::Close() {
-  for (IndexQuery& q : impl_->queries) q.cost->score_ns += impl_->score_ns / impl_->queries.size();
-  impl_->score_ns = 0;
+  Impl& impl = *impl_;
+  const auto completions = std::span(impl.completions).first(impl.operations.size());
+  impl.batch->Finish(completions);
+  const auto threads = static_cast<uint64_t>(impl.device->info().threads);
+  for (size_t i = 0; i < completions.size(); ++i) {
+    MNEMO_CHECK(completions[i].status == layout::kStatusOk);
+    ClientCost& cost = *impl.queries[i].cost;
+    // Sums over the threads, which work side by side.
+    cost.score_ns += completions[i].score_ns / threads;
+    cost.select_ns += completions[i].select_ns / threads;
+    cost.bytes += completions[i].bytes_read + completions[i].bytes_written;
+  }
   return true;
 }
 

@@ -8,7 +8,7 @@
 #include <thread>
 #include <utility>
 
-#include "fpga/layout/quantise.h"
+#include "fpga/device/codes.h"
 #include "fpga/layout/record.h"
 #include "server/memory/inline_client.h"
 #include "server/model/model_config.h"
@@ -452,8 +452,8 @@ void Pipeline::Impl::Encode(const SlotContext& context, int item) const {
   const float* q = context.q + (static_cast<size_t>(row.row) * static_cast<size_t>(kv_heads) +
                                 static_cast<size_t>(kv_head)) *
                                    head_floats;
-  layout::MakeQueryBlock({q, head_floats}, group, dim, query.op.format, options.shape.softmax_scale, {},
-                         {query.payload + block * static_cast<uint64_t>(kv_head), block});
+  fpga::MakeQueryBlockFast({q, head_floats}, group, dim, query.op.format, options.shape.softmax_scale, {},
+                           {query.payload + block * static_cast<uint64_t>(kv_head), block});
 }
 
 void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) {

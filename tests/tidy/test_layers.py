@@ -22,7 +22,7 @@ ALLOWED = {
     "proto": [],
     "server/model": ["devices", "server/model"],
     "server/telemetry": ["devices/base"],
-    "server/memory": ["devices", "fpga/layout", "server/memory", "server/model"],
+    "server/memory": ["devices", "fpga/device", "fpga/layout", "server/memory", "server/model"],
     "server/worker": ["devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
     "server/worker/service": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
     # Of the worker, only its command line and the weights' image.
