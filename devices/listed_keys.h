@@ -27,12 +27,16 @@ class ListedKeys {
   void EachRun(int64_t begin, int64_t end, Run run) const {
     const int64_t first_end = std::min<int64_t>(end, sparse_.first_end);
     if (begin < first_end) run(static_cast<int>(begin), static_cast<int>(first_end - begin));
-    const int64_t width = sparse_.entry_tokens;
-    for (int64_t i = std::max<int64_t>(begin, sparse_.first_end); i < std::min(end, entries_end_);) {
-      const int64_t entry = (i - sparse_.first_end) / width;
-      const int64_t skipped = i - sparse_.first_end - entry * width;
-      const int64_t size = std::min(width - skipped, end - i);
-      run(static_cast<int>(entries_.ids[entry] * width + skipped), static_cast<int>(size));
+    const int64_t entries_end = std::min(end, entries_end_);
+    const int width = sparse_.entry_tokens;
+    int64_t i = std::max<int64_t>(begin, sparse_.first_end);
+    const uint32_t* id = entries_.ids + (i - sparse_.first_end) / width;
+    if (width == 1) {
+      for (; i < entries_end; ++i) run(static_cast<int>(*id++), 1);
+    }
+    for (int skipped = static_cast<int>((i - sparse_.first_end) % width); i < entries_end; skipped = 0) {
+      const int size = static_cast<int>(std::min<int64_t>(width - skipped, entries_end - i));
+      run(static_cast<int>(*id++) * width + skipped, size);
       i += size;
     }
     const int64_t tail = std::max(begin, entries_end_);

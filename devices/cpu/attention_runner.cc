@@ -240,7 +240,7 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   auto* slots = reinterpret_cast<int64_t*>(scratch.slots);
   int64_t* next = slots;
   list.EachRun(begin, end, [&](int first, int count) {
-    for (int p = first; p < first + count; ++p) {
+    for (auto p = static_cast<uint32_t>(first); count > 0; ++p, --count) {
       *next++ = int64_t{sequence.pages[p / kPageTokens]} * kPageTokens + p % kPageTokens;
     }
   });

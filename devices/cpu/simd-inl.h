@@ -93,6 +93,31 @@ inline NativeF NDupOdd(NativeF a) { return _mm512_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
 // a * b - c in even lanes, + in odd ones.
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm512_fmaddsub_ps(a, b, c); }
+inline void NStoreBytes(void* p, NativeI a) { _mm512_storeu_si512(p, a); }
+// Lane j of row i goes to lane i of row j. Between 32-bit lanes, then pairs of them, then blocks of 128 bits.
+inline void NTranspose(NativeI* rows) {
+  NativeI pairs[16];
+  for (int i = 0; i < 16; i += 4) {
+    const NativeI a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+    const NativeI b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    const NativeI c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]);
+    const NativeI d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
+    pairs[i] = _mm512_unpacklo_epi64(a, c);
+    pairs[i + 1] = _mm512_unpackhi_epi64(a, c);
+    pairs[i + 2] = _mm512_unpacklo_epi64(b, d);
+    pairs[i + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const NativeI a = _mm512_shuffle_i32x4(pairs[i], pairs[i + 4], 0x88);
+    const NativeI b = _mm512_shuffle_i32x4(pairs[i], pairs[i + 4], 0xdd);
+    const NativeI c = _mm512_shuffle_i32x4(pairs[i + 8], pairs[i + 12], 0x88);
+    const NativeI d = _mm512_shuffle_i32x4(pairs[i + 8], pairs[i + 12], 0xdd);
+    rows[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+    rows[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+    rows[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    rows[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+  }
+}
 
 #elif defined(MNEMO_KERNELS_AVX2)
 
@@ -173,6 +198,24 @@ inline NativeF NDupEven(NativeF a) { return _mm256_moveldup_ps(a); }
 inline NativeF NDupOdd(NativeF a) { return _mm256_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm256_permute_ps(a, 0xB1); }
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm256_fmaddsub_ps(a, b, c); }
+inline void NStoreBytes(void* p, NativeI a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
+inline void NTranspose(NativeI* rows) {
+  NativeI pairs[8];
+  for (int i = 0; i < 8; i += 4) {
+    const NativeI a = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
+    const NativeI b = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
+    const NativeI c = _mm256_unpacklo_epi32(rows[i + 2], rows[i + 3]);
+    const NativeI d = _mm256_unpackhi_epi32(rows[i + 2], rows[i + 3]);
+    pairs[i] = _mm256_unpacklo_epi64(a, c);
+    pairs[i + 1] = _mm256_unpackhi_epi64(a, c);
+    pairs[i + 2] = _mm256_unpacklo_epi64(b, d);
+    pairs[i + 3] = _mm256_unpackhi_epi64(b, d);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i] = _mm256_permute2x128_si256(pairs[i], pairs[i + 4], 0x20);
+    rows[i + 4] = _mm256_permute2x128_si256(pairs[i], pairs[i + 4], 0x31);
+  }
+}
 
 #else  // SSE2, which every x86-64 has
 
@@ -277,6 +320,17 @@ inline NativeF NSwapPairs(NativeF a) { return _mm_shuffle_ps(a, a, 0xB1); }
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) {
   return _mm_add_ps(_mm_mul_ps(a, b), _mm_xor_ps(c, _mm_setr_ps(-0.0f, 0.0f, -0.0f, 0.0f)));
 }
+inline void NStoreBytes(void* p, NativeI a) { _mm_storeu_si128(static_cast<__m128i*>(p), a); }
+inline void NTranspose(NativeI* rows) {
+  const NativeI a = _mm_unpacklo_epi32(rows[0], rows[1]);
+  const NativeI b = _mm_unpackhi_epi32(rows[0], rows[1]);
+  const NativeI c = _mm_unpacklo_epi32(rows[2], rows[3]);
+  const NativeI d = _mm_unpackhi_epi32(rows[2], rows[3]);
+  rows[0] = _mm_unpacklo_epi64(a, c);
+  rows[1] = _mm_unpackhi_epi64(a, c);
+  rows[2] = _mm_unpacklo_epi64(b, d);
+  rows[3] = _mm_unpackhi_epi64(b, d);
+}
 
 #endif
 
@@ -380,6 +434,9 @@ MNEMO_INLINE I32 LoadPairs(const int16_t* p) {
   MNEMO_EACH_PART r.part[i] = NLoadBytes(p + i * kNativeLanes * 2);
   return r;
 }
+MNEMO_INLINE void StorePairs(int16_t* p, I32 a) {
+  MNEMO_EACH_PART NStoreBytes(p + i * kNativeLanes * 2, a.part[i]);
+}
 MNEMO_INLINE I32 BroadcastPair(const int16_t* p) {
   int32_t pair;
   __builtin_memcpy(&pair, p, 4);
@@ -405,6 +462,19 @@ MNEMO_INLINE I32 DotQuad(I32 sum, I32 w, const int8_t* x) {
       kNibbles ? NDotNibbles(sum.part[i], w.part[i], all) : NDotBytes(sum.part[i], w.part[i], all);
 #endif
   return r;
+}
+// 16 rows of 16 lanes: lane j of the row at rows[i] goes to lane i of the row at out + j * out_stride.
+MNEMO_INLINE void TransposePairs(const int16_t* const* rows, int16_t* out, int64_t out_stride) {
+  for (int i = 0; i < kLanes; i += kNativeLanes) {
+    for (int j = 0; j < kLanes; j += kNativeLanes) {
+      NativeI block[kNativeLanes];
+#pragma GCC unroll 16
+      for (int n = 0; n < kNativeLanes; ++n) block[n] = NLoadBytes(rows[i + n] + 2 * j);
+      NTranspose(block);
+#pragma GCC unroll 16
+      for (int n = 0; n < kNativeLanes; ++n) NStoreBytes(out + (j + n) * out_stride + 2 * i, block[n]);
+    }
+  }
 }
 MNEMO_INLINE F32 LoadF16(const uint16_t* p) {
   F32 r;
