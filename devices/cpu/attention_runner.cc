@@ -58,7 +58,8 @@ struct OpRunner::AttentionScratch {
   float* merged;    // of the splits so far
   float* scores;    // [kMaxQueryTile or heads][kKeysPerSplit]
   float* converted;
-  float* slots;       // [kKeysPerSplit] of int64_t, then what ListedTask has for the keys of a page:
+  float*
+      rows;  // [2][kKeysPerSplit + kListPadding] pointers, then what ListedTask has for the keys of a page:
   float* keys;        // [head_dim rounded up to even, kKeysPerPage] of int16_t
   float* key_scales;  // [kKeysPerPage]
 };
@@ -78,12 +79,12 @@ size_t OpRunner::LayOut(int heads, int head_dim, float* base, AttentionScratch* 
                           rows * static_cast<size_t>(StateFloats(head_dim)),
                           static_cast<size_t>(std::max(heads, kMaxQueryTile)) * kKeysPerSplit,
                           size_t{kKeysPerSplit} * static_cast<size_t>(ValueStride(head_dim)),
-                          size_t{kKeysPerSplit} * 2,
+                          size_t{kKeysPerSplit + kListPadding} * 2 * sizeof(void*) / sizeof(float),
                           size_t{kKeysPerPage} * static_cast<size_t>(ValueStride(head_dim) / 2),
                           size_t{kKeysPerPage}};
   float** const parts[] = {&scratch->q,      &scratch->q_scales, &scratch->states,
                            &scratch->merged, &scratch->scores,   &scratch->converted,
-                           &scratch->slots,  &scratch->keys,     &scratch->key_scales};
+                           &scratch->rows,   &scratch->keys,     &scratch->key_scales};
   static_assert(std::size(sizes) == std::size(parts));
   size_t total = 0;
   for (size_t i = 0; i < std::size(sizes); ++i) {
@@ -237,18 +238,25 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   const int64_t begin = int64_t{split} * kKvSplitTokens;
   const int64_t end = std::min(list.count(), begin + kKvSplitTokens);
   if (begin >= end) return false;
-  auto* slots = reinterpret_cast<int64_t*>(scratch.slots);
-  int64_t* next = slots;
+  auto** values = reinterpret_cast<const uint16_t**>(scratch.rows);
+  auto** scales = reinterpret_cast<const float**>(values + kKvSplitTokens + kListPadding);
+  int64_t i = 0;
   list.EachRun(begin, end, [&](int first, int count) {
-    for (auto p = static_cast<uint32_t>(first); count > 0; ++p, --count) {
-      *next++ = int64_t{sequence.pages[p / kPageTokens]} * kPageTokens + p % kPageTokens;
+    for (auto p = static_cast<uint32_t>(first); count > 0; ++p, --count, ++i) {
+      const int64_t slot = p % kPageTokens;
+      const uint16_t* page = cache.base + sequence.pages[p / kPageTokens] * cache.page_stride;
+      values[i] = page + cache.value_offset + slot * cache.value_width;
+      scales[i] = reinterpret_cast<const float*>(page + cache.scale_offset) + slot;
     }
   });
+  std::fill(values + i, values + i + kListPadding, values[i - 1]);
+  std::fill(scales + i, scales + i + kListPadding, scales[i - 1]);
   kernels_.attend_listed({.q = reinterpret_cast<const int16_t*>(scratch.q),
                           .q_scales = scratch.q_scales,
                           .group = plan.group,
                           .head_dim = op.head_dim,
-                          .slots = slots,
+                          .values = values,
+                          .scales = scales,
                           .count = static_cast<int>(end - begin),
                           .cache = cache,
                           .states = states,

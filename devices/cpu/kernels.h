@@ -101,6 +101,7 @@ struct AttendTask {
       nullptr;  // scratch for the values of a split in float32, or nullptr: read the cache itself
 };
 inline constexpr int kMaxQueryTile = 6;
+inline constexpr int kListPadding = 64;
 
 // The query rows of one KV head at one position, against listed keys.
 struct ListedTask {
@@ -108,10 +109,12 @@ struct ListedTask {
   const float* q_scales = nullptr;  // [group]
   int group = 0;
   int head_dim = 0;
-  const int64_t* slots = nullptr;  // [count]: page id * 64 + slot within the page
-  int count = 0;                   // [1, kKeysPerSplit]
-  CacheView cache;                 // base: of this KV head
-  float* states = nullptr;         // [group] of state_stride
+  // Of each key its row of values in the cache, and its scale; then the last one kListPadding times more.
+  const uint16_t* const* values = nullptr;
+  const float* const* scales = nullptr;
+  int count = 0;  // [1, kKeysPerSplit]
+  CacheView cache;
+  float* states = nullptr;  // [group] of state_stride
   int64_t state_stride = 0;
   float* scores = nullptr;      // scratch [group][kKeysPerSplit]
   int16_t* keys = nullptr;      // scratch for the keys of a page, laid out as there

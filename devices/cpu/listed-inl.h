@@ -6,91 +6,46 @@
 constexpr int kKeyGroup = kLanes;
 constexpr int kAhead = 2 * kKeyGroup;
 
-MNEMO_INLINE const uint16_t* PageOf(const ListedTask& t, int64_t slot) {
-  return t.cache.base + slot / kKeysPerPage * t.cache.page_stride;
+// Of a key of the list, what the pointers that the list has lead to.
+MNEMO_INLINE const int16_t* RowOf(const ListedTask& t, int i) {
+  return reinterpret_cast<const int16_t*>(t.values[i]) + (t.cache.row_offset - t.cache.value_offset);
+}
+// First element in the first form; keys have two elements at a time there, scales are as large as two.
+MNEMO_INLINE const int16_t* ColumnOf(const ListedTask& t, int i) {
+  return reinterpret_cast<const int16_t*>(t.scales[i]) - t.cache.scale_offset;
 }
 
-MNEMO_INLINE const uint16_t* ValueOf(const ListedTask& t, int64_t slot) {
-  return PageOf(t, slot) + t.cache.value_offset + slot % kKeysPerPage * t.cache.value_width;
-}
-
-// Whether `count` keys stand in a page one after another, from a multiple of their number.
-MNEMO_INLINE bool IsRun(const int64_t* slots, int count) {
-  if (slots[count - 1] - slots[0] != count - 1 || slots[0] % count != 0) return false;
+// Whether `count` keys from `begin` on stand in a page one after another, from a multiple of 16.
+MNEMO_INLINE bool IsRun(const ListedTask& t, int begin, int count) {
+  if (begin + count > t.count) return false;
+  const float* const* scales = t.scales + begin;
+  if (scales[count - 1] != scales[0] + (count - 1)) return false;
+  if (reinterpret_cast<uintptr_t>(scales[0]) % (kKeyGroup * sizeof(float)) != 0) return false;
   for (int i = 1; i + 1 < count; ++i) {
-    if (slots[i] - slots[0] != i) return false;
+    if (scales[i] != scales[0] + i) return false;
   }
   return true;
 }
 
-MNEMO_INLINE bool IsRunAt(const ListedTask& t, int begin, int count) {
-  return begin + count <= t.count && IsRun(t.slots + begin, count);
+// GCC drops calls of functions that only prefetch: all of them are inlined. A cache line holds 32 elements.
+MNEMO_INLINE void PrefetchRow(const void* row, int width) {
+  const auto* p = static_cast<const uint16_t*>(row);
+  for (int i = 0; i < width; i += 32) __builtin_prefetch(p + i, 0, 2);
 }
 
-// GCC drops calls of functions that only prefetch: all of them are inlined.
-//
-// A cache line holds 32 of these elements.
-MNEMO_INLINE void PrefetchRow(const uint16_t* row, int width) {
-  for (int i = 0; i < width; i += 32) __builtin_prefetch(row + i, 0, 2);
-}
-
-MNEMO_INLINE void PrefetchValues(const ListedTask& t, int begin, int end) {
-  if (end > t.count) end = t.count;
-  for (int i = begin; i < end; ++i) PrefetchRow(ValueOf(t, t.slots[i]), t.cache.value_width);
-}
-
-// Asks for the keys of a group, where GatherGroup will read them.
+// Asks for the keys of a group, where they will be read.
 MNEMO_INLINE void PrefetchKeys(const ListedTask& t, int begin) {
-  const bool run = IsRunAt(t, begin, kKeyGroup);
-  for (int i = begin; i < begin + kKeyGroup && i < t.count; ++i) {
-    const int64_t slot = t.slots[i];
-    const int64_t key = slot % kKeysPerPage;
-    const uint16_t* page = PageOf(t, slot);
-    if (!run || i == begin) __builtin_prefetch(page + t.cache.scale_offset + key * 2, 0, 2);
-    if (!run && t.cache.row_offset != 0) {
-      PrefetchRow(page + t.cache.row_offset + key * t.cache.value_width, t.head_dim);
-    } else if (run && i == begin) {
-      for (int d = 0; d < t.head_dim; d += 2) __builtin_prefetch(page + d * kKeysPerPage + key * 2, 0, 2);
-    }
+  const bool run = IsRun(t, begin, kKeyGroup);
+  if (run && (t.cache.row_offset == 0 || IsRun(t, begin / kKeysPerPage * kKeysPerPage, kKeysPerPage))) {
+    __builtin_prefetch(t.scales[begin], 0, 2);
+    const int16_t* column = ColumnOf(t, begin);
+    for (int d = 0; d < t.head_dim; d += 2) __builtin_prefetch(column + d * kKeysPerPage, 0, 2);
+    return;
   }
-}
-
-// Lays the keys [begin, begin + kKeyGroup) of the list out as a page has them, from column `column` on. The
-// last key stands in for those beyond the end of the list.
-void GatherGroup(const ListedTask& t, int begin, int column) {
-  const int even_dim = (t.head_dim + 1) / 2 * 2;
-  const int16_t* rows[kKeyGroup];
-  const bool in_rows = t.cache.row_offset != 0;
-  for (int i = 0; i < kKeyGroup; ++i) {
-    const int64_t slot = t.slots[begin + i < t.count ? begin + i : t.count - 1];
-    const int64_t key = slot % kKeysPerPage;
-    const uint16_t* page = PageOf(t, slot);
-    __builtin_memcpy(t.key_scales + column + i, page + t.cache.scale_offset + key * 2, sizeof(float));
-    rows[i] = reinterpret_cast<const int16_t*>(in_rows ? page + t.cache.row_offset + key * t.cache.value_width
-                                                       : page + key * 2);
-  }
-  int16_t* out = t.keys + column * 2;
-  constexpr int64_t kOutStride = int64_t{2} * kKeysPerPage;
-  if (IsRunAt(t, begin, kKeyGroup)) {
-    const auto* from =
-        reinterpret_cast<const int16_t*>(PageOf(t, t.slots[begin])) + t.slots[begin] % kKeysPerPage * 2;
-    for (int d = 0; d < even_dim; d += 2)
-      StorePairs(out + d * kKeysPerPage, LoadPairs(from + d * kKeysPerPage));
-  } else if (in_rows && even_dim >= 2 * kLanes) {
-    // Where the width is no multiple, the last block covers part of the one before again.
-    for (int d = 0; d < even_dim; d += 2 * kLanes) {
-      const int at = d + 2 * kLanes <= even_dim ? d : even_dim - 2 * kLanes;
-      const int16_t* parts[kKeyGroup];
-      for (int i = 0; i < kKeyGroup; ++i) parts[i] = rows[i] + at;
-      TransposePairs(parts, out + at * kKeysPerPage, kOutStride);
-    }
-  } else {
-    const int64_t step = in_rows ? 1 : kKeysPerPage;
-    for (int d = 0; d < even_dim; d += 2) {
-      for (int i = 0; i < kKeyGroup; ++i) {
-        __builtin_memcpy(out + d * kKeysPerPage + i * 2, rows[i] + d * step, 4);
-      }
-    }
+  const int end = begin + kKeyGroup < t.count ? begin + kKeyGroup : t.count;
+  for (int i = begin; i < end; ++i) {
+    __builtin_prefetch(t.scales[i], 0, 2);
+    if (t.cache.row_offset != 0) PrefetchRow(RowOf(t, i), t.head_dim);
   }
 }
 
@@ -117,35 +72,135 @@ MNEMO_INLINE void EachTile(int rows, Work work) {
   }
 }
 
+// What is asked for while a group is scored: for each of 16 pointers a row at a distance, and a scale.
+struct Ahead {
+  const uint16_t* const* rows;
+  const float* const* scales;
+  int64_t offset;
+};
+
+// Scores of 16 keys, each in one piece. Four of them share a vector, a quarter each, so that one query's
+// products with all 16 are four sums that SumQuarters joins.
+template <int kRows>
+MNEMO_INLINE void ScoreGroup(const int16_t* const* keys, const float* key_scales, const int16_t* q,
+                             const float* q_scales, int even_dim, const Ahead& ahead, float* scores) {
+  I32 sum[kRows][4];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) sum[r][j] = SetInt(0);
+  }
+  // What a query has beyond its last element meets zeros.
+  for (int d = 0; d < even_dim; d += 8) {
+    // Left alone, GCC moves the pointers to vector registers, and back for every use.
+    __asm__ volatile("" : : : "memory");
+    // A line of four rows at a time, since a burst would fill the queue of misses and stop the work.
+    const int first = d / 8 % 4 * 4;
+#pragma GCC unroll 4
+    for (int i = first; i < first + 4; ++i) {
+      __builtin_prefetch(ahead.rows[i] + ahead.offset + d / 32 * 32, 0, 2);
+      if (d < 32) __builtin_prefetch(ahead.scales[i], 0, 2);
+    }
+    I32 k[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      k[j] = LoadQuarters(keys[j] + d, keys[4 + j] + d, keys[8 + j] + d, keys[12 + j] + d);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const I32 x = BroadcastQuarter(q + r * even_dim + d);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; ++j) sum[r][j] = DotPairs(sum[r][j], x, k[j]);
+    }
+  }
+  const F32 scale = Load(key_scales);
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    Store(scores + r * kKeysPerSplit, Mul(ToFloat(SumQuarters(sum[r])), Mul(scale, Set(q_scales[r]))));
+  }
+}
+
+// Scores of the keys [begin, begin + kKeyGroup) of the list, from their second form.
+void ScoreRows(const ListedTask& t, int begin) {
+  const int even_dim = (t.head_dim + 1) / 2 * 2;
+  const int16_t* keys[kKeyGroup];
+  float scales[kKeyGroup];
+  for (int i = 0; i < kKeyGroup; ++i) {
+    scales[i] = *t.scales[begin + i];
+    keys[i] = RowOf(t, begin + i);
+  }
+  // Behind the last keys come the first values.
+  int next = begin + kAhead;
+  Ahead ahead = {t.values + next, t.scales + next, t.cache.row_offset - t.cache.value_offset};
+  if (next >= t.count) {
+    next = (next - t.count) / kKeyGroup * kKeyGroup;
+    ahead = {t.values + next, t.scales + next, 0};
+  }
+  auto score = [&](auto rows, int row) {
+    ScoreGroup<decltype(rows)::kCount>(keys, scales, t.q + static_cast<int64_t>(row) * even_dim,
+                                       t.q_scales + row, even_dim, ahead,
+                                       t.scores + static_cast<int64_t>(row) * kKeysPerSplit + begin);
+  };
+#if defined(MNEMO_KERNELS_AVX512)
+  EachTile(t.group, score);
+#else  // there are not registers enough for the sums of more
+  for (int row = 0; row < t.group; ++row) score(Count<1>{}, row);
+#endif
+}
+
+// Lays the keys [begin, begin + kKeyGroup) of the list out as a page has them, from column `column` on.
+void GatherGroup(const ListedTask& t, int begin, int column) {
+  const int even_dim = (t.head_dim + 1) / 2 * 2;
+  const int16_t* keys[kKeyGroup];
+  for (int i = 0; i < kKeyGroup; ++i) {
+    t.key_scales[column + i] = *t.scales[begin + i];
+    keys[i] = ColumnOf(t, begin + i);
+  }
+  int16_t* out = t.keys + column * 2;
+  if (IsRun(t, begin, kKeyGroup)) {
+    for (int d = 0; d < even_dim; d += 2) {
+      StorePairs(out + d * kKeysPerPage, LoadPairs(keys[0] + d * kKeysPerPage));
+    }
+    return;
+  }
+  for (int d = 0; d < even_dim; d += 2) {
+    for (int i = 0; i < kKeyGroup; ++i) {
+      __builtin_memcpy(out + d * kKeysPerPage + i * 2, keys[i] + d * kKeysPerPage, 4);
+    }
+  }
+}
+
 // Scores of the keys [begin, begin + 64) of the list.
 void ScoreKeys(const ListedTask& t, int begin) {
-  const int16_t* keys = t.keys;
-  const float* scales = t.key_scales;
-  const bool whole = IsRunAt(t, begin, kKeysPerPage);
+  const bool whole = IsRun(t, begin, kKeysPerPage);
+  const bool in_rows = t.cache.row_offset != 0 && !whole;
   for (int i = 0; i < kKeysPerPage && begin + i < t.count; i += kKeyGroup) {
-    if (begin + i + kAhead < t.count) {
-      PrefetchKeys(t, begin + i + kAhead);
+    if (in_rows) {
+      ScoreRows(t, begin + i);
+      continue;
     }
+    PrefetchKeys(t, begin + i + kAhead);
     if (!whole) GatherGroup(t, begin + i, i);
   }
+  if (in_rows) return;
+  const int16_t* keys = t.keys;
+  const float* scales = t.key_scales;
   if (whole) {
-    const uint16_t* page = PageOf(t, t.slots[begin]);
-    keys = reinterpret_cast<const int16_t*>(page);
-    scales = reinterpret_cast<const float*>(page + t.cache.scale_offset);
+    keys = ColumnOf(t, begin);
+    scales = t.scales[begin];
   }
-  EachTile(t.group, [&](auto rows, int first_row) {
-    constexpr int kRows = decltype(rows)::kCount;
-    const int even_dim = (t.head_dim + 1) / 2 * 2;
-    ScorePage<false, kRows>(keys, scales, t.q + static_cast<int64_t>(first_row) * even_dim,
-                            t.q_scales + first_row, even_dim, nullptr,
-                            t.scores + static_cast<int64_t>(first_row) * kKeysPerSplit + begin);
+  const int even_dim = (t.head_dim + 1) / 2 * 2;
+  EachTile(t.group, [&](auto rows, int row) {
+    ScorePage<false, decltype(rows)::kCount>(keys, scales, t.q + static_cast<int64_t>(row) * even_dim,
+                                             t.q_scales + row, even_dim, nullptr,
+                                             t.scores + static_cast<int64_t>(row) * kKeysPerSplit + begin);
   });
 }
 
-// As AddValues, with the rows of values at `values`; those at `next` are asked for.
+// As AddValues, with the rows of values at `values`; those `ahead` are asked for.
 template <class Source, int kRows>
-void AddListedValues(const uint16_t* const* values, const uint16_t* const* next, int count, int64_t width,
-                     const float* weights, float* out, int64_t out_stride) {
+void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_t width, const float* weights,
+                     float* out, int64_t out_stride) {
   int64_t d = 0;
   auto columns = [&](auto vectors) {
     constexpr int kVectors = decltype(vectors)::kCount;
@@ -160,7 +215,7 @@ void AddListedValues(const uint16_t* const* values, const uint16_t* const* next,
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) {
         v[j] = Source::Get(values[key] + d + j * kLanes);
-        if (j % 2 == 0) __builtin_prefetch(next[key] + d + j * kLanes, 0, 2);
+        if (j % 2 == 0) __builtin_prefetch(values[key + ahead] + d + j * kLanes, 0, 2);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -183,7 +238,6 @@ template <class Source>
 void AttendListedKeys(const ListedTask& t) {
   for (int begin = 0; begin < kAhead; begin += kKeyGroup) PrefetchKeys(t, begin);
   for (int begin = 0; begin < t.count; begin += kKeysPerPage) ScoreKeys(t, begin);
-  PrefetchValues(t, 0, kAhead);
   const int64_t width = t.cache.value_width;
   for (int r = 0; r < t.group; ++r) {
     float* state = t.states + r * t.state_stride;
@@ -192,16 +246,10 @@ void AttendListedKeys(const ListedTask& t) {
   }
   for (int begin = 0; begin < t.count; begin += kKeysPerPage) {
     const int count = t.count - begin < kKeysPerPage ? t.count - begin : kKeysPerPage;
-    const uint16_t* values[kKeysPerPage];
-    for (int i = 0; i < count; ++i) values[i] = ValueOf(t, t.slots[begin + i]);
-    const uint16_t* next[kKeysPerPage];
-    for (int i = 0; i < count; ++i) {
-      const int at = begin + i + kAhead;
-      next[i] = ValueOf(t, t.slots[at < t.count ? at : t.count - 1]);
-    }
     EachTile(t.group, [&](auto rows, int first_row) {
       AddListedValues<Source, decltype(rows)::kCount>(
-          values, next, count, width, t.scores + static_cast<int64_t>(first_row) * kKeysPerSplit + begin,
+          t.values + begin, kAhead, count, width,
+          t.scores + static_cast<int64_t>(first_row) * kKeysPerSplit + begin,
           t.states + first_row * t.state_stride + kStateHeader, t.state_stride);
     });
   }

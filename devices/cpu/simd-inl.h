@@ -94,30 +94,17 @@ inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
 // a * b - c in even lanes, + in odd ones.
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm512_fmaddsub_ps(a, b, c); }
 inline void NStoreBytes(void* p, NativeI a) { _mm512_storeu_si512(p, a); }
-// Lane j of row i goes to lane i of row j. Between 32-bit lanes, then pairs of them, then blocks of 128 bits.
-inline void NTranspose(NativeI* rows) {
-  NativeI pairs[16];
-  for (int i = 0; i < 16; i += 4) {
-    const NativeI a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-    const NativeI b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    const NativeI c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]);
-    const NativeI d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
-    pairs[i] = _mm512_unpacklo_epi64(a, c);
-    pairs[i + 1] = _mm512_unpackhi_epi64(a, c);
-    pairs[i + 2] = _mm512_unpacklo_epi64(b, d);
-    pairs[i + 3] = _mm512_unpackhi_epi64(b, d);
-  }
-  for (int i = 0; i < 4; ++i) {
-    const NativeI a = _mm512_shuffle_i32x4(pairs[i], pairs[i + 4], 0x88);
-    const NativeI b = _mm512_shuffle_i32x4(pairs[i], pairs[i + 4], 0xdd);
-    const NativeI c = _mm512_shuffle_i32x4(pairs[i + 8], pairs[i + 12], 0x88);
-    const NativeI d = _mm512_shuffle_i32x4(pairs[i + 8], pairs[i + 12], 0xdd);
-    rows[i] = _mm512_shuffle_i32x4(a, c, 0x88);
-    rows[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
-    rows[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
-    rows[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
-  }
+inline NativeI NLoadQuarters(const __m128i* const* p) {
+  NativeI r = _mm512_castsi128_si512(_mm_loadu_si128(p[0]));
+  r = _mm512_inserti32x4(r, _mm_loadu_si128(p[1]), 1);
+  r = _mm512_inserti32x4(r, _mm_loadu_si128(p[2]), 2);
+  return _mm512_inserti32x4(r, _mm_loadu_si128(p[3]), 3);
 }
+inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
+inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm512_unpacklo_epi32(a, b); }
+inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm512_unpackhi_epi32(a, b); }
+inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm512_unpacklo_epi64(a, b); }
+inline NativeI NUnpackHighPairs(NativeI a, NativeI b) { return _mm512_unpackhi_epi64(a, b); }
 
 #elif defined(MNEMO_KERNELS_AVX2)
 
@@ -199,23 +186,14 @@ inline NativeF NDupOdd(NativeF a) { return _mm256_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm256_permute_ps(a, 0xB1); }
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm256_fmaddsub_ps(a, b, c); }
 inline void NStoreBytes(void* p, NativeI a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
-inline void NTranspose(NativeI* rows) {
-  NativeI pairs[8];
-  for (int i = 0; i < 8; i += 4) {
-    const NativeI a = _mm256_unpacklo_epi32(rows[i], rows[i + 1]);
-    const NativeI b = _mm256_unpackhi_epi32(rows[i], rows[i + 1]);
-    const NativeI c = _mm256_unpacklo_epi32(rows[i + 2], rows[i + 3]);
-    const NativeI d = _mm256_unpackhi_epi32(rows[i + 2], rows[i + 3]);
-    pairs[i] = _mm256_unpacklo_epi64(a, c);
-    pairs[i + 1] = _mm256_unpackhi_epi64(a, c);
-    pairs[i + 2] = _mm256_unpacklo_epi64(b, d);
-    pairs[i + 3] = _mm256_unpackhi_epi64(b, d);
-  }
-  for (int i = 0; i < 4; ++i) {
-    rows[i] = _mm256_permute2x128_si256(pairs[i], pairs[i + 4], 0x20);
-    rows[i + 4] = _mm256_permute2x128_si256(pairs[i], pairs[i + 4], 0x31);
-  }
+inline NativeI NLoadQuarters(const __m128i* const* p) {
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(p[0])), _mm_loadu_si128(p[1]), 1);
 }
+inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
+inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm256_unpacklo_epi32(a, b); }
+inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm256_unpackhi_epi32(a, b); }
+inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm256_unpacklo_epi64(a, b); }
+inline NativeI NUnpackHighPairs(NativeI a, NativeI b) { return _mm256_unpackhi_epi64(a, b); }
 
 #else  // SSE2, which every x86-64 has
 
@@ -321,16 +299,12 @@ inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) {
   return _mm_add_ps(_mm_mul_ps(a, b), _mm_xor_ps(c, _mm_setr_ps(-0.0f, 0.0f, -0.0f, 0.0f)));
 }
 inline void NStoreBytes(void* p, NativeI a) { _mm_storeu_si128(static_cast<__m128i*>(p), a); }
-inline void NTranspose(NativeI* rows) {
-  const NativeI a = _mm_unpacklo_epi32(rows[0], rows[1]);
-  const NativeI b = _mm_unpackhi_epi32(rows[0], rows[1]);
-  const NativeI c = _mm_unpacklo_epi32(rows[2], rows[3]);
-  const NativeI d = _mm_unpackhi_epi32(rows[2], rows[3]);
-  rows[0] = _mm_unpacklo_epi64(a, c);
-  rows[1] = _mm_unpackhi_epi64(a, c);
-  rows[2] = _mm_unpacklo_epi64(b, d);
-  rows[3] = _mm_unpackhi_epi64(b, d);
-}
+inline NativeI NLoadQuarters(const __m128i* const* p) { return _mm_loadu_si128(p[0]); }
+inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm_loadu_si128(p); }
+inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm_unpacklo_epi32(a, b); }
+inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm_unpackhi_epi32(a, b); }
+inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm_unpacklo_epi64(a, b); }
+inline NativeI NUnpackHighPairs(NativeI a, NativeI b) { return _mm_unpackhi_epi64(a, b); }
 
 #endif
 
@@ -463,18 +437,29 @@ MNEMO_INLINE I32 DotQuad(I32 sum, I32 w, const int8_t* x) {
 #endif
   return r;
 }
-// 16 rows of 16 lanes: lane j of the row at rows[i] goes to lane i of the row at out + j * out_stride.
-MNEMO_INLINE void TransposePairs(const int16_t* const* rows, int16_t* out, int64_t out_stride) {
-  for (int i = 0; i < kLanes; i += kNativeLanes) {
-    for (int j = 0; j < kLanes; j += kNativeLanes) {
-      NativeI block[kNativeLanes];
-#pragma GCC unroll 16
-      for (int n = 0; n < kNativeLanes; ++n) block[n] = NLoadBytes(rows[i + n] + 2 * j);
-      NTranspose(block);
-#pragma GCC unroll 16
-      for (int n = 0; n < kNativeLanes; ++n) NStoreBytes(out + (j + n) * out_stride + 2 * i, block[n]);
-    }
+// Eight 16-bit numbers from each of four places, one place to each quarter of the lanes.
+MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t* c, const int16_t* d) {
+  const __m128i* p[] = {reinterpret_cast<const __m128i*>(a), reinterpret_cast<const __m128i*>(b),
+                        reinterpret_cast<const __m128i*>(c), reinterpret_cast<const __m128i*>(d)};
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadQuarters(p + i * kNativeLanes / 4);
+  return r;
+}
+MNEMO_INLINE I32 BroadcastQuarter(const int16_t* p) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NBroadcastQuarter(reinterpret_cast<const __m128i*>(p));
+  return r;
+}
+// Lane 4 n + i is the sum of quarter n of x[i].
+MNEMO_INLINE I32 SumQuarters(const I32 (&x)[4]) {
+  I32 r;
+  MNEMO_EACH_PART {
+    const NativeI a = x[0].part[i], b = x[1].part[i], c = x[2].part[i], d = x[3].part[i];
+    const NativeI ab = NIAdd(NUnpackLow(a, b), NUnpackHigh(a, b));
+    const NativeI cd = NIAdd(NUnpackLow(c, d), NUnpackHigh(c, d));
+    r.part[i] = NIAdd(NUnpackLowPairs(ab, cd), NUnpackHighPairs(ab, cd));
   }
+  return r;
 }
 MNEMO_INLINE F32 LoadF16(const uint16_t* p) {
   F32 r;
