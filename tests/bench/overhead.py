@@ -13,36 +13,35 @@ import argparse
 import concurrent.futures
 import os
 import pathlib
-import queue
+import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-import grpc  # noqa: E402
 import harness  # noqa: E402
 from peers import prompt  # noqa: E402
 
 
-def internal_protocol() -> tuple[Any, Any]:
-    """The protocol between mnemod and its workers, generated like the public one."""
+def internal_protocol() -> Any:
+    """The messages between mnemod and its workers, generated like the public ones."""
     from grpc_tools import protoc
 
     out = tempfile.mkdtemp(prefix="mnemo-bench-stubs-")
     file = "mnemo/internal/worker.proto"
-    if protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}", file]) != 0:
+    if protoc.main(["protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", file]) != 0:
         raise RuntimeError("protoc failed")
     import mnemo
 
     mnemo.__path__.append(str(pathlib.Path(out) / "mnemo"))
-    from mnemo.internal import worker_pb2, worker_pb2_grpc
+    from mnemo.internal import worker_pb2
 
-    return worker_pb2, worker_pb2_grpc
+    return worker_pb2
 
 
 def cpu_seconds(pid: int) -> float:
@@ -51,25 +50,36 @@ def cpu_seconds(pid: int) -> float:
 
 
 class BareWorker:
-    """A mnemo-worker that is spoken to directly."""
+    """A mnemo-worker that is spoken to directly: frames over its socket, as proto/mnemo/internal/worker.proto tells."""
 
     def __init__(self, model: str, threads: int):
-        self.pb, stubs = internal_protocol()
-        folder = tempfile.mkdtemp(prefix="mnemo-bench-")
-        address = f"unix:{folder}/worker.sock"
-        command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", address, "--threads", str(threads)]
+        self.pb = internal_protocol()
+        path = tempfile.mkdtemp(prefix="mnemo-bench-") + "/worker.sock"
+        command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", f"unix:{path}", "--threads", str(threads)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        self.outgoing: queue.Queue[Any] = queue.Queue()
-        channel = grpc.insecure_channel(address)
-        grpc.channel_ready_future(channel).result(60)
-        self.outgoing.put(self.pb.ToWorker(hello=self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")))
-        self.incoming = stubs.WorkerStub(channel).Session(self._messages())
-        assert next(self.incoming).WhichOneof("message") == "ready"
+        self.socket = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                self.socket.connect(path)
+                break
+            except OSError:
+                if self.process.poll() is not None:
+                    raise RuntimeError("the worker ended") from None
+                time.sleep(0.05)
+        self.stream = self.socket.makefile("rb")
+        self.send(self.pb.ToWorker(hello=self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")))
+        assert self.receive().WhichOneof("message") == "ready"
         self.number = 0
 
-    def _messages(self) -> Iterator[Any]:
-        while True:
-            yield self.outgoing.get()
+    def send(self, message: Any) -> None:
+        data = message.SerializeToString()
+        self.socket.sendall(struct.pack("<I", len(data)) + data)
+
+    def receive(self) -> Any:
+        header = self.stream.read(4)
+        if len(header) < 4:
+            raise RuntimeError("the worker ended")
+        return self.pb.FromWorker.FromString(self.stream.read(struct.unpack("<I", header)[0]))
 
     def first_token(self, ids: list[int]) -> float:
         self.number += 1
@@ -77,11 +87,10 @@ class BareWorker:
         submit.sampling.top_p = 1.0
         submit.sampling.repetition_penalty = 1.0
         began = time.perf_counter()
-        self.outgoing.put(self.pb.ToWorker(submit=submit))
-        for message in self.incoming:
-            if any(event.id == self.number and event.token_ids for event in message.events.events):
+        self.send(self.pb.ToWorker(submit=submit))
+        while True:
+            if any(event.id == self.number and event.token_ids for event in self.receive().events.events):
                 return time.perf_counter() - began
-        raise RuntimeError("the worker ended")
 
     def close(self) -> None:
         self.process.kill()

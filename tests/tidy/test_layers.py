@@ -22,11 +22,16 @@ ALLOWED = {
     "proto": [],
     "server/model": ["devices", "server/model"],
     "server/telemetry": ["devices/base"],
+    "server/link": ["devices/base"],
     "server/memory": ["devices", "fpga/device", "fpga/layout", "server/memory", "server/model"],
     "server/worker": ["devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
-    "server/worker/service": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
+    "server/worker/service": [
+        "config", "devices", "server/link", "server/memory", "server/model", "server/telemetry", "server/worker"
+    ],
     # Of the worker, only its command line and the weights' image.
-    "server/frontend/dispatch": ["config", "devices", "server/telemetry", "server/frontend/dispatch", "server/worker/service"],
+    "server/frontend/dispatch": [
+        "config", "devices", "server/link", "server/telemetry", "server/frontend/dispatch", "server/worker/service"
+    ],
     "server/frontend": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/frontend"],
     # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.
     "client": ["client", "devices/base", "server/model"],

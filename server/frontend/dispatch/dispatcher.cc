@@ -165,8 +165,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);
   ProcessHost::Options host;
-  host.keepalive_time_ms = config.workers.keepalive_time_ms;
-  host.keepalive_timeout_ms = config.workers.keepalive_timeout_ms;
+  host.keepalive = {config.workers.keepalive_time_ms, config.workers.keepalive_timeout_ms};
   RuntimeDir runtime_dir;
   UniqueFd weights;
   if (config.workers.count > 0) {

@@ -16,8 +16,9 @@
 
 namespace mnemo::frontend {
 
-// What the dispatcher tells about one request. Called on a gRPC or supervisor thread, never two at once for
-// one request; must not block. OnEvent never repeats or skips an output index, whatever died in between.
+// What the dispatcher tells about one request. Called on a link's or the supervisor's thread, never two at
+// once for one request; must not block. OnEvent never repeats or skips an output index, whatever died in
+// between.
 class DispatchSink {
  public:
   virtual ~DispatchSink() = default;

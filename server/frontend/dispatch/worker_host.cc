@@ -22,7 +22,7 @@ ProcessHost::ProcessHost(Options options, UniqueFd weights, UniqueFd wake)
     : options_(std::move(options)),
       weights_(std::move(weights)),
       wake_(std::move(wake)),
-      connector_({options_.keepalive_time_ms, options_.keepalive_timeout_ms}) {}
+      connector_(options_.keepalive) {}
 
 ProcessHost::~ProcessHost() { MNEMO_CHECK(!thread_.joinable()); }
 

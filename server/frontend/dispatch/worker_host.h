@@ -1,4 +1,4 @@
-// The world as it is: worker processes of this machine, links over gRPC, and the thread that watches them.
+// The world as it is: worker processes of this machine, links over sockets, and the thread that watches them.
 #pragma once
 
 #include <map>
@@ -10,8 +10,8 @@
 #include "devices/base/unique_fd.h"
 #include "server/frontend/dispatch/child_process.h"
 #include "server/frontend/dispatch/dispatch_core.h"
-#include "server/frontend/dispatch/grpc_link.h"
 #include "server/frontend/dispatch/link.h"
+#include "server/frontend/dispatch/socket_link.h"
 
 namespace mnemo::frontend {
 
@@ -24,8 +24,7 @@ class ProcessHost final : public WorkerHost {
   struct Options {
     std::string program;
     std::vector<Worker> workers;  // as in CoreOptions::workers
-    int keepalive_time_ms = 10000;
-    int keepalive_timeout_ms = 5000;
+    link::Keepalive keepalive;
   };
   // `weights`: the image that children inherit; may be none.
   static absl::StatusOr<std::unique_ptr<ProcessHost>> Create(Options options, UniqueFd weights);
@@ -56,7 +55,7 @@ class ProcessHost final : public WorkerHost {
   const UniqueFd weights_;
   const UniqueFd wake_;  // eventfd
   std::shared_ptr<DispatchCore> core_;
-  GrpcConnector connector_;
+  SocketConnector connector_;
   std::map<int, Child> children_;  // by worker; the supervising thread's
   std::thread thread_;
 };

@@ -1,5 +1,4 @@
 // mnemo-worker: one device, one engine, one link to mnemod.
-#include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -17,33 +16,10 @@ namespace mnemo::worker {
 namespace {
 
 constexpr int kExitUsage = 2;
-constexpr int kMaxMessageBytes = 64 << 20;  // a prompt of several million tokens
-constexpr int kKeepaliveTimeMs = 10000;
-constexpr int kKeepaliveTimeoutMs = 5000;
-constexpr int kMinPeerPingMs = 500;
-constexpr std::chrono::seconds kShutdownTime{1};
 
 std::string SocketPath(const std::string& listen) {
   const std::string prefix = "unix:";
   return listen.starts_with(prefix) ? listen.substr(prefix.size()) : "";
-}
-
-absl::StatusOr<std::unique_ptr<grpc::Server>> Listen(const std::string& address, WorkerService* service) {
-  grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(service);
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  // A front end whose machine is gone must not hold pages for ever.
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveTimeMs);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinPeerPingMs);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
-  // Two workers on one port would take turns; the second one is an error instead.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr) return Unavailable("--listen: cannot listen on {}", address);
-  return server;
 }
 
 absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
@@ -53,10 +29,9 @@ absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
   WorkerService service(ready, runtime->progress());
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, runtime->CreateEngine(&service));
   service.Start(engine.get());
-  absl::StatusOr<std::unique_ptr<grpc::Server>> server = Listen(options.listen, &service);
-  if (!server.ok()) {
+  if (const absl::Status status = service.Listen(options.listen); !status.ok()) {
     service.StopSessions();
-    return server.status();
+    return Annotate(status, "--listen");
   }
   watcher->SetListening();
   spdlog::info("{} on {} ({} threads), {} KV pages, listening on {} after {} ms", ready.model_id(),
@@ -67,7 +42,6 @@ absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
   spdlog::info("stopping");
   service.Drain(std::chrono::milliseconds(options.drain_timeout_ms));
   service.StopSessions();
-  (*server)->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
   engine.reset();
   return absl::OkStatus();
 }

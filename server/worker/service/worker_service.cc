@@ -1,23 +1,26 @@
 #include "server/worker/service/worker_service.h"
 
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <utility>
 
+#include "server/link/socket.h"
 #include "server/worker/service/convert.h"
 
 namespace mnemo::worker {
 namespace {
 
-// A session that ends has so long to take its last write.
-constexpr std::chrono::milliseconds kEndTime{500};
-
-// Refuses a session without one of ours behind it.
-class RefusedSession final
-    : public grpc::ServerBidiReactor<internal::v1::ToWorker, internal::v1::FromWorker> {
- public:
-  explicit RefusedSession(const grpc::Status& status) { Finish(status); }
-  void OnDone() override { delete this; }
-};
+// Of one front end there is one connection, and for a moment the one before it. What is beyond that are
+// strangers.
+constexpr size_t kMaxConnections = 16;
+// After an accept that failed for want of something.
+constexpr std::chrono::milliseconds kAcceptPause{100};
 
 }  // namespace
 
@@ -31,30 +34,101 @@ void WorkerService::Start(Engine* engine) {
   heartbeat_thread_ = std::thread([this] { HeartbeatLoop(); });
 }
 
-std::shared_ptr<SessionReactor> WorkerService::current() const {
+absl::Status WorkerService::Listen(const std::string& address) {
+  stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
+  if (!stop_.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
+  MNEMO_ASSIGN_OR_RETURN(listener_, link::Listen(address));
+  if (address.starts_with("unix:")) socket_path_ = address.substr(std::strlen("unix:"));
+  accept_thread_ = std::thread([this] { AcceptLoop(); });
+  return absl::OkStatus();
+}
+
+void WorkerService::AcceptLoop() {
+  pollfd fds[] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
+  while (true) {
+    bool are_others = false;
+    {
+      std::lock_guard lock(mutex_);
+      are_others = open_.size() > 1 || !done_.empty();
+    }
+    ::poll(fds, 2, are_others ? static_cast<int>(Session::kEndTime.count()) : -1);
+    if (fds[1].revents != 0) return;
+    JoinDone();
+    {
+      std::lock_guard lock(mutex_);
+      for (const Open& open : open_) open.session->BreakIfStuck(std::chrono::steady_clock::now());
+    }
+    if (fds[0].revents == 0) continue;
+    absl::StatusOr<UniqueFd> socket = link::Accept(listener_.get(), {});
+    if (socket.ok()) {
+      BeginConnection(*std::move(socket));
+    } else if (!absl::IsNotFound(socket.status())) {
+      spdlog::warn("{}", std::string(socket.status().message()));
+      std::this_thread::sleep_for(kAcceptPause);
+    }
+  }
+}
+
+void WorkerService::BeginConnection(UniqueFd socket) {
+  std::lock_guard lock(mutex_);
+  if (open_.size() >= kMaxConnections) {
+    spdlog::warn("a connection is refused: {} are open", open_.size());
+    return;
+  }
+  const auto session = std::make_shared<Session>(static_cast<SessionHost*>(this), std::move(socket));
+  // The thread waits for the lock before it looks for itself in open_.
+  std::thread thread([this, session] {
+    session->Run();
+    ConnectionDone(session.get());
+  });
+  open_.push_back({session, std::move(thread)});
+}
+
+void WorkerService::ConnectionDone(Session* session) {
+  std::lock_guard lock(mutex_);
+  const auto it = std::find_if(open_.begin(), open_.end(),
+                               [&](const Open& open) { return open.session.get() == session; });
+  MNEMO_CHECK(it != open_.end());
+  if (current_ == it->session) current_.reset();
+  done_.push_back(std::move(it->thread));
+  open_.erase(it);
+  ++changes_;
+  changed_.notify_all();
+}
+
+void WorkerService::JoinDone() {
+  std::vector<std::thread> done;
+  {
+    std::lock_guard lock(mutex_);
+    done.swap(done_);
+  }
+  for (std::thread& thread : done) thread.join();
+}
+
+void WorkerService::SessionBegins(Session* session) {
+  std::shared_ptr<Session> older;
+  bool is_late = false;
+  {
+    std::lock_guard lock(mutex_);
+    is_late = stopped_;
+    const auto it = std::find_if(open_.begin(), open_.end(),
+                                 [&](const Open& open) { return open.session.get() == session; });
+    MNEMO_CHECK(it != open_.end());
+    if (!is_late) older = std::exchange(current_, it->session);
+    ++changes_;
+  }
+  if (older != nullptr) older->End(absl::AbortedError("another session has begun"));
+  if (is_late) session->End(absl::AbortedError("the worker is stopping"));
+  changed_.notify_all();
+}
+
+std::shared_ptr<Session> WorkerService::current() const {
   std::lock_guard lock(mutex_);
   return current_;
 }
 
-grpc::ServerBidiReactor<internal::v1::ToWorker, internal::v1::FromWorker>* WorkerService::Session(
-    grpc::CallbackServerContext* context) {
-  const auto session = std::make_shared<SessionReactor>(static_cast<SessionHost*>(this), context);
-  std::shared_ptr<SessionReactor> older;
-  {
-    std::lock_guard lock(mutex_);
-    if (stopped_) {
-      return new RefusedSession(grpc::Status(grpc::StatusCode::ABORTED, "the worker is stopping"));
-    }
-    older = std::exchange(current_, session);
-    sessions_.push_back(session);
-  }
-  if (older != nullptr) older->End(grpc::Status(grpc::StatusCode::ABORTED, "another session has begun"));
-  session->Begin();
-  return session.get();
-}
-
 void WorkerService::OnStep(std::vector<EngineEvent> events) {
-  if (const std::shared_ptr<SessionReactor> session = current()) session->AddEvents(events);
+  if (const std::shared_ptr<Session> session = current()) session->AddEvents(events);
 }
 
 internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
@@ -80,7 +154,7 @@ internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
 void WorkerService::HeartbeatLoop() {
   std::unique_lock lock(mutex_);
   while (!stopped_) {
-    const std::shared_ptr<SessionReactor> session = current_;
+    const std::shared_ptr<Session> session = current_;
     const uint64_t changes = changes_;
     lock.unlock();
     const int interval_ms = session != nullptr ? session->heartbeat_interval_ms() : 0;
@@ -103,29 +177,13 @@ void WorkerService::SessionChanged() {
   changed_.notify_all();
 }
 
-void WorkerService::SessionDone(SessionReactor* session) {
-  std::shared_ptr<SessionReactor> last;  // destroyed without the lock
-  {
-    std::lock_guard lock(mutex_);
-    const auto it = std::find_if(sessions_.begin(), sessions_.end(),
-                                 [&](const auto& other) { return other.get() == session; });
-    MNEMO_CHECK(it != sessions_.end());
-    last = std::move(*it);
-    sessions_.erase(it);
-    if (current_ == last) current_.reset();
-    ++changes_;
-    // Under the lock: whoever waits for the last session may destroy this object next.
-    changed_.notify_all();
-  }
-}
-
 void WorkerService::Drain(std::chrono::milliseconds timeout) {
   const auto end = std::chrono::steady_clock::now() + timeout;
   draining_.store(true, std::memory_order_relaxed);
   SessionChanged();
   std::unique_lock lock(mutex_);
   while (current_ != nullptr && std::chrono::steady_clock::now() < end) {
-    const std::shared_ptr<SessionReactor> session = current_;
+    const std::shared_ptr<Session> session = current_;
     const uint64_t changes = changes_;
     lock.unlock();
     const bool idle = session->idle();
@@ -136,28 +194,30 @@ void WorkerService::Drain(std::chrono::milliseconds timeout) {
 }
 
 void WorkerService::StopSessions() {
-  std::shared_ptr<SessionReactor> session;
+  if (accept_thread_.joinable()) {
+    const uint64_t one = 1;
+    MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+    accept_thread_.join();
+    if (!socket_path_.empty()) ::unlink(socket_path_.c_str());
+    listener_.Reset();
+  }
+  std::vector<std::shared_ptr<Session>> sessions;
   {
     std::lock_guard lock(mutex_);
     stopped_ = true;
-    session = current_;
+    for (const Open& open : open_) sessions.push_back(open.session);
   }
   changed_.notify_all();
-  if (session != nullptr) {
-    session->End(grpc::Status(grpc::StatusCode::ABORTED, "the worker is stopping"));
-  }
-  const auto all_done = [&] { return sessions_.empty(); };
-  std::vector<std::shared_ptr<SessionReactor>> stuck;
+  for (const auto& session : sessions) session->End(absl::AbortedError("the worker is stopping"));
   {
     std::unique_lock lock(mutex_);
-    if (!changed_.wait_for(lock, kEndTime, all_done)) stuck = sessions_;
+    const auto all_closed = [&] { return open_.empty(); };
+    if (!changed_.wait_for(lock, Session::kEndTime, all_closed)) {
+      for (const auto& session : sessions) session->BreakIfStuck(std::chrono::steady_clock::now());
+      changed_.wait(lock, all_closed);
+    }
   }
-  for (const std::shared_ptr<SessionReactor>& other : stuck) other->Break();
-  stuck.clear();
-  {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, all_done);
-  }
+  JoinDone();
   if (heartbeat_thread_.joinable()) heartbeat_thread_.join();
 }
 

@@ -1,14 +1,19 @@
 #include "server/worker/service/worker_service.h"
 
-#include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <semaphore>
 #include <thread>
 
+#include "server/link/connection.h"
+#include "server/link/socket.h"
 #include "server/worker/service/runtime.h"
 #include "tests/support/tiny_model.h"
 
@@ -53,22 +58,14 @@ class TestWorker {
     REQUIRE(made.ok());
     engine = *std::move(made);
     service->Start(engine.get());
-    address_ = "unix:" + (folder_ / "worker.sock").string();
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort(address_, grpc::InsecureServerCredentials());
-    builder.RegisterService(service.get());
-    server_ = builder.BuildAndStart();
-    REQUIRE(server_ != nullptr);
+    address = "unix:" + (folder_ / "worker.sock").string();
+    REQUIRE(service->Listen(address).ok());
   }
   ~TestWorker() {
     service->StopSessions();
-    server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
+    CHECK_FALSE(std::filesystem::exists(folder_ / "worker.sock"));
     engine.reset();
-    server_.reset();
     std::filesystem::remove_all(folder_);
-  }
-  std::unique_ptr<internal::v1::Worker::Stub> Stub() const {
-    return internal::v1::Worker::NewStub(grpc::CreateChannel(address_, grpc::InsecureChannelCredentials()));
   }
   // Until no request holds a page.
   bool BecomesIdle() const {
@@ -80,13 +77,18 @@ class TestWorker {
 
   std::unique_ptr<WorkerService> service;
   std::unique_ptr<Engine> engine;
+  std::string address;
 
  private:
   std::filesystem::path folder_;
-  std::string address_;
   std::unique_ptr<Runtime> runtime_;
-  std::unique_ptr<grpc::Server> server_;
 };
+
+UniqueFd ConnectTo(const TestWorker& worker) {
+  absl::StatusOr<UniqueFd> socket = link::Connect(worker.address, {}, std::atomic<bool>(false));
+  REQUIRE(socket.ok());
+  return *std::move(socket);
+}
 
 struct Answer {
   std::vector<int> ids;
@@ -98,32 +100,40 @@ struct Answer {
 
 class Client {
  public:
-  explicit Client(const TestWorker& worker) : stub_(worker.Stub()), stream_(stub_->Session(&context_)) {}
-  ~Client() { context_.TryCancel(); }
+  explicit Client(const TestWorker& worker)
+      : connection_(ConnectTo(worker), [this] { written_.release(); }) {}
 
   void Hello(uint32_t protocol = 1, uint32_t interval_ms = 20) {
     ToWorker message;
     message.mutable_hello()->set_protocol(protocol);
     message.mutable_hello()->set_heartbeat_interval_ms(interval_ms);
-    stream_->Write(message);
+    Write(message);
   }
   void Send(const Submit& submit) {
     ToWorker message;
     *message.mutable_submit() = submit;
-    stream_->Write(message);
+    Write(message);
   }
   void Cancel(uint64_t id, uint32_t attempt) {
     ToWorker message;
     message.mutable_cancel()->set_id(id);
     message.mutable_cancel()->set_attempt(attempt);
-    stream_->Write(message);
+    Write(message);
   }
-  bool Read(FromWorker* message) { return stream_->Read(message); }
+  // False at the end of the session.
+  bool Read(FromWorker* message) {
+    const absl::Status status = connection_.Read(message);
+    if (status.ok() && !message->has_end()) return true;
+    end_ = status.ok() ? absl::Status(static_cast<absl::StatusCode>(message->end().status_code()),
+                                      message->end().status_message())
+                       : status;
+    return false;
+  }
   // Reads up to the end of the request.
   Answer Collect(uint64_t id, uint32_t attempt = 0) {
     Answer answer;
     FromWorker message;
-    while (!answer.finish.reason() && stream_->Read(&message)) {
+    while (!answer.finish.reason() && Read(&message)) {
       for (const Event& event : message.events().events()) {
         if (event.id() == id && event.attempt() == attempt) Add(event, &answer);
       }
@@ -134,7 +144,7 @@ class Client {
   std::map<uint64_t, Answer> CollectAll(int count) {
     std::map<uint64_t, Answer> answers;
     FromWorker message;
-    while (count > 0 && stream_->Read(&message)) {
+    while (count > 0 && Read(&message)) {
       for (const Event& event : message.events().events()) {
         Add(event, &answers[event.id()]);
         if (event.has_finish()) --count;
@@ -142,8 +152,13 @@ class Client {
     }
     return answers;
   }
-  grpc::Status Finish() { return stream_->Finish(); }
-  void Break() { context_.TryCancel(); }
+  // Reads to the end of the session; what it ended with.
+  absl::Status Finish() {
+    FromWorker message;
+    while (end_.ok() && Read(&message)) continue;
+    return end_;
+  }
+  void Break() { connection_.Break(); }
 
  private:
   static void Add(const Event& event, Answer* answer) {
@@ -157,9 +172,16 @@ class Client {
     if (event.has_finish()) answer->finish = event.finish();
   }
 
-  std::unique_ptr<internal::v1::Worker::Stub> stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<ToWorker, FromWorker>> stream_;
+  void Write(const ToWorker& message) {
+    outgoing_.clear();
+    REQUIRE(link::AppendFrame(message, &outgoing_).ok());
+    if (!connection_.Write(outgoing_)) written_.acquire();
+  }
+
+  std::string outgoing_;
+  std::binary_semaphore written_{0};
+  absl::Status end_;
+  link::Connection connection_;
 };
 
 Submit MakeSubmit(uint64_t id, int max_tokens) {
@@ -211,14 +233,14 @@ TEST_CASE("a session begins with Ready, and a request runs to its end") {
     client.Send(bad);
     const Answer refused = client.Collect(8);
     CHECK(refused.finish.reason() == Finish::REASON_ERROR);
-    CHECK(refused.finish.status_code() == grpc::StatusCode::INVALID_ARGUMENT);
+    CHECK(refused.finish.status_code() == static_cast<int>(absl::StatusCode::kInvalidArgument));
     CHECK_FALSE(refused.finish.status_message().empty());
   }
   SECTION("a deadline travels as time left") {
     Submit hurried = MakeSubmit(9, 8000);
     hurried.set_time_left_us(50000);
     client.Send(hurried);
-    CHECK(client.Collect(9).finish.status_code() == grpc::StatusCode::DEADLINE_EXCEEDED);
+    CHECK(client.Collect(9).finish.status_code() == static_cast<int>(absl::StatusCode::kDeadlineExceeded));
   }
   SECTION("cancel ends a request, of the attempt it names only") {
     client.Send(MakeSubmit(10, 8000));
@@ -226,7 +248,7 @@ TEST_CASE("a session begins with Ready, and a request runs to its end") {
     client.Cancel(10, 1);
     client.Cancel(11, 0);
     client.Cancel(10, 0);
-    CHECK(client.Collect(10).finish.status_code() == grpc::StatusCode::CANCELLED);
+    CHECK(client.Collect(10).finish.status_code() == static_cast<int>(absl::StatusCode::kCancelled));
   }
   SECTION("heartbeats carry the engine's counts") {
     while (client.Read(&message) && !(message.has_heartbeat() && message.heartbeat().running() == 0))
@@ -245,23 +267,74 @@ TEST_CASE("a stranger is refused with what is wrong") {
   FromWorker message;
   SECTION("another protocol") {
     client.Hello(9);
-    while (client.Read(&message)) continue;
-    const grpc::Status status = client.Finish();
-    CHECK(status.error_code() == grpc::StatusCode::FAILED_PRECONDITION);
-    CHECK_THAT(status.error_message(), Catch::Contains("9") && Catch::Contains("1"));
+    const absl::Status status = client.Finish();
+    CHECK(absl::IsFailedPrecondition(status));
+    CHECK_THAT(std::string(status.message()), Catch::Contains("9") && Catch::Contains("1"));
   }
   SECTION("no Hello") {
     client.Send(MakeSubmit(1, 1));
-    while (client.Read(&message)) continue;
-    CHECK(client.Finish().error_code() == grpc::StatusCode::FAILED_PRECONDITION);
+    CHECK(absl::IsFailedPrecondition(client.Finish()));
   }
   SECTION("an interval out of range") {
     client.Hello(1, 5);
-    while (client.Read(&message)) continue;
-    const grpc::Status status = client.Finish();
-    CHECK(status.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
-    CHECK_THAT(status.error_message(), Catch::Contains("heartbeat_interval_ms"));
+    const absl::Status status = client.Finish();
+    CHECK(absl::IsInvalidArgument(status));
+    CHECK_THAT(std::string(status.message()), Catch::Contains("heartbeat_interval_ms"));
   }
+  SECTION("one that speaks another language") {
+    const UniqueFd stranger = ConnectTo(worker);
+    const std::string_view request = "GET / HTTP/1.1\r\nHost: worker\r\n\r\n";
+    REQUIRE(::send(stranger.get(), request.data(), request.size(), 0) > 0);
+    std::string answer(1000, '\0');
+    ssize_t count = 0;
+    do count = ::recv(stranger.get(), answer.data(), answer.size(), 0);
+    while (count > 0);
+    CHECK(count <= 0);  // closed
+  }
+  // None of them has harmed the worker.
+  Client other(worker);
+  other.Hello();
+  other.Send(MakeSubmit(1, 5));
+  CHECK(other.Collect(1).ids.size() == 5);
+}
+
+// Whether the worker has closed it.
+bool IsClosed(const UniqueFd& socket) {
+  char byte;
+  return ::recv(socket.get(), &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+TEST_CASE("more connections than a front end makes are refused, until others are closed") {
+  TestWorker worker;
+  std::vector<UniqueFd> strangers;
+  // The worker's backlog may be full for a moment.
+  REQUIRE(Eventually([&] {
+    absl::StatusOr<UniqueFd> socket = link::Connect(worker.address, {}, std::atomic<bool>(false));
+    if (socket.ok()) strangers.push_back(*std::move(socket));
+    return strangers.size() == 20;
+  }));
+  CHECK(Eventually([&] { return std::count_if(strangers.begin(), strangers.end(), IsClosed) == 4; }));
+  strangers.clear();
+  CHECK(Eventually([&] {
+    Client client(worker);
+    client.Hello();
+    FromWorker message;
+    return client.Read(&message) && message.has_ready();
+  }));
+}
+
+TEST_CASE("a stranger does not end the session") {
+  TestWorker worker;
+  Client client(worker);
+  client.Hello();
+  client.Send(MakeSubmit(1, 300));
+  FromWorker message;
+  while (client.Read(&message) && message.events().events_size() == 0) continue;
+  const UniqueFd silent = ConnectTo(worker);
+  Client hasty(worker);
+  hasty.Cancel(1, 0);
+  CHECK(absl::IsFailedPrecondition(hasty.Finish()));
+  CHECK(client.Collect(1).finish.reason() == Finish::REASON_LENGTH);
 }
 
 TEST_CASE("a second session ends the first and its requests") {
@@ -275,8 +348,7 @@ TEST_CASE("a second session ends the first and its requests") {
   second.Hello();
   second.Send(MakeSubmit(1, 5));  // the same number
   CHECK(second.Collect(1).ids.size() == 5);
-  while (first.Read(&message)) continue;
-  CHECK(first.Finish().error_code() == grpc::StatusCode::ABORTED);
+  CHECK(absl::IsAborted(first.Finish()));
   CHECK(worker.BecomesIdle());
 }
 
@@ -291,6 +363,26 @@ TEST_CASE("a broken stream ends its requests") {
     client.Break();
   }
   CHECK(worker.BecomesIdle());
+}
+
+TEST_CASE("a session whose front end does not read is ended all the same") {
+  TestWorker worker;
+  Client stuck(worker);
+  stuck.Hello();
+  for (uint64_t id = 1; id <= 4; ++id) {
+    Submit submit = MakeSubmit(id, 2000);
+    submit.set_logprobs(20);
+    stuck.Send(submit);
+  }
+  REQUIRE(Eventually([&] { return worker.engine->Stats().generated_tokens == 4 * 2000; }));
+  SECTION("by another session") {
+    Client other(worker);
+    other.Hello();
+    other.Send(MakeSubmit(9, 5));
+    CHECK(other.Collect(9).ids.size() == 5);
+  }
+  SECTION("by the end of the worker") { worker.service->StopSessions(); }
+  CHECK_FALSE(stuck.Finish().ok());
 }
 
 TEST_CASE("a front end that does not read holds up nothing and misses nothing") {
@@ -327,7 +419,8 @@ TEST_CASE("a worker that drains finishes what it has, takes no more, and says so
   int finished = 0;
   while (client.Read(&message)) {
     for (const Event& event : message.events().events()) {
-      if (event.id() == 2) CHECK(event.finish().status_code() == grpc::StatusCode::UNAVAILABLE);
+      if (event.id() == 2)
+        CHECK(event.finish().status_code() == static_cast<int>(absl::StatusCode::kUnavailable));
       if (event.id() == 1 && event.has_finish()) {
         CHECK(event.finish().reason() == Finish::REASON_LENGTH);
         ++finished;
@@ -336,7 +429,7 @@ TEST_CASE("a worker that drains finishes what it has, takes no more, and says so
   }
   drain.join();
   CHECK(finished == 1);
-  CHECK(client.Finish().error_code() == grpc::StatusCode::ABORTED);
+  CHECK(absl::IsAborted(client.Finish()));
 }
 
 TEST_CASE("the page pool is what is asked for, else four contexts within a part of memory") {

@@ -1,4 +1,6 @@
-#include "server/worker/service/session_reactor.h"
+#include "server/worker/service/session.h"
+
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <string>
@@ -16,18 +18,36 @@ constexpr size_t kMaxPendingBytes = 64 << 20;
 // Events show life as well as a heartbeat, and each message costs the front end a wake-up.
 constexpr int kMaxSkipped = 10;
 
-grpc::Status ToGrpc(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
-}
+// A connection that begins with silence, or goes on with it, is nobody's session.
+constexpr int kHelloTimeMs = 5000;
 
 }  // namespace
 
-SessionReactor::SessionReactor(SessionHost* host, grpc::CallbackServerContext* context)
-    : host_(host), context_(context) {}
+Session::Session(SessionHost* host, UniqueFd socket)
+    : host_(host), connection_(std::move(socket), [this] { OnWritten(); }) {}
 
-void SessionReactor::Begin() { StartRead(&incoming_); }
+void Session::Run() {
+  connection_.SetReadTimeout(kHelloTimeMs);
+  internal::v1::ToWorker incoming;
+  absl::Status status;
+  while (status.ok()) {
+    status = connection_.Read(&incoming);
+    if (status.ok()) status = HandleMessage(incoming);
+  }
+  // A front end that is gone is nothing to tell of.
+  bool is_news = !absl::IsUnavailable(status);
+  {
+    std::lock_guard lock(mutex_);
+    is_news = is_news && !ending_;
+  }
+  if (is_news) spdlog::warn("a connection is closed: {}", std::string(status.message()));
+  End(status);
+  std::unique_lock lock(mutex_);
+  written_.wait_for(lock, kEndTime, [&] { return finished_ && !writing_; });
+  connection_.Break();
+}
 
-void SessionReactor::AddEvents(std::span<const EngineEvent> events) {
+void Session::AddEvents(std::span<const EngineEvent> events) {
   bool overflow = false;
   {
     std::lock_guard lock(mutex_);
@@ -44,15 +64,14 @@ void SessionReactor::AddEvents(std::span<const EngineEvent> events) {
     overflow = outbox_.bytes() > kMaxPendingBytes;
   }
   if (overflow) {
-    End(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED,
-                     fmt::format("the front end has not read {} bytes of events", kMaxPendingBytes)));
-    Break();
+    End(ResourceExhausted("the front end has not read {} bytes of events", kMaxPendingBytes));
+    connection_.Break();
     return;
   }
   Pump();
 }
 
-void SessionReactor::SendHeartbeat() {
+void Session::SendHeartbeat() {
   {
     std::lock_guard lock(mutex_);
     if (std::exchange(events_sent_, false) && !host_->draining() && ++heartbeats_skipped_ < kMaxSkipped)
@@ -63,13 +82,14 @@ void SessionReactor::SendHeartbeat() {
   Pump();
 }
 
-void SessionReactor::End(const grpc::Status& status) {
+void Session::End(const absl::Status& status) {
   std::vector<std::pair<uint64_t, uint32_t>> cancelled;
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;
     ending_ = true;
     end_status_ = status;
+    end_time_ = std::chrono::steady_clock::now();
     for (const auto& [engine_id, live] : live_) cancelled.emplace_back(engine_id, live.attempt);
     live_.clear();
     engine_ids_.clear();
@@ -79,114 +99,98 @@ void SessionReactor::End(const grpc::Status& status) {
   host_->SessionChanged();
 }
 
-void SessionReactor::Break() {
-  {
-    std::lock_guard lock(mutex_);
-    if (finished_ || !ending_) return;
-    // Keeps the call from being finished, and its context from being freed, before it is cancelled.
-    ++pins_;
-  }
-  context_->TryCancel();
-  {
-    std::lock_guard lock(mutex_);
-    --pins_;
-  }
-  Pump();
+void Session::BreakIfStuck(std::chrono::steady_clock::time_point now) {
+  std::lock_guard lock(mutex_);
+  if (ending_ && now - end_time_ >= kEndTime) connection_.Break();
 }
 
-bool SessionReactor::idle() const {
+bool Session::idle() const {
   std::lock_guard lock(mutex_);
   return ending_ || (live_.empty() && outbox_.empty() && !writing_);
 }
 
-int SessionReactor::heartbeat_interval_ms() const {
+int Session::heartbeat_interval_ms() const {
   std::lock_guard lock(mutex_);
   return heartbeat_interval_ms_;
 }
 
-void SessionReactor::Pump() {
-  const internal::v1::FromWorker* message = nullptr;
-  bool make_heartbeat = false;
-  {
-    std::lock_guard lock(mutex_);
-    if (writing_ || pins_ > 0 || finished_) return;
-    if (ending_) {
-      finished_ = true;
-    } else if (ready_due_) {
-      ready_due_ = false;
-      *outgoing_other_.mutable_ready() = host_->ready();
-      message = &outgoing_other_;
-    } else if (heartbeat_due_ && heartbeat_interval_ms_ > 0) {
-      heartbeat_due_ = false;
-      make_heartbeat = true;
-      message = &outgoing_other_;
-    } else if (!outbox_.empty()) {
-      outbox_.TakeInto(outgoing_events_.mutable_events());
-      events_sent_ = true;
-      message = &outgoing_events_;
-    } else {
-      return;
-    }
-    writing_ = message != nullptr;
+const internal::v1::FromWorker* Session::NextMessage() {
+  if (ending_) {
+    finished_ = true;
+    internal::v1::End* end = outgoing_other_.mutable_end();
+    end->set_status_code(static_cast<int>(end_status_.code()));
+    end->set_status_message(std::string(end_status_.message()));
+    return &outgoing_other_;
   }
-  // From here on `writing_` or `finished_` keeps others out.
-  if (make_heartbeat) *outgoing_other_.mutable_heartbeat() = host_->MakeHeartbeat();
-  if (message != nullptr) {
-    StartWrite(message);
-  } else {
-    Finish(end_status_);
+  if (ready_due_) {
+    ready_due_ = false;
+    *outgoing_other_.mutable_ready() = host_->ready();
+    return &outgoing_other_;
+  }
+  if (heartbeat_due_ && heartbeat_interval_ms_ > 0) {
+    heartbeat_due_ = false;
+    outgoing_other_.mutable_heartbeat();
+    return &outgoing_other_;
+  }
+  if (outbox_.empty()) return nullptr;
+  outbox_.TakeInto(outgoing_events_.mutable_events());
+  events_sent_ = true;
+  return &outgoing_events_;
+}
+
+void Session::Pump() {
+  while (true) {
+    const internal::v1::FromWorker* message = nullptr;
+    {
+      std::lock_guard lock(mutex_);
+      if (writing_ || finished_) return;
+      message = NextMessage();
+      if (message == nullptr) return;
+      writing_ = true;
+    }
+    if (message->has_heartbeat()) *outgoing_other_.mutable_heartbeat() = host_->MakeHeartbeat();
+    outgoing_.clear();
+    const absl::Status status = link::AppendFrame(*message, &outgoing_);
+    const bool done = connection_.Write(outgoing_);
+    if (!status.ok()) {
+      spdlog::error("a session is closed: {}", std::string(status.message()));
+      connection_.Break();
+    }
+    if (!done) return;
+    AfterWrite();
   }
 }
 
-void SessionReactor::OnWriteDone(bool ok) {
+void Session::OnWritten() {
+  AfterWrite();
+  Pump();
+}
+
+void Session::AfterWrite() {
   bool idle_now = false;
   {
     std::lock_guard lock(mutex_);
     writing_ = false;
     idle_now = live_.empty() && outbox_.empty();
+    if (finished_) connection_.Break();
+    written_.notify_all();
   }
-  if (!ok) {
-    End(grpc::Status::CANCELLED);
-  } else if (idle_now && host_->draining()) {
-    host_->SessionChanged();
-  }
-  Pump();
+  if (idle_now && host_->draining()) host_->SessionChanged();
 }
 
-void SessionReactor::OnReadDone(bool ok) {
-  if (!ok) {
-    End(grpc::Status::OK);  // the front end has closed its side
-    return;
-  }
-  const absl::Status status = HandleMessage();
-  if (!status.ok()) {
-    End(ToGrpc(status));
-    return;
-  }
-  {
-    std::lock_guard lock(mutex_);
-    if (ending_) return;
-  }
-  StartRead(&incoming_);
-}
-
-void SessionReactor::OnCancel() { End(grpc::Status::CANCELLED); }
-
-void SessionReactor::OnDone() { host_->SessionDone(this); }
-
-absl::Status SessionReactor::HandleMessage() {
+absl::Status Session::HandleMessage(const internal::v1::ToWorker& message) {
   using internal::v1::ToWorker;
-  if (incoming_.message_case() == ToWorker::kHello) return HandleHello(incoming_.hello());
+  if (message.message_case() == ToWorker::kHello) return HandleHello(message.hello());
   if (heartbeat_interval_ms() == 0) return FailedPrecondition("the first message is not Hello");
-  switch (incoming_.message_case()) {
+  switch (message.message_case()) {
     case ToWorker::kSubmit:
-      HandleSubmit(incoming_.submit());
+      HandleSubmit(message.submit());
       break;
     case ToWorker::kCancel:
-      HandleCancel(incoming_.cancel());
+      HandleCancel(message.cancel());
       break;
     case ToWorker::kEndSession:
-      host_->engine()->EndSession(incoming_.end_session().session_id());
+      host_->engine()->EndSession(message.end_session().session_id());
       break;
     default:
       break;  // of a newer front end
@@ -194,7 +198,7 @@ absl::Status SessionReactor::HandleMessage() {
   return absl::OkStatus();
 }
 
-absl::Status SessionReactor::HandleHello(const internal::v1::Hello& hello) {
+absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
   if (hello.protocol() != kProtocolVersion) {
     return FailedPrecondition("protocol: the front end ({}) speaks version {}, this worker version {}",
                               hello.build(), hello.protocol(), kProtocolVersion);
@@ -211,12 +215,13 @@ absl::Status SessionReactor::HandleHello(const internal::v1::Hello& hello) {
     heartbeat_interval_ms_ = static_cast<int>(interval_ms);
     ready_due_ = true;
   }
-  host_->SessionChanged();
+  connection_.SetReadTimeout(0);
+  host_->SessionBegins(this);
   Pump();
   return absl::OkStatus();
 }
 
-void SessionReactor::HandleSubmit(const internal::v1::Submit& submit) {
+void Session::HandleSubmit(const internal::v1::Submit& submit) {
   if (host_->draining()) {
     Refuse(submit, Unavailable("the worker is draining"));
     return;
@@ -255,7 +260,7 @@ void SessionReactor::HandleSubmit(const internal::v1::Submit& submit) {
   }
 }
 
-void SessionReactor::Refuse(const internal::v1::Submit& submit, const absl::Status& status) {
+void Session::Refuse(const internal::v1::Submit& submit, const absl::Status& status) {
   EngineEvent event;
   event.finish = EngineFinish::kError;
   event.status = status;
@@ -267,7 +272,7 @@ void SessionReactor::Refuse(const internal::v1::Submit& submit, const absl::Stat
   Pump();
 }
 
-void SessionReactor::HandleCancel(const internal::v1::Cancel& cancel) {
+void Session::HandleCancel(const internal::v1::Cancel& cancel) {
   uint64_t engine_id = 0;
   {
     std::lock_guard lock(mutex_);

@@ -3,11 +3,14 @@
 
 #include <absl/container/flat_hash_map.h>
 
-#include <memory>
+#include <chrono>
+#include <condition_variable>
 #include <mutex>
 #include <span>
+#include <string>
 
-#include "mnemo/internal/worker.grpc.pb.h"
+#include "mnemo/internal/worker.pb.h"
+#include "server/link/connection.h"
 #include "server/worker/engine.h"
 #include "server/worker/service/event_outbox.h"
 
@@ -23,58 +26,62 @@ class SessionHost {
   virtual const internal::v1::Ready& ready() const = 0;
   virtual internal::v1::Heartbeat MakeHeartbeat() const = 0;
   virtual bool draining() const = 0;
+  // Hello has come: the session takes the place of an older one, which ends.
+  virtual void SessionBegins(class Session* session) = 0;
   // The session has become empty, or its heartbeat interval is another: whoever waits looks again.
   virtual void SessionChanged() = 0;
-  // gRPC is done with the session; the host drops its reference.
-  virtual void SessionDone(class SessionReactor* session) = 0;
 };
 
-// Thread-safe. Owned by its host until SessionDone. Locks its own mutex only, and calls gRPC and the host
-// without it.
-class SessionReactor final
-    : public grpc::ServerBidiReactor<internal::v1::ToWorker, internal::v1::FromWorker> {
+// Thread-safe. Locks its own mutex only, and calls the host and writes without it.
+class Session {
  public:
-  SessionReactor(SessionHost* host, grpc::CallbackServerContext* context);
+  // A session that ends has so long to take its last write.
+  static constexpr std::chrono::milliseconds kEndTime{500};
 
-  void Begin();
+  Session(SessionHost* host, UniqueFd socket);
+
+  // Reads until the connection ends, on the session's thread. Afterwards all its requests are cancelled.
+  void Run();
   // On the engine's thread.
   void AddEvents(std::span<const EngineEvent> events);
   // The interval is over. Skipped, up to a bound, while events show that the worker lives.
   void SendHeartbeat();
-  // Cancels its requests, drops what is not written and ends the stream once the write that is under way is
-  // done. The first call counts.
-  void End(const grpc::Status& status);
-  // Breaks the stream of a session that has ended but whose peer does not take the last write.
-  void Break();
+  // Cancels its requests, drops what is not written and closes the connection once the write that is under
+  // way and End are done. The first call counts.
+  void End(const absl::Status& status);
+  // Closes the connection of a session that has ended a while ago but whose peer does not take the last
+  // write.
+  void BreakIfStuck(std::chrono::steady_clock::time_point now);
   // No live request, and everything written.
   bool idle() const;
   int heartbeat_interval_ms() const;
-
-  void OnReadDone(bool ok) override;
-  void OnWriteDone(bool ok) override;
-  void OnCancel() override;
-  void OnDone() override;
 
  private:
   struct Live {
     uint64_t id = 0;
     uint32_t attempt = 0;
   };
-  absl::Status HandleMessage();
+  absl::Status HandleMessage(const internal::v1::ToWorker& message);
   absl::Status HandleHello(const internal::v1::Hello& hello);
   void HandleSubmit(const internal::v1::Submit& submit);
   void HandleCancel(const internal::v1::Cancel& cancel);
   // A submit that the engine has not taken.
   void Refuse(const internal::v1::Submit& submit, const absl::Status& status);
-  // Writes the next message, or finishes the call, when neither is under way.
+  // Writes what there is to be written, unless somebody does. The engine's thread gets away after one system
+  // call: what the front end does not take at once is written by the connection's own thread.
   void Pump();
+  // With mutex_ held: the next message, or nullptr.
+  const internal::v1::FromWorker* NextMessage();
+  void AfterWrite();
+  // What the connection's own thread was left to write is written.
+  void OnWritten();
 
   SessionHost* const host_;
-  grpc::CallbackServerContext* const context_;
-  internal::v1::ToWorker incoming_;
-  // Two, so that the columns of Events keep their memory over heartbeats.
+  // Belong to whoever has set writing_. Two messages, so that the columns of Events keep their memory over
+  // heartbeats.
   internal::v1::FromWorker outgoing_events_;
   internal::v1::FromWorker outgoing_other_;
+  std::string outgoing_;
 
   mutable std::mutex mutex_;
   EventOutbox outbox_;
@@ -86,10 +93,13 @@ class SessionReactor final
   bool events_sent_ = false;    // since the heartbeat was last due
   int heartbeats_skipped_ = 0;  // in a row
   bool writing_ = false;
-  int pins_ = 0;
   bool ending_ = false;
-  bool finished_ = false;
-  grpc::Status end_status_;
+  bool finished_ = false;  // End has been written, or is
+  absl::Status end_status_;
+  std::chrono::steady_clock::time_point end_time_;
+  std::condition_variable written_;  // with finished_: End as well
+
+  link::Connection connection_;  // last: its thread ends before the others go
 };
 
 }  // namespace mnemo::worker

@@ -1,4 +1,4 @@
-// Links over gRPC: one bidirectional stream a worker, by the callback API.
+// Links over sockets: a connection and a thread for each worker.
 #pragma once
 
 #include <cstdint>
@@ -6,21 +6,18 @@
 #include <string>
 
 #include "server/frontend/dispatch/link.h"
+#include "server/link/socket.h"
 
 namespace mnemo::frontend {
 
-// Makes links and knows when gRPC is done with all of them. Thread-safe.
-class GrpcConnector {
+// Makes links and knows when all of them are over. Thread-safe.
+class SocketConnector {
  public:
-  struct Options {
-    int keepalive_time_ms = 10000;  // TCP links
-    int keepalive_timeout_ms = 5000;
-  };
-  explicit GrpcConnector(Options options);
-  ~GrpcConnector();  // as WaitForAll
+  explicit SocketConnector(link::Keepalive keepalive);
+  ~SocketConnector();  // as WaitForAll
 
   // Starts a session with the worker at `address`, "unix:/path" or "host:port". `listener` lives until the
-  // link's OnLinkClosed has returned, see WaitForAll.
+  // link's OnLinkClosed has returned, see WaitForAll. Returns at once.
   std::shared_ptr<WorkerLink> Connect(const std::string& address, LinkListener* listener, int worker,
                                       uint64_t life);
   // Returns when no link is left that may call its listener. All have been told to close.
@@ -29,7 +26,7 @@ class GrpcConnector {
  private:
   class Link;
   struct Alive;
-  const Options options_;
+  const link::Keepalive keepalive_;
   const std::shared_ptr<Alive> alive_;
 };
 

@@ -1,0 +1,174 @@
+#include "server/link/socket.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+namespace mnemo::link {
+namespace {
+
+constexpr std::string_view kUnix = "unix:";
+constexpr int kBacklog = 16;
+constexpr int kCancelCheckMs = 50;
+constexpr int kProbes = 3;  // within the keepalive's timeout
+
+bool IsUnix(const std::string& address) { return address.starts_with(kUnix); }
+
+absl::StatusOr<sockaddr_un> UnixAddress(const std::string& address) {
+  sockaddr_un name = {};
+  const std::string path = address.substr(kUnix.size());
+  if (path.empty() || path.size() >= sizeof name.sun_path) {
+    return InvalidArgument("address {}: a socket's path has 1 to {} bytes", address,
+                           sizeof name.sun_path - 1);
+  }
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path, path.data(), path.size());
+  return name;
+}
+
+using AddressList = std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)>;
+
+absl::StatusOr<AddressList> Resolve(const std::string& address, int flags) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon + 1 == address.size()) {
+    return InvalidArgument("address {}: neither unix:/path nor host:port", address);
+  }
+  std::string host = address.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = flags;
+  addrinfo* found = nullptr;
+  const int error =
+      ::getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1, &hints, &found);
+  if (error != 0) return Unavailable("address {}: {}", address, ::gai_strerror(error));
+  return AddressList(found, &::freeaddrinfo);
+}
+
+void SetOption(int fd, int level, int option, int value) {
+  // Fails for a kernel without the option only; the supervision finds a silent peer all the same.
+  ::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void SetUpTcp(int fd, const Keepalive& keepalive) {
+  const auto seconds = [](int milliseconds) { return std::max(1, (milliseconds + 999) / 1000); };
+  SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds(keepalive.time_ms));
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, seconds(keepalive.timeout_ms / kProbes));
+  SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+  // Bounds what was sent and not acknowledged, too. Counted from the last sign of life (tcp(7)).
+  SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+            1000 * (seconds(keepalive.time_ms) + seconds(keepalive.timeout_ms)));
+}
+
+// Connects without blocking for longer than a moment after `cancelled`.
+absl::Status ConnectTo(int fd, const sockaddr* name, socklen_t length, const std::atomic<bool>& cancelled) {
+  if (::connect(fd, name, length) == 0) return absl::OkStatus();
+  // A Unix socket says EAGAIN when too many wait to be accepted.
+  if (errno != EINPROGRESS) return absl::UnavailableError(std::strerror(errno));
+  pollfd wait = {fd, POLLOUT, 0};
+  while (::poll(&wait, 1, kCancelCheckMs) <= 0) {
+    if (cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("closed while connecting");
+  }
+  int error = 0;
+  socklen_t size = sizeof error;
+  ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+  return error == 0 ? absl::OkStatus() : absl::UnavailableError(std::strerror(error));
+}
+
+absl::StatusOr<UniqueFd> MakeSocket(int family, int flags) {
+  UniqueFd fd(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0));
+  if (!fd.valid()) return ResourceExhausted("socket: {}", std::strerror(errno));
+  return fd;
+}
+
+absl::Status SetBlocking(int fd) {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) != 0)
+    return Internal("fcntl: {}", std::strerror(errno));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> ListenUnix(const std::string& address) {
+  MNEMO_ASSIGN_OR_RETURN(const sockaddr_un name, UnixAddress(address));
+  const auto* generic = reinterpret_cast<const sockaddr*>(&name);
+  struct stat status;
+  if (::lstat(name.sun_path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+    MNEMO_ASSIGN_OR_RETURN(const UniqueFd probe, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
+    if (::connect(probe.get(), generic, sizeof name) == 0 || errno == EAGAIN) {
+      return Unavailable("cannot listen on {}: another process does", address);
+    }
+    ::unlink(name.sun_path);
+  }
+  MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
+  if (::bind(fd.get(), generic, sizeof name) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));
+  }
+  return fd;
+}
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> Connect(const std::string& address, const Keepalive& keepalive,
+                                 const std::atomic<bool>& cancelled) {
+  if (IsUnix(address)) {
+    MNEMO_ASSIGN_OR_RETURN(const sockaddr_un name, UnixAddress(address));
+    MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
+    const absl::Status status =
+        ConnectTo(fd.get(), reinterpret_cast<const sockaddr*>(&name), sizeof name, cancelled);
+    if (!status.ok()) return Annotate(status, address);
+    MNEMO_RETURN_IF_ERROR(SetBlocking(fd.get()));
+    return fd;
+  }
+  MNEMO_ASSIGN_OR_RETURN(const AddressList found, Resolve(address, AI_ADDRCONFIG));
+  absl::Status last = Unavailable("no address");
+  for (const addrinfo* entry = found.get(); entry != nullptr; entry = entry->ai_next) {
+    MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(entry->ai_family, SOCK_NONBLOCK));
+    last = ConnectTo(fd.get(), entry->ai_addr, entry->ai_addrlen, cancelled);
+    if (absl::IsCancelled(last)) break;
+    if (!last.ok()) continue;
+    SetUpTcp(fd.get(), keepalive);
+    MNEMO_RETURN_IF_ERROR(SetBlocking(fd.get()));
+    return fd;
+  }
+  return Annotate(last, address);
+}
+
+absl::StatusOr<UniqueFd> Listen(const std::string& address) {
+  if (IsUnix(address)) return ListenUnix(address);
+  MNEMO_ASSIGN_OR_RETURN(const AddressList found, Resolve(address, AI_PASSIVE));
+  const addrinfo& first = *found;
+  MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(first.ai_family, SOCK_NONBLOCK));
+  // Lets a worker that is started again take its port at once; two that listen still exclude each other.
+  SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  if (::bind(fd.get(), first.ai_addr, first.ai_addrlen) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+    return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));
+  }
+  return fd;
+}
+
+absl::StatusOr<UniqueFd> Accept(int listener, const Keepalive& keepalive) {
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  UniqueFd fd(::accept4(listener, reinterpret_cast<sockaddr*>(&name), &length, SOCK_CLOEXEC));
+  if (!fd.valid()) {
+    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return NotFound("no connection waits");
+    return ResourceExhausted("accept: {}", std::strerror(errno));
+  }
+  if (name.ss_family != AF_UNIX) SetUpTcp(fd.get(), keepalive);
+  return fd;
+}
+
+}  // namespace mnemo::link
