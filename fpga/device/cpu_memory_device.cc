@@ -18,6 +18,7 @@ class BatchJob final : public ThreadPool::Job {
       return false;
     }
     step->items = batch_->items(phase_);
+    step->alone = step->items == 1;
     return true;
   }
   void Work(int thread, ThreadPool::Items& items) override {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 
 namespace mnemo::fpga {
@@ -12,13 +11,6 @@ namespace {
 using layout::Completion;
 using layout::Descriptor;
 using layout::kPageTokens;
-
-// In front of every extent.
-struct alignas(64) ExtentHeader {
-  uint32_t references;
-};
-
-ExtentHeader* HeaderOf(uint8_t* extent) { return reinterpret_cast<ExtentHeader*>(extent) - 1; }
 
 // Sizes of a spec's extents, in it or yet to be made.
 struct ExtentSizes {
@@ -211,22 +203,19 @@ Completion IndexStore::Answer(const Descriptor& descriptor, uint16_t status, con
 }
 
 uint8_t* IndexStore::NewExtent(Owner& owner, uint64_t bytes) {
-  void* memory = std::aligned_alloc(alignof(ExtentHeader), sizeof(ExtentHeader) + bytes);
-  if (memory == nullptr) {
-    return nullptr;
+  uint8_t* extent = pool_.Allocate(bytes);
+  if (extent != nullptr) {
+    owner.stats.held_bytes += bytes;
+    ++owner.stats.extents;
   }
-  new (memory) ExtentHeader{1};
-  owner.stats.held_bytes += bytes;
-  ++owner.stats.extents;
-  return static_cast<uint8_t*>(memory) + sizeof(ExtentHeader);
+  return extent;
 }
 
 void IndexStore::DropExtent(Owner& owner, uint8_t* extent, uint64_t bytes) {
-  if (--HeaderOf(extent)->references == 0) {
+  if (pool_.Release(extent)) {
     owner.stats.held_bytes -= bytes;
     owner.stats.reserved_bytes -= bytes;
     --owner.stats.extents;
-    std::free(HeaderOf(extent));
   }
 }
 
@@ -305,7 +294,7 @@ Completion IndexStore::Fork(uint32_t number, const Descriptor& descriptor) {
   }
   for (const std::vector<uint8_t*>* extents : {&index->pages, &index->kv_pages}) {
     for (uint8_t* extent : *extents) {
-      ++HeaderOf(extent)->references;
+      ExtentPool::AddReference(extent);
     }
   }
   index->tokens.assign(spec.layer_slots, descriptor.end);
@@ -323,10 +312,10 @@ Completion IndexStore::Truncate(uint32_t number, const Descriptor& descriptor) {
   const uint32_t pages = descriptor.end / kPageTokens;
   uint64_t stay = 0;  // bytes that others hold on to, and this index may write anew
   for (uint32_t p = pages; p < index.pages.size(); ++p) {
-    stay += HeaderOf(index.pages[p])->references > 1 ? index.extent_bytes : 0;
+    stay += ExtentPool::References(index.pages[p]) > 1 ? index.extent_bytes : 0;
   }
   for (uint32_t p = pages; p < index.kv_pages.size(); ++p) {
-    stay += HeaderOf(index.kv_pages[p])->references > 1 ? index.kv_extent_bytes : 0;
+    stay += ExtentPool::References(index.kv_pages[p]) > 1 ? index.kv_extent_bytes : 0;
   }
   if (stay > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
     return Answer(descriptor, layout::kStatusFull, &index);
@@ -357,14 +346,14 @@ Completion IndexStore::KvStore(uint32_t number, const Descriptor& descriptor, co
   // Pages that others share are copied before they are written to.
   uint64_t copies = 0;
   for (uint32_t p = first_page; p < std::min<size_t>(end_page, index.kv_pages.size()); ++p) {
-    copies += HeaderOf(index.kv_pages[p])->references > 1 ? index.kv_extent_bytes : 0;
+    copies += ExtentPool::References(index.kv_pages[p]) > 1 ? index.kv_extent_bytes : 0;
   }
   if (copies > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
     return Answer(descriptor, layout::kStatusFull, &index);
   }
   for (uint32_t p = first_page; p < end_page; ++p) {
     const bool fresh = p >= index.kv_pages.size();
-    if (!fresh && HeaderOf(index.kv_pages[p])->references == 1) {
+    if (!fresh && ExtentPool::References(index.kv_pages[p]) == 1) {
       continue;
     }
     uint8_t* extent = NewExtent(owner, index.kv_extent_bytes);
@@ -375,7 +364,7 @@ Completion IndexStore::KvStore(uint32_t number, const Descriptor& descriptor, co
       index.kv_pages.push_back(extent);
     } else {
       std::memcpy(extent, index.kv_pages[p], index.kv_extent_bytes);
-      --HeaderOf(index.kv_pages[p])->references;
+      pool_.Release(index.kv_pages[p]);
       index.kv_pages[p] = extent;
       owner.stats.reserved_bytes += index.kv_extent_bytes;
     }

@@ -20,6 +20,7 @@
 
 #include "devices/base/status.h"
 #include "devices/cpu/index_kernels.h"
+#include "fpga/device/extent_pool.h"
 #include "fpga/layout/completion.h"
 #include "fpga/layout/descriptor.h"
 #include "fpga/layout/quantise.h"
@@ -180,6 +181,7 @@ class IndexStore {
 
   const Options options_;
   const devices::cpu::IndexKernels* kernels_;
+  ExtentPool pool_;
   std::vector<Owner> owners_;
   uint64_t granted_bytes_ = 0;
   bool draining_ = false;

@@ -1,0 +1,155 @@
+"""Relevancy and top-k of one query over many keys, beside faiss in one run: mnemo's memory device on 2-, 4- and 8-bit keys, faiss's
+exact scan of signed 8-bit codes (IndexScalarQuantizer, QT_8bit_direct_signed), both with the same threads. faiss scans one query on
+one thread; so it also gets the keys in as many shards as there are threads, and the better of the two counts.
+
+The programs take turns, --rounds times; the best round of each counts (noise only ever slows down). Only one of them works at a
+time. The bandwidth that the threads read from memory is measured in the same run. Recall is the share of the float32 top-k.
+
+    PEERS_PYTHON=python-with-faiss relevancy.py [--tokens 1000000] [--dim 128] [--k 64 2048] [--keys keys.npy] [--json]
+
+The peer: `pip install faiss-cpu numpy`. Keys and queries are Gaussian unless --keys names an array [tokens, dim] of float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "build" / "release" / "bin" / "mnemo_relevancy_speed"
+FORMATS = {"codes2": 2, "codes4": 4, "codes8": 8}
+QUERIES = 16
+
+
+def faiss_seconds(index: Any, query: Any, k: int, repeats: int) -> float:
+    best = float("inf")
+    for n in range(repeats):
+        start = time.perf_counter()
+        index.search(query[n % len(query)][None], k)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+class Mnemo:
+    def __init__(self, keys: pathlib.Path, queries: pathlib.Path, tokens: int, dim: int, threads: int):
+        command = [str(PROGRAM), "--keys", str(keys), "--queries", str(queries), "--tokens", str(tokens), "--dim", str(dim)]
+        command += ["--heads", "1", "--group", "1", "--threads", str(threads), "--formats", *FORMATS]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def ask(self, line: str) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(line, file=self.process.stdin, flush=True)
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    import faiss
+    import numpy as np
+
+    random = np.random.default_rng(options.seed)
+    if options.keys:
+        keys = np.ascontiguousarray(np.load(options.keys), dtype=np.float32)
+        keys = keys[: len(keys) // 64 * 64]
+    else:
+        keys = random.standard_normal((options.tokens // 64 * 64, options.dim), dtype=np.float32)
+    tokens, dim = keys.shape
+    queries = random.standard_normal((QUERIES, dim), dtype=np.float32)
+    best = np.argsort(-(keys @ queries.T), axis=0, kind="stable")[: max(options.k)].T
+
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        files = [pathlib.Path(folder) / name for name in ("keys", "queries", "ids")]
+        keys.tofile(files[0])
+        queries.tofile(files[1])
+        mnemo = Mnemo(files[0], files[1], tokens, dim, options.threads)
+        faiss.omp_set_num_threads(options.threads)
+        step = np.abs(keys).max() / 127
+        codes = np.round(keys / step).astype(np.float32)
+        del keys
+
+        # faiss takes queries as such bytes too: each gets the scale that fills them.
+        query_codes = np.round(queries * (127 / np.abs(queries).max(axis=1, keepdims=True))).astype(np.float32)
+
+        def flat(part: Any) -> Any:
+            index = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_8bit_direct_signed, faiss.METRIC_INNER_PRODUCT)
+            index.add(part)
+            return index
+
+        whole = flat(codes)
+        shards = faiss.IndexShards(dim, True, True)
+        parts = [flat(part) for part in np.array_split(codes, options.threads)]
+        for part in parts:
+            shards.add_shard(part)
+        del codes
+        result: dict[str, Any] = {"tokens": tokens, "dim": dim, "threads": options.threads, "rows": []}
+        result["bytes_per_second"] = max(mnemo.ask("bandwidth")["bytes_per_second"] for _ in range(options.rounds))
+        for k in options.k:
+            for name in FORMATS:
+                mnemo.ask(f"ids {name} {k} {files[2]}")
+                ids = np.fromfile(files[2], dtype=np.uint32).reshape(QUERIES, k)
+                hits = sum(len(np.intersect1d(a, b[:k])) for a, b in zip(ids, best))
+                result["rows"].append({"name": f"mnemo, {FORMATS[name]} bits", "k": k, "recall": hits / (QUERIES * k)})
+            peer = {"name": "faiss, 8 bits", "k": k, "seconds": float("inf")}
+            found = whole.search(query_codes, k)[1]
+            peer["recall"] = sum(len(np.intersect1d(a, b[:k])) for a, b in zip(found, best)) / (QUERIES * k)
+            rows = result["rows"][-len(FORMATS) :]
+            for _ in range(options.rounds):
+                for row, name in zip(rows, FORMATS):
+                    answer = mnemo.ask(f"time {name} {k} {options.repeats}")
+                    row["seconds"] = min(row.get("seconds", float("inf")), answer["least_us"] * 1e-6)
+                    row["bytes"] = answer["bytes"]
+                for index in (whole, shards):
+                    peer["seconds"] = min(peer["seconds"], faiss_seconds(index, query_codes, k, options.repeats))
+            peer["bytes"] = tokens * dim
+            result["rows"].append(peer)
+            for row in [*rows, peer]:
+                row["times_faiss"] = peer["seconds"] / row["seconds"]
+                row["of_bandwidth"] = row["bytes"] / row["seconds"] / result["bytes_per_second"]
+        mnemo.close()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--k", type=int, nargs="+", default=[64, 2048])
+    parser.add_argument("--keys", help="array of float32 [tokens, dim] in a .npy file")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scratch", help="folder for the keys while it runs (4 bytes an element)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    python = os.environ.get("PEERS_PYTHON")
+    if python and os.path.realpath(python) != os.path.realpath(sys.executable):
+        sys.exit(subprocess.run([python, *sys.argv]).returncode)
+    result = run(options)
+    if options.json:
+        print(json.dumps(result))
+        return
+    print(f"{result['tokens']:,} keys of {result['dim']} dims, {result['threads']} threads,", end=" ")
+    print(f"memory read at {result['bytes_per_second'] / 1e9:.1f} GB/s")
+    for row in result["rows"]:
+        print(
+            f"{row['name']:16} k {row['k']:5}  {row['seconds'] * 1e3:8.3f} ms  {row['times_faiss']:5.2f} x faiss  "
+            f"{row['of_bandwidth']:4.0%} of bandwidth  recall {row['recall']:.4f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+// Speed of relevancy and top-k alone, straight on the memory device: makes one index a format, then obeys
+// lines of standard input, each answered with one line of JSON. relevancy.py drives it beside other programs.
+//
+//   time FORMAT K REPEATS   least and median microseconds of a query operation, and its bytes
+//   ids FORMAT K FILE       ids of every query's selection, u32 [queries][heads][K], to FILE
+//   bandwidth               bytes a second that the threads read from memory together
+#include <sys/mman.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "devices/base/mapping.h"
+#include "fpga/device/codes.h"
+#include "fpga/device/cpu_memory_device.h"
+#include "fpga/device/index_store.h"
+#include "fpga/layout/payload.h"
+#include "fpga/layout/record.h"
+
+namespace mnemo {
+namespace {
+
+using layout::Descriptor;
+using layout::kPageTokens;
+
+struct Options {
+  std::string keys;     // float32 [heads][tokens][dim]; empty: Gaussian ones
+  std::string queries;  // float32 [queries][heads][group][dim]
+  std::string isa = "auto";
+  uint32_t tokens = 8192;
+  uint32_t dim = 64;
+  uint32_t heads = 3;
+  uint32_t group = 3;
+  int threads = 1;
+  std::vector<std::string> formats = {"codes2", "codes4", "codes8"};
+};
+
+uint32_t FormatOf(const std::string& name) {
+  constexpr const char* kNames[] = {"codes2", "codes4", "codes8", "bounds", "means"};
+  for (uint32_t n = 0; n < 5; ++n) {
+    if (name == kNames[n]) return layout::kFormatCodes2 + n;
+  }
+  return 0;
+}
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+class Relevancy {
+ public:
+  explicit Relevancy(Options options) : options_(std::move(options)) {}
+
+  absl::Status Prepare() {
+    MNEMO_RETURN_IF_ERROR(ReadFloats(options_.keys, size_t{options_.heads} * options_.tokens, &keys_));
+    MNEMO_RETURN_IF_ERROR(ReadFloats(options_.queries, size_t{options_.heads} * options_.group, &queries_));
+    MNEMO_ASSIGN_OR_RETURN(store_,
+                           fpga::IndexStore::Create({.threads = options_.threads, .isa = options_.isa}));
+    MNEMO_ASSIGN_OR_RETURN(owner_, store_->AddOwner({.quota_bytes = uint64_t{1} << 40, .max_indexes = 8}));
+    MNEMO_ASSIGN_OR_RETURN(device_, fpga::MakeMemoryDevice({.threads = options_.threads,
+                                                            .isa = options_.isa,
+                                                            .max_tokens = options_.tokens,
+                                                            .max_heads = options_.heads},
+                                                           store_.get()));
+    for (const std::string& name : options_.formats) {
+      MNEMO_RETURN_IF_ERROR(MakeIndex(FormatOf(name)));
+    }
+    return absl::OkStatus();
+  }
+
+  void Obey(const std::string& line) {
+    std::istringstream words(line);
+    std::string command;
+    std::string format;
+    uint32_t k = 0;
+    words >> command;
+    if (command == "bandwidth") {
+      std::printf("{\"bytes_per_second\": %.4g}\n", Bandwidth());
+    } else if (command == "time" && words >> format >> k) {
+      int repeats = 1;
+      words >> repeats;
+      Time(FormatOf(format), k, repeats);
+    } else if (command == "ids" && words >> format >> k) {
+      std::string file;
+      words >> file;
+      WriteIds(FormatOf(format), k, file);
+    } else {
+      std::printf("{\"error\": \"unknown line\"}\n");
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  // Whole rows of dim floats from a file, or `rows` Gaussian ones.
+  absl::Status ReadFloats(const std::string& path, size_t rows, std::vector<float>* to) const {
+    if (path.empty()) {
+      std::mt19937 random(7);
+      std::normal_distribution<float> bell;
+      to->resize(rows * options_.dim);
+      for (float& value : *to) value = bell(random);
+      return absl::OkStatus();
+    }
+    MNEMO_ASSIGN_OR_RETURN(const Mapping file, Mapping::OpenFile(path));
+    to->resize(file.bytes().size() / sizeof(float));
+    std::memcpy(to->data(), file.bytes().data(), to->size() * sizeof(float));
+    if (to->size() % (rows * options_.dim) != 0 && to != &keys_) {
+      return InvalidArgument("{}: {} floats, not a multiple of {}", path, to->size(), rows * options_.dim);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status MakeIndex(uint32_t format) {
+    if (format == 0) return InvalidArgument("--formats: codes2, codes4, codes8, bounds, means");
+    Descriptor d{};
+    d.op = layout::kOpCreate;
+    d.index_id = format;
+    layout::IndexSpec spec{};
+    spec.max_tokens = options_.tokens;
+    spec.layer_slots = 1;
+    spec.heads = static_cast<uint16_t>(options_.heads);
+    spec.dim = static_cast<uint16_t>(options_.dim);
+    spec.record_format = static_cast<uint8_t>(format);
+    store_->Create(owner_, d, spec);
+    d.op = layout::kOpAppend;
+    d.heads = static_cast<uint8_t>(options_.heads);
+    d.format = layout::kFormatF32;
+    d.end = options_.tokens;
+    fpga::AppendJob job;
+    store_->BeginAppend(owner_, d, reinterpret_cast<const uint8_t*>(keys_.data()), &job);
+    static_cast<fpga::CpuMemoryDevice*>(device_.get())->RunAppend(&job);
+    const uint32_t records = job.items();
+    const layout::Completion done = store_->EndAppend(&job);
+    std::fprintf(stderr, "format %u: %u records, %.2f us each\n", format, records,
+                 done.prepare_ns * 1e-3 / records);
+    return absl::OkStatus();
+  }
+
+  Descriptor Query(uint32_t format, uint32_t k) const {
+    Descriptor d{};
+    d.op = layout::kOpScoreSelect;
+    d.index_id = format;
+    d.format = static_cast<uint8_t>(format);
+    d.heads = static_cast<uint8_t>(options_.heads);
+    d.queries = 1;
+    d.group = static_cast<uint8_t>(options_.group);
+    d.score_op = format == layout::kFormatBounds  ? layout::kScorePageBound
+                 : format == layout::kFormatMeans ? layout::kScoreBlockMean
+                                                  : layout::kScoreDot;
+    d.group_op = layout::kGroupMax;
+    d.select_op = layout::kSelectTopK;
+    d.end = options_.tokens;
+    d.k = k;
+    return d;
+  }
+
+  layout::Completion Run(const Descriptor& d, size_t query) {
+    payload_.resize(options_.heads * layout::QueryBlockBytes(options_.group, options_.dim));
+    result_.resize(options_.heads * layout::ResultBlockBytes(d.select_op, d.flags, d.k, options_.dim));
+    const size_t block = payload_.size() / options_.heads;
+    const size_t floats = size_t{options_.group} * options_.dim;
+    for (uint32_t h = 0; h < options_.heads; ++h) {
+      fpga::MakeQueryBlockFast(std::span(queries_).subspan((query * options_.heads + h) * floats, floats),
+                               options_.group, options_.dim, d.format, 0.0883883F, {},
+                               std::span(payload_).subspan(h * block, block));
+    }
+    const fpga::Operation operation{d, owner_, payload_.data(), result_.data()};
+    layout::Completion done;
+    device_->Submit({&operation, 1});
+    device_->Poll({&done, 1});
+    return done;
+  }
+
+  size_t QueryCount() const {
+    return queries_.size() / (size_t{options_.heads} * options_.group * options_.dim);
+  }
+
+  void Time(uint32_t format, uint32_t k, int repeats) {
+    const Descriptor d = Query(format, k);
+    std::vector<double> seconds;
+    double score = 0;
+    double select = 0;
+    uint64_t bytes = 0;
+    for (int n = 0; n < repeats + 2; ++n) {
+      const double start = Seconds();
+      const layout::Completion done = Run(d, static_cast<size_t>(n) % QueryCount());
+      if (n < 2) continue;
+      seconds.push_back(Seconds() - start);
+      score += done.score_ns * 1e-3 / repeats;
+      select += done.select_ns * 1e-3 / repeats;
+      bytes = done.bytes_read;
+    }
+    std::sort(seconds.begin(), seconds.end());
+    std::printf(
+        "{\"least_us\": %.2f, \"median_us\": %.2f, \"score_us\": %.2f, \"select_us\": %.2f, \"bytes\": "
+        "%llu}\n",
+        seconds.front() * 1e6, seconds[seconds.size() / 2] * 1e6, score, select,
+        static_cast<unsigned long long>(bytes));
+  }
+
+  void WriteIds(uint32_t format, uint32_t k, const std::string& path) {
+    const Descriptor d = Query(format, k);
+    std::ofstream file(path, std::ios::binary);
+    for (size_t query = 0; query < QueryCount(); ++query) {
+      Run(d, query);
+      const size_t block = result_.size() / options_.heads;
+      for (uint32_t h = 0; h < options_.heads; ++h) {
+        file.write(reinterpret_cast<const char*>(result_.data()) + h * block + sizeof(layout::ResultHeader),
+                   static_cast<std::streamsize>(k) * 4);
+      }
+    }
+    std::printf("{\"queries\": %zu}\n", QueryCount());
+  }
+
+  // Each thread reads its own half of memory that no cache holds; the best of five.
+  double Bandwidth() {
+    constexpr size_t kWords = size_t{64} << 20;  // 512 MiB
+    void* mapped = mmap(nullptr, kWords * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return 0;
+    madvise(mapped, kWords * 8, MADV_HUGEPAGE);  // as the indexes' memory is
+    auto* memory = static_cast<uint64_t*>(mapped);
+    std::fill_n(memory, kWords, 1);
+    double best = 0;
+    for (int n = 0; n < 5; ++n) {
+      std::vector<std::thread> team;
+      std::vector<uint64_t> sums(static_cast<size_t>(options_.threads) * 8);
+      const double start = Seconds();
+      for (int t = 0; t < options_.threads; ++t) {
+        team.emplace_back([&, t] {
+          const size_t part = kWords / static_cast<size_t>(options_.threads);
+          uint64_t sum = 0;
+          for (size_t i = part * static_cast<size_t>(t); i < part * static_cast<size_t>(t + 1); ++i)
+            sum += memory[i];
+          sums[static_cast<size_t>(t) * 8] = sum;
+        });
+      }
+      for (std::thread& one : team) one.join();
+      best = std::max(best, static_cast<double>(kWords * 8) / (Seconds() - start));
+      if (sums[0] == 0) return 0;
+    }
+    munmap(mapped, kWords * 8);
+    return best;
+  }
+
+  const Options options_;
+  std::vector<float> keys_;
+  std::vector<float> queries_;
+  std::unique_ptr<fpga::IndexStore> store_;
+  std::unique_ptr<fpga::MemoryDevice> device_;
+  uint32_t owner_ = 0;
+  std::vector<uint8_t> payload_;
+  std::vector<uint8_t> result_;
+};
+
+}  // namespace
+}  // namespace mnemo
+
+int main(int argc, char** argv) {
+  mnemo::Options options;
+  CLI::App app("Times relevancy and top-k on the memory device; commands on standard input.");
+  app.add_option("--keys", options.keys, "float32 [heads][tokens][dim]; without it, Gaussian keys");
+  app.add_option("--queries", options.queries, "float32 [queries][heads][group][dim]");
+  app.add_option("--isa", options.isa, "instruction set");
+  app.add_option("--tokens", options.tokens, "whole pages of 64");
+  app.add_option("--dim", options.dim, "a power of two, 16 to 512");
+  app.add_option("--heads", options.heads, "KV heads");
+  app.add_option("--group", options.group, "queries a head");
+  app.add_option("--threads", options.threads, "threads");
+  app.add_option("--formats", options.formats, "codes2, codes4, codes8, bounds, means");
+  CLI11_PARSE(app, argc, argv);
+  mnemo::Relevancy relevancy(options);
+  if (const absl::Status status = relevancy.Prepare(); !status.ok()) {
+    std::cerr << status.message() << "\n";
+    return 1;
+  }
+  for (std::string line; std::getline(std::cin, line);) {
+    relevancy.Obey(line);
+  }
+  return 0;
+}
