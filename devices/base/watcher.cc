@@ -60,7 +60,9 @@ void Watcher::WaitForSignal() {
 }
 
 void Watcher::EndProcess(int code) {
-  if (!options_.socket_path.empty()) ::unlink(options_.socket_path.c_str());
+  for (const std::string& path : options_.socket_paths) {
+    if (!path.empty()) ::unlink(path.c_str());
+  }
   if (!options_.private_dir.empty()) ::rmdir(options_.private_dir.c_str());
   ::_exit(code);
 }

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
@@ -17,9 +18,9 @@ namespace mnemo {
 class Watcher {
  public:
   struct Options {
-    int lifeline_fd = -1;     // becomes the watcher's; -1 = none
-    std::string socket_path;  // removed when the lifeline ends the process; empty = none
-    std::string private_dir;  // then removed too
+    int lifeline_fd = -1;                   // becomes the watcher's; -1 = none
+    std::vector<std::string> socket_paths;  // removed when the lifeline ends the process; empty ones are not
+    std::string private_dir;                // then removed too
   };
   static absl::StatusOr<std::unique_ptr<Watcher>> Create(Options options);
   ~Watcher();

@@ -37,12 +37,14 @@ void AddOptions(CLI::App& app, MemoryOptions& options) {
   app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT of /metrics; none if not given");
   app.add_option("--device", options.device, "What keeps and searches indexes")
       ->check(CLI::IsMember({"cpu"}));
+  app.add_option("--isa", options.isa, "Instruction set of the cpu device, or auto");
   app.add_option("--threads", options.threads, "Threads that compute; 0 = as many as cores")
       ->check(CLI::Range(0, 1024));
   app.add_option("--memory-bytes", options.memory_bytes,
                  "Memory of all indexes together; 0 = a quarter of the machine's")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--quota-bytes", options.quota_bytes, "Memory of one owner's indexes; 0 = all there is")
+  app.add_option("--quota-bytes", options.quota_bytes,
+                 "Memory of one owner's indexes; 0 = an equal part for each of --max-owners")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--region-bytes", options.region_bytes,
                  "Largest region for payloads and results of one owner")
@@ -92,6 +94,7 @@ std::vector<std::string> MemoryArguments(const MemoryOptions& options) {
   add("control-address", options.control_address);
   if (!options.metrics_listen.empty()) add("metrics-listen", options.metrics_listen);
   add("device", options.device);
+  add("isa", options.isa);
   add("threads", options.threads);
   add("memory-bytes", options.memory_bytes);
   add("quota-bytes", options.quota_bytes);

@@ -15,6 +15,7 @@ struct MemoryOptions {
   std::string control_address;  // gRPC: "unix:/path" or "host:port"
   std::string metrics_listen;   // "host:port" of /metrics; empty = none
   std::string device = "cpu";
+  std::string isa = "auto";
   int threads = 0;                  // that compute; 0 = the cores this process may run on
   int64_t memory_bytes = 0;         // of all indexes together; 0 = a quarter of the machine's memory
   int64_t quota_bytes = 0;          // of one owner's indexes; 0 = as much as there is

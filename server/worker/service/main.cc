@@ -58,7 +58,7 @@ int Main(int argc, char** argv) {
   }
   const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
       Watcher::Create({.lifeline_fd = options->lifeline_fd,
-                       .socket_path = SocketPath(options->listen),
+                       .socket_paths = {SocketPath(options->listen)},
                        .private_dir = options->private_dir});
   absl::Status status = watcher.status();
   if (status.ok()) {

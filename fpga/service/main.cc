@@ -1,0 +1,104 @@
+// mnemo-memory: one memory device, a data plane for workers, a control plane for mnemod and people.
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "devices/base/watcher.h"
+#include "devices/transport/listener.h"
+#include "fpga/service/control_service.h"
+#include "fpga/service/data_plane.h"
+#include "fpga/service/memory_options.h"
+#include "fpga/service/metrics_endpoint.h"
+#include "server/telemetry/logging.h"
+
+namespace mnemo::memory {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr uint64_t kMemoryFraction = 4;  // of the machine's memory, when no figure is given: 1 / this
+
+std::string SocketPath(const std::string& address) {
+  const std::string prefix = "unix:";
+  return address.starts_with(prefix) ? address.substr(prefix.size()) : "";
+}
+
+uint64_t MachineBytes() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+DataPlane::Options PlaneOptions(const MemoryOptions& options) {
+  DataPlane::Options plane;
+  plane.name = options.name;
+  plane.device = options.device;
+  plane.isa = options.isa;
+  plane.threads = options.threads > 0 ? options.threads
+                                      : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  plane.memory_bytes = options.memory_bytes > 0 ? static_cast<uint64_t>(options.memory_bytes)
+                                                : MachineBytes() / kMemoryFraction;
+  plane.quota_bytes = static_cast<uint64_t>(options.quota_bytes);
+  plane.region_bytes = static_cast<uint64_t>(options.region_bytes);
+  plane.max_owners = static_cast<uint32_t>(options.max_owners);
+  plane.max_indexes = static_cast<uint32_t>(options.max_indexes);
+  plane.max_tokens = static_cast<uint32_t>(options.max_tokens);
+  return plane;
+}
+
+absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<DataPlane> plane, DataPlane::Create(PlaneOptions(options)));
+  std::unique_ptr<MetricsEndpoint> metrics;
+  if (!options.metrics_listen.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(metrics, MetricsEndpoint::Create(options.metrics_listen, plane.get()));
+    spdlog::info("metrics on port {}", metrics->port());
+  }
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<ControlServer> control,
+                         ControlServer::Create(options.control_address, options.data_socket, plane.get()));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::Listener> listener,
+                         transport::Listener::Create(options.data_socket, plane->device_name(), plane.get()));
+  watcher->SetListening();
+  spdlog::info("{}: {} bytes for indexes, {} threads, workers attach at {}, control on {}",
+               plane->device_name(), plane->options().memory_bytes, plane->options().threads,
+               options.data_socket, options.control_address);
+  watcher->WaitForSignal();
+  spdlog::info("stopping");
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  const absl::StatusOr<MemoryOptions> options = ParseMemoryOptions(argc, argv);
+  if (absl::IsCancelled(options.status())) {
+    std::fputs(std::string(options.status().message()).c_str(), stdout);
+    return 0;
+  }
+  if (!options.ok()) {
+    std::fprintf(stderr, "mnemo-memory: %s\n", std::string(options.status().message()).c_str());
+    return kExitUsage;
+  }
+  const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
+      Watcher::Create({.lifeline_fd = options->lifeline_fd,
+                       .socket_paths = {options->data_socket, SocketPath(options->control_address)},
+                       .private_dir = options->private_dir});
+  absl::Status status = watcher.status();
+  if (status.ok()) {
+    status = telemetry::SetUpLogging({.process = options->name,
+                                      .level = options->log_level,
+                                      .format = options->log_format,
+                                      .file = options->log_file});
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "mnemo-memory: %s\n", std::string(status.message()).c_str());
+    return kExitUsage;
+  }
+  status = Serve(*options, watcher->get());
+  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace mnemo::memory
+
+int main(int argc, char** argv) { return mnemo::memory::Main(argc, argv); }
