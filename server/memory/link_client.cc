@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "devices/transport/memory_link.h"
 #include "fpga/layout/layout_hash.h"
 #include "fpga/layout/record.h"
 
@@ -148,6 +147,7 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptio
       1024 * (uint64_t{link.bulk_payload_share} + link.query_payload_share + link.results_share) +
       kRegionSlackBytes;
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryLink> made, transport::Attach(link));
+  if (options.wrap) made = options.wrap(std::move(made));
   return Create(options, device, std::move(made));
 }
 
@@ -223,17 +223,20 @@ absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
                              impl.slots.size(), impl.slots.size());
   }
   const uint32_t id = impl.free_ids.back();
+  impl.free_ids.pop_back();
   const int chunk = impl.free_chunks.back();
   const auto& area = impl.link->payload_area(transport::Ring::kBulk);
   std::memcpy(area.bytes.data() + impl.page_bytes * static_cast<uint64_t>(chunk), &spec, sizeof(spec));
   layout::Descriptor op{};
   op.op = layout::kOpCreate;
+  op.format = spec.record_format;
   op.index_id = id;
   op.index_generation = impl.slots[id].generation;
   impl.free_chunks.pop_back();
   MNEMO_RETURN_IF_ERROR(impl.SubmitBulk(op, chunk, sizeof(spec)));
   impl.creating = true;
   while (impl.creating) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+  if (impl.create_status != layout::kStatusOk) impl.free_ids.push_back(id);
   if (impl.create_status == layout::kStatusFull || impl.create_status == layout::kStatusDraining) {
     return ResourceExhausted("the memory service {} {}", device(),
                              impl.create_status == layout::kStatusFull ? "is full" : "takes no new indexes");
@@ -241,7 +244,6 @@ absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
   if (impl.create_status != layout::kStatusOk) {
     return impl.Fail(fmt::format("refused an index with status {}", impl.create_status));
   }
-  impl.free_ids.pop_back();
   impl.slots[id].used = true;
   impl.slots[id].appends = 0;
   return IndexHandle{id, impl.slots[id].generation};

@@ -2,16 +2,14 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "devices/device.h"
+#include "devices/transport/memory_link.h"
 #include "server/memory/memory_client.h"
 #include "server/memory/method.h"
-
-namespace mnemo::transport {
-class MemoryLink;
-}
 
 namespace mnemo::memory {
 
@@ -20,6 +18,8 @@ struct LinkOptions {
   std::string owner;    // who attaches, for the service's logs
   MemoryShape shape;
   int max_queries = 0;  // decode rows of a step
+  // Puts a decorator around each new link, if given.
+  std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap;
   // A service that has not answered after so long hangs, and is given up.
   std::chrono::milliseconds timeout{1000};
 };

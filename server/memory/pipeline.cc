@@ -569,10 +569,17 @@ void Pipeline::Close(SequenceMemory* memory) {
   impl_->open.erase(found);
 }
 
+bool Pipeline::Tend() {
+  Impl& impl = *impl_;
+  const MemoryClient* const before = impl.service.get();
+  if (impl.service != nullptr && !impl.service->alive()) impl.DropService();
+  impl.TakeService();
+  return impl.service.get() != before;
+}
+
 void Pipeline::Begin() {
   Impl& impl = *impl_;
-  impl.TakeService();
-  if (impl.service != nullptr && !impl.service->alive()) impl.DropService();
+  Tend();
   impl.rows.clear();
   for (int side = 0; side < kSides; ++side) {
     impl.queries[side].clear();

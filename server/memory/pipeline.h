@@ -59,6 +59,9 @@ class Pipeline final : public model::LayerMemory {
                                        int decode_begin);
   void Close(SequenceMemory* memory);
 
+  // Now and then, idle or not: notices that the service went or came. True when it did.
+  bool Tend();
+
   // A step: Begin; AddRow for each row that may select, in order of rows; Forward with this as LayerMemory;
   // End.
   void Begin();

@@ -275,6 +275,7 @@ bool Engine::Impl::TakeMail() {
   };
   do {
     if (options.progress != nullptr) options.progress->fetch_add(1, std::memory_order_relaxed);
+    if (idle && memory != nullptr && memory->Tend()) PublishStats();
   } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready));
   arrived.swap(inbox);
   if (end_all_sessions) scheduler.sessions().ForgetAll();

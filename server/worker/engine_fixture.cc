@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "devices/device_registry.h"
+#include "server/memory/link_client.h"
 #include "server/model/gguf.h"
 #include "tests/support/tiny_model.h"
 
@@ -113,6 +114,16 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
                                   .indexed_layers = memory::IndexedLayers(config, options.dense_layers)}));
   EngineOptions engine_options = options.engine;
   engine_options.progress = &progress_;
+  if (!options.memory_address.empty()) {
+    const memory::LinkOptions link = {.address = options.memory_address,
+                                      .owner = "engine",
+                                      .shape = memory::ShapeOf(*transformer_),
+                                      .max_queries = options.engine.max_running,
+                                      .wrap = options.wrap_link};
+    engine_options.attach_memory = [link, device = device_.get()] {
+      return memory::LinkClient::Attach(link, device);
+    };
+  }
   engine_ = Must(Engine::Create(engine_options, transformer_.get(), device_.get(), &sink_));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "devices/device.h"
+#include "devices/transport/memory_link.h"
 #include "server/model/model_config.h"
 #include "server/model/transformer.h"
 #include "server/worker/engine.h"
@@ -56,6 +58,8 @@ struct FixtureOptions {
   int context_tokens = 1024;
   EngineOptions engine;
   int max_logit_rows = 16;
+  std::string memory_address;  // of a memory service; empty = none
+  std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap_link;
   int dense_layers = 0;  // first full-attention layers that attention methods leave alone
 };
 

@@ -1,0 +1,240 @@
+// Sparse attention offloaded to a memory service: the tokens and logprobs of the worker's own placement, bit
+// by bit, also when the service dies, hangs or is full.
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <thread>
+
+#include "devices/transport/link_decorators.h"
+#include "devices/transport/listener.h"
+#include "fpga/service/data_plane.h"
+#include "server/memory/link_client.h"
+#include "server/worker/engine_fixture.h"
+
+namespace mnemo::worker {
+namespace {
+
+using M = memory::AttentionSettings::Method;
+using P = memory::AttentionSettings::Placement;
+
+// A memory service in this process, that can go and come back under the same address.
+class Service {
+ public:
+  explicit Service(memory::DataPlane::Options options = {}) : options_(std::move(options)) {
+    static std::atomic<int> count = 0;
+    socket_ = fmt::format("/tmp/mnemo-offload-{}-{}", ::getpid(), count++);
+    options_.region_bytes = 32 << 20;
+    Start();
+  }
+  void Start() {
+    absl::StatusOr<std::unique_ptr<memory::DataPlane>> plane = memory::DataPlane::Create(options_);
+    REQUIRE(plane.ok());
+    plane_ = *std::move(plane);
+    auto listener = transport::Listener::Create(socket_, plane_->device_name(), plane_.get());
+    REQUIRE(listener.ok());
+    listener_ = *std::move(listener);
+  }
+  // As if it were killed: every attachment ends at once.
+  void Stop() {
+    listener_.reset();
+    plane_.reset();
+  }
+  std::string address() const { return "unix:" + socket_; }
+  memory::DataPlane& plane() { return *plane_; }
+
+ private:
+  memory::DataPlane::Options options_;
+  std::string socket_;
+  std::unique_ptr<memory::DataPlane> plane_;
+  std::unique_ptr<transport::Listener> listener_;
+};
+
+std::vector<EngineRequest> Requests(P placement) {
+  std::mt19937 random(22);
+  std::vector<EngineRequest> requests;
+  for (uint64_t number = 0; number < 20; ++number) {
+    EngineRequest request;
+    request.id = number;
+    for (size_t i = 150 + random() % 300; i > 0; --i) {
+      request.prompt.push_back(static_cast<int32_t>(random() % 256));
+    }
+    request.max_tokens = static_cast<int32_t>(20 + random() % 80);
+    request.logprobs = 1;
+    request.sampling.temperature = number % 2 == 0 ? 0.0f : 1.2f;
+    request.sampling.seed = number;
+    memory::AttentionSettings& attention = request.attention;
+    attention.method = std::vector<M>{M::kTokenTopk, M::kCascade, M::kPageBound, M::kBlockMean}[number % 4];
+    attention.keep_first = static_cast<int>(random() % 20);
+    attention.token_budget = attention.keep_first + 64 + static_cast<int>(random() % 60);
+    attention.reuse_interval = std::vector<int>{1, 1, 4}[random() % 3];
+    attention.key_bits = number % 4 == 0 ? std::vector<int>{2, 4, 8}[random() % 3] : 2;
+    attention.first_stage_tokens = 2 * attention.token_budget;
+    attention.placement = placement;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+FixtureOptions Options(Service* service) {
+  FixtureOptions options;
+  options.device = "cpu";
+  options.threads = 2;
+  options.engine.max_batch_rows = 64;
+  options.engine.max_running = 8;
+  options.engine.max_waiting = 64;
+  options.engine.kv_pages = 100;
+  if (service != nullptr) options.memory_address = service->address();
+  return options;
+}
+
+bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const EngineToken& x, const EngineToken& y) {
+    return x.id == y.id && x.index == y.index && std::memcmp(&x.detail, &y.detail, sizeof x.detail) == 0;
+  });
+}
+
+const std::vector<EngineResult>& Inline() {
+  static const std::vector<EngineResult> results = [] {
+    EngineFixture fixture(Options(nullptr));
+    std::vector<EngineResult> made;
+    for (EngineRequest& request : Requests(P::kInline)) made.push_back(fixture.Run(request));
+    return made;
+  }();
+  return results;
+}
+
+void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
+  for (EngineRequest& request : Requests(placement)) {
+    request.attempt = attempt;
+    REQUIRE(fixture->engine().Submit(std::move(request)).ok());
+  }
+}
+
+// Returns how many requests went on in the worker.
+int CheckAll(EngineFixture* fixture, uint32_t attempt) {
+  int fallbacks = 0;
+  for (uint64_t id = 0; id < Inline().size(); ++id) {
+    CAPTURE(id);
+    const EngineResult result = fixture->sink().Wait(id, attempt);
+    CHECK(result.broken == "");
+    CHECK(result.last.status.ToString() == "OK");
+    CHECK(SameTokens(result.tokens, Inline()[id].tokens));
+    fallbacks += result.last.memory_fallbacks;
+  }
+  CHECK(fixture->engine().Stats().kv_pages_used == 0);
+  CHECK(fixture->engine().Stats().memory.inline_indexes == 0);
+  CHECK(fixture->engine().Stats().memory.inline_bytes == 0);
+  CHECK(fixture->engine().Stats().memory.service_indexes == 0);
+  return fallbacks;
+}
+
+bool Eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return condition();
+}
+
+TEST_CASE("offloaded and in the worker: the same tokens, and the steps name their devices") {
+  Service service;
+  EngineFixture fixture(Options(&service));
+  SubmitAll(&fixture, P::kMemoryService, 0);
+  CHECK(CheckAll(&fixture, 0) == 0);
+  const memory::PipelineStats stats = fixture.engine().Stats().memory;
+  CHECK(stats.service_attached);
+  CHECK(stats.round_trips.count > 0);
+  CHECK(stats.bytes_to_service > 0);
+  CHECK(stats.bytes_from_service > 0);
+  const EngineResult result = fixture.sink().Wait(0, 0);
+  REQUIRE(result.last.memory_steps.size() == 4);
+  for (const memory::MemoryStepStat& step : result.last.memory_steps) {
+    CHECK(step.method == "token_topk");
+    CHECK(step.device ==
+          (step.step == memory::MemoryStepKind::kApply ? "cpu0" : service.plane().device_name()));
+    CHECK(step.count > 0);
+    CHECK(step.bytes > 0);
+  }
+  CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+}
+
+TEST_CASE("a service that dies at a random moment costs no token, and is attached again") {
+  const uint32_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  Service service;
+  EngineFixture fixture(Options(&service));
+  for (uint32_t attempt = 0; attempt < 20; ++attempt) {
+    CAPTURE(attempt);
+    REQUIRE(Eventually([&] { return fixture.engine().Stats().memory.service_attached; }));
+    SubmitAll(&fixture, P::kAny, attempt);
+    fixture.sink().WaitForTokens(random() % 20, random() % 30, attempt);
+    service.Stop();
+    CheckAll(&fixture, attempt);
+    service.Start();
+  }
+  CHECK(fixture.engine().Stats().memory.fallbacks.at("service_lost") > 0);
+}
+
+// 20 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
+TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; no wrong token") {
+  const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
+  const int schedules = wanted == nullptr ? 20 : std::atoi(wanted);
+  Service service;
+  uint64_t fallbacks = 0;
+  for (int schedule = 0; schedule < schedules; ++schedule) {
+    CAPTURE(schedule);
+    std::mt19937 random(static_cast<uint32_t>(schedule));
+    std::atomic<uint64_t> links = 0;
+    FixtureOptions options = Options(&service);
+    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+      transport::FaultPlan plan;
+      plan.seed = static_cast<uint64_t>(schedule) * 1000 + links.fetch_add(1);
+      plan.calls_before = static_cast<uint32_t>(plan.seed * 2654435761U % 2000);
+      const uint32_t chance = 50;
+      plan.drop_chance = schedule % 5 == 0 ? chance : 0;
+      plan.stall_chance = schedule % 5 == 1 ? chance : 0;
+      plan.garbage_chance = schedule % 5 == 2 ? chance : 0;
+      plan.full_chance = schedule % 5 == 3 ? chance : 0;
+      plan.fail_chance = schedule % 5 == 4 ? chance : 0;
+      return transport::MakeFaultLink(std::move(link), plan);
+    };
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kAny, 0);
+    CheckAll(&fixture, 0);
+    for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) fallbacks += count;
+  }
+  CHECK(fallbacks > 0);
+  CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+}
+
+TEST_CASE("a full service: refused when it was asked for, otherwise in the worker and counted") {
+  memory::DataPlane::Options options;
+  options.memory_bytes = 48 << 10;
+  options.max_owners = 1;
+  Service service(options);
+  EngineFixture fixture(Options(&service));
+  SubmitAll(&fixture, P::kAny, 0);
+  CHECK(CheckAll(&fixture, 0) > 0);
+  CHECK(fixture.engine().Stats().memory.fallbacks.at("service_full") > 0);
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.attempt = 1;
+  request.max_tokens = 500;
+  request.attention.key_bits = 8;
+  const EngineResult refused = fixture.Run(request);
+  CHECK(refused.last.status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(refused.tokens.empty());
+}
+
+TEST_CASE("no service: refused when it was asked for") {
+  EngineFixture fixture(Options(nullptr));
+  const EngineResult refused = fixture.Run(Requests(P::kMemoryService)[0]);
+  CHECK(refused.last.status.code() == absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace mnemo::worker
