@@ -234,7 +234,8 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
                                  int split, const CacheView& cache, const AttentionScratch& scratch,
                                  float* states) {
   const AttentionSequence& sequence = *item.sequence;
-  const ListedKeys list(*sequence.sparse, item.kv_head, sequence.position_begin);
+  const SparseSelection& sparse = *sequence.sparse;
+  const ListedKeys list(sparse, item.kv_head, sequence.position_begin);
   const int64_t begin = int64_t{split} * kKvSplitTokens;
   const int64_t end = std::min(list.count(), begin + kKvSplitTokens);
   if (begin >= end) return false;
@@ -257,6 +258,7 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
                           .head_dim = op.head_dim,
                           .values = values,
                           .scales = scales,
+                          .runs = sparse.entry_tokens > 1 && sparse.first_end % kRunKeys == 0,
                           .count = static_cast<int>(end - begin),
                           .cache = cache,
                           .states = states,

@@ -101,7 +101,8 @@ struct AttendTask {
       nullptr;  // scratch for the values of a split in float32, or nullptr: read the cache itself
 };
 inline constexpr int kMaxQueryTile = 6;
-inline constexpr int kListPadding = 64;
+inline constexpr int kListPadding = 128;
+inline constexpr int kRunKeys = 16;
 
 // The query rows of one KV head at one position, against listed keys.
 struct ListedTask {
@@ -112,7 +113,8 @@ struct ListedTask {
   // Of each key its row of values in the cache, and its scale; then the last one kListPadding times more.
   const uint16_t* const* values = nullptr;
   const float* const* scales = nullptr;
-  int count = 0;  // [1, kKeysPerSplit]
+  bool runs = false;  // most keys stand beside others, kRunKeys at a multiple of it in page and list
+  int count = 0;      // [1, kKeysPerSplit]
   CacheView cache;
   float* states = nullptr;  // [group] of state_stride
   int64_t state_stride = 0;

@@ -3,8 +3,9 @@
 
 // Keys that are read together, and how many of them ahead their memory is asked for: the memory's delay is
 // longer than the work on one such group.
-constexpr int kKeyGroup = kLanes;
-constexpr int kAhead = 2 * kKeyGroup;
+constexpr int kKeyGroup = kRunKeys;
+static_assert(kKeyGroup == kLanes);
+constexpr int kAhead = 4 * kKeyGroup;
 
 // Of a key of the list, what the pointers that the list has lead to.
 MNEMO_INLINE const int16_t* RowOf(const ListedTask& t, int i) {
@@ -33,19 +34,21 @@ MNEMO_INLINE void PrefetchRow(const void* row, int width) {
   for (int i = 0; i < width; i += 32) __builtin_prefetch(p + i, 0, 2);
 }
 
+// Whether keys are read from their second form: where most of them stand in runs, the first is better.
+MNEMO_INLINE bool InRows(const ListedTask& t) { return t.cache.row_offset != 0 && !t.runs; }
+
 // Asks for the keys of a group, where they will be read.
 MNEMO_INLINE void PrefetchKeys(const ListedTask& t, int begin) {
-  const bool run = IsRun(t, begin, kKeyGroup);
-  if (run && (t.cache.row_offset == 0 || IsRun(t, begin / kKeysPerPage * kKeysPerPage, kKeysPerPage))) {
+  const int end = begin + kKeyGroup < t.count ? begin + kKeyGroup : t.count;
+  if (InRows(t)) {
+    for (int i = begin; i < end; ++i) {
+      __builtin_prefetch(t.scales[i], 0, 2);
+      PrefetchRow(RowOf(t, i), t.head_dim);
+    }
+  } else if (IsRun(t, begin, kKeyGroup)) {
     __builtin_prefetch(t.scales[begin], 0, 2);
     const int16_t* column = ColumnOf(t, begin);
     for (int d = 0; d < t.head_dim; d += 2) __builtin_prefetch(column + d * kKeysPerPage, 0, 2);
-    return;
-  }
-  const int end = begin + kKeyGroup < t.count ? begin + kKeyGroup : t.count;
-  for (int i = begin; i < end; ++i) {
-    __builtin_prefetch(t.scales[i], 0, 2);
-    if (t.cache.row_offset != 0) PrefetchRow(RowOf(t, i), t.head_dim);
   }
 }
 
@@ -170,31 +173,37 @@ void GatherGroup(const ListedTask& t, int begin, int column) {
   }
 }
 
-// Scores of the keys [begin, begin + 64) of the list.
-void ScoreKeys(const ListedTask& t, int begin) {
-  const bool whole = IsRun(t, begin, kKeysPerPage);
-  const bool in_rows = t.cache.row_offset != 0 && !whole;
-  for (int i = 0; i < kKeysPerPage && begin + i < t.count; i += kKeyGroup) {
-    if (in_rows) {
-      ScoreRows(t, begin + i);
-      continue;
-    }
-    PrefetchKeys(t, begin + i + kAhead);
-    if (!whole) GatherGroup(t, begin + i, i);
+// Scores of the keys [begin, begin + 64) of the list, from their first form; `whole`: they are a page,
+// `next_whole`: those behind them too.
+void ScoreColumns(const ListedTask& t, int begin, bool whole, bool next_whole) {
+  for (int i = 0; i < kKeysPerPage && begin + i < t.count && !whole; i += kKeyGroup) {
+    if (i < kKeysPerPage - kAhead || !next_whole) PrefetchKeys(t, begin + i + kAhead);
+    GatherGroup(t, begin + i, i);
   }
-  if (in_rows) return;
-  const int16_t* keys = t.keys;
-  const float* scales = t.key_scales;
-  if (whole) {
-    keys = ColumnOf(t, begin);
-    scales = t.scales[begin];
-  }
+  const int16_t* keys = whole ? ColumnOf(t, begin) : t.keys;
+  const float* scales = whole ? t.scales[begin] : t.key_scales;
+  const int16_t* next = next_whole ? ColumnOf(t, begin + kKeysPerPage) : keys;
   const int even_dim = (t.head_dim + 1) / 2 * 2;
   EachTile(t.group, [&](auto rows, int row) {
-    ScorePage<false, decltype(rows)::kCount>(keys, scales, t.q + static_cast<int64_t>(row) * even_dim,
-                                             t.q_scales + row, even_dim, nullptr,
-                                             t.scores + static_cast<int64_t>(row) * kKeysPerSplit + begin);
+    ScorePage<true, decltype(rows)::kCount>(keys, scales, t.q + static_cast<int64_t>(row) * even_dim,
+                                            t.q_scales + row, even_dim,
+                                            reinterpret_cast<const uint16_t*>(next),
+                                            t.scores + static_cast<int64_t>(row) * kKeysPerSplit + begin);
   });
+}
+
+void ScoreKeys(const ListedTask& t) {
+  for (int begin = 0; begin < kAhead; begin += kKeyGroup) PrefetchKeys(t, begin);
+  if (InRows(t)) {
+    for (int begin = 0; begin < t.count; begin += kKeyGroup) ScoreRows(t, begin);
+    return;
+  }
+  bool whole = IsRun(t, 0, kKeysPerPage);
+  for (int begin = 0; begin < t.count; begin += kKeysPerPage) {
+    const bool next_whole = IsRun(t, begin + kKeysPerPage, kKeysPerPage);
+    ScoreColumns(t, begin, whole, next_whole);
+    whole = next_whole;
+  }
 }
 
 // As AddValues, with the rows of values at `values`; those `ahead` are asked for.
@@ -236,8 +245,7 @@ void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_
 
 template <class Source>
 void AttendListedKeys(const ListedTask& t) {
-  for (int begin = 0; begin < kAhead; begin += kKeyGroup) PrefetchKeys(t, begin);
-  for (int begin = 0; begin < t.count; begin += kKeysPerPage) ScoreKeys(t, begin);
+  ScoreKeys(t);
   const int64_t width = t.cache.value_width;
   for (int r = 0; r < t.group; ++r) {
     float* state = t.states + r * t.state_stride;
