@@ -5,8 +5,12 @@
 
 namespace mnemo::testing {
 
-// How long tests wait for what must happen; long, since it is the machine that may be busy.
+// How long tests wait for what must happen; long, since the machine may be busy, and longer under a sanitizer.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr std::chrono::seconds kPatience{360};
+#else
 inline constexpr std::chrono::seconds kPatience{90};
+#endif
 
 // Whether the condition, which is asked again and again, becomes true within kPatience.
 template <typename Condition>
