@@ -8,7 +8,6 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <condition_variable>
-#include <filesystem>
 #include <future>
 #include <memory>
 #include <mutex>
@@ -17,14 +16,15 @@
 
 #include "mnemo/internal/worker.pb.h"
 #include "server/link/socket.h"
+#include "tests/support/eventually.h"
+#include "tests/support/temp_folder.h"
 
 namespace mnemo::link {
 namespace {
 
 using internal::v1::FromWorker;
 using internal::v1::ToWorker;
-
-constexpr auto kPatience = std::chrono::seconds(60);
+using mnemo::testing::kPatience;
 
 // A connection at one end; the other is ours to misuse.
 struct Ends {
@@ -177,12 +177,10 @@ TEST_CASE("the end of a pending write may begin the next one") {
 
 TEST_CASE("addresses") {
   const std::atomic<bool> never = false;
-  const auto folder =
-      std::filesystem::temp_directory_path() / ("mnemo-link-test-" + std::to_string(::getpid()));
-  std::filesystem::create_directories(folder);
+  const mnemo::testing::TempFolder folder;
   const auto message = [](const auto& result) { return std::string(result.status().message()); };
   SECTION("a Unix socket, and one that a process left behind") {
-    const std::string address = "unix:" + (folder / "socket").string();
+    const std::string address = "unix:" + folder.path("socket");
     CHECK(absl::IsUnavailable(Connect(address, {}, never).status()));
     absl::StatusOr<UniqueFd> first = Listen(address);
     REQUIRE(first.ok());
@@ -224,7 +222,6 @@ TEST_CASE("addresses") {
     CHECK(absl::IsInvalidArgument(Listen("unix:" + std::string(200, 'x')).status()));
     CHECK(absl::IsUnavailable(Listen("127.0.0.1:many").status()));
   }
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -5,7 +5,8 @@
 
 namespace mnemo::testing {
 
-// How long tests wait for what must happen; long, since the machine may be busy, and longer under a sanitizer.
+// How long tests wait for what must happen; long, since the machine may be busy, and longer under a
+// sanitizer.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr std::chrono::seconds kPatience{360};
 #else

@@ -11,22 +11,25 @@
 #include <catch2/catch.hpp>
 #include <condition_variable>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <thread>
 
 #include "server/frontend/dispatch/child_process.h"
 #include "server/worker/service/worker_options.h"
+#include "tests/support/eventually.h"
+#include "tests/support/submit.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace mnemo::frontend {
 namespace {
 
 namespace fs = std::filesystem;
+using mnemo::testing::Eventually;
+using mnemo::testing::kPatience;
+using mnemo::testing::MakeSubmit;
 using std::chrono::milliseconds;
 using State = WorkerSnapshot::State;
-
-constexpr auto kPatience = std::chrono::seconds(90);
 
 class WaitingSink final : public DispatchSink {
  public:
@@ -66,24 +69,16 @@ class WaitingSink final : public DispatchSink {
   int replays_ = 0;
 };
 
-class Folder {
- public:
-  Folder() : path_(fs::temp_directory_path() / fmt::format("mnemo-dispatcher-test-{}", ::getpid())) {
-    fs::create_directories(path_);
-    model = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, path_.string());
-  }
-  ~Folder() { fs::remove_all(path_); }
+struct Folder {
   std::string Script(const std::string& text) const {
-    const fs::path path = path_ / "program";
-    std::ofstream(path) << text;
+    const std::string path = folder.Write("program", text);
     fs::permissions(path, fs::perms::owner_all);
-    return path.string();
+    return path;
   }
-  fs::path sockets() const { return path_ / "run"; }
-  std::string model;
+  fs::path sockets() const { return folder.path() / "run"; }
 
- private:
-  const fs::path path_;
+  const mnemo::testing::TempFolder folder;
+  const std::string model = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder.path());
 };
 
 config::Config MakeConfig(const Folder& folder, int workers) {
@@ -107,38 +102,15 @@ std::unique_ptr<Dispatcher> MakeDispatcher(const config::Config& config) {
   return *std::move(dispatcher);
 }
 
-template <typename Condition>
-bool Eventually(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + kPatience;
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(5));
-  }
-  return true;
-}
-
 bool AllReady(const Dispatcher& dispatcher) {
   const std::vector<WorkerSnapshot> workers = dispatcher.Workers();
   return std::all_of(workers.begin(), workers.end(),
                      [](const WorkerSnapshot& worker) { return worker.state == State::kReady; });
 }
 
-internal::v1::Submit MakeSubmit(int max_tokens) {
-  internal::v1::Submit submit;
-  for (int i = 0; i < 20; ++i) submit.add_prompt(i + 60);
-  submit.set_max_tokens(max_tokens);
-  submit.mutable_sampling()->set_temperature(0.8f);
-  submit.mutable_sampling()->set_top_p(1.0f);
-  submit.mutable_sampling()->set_repetition_penalty(1.0f);
-  submit.mutable_sampling()->set_seed(5);
-  submit.set_logprobs(-1);
-  submit.set_prompt_logprobs(-1);
-  return submit;
-}
-
 std::vector<int> Generate(Dispatcher& dispatcher, int max_tokens) {
   const auto sink = std::make_shared<WaitingSink>();
-  dispatcher.Start(MakeSubmit(max_tokens), std::nullopt, sink);
+  dispatcher.Start(MakeSubmit(0, max_tokens), std::nullopt, sink);
   REQUIRE(sink->WaitForDone());
   INFO(sink->status());
   REQUIRE(sink->status().ok());
@@ -173,7 +145,7 @@ TEST_CASE("children serve, and end with the dispatcher") {
   const fs::path socket = workers[0].address.substr(std::string("unix:").size());
   CHECK(fs::exists(socket));
   const auto sink = std::make_shared<WaitingSink>();
-  dispatcher->Start(MakeSubmit(8000), std::nullopt, sink);
+  dispatcher->Start(MakeSubmit(0, 8000), std::nullopt, sink);
   REQUIRE(sink->WaitForTokens(1));
   dispatcher.reset();
   REQUIRE(sink->WaitForDone());
@@ -192,7 +164,7 @@ TEST_CASE("a worker that is killed or stopped in the middle breaks no stream") {
   for (const int number : {SIGKILL, SIGSTOP}) {
     INFO("signal " << number);
     const auto sink = std::make_shared<WaitingSink>();
-    dispatcher->Start(MakeSubmit(600), std::nullopt, sink);
+    dispatcher->Start(MakeSubmit(0, 600), std::nullopt, sink);
     REQUIRE(sink->WaitForTokens(5));
     const WorkerSnapshot victim = Busy(*dispatcher);
     REQUIRE(victim.pid > 0);
@@ -215,7 +187,7 @@ TEST_CASE("a worker that gets SIGTERM finishes its request and is started again"
   Folder folder;
   std::unique_ptr<Dispatcher> dispatcher = MakeDispatcher(MakeConfig(folder, 1));
   const auto sink = std::make_shared<WaitingSink>();
-  dispatcher->Start(MakeSubmit(500), std::nullopt, sink);
+  dispatcher->Start(MakeSubmit(0, 500), std::nullopt, sink);
   REQUIRE(sink->WaitForTokens(5));
   const int pid = Busy(*dispatcher).pid;
   ::kill(pid, SIGTERM);
@@ -252,7 +224,7 @@ TEST_CASE("a program that is no worker is reported and tried again") {
     return worker.restarts >= 2 && worker.detail.find(detail) != std::string::npos;
   }));
   const auto sink = std::make_shared<WaitingSink>();
-  dispatcher->Start(MakeSubmit(5), std::nullopt, sink);
+  dispatcher->Start(MakeSubmit(0, 5), std::nullopt, sink);
   REQUIRE(sink->WaitForDone());
   CHECK(absl::IsUnavailable(sink->status()));
 }
@@ -315,7 +287,7 @@ TEST_CASE("a worker that others run is used over TCP, and again when it is back"
   config.workers.restart_backoff_max_ms = 200;
   std::unique_ptr<Dispatcher> dispatcher = MakeDispatcher(config);
   const auto sink = std::make_shared<WaitingSink>();
-  dispatcher->Start(MakeSubmit(400), std::nullopt, sink);
+  dispatcher->Start(MakeSubmit(0, 400), std::nullopt, sink);
   {
     ChildProcess first = start();
     REQUIRE(sink->WaitForTokens(5));

@@ -15,6 +15,9 @@
 #include "server/link/connection.h"
 #include "server/link/socket.h"
 #include "server/worker/service/runtime.h"
+#include "tests/support/eventually.h"
+#include "tests/support/submit.h"
+#include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
 namespace mnemo::worker {
@@ -25,26 +28,15 @@ using internal::v1::Finish;
 using internal::v1::FromWorker;
 using internal::v1::Submit;
 using internal::v1::ToWorker;
-using std::chrono::milliseconds;
-
-template <typename Condition>
-bool Eventually(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(90);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > end) return false;
-    std::this_thread::sleep_for(milliseconds(5));
-  }
-  return true;
-}
+using mnemo::testing::Eventually;
+using mnemo::testing::MakeSubmit;
 
 // A worker in this process, on a Unix socket of its own.
 class TestWorker {
  public:
   TestWorker() {
-    folder_ = std::filesystem::temp_directory_path() / ("mnemo-service-test-" + std::to_string(::getpid()));
-    std::filesystem::create_directories(folder_);
     WorkerOptions options;
-    options.model_path = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder_.string());
+    options.model_path = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder_.path());
     options.device = "reference";
     options.threads = 1;
     options.engine.max_running = 4;
@@ -58,14 +50,13 @@ class TestWorker {
     REQUIRE(made.ok());
     engine = *std::move(made);
     service->Start(engine.get());
-    address = "unix:" + (folder_ / "worker.sock").string();
+    address = "unix:" + folder_.path("worker.sock");
     REQUIRE(service->Listen(address).ok());
   }
   ~TestWorker() {
     service->StopSessions();
-    CHECK_FALSE(std::filesystem::exists(folder_ / "worker.sock"));
+    CHECK_FALSE(std::filesystem::exists(folder_.path("worker.sock")));
     engine.reset();
-    std::filesystem::remove_all(folder_);
   }
   // Until no request holds a page.
   bool BecomesIdle() const {
@@ -80,7 +71,7 @@ class TestWorker {
   std::string address;
 
  private:
-  std::filesystem::path folder_;
+  mnemo::testing::TempFolder folder_;
   std::unique_ptr<Runtime> runtime_;
 };
 
@@ -183,20 +174,6 @@ class Client {
   absl::Status end_;
   link::Connection connection_;
 };
-
-Submit MakeSubmit(uint64_t id, int max_tokens) {
-  Submit submit;
-  submit.set_id(id);
-  for (int i = 0; i < 20; ++i) submit.add_prompt(i + 60);
-  submit.set_max_tokens(max_tokens);
-  submit.mutable_sampling()->set_temperature(0.8f);
-  submit.mutable_sampling()->set_top_p(1.0f);
-  submit.mutable_sampling()->set_repetition_penalty(1.0f);
-  submit.mutable_sampling()->set_seed(5);
-  submit.set_logprobs(-1);
-  submit.set_prompt_logprobs(-1);
-  return submit;
-}
 
 TEST_CASE("a session begins with Ready, and a request runs to its end") {
   TestWorker worker;
