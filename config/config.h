@@ -75,6 +75,21 @@ struct Config {
     int dense_layers = 2;        // of the full-attention layers, the first ones attend to everything
     int page_tokens = 16;        // of page_bound and block_mean: 16 | 64
   } attention;
+  struct Memory {
+    int services = 0;                  // child processes; worker i uses number i % services; [0, 64]
+    std::string binary;                // empty = mnemo-memory beside mnemod
+    std::string device = "cpu";        // cpu
+    int threads = 0;                   // of each service; 0 = the machine's cores
+    int64_t index_bytes = 0;           // of each service's indexes; 0 = a quarter of memory over all services
+    int64_t quota_bytes = 0;           // of these, of one worker's; 0 = as much as there is
+    std::string placement = "inline";  // inline | memory_service, of requests that leave it to the server
+    int round_trip_timeout_ms = 1000;  // a worker waits so long for an answer, then does without the service
+    int start_timeout_ms = 10000;      // from start to ready
+    int health_interval_ms = 500;
+    int hang_timeout_ms = 5000;    // no answer to a question for its figures for so long: killed
+    int restart_backoff_ms = 100;  // doubles up to the next
+    int restart_backoff_max_ms = 5000;
+  } memory;
   struct Limits {
     int max_running = 64;                    // requests at workers
     int max_queued = 256;                    // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED

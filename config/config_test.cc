@@ -225,6 +225,11 @@ TEST_CASE("What must hold between keys") {
   CHECK_THAT(ErrorOf("workers: {hang_timeout_ms: 150}"),
              Contains("workers.hang_timeout_ms: 150 is too small"));
   CHECK_THAT(ErrorOf("server: {listen: \"h:1\", metrics_listen: \"h:1\"}"), Contains("is server.listen too"));
+  CHECK_THAT(ErrorOf("memory: {restart_backoff_ms: 500, restart_backoff_max_ms: 499}"),
+             Contains("memory.restart_backoff_max_ms: 499 is too small") && Contains("500"));
+  CHECK_THAT(ErrorOf("memory: {services: 0, placement: memory_service}"),
+             Contains("a.yaml:1:34: memory.placement: memory_service, and memory.services is 0"));
+  CHECK(LoadText("memory: {services: 1, placement: memory_service}").ok());
   CHECK_THAT(ErrorOf("attention: {token_budget: 100, keep_first: 30, keep_last: 7}"),
              Contains("attention.token_budget: 100 is too small") && Contains("101"));
   CHECK(LoadText("attention: {token_budget: 101, keep_first: 30, keep_last: 7}").ok());

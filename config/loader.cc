@@ -316,11 +316,11 @@ class Loader {
       AddError(PlaceOf("workers.count"),
                "workers.count: 0 leaves no worker; allowed: at least one here or in workers.addresses");
     }
-    if (c.workers.restart_backoff_max_ms < c.workers.restart_backoff_ms) {
-      AddError(PlaceOf("workers.restart_backoff_max_ms"),
-               fmt::format("workers.restart_backoff_max_ms: {} is too small; allowed: at least "
-                           "workers.restart_backoff_ms, {}",
-                           c.workers.restart_backoff_max_ms, c.workers.restart_backoff_ms));
+    CheckBackoff("workers", c.workers.restart_backoff_ms, c.workers.restart_backoff_max_ms);
+    CheckBackoff("memory", c.memory.restart_backoff_ms, c.memory.restart_backoff_max_ms);
+    if (c.memory.placement == "memory_service" && c.memory.services == 0 && c.workers.addresses.empty()) {
+      AddError(PlaceOf("memory.placement"),
+               "memory.placement: memory_service, and memory.services is 0; allowed: inline");
     }
     if (c.workers.hang_timeout_ms < 2 * c.workers.heartbeat_interval_ms) {
       AddError(PlaceOf("workers.hang_timeout_ms"),
@@ -361,6 +361,13 @@ class Loader {
   }
 
  private:
+  void CheckBackoff(std::string_view section, int first_ms, int longest_ms) {
+    if (longest_ms >= first_ms) return;
+    const std::string key = fmt::format("{}.restart_backoff_max_ms", section);
+    AddError(PlaceOf(key), fmt::format("{}: {} is too small; allowed: at least {}.restart_backoff_ms, {}",
+                                       key, longest_ms, section, first_ms));
+  }
+
   void ReadMap(std::string_view section, const YAML::Node& map) {
     std::set<std::string> seen;
     for (const auto& entry : map) {

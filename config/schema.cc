@@ -173,6 +173,37 @@ void AddAttention(std::vector<KeySpec>* specs) {
                     "Tokens of a page that page_bound and block_mean select. It is part of numerics_id.")});
 }
 
+void AddMemory(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Number(MNEMO_KEY(memory.services), 0, 64,
+              "Memory services that mnemod starts and supervises; worker i uses number i modulo this. With 0 "
+              "all memory processing is in the workers."),
+       Text(MNEMO_KEY(memory.binary), TextForm::kProgram,
+            "The program of memory services; empty takes mnemo-memory beside mnemod."),
+       Choice(MNEMO_KEY(memory.device), {"cpu"}, "What keeps and searches the indexes of a memory service."),
+       NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,
+                    "Threads of each memory service; 0 takes one for each core."),
+       NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
+                    "What the indexes of each memory service may take; 0 divides a quarter of memory among "
+                    "them."),
+       NumberOrZero(MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
+                    "What the indexes of one worker may take of that; 0 sets no bound of its own."),
+       Choice(MNEMO_KEY(memory.placement), {"inline", "memory_service"},
+              "Where relevancy and retrieval of a request run that leaves its placement to the server."),
+       Number(MNEMO_KEY(memory.round_trip_timeout_ms), 10, kHourMs,
+              "A worker whose memory service does not answer for so long goes on without it."),
+       Number(MNEMO_KEY(memory.start_timeout_ms), 100, kHourMs,
+              "A started memory service that is not ready after so long is killed and started again."),
+       Number(MNEMO_KEY(memory.health_interval_ms), 10, 60000,
+              "A memory service is asked for its figures this often."),
+       Number(MNEMO_KEY(memory.hang_timeout_ms), 100, kHourMs,
+              "A memory service that does not answer such a question for so long is killed."),
+       Number(MNEMO_KEY(memory.restart_backoff_ms), 1, kHourMs,
+              "Pause before a dead memory service is started again; doubles with each failure in a row."),
+       Number(MNEMO_KEY(memory.restart_backoff_max_ms), 1, kHourMs, "The longest such pause.")});
+}
+
 void AddLimitsAndLog(std::vector<KeySpec>* specs) {
   specs->insert(
       specs->end(),
@@ -208,6 +239,7 @@ std::vector<KeySpec> MakeSpecs() {
   AddDeviceAndWorkers(&specs);
   AddEngine(&specs);
   AddAttention(&specs);
+  AddMemory(&specs);
   AddLimitsAndLog(&specs);
   return specs;
 }

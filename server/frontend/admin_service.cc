@@ -39,6 +39,21 @@ void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_detail(worker.detail);
 }
 
+void FillMemoryService(const MemorySnapshot& service, v1::StatusResponse::MemoryService* out) {
+  out->set_name(service.name);
+  out->set_address(service.address);
+  out->set_state(ToState(service.state));
+  // "memory0:cpu" is how a worker reports it; the kind is what is asked for here.
+  const std::string& device = service.stats.device();
+  out->set_device(device.substr(device.rfind(':') + 1));
+  out->set_pid(service.pid);
+  out->set_restarts(service.restarts);
+  out->set_bytes_used(static_cast<int64_t>(service.stats.used_bytes()));
+  out->set_bytes_total(static_cast<int64_t>(service.stats.memory_bytes()));
+  out->set_indexes(service.stats.indexes());
+  out->set_detail(service.detail);
+}
+
 absl::StatusOr<milliseconds> ReadTimeout(const v1::DrainRequest& request, milliseconds otherwise) {
   if (!request.has_timeout()) return otherwise;
   const google::protobuf::Duration& timeout = request.timeout();
@@ -72,6 +87,9 @@ class AdminService final : public v1::Admin::CallbackService {
     response->set_tokens_in_flight(counts.tokens_in_flight);
     for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
       FillWorker(worker, response->add_workers());
+    }
+    for (const MemorySnapshot& service : context_->dispatcher->MemoryServices()) {
+      FillMemoryService(service, response->add_memory_services());
     }
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     reactor->Finish(grpc::Status::OK);

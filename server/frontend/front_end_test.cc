@@ -116,6 +116,53 @@ v1::GenerateRequest Prompt(const std::string& text = "hi") {
   return request;
 }
 
+TEST_CASE("status shows the memory services") {
+  Fixture fixture;
+  const v1::StatusResponse status = fixture.Status();
+  REQUIRE(status.memory_services_size() == 1);
+  const v1::StatusResponse::MemoryService& service = status.memory_services(0);
+  CHECK(service.name() == "memory0");
+  CHECK(service.address() == "unix:/run/memory0.sock");
+  CHECK(service.state() == v1::StatusResponse::STATE_READY);
+  CHECK(service.device() == "cpu");
+  CHECK(service.pid() == 7);
+  CHECK(service.restarts() == 2);
+  CHECK(service.bytes_used() == 1000);
+  CHECK(service.bytes_total() == 4000);
+  CHECK(service.indexes() == 3);
+}
+
+TEST_CASE("the end of a request tells what its memory processing cost") {
+  Fixture fixture;
+  Call call(&fixture, Prompt());
+  const auto request = fixture.dispatcher->Wait(0);
+  REQUIRE(request != nullptr);
+  request->Tokens({65});
+  internal::v1::Event last;
+  last.set_first_index(1);
+  last.add_token_ids(66);
+  last.mutable_finish()->set_reason(internal::v1::Finish::REASON_LENGTH);
+  internal::v1::MemoryStep* step = last.mutable_summary()->add_memory_steps();
+  step->set_step(2);
+  step->set_method("token_topk");
+  step->set_device("memory0:cpu");
+  step->set_time_ns(1'500'000'000);
+  step->set_bytes_moved(10);
+  step->set_count(20);
+  request->Send(last);
+  request->Done(absl::OkStatus());
+  CHECK(call.Rest().ok());
+  REQUIRE(call.final.memory_steps_size() == 1);
+  const v1::MemoryStep& told = call.final.memory_steps(0);
+  CHECK(told.step() == v1::MemoryStep::STEP_RELEVANCY);
+  CHECK(told.method() == "token_topk");
+  CHECK(told.device() == "memory0:cpu");
+  CHECK(told.time().seconds() == 1);
+  CHECK(told.time().nanos() == 500'000'000);
+  CHECK(told.bytes_moved() == 10);
+  CHECK(told.count() == 20);
+}
+
 TEST_CASE("Started comes before a worker does anything, then tokens, then Final") {
   Fixture fixture;
   v1::GenerateRequest request = Prompt();

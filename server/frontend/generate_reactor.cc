@@ -138,6 +138,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   Clock::time_point last_token_at_;
   bool has_summary_ = false;
   internal::v1::Summary summary_;
+  google::protobuf::RepeatedPtrField<internal::v1::MemoryStep> memory_steps_;
 };
 
 void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
@@ -379,8 +380,11 @@ bool GenerateReactor::Cut(const absl::Status& status) {
 }
 
 void GenerateReactor::NoteSummary(const internal::v1::Event& event) {
+  if (!event.has_summary()) return;
+  // Known at the end alone.
+  memory_steps_ = event.summary().memory_steps();
   // The first one counts: after a replay the worker's figures are those of the repeated work.
-  if (!event.has_summary() || has_summary_) return;
+  if (has_summary_) return;
   has_summary_ = true;
   summary_ = event.summary();
 }
@@ -501,6 +505,15 @@ v1::GenerateResponse GenerateReactor::MakeFinal(int replays, const telemetry::Re
   SetDuration(times.decode, timing->mutable_decode());
   if (times.has_first_token) SetDuration(times.time_to_first_token, timing->mutable_time_to_first_token());
   SetDuration(times.total, timing->mutable_total());
+  for (const internal::v1::MemoryStep& step : memory_steps_) {
+    v1::MemoryStep* out = final->add_memory_steps();
+    out->set_step(static_cast<v1::MemoryStep::Step>(step.step()));
+    out->set_method(step.method());
+    out->set_device(step.device());
+    SetDuration(nanoseconds(step.time_ns()), out->mutable_time());
+    out->set_bytes_moved(step.bytes_moved());
+    out->set_count(step.count());
+  }
   return response;
 }
 

@@ -48,7 +48,7 @@ std::string QuoteYaml(const std::string& text) {
 
 // The exit status, or -1 to go on.
 int ParseArguments(int argc, char** argv, Arguments* arguments) {
-  std::string listen, metrics_listen, model, workers;
+  std::string listen, metrics_listen, model, workers, memory_services;
   std::vector<std::string> sets;
   bool show_version = false;
   CLI::App app{
@@ -60,6 +60,8 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
       app.add_option("--metrics-listen", metrics_listen, "HOST:PORT of the Prometheus endpoint; empty: none");
   auto* model_option = app.add_option("--model", model, "GGUF file to serve");
   auto* workers_option = app.add_option("--workers", workers, "local worker processes");
+  auto* memory_option =
+      app.add_option("--memory-services", memory_services, "local memory service processes; 0: none");
   app.add_option("--set", sets, "key.path=value: any other setting; may be repeated")
       ->allow_extra_args(false);
   app.add_flag("--check-config", arguments->check_config, "check the settings and end");
@@ -78,6 +80,7 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
   if (metrics_option->count() > 0) overrides.emplace_back("server.metrics_listen", QuoteYaml(metrics_listen));
   if (model_option->count() > 0) overrides.emplace_back("model.path", QuoteYaml(model));
   if (workers_option->count() > 0) overrides.emplace_back("workers.count", workers);
+  if (memory_option->count() > 0) overrides.emplace_back("memory.services", memory_services);
   for (const std::string& set : sets) {
     const size_t equals = set.find('=');
     if (equals == std::string::npos || equals == 0) {

@@ -28,9 +28,9 @@ ALLOWED = {
     "server/worker/service": [
         "config", "devices", "server/link", "server/memory", "server/model", "server/telemetry", "server/worker"
     ],
-    # Of the worker, only its command line and the weights' image.
+    # Of the worker, only its command line and the weights' image; of the memory service, its command line.
     "server/frontend/dispatch": [
-        "config", "devices", "server/link", "server/telemetry", "server/frontend/dispatch", "server/worker/service"
+        "config", "devices", "fpga/service", "server/link", "server/telemetry", "server/frontend/dispatch", "server/worker/service"
     ],
     "server/frontend": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/frontend"],
     # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.

@@ -130,7 +130,7 @@ void DispatchCore::EndLife(int worker, const std::string& why, Death death, Time
   }
   if (!stopping_) {
     effects->warnings.push_back(fmt::format("{}: {}; {} requests were on it, next start in {} ms",
-                                            slot.spec.name, why, lost.size(), slot.last_delay.count()));
+                                            slot.spec.name, why, lost.size(), slot.backoff.last().count()));
   }
   NoticeReadyChange();
   host_->Wake();

@@ -10,12 +10,15 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "devices/base/unique_fd.h"
+#include "fpga/service/memory_options.h"
 #include "server/frontend/dispatch/child_process.h"
 #include "server/frontend/dispatch/dispatch_core.h"
+#include "server/frontend/dispatch/memory_supervisor.h"
 #include "server/frontend/dispatch/worker_host.h"
 #include "server/worker/service/device_options.h"
 #include "server/worker/service/model_image.h"
@@ -26,6 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int64_t kMemoryFraction = 4;  // of all memory services' indexes together: 1 / this
 constexpr size_t kMaxSocketPath = 107;  // sun_path of a Unix socket, without the end
 
 // Where the sockets are. Removed with what is in it if it was made here.
@@ -71,12 +75,29 @@ class RuntimeDir {
   bool owned_ = false;
 };
 
-absl::StatusOr<std::string> WorkerProgram(const std::string& configured) {
-  if (!configured.empty()) return configured;
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  if (error) return Internal("/proc/self/exe: {}", error.message());
-  return (self.parent_path() / "mnemo-worker").string();
+// `configured`, or the program of that name beside this one. FAILED_PRECONDITION when it cannot be run.
+absl::StatusOr<std::string> FindProgram(std::string_view key, const std::string& configured,
+                                        const char* name) {
+  std::string program = configured;
+  if (program.empty()) {
+    std::error_code error;
+    const fs::path self = fs::read_symlink("/proc/self/exe", error);
+    if (error) return Internal("/proc/self/exe: {}", error.message());
+    program = (self.parent_path() / name).string();
+  }
+  if (::access(program.c_str(), X_OK) != 0) {
+    return FailedPrecondition("{}: {}: {}", key, program, std::strerror(errno));
+  }
+  return program;
+}
+
+absl::StatusOr<std::string> SocketPath(const RuntimeDir& runtime_dir, std::string_view name) {
+  std::string path = fmt::format("{}/{}.sock", runtime_dir.path(), name);
+  if (path.size() > kMaxSocketPath) {
+    return InvalidArgument("workers.runtime_dir: {} is longer than the {} bytes of a socket's path", path,
+                           kMaxSocketPath);
+  }
+  return path;
 }
 
 // What all local workers have in common.
@@ -89,6 +110,10 @@ worker::WorkerOptions CommonOptions(const config::Config& config) {
   options.local_workers = std::max(1, config.workers.count);
   options.drain_timeout_ms = config.server.drain_timeout_ms;
   options.engine = config.engine;
+  options.dense_layers = config.attention.dense_layers;
+  options.page_tokens = config.attention.page_tokens;
+  options.offload = config.memory.placement == "memory_service";
+  options.memory_timeout_ms = config.memory.round_trip_timeout_ms;
   options.log = config.log;
   return options;
 }
@@ -102,8 +127,10 @@ int ThreadsOf(const config::Config& config, int index) {
 
 class DispatcherImpl final : public Dispatcher {
  public:
-  DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<ProcessHost> host, CoreOptions options)
+  DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<MemorySupervisor> memory,
+                 std::unique_ptr<ProcessHost> host, CoreOptions options)
       : runtime_dir_(std::move(runtime_dir)),
+        memory_(std::move(memory)),
         host_(std::move(host)),
         core_(std::make_shared<DispatchCore>(std::move(options), host_.get())) {
     host_->Run(core_);
@@ -119,27 +146,71 @@ class DispatcherImpl final : public Dispatcher {
   }
   bool EndSession(const std::string& session_id) override { return core_->EndSession(session_id); }
   std::vector<WorkerSnapshot> Workers() const override { return core_->Workers(); }
+  std::vector<MemorySnapshot> MemoryServices() const override {
+    return memory_ != nullptr ? memory_->Snapshots() : std::vector<MemorySnapshot>();
+  }
   void OnReadyChange(std::function<void(int)> callback) override {
     core_->OnReadyChange(std::move(callback));
   }
 
  private:
   const RuntimeDir runtime_dir_;
+  const std::unique_ptr<MemorySupervisor> memory_;  // none without services; ends after the workers
   const std::unique_ptr<ProcessHost> host_;
   const std::shared_ptr<DispatchCore> core_;
 };
 
+int64_t MemoryBytes() {
+  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config, int context_tokens,
+                                                           const RuntimeDir& runtime_dir) {
+  MemorySupervisor::Options supervised;
+  supervised.timing = config.memory;
+  if (config.memory.services == 0) return supervised;
+  MNEMO_ASSIGN_OR_RETURN(supervised.program,
+                         FindProgram("memory.binary", config.memory.binary, "mnemo-memory"));
+  for (int i = 0; i < config.memory.services; ++i) {
+    memory::MemoryOptions options;
+    options.name = fmt::format("memory{}", i);
+    MNEMO_ASSIGN_OR_RETURN(options.data_socket, SocketPath(runtime_dir, options.name));
+    MNEMO_ASSIGN_OR_RETURN(const std::string control, SocketPath(runtime_dir, options.name + "-control"));
+    options.control_address = "unix:" + control;
+    options.device = config.memory.device;
+    options.threads = config.memory.threads;
+    options.memory_bytes = config.memory.index_bytes > 0
+                               ? config.memory.index_bytes
+                               : MemoryBytes() / kMemoryFraction / config.memory.services;
+    options.quota_bytes = config.memory.quota_bytes;
+    // The attachments of a worker that died may still be there when the next one comes.
+    const int sharers = (config.workers.count + config.memory.services - 1) / config.memory.services;
+    options.max_owners = std::clamp(2 * sharers, options.max_owners, 64);
+    options.max_indexes =
+        std::clamp(config.engine.max_running + config.engine.max_waiting, options.max_indexes, 1 << 20);
+    options.max_tokens = std::clamp(context_tokens, options.max_tokens, 1 << 24);
+    options.log_level = config.log.level;
+    options.log_format = config.log.format;
+    options.log_file = config.log.file;
+    options.lifeline_fd = kChildLifelineFd;
+    if (runtime_dir.owned()) options.private_dir = runtime_dir.path();
+    supervised.services.push_back({.name = options.name,
+                                   .data_socket = options.data_socket,
+                                   .control_address = options.control_address,
+                                   .arguments = MemoryArguments(options)});
+  }
+  return supervised;
+}
+
 absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
-                         CoreOptions* core, ProcessHost::Options* host) {
+                         std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
+                         ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
     worker::WorkerOptions options = CommonOptions(config);
     options.name = fmt::format("worker{}", i);
-    const std::string path = fmt::format("{}/{}.sock", runtime_dir.path(), options.name);
-    if (path.size() > kMaxSocketPath) {
-      return InvalidArgument("workers.runtime_dir: {} is longer than the {} bytes of a socket's path", path,
-                             kMaxSocketPath);
-    }
+    MNEMO_ASSIGN_OR_RETURN(const std::string path, SocketPath(runtime_dir, options.name));
     options.listen = "unix:" + path;
+    if (!memory.empty()) options.memory_address = "unix:" + memory[i % memory.size()].data_socket;
     options.threads = ThreadsOf(config, i);
     options.weights_fd = has_weights ? kChildWeightsFd : -1;
     options.lifeline_fd = kChildLifelineFd;
@@ -167,12 +238,11 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   ProcessHost::Options host;
   host.keepalive = {config.workers.keepalive_time_ms, config.workers.keepalive_timeout_ms};
   RuntimeDir runtime_dir;
+  MemorySupervisor::Options memory;
   UniqueFd weights;
   if (config.workers.count > 0) {
-    MNEMO_ASSIGN_OR_RETURN(host.program, WorkerProgram(config.workers.binary));
-    if (::access(host.program.c_str(), X_OK) != 0) {
-      return FailedPrecondition("workers.binary: {}: {}", host.program, std::strerror(errno));
-    }
+    MNEMO_ASSIGN_OR_RETURN(host.program,
+                           FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
     const auto began = std::chrono::steady_clock::now();
     MNEMO_ASSIGN_OR_RETURN(weights,
                            worker::PackWeights(model, worker::DeviceOptionsOf(CommonOptions(config))));
@@ -180,7 +250,8 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     spdlog::info("weights of {} packed in {} ms", model.id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
-    MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), &core, &host));
+    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, model.config.context_tokens, runtime_dir));
+    MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), memory.services, &core, &host));
   }
   for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
     const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));
@@ -189,7 +260,12 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   }
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ProcessHost> process_host,
                          ProcessHost::Create(std::move(host), std::move(weights)));
-  return std::make_unique<DispatcherImpl>(std::move(runtime_dir), std::move(process_host), std::move(core));
+  std::unique_ptr<MemorySupervisor> supervisor;
+  if (!memory.services.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(supervisor, MemorySupervisor::Start(std::move(memory)));
+  }
+  return std::make_unique<DispatcherImpl>(std::move(runtime_dir), std::move(supervisor),
+                                          std::move(process_host), std::move(core));
 }
 
 }  // namespace mnemo::frontend

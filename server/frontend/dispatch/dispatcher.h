@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "devices/base/status.h"
+#include "mnemo/internal/memory.pb.h"
 #include "mnemo/internal/worker.pb.h"
 
 namespace mnemo::frontend {
@@ -43,6 +44,16 @@ struct WorkerSnapshot {
   internal::v1::Heartbeat heartbeat;  // newest
 };
 
+struct MemorySnapshot {
+  std::string name;     // "memory0"
+  std::string address;  // where workers attach: "unix:/..."
+  WorkerSnapshot::State state = WorkerSnapshot::State::kStarting;
+  std::string detail;  // why it is down
+  int pid = 0;         // 0 when none runs
+  int restarts = 0;
+  internal::v1::MemoryStats stats;  // newest; empty when it is down
+};
+
 // Handle of a dispatched request. Thread-safe.
 class Dispatch {
  public:
@@ -64,23 +75,25 @@ class Dispatcher {
   // Tells every worker that the session is over. True if any worker was known to hold it.
   virtual bool EndSession(const std::string& session_id) = 0;
   virtual std::vector<WorkerSnapshot> Workers() const = 0;
+  virtual std::vector<MemorySnapshot> MemoryServices() const = 0;
   // Called on every change of the set of ready workers, on any thread but never two at once; at most one
   // callback, set before the first request. It is told the present number at once.
   virtual void OnReadyChange(std::function<void(int ready_workers)> callback) = 0;
 };
 
 struct DispatcherOptions {
-  config::Config config;  // model, device, cpu, workers, engine, log, server.drain_timeout_ms
-  std::string version;    // of this program, for the logs of the workers
+  config::Config
+      config;  // model, device, cpu, workers, engine, attention, memory, log, server.drain_timeout_ms
+  std::string version;  // of this program, for the logs of the workers
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
 };
 
 // Packs the model's weights once (when there are local workers; takes seconds for a large model), starts the
-// local workers and the links to the others, and returns without waiting for any of them. INVALID_ARGUMENT,
-// NOT_FOUND, DATA_LOSS or UNIMPLEMENTED say what is wrong with the model file or the settings. The
-// destructor ends every request that is still there with UNAVAILABLE, stops the local workers (SIGTERM, and
-// SIGKILL to one that does not end) and returns when they are gone.
+// local memory services, the local workers and the links to the others, and returns without waiting for any
+// of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or UNIMPLEMENTED say what is wrong with the model file or
+// the settings. The destructor ends every request that is still there with UNAVAILABLE, stops the local
+// processes, workers first (SIGTERM, and SIGKILL to one that does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 
 }  // namespace mnemo::frontend

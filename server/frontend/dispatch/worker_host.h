@@ -1,14 +1,13 @@
 // The world as it is: worker processes of this machine, links over sockets, and the thread that watches them.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "devices/base/unique_fd.h"
-#include "server/frontend/dispatch/child_process.h"
+#include "server/frontend/dispatch/child_set.h"
 #include "server/frontend/dispatch/dispatch_core.h"
 #include "server/frontend/dispatch/link.h"
 #include "server/frontend/dispatch/socket_link.h"
@@ -42,21 +41,14 @@ class ProcessHost final : public WorkerHost {
   void Wake() override;
 
  private:
-  struct Child {
-    uint64_t life = 0;
-    bool listening = false;
-    ChildProcess process;
-  };
-  ProcessHost(Options options, UniqueFd weights, UniqueFd wake);
+  ProcessHost(Options options, UniqueFd weights, ChildSet children);
   void Loop();
-  void Poll(TimePoint until);
 
   const Options options_;
   const UniqueFd weights_;
-  const UniqueFd wake_;  // eventfd
   std::shared_ptr<DispatchCore> core_;
   SocketConnector connector_;
-  std::map<int, Child> children_;  // by worker; the supervising thread's
+  ChildSet children_;  // by worker; the supervising thread's
   std::thread thread_;
 };
 

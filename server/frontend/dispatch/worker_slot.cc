@@ -8,8 +8,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A worker that has been ready for so long, and for longer than it was waited for, was started in earnest.
-constexpr milliseconds kStableTime{1000};
 constexpr int kMaxPrefixEntries = 1 << 16;
 
 }  // namespace
@@ -56,10 +54,9 @@ void WorkerSlot::TakeHeartbeat(const internal::v1::Heartbeat& newest, TimePoint 
 
 void WorkerSlot::EndLife(const std::string& why, const config::Config::Workers& timing, TimePoint now,
                          TimePoint when_killed) {
-  if (connected() && now - ready_time >= std::max(kStableTime, 2 * last_delay)) next_delay = milliseconds(0);
-  last_delay = std::max(next_delay, milliseconds(timing.restart_backoff_ms));
-  next_delay = std::min(2 * last_delay, milliseconds(timing.restart_backoff_max_ms));
-  resume_time = now + last_delay;
+  resume_time = now + backoff.Next(connected() ? now - ready_time : std::chrono::nanoseconds(0),
+                                   milliseconds(timing.restart_backoff_ms),
+                                   milliseconds(timing.restart_backoff_max_ms));
   kill_time = when_killed;
   state = State::kEnding;
   detail = why;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "config/config.h"
+#include "server/frontend/dispatch/backoff.h"
 #include "server/frontend/dispatch/dispatcher.h"
 #include "server/frontend/dispatch/link.h"
 #include "server/frontend/dispatch/prefix_table.h"
@@ -69,8 +70,7 @@ struct WorkerSlot {
   std::chrono::milliseconds grace{0};
   TimePoint kill_time;
   TimePoint refuse_time;  // the worker was full; not asked again before
-  std::chrono::milliseconds last_delay{0};
-  std::chrono::milliseconds next_delay{0};
+  Backoff backoff;
 
   internal::v1::Ready ready;
   internal::v1::Heartbeat heartbeat;

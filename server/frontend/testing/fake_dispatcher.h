@@ -102,6 +102,19 @@ class FakeDispatcher final : public Dispatcher {
     worker.heartbeat.set_kv_pages_used(25);
     return {worker};
   }
+  std::vector<MemorySnapshot> MemoryServices() const override {
+    MemorySnapshot service;
+    service.name = "memory0";
+    service.address = "unix:/run/memory0.sock";
+    service.state = WorkerSnapshot::State::kReady;
+    service.pid = 7;
+    service.restarts = 2;
+    service.stats.set_device("memory0:cpu");
+    service.stats.set_used_bytes(1000);
+    service.stats.set_memory_bytes(4000);
+    service.stats.set_indexes(3);
+    return {service};
+  }
   void OnReadyChange(std::function<void(int)> callback) override {
     std::lock_guard lock(mutex_);
     callback_ = std::move(callback);

@@ -126,7 +126,13 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   ready.set_isa(info.isa);
   ready.set_threads(info.threads);
   ready.set_model_id(model_.id);
+  ready.set_has_memory_service(!options.memory_address.empty());
   ready.add_attention_methods(static_cast<int32_t>(memory::AttentionSettings::Method::kDense));
+  if (!transformer_->options().indexed_layers.empty()) {
+    for (const memory::Method* method : memory::Methods()) {
+      ready.add_attention_methods(static_cast<int32_t>(method->id));
+    }
+  }
   return ready;
 }
 

@@ -31,6 +31,11 @@ TEST_CASE("what mnemod writes, the worker reads") {
                     .kv_cache_bytes = int64_t{5} << 32,
                     .prefix_cache = false,
                     .max_sessions = 15};
+  options.dense_layers = 5;
+  options.page_tokens = 64;
+  options.memory_address = "unix:/run/a b/memory1.sock";
+  options.offload = false;
+  options.memory_timeout_ms = 777;
   options.log = {.level = "debug", .format = "json", .file = "/tmp/log file"};
   options.weights_fd = 3;
   options.lifeline_fd = 4;
@@ -43,6 +48,11 @@ TEST_CASE("what mnemod writes, the worker reads") {
   CHECK(read->cpus == options.cpus);
   CHECK(read->engine.kv_cache_bytes == options.engine.kv_cache_bytes);
   CHECK_FALSE(read->engine.prefix_cache);
+  CHECK(read->dense_layers == 5);
+  CHECK(read->page_tokens == 64);
+  CHECK(read->memory_address == options.memory_address);
+  CHECK_FALSE(read->offload);
+  CHECK(read->memory_timeout_ms == 777);
   CHECK(read->log.file == options.log.file);
   CHECK(read->lifeline_fd == 4);
 }
