@@ -188,10 +188,31 @@ uint8_t ScaleForRatio(uint64_t sum, uint64_t count, int exponent) {
   return ScaleByte(index, octave - 1, exponent);
 }
 
-// Codes of `count` values: |x| / scale, plus `add`, truncated, at most code_max, with the sign of x. add is
-// 1/2 for rounding to nearest.
-void MakeCodesOf(const int32_t* x, uint32_t count, GridScale scale, int32_t code_max, double add,
-                 int8_t* codes) {
+typedef double VD __attribute__((vector_size(kBytes)));
+typedef int32_t VHalf __attribute__((vector_size(kBytes / 2)));
+typedef VHalf VHalfAnywhere __attribute__((aligned(1), may_alias));
+
+// |x| * factor + add (add_negative where x is negative), truncated, at most code_max, with the sign of x.
+void TruncatedProducts(const int32_t* x, uint32_t count, double factor, double add, double add_negative,
+                       int32_t code_max, int8_t* codes) {
+  alignas(64) int32_t wide[kMaxDim];
+  const VD most = VD{} + code_max;
+  for (uint32_t i = 0; i < count; i += kLanes / 2) {
+    const VHalf value = *reinterpret_cast<const VHalfAnywhere*>(x + i);
+    const VHalf sign = value >> 31;
+    const VD negative = __builtin_convertvector(sign, VD);  // -1 or 0
+    VD size = __builtin_convertvector((value ^ sign) - sign, VD) * factor;
+    size += add + negative * (add - add_negative);
+    const VHalf code = __builtin_convertvector(size < most ? size : most, VHalf);
+    *reinterpret_cast<VHalfAnywhere*>(wide + i) = (code ^ sign) - sign;
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    codes[i] = static_cast<int8_t>(wide[i]);
+  }
+}
+
+// Codes of `count` values: x / scale to nearest, halves away from zero, at most code_max.
+void MakeCodesOf(const int32_t* x, uint32_t count, GridScale scale, int32_t code_max, int8_t* codes) {
   if (scale.octave > 30) {  // all are at most half of it
     __builtin_memset(codes, 0, count);
     return;
@@ -203,16 +224,10 @@ void MakeCodesOf(const int32_t* x, uint32_t count, GridScale scale, int32_t code
     return;
   }
   const double factor = 128.0 / scale.mantissa * PowerOfTwo64(-scale.octave);
-  const double most = code_max;
-  for (uint32_t i = 0; i < count; ++i) {
-    const int32_t value = x[i];
-    const double size = static_cast<double>(value < 0 ? -value : value) * factor + add;
-    const auto code = static_cast<int32_t>(size < most ? size : most);
-    codes[i] = static_cast<int8_t>(value < 0 ? -code : code);
-  }
+  TruncatedProducts(x, count, factor, 0.5 + kNudge, 0.5 + kNudge, code_max, codes);
 }
 
-// Rounded outward: down if negative, up otherwise, for `up`; the reverse without.
+// x / scale rounded up, or down.
 void MakeBoundCodes(const int32_t* x, uint32_t count, GridScale scale, bool up, int8_t* codes) {
   if (scale.octave > 30 || scale.octave < -24) {
     for (uint32_t i = 0; i < count; ++i) {
@@ -223,15 +238,8 @@ void MakeBoundCodes(const int32_t* x, uint32_t count, GridScale scale, bool up, 
     return;
   }
   const double factor = 128.0 / scale.mantissa * PowerOfTwo64(-scale.octave);
-  const double add_negative = up ? kNudge : 1.0 - kNudge;
-  const double add_positive = up ? 1.0 - kNudge : kNudge;
-  for (uint32_t i = 0; i < count; ++i) {
-    const int32_t value = x[i];
-    const double size =
-        static_cast<double>(value < 0 ? -value : value) * factor + (value < 0 ? add_negative : add_positive);
-    const auto code = static_cast<int32_t>(size < 127.0 ? size : 127.0);
-    codes[i] = static_cast<int8_t>(value < 0 ? -code : code);
-  }
+  const double away = 1.0 - kNudge;
+  TruncatedProducts(x, count, factor, up ? away : kNudge, up ? kNudge : away, 127, codes);
 }
 
 // code * scale in steps, halves up.
@@ -265,7 +273,7 @@ uint8_t MakeMean(const GridPage& page, uint32_t first, uint32_t count, int8_t* r
   // Sums are steps of a grid that is `count` times finer.
   const int exponent = page.exponent - (BitWidth(count) - 1);
   const uint8_t e = ScaleForLargest(LargestMagnitude(sums, page.dim), 127, exponent);
-  MakeCodesOf(sums, page.dim, OnGrid(e, exponent), 127, 0.5 + kNudge, row);
+  MakeCodesOf(sums, page.dim, OnGrid(e, exponent), 127, row);
   return e;
 }
 
@@ -311,7 +319,7 @@ void MakeCodes(const int32_t* x, uint32_t dim, int exponent, uint32_t format, ui
   const int32_t code_max = format == layout::kFormatCodes4 ? 7 : 127;
   *scale = ScaleForLargest(LargestMagnitude(x, dim), code_max, exponent);
   alignas(64) int8_t codes[kMaxDim];
-  MakeCodesOf(x, dim, OnGrid(*scale, exponent), code_max, 0.5 + kNudge, codes);
+  MakeCodesOf(x, dim, OnGrid(*scale, exponent), code_max, codes);
   if (format == layout::kFormatCodes8) {
     __builtin_memcpy(to, codes, dim);
     return;
@@ -442,13 +450,7 @@ void MakeQuery(const float* query, uint32_t dim, bool rotated, float softmax_sca
     __builtin_memset(codes, 0, dim);
     return;
   }
-  const double ratio = 127.0 / largest;
-  for (uint32_t i = 0; i < dim; ++i) {
-    const int32_t value = x[i];
-    const auto code =
-        static_cast<int32_t>(static_cast<double>(value < 0 ? -value : value) * ratio + (0.5 + kNudge));
-    codes[i] = static_cast<int8_t>(value < 0 ? -code : code);
-  }
+  TruncatedProducts(x, dim, 127.0 / largest, 0.5 + kNudge, 0.5 + kNudge, 127, codes);
   // As layout::MakeQuery has it, to the same roundings.
   constexpr double kSixteenLog2E = 23.083120654223414;  // 16 / ln 2
   const double factor = kSixteenLog2E * static_cast<double>(softmax_scale) * static_cast<double>(largest) /

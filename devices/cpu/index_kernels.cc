@@ -65,8 +65,7 @@ void StoreCodes(const uint8_t* record, uint32_t format, uint32_t dim, const Bloc
     const uint8_t scale = record[from.scales + t];
     const int32_t shift = Clamp(dot_shift + Clamp(top_octave - (scale >> 3), 0, 31), 0, 31);
     const auto packed = static_cast<uint16_t>(ScaleMantissa(scale) | shift << 8);
-    const uint32_t place = (t / 32 * 2 + t % 32 / 4 % 2) * 16 + t % 32 / 8 * 4 + t % 4;
-    std::memcpy(block + at.token_scales + place * 2, &packed, 2);
+    std::memcpy(block + at.token_scales + t * 2, &packed, 2);
   }
 }
 

@@ -23,7 +23,7 @@ struct BlockLayout {
   uint32_t rows = 0;          // codes, bounds, means; 2 bits: the sign plane
   uint32_t second = 0;        // 2 bits: the other plane
   uint32_t page_row = 0;      // means
-  uint32_t token_scales = 0;  // codes: u16[64] in the order of lanes: T8 of the scale, shift << 8
+  uint32_t token_scales = 0;  // codes: u16[64]: T8 of the scale, shift of dot * T8 << 8
   uint32_t bytes = 0;
 };
 

@@ -85,15 +85,6 @@ void Spread(const int8_t* codes, uint32_t dim, uint32_t format, Query* query) {
 
 MNEMO_INLINE VI Broadcast(const int8_t* quad) { return Set(*reinterpret_cast<const Quad*>(quad)); }
 
-// Dot of dim (to 64) stored bytes + 128 with the plain query.
-MNEMO_INLINE int32_t PlainDot(const uint8_t* row, const Query& query, uint32_t dim) {
-  VI sum = {};
-  for (uint32_t i = 0; i < (dim + 63) / 64 * 64; i += kBytes) {
-    sum = Dot<false>(sum, Load(row + i), Load(query.plain + i));
-  }
-  return Sum(sum) - 128 * query.sum;
-}
-
 enum class Code { kSign, kTwoBits, kFourBits, kEightBits };
 
 // acc[g][c] += products of quad row `q` of chunk vectors c.
@@ -143,58 +134,153 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
   }
 }
 
+// Pages whose terms are made at once.
+constexpr uint32_t kRun = 16;
+
 // What of a page and query is the same for all tokens.
-struct PageTerm {
-  int16_t base;
-  int32_t down;
+struct PageTerms {
+  int32_t base[kRun];  // y of the page's base
+  int32_t down[kRun];  // last shift of the tokens' part
 };
+
+// v * multiplier >> down of 16-bit v, saturated. v * m = v * (m - 65536) + (v << 16), and its upper half is
+// all that a shift of 16 or more leaves.
+MNEMO_INLINE VH ScaleShort(VH v, int32_t multiplier, int32_t down) {
+  if (down >= 16) {
+    return multiplier == 0
+               ? VH{}
+               : (HighProduct(v, SetH(static_cast<int16_t>(multiplier - 65536))) + v) >> (down - 16);
+  }
+  return Pack((UnpackLow(v) << 16 >> 16) * multiplier >> down,
+              (UnpackHigh(v) << 16 >> 16) * multiplier >> down);
+}
+
+// What a task's 16-bit arithmetic needs. Of planes, dot << up fits 16 bits up to some dim (2 bits: 64, sign
+// alone: 256), and (dot << up) * (T8 << 8) >> 16 is dot * T8 >> dot_shift.
+struct ShortDot {
+  bool fits = false;
+  int32_t up = 0;
+  int32_t dot_shift = 0;
+};
+
+template <Code kCode>
+ShortDot ShortDotOf(uint32_t dim, int32_t dot_shift) {
+#if defined(MNEMO_KERNELS_AVX512)  // others cannot shift 16-bit lanes by different counts
+  return {(kCode == Code::kTwoBits && dim <= 64) || (kCode == Code::kSign && dim <= 256), 8 - dot_shift,
+          dot_shift};
+#else
+  (void)dim;
+  return {false, 0, dot_shift};
+#endif
+}
 
 // y of two vectors of tokens, from the sums of unsigned codes.
 template <Code kCode>
-MNEMO_INLINE VH TokenScores(VI dot_a, VI dot_b, VI scales_a, VI scales_b, const Query& query,
-                            const PageTerm& page) {
-  if constexpr (kCode == Code::kTwoBits) {
-    dot_a = dot_a + dot_a - 3 * query.sum;
-    dot_b = dot_b + dot_b - 3 * query.sum;
-  } else if constexpr (kCode == Code::kSign) {
-    dot_a = dot_a + dot_a - query.sum;
-    dot_b = dot_b + dot_b - query.sum;
+MNEMO_INLINE VH TokenScores(VI dot_a, VI dot_b, VH scales, [[maybe_unused]] const ShortDot& narrow,
+                            const Query& query, int32_t base, int32_t down) {
+  constexpr int kTimes = kCode == Code::kTwoBits ? 3 : kCode == Code::kSign ? 1 : 0;
+#if defined(MNEMO_KERNELS_AVX512)
+  if constexpr (kTimes != 0) {
+    if (narrow.fits) {
+      const VH dot = Pack(dot_a, dot_b);
+      const VH exact = (dot + dot - SetH(static_cast<int16_t>(kTimes * query.sum))) << narrow.up;
+      const VH below = reinterpret_cast<VH>(_mm512_srli_epi16(Raw(scales), 8)) -
+                       SetH(static_cast<int16_t>(narrow.dot_shift));
+      const VH v = HighProduct(exact, scales << 8) + exact;
+      const VH shifted = reinterpret_cast<VH>(_mm512_srav_epi16(Raw(v), Raw(below)));
+      return AddSaturated(ScaleShort(shifted, query.param.multiplier, down),
+                          SetH(static_cast<int16_t>(base)));
+    }
   }
+#endif
+  if constexpr (kTimes != 0) {
+    dot_a = dot_a + dot_a - kTimes * query.sum;
+    dot_b = dot_b + dot_b - kTimes * query.sum;
+  }
+  const VI scales_a = UnpackLow(scales);
+  const VI scales_b = UnpackHigh(scales);
   const VI v_a = (dot_a * (scales_a & 255)) >> (scales_a >> 8);
   const VI v_b = (dot_b * (scales_b & 255)) >> (scales_b >> 8);
-  VH y;
-  if (page.down >= 16) {
-    // v * m = v * (m - 65536) + (v << 16), and its upper half is all that such a shift leaves.
-    const VH v = Pack(v_a, v_b);
-    const auto multiplier = static_cast<int16_t>(query.param.multiplier - 65536);
-    y = query.param.multiplier == 0 ? VH{} : (HighProduct(v, SetH(multiplier)) + v) >> (page.down - 16);
-  } else {
-    y = Pack((v_a * query.param.multiplier) >> page.down, (v_b * query.param.multiplier) >> page.down);
-  }
-  return AddSaturated(y, SetH(page.base));
+  return AddSaturated(ScaleShort(Pack(v_a, v_b), query.param.multiplier, down),
+                      SetH(static_cast<int16_t>(base)));
 }
 
+// Sums of the lanes of up to four vectors.
+template <int kQueries>
+MNEMO_INLINE void SumEach(const VI (&dots)[kQueries], int32_t (&sums)[4]) {
+#if defined(MNEMO_KERNELS_AVX512)
+  const __m512i a = Raw(dots[0]);
+  const __m512i b = Raw(dots[kQueries > 1 ? 1 : 0]);
+  const __m512i c = Raw(dots[kQueries > 2 ? 2 : 0]);
+  const __m512i d = Raw(dots[kQueries > 3 ? 3 : 0]);
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                   _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+#else
+  for (int g = 0; g < kQueries; ++g) {
+    sums[g] = Sum(dots[g]);
+  }
+#endif
+}
+
+template <bool kSign, int kQueries>
+void MakeTerms(const uint8_t* const* pages, uint32_t count, const ScoreTask& task, const BlockLayout& at,
+               const Query* const* queries, int32_t code_shift, int32_t base_shift,
+               PageTerms (&terms)[kQueries]) {
+  alignas(64) int32_t dots[kQueries][kRun] = {};
+  alignas(64) int32_t scales[kRun] = {};
+  alignas(64) int32_t tops[kRun] = {};
+  const uint32_t bytes = (task.dim + 63) / 64 * 64;
+  for (uint32_t p = 0; p < count; ++p) {
+    const uint8_t* block = pages[p] + task.block_offset;
+    const auto* header = reinterpret_cast<const BlockHeader*>(block);
+    scales[p] = header->base_scale;
+    tops[p] = kSign ? header->sign_scale >> 3 : header->top_octave;
+    VI sums[kQueries] = {};
+    for (uint32_t i = 0; i < bytes; i += kBytes) {
+      const VI row = Load(block + at.base + i);
+#pragma GCC unroll 4
+      for (int g = 0; g < kQueries; ++g) {
+        sums[g] = Dot<false>(sums[g], row, Load(queries[g]->plain + i));
+      }
+    }
+    int32_t each[4];
+    SumEach(sums, each);
+    for (int g = 0; g < kQueries; ++g) {
+      dots[g][p] = each[g];
+    }
+  }
+  for (int g = 0; g < kQueries; ++g) {
+    const QueryParams param = queries[g]->param;
+    const int32_t correction = 128 * queries[g]->sum;
+    for (uint32_t p = 0; p < kRun; ++p) {
+      const int32_t dot = dots[g][p] - correction;
+      const int32_t v = (dot * kMantissa[scales[p] & 7]) >> base_shift;
+      const int32_t down = Limit(param.shift - 105 - base_shift - (scales[p] >> 3), 0, 31);
+      terms[g].base[p] = Saturate((v * param.multiplier) >> down);
+      terms[g].down[p] = Limit(param.shift - 105 - code_shift - tops[p], 0, 31);
+    }
+  }
+}
+
+// Page `n` of a run.
 template <Code kCode, int kQueries>
 void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
-               const ScoreTask& task, int32_t code_shift, int32_t base_shift, int16_t* scores) {
+               const ScoreTask& task, int32_t code_shift, const ShortDot& narrow,
+               const PageTerms (&terms)[kQueries], uint32_t n, int16_t* scores) {
   // With few queries more tokens at once, so that enough sums are under way; both chunks of a pair.
-  constexpr int kPairs = kLanes == 16 ? (kQueries == 1 ? 2 : 1) : 1;
+  constexpr int kPairs = kLanes == 16 ? 2 : 1;
   constexpr int kVectors = 2 * kPairs;
   constexpr bool kPlanes = kCode == Code::kSign || kCode == Code::kTwoBits;
   const auto* header = reinterpret_cast<const BlockHeader*>(block);
-  const uint32_t top = kCode == Code::kSign ? header->sign_scale >> 3 : header->top_octave;
-  PageTerm terms[kQueries];
-  for (int g = 0; g < kQueries; ++g) {
-    const QueryParams& param = queries[g]->param;
-    const int32_t base_dot = PlainDot(block + at.base, *queries[g], task.dim);
-    terms[g].base = static_cast<int16_t>(OwnTerm(base_dot, header->base_scale, base_shift, param));
-    terms[g].down = Limit(param.shift - 105 - code_shift - static_cast<int32_t>(top), 0, 31);
-  }
   const uint32_t quads = kPlanes                    ? (task.dim + 31) / 32
                          : kCode == Code::kFourBits ? task.dim / 8
                                                     : task.dim / 4;
   const auto* token_scales = reinterpret_cast<const uint16_t*>(block + at.token_scales);
-  const VI sign_scales = Set(kMantissa[header->sign_scale & 7] | code_shift << 8);
+  const VH sign_scales = SetH(static_cast<int16_t>(kMantissa[header->sign_scale & 7] | code_shift << 8));
   for (int token = 0; token < kPage; token += kLanes * kVectors) {
     int offset[kVectors];  // bytes in a quad row
 #pragma GCC unroll 8
@@ -217,13 +303,12 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
     }
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; c += 2) {
-      const bool sign = kCode == Code::kSign;
-      const VI scales_a = sign ? sign_scales : LoadWords(token_scales + offset[c] / 4);
-      const VI scales_b = sign ? sign_scales : LoadWords(token_scales + offset[c + 1] / 4);
+      const VH scales = kCode == Code::kSign ? sign_scales : LoadH(token_scales + token + c * kLanes);
 #pragma GCC unroll 8
       for (int g = 0; g < kQueries; ++g) {
         StoreH(scores + static_cast<size_t>(g) * task.score_stride + token + c * kLanes,
-               TokenScores<kCode>(acc[g][c], acc[g][c + 1], scales_a, scales_b, *queries[g], terms[g]));
+               TokenScores<kCode>(acc[g][c], acc[g][c + 1], scales, narrow, *queries[g], terms[g].base[n],
+                                  terms[g].down[n]));
       }
     }
   }
@@ -253,13 +338,21 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
                                                           : 127;
   const int32_t code_shift = ShiftOfDot(kCodeMax, task.dim);
   const int32_t base_shift = ShiftOfDot(127, task.dim);
+  const ShortDot narrow = ShortDotOf<kCode>(task.dim, code_shift);
   const uint32_t read_bytes = kCode == Code::kSign ? at.second : at.bytes;
-  for (uint32_t p = 0; p < task.page_count; ++p) {
-    if (p + 1 < task.page_count) {
-      Prefetch(task.pages[p + 1] + task.block_offset, read_bytes);
+  for (uint32_t first = 0; first < task.page_count; first += kRun) {
+    const uint32_t count = task.page_count - first < kRun ? task.page_count - first : kRun;
+    PageTerms terms[kQueries];
+    MakeTerms<kCode == Code::kSign, kQueries>(task.pages + first, count, task, at, queries, code_shift,
+                                              base_shift, terms);
+    for (uint32_t n = 0; n < count; ++n) {
+      const uint32_t p = first + n;
+      if (p + 1 < task.page_count) {
+        Prefetch(task.pages[p + 1] + task.block_offset, read_bytes);
+      }
+      ScorePage<kCode, kQueries>(task.pages[p] + task.block_offset, at, queries, task, code_shift, narrow,
+                                 terms, n, task.scores + first_query * task.score_stride + size_t{p} * kPage);
     }
-    ScorePage<kCode, kQueries>(task.pages[p] + task.block_offset, at, queries, task, code_shift, base_shift,
-                               task.scores + first_query * task.score_stride + size_t{p} * kPage);
   }
 }
 

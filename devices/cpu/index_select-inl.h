@@ -42,6 +42,17 @@ void RanksExp2(const RankTask& task, int32_t* ranks) {
   }
 }
 
+// counts + 1 in the lanes where rank is at least bound.
+MNEMO_INLINE VH CountOne(VH counts, VH rank, VH bound) {
+#if defined(MNEMO_KERNELS_AVX512)
+  const __mmask32 reached = _mm512_cmpge_epi16_mask(Raw(rank), Raw(bound));
+  return reinterpret_cast<VH>(
+      _mm512_mask_sub_epi16(Raw(counts), reached, Raw(counts), _mm512_set1_epi16(-1)));
+#else
+  return counts - reinterpret_cast<VH>(rank >= bound);
+#endif
+}
+
 // How many of the ranks are at least each of three rising bounds.
 void CountThree(const int16_t* ranks, size_t count, const int32_t (&bounds)[3], uint32_t (&counts)[3]) {
   constexpr size_t kStep = kBytes / 2;
@@ -57,9 +68,9 @@ void CountThree(const int16_t* ranks, size_t count, const int32_t (&bounds)[3], 
     VH c = {};
     for (; from < end; from += kStep) {
       const VH rank = LoadH(ranks + from);
-      a -= reinterpret_cast<VH>(rank >= low);
-      b -= reinterpret_cast<VH>(rank >= middle);
-      c -= reinterpret_cast<VH>(rank >= high);
+      a = CountOne(a, rank, low);
+      b = CountOne(b, rank, middle);
+      c = CountOne(c, rank, high);
     }
     for (int i = 0; i < kBytes / 2; ++i) {
       counts[0] += static_cast<uint16_t>(a[i]);

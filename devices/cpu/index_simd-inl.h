@@ -37,6 +37,9 @@ MNEMO_INLINE VI LoadWords(const uint16_t* p) {
 MNEMO_INLINE VI Wide(__m512i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m512i Raw(VI a) { return reinterpret_cast<__m512i>(a); }
 MNEMO_INLINE __m512i Raw(VH a) { return reinterpret_cast<__m512i>(a); }
+// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm512_unpacklo_epi16(Raw(a), _mm512_setzero_si512())); }
+MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm512_unpackhi_epi16(Raw(a), _mm512_setzero_si512())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm512_packs_epi32(Raw(a), Raw(b))); }
 MNEMO_INLINE VH AddSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm512_adds_epi16(Raw(a), Raw(b))); }
 MNEMO_INLINE VH SubSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm512_subs_epi16(Raw(a), Raw(b))); }
@@ -76,6 +79,9 @@ MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
 MNEMO_INLINE VI Wide(__m256i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m256i Raw(VI a) { return reinterpret_cast<__m256i>(a); }
 MNEMO_INLINE __m256i Raw(VH a) { return reinterpret_cast<__m256i>(a); }
+// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm256_unpacklo_epi16(Raw(a), _mm256_setzero_si256())); }
+MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm256_unpackhi_epi16(Raw(a), _mm256_setzero_si256())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm256_packs_epi32(Raw(a), Raw(b))); }
 MNEMO_INLINE VH AddSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm256_adds_epi16(Raw(a), Raw(b))); }
 MNEMO_INLINE VH SubSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm256_subs_epi16(Raw(a), Raw(b))); }
@@ -114,6 +120,9 @@ MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
 MNEMO_INLINE VI Wide(__m128i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m128i Raw(VI a) { return reinterpret_cast<__m128i>(a); }
 MNEMO_INLINE __m128i Raw(VH a) { return reinterpret_cast<__m128i>(a); }
+// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm_unpacklo_epi16(Raw(a), _mm_setzero_si128())); }
+MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm_unpackhi_epi16(Raw(a), _mm_setzero_si128())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm_packs_epi32(Raw(a), Raw(b))); }
 MNEMO_INLINE VH AddSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm_adds_epi16(Raw(a), Raw(b))); }
 MNEMO_INLINE VH SubSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm_subs_epi16(Raw(a), Raw(b))); }

@@ -306,7 +306,7 @@ void QueryBatch::SumWeighted(Block& block) {
     const uint32_t t = j % layout::kPageTokens;
     const uint32_t lane = (t / 32 * 2 + t % 32 / 4 % 2) * 16 + t % 32 / 8 * 4 + t % 4;
     uint16_t scale;
-    std::memcpy(&scale, page + at.token_scales + lane * 2, 2);
+    std::memcpy(&scale, page + at.token_scales + t * 2, 2);
     // Octaves below the page's top; a shift limited to 31 stands for so many that any more give the same.
     const int32_t below = (scale >> 8) - dot_shift;
     const int32_t down =
