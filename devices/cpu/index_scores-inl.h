@@ -36,14 +36,30 @@ struct Query {
   QueryParams param;
 };
 
+typedef int8_t Bytes32 __attribute__((vector_size(32)));
+typedef Bytes32 Bytes32Anywhere __attribute__((aligned(1), may_alias));
+
 // Quads of bit s of the four bytes of a plane's quad: elements s, 8 + s, 16 + s, 24 + s of each 32.
 void SpreadForPlanes(const int8_t* codes, uint32_t dim, int8_t* quads) {
+  constexpr Bytes32 kOrder = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
+                              4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
   for (uint32_t first = 0; first < dim; first += 32) {
-    for (uint32_t s = 0; s < 8; ++s) {
-      for (uint32_t b = 0; b < 4; ++b) {
-        const uint32_t i = first + b * 8 + s;
-        quads[first + s * 4 + b] = i < dim ? codes[i] : int8_t{0};
-      }
+    Bytes32 part = {};
+    if (dim - first >= 32) {
+      part = *reinterpret_cast<const Bytes32Anywhere*>(codes + first);
+    } else {
+      __builtin_memcpy(&part, codes + first, 16);
+    }
+    *reinterpret_cast<Bytes32Anywhere*>(quads + first) = __builtin_shuffle(part, kOrder);
+  }
+}
+
+// Each quad four times, once for each part of a page.
+void SpreadForParts(const int8_t* codes, uint32_t dim, int8_t* quads) {
+  for (uint32_t i = 0; i < dim; i += 4) {
+    const Quad quad = *reinterpret_cast<const Quad*>(codes + i);
+    for (uint32_t part = 0; part < 4; ++part) {
+      *reinterpret_cast<Quad*>(quads + i * 4 + part * 4) = quad;
     }
   }
 }
@@ -67,19 +83,16 @@ void Spread(const int8_t* codes, uint32_t dim, uint32_t format, Query* query) {
   } else if (format == layout::kFormatBounds) {
     // max(q * low, q * high) is q * low where q < 0 and q * high elsewhere: two dots with the query's
     // negative and positive elements.
-    for (uint32_t q = 0; q < dim / 4; ++q) {
-      for (uint32_t i = 0; i < 16; ++i) {
-        const int8_t code = codes[q * 4 + i % 4];
-        query->quads[q * 16 + i] = code < 0 ? code : int8_t{0};
-        query->quads[(dim / 4 + q) * 16 + i] = code < 0 ? int8_t{0} : code;
-      }
+    int8_t negative[kMaxDim];
+    int8_t positive[kMaxDim];
+    for (uint32_t i = 0; i < dim; ++i) {
+      negative[i] = codes[i] < 0 ? codes[i] : int8_t{0};
+      positive[i] = codes[i] < 0 ? int8_t{0} : codes[i];
     }
+    SpreadForParts(negative, dim, query->quads);
+    SpreadForParts(positive, dim, query->quads + size_t{dim} * 4);
   } else {
-    for (uint32_t q = 0; q < dim / 4; ++q) {
-      for (uint32_t i = 0; i < 16; ++i) {
-        query->quads[q * 16 + i] = codes[q * 4 + i % 4];
-      }
-    }
+    SpreadForParts(codes, dim, query->quads);
   }
 }
 

@@ -13,7 +13,7 @@ namespace {
 using layout::Descriptor;
 
 // A scan is cut into so many pages at least, and a round's into so many parts and one more for each block.
-constexpr uint32_t kLeastPages = 16;
+constexpr uint32_t kLeastPages = 32;
 constexpr uint32_t kParts = 64;
 
 uint64_t Padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
