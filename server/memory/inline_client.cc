@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <limits>
 #include <utility>
 
@@ -28,6 +29,7 @@ struct InlineClient::Impl {
       : options(inline_options), device(d) {}
 
   absl::Status Prepare();
+  absl::StatusOr<IndexHandle> Take(const std::function<layout::Completion(IndexHandle)>& make);
   layout::Descriptor Bulk(layout::Op op, IndexHandle index) const {
     layout::Descriptor descriptor{};
     descriptor.op = static_cast<uint8_t>(op);
@@ -101,18 +103,33 @@ int64_t InlineClient::bytes() const {
 const std::string& InlineClient::device() const { return impl_->device->info().name; }
 uint32_t InlineClient::max_k() const { return static_cast<uint32_t>(impl_->options.context_tokens); }
 
-absl::StatusOr<IndexHandle> InlineClient::Create(const layout::IndexSpec& spec) {
-  Impl& impl = *impl_;
-  if (impl.free_ids.empty()) {
-    return ResourceExhausted("the worker holds {} indexes; allowed: {}", impl.generations.size(),
-                             impl.generations.size());
+absl::StatusOr<IndexHandle> InlineClient::Impl::Take(
+    const std::function<layout::Completion(IndexHandle)>& make) {
+  if (free_ids.empty()) {
+    return ResourceExhausted("the worker holds {} indexes; allowed: {}", generations.size(),
+                             generations.size());
   }
-  const IndexHandle index = {impl.free_ids.back(), impl.generations[impl.free_ids.back()]};
-  const layout::Completion made = impl.store->Create(impl.owner, impl.Bulk(layout::kOpCreate, index), spec);
-  if (made.status != layout::kStatusOk)
+  const IndexHandle index = {free_ids.back(), generations[free_ids.back()]};
+  if (make(index).status != layout::kStatusOk) {
     return ResourceExhausted("the worker's memory for indexes is used up");
-  impl.free_ids.pop_back();
+  }
+  free_ids.pop_back();
   return index;
+}
+
+absl::StatusOr<IndexHandle> InlineClient::Create(const layout::IndexSpec& spec) {
+  return impl_->Take([&](IndexHandle index) {
+    return impl_->store->Create(impl_->owner, impl_->Bulk(layout::kOpCreate, index), spec);
+  });
+}
+
+absl::StatusOr<IndexHandle> InlineClient::Fork(IndexHandle source, int pages) {
+  return impl_->Take([&](IndexHandle index) {
+    layout::Descriptor fork = impl_->Bulk(layout::kOpFork, index);
+    fork.k1 = source.id;
+    fork.end = static_cast<uint32_t>(pages * layout::kPageTokens);
+    return impl_->store->Fork(impl_->owner, fork);
+  });
 }
 
 void InlineClient::Free(IndexHandle index) {

@@ -31,6 +31,7 @@ class InlineClient final : public MemoryClient {
   bool alive() const override { return true; }
   uint32_t max_k() const override;
   absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) override;
+  absl::StatusOr<IndexHandle> Fork(IndexHandle source, int pages) override;
   void Free(IndexHandle index) override;
   absl::StatusOr<int> Append(IndexHandle index, int begin, int end, const KeySource& keys, bool wait,
                              ClientCost* cost) override;

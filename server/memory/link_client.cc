@@ -43,7 +43,6 @@ struct LinkClient::Impl {
   // An id of an index and what is under way for it.
   struct Slot {
     uint16_t generation = 0;
-    bool used = false;
     int appends = 0;  // under way
     uint64_t prepare_ns = 0;
     uint64_t bytes = 0;
@@ -65,6 +64,8 @@ struct LinkClient::Impl {
   absl::Status SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes);
   absl::Status TakeBulk();
   absl::Status WaitBulk();
+  absl::Status WaitForRoom();
+  absl::StatusOr<IndexHandle> NewIndex(layout::Descriptor op, int chunk, uint64_t payload_bytes);
   absl::Status AppendPage(uint32_t id, int page, const KeySource& keys);
   void SubmitQueries(int slot);
   void WaitQueries();
@@ -187,7 +188,7 @@ absl::Status LinkClient::Impl::TakeBulk() {
       if (done.chunk >= 0) free_chunks.push_back(done.chunk);
       Slot& slot = slots[done.id];
       const uint16_t status = taken[i].status;
-      if (done.op == layout::kOpCreate) {
+      if (done.op == layout::kOpCreate || done.op == layout::kOpFork) {
         create_status = status;
         creating = false;
       } else if (status != layout::kStatusOk) {
@@ -198,7 +199,6 @@ absl::Status LinkClient::Impl::TakeBulk() {
         slot.prepare_ns += taken[i].prepare_ns;
         slot.bytes += taken[i].bytes_written;
       } else if (done.op == layout::kOpFree) {
-        slot.used = false;
         ++slot.generation;
         free_ids.push_back(done.id);
       }
@@ -214,39 +214,57 @@ absl::Status LinkClient::Impl::WaitBulk() {
 
 absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
   Impl& impl = *impl_;
-  if (!alive()) return Unavailable("the memory service {} is gone", device());
-  MNEMO_RETURN_IF_ERROR(impl.TakeBulk());
-  while (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0)
-    MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
-  if (impl.free_ids.empty()) {
-    return ResourceExhausted("the memory service {} holds {} indexes of this worker; allowed: {}", device(),
-                             impl.slots.size(), impl.slots.size());
-  }
-  const uint32_t id = impl.free_ids.back();
-  impl.free_ids.pop_back();
-  const int chunk = impl.free_chunks.back();
-  const auto& area = impl.link->payload_area(transport::Ring::kBulk);
-  std::memcpy(area.bytes.data() + impl.page_bytes * static_cast<uint64_t>(chunk), &spec, sizeof(spec));
   layout::Descriptor op{};
   op.op = layout::kOpCreate;
   op.format = spec.record_format;
-  op.index_id = id;
-  op.index_generation = impl.slots[id].generation;
+  MNEMO_RETURN_IF_ERROR(impl.WaitForRoom());
+  const int chunk = impl.free_chunks.back();
   impl.free_chunks.pop_back();
-  MNEMO_RETURN_IF_ERROR(impl.SubmitBulk(op, chunk, sizeof(spec)));
-  impl.creating = true;
-  while (impl.creating) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
-  if (impl.create_status != layout::kStatusOk) impl.free_ids.push_back(id);
-  if (impl.create_status == layout::kStatusFull || impl.create_status == layout::kStatusDraining) {
-    return ResourceExhausted("the memory service {} {}", device(),
-                             impl.create_status == layout::kStatusFull ? "is full" : "takes no new indexes");
+  const auto& area = impl.link->payload_area(transport::Ring::kBulk);
+  std::memcpy(area.bytes.data() + impl.page_bytes * static_cast<uint64_t>(chunk), &spec, sizeof(spec));
+  return impl.NewIndex(op, chunk, sizeof(spec));
+}
+
+absl::StatusOr<IndexHandle> LinkClient::Fork(IndexHandle source, int pages) {
+  layout::Descriptor op{};
+  op.op = layout::kOpFork;
+  op.k1 = source.id;
+  op.end = static_cast<uint32_t>(pages * kPageTokens);
+  MNEMO_RETURN_IF_ERROR(impl_->WaitForRoom());
+  return impl_->NewIndex(op, -1, 0);
+}
+
+// A slot of the ring and a chunk of the payload area.
+absl::Status LinkClient::Impl::WaitForRoom() {
+  if (broken || link->lost()) return Unavailable("the memory service {} is gone", link->device_name());
+  MNEMO_RETURN_IF_ERROR(TakeBulk());
+  while (free_chunks.empty() || link->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(WaitBulk());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<IndexHandle> LinkClient::Impl::NewIndex(layout::Descriptor op, int chunk,
+                                                       uint64_t payload_bytes) {
+  if (free_ids.empty()) {
+    if (chunk >= 0) free_chunks.push_back(chunk);
+    return ResourceExhausted("the memory service {} holds {} indexes of this worker; allowed: {}",
+                             link->device_name(), slots.size(), slots.size());
   }
-  if (impl.create_status != layout::kStatusOk) {
-    return impl.Fail(fmt::format("refused an index with status {}", impl.create_status));
+  const uint32_t id = free_ids.back();
+  free_ids.pop_back();
+  op.index_id = id;
+  op.index_generation = slots[id].generation;
+  MNEMO_RETURN_IF_ERROR(SubmitBulk(op, chunk, payload_bytes));
+  creating = true;
+  while (creating) MNEMO_RETURN_IF_ERROR(WaitBulk());
+  if (create_status != layout::kStatusOk) free_ids.push_back(id);
+  if (create_status == layout::kStatusFull || create_status == layout::kStatusDraining) {
+    return ResourceExhausted("the memory service {} {}", link->device_name(),
+                             create_status == layout::kStatusFull ? "is full" : "takes no new indexes");
   }
-  impl.slots[id].used = true;
-  impl.slots[id].appends = 0;
-  return IndexHandle{id, impl.slots[id].generation};
+  if (create_status != layout::kStatusOk)
+    return Fail(fmt::format("refused an index with status {}", create_status));
+  slots[id].appends = 0;
+  return IndexHandle{id, slots[id].generation};
 }
 
 void LinkClient::Free(IndexHandle index) {

@@ -42,6 +42,7 @@ class LinkClient final : public MemoryClient {
   uint32_t max_k() const override;
   LinkStats stats() const override;
   absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) override;
+  absl::StatusOr<IndexHandle> Fork(IndexHandle source, int pages) override;
   void Free(IndexHandle index) override;
   absl::StatusOr<int> Append(IndexHandle index, int begin, int end, const KeySource& keys, bool wait,
                              ClientCost* cost) override;

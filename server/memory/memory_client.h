@@ -74,6 +74,9 @@ class MemoryClient {
 
   // RESOURCE_EXHAUSTED: nothing was changed. UNAVAILABLE: the service is gone.
   virtual absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) = 0;
+  // A new index with the spec of `source` that shares its first `pages`, which were appended before. As
+  // Create.
+  virtual absl::StatusOr<IndexHandle> Fork(IndexHandle source, int pages) = 0;
   virtual void Free(IndexHandle index) = 0;
   // Makes records of pages [begin, end), where begin is what was taken before. Returns the page up to which
   // it has taken them; fewer than asked for when the queue is full and `wait` is false. With `wait`, all are

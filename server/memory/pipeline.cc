@@ -126,6 +126,7 @@ class SequenceMemory {
   MethodSteps steps;
   int max_positions = 0;
   int decode_begin = 0;
+  std::vector<int32_t> ids;  // of positions before decode_begin, whose records any sequence may share
 
   Side side = kInWorker;
   MemoryClient* client = nullptr;
@@ -167,7 +168,8 @@ struct Pipeline::Impl {
       : options(pipeline_options), device(d), cache(c), attacher(std::move(attach)) {}
 
   absl::Status Prepare();
-  absl::StatusOr<IndexHandle> CreateIndex(MemoryClient* client, const SequenceMemory& memory) const;
+  absl::Status CreateIndex(Side side, SequenceMemory* memory);
+  const SequenceMemory* FindShared(Side side, const SequenceMemory& memory, int* pages) const;
   absl::Status Place(SequenceMemory* memory);
   absl::Status PlaceInService(SequenceMemory* memory);
   void TakeService();
@@ -243,6 +245,10 @@ LinkStats Sum(LinkStats a, const LinkStats& b) {
   return a;
 }
 
+int RoundedPages(const SequenceMemory& memory) {
+  return (memory.max_positions + kPageTokens - 1) / kPageTokens;
+}
+
 uint64_t BlockBytes(const layout::Descriptor& op) {
   return layout::ResultBlockBytes(layout::kSelectTopK, op.flags, op.k, 0);
 }
@@ -281,13 +287,8 @@ void Pipeline::Impl::TakeService() {
 void Pipeline::Impl::DropService() {
   for (const auto& memory : open) {
     if (memory->side != kInService) continue;
-    memory->side = kInWorker;
-    memory->client = inline_client.get();
-    memory->taken_pages = 0;
-    // The inline store holds what the pool of pages can; see InlineBytes.
-    absl::StatusOr<IndexHandle> index = CreateIndex(inline_client.get(), *memory);
-    MNEMO_CHECK(index.ok());
-    memory->index = *index;
+    // The store in the worker holds what the pages can, and no more sequences are open than it has room for.
+    MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
     CountFallback(memory.get(), "service_lost");
   }
   if (service != nullptr) past_links = Sum(past_links, service->stats());
@@ -295,16 +296,45 @@ void Pipeline::Impl::DropService() {
   attacher.Want();
 }
 
-absl::StatusOr<IndexHandle> Pipeline::Impl::CreateIndex(MemoryClient* client,
-                                                        const SequenceMemory& memory) const {
-  layout::IndexSpec spec{};
-  spec.max_tokens =
-      static_cast<uint32_t>((memory.max_positions + kPageTokens - 1) / kPageTokens * kPageTokens);
-  spec.layer_slots = static_cast<uint16_t>(options.shape.layers);
-  spec.heads = static_cast<uint16_t>(options.shape.kv_heads);
-  spec.dim = static_cast<uint16_t>(options.shape.head_dim);
-  spec.record_format = static_cast<uint8_t>(memory.steps.prepare.record_format);
-  return client->Create(spec);
+// An open sequence on the same side whose first pages of records are those that `memory` will have.
+const SequenceMemory* Pipeline::Impl::FindShared(Side side, const SequenceMemory& memory, int* pages) const {
+  const SequenceMemory* best = nullptr;
+  for (const auto& other : open) {
+    if (other.get() == &memory || other->side != side || RoundedPages(*other) < RoundedPages(memory) ||
+        other->steps.prepare.record_format != memory.steps.prepare.record_format) {
+      continue;
+    }
+    const auto differ =
+        std::mismatch(other->ids.begin(), other->ids.end(), memory.ids.begin(), memory.ids.end());
+    const int common = static_cast<int>(differ.first - other->ids.begin()) / kPageTokens;
+    if (std::min(common, other->taken_pages) <= *pages) continue;
+    *pages = std::min(common, other->taken_pages);
+    best = other.get();
+  }
+  return best;
+}
+
+absl::Status Pipeline::Impl::CreateIndex(Side side, SequenceMemory* memory) {
+  MemoryClient* const where = client(side);
+  memory->taken_pages = 0;
+  int shared_pages = 0;
+  if (const SequenceMemory* source = FindShared(side, *memory, &shared_pages); source != nullptr) {
+    absl::StatusOr<IndexHandle> forked = where->Fork(source->index, shared_pages);
+    if (!forked.ok()) return forked.status();
+    memory->index = *forked;
+    memory->taken_pages = shared_pages;
+  } else {
+    layout::IndexSpec spec{};
+    spec.max_tokens = static_cast<uint32_t>(RoundedPages(*memory) * kPageTokens);
+    spec.layer_slots = static_cast<uint16_t>(options.shape.layers);
+    spec.heads = static_cast<uint16_t>(options.shape.kv_heads);
+    spec.dim = static_cast<uint16_t>(options.shape.head_dim);
+    spec.record_format = static_cast<uint8_t>(memory->steps.prepare.record_format);
+    MNEMO_ASSIGN_OR_RETURN(memory->index, where->Create(spec));
+  }
+  memory->side = side;
+  memory->client = where;
+  return absl::OkStatus();
 }
 
 absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
@@ -318,10 +348,7 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
     return ResourceExhausted("attention.token_budget is {}; the memory service selects at most {}",
                              memory->settings.token_budget, service->max_k());
   }
-  MNEMO_ASSIGN_OR_RETURN(memory->index, CreateIndex(service.get(), *memory));
-  memory->side = kInService;
-  memory->client = service.get();
-  return absl::OkStatus();
+  return CreateIndex(kInService, memory);
 }
 
 absl::Status Pipeline::Impl::Place(SequenceMemory* memory) {
@@ -336,10 +363,7 @@ absl::Status Pipeline::Impl::Place(SequenceMemory* memory) {
     if (asked == P::kMemoryService) return status;
     CountFallback(memory, absl::IsResourceExhausted(status) ? "service_full" : "service_absent");
   }
-  MNEMO_ASSIGN_OR_RETURN(memory->index, CreateIndex(inline_client.get(), *memory));
-  memory->side = kInWorker;
-  memory->client = inline_client.get();
-  return absl::OkStatus();
+  return CreateIndex(kInWorker, memory);
 }
 
 // Hands pages [taken, pages) to the sequence's client; to the worker's own when the service goes meanwhile.
@@ -539,7 +563,7 @@ Pipeline::~Pipeline() = default;
 const PipelineOptions& Pipeline::options() const { return impl_->options; }
 
 absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings, int max_positions,
-                                               int decode_begin) {
+                                               int decode_begin, std::span<const int32_t> ids) {
   MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
   auto memory = std::make_unique<SequenceMemory>();
   memory->settings = settings;
@@ -548,6 +572,7 @@ absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings
   memory->steps = memory->method->steps(settings, impl_->options.methods);
   memory->max_positions = max_positions;
   memory->decode_begin = decode_begin;
+  memory->ids.assign(ids.begin(), ids.begin() + std::min<ptrdiff_t>(decode_begin, std::ssize(ids)));
   MNEMO_RETURN_IF_ERROR(impl_->Place(memory.get()));
   const auto kv_heads = static_cast<size_t>(impl_->options.shape.kv_heads);
   const int max_k = std::min(settings.token_budget, max_positions) / memory->steps.apply.entry_tokens + 1;

@@ -53,10 +53,11 @@ class Pipeline final : public model::LayerMemory {
   const PipelineOptions& options() const;
 
   // Before a sequence's first step: an index that it can grow to `max_positions` in. Its rows from position
-  // `decode_begin` on select. RESOURCE_EXHAUSTED: placement kMemoryService and the service is full;
-  // UNAVAILABLE: it is not there.
-  absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions,
-                                       int decode_begin);
+  // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
+  // same beginning shares its pages of records. RESOURCE_EXHAUSTED: placement kMemoryService and the service
+  // is full; UNAVAILABLE: it is not there.
+  absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
+                                       std::span<const int32_t> ids);
   void Close(SequenceMemory* memory);
 
   // Now and then, idle or not: notices that the service went or came. True when it did.

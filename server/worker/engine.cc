@@ -334,10 +334,6 @@ void Engine::Impl::Step() {
   CollectWants(plan);
   Forward(plan);
   scheduler.Commit();
-  for (const PlannedSequence& sequence : plan) {
-    const Request& request = *sequence.request;
-    if (request.memory != nullptr) memory->CatchUp(request.memory, request.computed, request.pages);
-  }
   SampleWants();
   const Clock::time_point now = Clock::now();
   for (const PlannedSequence& sequence : plan) {
@@ -393,7 +389,7 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
   }
   for (Request* request : due) {
     absl::StatusOr<memory::SequenceMemory*> opened =
-        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end());
+        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end(), request->ids);
     if (opened.ok()) {
       request->memory = *opened;
     } else {
@@ -407,6 +403,11 @@ void Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   for (const PlannedSequence& sequence : plan) {
     const auto first = sequence.request->ids.begin() + sequence.request->computed;
     ids.insert(ids.end(), first, first + sequence.row_count);
+  }
+  // What the steps before completed is indexed now, when their tokens are on their way already.
+  for (const PlannedSequence& sequence : plan) {
+    const Request& request = *sequence.request;
+    if (request.memory != nullptr) memory->CatchUp(request.memory, request.computed, request.pages);
   }
   // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
   // and the same positions are computed again.

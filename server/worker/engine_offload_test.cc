@@ -212,6 +212,34 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
   CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
 }
 
+TEST_CASE("a sequence shares the records of an open one with the same beginning") {
+  for (const P placement : {P::kInline, P::kMemoryService}) {
+    Service service;
+    EngineFixture fixture(Options(&service));
+    EngineRequest first = Requests(placement)[0];
+    first.sampling.temperature = 0;
+    first.max_tokens = 400;
+    EngineRequest second = first;
+    second.id = 1;
+    second.max_tokens = 30;
+    REQUIRE(fixture.engine().Submit(first).ok());
+    fixture.sink().WaitForTokens(first.id, 5);
+    const EngineResult shared = fixture.Run(second);
+    const EngineResult whole = fixture.sink().Wait(first.id);
+    const auto prepared = [](const EngineResult& result) {
+      uint64_t tokens = 0;
+      for (const memory::MemoryStepStat& step : result.last.memory_steps) {
+        if (step.step == memory::MemoryStepKind::kPrepare) tokens += step.count;
+      }
+      return tokens;
+    };
+    CHECK(SameTokens(shared.tokens, {whole.tokens.begin(), whole.tokens.begin() + 30}));
+    // Of two layers and two heads; the prompt has at least two complete pages.
+    CHECK(prepared(whole) >= 4 * 128);
+    CHECK(prepared(shared) <= 4 * 64);
+  }
+}
+
 TEST_CASE("a full service: refused when it was asked for, otherwise in the worker and counted") {
   memory::DataPlane::Options options;
   options.memory_bytes = 48 << 10;
