@@ -252,20 +252,21 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   });
   std::fill(values + i, values + i + kListPadding, values[i - 1]);
   std::fill(scales + i, scales + i + kListPadding, scales[i - 1]);
-  kernels_.attend_listed({.q = reinterpret_cast<const int16_t*>(scratch.q),
-                          .q_scales = scratch.q_scales,
-                          .group = plan.group,
-                          .head_dim = op.head_dim,
-                          .values = values,
-                          .scales = scales,
-                          .runs = sparse.entry_tokens > 1 && sparse.first_end % kRunKeys == 0,
-                          .count = static_cast<int>(end - begin),
-                          .cache = cache,
-                          .states = states,
-                          .state_stride = plan.state_floats,
-                          .scores = scratch.scores,
-                          .keys = reinterpret_cast<int16_t*>(scratch.keys),
-                          .key_scales = scratch.key_scales});
+  kernels_.attend_listed(
+      {.q = reinterpret_cast<const int16_t*>(scratch.q),
+       .q_scales = scratch.q_scales,
+       .group = plan.group,
+       .head_dim = op.head_dim,
+       .values = values,
+       .scales = scales,
+       .pages = sparse.entry_tokens == kKeysPerPage && sparse.first_end % kKeysPerPage == 0,
+       .count = static_cast<int>(end - begin),
+       .cache = cache,
+       .states = states,
+       .state_stride = plan.state_floats,
+       .scores = scratch.scores,
+       .keys = reinterpret_cast<int16_t*>(scratch.keys),
+       .key_scales = scratch.key_scales});
   return true;
 }
 

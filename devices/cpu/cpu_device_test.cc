@@ -52,8 +52,19 @@ TEST_CASE("KV types and cache shapes out of range are refused by name") {
   CHECK_THAT(message({1, 1, 2048, 1, KvType::kF16}), Contains("head_dim is 2048"));
   CHECK_THAT(message({1, 1, 64, 0, KvType::kF16}), Contains("pages is 0"));
   CHECK_THAT(message({1, 1, 64, 1, KvType::kBF16}), Contains("type"));
+  CHECK_THAT(message({3, 1, 64, 1, KvType::kF16, {0, 1}}), Contains("gather_layers has 2 entries"));
   CHECK(device->CreateKvCache({65536, 65536, 1024, 2147483647, KvType::kF16}).status().code() ==
         absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE("keys kept a second time are counted among a page's bytes") {
+  const KvCacheShape plain{3, 2, 64, 1, KvType::kF16};
+  KvCacheShape gather = plain;
+  gather.gather_layers = {0, 1, 1};
+  CHECK(KvPageBytes(plain) == 2 * 3 * 2 * 64 * kPageTokens * 2);
+  CHECK(KvPageBytes(gather) == (2 * 3 + 2) * 2 * 64 * kPageTokens * 2);
+  gather.type = KvType::kF32;
+  CHECK(KvPageBytes(gather) == 2 * KvPageBytes(plain));
 }
 
 TEST_CASE("device memory is zeroed and aligned; what cannot be had is said") {

@@ -102,7 +102,6 @@ struct AttendTask {
 };
 inline constexpr int kMaxQueryTile = 6;
 inline constexpr int kListPadding = 128;
-inline constexpr int kRunKeys = 16;
 
 // The query rows of one KV head at one position, against listed keys.
 struct ListedTask {
@@ -113,8 +112,8 @@ struct ListedTask {
   // Of each key its row of values in the cache, and its scale; then the last one kListPadding times more.
   const uint16_t* const* values = nullptr;
   const float* const* scales = nullptr;
-  bool runs = false;  // most keys stand beside others, kRunKeys at a multiple of it in page and list
-  int count = 0;      // [1, kKeysPerSplit]
+  bool pages = false;  // most of the list is whole pages, each from a multiple of 64 on in the list
+  int count = 0;       // [1, kKeysPerSplit]
   CacheView cache;
   float* states = nullptr;  // [group] of state_stride
   int64_t state_stride = 0;

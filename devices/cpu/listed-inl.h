@@ -3,8 +3,7 @@
 
 // Keys that are read together, and how many of them ahead their memory is asked for: the memory's delay is
 // longer than the work on one such group.
-constexpr int kKeyGroup = kRunKeys;
-static_assert(kKeyGroup == kLanes);
+constexpr int kKeyGroup = kLanes;
 constexpr int kAhead = 4 * kKeyGroup;
 
 // Of a key of the list, what the pointers that the list has lead to.
@@ -34,8 +33,8 @@ MNEMO_INLINE void PrefetchRow(const void* row, int width) {
   for (int i = 0; i < width; i += 32) __builtin_prefetch(p + i, 0, 2);
 }
 
-// Whether keys are read from their second form: where most of them stand in runs, the first is better.
-MNEMO_INLINE bool InRows(const ListedTask& t) { return t.cache.row_offset != 0 && !t.runs; }
+// Whether keys are read from their second form; for whole pages the first is better.
+MNEMO_INLINE bool InRows(const ListedTask& t) { return t.cache.row_offset != 0 && !t.pages; }
 
 // Asks for the keys of a group, where they will be read.
 MNEMO_INLINE void PrefetchKeys(const ListedTask& t, int begin) {
