@@ -23,6 +23,7 @@ constexpr IndexKernels kIndexKernels = {
     .make_query = MakeQuery,
     .score = Score,
     .largest = LargestScore,
+    .largest_of_each = LargestOfEach,
     .ranks_max = RanksMax,
     .ranks_exp2 = RanksExp2,
     .kth_rank = KthRank,

@@ -77,6 +77,8 @@ struct IndexKernels {
   void (*score)(const ScoreTask& task);
   // Counts are multiples of 64 and scores 64-byte aligned in these.
   int32_t (*largest)(const int16_t* scores, size_t count);
+  // The largest of every 64 scores.
+  void (*largest_of_each)(const int16_t* scores, size_t count, int16_t* largest);
   void (*ranks_max)(const RankTask& task, int16_t* ranks);
   void (*ranks_exp2)(const RankTask& task, int32_t* ranks);
   // The k-th highest of the ranks, all of those that count being in -4095..0; *above: how many are higher.

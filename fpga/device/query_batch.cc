@@ -25,10 +25,13 @@ uint32_t Nanoseconds(std::chrono::steady_clock::duration took) {
 
 uint32_t SaturatedSum(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT32_MAX : a + b; }
 
-// Of the scores, ranks and bits of one block.
+// Of the best scores of every 64.
+uint64_t BestBytes(uint64_t padded) { return Padded(padded / 64) * sizeof(int16_t); }
+
+// Of the scores, ranks, bits and best scores of one block.
 uint64_t ScratchBytes(const Descriptor& d, uint64_t padded) {
   return Padded(d.group * padded * sizeof(int16_t)) + (HasShortRanks(d) ? 0 : padded * sizeof(int32_t)) +
-         (d.k1 != 0 ? Padded(padded / 8) : 0);
+         (d.k1 != 0 ? Padded(padded / 8) : 0) + (IsFewOfMany(d, padded) ? BestBytes(padded) : 0);
 }
 
 }  // namespace
@@ -48,7 +51,7 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
   largest.k1 = 1;
   // A scan may begin and end within a page.
   const uint64_t padded = Padded(limits.max_tokens) + uint64_t{2} * layout::kPageTokens;
-  scores_bytes_ = Padded(std::max(limits.scratch_bytes, ScratchBytes(largest, padded)));
+  scores_bytes_ = Padded(std::max(limits.scratch_bytes, ScratchBytes(largest, padded) + BestBytes(padded)));
   scores_ = static_cast<uint8_t*>(std::aligned_alloc(64, scores_bytes_));
   MNEMO_CHECK(scores_ != nullptr);
   taken_.reserve(limits.max_operations);
@@ -64,6 +67,7 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
     scratch->other_ids.resize(limits.max_k);
     scratch->other_ranks.resize(limits.max_k);
     scratch->bins.resize(4096);
+    scratch->short_ranks.resize(padded + 32);
     scratch->sums.resize(layout::kMaxDim);
     scratch_.push_back(std::move(scratch));
   }
@@ -179,6 +183,7 @@ void QueryBatch::Plan() {
       at += block.padded * sizeof(int32_t);
     }
     block.passed = reinterpret_cast<uint64_t*>(at);
+    block.best_of_64 = IsFewOfMany(d, block.padded) ? reinterpret_cast<int16_t*>(at) : nullptr;
     used += bytes;
   }
   PlanRound(first, static_cast<uint32_t>(blocks_.size()));
@@ -266,6 +271,10 @@ void QueryBatch::RunScore(const Block& block, bool second, const Item& item) {
   task.scores = block.scores + size_t{item.page} * block.entries_per_page;
   task.score_stride = block.padded;
   kernels_->score(task);
+  if (block.best_of_64 != nullptr && block.entries_per_page == layout::kPageTokens) {
+    kernels_->largest_of_each(task.scores, size_t{item.page_count} * layout::kPageTokens,
+                              block.best_of_64 + item.page);
+  }
 }
 
 void QueryBatch::Finish(std::span<layout::Completion> completions) {

@@ -93,6 +93,7 @@ class QueryBatch {
   void RunScore(const Block& block, bool second, const Item& item);
   void RunSelect(Block& block, bool second, Item& item, Scratch& scratch);
   void SelectOfBlock(Block& block, bool second, Item& item, Scratch& scratch);
+  bool SelectFewOfMany(Block& block, Scratch& scratch);
   void SelectLatest(Block& block, Scratch& scratch);
   void MakeRanks(const Block& block, const int32_t* best);
   void SumWeighted(Block& block);

@@ -42,6 +42,8 @@ struct QueryBatch::Block {
   int16_t* scores = nullptr;   // [group][padded]
   int32_t* ranks = nullptr;    // [padded]
   uint64_t* passed = nullptr;  // of a cascade: a bit for each entry
+  // Where few of many entries are wanted: the best score of every 64, to a multiple of 64.
+  int16_t* best_of_64 = nullptr;
   // Found on the way.
   uint32_t count = 0;
   uint64_t bytes_read = 0;
@@ -58,6 +60,8 @@ struct QueryBatch::Scratch {
   std::vector<uint32_t> other_ids;  // of sorting
   std::vector<int32_t> other_ranks;
   std::vector<uint32_t> bins;
+  // 16-bit ranks of candidates, 64-byte aligned within.
+  std::vector<int16_t> short_ranks;
   std::vector<int64_t> sums;
 };
 
@@ -67,5 +71,12 @@ inline bool IsScored(const layout::Descriptor& d) {
 
 // Ranks of group max fit 16 bits.
 inline bool HasShortRanks(const layout::Descriptor& d) { return d.group_op == layout::kGroupMax; }
+
+// One query's k best of so many entries that the k-th best of the parts of 64, by their best scores, leaves
+// few candidates.
+inline bool IsFewOfMany(const layout::Descriptor& d, uint64_t padded) {
+  return IsScored(d) && d.group == 1 && HasShortRanks(d) && d.select_op == layout::kSelectTopK && d.k1 == 0 &&
+         uint64_t{d.k} * 4 <= padded / 64;
+}
 
 }  // namespace mnemo::fpga

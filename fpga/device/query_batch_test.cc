@@ -267,6 +267,46 @@ TEST_CASE("operations equal the scalar reference") {
   }
 }
 
+TEST_CASE("few of many entries, chosen by the best of each part, are those of the reference") {
+  uint32_t seed = 300;
+  for (const uint32_t format :
+       {uint32_t{layout::kFormatCodes2}, uint32_t{layout::kFormatCodes8}, uint32_t{layout::kFormatBounds}}) {
+    for (const int kind : {0, 1, 2, 3}) {
+      const Shape shape{format, 16, 1, 1, format == layout::kFormatBounds ? 200U : 50U};
+      std::mt19937 random(seed++);
+      Fixture fixture(shape, kind, random);
+      for (const std::string& isa : Isas()) {
+        auto batch =
+            QueryBatch::Create({.max_tokens = shape.pages * kPageTokens, .threads = 2, .isa = isa}).value();
+        for (int n = 0; n < 12; ++n) {
+          Descriptor d = RandomQuery(shape, random);
+          d.select_op = layout::kSelectTopK;
+          d.score_op = format == layout::kFormatBounds ? layout::kScorePageBound : layout::kScoreDot;
+          d.group_op = layout::kGroupMax;
+          d.group = d.queries = d.heads = 1;
+          d.k1 = 0;
+          d.threshold = 0;
+          d.flags &= 3;
+          d.begin = n % 3 * 16;
+          d.end = shape.pages * kPageTokens - n % 4 * 16;
+          d.k = 1 + static_cast<uint32_t>(random() % 12);
+          const auto payload = fixture.Payload(d, random);
+          const auto expected = fixture.Expected(d, payload);
+          std::vector<uint8_t> result(expected.size());
+          const Operation operation{d, fixture.owner_, payload.data(), result.data()};
+          REQUIRE(batch->Begin({&operation, 1}, *fixture.store_) == 1);
+          RunOn(*batch, 2);
+          layout::Completion completion;
+          batch->Finish({&completion, 1});
+          INFO(isa << ", format " << format << ", kind " << kind << ", k " << d.k << ", [" << d.begin << ", "
+                   << d.end << ")");
+          REQUIRE(result == expected);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("ties, ascending scores and pages of zeros select as the reference does") {
   uint32_t seed = 200;
   for (uint32_t format = layout::kFormatCodes2; format <= layout::kFormatMeans; ++format) {

@@ -144,6 +144,9 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
       }
     }
   };
+  if (block.best_of_64 != nullptr && SelectFewOfMany(block, scratch)) {
+    return;
+  }
   std::array<int32_t, layout::kMaxGroup> best;
   for (uint32_t g = 0; g < d.group; ++g) {
     int16_t* scores = block.scores + size_t{g} * block.padded;
@@ -215,6 +218,64 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   }
   const uint32_t flags = threshold && cut.candidates > d.k ? uint32_t{layout::kResultCut} : 0;
   Emit(block, count, last_rank, cut.candidates, flags, scratch);
+}
+
+// At least k parts of 64 hold an entry as good as the k-th best of them by their best, so that nothing below
+// that is selected: only parts that reach it are looked into. Whether that was possible; if not, nothing has
+// been done but hiding what does not count.
+bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
+  const Taken& taken = taken_[block.operation];
+  const Descriptor& d = taken.descriptor;
+  const uint32_t end = block.skip + block.entries;
+  std::fill(block.scores, block.scores + block.skip, kNoScore);
+  std::fill(block.scores + end, block.scores + block.padded, kNoScore);
+  const uint32_t parts = block.padded / 64;
+  const uint32_t padded_parts = (parts + 63) / 64 * 64;
+  int16_t* const best = block.best_of_64;
+  if (block.entries_per_page == layout::kPageTokens) {  // the others as they were scored
+    kernels_->largest_of_each(block.scores, 64, best);
+    kernels_->largest_of_each(block.scores + block.padded - 64, 64, best + parts - 1);
+  } else {
+    kernels_->largest_of_each(block.scores, block.padded, best);
+  }
+  std::fill(best + parts, best + padded_parts, kNoScore);
+  const int32_t most = kernels_->largest(best, padded_parts);
+  kernels_->ranks_max({best, padded_parts, 1, &most, padded_parts}, best);
+  std::fill(best + parts, best + padded_parts, kNoScore);
+  uint32_t above;
+  const int32_t reach = kernels_->kth_rank(best, padded_parts, d.k, &above);
+  if (reach == layout::kRankFloor) {
+    return false;  // ranks at the floor hide different scores
+  }
+  uint32_t* const ids = scratch.ids.data();
+  uint32_t candidates = 0;
+  for (uint32_t part = 0; part < parts; ++part) {
+    if (best[part] >= reach) {
+      candidates += kernels_->collect(block.scores + size_t{part} * 64, 64, reach + most - 1, 0,
+                                      block.first_id() + part * 64, ids + candidates);
+    }
+  }
+  auto* const ranks =
+      reinterpret_cast<int16_t*>((reinterpret_cast<uintptr_t>(scratch.short_ranks.data()) + 63) / 64 * 64);
+  for (uint32_t n = 0; n < candidates; ++n) {
+    ranks[n] = static_cast<int16_t>(block.scores[ids[n] - block.first_id()] - most);
+  }
+  const uint32_t padded = (candidates + 63) / 64 * 64;
+  std::fill(ranks + candidates, ranks + padded, kNoScore);
+  const int32_t last = kernels_->kth_rank(ranks, padded, d.k, &above);
+  uint32_t need = d.k - above;
+  uint32_t count = 0;
+  for (uint32_t n = 0; n < candidates; ++n) {
+    const bool equal = need > 0 && ranks[n] == last;
+    if (ranks[n] > last || equal) {
+      ids[count] = ids[n];
+      scratch.ranks[count++] = ranks[n];
+      need -= equal ? 1 : 0;
+    }
+  }
+  block.bytes_read += block.page_count * taken.index->block_bytes;
+  Emit(block, count, last, block.entries, 0, scratch);
+  return true;
 }
 
 void QueryBatch::SelectLatest(Block& block, Scratch& scratch) {
