@@ -61,17 +61,28 @@ absl::StatusOr<Method> ChooseMethod(const v1::GenerateRequest& request, const At
   }
 }
 
-absl::Status CheckUnused(const v1::Attention& in, Method method) {
+// A threshold is a selection of its own, so that leaving it out would pass off one kind of attention as
+// another. Other fields mean nothing to methods that do not use them: a client may set them for all methods
+// alike. Their ranges are checked anyway.
+absl::Status CheckGiven(const v1::Attention& in, Method method) {
   if (in.has_threshold()) return Unused("threshold", method);
-  const bool has_codes = method == Method::kTokenTopk || method == Method::kCascade;
-  if (in.has_key_bits() && !has_codes) return Unused("key_bits", method);
-  if (in.has_first_stage_tokens() && method != Method::kCascade) return Unused("first_stage_tokens", method);
-  if (method != Method::kDense) return absl::OkStatus();
-  if (in.has_token_budget()) return Unused("token_budget", method);
-  if (in.has_keep_first()) return Unused("keep_first", method);
-  if (in.has_keep_last()) return Unused("keep_last", method);
-  if (in.has_reuse_interval()) return Unused("reuse_interval", method);
-  if (in.placement() != v1::PLACEMENT_UNSPECIFIED) return Unused("placement", method);
+  if (in.has_keep_first()) MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", in.keep_first(), 0, kMaxKeepFirst));
+  if (in.has_keep_last()) MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", in.keep_last(), 0, kMaxKeepLast));
+  if (in.has_reuse_interval()) {
+    MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", in.reuse_interval(), 1, kMaxReuseInterval));
+  }
+  if (in.has_token_budget()) {
+    MNEMO_RETURN_IF_ERROR(
+        CheckRange("token_budget", in.token_budget(), kPageTokens, std::numeric_limits<int32_t>::max()));
+  }
+  if (in.has_first_stage_tokens()) {
+    MNEMO_RETURN_IF_ERROR(
+        CheckRange("first_stage_tokens", in.first_stage_tokens(), 1, std::numeric_limits<int32_t>::max()));
+  }
+  const int bits = in.has_key_bits() ? in.key_bits() : 2;
+  if (bits != 2 && bits != 4 && bits != 8) {
+    return InvalidArgument("attention.key_bits: {} is out of range; allowed: 2, 4 or 8", bits);
+  }
   return absl::OkStatus();
 }
 
@@ -180,7 +191,7 @@ absl::Status FillAttention(const v1::GenerateRequest& request, const AttentionSe
                            internal::v1::Submit* out) {
   MNEMO_ASSIGN_OR_RETURN(const Method method, ChooseMethod(request, serving));
   const v1::Attention& in = request.attention();
-  MNEMO_RETURN_IF_ERROR(CheckUnused(in, method));
+  MNEMO_RETURN_IF_ERROR(CheckGiven(in, method));
   if (method == Method::kDense) return absl::OkStatus();
   if (!serving.why_dense_only.empty()) {
     return Unimplemented(
