@@ -76,7 +76,7 @@ struct Config {
     int page_tokens = 16;        // of page_bound and block_mean: 16 | 64
   } attention;
   struct Memory {
-    int services = 0;                  // child processes; worker i uses number i % services; [0, 64]
+    int services = 1;                  // child processes; worker i uses number i % services; [0, 64]
     std::string binary;                // empty = mnemo-memory beside mnemod
     std::string device = "cpu";        // cpu
     int threads = 0;                   // of each service; 0 = the machine's cores

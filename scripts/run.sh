@@ -37,7 +37,7 @@ model=${model:-$models/SmolLM2-135M-Instruct.Q4_1.gguf}
 say "Building"
 cd "$root"
 cmake --preset release >"$cache/configure.log" || { cat "$cache/configure.log" >&2 && exit 1; }
-cmake --build --preset release --parallel "$(jobs)" --target mnemod mnemo-worker mnemo
+cmake --build --preset release --parallel "$(jobs)" --target mnemod mnemo-worker mnemo-memory mnemo
 
 # The default ports, or free ones where those are taken.
 free_ports() {

@@ -1,6 +1,8 @@
 #include "client/cli/request_options.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "client/cli/common.h"
@@ -65,6 +67,34 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options) {
       ->allow_extra_args(false)
       ->type_name("ID=VALUE")
       ->group(kSampling);
+  const char* const kAttention = "Attention";
+  command
+      ->add_option("--attention", options->attention,
+                   "dense, page_bound, block_mean, token_topk or cascade; with another of these options and "
+                   "without this one, the daemon's sparse method")
+      ->check(CLI::IsMember(
+          {"dense", "page_bound", "block_gate", "block_mean", "token_indexer", "token_topk", "cascade"}))
+      ->type_name("METHOD")
+      ->group(kAttention);
+  command->add_option("--budget", options->token_budget, "Tokens attended to in a step")->group(kAttention);
+  command->add_option("--keep-first", options->keep_first, "Oldest tokens always attended to")
+      ->group(kAttention);
+  command->add_option("--keep-last", options->keep_last, "Newest tokens always attended to")
+      ->group(kAttention);
+  command->add_option("--reuse-interval", options->reuse_interval, "Decode steps that share a selection")
+      ->group(kAttention);
+  command
+      ->add_option("--first-stage-tokens", options->first_stage_tokens,
+                   "With cascade: tokens that pass its first stage")
+      ->group(kAttention);
+  command->add_option("--key-bits", options->key_bits, "2, 4 or 8 bits of an indexed key's element")
+      ->group(kAttention);
+  command
+      ->add_option("--placement", options->placement,
+                   "Where relevancy and retrieval run; default: as the daemon chooses")
+      ->check(CLI::IsMember({"inline", "memory-service"}))
+      ->type_name("inline|memory-service")
+      ->group(kAttention);
   command->add_flag("--include-special-tokens", options->include_special, "Show control tokens as text")
       ->group(kSampling);
 }
@@ -83,6 +113,33 @@ absl::Status ApplyBias(const std::string& entry, v1::Sampling* sampling) {
   }
   if (!valid) return InvalidArgument("--logit-bias: '{}' is not ID=VALUE, as in 42=-5.5", entry);
   (*sampling->mutable_logit_bias())[id] = value;
+  return absl::OkStatus();
+}
+
+// The message stays absent unless an option asks for it.
+absl::Status ApplyAttention(const RequestOptions& options, v1::GenerateRequest* request) {
+  if (!options.attention.empty()) {
+    std::string name = "ATTENTION_METHOD_" + options.attention;
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+    v1::AttentionMethod method;
+    if (!v1::AttentionMethod_Parse(name, &method)) {
+      return InvalidArgument("--attention: '{}' is no known method", options.attention);
+    }
+    request->mutable_attention()->set_method(method);
+  }
+  const auto set = [request](const std::optional<int>& value, void (v1::Attention::*setter)(int)) {
+    if (value) (request->mutable_attention()->*setter)(*value);
+  };
+  set(options.token_budget, &v1::Attention::set_token_budget);
+  set(options.keep_first, &v1::Attention::set_keep_first);
+  set(options.keep_last, &v1::Attention::set_keep_last);
+  set(options.reuse_interval, &v1::Attention::set_reuse_interval);
+  set(options.first_stage_tokens, &v1::Attention::set_first_stage_tokens);
+  set(options.key_bits, &v1::Attention::set_key_bits);
+  if (!options.placement.empty()) {
+    request->mutable_attention()->set_placement(options.placement == "inline" ? v1::PLACEMENT_WORKER
+                                                                              : v1::PLACEMENT_MEMORY_SERVICE);
+  }
   return absl::OkStatus();
 }
 
@@ -108,6 +165,7 @@ absl::Status ApplyRequestOptions(const RequestOptions& options, v1::GenerateRequ
   for (const int id : options.stop_token_ids) sampling->add_stop_token_ids(id);
   sampling->set_ignore_eos(options.ignore_eos);
   for (const std::string& entry : options.logit_bias) MNEMO_RETURN_IF_ERROR(ApplyBias(entry, sampling));
+  MNEMO_RETURN_IF_ERROR(ApplyAttention(options, request));
   if (options.include_special) request->mutable_output()->set_include_special_tokens(true);
   if (!options.deadline.empty()) {
     const absl::StatusOr<std::chrono::nanoseconds> deadline = ParseDuration(options.deadline);

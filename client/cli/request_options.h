@@ -34,6 +34,14 @@ struct RequestOptions {
   bool ignore_eos = false;
   std::vector<std::string> logit_bias;  // "ID=VALUE"
   bool include_special = false;
+  std::string attention;  // method's name in lower case
+  std::optional<int> token_budget;
+  std::optional<int> keep_first;
+  std::optional<int> keep_last;
+  std::optional<int> reuse_interval;
+  std::optional<int> first_stage_tokens;
+  std::optional<int> key_bits;
+  std::string placement;  // inline | memory-service
 };
 
 void AddRequestOptions(CLI::App* command, RequestOptions* options);

@@ -12,6 +12,7 @@
 #include "server/frontend/admission.h"
 #include "server/frontend/generation_service.h"
 #include "server/frontend/health_service.h"
+#include "server/frontend/memory_metrics.h"
 #include "server/frontend/service_context.h"
 #include "server/frontend/text_pool.h"
 
@@ -149,7 +150,8 @@ absl::Status FrontEnd::Impl::Listen() {
 
 void FrontEnd::Impl::FeedMetrics() {
   std::vector<telemetry::WorkerGauges> gauges;
-  for (const WorkerSnapshot& worker : dispatcher->Workers()) {
+  const std::vector<WorkerSnapshot> workers = dispatcher->Workers();
+  for (const WorkerSnapshot& worker : workers) {
     telemetry::WorkerGauges gauge;
     gauge.worker = worker.name;
     gauge.ready = worker.state == WorkerSnapshot::State::kReady;
@@ -169,6 +171,7 @@ void FrontEnd::Impl::FeedMetrics() {
     }
   }
   metrics->SetWorkers(gauges);
+  metrics->SetForeign(MemoryFamilies(workers, dispatcher->MemoryServices()));
 }
 
 absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const ServedModel* model,

@@ -10,6 +10,7 @@
 
 #include <exception>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -65,6 +66,52 @@ struct Forward : prometheus::Collectable {
   std::vector<prometheus::MetricFamily> Collect() const override { return target->Collect(); }
   const prometheus::Collectable* target;
 };
+
+prometheus::ClientMetric ToMetric(const ForeignSample& sample, ForeignFamily::Kind kind) {
+  prometheus::ClientMetric metric;
+  for (const auto& [name, value] : sample.labels) metric.label.push_back({name, value});
+  switch (kind) {
+    case ForeignFamily::Kind::kCounter:
+      metric.counter.value = sample.value;
+      break;
+    case ForeignFamily::Kind::kGauge:
+      metric.gauge.value = sample.value;
+      break;
+    case ForeignFamily::Kind::kHistogram: {
+      const ForeignHistogram& histogram = sample.histogram;
+      uint64_t below = 0;
+      for (size_t i = 0; i <= histogram.bounds.size(); ++i) {
+        if (i < histogram.buckets.size()) below += histogram.buckets[i];
+        const double bound =
+            i < histogram.bounds.size() ? histogram.bounds[i] : std::numeric_limits<double>::infinity();
+        metric.histogram.bucket.push_back({below, bound});
+      }
+      metric.histogram.sample_count = below;
+      metric.histogram.sample_sum = histogram.sum;
+      break;
+    }
+  }
+  return metric;
+}
+
+prometheus::MetricFamily ToFamily(const ForeignFamily& family) {
+  prometheus::MetricFamily made;
+  made.name = "mnemo_" + family.name;
+  made.help = family.help;
+  switch (family.kind) {
+    case ForeignFamily::Kind::kCounter:
+      made.type = prometheus::MetricType::Counter;
+      break;
+    case ForeignFamily::Kind::kGauge:
+      made.type = prometheus::MetricType::Gauge;
+      break;
+    case ForeignFamily::Kind::kHistogram:
+      made.type = prometheus::MetricType::Histogram;
+      break;
+  }
+  for (const ForeignSample& sample : family.samples) made.metric.push_back(ToMetric(sample, family.kind));
+  return made;
+}
 
 }  // namespace
 
@@ -136,7 +183,12 @@ struct Metrics::Impl : prometheus::Collectable {
     // Held while the hook runs: once it is replaced, the old one is not running any more.
     std::lock_guard lock(hook_mutex);
     if (hook) hook();
-    return registry.Collect();
+    std::vector<prometheus::MetricFamily> families = registry.Collect();
+    std::lock_guard foreign_lock(foreign_mutex);
+    for (const ForeignFamily& family : foreign) {
+      if (!family.samples.empty()) families.push_back(ToFamily(family));
+    }
+    return families;
   }
 
   Registry registry;
@@ -212,6 +264,8 @@ struct Metrics::Impl : prometheus::Collectable {
   std::map<std::string, Worker> workers;
   std::mutex build_info_mutex;
   Gauge* build_info_gauge = nullptr;
+  mutable std::mutex foreign_mutex;
+  std::vector<ForeignFamily> foreign;
   mutable std::mutex hook_mutex;
   std::function<void()> hook;
   std::shared_ptr<Forward> forward = std::make_shared<Forward>(this);
@@ -295,6 +349,11 @@ void Metrics::SetWorkers(const std::vector<WorkerGauges>& workers) {
   for (auto& [name, worker] : impl_->workers) {
     if (!seen.contains(name)) worker.ClearGauges();
   }
+}
+
+void Metrics::SetForeign(std::vector<ForeignFamily> families) {
+  std::lock_guard lock(impl_->foreign_mutex);
+  impl_->foreign = std::move(families);
 }
 
 void Metrics::SetBuildInfo(const std::string& version, const std::string& numerics_id,

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/base/status.h"
@@ -35,6 +36,25 @@ struct RequestTimes {
   int prompt_tokens = 0;
   int completion_tokens = 0;
   bool has_first_token = false;
+};
+
+// Figures that another process counts, shown as they are: a counter begins again when that process does.
+struct ForeignHistogram {
+  std::vector<double> bounds;     // ascending upper bounds
+  std::vector<uint64_t> buckets;  // not cumulative; one more than bounds
+  double sum = 0;
+};
+struct ForeignSample {
+  std::vector<std::pair<std::string, std::string>> labels;
+  double value = 0;                 // of a counter or gauge
+  ForeignHistogram histogram = {};  // of a histogram
+};
+struct ForeignFamily {
+  enum class Kind { kCounter, kGauge, kHistogram };
+  std::string name;  // without mnemo_
+  std::string help;
+  Kind kind = Kind::kGauge;
+  std::vector<ForeignSample> samples;
 };
 
 // Thread-safe; every call is wait-free or takes a short lock of its own.
@@ -68,6 +88,8 @@ class Metrics {
   // From BeforeExposition's hook, and else at will. A worker that is not in the list any more keeps its
   // counters.
   void SetWorkers(const std::vector<WorkerGauges>& workers);
+  // From BeforeExposition's hook. Replaces those of the call before; a family without samples is not shown.
+  void SetForeign(std::vector<ForeignFamily> families);
   void SetBuildInfo(const std::string& version, const std::string& numerics_id, const std::string& model);
 
  private:

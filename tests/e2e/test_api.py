@@ -188,7 +188,7 @@ def test_models_and_status(smol: Daemon) -> None:
     assert model.architecture == "llama" and model.is_default and model.workers_ready == 1
     assert model.vocabulary == 49152 and model.context_tokens == 8192 and model.quantization == "Q4_1"
     assert 134_000_000 < model.parameters < 136_000_000 and model.numerics_id
-    assert list(model.attention_methods) == [pb.ATTENTION_METHOD_DENSE]
+    assert pb.ATTENTION_METHOD_DENSE in model.attention_methods and pb.ATTENTION_METHOD_BLOCK_GATE not in model.attention_methods
     assert not {"retrieval", "context_memory", "constraint", "tools"} & set(model.features)
     status = smol.status()
     (worker,) = status.workers

@@ -19,6 +19,7 @@ SETTINGS = {
     "limits.retry_pushback_ms": 321,
     "server.max_message_bytes": 65536,
     "attention.dense_layers": 0,
+    "memory.services": 0,
     "workers.no_worker_timeout_ms": 500,
     "workers.restart_backoff_ms": 5000,
     "workers.restart_backoff_max_ms": 5000,

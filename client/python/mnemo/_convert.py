@@ -25,6 +25,8 @@ _SAMPLING_FIELDS = (
 _OUTPUT_FIELDS = ("logprobs", "prompt_logprobs", "prompt_logprobs_from", "include_special_tokens", "decode_from")
 _REQUEST_FIELDS = ("model", "parse_special", "add_special", "session_id", "request_id", "priority")
 _CHAT_FIELDS = ("omit_generation_prompt", "continue_final_message", "template_args")
+_ATTENTION_FIELDS = ("token_budget", "keep_first", "keep_last", "reuse_interval", "first_stage_tokens", "key_bits")
+_PLACEMENTS = {"inline": generation_pb2.PLACEMENT_WORKER, "memory_service": generation_pb2.PLACEMENT_MEMORY_SERVICE}
 _FINISH_REASONS: dict[int, types.FinishReason] = {
     generation_pb2.FINISH_REASON_EOS: "eos",
     generation_pb2.FINISH_REASON_STOP: "stop",
@@ -73,7 +75,23 @@ def build_request(
     request.sampling.stop.extend(options.get("stop", ()))
     request.sampling.stop_token_ids.extend(options.get("stop_token_ids", ()))
     request.sampling.logit_bias.update(options.get("logit_bias", {}))
+    _set_attention(request, options)
     return request
+
+
+def _set_attention(request: generation_pb2.GenerateRequest, options: types.GenerateOptions) -> None:
+    """The message stays absent unless an option asks for it. ValueError for an unknown method or placement."""
+    if "attention" in options:
+        name = f"ATTENTION_METHOD_{options['attention'].upper()}"
+        request.attention.method = generation_pb2.AttentionMethod.Value(name)
+    given = cast("dict[str, object]", options)
+    for field in _ATTENTION_FIELDS:
+        if field in given:
+            setattr(request.attention, field, given[field])
+    if "placement" in options:
+        if options["placement"] not in _PLACEMENTS:
+            raise ValueError(f"placement: {options['placement']!r}; allowed: {', '.join(_PLACEMENTS)}")
+        request.attention.placement = _PLACEMENTS[options["placement"]]
 
 
 def seconds(duration: duration_pb2.Duration) -> float:

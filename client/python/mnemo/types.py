@@ -36,6 +36,14 @@ class GenerateOptions(TypedDict, total=False):
     prompt_logprobs_from: int
     include_special_tokens: bool
     decode_from: int
+    attention: str  # dense | page_bound | block_mean | token_topk | cascade
+    token_budget: int  # of sparse attention, as what follows
+    keep_first: int
+    keep_last: int
+    reuse_interval: int
+    first_stage_tokens: int  # with cascade
+    key_bits: int  # with token_topk: 2, 4 or 8
+    placement: Literal["inline", "memory_service"]
     omit_generation_prompt: bool  # with messages
     continue_final_message: bool  # with messages
     template_args: Mapping[str, str]  # with messages

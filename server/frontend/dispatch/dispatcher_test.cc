@@ -90,6 +90,7 @@ config::Config MakeConfig(const Folder& folder, int workers) {
   config.workers.binary = MNEMO_WORKER_PROGRAM;
   config.workers.runtime_dir = folder.sockets().string();
   config.workers.heartbeat_interval_ms = 50;
+  config.memory.services = 0;
   config.log.level = "warn";
   return config;
 }

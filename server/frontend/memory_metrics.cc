@@ -1,0 +1,121 @@
+#include "server/frontend/memory_metrics.h"
+
+#include <string>
+#include <utility>
+
+#include "server/memory/step_stats.h"
+
+namespace mnemo::frontend {
+namespace {
+
+using telemetry::ForeignFamily;
+using telemetry::ForeignHistogram;
+using Kind = ForeignFamily::Kind;
+
+constexpr double kSecondsPerNs = 1e-9;
+
+// `scale` turns the worker's unit into that of the metric.
+template <typename Bounds>
+ForeignHistogram ToHistogram(const internal::v1::Histogram& from, const Bounds& bounds, double scale) {
+  ForeignHistogram histogram;
+  for (const uint64_t bound : bounds) histogram.bounds.push_back(static_cast<double>(bound) * scale);
+  histogram.buckets.assign(from.buckets().begin(), from.buckets().end());
+  histogram.buckets.resize(bounds.size() + 1);
+  histogram.sum = static_cast<double>(from.sum()) * scale;
+  return histogram;
+}
+
+const char* StepName(int step) {
+  constexpr const char* kNames[] = {"unknown", "prepare", "relevancy", "retrieval", "apply"};
+  return kNames[step >= 1 && step <= 4 ? step : 0];
+}
+
+struct Families {
+  ForeignFamily step_seconds{"memory_step_seconds",
+                             "What a step of memory processing took in one step of the engine.",
+                             Kind::kHistogram,
+                             {}};
+  ForeignFamily step_bytes{"memory_step_bytes_total",
+                           "Bytes that a step of memory processing read, wrote or moved.",
+                           Kind::kCounter,
+                           {}};
+  ForeignFamily round_trips{"memory_round_trip_seconds",
+                            "From handing a submission to the memory service to having its results.",
+                            Kind::kHistogram,
+                            {}};
+  ForeignFamily bytes{
+      "memory_bytes_total", "Bytes between workers and memory services, by direction.", Kind::kCounter, {}};
+  ForeignFamily selected{"memory_selected_tokens",
+                         "Tokens selected for a decode row, a layer and a KV head.",
+                         Kind::kHistogram,
+                         {}};
+  ForeignFamily fallbacks{"memory_fallbacks_total",
+                          "Requests that went on in the worker instead of in the memory service, by reason.",
+                          Kind::kCounter,
+                          {}};
+  ForeignFamily attached{
+      "memory_service_attached", "1 when the worker is attached to its memory service.", Kind::kGauge, {}};
+  ForeignFamily indexes{
+      "memory_indexes", "Indexes of running requests, by where they are.", Kind::kGauge, {}};
+  ForeignFamily index_bytes{"memory_index_bytes", "What indexes take, by where they are.", Kind::kGauge, {}};
+  ForeignFamily limit{
+      "memory_service_limit_bytes", "What the indexes of a memory service may take.", Kind::kGauge, {}};
+  ForeignFamily ready{"memory_service_ready", "1 when the memory service works, else 0.", Kind::kGauge, {}};
+  ForeignFamily restarts{
+      "memory_service_restarts_total", "Times the memory service was started again.", Kind::kCounter, {}};
+};
+
+void AddWorker(const WorkerSnapshot& worker, Families* families) {
+  const internal::v1::MemoryFigures& memory = worker.heartbeat.memory();
+  const std::pair<std::string, std::string> label{"worker", worker.name};
+  for (const internal::v1::MemoryStepTotal& step : memory.steps()) {
+    const std::vector<std::pair<std::string, std::string>> labels = {label,
+                                                                     {"method", step.total().method()},
+                                                                     {"step", StepName(step.total().step())},
+                                                                     {"device", step.total().device()}};
+    families->step_seconds.samples.push_back(
+        {labels, 0, ToHistogram(step.times(), memory::kDurationBoundsNs, kSecondsPerNs)});
+    families->step_bytes.samples.push_back({labels, static_cast<double>(step.total().bytes_moved())});
+  }
+  families->round_trips.samples.push_back(
+      {{label}, 0, ToHistogram(memory.round_trips(), memory::kDurationBoundsNs, kSecondsPerNs)});
+  families->selected.samples.push_back(
+      {{label}, 0, ToHistogram(memory.selected_tokens(), memory::kTokenBounds, 1)});
+  families->bytes.samples.push_back(
+      {{label, {"direction", "to_service"}}, static_cast<double>(memory.bytes_to_service())});
+  families->bytes.samples.push_back(
+      {{label, {"direction", "from_service"}}, static_cast<double>(memory.bytes_from_service())});
+  for (const auto& [reason, count] : memory.fallbacks()) {
+    families->fallbacks.samples.push_back({{label, {"reason", reason}}, static_cast<double>(count)});
+  }
+  families->attached.samples.push_back({{label}, memory.service_attached() ? 1.0 : 0.0});
+  families->indexes.samples.push_back(
+      {{{"place", worker.name}}, static_cast<double>(memory.inline_indexes())});
+  families->index_bytes.samples.push_back(
+      {{{"place", worker.name}}, static_cast<double>(memory.inline_bytes())});
+}
+
+void AddService(const MemorySnapshot& service, Families* families) {
+  const std::pair<std::string, std::string> label{"service", service.name};
+  families->indexes.samples.push_back(
+      {{{"place", service.name}}, static_cast<double>(service.stats.indexes())});
+  families->index_bytes.samples.push_back(
+      {{{"place", service.name}}, static_cast<double>(service.stats.used_bytes())});
+  families->limit.samples.push_back({{label}, static_cast<double>(service.stats.memory_bytes())});
+  families->ready.samples.push_back({{label}, service.state == WorkerSnapshot::State::kReady ? 1.0 : 0.0});
+  families->restarts.samples.push_back({{label}, static_cast<double>(service.restarts)});
+}
+
+}  // namespace
+
+std::vector<ForeignFamily> MemoryFamilies(const std::vector<WorkerSnapshot>& workers,
+                                          const std::vector<MemorySnapshot>& services) {
+  Families families;
+  for (const WorkerSnapshot& worker : workers) AddWorker(worker, &families);
+  for (const MemorySnapshot& service : services) AddService(service, &families);
+  return {families.step_seconds, families.step_bytes, families.round_trips, families.bytes,
+          families.selected,     families.fallbacks,  families.attached,    families.indexes,
+          families.index_bytes,  families.limit,      families.ready,       families.restarts};
+}
+
+}  // namespace mnemo::frontend

@@ -1,0 +1,14 @@
+// Memory processing in the terms of Prometheus, from what workers and memory services report.
+#pragma once
+
+#include <vector>
+
+#include "server/frontend/dispatch/dispatcher.h"
+#include "server/telemetry/metrics.h"
+
+namespace mnemo::frontend {
+
+std::vector<telemetry::ForeignFamily> MemoryFamilies(const std::vector<WorkerSnapshot>& workers,
+                                                     const std::vector<MemorySnapshot>& services);
+
+}  // namespace mnemo::frontend
