@@ -344,9 +344,11 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   if (service == nullptr || !service->alive()) {
     return Unavailable("attention.placement: the memory service is not there: {}", attacher.why());
   }
-  if (static_cast<uint32_t>(memory->settings.token_budget) > service->max_k()) {
-    return ResourceExhausted("attention.token_budget is {}; the memory service selects at most {}",
-                             memory->settings.token_budget, service->max_k());
+  const int most = std::min(memory->settings.token_budget, memory->max_positions);
+  if (static_cast<uint32_t>(most) > service->max_k()) {
+    return ResourceExhausted(
+        "attention.token_budget: {} of {} positions; the memory service selects at most {}",
+        memory->settings.token_budget, memory->max_positions, service->max_k());
   }
   return CreateIndex(kInService, memory);
 }
