@@ -279,11 +279,18 @@ void MakeTerms(const uint8_t* const* pages, uint32_t count, const ScoreTask& tas
   }
 }
 
-// Page `n` of a run.
+// Pages lie apart; the next one's lines are asked for while this one is worked on.
+MNEMO_INLINE void Prefetch(const uint8_t* lines, uint32_t bytes) {
+  for (uint32_t i = 0; i < bytes; i += 64) {
+    __builtin_prefetch(lines + i, 0, 2);
+  }
+}
+
+// Page `n` of a run; `next` is the block to read after it.
 template <Code kCode, int kQueries>
 void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
                const ScoreTask& task, int32_t code_shift, const ShortDot& narrow,
-               const PageTerms (&terms)[kQueries], uint32_t n, int16_t* scores) {
+               const PageTerms (&terms)[kQueries], uint32_t n, const uint8_t* next, int16_t* scores) {
   // With few queries more tokens at once, so that enough sums are under way; both chunks of a pair.
   constexpr int kPairs = kLanes == 16 ? 2 : 1;
   constexpr int kVectors = 2 * kPairs;
@@ -312,6 +319,12 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
       }
     }
     for (uint32_t q = 0; q < quads; ++q) {
+      if (token == 0) {
+        Prefetch(next + at.rows + q * 256, 256);
+        if constexpr (kCode == Code::kTwoBits) {
+          Prefetch(next + at.second + q * 256, 256);
+        }
+      }
       AddQuadRow<kCode, kQueries, kVectors>(block + at.rows, block + at.second, q, queries, offset, acc);
     }
 #pragma GCC unroll 8
@@ -324,13 +337,6 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
                                   terms[g].down[n]));
       }
     }
-  }
-}
-
-// Pages lie apart; the next one's lines are asked for while this one is worked on.
-MNEMO_INLINE void Prefetch(const uint8_t* block, uint32_t bytes) {
-  for (uint32_t i = 0; i < bytes; i += 64) {
-    __builtin_prefetch(block + i, 0, 2);
   }
 }
 
@@ -352,7 +358,6 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
   const int32_t code_shift = ShiftOfDot(kCodeMax, task.dim);
   const int32_t base_shift = ShiftOfDot(127, task.dim);
   const ShortDot narrow = ShortDotOf<kCode>(task.dim, code_shift);
-  const uint32_t read_bytes = kCode == Code::kSign ? at.second : at.bytes;
   for (uint32_t first = 0; first < task.page_count; first += kRun) {
     const uint32_t count = task.page_count - first < kRun ? task.page_count - first : kRun;
     PageTerms terms[kQueries];
@@ -360,11 +365,15 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
                                               base_shift, terms);
     for (uint32_t n = 0; n < count; ++n) {
       const uint32_t p = first + n;
-      if (p + 1 < task.page_count) {
-        Prefetch(task.pages[p + 1] + task.block_offset, read_bytes);
+      const uint32_t after = p + 1 < task.page_count ? p + 1 : p;
+      const uint8_t* next = task.pages[after] + task.block_offset;
+      Prefetch(next + at.token_scales, kCode == Code::kSign ? 0 : 128);
+      if (p + kRun < task.page_count) {  // for MakeTerms
+        Prefetch(task.pages[p + kRun] + task.block_offset, at.rows);
       }
       ScorePage<kCode, kQueries>(task.pages[p] + task.block_offset, at, queries, task, code_shift, narrow,
-                                 terms, n, task.scores + first_query * task.score_stride + size_t{p} * kPage);
+                                 terms, n, next,
+                                 task.scores + first_query * task.score_stride + size_t{p} * kPage);
     }
   }
 }
