@@ -1,13 +1,19 @@
 // From scores to ranks, and selection by counting. Included once into each kernel file.
 
-MNEMO_INLINE int16_t LargestLane(VH a) {
-  int16_t lanes[kBytes / 2];
-  __builtin_memcpy(lanes, &a, kBytes);
-  int16_t largest = lanes[0];
-  for (int i = 1; i < kBytes / 2; ++i) {
-    largest = lanes[i] > largest ? lanes[i] : largest;
+MNEMO_INLINE int32_t LargestLane(VH a) {
+#if defined(MNEMO_KERNELS_AVX512)
+  const __m256i half = _mm256_max_epi16(_mm512_castsi512_si256(Raw(a)), _mm512_extracti64x4_epi64(Raw(a), 1));
+  const __m128i quarter = _mm_max_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  // The least of unsigned numbers is one instruction; reversed, the order is that of the signed ones.
+  const __m128i least = _mm_minpos_epu16(_mm_xor_si128(quarter, _mm_set1_epi16(0x7FFF)));
+  return static_cast<int16_t>(_mm_cvtsi128_si32(least) ^ 0x7FFF);
+#else
+  int32_t largest = -32768;
+  for (int i = 0; i < kBytes / 2; ++i) {
+    largest = a[i] > largest ? a[i] : largest;
   }
   return largest;
+#endif
 }
 
 void LargestOfEach(const int16_t* scores, size_t count, int16_t* largest) {
@@ -16,17 +22,7 @@ void LargestOfEach(const int16_t* scores, size_t count, int16_t* largest) {
     for (size_t j = kBytes / 2; j < 64; j += kBytes / 2) {
       best = Max(best, LoadH(scores + i + j));
     }
-#if defined(MNEMO_KERNELS_AVX512)
-    // The least of unsigned 16-bit numbers is one instruction; reversed, the order is that of the signed
-    // ones.
-    const __m256i half =
-        _mm256_max_epi16(_mm512_castsi512_si256(Raw(best)), _mm512_extracti64x4_epi64(Raw(best), 1));
-    const __m128i quarter = _mm_max_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-    const __m128i least = _mm_minpos_epu16(_mm_xor_si128(quarter, _mm_set1_epi16(0x7FFF)));
-    largest[i / 64] = static_cast<int16_t>(_mm_cvtsi128_si32(least) ^ 0x7FFF);
-#else
-    largest[i / 64] = LargestLane(best);
-#endif
+    largest[i / 64] = static_cast<int16_t>(LargestLane(best));
   }
 }
 

@@ -210,11 +210,16 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
     return;
   }
   int32_t last_rank = 0;
-  for (uint32_t n = 0; n < count; ++n) {
-    const uint32_t at = ids[n] - block.first_id();
-    const int32_t rank = narrow ? block.scores[at] : block.ranks[at];
-    scratch.ranks[n] = rank;
-    last_rank = n == 0 ? rank : std::min(last_rank, rank);
+  if (k < cut.candidates && (d.flags & (layout::kFlagByRank | layout::kFlagRanks)) == 0) {
+    last_rank =
+        static_cast<int32_t>(cut.last);  // there is one of the k-th rank, and nobody asks for the others
+  } else {
+    for (uint32_t n = 0; n < count; ++n) {
+      const uint32_t at = ids[n] - block.first_id();
+      const int32_t rank = narrow ? block.scores[at] : block.ranks[at];
+      scratch.ranks[n] = rank;
+      last_rank = n == 0 ? rank : std::min(last_rank, rank);
+    }
   }
   const uint32_t flags = threshold && cut.candidates > d.k ? uint32_t{layout::kResultCut} : 0;
   Emit(block, count, last_rank, cut.candidates, flags, scratch);

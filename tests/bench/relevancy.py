@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             shards.add_shard(part)
         del codes
         result: dict[str, Any] = {"tokens": tokens, "dim": dim, "threads": options.threads, "rows": []}
-        result["bytes_per_second"] = max(mnemo.ask("bandwidth")["bytes_per_second"] for _ in range(options.rounds))
+        bandwidth = []
         for k in options.k:
             for name in FORMATS:
                 mnemo.ask(f"ids {name} {k} {files[2]}")
@@ -110,6 +110,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             ]
             rows = result["rows"][-len(FORMATS) :]
             for _ in range(options.rounds):
+                bandwidth.append(mnemo.ask("bandwidth")["bytes_per_second"])
                 for row, name in zip(rows, FORMATS):
                     answer = mnemo.ask(f"time {name} {k} {options.repeats}")
                     row["seconds"] = min(row.get("seconds", float("inf")), answer["least_us"] * 1e-6)
@@ -120,8 +121,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for row in [*rows, *peers]:
                 row["times_faiss"] = peers[0]["seconds"] / row["seconds"]
                 row["times_shards"] = peers[1]["seconds"] / row["seconds"]
-                row["of_bandwidth"] = row["bytes"] / row["seconds"] / result["bytes_per_second"]
         mnemo.close()
+    result["bytes_per_second"] = max(bandwidth)
+    for row in result["rows"]:
+        row["of_bandwidth"] = row["bytes"] / row["seconds"] / result["bytes_per_second"]
     return result
 
 
