@@ -4,9 +4,21 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 namespace mnemo::transport {
+namespace {
+
+constexpr int64_t kLookEveryNs = 2'000'000;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
 
 absl::Status SendWake(int socket) {
   const char byte = 'W';
@@ -24,6 +36,26 @@ bool DrainWakes(int socket) {
 bool PeerClosed(int socket) {
   pollfd fd = {socket, POLLRDHUP, 0};
   return ::poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+absl::Status PeerSocket::Wake() {
+  absl::Status status = SendWake(fd());
+  if (!status.ok()) MarkLost();
+  return status;
+}
+
+bool PeerSocket::Drain() {
+  if (!DrainWakes(fd())) MarkLost();
+  return !lost_.load(std::memory_order_relaxed);
+}
+
+bool PeerSocket::lost(bool now) const {
+  if (lost_.load(std::memory_order_relaxed)) return true;
+  const int64_t now_ns = NowNs();
+  if (!now && now_ns - looked_at_ns_.load(std::memory_order_relaxed) < kLookEveryNs) return false;
+  looked_at_ns_.store(now_ns, std::memory_order_relaxed);
+  if (PeerClosed(fd())) lost_.store(true, std::memory_order_relaxed);
+  return lost_.load(std::memory_order_relaxed);
 }
 
 }  // namespace mnemo::transport

@@ -139,9 +139,7 @@ absl::StatusOr<uint32_t> RingConsumer::TakeBytes(std::byte* out, uint32_t limit)
 
 void RingConsumer::SetAsleep(bool asleep) {
   Word(offsetof(RingHeader, asleep)).store(asleep ? 1 : 0, std::memory_order_seq_cst);
-  // The other end's copy, where it has one. That it may come late there is no harm: such a channel wakes its
-  // sleeper with whatever arrives.
-  (void)channel_.Write(OffsetOf(offsetof(RingHeader, asleep)), sizeof(uint32_t));
+  // Only shared memory shows this to the other end; other channels wake with whatever arrives.
 }
 
 }  // namespace mnemo::transport
