@@ -26,7 +26,11 @@ ChannelPair MakeShm(size_t length_bytes) {
 }  // namespace
 
 const std::vector<ChannelKind>& ChannelKinds() {
-  static const std::vector<ChannelKind> kinds = {{"shm", MakeShm}};
+  static const std::vector<ChannelKind> kinds = [] {
+    std::vector<ChannelKind> all = {{"shm", false, MakeShm}};
+    AddRemoteKinds(&all);
+    return all;
+  }();
   return kinds;
 }
 

@@ -17,10 +17,13 @@ struct ChannelPair {
 
 struct ChannelKind {
   std::string name;
+  bool has_own_memory = false;  // at each end: a ring must be made at both
   // Zeroed memory of at least `length_bytes` at both ends.
   std::function<ChannelPair(size_t length_bytes)> make;
 };
 
 const std::vector<ChannelKind>& ChannelKinds();
+// Those that this build has beside shared memory.
+void AddRemoteKinds(std::vector<ChannelKind>* kinds);
 
 }  // namespace mnemo::transport

@@ -131,6 +131,7 @@ TEST_CASE("an end that is destroyed is noticed, also by a sleeper") {
 // A producer and a consumer on their own threads; sizes of batches, pauses and naps by the seed.
 void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
   MakeRing(*pair.service, 0, slots, layout::kRingQuery, 1);
+  MakeRing(*pair.worker, 0, slots, layout::kRingQuery, 1);
   std::thread producer([&] {
     RingProducer ring(*pair.worker, 0, slots);
     std::mt19937 random(seed);
@@ -190,6 +191,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
     ChannelPair pair = kind.make(1 << 16);
     constexpr uint32_t kSlots = 8;
     MakeRing(*pair.service, 0, kSlots, layout::kRingQuery, 1);
+    MakeRing(*pair.worker, 0, kSlots, layout::kRingQuery, 1);
     // Both ends begin shortly before the wrap, as if four thousand million slots had gone through.
     constexpr uint32_t kBegin = UINT32_MAX - 5;
     RingProducer producer(*pair.worker, 0, kSlots, kBegin);
@@ -219,6 +221,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
 
 TEST_CASE("a full ring has no room, and an index that makes no sense breaks it") {
   for (const ChannelKind& kind : ChannelKinds()) {
+    if (kind.has_own_memory) continue;  // both ends of the ring are one's own here
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
     MakeRing(*pair.service, 0, 8, layout::kRingQuery, 1);

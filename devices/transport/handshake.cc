@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "devices/transport/rings.h"
-#include "fpga/layout/record.h"
+#include "fpga/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {
@@ -108,6 +108,22 @@ absl::Status CheckGranted(const AttachHello& granted) {
       granted.region_bytes > kMaxRegionBytes) {
     return InvalidArgument("granted region_bytes: {}, allowed are multiples of {} up to {}",
                            granted.region_bytes, kMinRegionBytes, kMaxRegionBytes);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckReply(const AttachHello& wanted, const AttachReply& reply) {
+  if (const std::string differs = layout::CompareHello(wanted, reply.hello); !differs.empty()) {
+    return FailedPrecondition("{}", differs);
+  }
+  if (reply.status != 0) {
+    return absl::Status(static_cast<absl::StatusCode>(reply.status),
+                        "the memory service refuses: " + FixedText(reply.message));
+  }
+  MNEMO_RETURN_IF_ERROR(CheckGranted(reply.hello));
+  const uint64_t needed = PlanRegion(reply.hello).total_bytes;
+  if (reply.region_length < needed) {
+    return InvalidArgument("region_length: {} bytes, {} are needed", reply.region_length, needed);
   }
   return absl::OkStatus();
 }

@@ -58,6 +58,9 @@ absl::StatusOr<layout::AttachHello> GrantWithin(const layout::AttachHello& wante
 // What a worker is granted is looked at like anything else that comes from a peer.
 absl::Status CheckGranted(const layout::AttachHello& granted);
 
+// Of a worker: why the reply is no attachment, or OK when it is one whose hello may be used.
+absl::Status CheckReply(const layout::AttachHello& wanted, const AttachReply& reply);
+
 // The text of a fixed field, up to its first zero.
 std::string FixedText(std::span<const char> field);
 void SetFixedText(const std::string& text, std::span<char> field);

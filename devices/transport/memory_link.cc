@@ -4,20 +4,12 @@
 #include <utility>
 
 #include "devices/transport/handshake.h"
+#include "devices/transport/remote.h"
 #include "devices/transport/shm_channel.h"
 #include "devices/transport/worker_link.h"
-#include "fpga/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {
-
-using layout::AttachHello;
-
-absl::Status ReplyStatus(const AttachReply& reply) {
-  const std::string message = FixedText(reply.message);
-  const auto code = static_cast<absl::StatusCode>(reply.status);
-  return absl::Status(code, "the memory service refuses: " + message);
-}
 
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& options,
                                                          const std::string& path) {
@@ -31,15 +23,8 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& opti
   UniqueFd memory;
   MNEMO_RETURN_IF_ERROR(
       ReceiveAll(socket.get(), std::as_writable_bytes(std::span(&reply, 1)), deadline, &memory));
-  if (const std::string differs = layout::CompareHello(options.wanted, reply.hello); !differs.empty()) {
-    return FailedPrecondition("{}", differs);
-  }
-  if (reply.status != 0) return ReplyStatus(reply);
-  MNEMO_RETURN_IF_ERROR(CheckGranted(reply.hello));
-  const RegionPlan plan = PlanRegion(reply.hello);
-  if (!memory.valid() || reply.region_length < plan.total_bytes) {
-    return InvalidArgument("region_length: {} bytes, {} are needed", reply.region_length, plan.total_bytes);
-  }
+  MNEMO_RETURN_IF_ERROR(CheckReply(options.wanted, reply));
+  if (!memory.valid()) return InvalidArgument("the service sent no memory");
   MNEMO_ASSIGN_OR_RETURN(
       Region region, Region::Map(std::move(memory), options.owner, reply.region_length, reply.region_key));
   auto channel = std::make_unique<ShmChannel>(std::move(region), std::move(socket));
@@ -50,13 +35,16 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& opti
 
 absl::StatusOr<std::unique_ptr<MemoryLink>> Attach(const LinkOptions& options) {
   constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kUcx = "ucx:";
   if (options.owner.empty() || options.owner.size() >= kNameBytes) {
     return InvalidArgument("owner: {} bytes, allowed are 1 to {}", options.owner.size(), kNameBytes - 1);
   }
-  absl::StatusOr<std::unique_ptr<MemoryLink>> link = InvalidArgument(
-      "address: {} is neither unix:/PATH nor of a transport that is built in", options.address);
+  absl::StatusOr<std::unique_ptr<MemoryLink>> link =
+      InvalidArgument("address: {} is neither unix:/PATH nor ucx:HOST:PORT", options.address);
   if (options.address.starts_with(kUnix)) {
     link = AttachShared(options, options.address.substr(kUnix.size()));
+  } else if (options.address.starts_with(kUcx)) {
+    link = AttachRemote(options, options.address.substr(kUcx.size()));
   }
   if (!link.ok()) return Annotate(link.status(), "attaching to " + options.address);
   return link;

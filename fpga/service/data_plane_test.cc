@@ -6,12 +6,11 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <map>
 #include <thread>
 
 #include "devices/transport/shm_channel.h"
-#include "fpga/layout/reference.h"
 #include "fpga/service/plane_fixture.h"
+#include "fpga/service/random_worker.h"
 
 namespace mnemo::memory {
 namespace {
@@ -29,189 +28,10 @@ bool Soon(const Condition& condition) {
   return true;
 }
 
-// What an index must hold: records by slot, head and page.
-struct Model {
-  IndexSpec spec;
-  uint16_t generation = 0;
-  uint32_t tokens = 0;
-  std::vector<std::vector<std::vector<uint8_t>>> columns;  // [slot * heads + head][page]
-
-  void Append(std::span<const float> keys, uint32_t count) {
-    for (uint32_t column = 0; column < columns.size(); ++column) {
-      for (uint32_t page = 0; page < count / 64; ++page) {
-        const float* data = keys.data() + (size_t{column} * count + page * 64) * spec.dim;
-        std::vector<uint8_t> record(layout::RecordBytes(spec.record_format, spec.dim));
-        layout::MakeRecord({data, spec.dim * sizeof(float), layout::kFormatF32}, spec.dim, spec.record_format,
-                           record);
-        columns[column].push_back(std::move(record));
-      }
-    }
-    tokens += count;
-  }
-};
-
-// A worker that does random things to its indexes and compares everything it gets.
-class RandomWorker {
- public:
-  RandomWorker(const std::string& socket, const std::string& owner, uint32_t seed)
-      : worker_(socket, owner), random_(seed) {}
-
-  void Step() {
-    const uint32_t choice = random_() % 16;
-    if (models_.empty() || (choice == 0 && models_.size() < 6)) {
-      Create();
-    } else if (choice < 4) {
-      Append();
-    } else if (choice == 4) {
-      Truncate();
-    } else if (choice == 5 && models_.size() < 6) {
-      Fork();
-    } else if (choice == 6) {
-      Free();
-    } else {
-      Query();
-    }
-  }
-
- private:
-  static constexpr uint32_t kMaxTokens = 64 * 12;
-
-  Descriptor Plain(uint8_t op, uint32_t id, uint16_t generation) {
-    Descriptor d{};
-    d.op = op;
-    d.index_id = id;
-    d.index_generation = generation;
-    return d;
-  }
-  uint32_t FreeId() {
-    uint32_t id = random_() % 8;
-    while (models_.contains(id)) id = (id + 1) % 8;
-    return id;
-  }
-  std::map<uint32_t, Model>::iterator Any() {
-    auto at = models_.begin();
-    std::advance(at, random_() % models_.size());
-    return at;
-  }
-  void Create() {
-    const uint8_t formats[] = {layout::kFormatCodes2, layout::kFormatCodes4, layout::kFormatCodes8,
-                               layout::kFormatBounds, layout::kFormatMeans};
-    Model model;
-    model.spec = SpecOf(formats[random_() % 5], static_cast<uint16_t>(1 + random_() % 3),
-                        static_cast<uint16_t>(1 + random_() % 3), static_cast<uint16_t>(32 << random_() % 2),
-                        kMaxTokens);
-    model.columns.resize(size_t{model.spec.layer_slots} * model.spec.heads);
-    const uint32_t id = FreeId();
-    model.generation = ++generations_[id];
-    REQUIRE(worker_.Create(id, model.generation, model.spec).status == layout::kStatusOk);
-    models_[id] = std::move(model);
-  }
-  void Append() {
-    auto& [id, model] = *Any();
-    const uint32_t count = 64 * (1 + random_() % 3);
-    if (model.tokens + count > kMaxTokens) return;
-    const std::vector<float> keys = RandomFloats(random_, model.columns.size() * count * model.spec.dim);
-    const Completion done = worker_.RunOne(
-        Ring::kBulk,
-        worker_.AppendOf(id, model.generation, model.spec, model.tokens, model.tokens + count, keys));
-    REQUIRE(done.status == layout::kStatusOk);
-    model.Append(keys, count);
-    REQUIRE(done.watermark == model.tokens);
-  }
-  void Truncate() {
-    auto& [id, model] = *Any();
-    Descriptor d = Plain(layout::kOpTruncate, id, model.generation);
-    d.end = static_cast<uint32_t>(random_() % (model.tokens / 64 + 1)) * 64;
-    REQUIRE(worker_.RunOne(Ring::kBulk, d).status == layout::kStatusOk);
-    model.tokens = d.end;
-    for (auto& column : model.columns) column.resize(d.end / 64);
-  }
-  void Fork() {
-    const auto& [source_id, source] = *Any();
-    const uint32_t id = FreeId();
-    Model model = source;
-    model.generation = ++generations_[id];
-    Descriptor d = Plain(layout::kOpFork, id, model.generation);
-    d.k1 = source_id;
-    d.end = static_cast<uint32_t>(random_() % (source.tokens / 64 + 1)) * 64;
-    REQUIRE(worker_.RunOne(Ring::kBulk, d).status == layout::kStatusOk);
-    model.tokens = d.end;
-    for (auto& column : model.columns) column.resize(d.end / 64);
-    models_[id] = std::move(model);
-  }
-  void Free() {
-    const auto at = Any();
-    REQUIRE(worker_.RunOne(Ring::kBulk, Plain(layout::kOpFree, at->first, at->second.generation)).status ==
-            layout::kStatusOk);
-    models_.erase(at);
-  }
-
-  void Query() {
-    auto& [id, model] = *Any();
-    const IndexSpec& spec = model.spec;
-    Descriptor d = Plain(layout::kOpScoreSelect, id, model.generation);
-    const uint32_t columns = static_cast<uint32_t>(random_() % (spec.layer_slots));
-    d.layer_slot = static_cast<uint16_t>(columns);
-    d.first_head = static_cast<uint8_t>(random_() % spec.heads);
-    d.heads = static_cast<uint8_t>(1 + random_() % (spec.heads - d.first_head));
-    d.group = static_cast<uint8_t>(1 + random_() % 3);
-    d.queries = static_cast<uint8_t>(1 + random_() % 2);
-    d.format = spec.record_format;
-    d.score_op = spec.record_format == layout::kFormatBounds  ? layout::kScorePageBound
-                 : spec.record_format == layout::kFormatMeans ? layout::kScoreBlockMean
-                                                              : layout::kScoreDot;
-    d.group_op = static_cast<uint8_t>(layout::kGroupMax + random_() % 2);
-    d.select_op = layout::kSelectTopK;
-    d.flags = static_cast<uint8_t>(random_() % 4);  // by rank, ranks
-    d.end = model.tokens;
-    d.begin = model.tokens > 64 ? 64 * static_cast<uint32_t>(random_() % 2) : 0;
-    d.k = static_cast<uint32_t>(1 + random_() % 100);
-    if (d.format == layout::kFormatCodes2 && random_() % 2 == 0) d.k1 = d.k + random_() % 100;
-
-    const uint32_t blocks = uint32_t{d.heads} * d.queries;
-    const std::vector<float> queries = RandomFloats(random_, size_t{blocks} * d.group * spec.dim);
-    const uint64_t block_bytes = layout::QueryBlockBytes(d.group, spec.dim);
-    const uint64_t result_bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, spec.dim);
-    const transport::Area& payload = worker_.link->payload_area(Ring::kQuery);
-    const transport::Area& results = worker_.link->result_area();
-    for (uint32_t n = 0; n < blocks; ++n) {
-      layout::MakeQueryBlock(std::span(queries).subspan(n * d.group * spec.dim, d.group * spec.dim), d.group,
-                             spec.dim, spec.record_format, 0.125F, {},
-                             payload.bytes.subspan(n * block_bytes, block_bytes));
-    }
-    d.payload_offset = static_cast<uint32_t>(payload.offset_bytes / 64);
-    d.payload_length = static_cast<uint32_t>(blocks * block_bytes / 64);
-    d.result_offset = static_cast<uint32_t>(results.offset_bytes / 64);
-    d.result_length = static_cast<uint32_t>(blocks * result_bytes / 64);
-    std::memset(results.bytes.data(), 0, blocks * result_bytes);
-    const Completion done = worker_.RunOne(Ring::kQuery, d);
-    REQUIRE(done.status == layout::kStatusOk);
-    uint32_t total = 0;
-    for (uint32_t n = 0; n < blocks; ++n) {
-      const auto& column = model.columns[size_t{d.layer_slot} * spec.heads + d.first_head + n % d.heads];
-      std::vector<const uint8_t*> records;
-      for (const auto& record : column) records.push_back(record.data());
-      std::vector<uint8_t> expected(result_bytes);
-      layout::ScoreSelect(d, {spec.record_format, spec.dim, records}, payload.bytes.data() + n * block_bytes,
-                          expected);
-      REQUIRE(std::memcmp(results.bytes.data() + n * result_bytes, expected.data(), result_bytes) == 0);
-      uint32_t count;
-      std::memcpy(&count, expected.data(), sizeof count);
-      total += count;
-    }
-    REQUIRE(done.count == total);
-  }
-
-  TestWorker worker_;
-  std::mt19937 random_;
-  std::map<uint32_t, Model> models_;
-  std::map<uint32_t, uint16_t> generations_;
-};
-
 TEST_CASE("random operations give what the reference gives") {
   for (const int threads : {1, 2}) {
     TestPlane service({.threads = threads});
-    RandomWorker worker(service.socket, "worker0", static_cast<uint32_t>(threads));
+    RandomWorker worker(service.address(), "worker0", static_cast<uint32_t>(threads));
     for (int step = 0; step < 400; ++step) worker.Step();
   }
 }
@@ -222,7 +42,7 @@ TEST_CASE("several owners at once do not disturb one another, whatever one of th
   std::thread vandal([&] {
     std::mt19937 random(77);
     while (!stop) {
-      TestWorker worker(service.socket, "vandal");
+      TestWorker worker(service.address(), "vandal");
       for (int round = 0; round < 50 && !stop && !worker.link->lost(); ++round) {
         const Ring ring = random() % 2 == 0 ? Ring::kBulk : Ring::kQuery;
         std::vector<Descriptor> batch(1 + random() % 8);
@@ -241,11 +61,11 @@ TEST_CASE("several owners at once do not disturb one another, whatever one of th
     }
   });
   std::thread other([&] {
-    RandomWorker worker(service.socket, "worker1", 11);
+    RandomWorker worker(service.address(), "worker1", 11);
     for (int step = 0; step < 200; ++step) worker.Step();
   });
   {
-    RandomWorker worker(service.socket, "worker0", 12);
+    RandomWorker worker(service.address(), "worker0", 12);
     for (int step = 0; step < 200; ++step) worker.Step();
   }
   other.join();
@@ -257,7 +77,7 @@ TEST_CASE("several owners at once do not disturb one another, whatever one of th
 
 TEST_CASE("what is refused is named, and the owner goes on") {
   TestPlane service;
-  TestWorker worker(service.socket, "worker0");
+  TestWorker worker(service.address(), "worker0");
   const IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024);
   CHECK(worker.Create(3, 1, spec).status == layout::kStatusOk);
   CHECK(worker.Create(3, 1, spec).status == layout::kStatusUnknownIndex);
@@ -330,7 +150,7 @@ TEST_CASE("a stale epoch and a gap in the sequence are refused") {
 
 TEST_CASE("a full quota refuses and changes nothing; another owner has its own") {
   TestPlane service({.memory_bytes = 64 << 20, .max_owners = 4});
-  TestWorker worker(service.socket, "worker0");
+  TestWorker worker(service.address(), "worker0");
   CHECK(worker.link->granted().quota_bytes == 16 << 20);
   const IndexSpec spec = SpecOf(layout::kFormatCodes8, 4, 4, 64, 1 << 14);
   std::vector<Completion> done;
@@ -340,7 +160,7 @@ TEST_CASE("a full quota refuses and changes nothing; another owner has its own")
   uint32_t made = 0;
   while (worker.Create(made, 1, small).status == layout::kStatusOk) ++made;
   CHECK(made == 3);
-  TestWorker other(service.socket, "worker1");
+  TestWorker other(service.address(), "worker1");
   CHECK(other.Create(0, 1, small).status == layout::kStatusOk);
   Descriptor free{};
   free.op = layout::kOpFree;
@@ -353,12 +173,12 @@ TEST_CASE("owners are bounded, quotas can be set, and ends free everything") {
   TestPlane service({.memory_bytes = 100 << 20, .max_owners = 2});
   REQUIRE(service.plane->SetQuota("worker1", 30 << 20).ok());
   CHECK(service.plane->SetQuota("worker1", 200 << 20).code() == absl::StatusCode::kResourceExhausted);
-  auto first = std::make_unique<TestWorker>(service.socket, "worker0");
-  TestWorker second(service.socket, "worker1");
+  auto first = std::make_unique<TestWorker>(service.address(), "worker0");
+  TestWorker second(service.address(), "worker1");
   CHECK(first->link->granted().quota_bytes == 50 << 20);
   CHECK(second.link->granted().quota_bytes == 30 << 20);
   CHECK(first->link->granted().epoch != second.link->granted().epoch);
-  const absl::Status third = AttachTo(service.socket, "worker2").status();
+  const absl::Status third = AttachTo(service.address(), "worker2").status();
   CHECK(third.code() == absl::StatusCode::kResourceExhausted);
   CHECK(third.message().find("max_owners: 2 are attached, 2 are allowed") != absl::string_view::npos);
   CHECK(first->Create(0, 1, SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024)).status == layout::kStatusOk);
@@ -367,18 +187,18 @@ TEST_CASE("owners are bounded, quotas can be set, and ends free everything") {
   REQUIRE(Soon([&] { return service.plane->Stats().owners.size() == 1; }));
   CHECK(service.plane->Stats().lost_owners == 1);
   CHECK(service.plane->Stats().indexes == 0);
-  CHECK(AttachTo(service.socket, "worker2").ok());
+  CHECK(AttachTo(service.address(), "worker2").ok());
 }
 
 TEST_CASE("draining refuses new indexes and owners, and what is there goes on") {
   TestPlane service;
-  TestWorker worker(service.socket, "worker0");
+  TestWorker worker(service.address(), "worker0");
   const IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024);
   REQUIRE(worker.Create(0, 1, spec).status == layout::kStatusOk);
   service.plane->Drain(true);
   uint32_t id = 1;
   REQUIRE(Soon([&] { return worker.Create(id++, 1, spec).status == layout::kStatusDraining; }));
-  CHECK(AttachTo(service.socket, "worker1").status().code() == absl::StatusCode::kUnavailable);
+  CHECK(AttachTo(service.address(), "worker1").status().code() == absl::StatusCode::kUnavailable);
   std::mt19937 random(1);
   const std::vector<float> keys = RandomFloats(random, 64 * 32);
   CHECK(worker.RunOne(Ring::kBulk, worker.AppendOf(0, 1, spec, 0, 64, keys)).status == layout::kStatusOk);
@@ -388,8 +208,8 @@ TEST_CASE("draining refuses new indexes and owners, and what is there goes on") 
 
 TEST_CASE("an owner that is dropped sees its connection close") {
   TestPlane service;
-  TestWorker worker(service.socket, "worker0");
-  TestWorker other(service.socket, "worker1");
+  TestWorker worker(service.address(), "worker0");
+  TestWorker other(service.address(), "worker1");
   CHECK(service.plane->Drop("nobody", 0) == 0);
   CHECK(service.plane->Drop("worker0", 9999) == 0);
   CHECK(service.plane->Drop("worker0", worker.link->granted().epoch) == 1);
@@ -399,7 +219,7 @@ TEST_CASE("an owner that is dropped sees its connection close") {
 
 TEST_CASE("queries of the same owner are answered while a long append is under way") {
   TestPlane service({.memory_bytes = uint64_t{1} << 30, .max_owners = 1}, 64 << 20);
-  TestWorker worker(service.socket, "worker0");
+  TestWorker worker(service.address(), "worker0");
   const IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 512, 1 << 16);
   REQUIRE(worker.Create(0, 1, spec).status == layout::kStatusOk);
   const uint32_t tokens = static_cast<uint32_t>(worker.link->payload_area(Ring::kBulk).bytes.size() /
@@ -444,13 +264,13 @@ TEST_CASE("a worker that is killed is forgotten with all its indexes") {
   // The worker is another process, made before there are threads here.
   const pid_t child = ::fork();
   if (child == 0) {
-    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> link = AttachTo(socket, "worker0");
+    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> link = AttachTo("unix:" + socket, "worker0");
     while (!link.ok()) {
       std::this_thread::sleep_for(milliseconds(2));
-      link = AttachTo(socket, "worker0");
+      link = AttachTo("unix:" + socket, "worker0");
     }
     (*link).reset();
-    TestWorker worker(socket, "worker0");
+    TestWorker worker("unix:" + socket, "worker0");
     const IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024);
     MNEMO_CHECK(worker.Create(0, 1, spec).status == layout::kStatusOk);
     MNEMO_CHECK(::write(ready[1], "x", 1) == 1);

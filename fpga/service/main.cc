@@ -10,6 +10,7 @@
 
 #include "devices/base/watcher.h"
 #include "devices/transport/listener.h"
+#include "devices/transport/remote.h"
 #include "fpga/service/control_service.h"
 #include "fpga/service/data_plane.h"
 #include "fpga/service/memory_options.h"
@@ -59,6 +60,11 @@ absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
                          ControlServer::Create(options.control_address, options.data_socket, plane.get()));
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::Listener> listener,
                          transport::Listener::Create(options.data_socket, plane->device_name(), plane.get()));
+  std::unique_ptr<transport::RemoteListener> remote;
+  if (!options.remote_listen.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(
+        remote, transport::RemoteListener::Create(options.remote_listen, plane->device_name(), plane.get()));
+  }
   watcher->SetListening();
   spdlog::info("{}: {} bytes for indexes, {} threads, workers attach at {}, control on {}",
                plane->device_name(), plane->options().memory_bytes, plane->options().threads,

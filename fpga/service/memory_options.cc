@@ -34,6 +34,8 @@ void AddOptions(CLI::App& app, MemoryOptions& options) {
       ->required();
   app.add_option("--control-address", options.control_address, "gRPC control: unix:/PATH or HOST:PORT")
       ->required();
+  app.add_option("--remote-listen", options.remote_listen,
+                 "HOST:PORT where workers attach from other machines, through UCX; none if not given");
   app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT of /metrics; none if not given");
   app.add_option("--device", options.device, "What keeps and searches indexes")
       ->check(CLI::IsMember({"cpu"}));
@@ -92,6 +94,7 @@ std::vector<std::string> MemoryArguments(const MemoryOptions& options) {
   add("name", options.name);
   add("data-socket", options.data_socket);
   add("control-address", options.control_address);
+  if (!options.remote_listen.empty()) add("remote-listen", options.remote_listen);
   if (!options.metrics_listen.empty()) add("metrics-listen", options.metrics_listen);
   add("device", options.device);
   add("isa", options.isa);

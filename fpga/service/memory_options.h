@@ -13,6 +13,7 @@ struct MemoryOptions {
   std::string name = "memory";
   std::string data_socket;      // path of the Unix socket where workers attach
   std::string control_address;  // gRPC: "unix:/path" or "host:port"
+  std::string remote_listen;    // "host:port" where workers attach from other machines; empty = nowhere
   std::string metrics_listen;   // "host:port" of /metrics; empty = none
   std::string device = "cpu";
   std::string isa = "auto";

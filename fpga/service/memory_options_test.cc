@@ -16,6 +16,7 @@ TEST_CASE("what is written is what is read") {
   options.name = "memory1";
   options.data_socket = "/tmp/data";
   options.control_address = "unix:/tmp/control";
+  options.remote_listen = "127.0.0.1:7000";
   options.metrics_listen = "127.0.0.1:0";
   options.threads = 3;
   options.memory_bytes = int64_t{5} << 32;

@@ -53,7 +53,7 @@ TEST_CASE("owners are told, given quotas, dropped and drained through the contro
   CHECK(Call(*stub, &v1::Memory::Stub::Attach, attach, &attached).error_code() ==
         grpc::StatusCode::RESOURCE_EXHAUSTED);
 
-  TestWorker worker(service.socket, "worker0");
+  TestWorker worker(service.address(), "worker0");
   CHECK(worker.link->device_name() == "memory7:cpu");
   CHECK(worker.link->granted().quota_bytes == 20 << 20);
   REQUIRE(worker.Create(0, 1, SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024)).status == layout::kStatusOk);
@@ -149,7 +149,7 @@ class Process {
 
 TEST_CASE("the program serves, tells of itself, and ends cleanly at a signal") {
   Process process;
-  TestWorker worker(process.data_socket, "worker0");
+  TestWorker worker("unix:" + process.data_socket, "worker0");
   REQUIRE(worker.Create(0, 1, SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024)).status == layout::kStatusOk);
   const auto stub = Connect(process.control_address());
   v1::MemoryStats stats;
@@ -172,7 +172,7 @@ TEST_CASE("the program ends when its lifeline closes, and its workers notice whe
     CHECK(::access(process.data_socket.c_str(), F_OK) != 0);
   }
   Process process;
-  TestWorker worker(process.data_socket, "worker0");
+  TestWorker worker("unix:" + process.data_socket, "worker0");
   ::kill(process.pid, SIGKILL);
   CHECK(worker.link->Wait(Ring::kQuery, std::chrono::seconds(30)).code() == absl::StatusCode::kUnavailable);
 }

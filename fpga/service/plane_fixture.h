@@ -32,11 +32,11 @@ inline std::string TestSocket() {
   return "/tmp/mnemo-plane-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
 }
 
-inline absl::StatusOr<std::unique_ptr<transport::MemoryLink>> AttachTo(const std::string& socket,
+inline absl::StatusOr<std::unique_ptr<transport::MemoryLink>> AttachTo(const std::string& address,
                                                                        const std::string& owner,
                                                                        uint64_t quota_bytes = 0) {
   transport::LinkOptions options;
-  options.address = "unix:" + socket;
+  options.address = address;
   options.owner = owner;
   options.wanted = layout::NewHello();
   options.wanted.quota_bytes = quota_bytes;
@@ -58,6 +58,8 @@ class TestPlane {
     listener_ = std::move(*listening);
   }
 
+  std::string address() const { return "unix:" + socket; }
+
   const std::string socket;
   std::unique_ptr<DataPlane> plane;
 
@@ -68,8 +70,8 @@ class TestPlane {
 // One worker: sends, waits, keeps what each index holds to compare with.
 class TestWorker {
  public:
-  TestWorker(const std::string& socket, const std::string& owner, uint64_t quota_bytes = 0) {
-    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> attached = AttachTo(socket, owner, quota_bytes);
+  TestWorker(const std::string& address, const std::string& owner, uint64_t quota_bytes = 0) {
+    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> attached = AttachTo(address, owner, quota_bytes);
     MNEMO_CHECK(attached.ok());
     link = std::move(*attached);
   }
