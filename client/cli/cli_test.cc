@@ -171,6 +171,27 @@ TEST_CASE("generate passes every option on") {
   CHECK_FALSE(request.add_special());
 }
 
+TEST_CASE("generate asks for sparse attention where an option says so, and else leaves it to the daemon") {
+  FakeServer server({});
+  REQUIRE(RunProcess(Command(server, {"generate", "plain"})).exit_code == 0);
+  const ProcessResult result =
+      RunProcess(Command(server, {"generate", "--attention", "cascade", "--budget", "512", "--keep-first",
+                                  "1", "--keep-last", "2", "--reuse-interval", "3", "--first-stage-tokens",
+                                  "900", "--key-bits", "2", "--placement", "memory-service", "sparse"}));
+  INFO(result.err);
+  REQUIRE(server.generate_requests().size() == 2);
+  CHECK_FALSE(server.generate_requests()[0].has_attention());
+  const v1::Attention attention = server.generate_requests()[1].attention();
+  CHECK(attention.method() == v1::ATTENTION_METHOD_CASCADE);
+  CHECK(attention.token_budget() == 512);
+  CHECK(attention.keep_first() == 1);
+  CHECK(attention.keep_last() == 2);
+  CHECK(attention.reuse_interval() == 3);
+  CHECK(attention.first_stage_tokens() == 900);
+  CHECK(attention.key_bits() == 2);
+  CHECK(attention.placement() == v1::PLACEMENT_MEMORY_SERVICE);
+}
+
 TEST_CASE("generate takes ids and chats; an empty prompt is the server's to refuse") {
   FakeServer server({});
   RunProcess(Command(server, {"generate", "--token-ids", "1, 2 3", "--max-tokens", "1"}));

@@ -83,7 +83,7 @@ def _set_attention(request: generation_pb2.GenerateRequest, options: types.Gener
     """The message stays absent unless an option asks for it. ValueError for an unknown method or placement."""
     if "attention" in options:
         name = f"ATTENTION_METHOD_{options['attention'].upper()}"
-        request.attention.method = generation_pb2.AttentionMethod.Value(name)
+        request.attention.method = cast("generation_pb2.AttentionMethod", generation_pb2.AttentionMethod.Value(name))
     given = cast("dict[str, object]", options)
     for field in _ATTENTION_FIELDS:
         if field in given:

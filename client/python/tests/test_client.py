@@ -67,6 +67,10 @@ def test_every_option_reaches_the_request(daemon: FakeDaemon) -> None:
             prompt_logprobs_from=1,
             include_special_tokens=True,
             decode_from=1,
+            attention="token_topk",
+            token_budget=512,
+            key_bits=4,
+            placement="memory_service",
             timeout=10.0,
         )
         client.generate(token_ids=[104, 105])
@@ -84,6 +88,10 @@ def test_every_option_reaches_the_request(daemon: FakeDaemon) -> None:
     assert (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1.5, -1.0, 1.0)
     assert (list(sampling.stop), list(sampling.stop_token_ids), dict(sampling.logit_bias)) == (["a", "b"], [7], {5: -2.0})
     assert first.output.HasField("logprobs") and first.output.prompt_logprobs == 2 and first.output.decode_from == 1
+    attention = first.attention
+    assert generation_pb2.AttentionMethod.Name(attention.method) == "ATTENTION_METHOD_TOKEN_TOPK"
+    assert (attention.token_budget, attention.key_bits) == (512, 4) and not attention.HasField("keep_first")
+    assert attention.placement == generation_pb2.PLACEMENT_MEMORY_SERVICE and not second.HasField("attention")
     assert list(second.token_ids.ids) == [104, 105]
     assert not second.sampling.HasField("max_tokens") and not second.HasField("add_special")
     assert [m.role for m in third.chat.messages] == ["system", "user"]
