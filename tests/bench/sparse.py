@@ -40,6 +40,11 @@ class Variant(compare.Mnemo):
         request.attention.CopyFrom(self.attention)
         return request
 
+    def _stream(self, cell: dict[str, Any], seed: int) -> list[tuple[float, int]]:
+        """Without the first tokens: before the second one, a prompt out of the prefix cache is indexed, which a prompt that is
+        prefilled has behind it by then."""
+        return super()._stream({**cell, "tokens": cell["tokens"] + 3}, seed)[3:]
+
     def close(self) -> None:
         pass
 
