@@ -11,6 +11,7 @@
 #include "fpga/layout/payload.h"
 #include "fpga/layout/record.h"
 #include "fpga/layout/reference.h"
+#include "tests/conformance/allocation_count.h"
 
 namespace mnemo::fpga {
 namespace {
@@ -264,6 +265,29 @@ TEST_CASE("operations equal the scalar reference") {
       CheckAgainstReference({format, dim, 2, 3, pages}, 0, seed, 4, 0);
       ++seed;
     }
+  }
+}
+
+TEST_CASE("a batch allocates nothing") {
+  std::mt19937 random(400);
+  const Shape shape{layout::kFormatCodes2, 32, 1, 2, 40};
+  Fixture fixture(shape, 0, random);
+  auto batch =
+      QueryBatch::Create({.max_operations = 4, .max_blocks = 8, .max_tokens = 40 * kPageTokens}).value();
+  std::vector<Operation> operations;
+  std::vector<std::vector<uint8_t>> payloads(60);
+  std::vector<uint8_t> result(1 << 20);
+  for (std::vector<uint8_t>& payload : payloads) {
+    const Descriptor d = RandomQuery(shape, random);
+    payload = fixture.Payload(d, random);
+    operations.push_back({d, fixture.owner_, payload.data(), result.data()});
+  }
+  std::vector<layout::Completion> completions(operations.size());
+  const uint64_t before = conformance::AllocationCount();
+  batch->RunAll(operations, *fixture.store_, completions);
+  CHECK(conformance::AllocationCount() == before);
+  for (const layout::Completion& completion : completions) {
+    CHECK(completion.status == layout::kStatusOk);
   }
 }
 
