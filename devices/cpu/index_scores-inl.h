@@ -100,11 +100,23 @@ MNEMO_INLINE VI Broadcast(const int8_t* quad) { return Set(*reinterpret_cast<con
 
 enum class Code { kSign, kTwoBits, kFourBits, kEightBits };
 
-// acc[g][c] += products of quad row `q` of chunk vectors c.
-template <Code kCode, int kQueries, int kVectors>
+// Sums of a query. The four fields of a byte of 2-bit codes can be multiplied where they stand, each field
+// with a sum of its own, 4^field times too large: that spares the shifts, which one query alone does not pay
+// for. Products of such large codes take VNNI.
+template <Code kCode, int kQueries>
+constexpr int SumsOfQuery() {
+#if defined(MNEMO_KERNELS_VNNI)
+  return kCode == Code::kTwoBits && kQueries == 1 ? 4 : 1;
+#else
+  return 1;
+#endif
+}
+
+// acc[g * sums][c] += products of quad row `q` of chunk vectors c.
+template <Code kCode, int kQueries, int kVectors, int kSums>
 MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_t q,
                              const Query* const* queries, const int (&at)[kVectors],
-                             VI (&acc)[kQueries][kVectors]) {
+                             VI (&acc)[kQueries * kSums][kVectors]) {
   constexpr int kSteps = kCode == Code::kSign || kCode == Code::kTwoBits ? 8
                          : kCode == Code::kFourBits                      ? 2
                                                                          : 1;
@@ -128,6 +140,8 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
     for (int c = 0; c < kVectors; ++c) {
       if constexpr (kCode == Code::kSign) {
         codes[c] = (low[c] >> s) & 0x01010101;
+      } else if constexpr (kSums == 4) {
+        codes[c] = (s % 2 != 0 ? high[c] : low[c]) & static_cast<int32_t>(0x03030303U << (s / 2 * 2));
       } else if constexpr (kCode == Code::kTwoBits) {
         codes[c] = ((s % 2 != 0 ? high[c] : low[c]) >> (s / 2 * 2)) & 0x03030303;
       } else if constexpr (kCode == Code::kFourBits) {
@@ -141,7 +155,8 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
       const VI query = Broadcast(queries[g]->quads + (q * kSteps + static_cast<uint32_t>(s)) * 4);
 #pragma GCC unroll 8
       for (int c = 0; c < kVectors; ++c) {
-        acc[g][c] = Dot<kCode != Code::kEightBits>(acc[g][c], codes[c], query);
+        VI& sum = acc[kSums == 4 ? s / 2 : g][c];
+        sum = Dot < kCode != Code::kEightBits && kSums == 1 > (sum, codes[c], query);
       }
     }
   }
@@ -308,7 +323,8 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
       const int first = token + c / 2 * 2 * kLanes;
       offset[c] = (first / 32 * 2 + c % 2) * 64 + first % 32 / 2 * 4;
     }
-    VI acc[kQueries][kVectors];
+    constexpr int kSums = SumsOfQuery<kCode, kQueries>();
+    VI acc[kQueries * kSums][kVectors] = {};
 #pragma GCC unroll 8
     for (int g = 0; g < kQueries; ++g) {
 #pragma GCC unroll 8
@@ -325,7 +341,14 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
           Prefetch(next + at.second + q * 256, 256);
         }
       }
-      AddQuadRow<kCode, kQueries, kVectors>(block + at.rows, block + at.second, q, queries, offset, acc);
+      AddQuadRow<kCode, kQueries, kVectors, kSums>(block + at.rows, block + at.second, q, queries, offset,
+                                                   acc);
+    }
+    if constexpr (kSums == 4) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) {
+        acc[0][c] += (acc[1][c] >> 2) + (acc[2][c] >> 4) + (acc[3][c] >> 6);
+      }
     }
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; c += 2) {
