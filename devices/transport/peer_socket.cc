@@ -2,9 +2,9 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 
 namespace mnemo::transport {
@@ -12,10 +12,11 @@ namespace {
 
 constexpr int64_t kLookEveryNs = 2'000'000;
 
+// To a tick of the system's, a few milliseconds, which costs a fifth of the exact time.
 int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ inline constexpr std::chrono::microseconds kSpinTime{50};
 // Looks until look() is true (then true) or the time to spin is over (then false, and it is time to sleep).
 template <typename Look>
 bool SpinUntil(Look&& look) {
-  constexpr int kLooksPerYield = 16;
+  constexpr int kLooksPerYield = 64;  // about a microsecond
   const auto begin = std::chrono::steady_clock::now();
   do {
     for (int i = 0; i < kLooksPerYield; ++i) {

@@ -111,12 +111,12 @@ size_t WorkerLink::Poll(Ring ring, std::span<Completion> out) {
 
 absl::Status WorkerLink::Wait(Ring ring, std::chrono::nanoseconds timeout) {
   Queue& queue = At(ring);
-  const auto until = std::chrono::steady_clock::now() + timeout;
   const auto look = [&] {
     channel_->Progress();
     return queue.completions.Ready();
   };
   if (SpinUntil(look)) return absl::OkStatus();
+  const auto until = std::chrono::steady_clock::now() + timeout;
   while (true) {
     MNEMO_RETURN_IF_ERROR(Sleep(queue, until));
     if (look()) return absl::OkStatus();

@@ -82,7 +82,7 @@ void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
       link_->Take(Ring::kQuery, std::span(taken_).subspan(0, std::min<size_t>(limit, taken_.size())));
   if (!count.ok()) failed_ = count.status();
   if (!count.ok() || *count == 0) return;
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = work->begun_at = Clock::now();
   for (const Descriptor& d : std::span(taken_).subspan(0, *count)) {
     const layout::Verdict verdict = Check(d, Ring::kQuery);
     if (verdict.status != layout::kStatusOk) {
@@ -193,6 +193,8 @@ absl::Status Attachment::FinishBulk(Completion completion) {
 }
 
 absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked) {
+  // The clock is not asked when there is nothing to do.
+  if (!append_.active() && !link_->Ready(Ring::kBulk)) return absl::OkStatus();
   const Clock::time_point until = Clock::now() + slice;
   do {
     Completion completion{};

@@ -26,7 +26,8 @@ struct QueryWork {
     Clock::time_point taken_at;
   };
   std::vector<fpga::Operation> operations;
-  std::vector<Origin> origins;  // parallel
+  std::vector<Origin> origins;   // parallel
+  Clock::time_point begun_at{};  // when the last of them was taken
 };
 
 // Every descriptor is a private copy, validated against what was granted and what the owner's indexes are;

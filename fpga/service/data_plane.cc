@@ -284,7 +284,6 @@ bool DataPlane::RunQueries() {
     attachment.TakeQueries(std::min(room, kOwnersBatch), &work_);
   }
   if (!work_.operations.empty()) Add(counters_.batches, 1);
-  const Clock::time_point begin = Clock::now();
   size_t submitted = 0;
   size_t finished = 0;
   while (finished < work_.operations.size()) {
@@ -293,7 +292,8 @@ bool DataPlane::RunQueries() {
     for (size_t i = 0; i < count; ++i, ++finished) {
       const QueryWork::Origin& origin = work_.origins[finished];
       completions_[i].queue_ns = static_cast<uint32_t>(std::min<int64_t>(
-          std::chrono::duration_cast<std::chrono::nanoseconds>(begin - origin.taken_at).count(), UINT32_MAX));
+          std::chrono::duration_cast<std::chrono::nanoseconds>(work_.begun_at - origin.taken_at).count(),
+          UINT32_MAX));
       origin.attachment->AddCompletion(work_.operations[finished], completions_[i]);
     }
   }

@@ -5,6 +5,7 @@
 //
 // Prints the median and the 99th percentile of each in microseconds, and the ratio of the medians.
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -42,6 +43,22 @@ struct Options {
   int bursts = 5;
   int pause_us = 0;  // between round trips: over 50, both sides fall asleep
 };
+
+// With two cores, this process stays on the first and its partners on the second, so that both are measured
+// alike; left to the scheduler, they would now share a core and now not. n counts from 0.
+void StayOn(int n) {
+  cpu_set_t may;
+  CPU_ZERO(&may);
+  if (::sched_getaffinity(0, sizeof may, &may) != 0 || CPU_COUNT(&may) < 2) return;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &may) || n-- > 0) continue;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    (void)::sched_setaffinity(0, sizeof one, &one);
+    return;
+  }
+}
 
 // One direction of the ping-pong: a counter and whether its reader sleeps.
 struct alignas(64) Word {
@@ -86,6 +103,7 @@ class PingPong {
     socket_ = UniqueFd(sockets[0]);
     child_ = ::fork();
     if (child_ == 0) {
+      StayOn(1);
       socket_.Reset();
       for (uint32_t seen = 0; Await(pair_->ping, seen, sockets[1]); ++seen) Tell(pair_->pong, sockets[1]);
       ::_exit(0);
@@ -116,6 +134,7 @@ class Service {
     const std::string base = "/tmp/mnemo-round-trip-" + std::to_string(::getpid());
     child_ = ::fork();
     if (child_ == 0) {
+      StayOn(1);
       const std::string data = "--data-socket=" + base;
       const std::string control = "--control-address=unix:" + base + ".control";
       ::execl(program.c_str(), "mnemo-memory", data.c_str(), control.c_str(), "--threads=1",
@@ -208,6 +227,7 @@ int Main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   PingPong raw;
   Service service(options.program);
+  StayOn(0);
   std::vector<double> raw_us;
   std::vector<double> service_us;
   for (int burst = 0; burst < options.bursts; ++burst) {
