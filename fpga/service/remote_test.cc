@@ -77,7 +77,8 @@ TEST_CASE("a worker in another network namespace gets what the reference gives; 
   char byte = 0;
   REQUIRE(::read(done[0], &byte, 1) == 1);
   const std::string pid = std::to_string(child);
-  const bool apart = byte == 'y' && EnterNewNetwork() && Succeeds("ip link set lo up") &&
+  const bool apart = byte == 'y' && Succeeds("ip -V >/dev/null") && Succeeds("nsenter -V >/dev/null") &&
+                     EnterNewNetwork() && Succeeds("ip link set lo up") &&
                      Succeeds("ip link add mnemo0 type veth peer name mnemo1 netns " + pid) &&
                      Succeeds("ip addr add 10.77.0.1/24 dev mnemo0") && Succeeds("ip link set mnemo0 up") &&
                      Succeeds("nsenter -t " + pid + " -n ip addr add 10.77.0.2/24 dev mnemo1") &&
@@ -88,6 +89,7 @@ TEST_CASE("a worker in another network namespace gets what the reference gives; 
     WARN("no second network namespace here; needs CAP_NET_ADMIN, ip and nsenter");
     ::kill(child, SIGKILL);
     ::waitpid(child, nullptr, 0);
+    ::unsetenv("UCX_TLS");
     return;
   }
   {
