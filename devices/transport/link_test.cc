@@ -261,6 +261,7 @@ TEST_CASE("a killed service is noticed by a worker that waits, and by one that d
     CHECK((*link)->lost());
     CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kUnavailable);
     (*link)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays
+    ::unlink(path.c_str());
   }
 }
 

@@ -131,6 +131,8 @@ class Process {
     if (pid <= 0) return;
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
+    ::unlink(data_socket.c_str());
+    ::unlink(control_.c_str());
   }
   std::string control_address() const { return "unix:" + control_; }
   int Wait() {
