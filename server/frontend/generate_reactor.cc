@@ -259,9 +259,10 @@ void GenerateReactor::OnEvent(const internal::v1::Event& event) {
   Unlocked unlocked;
   {
     std::lock_guard lock(mutex_);
-    if (end_.has_value() || output_->is_finished()) return;
-    const Clock::time_point now = Clock::now();
+    if (end_.has_value()) return;
     NoteSummary(event);
+    if (output_->is_finished()) return;
+    const Clock::time_point now = Clock::now();
     const int before = output_->completion_tokens();
     if (const absl::Status status = output_->Add(event, &queue_); !status.ok()) {
       End(status, &unlocked);

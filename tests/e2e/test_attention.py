@@ -140,3 +140,12 @@ def test_bounds_of_placement(tiny: pathlib.Path) -> None:
         assert result.code == Code.FAILED_PRECONDITION and "attention.placement" in result.details
         message.attention.placement = pb.PLACEMENT_UNSPECIFIED
         alone.generate(message).check_ok()
+
+
+def test_a_request_that_a_stop_string_ends_says_what_its_memory_cost(daemon: Daemon) -> None:
+    message = sparse(pb.ATTENTION_METHOD_TOKEN_TOPK, pb.PLACEMENT_WORKER)
+    text = daemon.generate(message).check_ok().text
+    message.sampling.stop.append(text[len(text) // 2 :][:8])
+    stopped = daemon.generate(message).check_ok()
+    assert stopped.final is not None and stopped.final.finish_reason == pb.FINISH_REASON_STOP
+    assert set(devices(stopped)) == {1, 2, 3, 4}

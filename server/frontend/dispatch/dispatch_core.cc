@@ -76,8 +76,13 @@ void DispatchCore::Cancel(const RequestPtr& request) {
   Effects effects;
   {
     std::lock_guard lock(mutex_);
-    if (request->ended) return;
-    EndRequest(request, absl::CancelledError("cancelled"), &effects);
+    if (request->ended || request->cancelling) return;
+    if (WantsLastEvent(*request)) {
+      request->cancelling = true;
+      TellCancel(*request, &effects);
+    } else {
+      EndRequest(request, absl::CancelledError("cancelled"), &effects);
+    }
     Schedule(options_.now(), &effects);
   }
   Run(effects);
@@ -214,16 +219,24 @@ void DispatchCore::Forget(const RequestPtr& request) {
   internal::v1::Submit().Swap(&request->submit);  // the caller may keep the handle for long
 }
 
+// What memory processing cost comes with the last event, one step later.
+bool DispatchCore::WantsLastEvent(const RequestState& request) const {
+  return request.submit.has_attention() && request.worker >= 0 && slots_[request.worker].connected();
+}
+
+void DispatchCore::TellCancel(const RequestState& request, Effects* effects) {
+  WorkerSlot& slot = slots_[request.worker];
+  if (!slot.connected()) return;
+  ToWorker message;
+  message.mutable_cancel()->set_id(request.id);
+  message.mutable_cancel()->set_attempt(request.attempt);
+  slot.link->Queue(std::move(message));
+  effects->Flush(slot.link);
+}
+
 void DispatchCore::EndRequest(const RequestPtr& request, absl::Status status, Effects* effects) {
   if (request->worker >= 0) {
-    WorkerSlot& slot = slots_[request->worker];
-    if (slot.connected()) {
-      ToWorker message;
-      message.mutable_cancel()->set_id(request->id);
-      message.mutable_cancel()->set_attempt(request->attempt);
-      slot.link->Queue(std::move(message));
-      effects->Flush(slot.link);
-    }
+    if (!request->cancelling) TellCancel(*request, effects);
     Unassign(*request);
   }
   Forget(request);
@@ -275,9 +288,12 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
       const absl::Status status(static_cast<absl::StatusCode>(event->finish().status_code()),
                                 event->finish().status_message());
       event->clear_finish();
-      event->clear_summary();
-      // CANCELLED: not by us, who have forgotten what we cancel.
-      if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status) || absl::IsCancelled(status)) {
+      if (!request->cancelling) event->clear_summary();
+      // CANCELLED: not by us, who have forgotten what we cancel or wait for it.
+      if (request->cancelling) {
+        delivery.done = absl::CancelledError("cancelled");
+      } else if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+                 absl::IsCancelled(status)) {
         GiveBack(request, status, now);
       } else {
         delivery.done = status.ok() ? Internal("the worker sent an error without a code") : status;
@@ -290,7 +306,9 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
     Unassign(*request);
     Forget(request);
   }
-  if (tells_something || event->has_finish()) delivery.event = event;
+  if (tells_something || event->has_finish() || (request->cancelling && event->has_summary())) {
+    delivery.event = event;
+  }
   if (delivery.event == nullptr && !delivery.done) return absl::OkStatus();
   if (request->delivering) {
     if (delivery.event != nullptr) request->outbox.emplace_back(*event);

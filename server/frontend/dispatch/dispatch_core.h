@@ -92,6 +92,8 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   void Unassign(RequestState& request);
   void Forget(const RequestPtr& request);
   // Ends a request from outside a delivery of its own; the sink hears of it on another thread.
+  bool WantsLastEvent(const RequestState& request) const;
+  void TellCancel(const RequestState& request, Effects* effects);
   void EndRequest(const RequestPtr& request, absl::Status status, Effects* effects);
   // The worker has not taken the request, or given it back.
   void GiveBack(const RequestPtr& request, const absl::Status& status, TimePoint now);

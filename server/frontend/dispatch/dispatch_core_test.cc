@@ -250,6 +250,38 @@ TEST_CASE("cancel ends a request wherever it is, once, and not from within the c
   CHECK(running_sink->complaints().empty());
 }
 
+TEST_CASE("a cancelled request with memory processing waits for what it cost, or for its worker's death") {
+  for (const bool dies : {false, true}) {
+    World world(1);
+    world.MakeReady(0);
+    Submit sparse;
+    sparse.add_prompt(1);
+    sparse.set_max_tokens(100);
+    sparse.mutable_attention()->set_method(6);
+    auto [handle, sink] = world.Start(sparse, std::make_shared<RecordingSink>());
+    const Submit submit = world.Submits(0).at(0);
+    world.Send(0, World::Tokens(submit, 0, 2));
+    handle->Cancel();
+    handle->Cancel();
+    CHECK(world.host.link(0)->TakeSent().size() == 1);
+    world.core->Tick();
+    CHECK_FALSE(sink->done());
+    const int events = sink->events();
+    if (dies) {
+      world.Kill(0);
+      world.core->Tick();
+    } else {
+      internal::v1::Event last = World::Error(submit, StatusCode::kCancelled);
+      last.mutable_summary()->add_memory_steps()->set_time_ns(7);
+      world.Send(0, last);
+      CHECK(sink->events() == events + 1);
+    }
+    CHECK(sink->status().code() == StatusCode::kCancelled);
+    CHECK(sink->replays() == 0);
+    CHECK(sink->complaints().empty());
+  }
+}
+
 TEST_CASE("a sink may cancel its own request; the end follows when it has returned") {
   World world(1);
   world.MakeReady(0);

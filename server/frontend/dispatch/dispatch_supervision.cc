@@ -113,6 +113,10 @@ void DispatchCore::EndLife(int worker, const std::string& why, Death death, Time
   for (const RequestPtr& request : lost) {
     request->worker = -1;
     request->counted_tokens = request->counted_prompt_tokens = 0;
+    if (request->cancelling) {
+      EndRequest(request, absl::CancelledError("cancelled"), effects);
+      continue;
+    }
     if (death == Death::kYes) {
       ++request->deaths;
       request->death_details += fmt::format("{}{}: {}", request->deaths > 1 ? "; " : "", slot.spec.name, why);

@@ -35,6 +35,7 @@ struct RequestState {
 
   int worker = -1;  // it is on; -1 = queued or ended
   bool ended = false;
+  bool cancelling = false;  // its worker has been told, and its last event is waited for
   int replays = 0;
   int deaths = 0;  // workers that died with it on them
   std::string death_details;
