@@ -208,9 +208,12 @@ TEST_CASE("an id past the end is refused with its place, its neighbours are not"
 
 TEST_CASE("no more is taken than there is room for, and a reset forgets") {
   Setup setup;
-  std::vector<uint8_t> result(kHeads * 1024);
-  const std::vector<Operation> many(
-      11, Operation{setup.Query(layout::kOpScoreSelect), setup.owner, setup.payload.data(), result.data()});
+  std::vector<uint8_t> results(11 * kHeads * 1024);
+  std::vector<Operation> many;
+  for (size_t i = 0; i < 11; ++i) {
+    many.push_back({setup.Query(layout::kOpScoreSelect), setup.owner, setup.payload.data(),
+                    results.data() + i * kHeads * 1024});
+  }
   CHECK(setup.device->Submit(many) == 8);
   CHECK(setup.device->Submit(many) == 0);
   Completion completions[11];
