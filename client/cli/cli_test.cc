@@ -505,5 +505,214 @@ TEST_CASE("bench refuses what it cannot run") {
   CHECK(server.generate_requests().empty());
 }
 
+// Answers at once, as a daemon would whose decode steps take 10 ms, of which relevancy has 2, retrieval 1 and
+// apply `apply_ms`. `prepare` takes 0.5 ms for each token of the prompt and each that was decoded.
+FakeScript ProfileScript(double apply_ms = 3) {
+  FakeScript script;
+  script.generate = [apply_ms](grpc::ServerContext*, const v1::GenerateRequest& request,
+                               FakeScript::Writer* writer) {
+    if (request.attention().method() == v1::ATTENTION_METHOD_BLOCK_GATE)
+      return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "attention.method: not of this <model>");
+    const int tokens = request.sampling().max_tokens();
+    for (int i = 0; i < tokens; ++i) writer->Write(MakeDelta(1, "x"));
+    v1::GenerateResponse last = MakeFinal(v1::FINISH_REASON_LENGTH, request.token_ids().ids_size(), tokens);
+    v1::Final* final = last.mutable_final();
+    const int steps = tokens - 1;
+    final->mutable_timing()->mutable_decode()->set_nanos(10'000'000 * steps);
+    const auto add = [&](v1::MemoryStep::Step kind, const char* device, double ms, int count) {
+      v1::MemoryStep* step = final->add_memory_steps();
+      step->set_step(kind);
+      step->set_device(device);
+      step->mutable_time()->set_nanos(static_cast<int>(ms * 1e6));
+      step->set_bytes_moved(static_cast<uint64_t>(count) * 10);
+      step->set_count(static_cast<uint64_t>(count));
+    };
+    if (request.attention().method() != v1::ATTENTION_METHOD_DENSE) {
+      const char* const device =
+          request.attention().placement() == v1::PLACEMENT_MEMORY_SERVICE ? "memory<0>" : "cpu0";
+      const int indexed = request.token_ids().ids_size() + steps;
+      add(v1::MemoryStep::STEP_PREPARE, device, 0.5 * indexed, indexed);
+      add(v1::MemoryStep::STEP_RELEVANCY, device, 2.0 * steps, 4 * steps);
+      add(v1::MemoryStep::STEP_RETRIEVAL, device, 1.0 * steps, 3 * steps);
+      add(v1::MemoryStep::STEP_APPLY, "cpu0", apply_ms * steps, 2 * steps);
+    }
+    writer->Write(last);
+    return grpc::Status::OK;
+  };
+  return script;
+}
+
+// Elements open and close in order, text holds no bare sign, attributes are quoted: what this chart can get
+// wrong. Returns how many elements begin with `tag`.
+int CountElements(const std::string& xml, const std::string& tag) {
+  std::vector<std::string> open;
+  int found = 0;
+  size_t at = 0;
+  bool root_closed = false;
+  while (at < xml.size()) {
+    if (xml[at] == '&') {
+      const std::string entity = xml.substr(at, xml.find(';', at) - at + 1);
+      CHECK((entity == "&amp;" || entity == "&lt;" || entity == "&gt;" || entity == "&quot;" ||
+             entity == "&apos;"));
+    }
+    if (xml[at] != '<') {
+      CHECK(xml[at] != '>');
+      if (root_closed) CHECK(xml[at] == '\n');
+      ++at;
+      continue;
+    }
+    const size_t end = xml.find('>', at);
+    REQUIRE(end != std::string::npos);
+    const std::string inside = xml.substr(at + 1, end - at - 1);
+    at = end + 1;
+    CHECK(inside.find('<') == std::string::npos);
+    CHECK(std::count(inside.begin(), inside.end(), '"') % 2 == 0);
+    CHECK_FALSE(root_closed);
+    if (inside.starts_with(tag)) ++found;
+    if (inside.starts_with("?")) continue;
+    if (inside.starts_with("/")) {
+      REQUIRE_FALSE(open.empty());
+      CHECK(open.back() == inside.substr(1));
+      open.pop_back();
+      root_closed = open.empty();
+    } else if (!inside.ends_with("/")) {
+      open.push_back(inside.substr(0, inside.find(' ')));
+    }
+  }
+  CHECK(open.empty());
+  return found;
+}
+
+TEST_CASE("profile --json tells shares, bytes and devices of every case, and the chart has a bar for each") {
+  FakeServer server(ProfileScript());
+  TemporaryFolder folder;
+  const ProcessResult result =
+      RunProcess(Command(server, {"profile", "--contexts", "64,200", "--batches", "1,2", "--methods",
+                                  "dense,token_topk", "--budget", "128", "--tokens", "11", "--seed", "3",
+                                  "--json", "--svg", folder.path() + "/p.svg"}));
+  INFO(result.err);
+  CHECK(result.exit_code == 0);
+  CHECK(result.err.empty());
+  const json profile = json::parse(result.out);
+  CHECK(profile["run"]["model"] == "fake");
+  CHECK(profile["run"]["token_budget"] == 128);
+  CHECK(profile["skipped"].empty());
+  REQUIRE(profile["rows"].size() == 12);  // dense has no placement
+  const json& dense = profile["rows"][0];
+  CHECK(dense["method"] == "dense");
+  CHECK(dense["placement"].is_null());
+  CHECK(dense["context_tokens"] == 64);
+  CHECK(dense["batch"] == 1);
+  CHECK(dense["decode_seconds_per_token"] == Approx(0.01));
+  CHECK(dense["memory_share"].is_null());
+  CHECK(dense["steps"].is_null());
+  const json& row = profile["rows"][2];
+  CHECK(row["method"] == "token_topk");
+  CHECK(row["placement"] == "memory-service");
+  CHECK(row["wall_seconds"] == Approx(0.1));
+  CHECK(row["prompt_prepare_seconds"] == Approx(0.032));
+  CHECK(row["steps"]["prepare"]["seconds"] == Approx(0.005));
+  CHECK(row["steps"]["prepare"]["share"] == Approx(0.05));
+  CHECK(row["steps"]["relevancy"]["share"] == Approx(0.2));
+  CHECK(row["steps"]["retrieval"]["share"] == Approx(0.1));
+  CHECK(row["steps"]["apply"]["share"] == Approx(0.3));
+  CHECK(row["memory_share"] == Approx(0.65));
+  CHECK(row["bytes_moved_per_token"] == Approx((10 + 40 + 30 + 20) * 10 / 10.0));
+  CHECK(row["steps"]["relevancy"]["device"] == "memory<0>");
+  CHECK(row["steps"]["apply"]["device"] == "cpu0");
+  CHECK(row["overlapped"] == false);
+
+  const std::string svg = folder.Read("p.svg");
+  CHECK(CountElements(svg, "g class=\"bar\"") == 12);
+  CHECK(svg.find("relevancy on memory&lt;0&gt;: 2 ms, 20.0 %") != std::string::npos);
+
+  const std::vector<v1::GenerateRequest> requests = server.generate_requests();
+  REQUIRE(requests.size() == 36);  // each primed and measured
+  CHECK_FALSE(requests[0].attention().has_token_budget());
+  CHECK(requests[0].attention().method() == v1::ATTENTION_METHOD_DENSE);
+  CHECK(requests[0].sampling().max_tokens() == 2);
+  const v1::GenerateRequest& sparse = requests[5];
+  CHECK(sparse.attention().token_budget() == 128);
+  CHECK(sparse.attention().placement() == v1::PLACEMENT_MEMORY_SERVICE);
+  CHECK(sparse.sampling().max_tokens() == 11);
+  CHECK(sparse.sampling().ignore_eos());
+  CHECK(sparse.sampling().temperature() == 0.0f);
+  CHECK(sparse.token_ids().ids_size() == 64);
+  for (const int32_t id : sparse.token_ids().ids()) CHECK((id == ' ' || (id >= 'a' && id <= 'z')));
+}
+
+TEST_CASE("profile: steps that ran at the same time are shares of their sum") {
+  FakeServer server(ProfileScript(/*apply_ms=*/30));
+  const std::vector<std::string> arguments = {"profile", "--contexts",   "64",     "--batches",
+                                              "2",       "--placements", "inline", "--methods",
+                                              "cascade", "--tokens",     "11"};
+  std::vector<std::string> with_json = arguments;
+  with_json.push_back("--json");
+  const json row = json::parse(RunProcess(Command(server, with_json)).out)["rows"][0];
+  CHECK(row["overlapped"] == true);
+  CHECK(row["memory_share"] == Approx(1.0));
+  CHECK(row["steps"]["apply"]["share"] == Approx(600.0 / 670));
+  const ProcessResult table = RunProcess(Command(server, arguments));
+  CHECK(table.out.find("100.0 % *") != std::string::npos);
+}
+
+TEST_CASE("profile prints a table, and tells what it leaves out") {
+  FakeServer server(ProfileScript());
+  const ProcessResult result =
+      RunProcess(Command(server, {"profile", "--contexts", "100,2040", "--batches", "1", "--placements",
+                                  "inline", "--methods", "dense,block_gate,block_mean", "--tokens", "11"}));
+  CHECK(result.exit_code == 0);
+  CHECK(
+      result.out ==
+      "METHOD      PLACEMENT  CONTEXT  BATCH  MS/TOKEN  MEMORY  PREPARE     RELEVANCY    RETRIEVAL    APPLY"
+      "        BYTES/TOKEN\n"
+      "dense       -          100      1      10.000    -       -           -            -            -"
+      "            -\n"
+      "block_mean  inline     100      1      10.000    65.0 %  5.0 % cpu0  20.0 % cpu0  10.0 % cpu0  30.0 %"
+      " cpu0  100 B\n");
+  CHECK(result.err.find("mnemo: left out block_gate inline, context 100, batch 1: INVALID_ARGUMENT: "
+                        "attention.method: not of this <model>\n") != std::string::npos);
+  CHECK(result.err.find("left out dense, context 2040, batch 1: --contexts: 2040 and 11 tokens to generate "
+                        "exceed the model's context of 2048 tokens\n") != std::string::npos);
+  CHECK(std::count(result.err.begin(), result.err.end(), '\n') == 4);
+  const ProcessResult none = RunProcess(Command(server, {"profile", "--contexts", "4096", "--json"}));
+  CHECK(none.exit_code == 1);
+  CHECK(json::parse(none.out)["rows"].empty());
+}
+
+TEST_CASE("profile refuses bad options by name and bound, before any request") {
+  FakeServer server(ProfileScript());
+  const std::vector<std::vector<std::string>> cases = {
+      {"--contexts", "16,0", "--contexts", "1073741824"},
+      {"--batches", "1,257", "--batches", "256"},
+      {"--methods", "dense,fast", "--methods", "token_topk"},
+      {"--placements", "moon", "--placements", "inline"},
+      {"--budget", "0", "--budget", "1073741824"},
+      {"--tokens", "1", "--tokens", "65536"},
+      {"--svg", "/nonexistent/p.svg", "--svg", "/nonexistent/p.svg"}};
+  for (const std::vector<std::string>& each : cases) {
+    const ProcessResult result = RunProcess(Command(server, {"profile", each[0], each[1]}));
+    INFO(result.err);
+    CHECK(result.exit_code == 2);
+    CHECK(result.err.find(each[2]) != std::string::npos);
+    CHECK(result.err.find(each[3]) != std::string::npos);
+  }
+  CHECK(RunProcess(Command(server, {"profile", "--model", "other"})).exit_code == 1);
+  CHECK(server.generate_requests().empty());
+}
+
+TEST_CASE("profile cancels on Ctrl-C and prints what it has") {
+  FakeScript script;
+  script.token_gap = 10ms;
+  FakeServer server(script);
+  Process process(Command(server, {"profile", "--contexts", "50", "--tokens", "1900", "--json"}));
+  // The second of them is the first that is measured.
+  for (int i = 0; i < 1000 && server.generate_requests().size() < 2; ++i) std::this_thread::sleep_for(10ms);
+  process.Signal(SIGINT);
+  const ProcessResult result = process.Wait(20s);
+  CHECK(result.exit_code == 130);
+  CHECK(json::parse(result.out)["rows"].empty());
+}
+
 }  // namespace
 }  // namespace mnemo::client

@@ -20,5 +20,6 @@ RunCommand AddStatus(CLI::App* command);
 RunCommand AddDrain(CLI::App* command);
 RunCommand AddResume(CLI::App* command);
 RunCommand AddBench(CLI::App* command);
+RunCommand AddProfile(CLI::App* command);
 
 }  // namespace mnemo::cli

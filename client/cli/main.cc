@@ -34,6 +34,8 @@ constexpr Entry kCommands[] = {
     {"drain", "Stop admission and wait for running requests", mnemo::cli::AddDrain},
     {"resume", "Take requests again after a drain", mnemo::cli::AddResume},
     {"bench", "Load a daemon and measure latency, throughput and goodput", mnemo::cli::AddBench},
+    {"profile", "Show where decoding spends its time: the four steps of memory processing",
+     mnemo::cli::AddProfile},
 };
 
 }  // namespace
