@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "client/bench/profile.h"
 #include "client/bench/report.h"
 #include "client/bench/statistics.h"
 #include "client/bench/workload.h"
@@ -199,6 +200,54 @@ TEST_CASE("prompts depend on seed, index and hash ids alone") {
   entry.input_tokens = 700;
   const std::vector<int32_t> shorter = maker.FromTrace(2, entry);
   CHECK(std::equal(shorter.begin(), shorter.end(), first.begin()));
+}
+
+// Sent at `sent` seconds; the first token 1 s later, then ten in 2 s, of which `apply` took 0.5 s.
+ProfileSample Sample(double sent, const std::string& device) {
+  ProfileSample sample;
+  sample.sent = sent;
+  sample.final.mutable_usage()->set_prompt_tokens(30);
+  sample.final.mutable_usage()->set_completion_tokens(11);
+  sample.final.mutable_timing()->mutable_time_to_first_token()->set_seconds(1);
+  sample.final.mutable_timing()->mutable_decode()->set_seconds(2);
+  v1::MemoryStep* apply = sample.final.add_memory_steps();
+  apply->set_step(v1::MemoryStep::STEP_APPLY);
+  apply->set_device(device);
+  apply->mutable_time()->set_nanos(500'000'000);
+  apply->set_bytes_moved(1000);
+  v1::MemoryStep* prepare = sample.final.add_memory_steps();
+  prepare->set_step(v1::MemoryStep::STEP_PREPARE);
+  prepare->mutable_time()->set_nanos(400'000'000);
+  return sample;
+}
+
+TEST_CASE("a profile's shares are of the time from a batch's first token to its last") {
+  const ProfileCase of = {"cascade", "inline", 30, 2};
+  const absl::StatusOr<ProfileRow> row =
+      MakeProfileRow(of, std::vector{Sample(0, "cpu0"), Sample(0.5, "gpu0")});
+  REQUIRE(row.ok());
+  CHECK(row->wall_seconds == Approx(2.5));
+  CHECK(row->decode_seconds_per_token == Approx(0.2));
+  REQUIRE(row->steps.has_value());
+  // A quarter of the tokens that prepare saw were decoded.
+  CHECK((*row->steps)[0].share == Approx(0.2 / 2.5));
+  CHECK(row->prompt_prepare_seconds == Approx(0.6));
+  CHECK((*row->steps)[1].share == 0);
+  CHECK((*row->steps)[3].share == Approx(1.0 / 2.5));
+  CHECK((*row->steps)[3].device == "cpu0+gpu0");
+  CHECK(row->memory_share == Approx(1.2 / 2.5));
+  CHECK(row->bytes_per_token == Approx(100));
+  CHECK_FALSE(row->overlapped);
+}
+
+TEST_CASE("a profile takes no request that did not decode") {
+  const ProfileCase of = {"cascade", "inline", 30, 1};
+  ProfileSample sample = Sample(0, "cpu0");
+  sample.final.mutable_usage()->set_completion_tokens(1);
+  CHECK(MakeProfileRow(of, std::vector{sample}).status().message().find("1 tokens") != std::string::npos);
+  sample = Sample(0, "cpu0");
+  sample.final.mutable_timing()->clear_decode();
+  CHECK(absl::IsInternal(MakeProfileRow(of, std::vector{sample}).status()));
 }
 
 }  // namespace
