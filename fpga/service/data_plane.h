@@ -19,7 +19,7 @@ namespace mnemo::memory {
 
 // Queries of all owners go to the device together; between two such batches each owner has a slice of time
 // for its bulk operations, so that an append of many pages holds up no query for long. The thread looks for
-// work for at most 50 us, then sleeps until a doorbell, a worker's end or a call of this class. An owner's
+// work for at most 300 us, then sleeps until a doorbell, a worker's end or a call of this class. An owner's
 // death, silence or nonsense concerns its attachment alone.
 class DataPlane final : public transport::ListenerHost {
  public:
