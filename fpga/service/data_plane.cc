@@ -24,6 +24,8 @@ constexpr std::chrono::microseconds kBulkSlice{200};
 constexpr uint32_t kMaxOwners = 64;
 constexpr size_t kMaxQuotas = 1024;  // owners with a quota of their own
 constexpr int kMaxSleepMs = 1000;
+// Within which the end of a worker is noticed.
+constexpr std::chrono::milliseconds kNoticeTime{100};
 
 }  // namespace
 
@@ -107,9 +109,15 @@ uint64_t DataPlane::QuotaLocked(const std::string& owner) const {
 }
 
 absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const AttachHello& wanted) {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (draining_) return Unavailable("{}: draining, takes no new owners", device_name_);
-  if (entries_.size() >= options_.max_owners) {
+  const auto has_room = [this] { return entries_.size() < options_.max_owners; };
+  if (!has_room()) {
+    // One that has just gone may not be noticed yet.
+    Notify();
+    room_.wait_for(lock, kNoticeTime, has_room);
+  }
+  if (!has_room()) {
     return ResourceExhausted("max_owners: {} are attached, {} are allowed", entries_.size(),
                              options_.max_owners);
   }
@@ -143,6 +151,7 @@ void DataPlane::Attached(uint16_t epoch, std::unique_ptr<transport::ServiceLink>
     if (link == nullptr) {
       granted_bytes_ -= entry->quota_bytes;
       entries_.erase(entry);
+      room_.notify_all();
       return;
     }
     entry->pid = link->attached().pid;
@@ -271,6 +280,7 @@ void DataPlane::Remove(size_t index, const absl::Status& why) {
   if (usage.indexes > 0) ++lost_owners_;
   granted_bytes_ -= entry->quota_bytes;
   entries_.erase(entry);
+  room_.notify_all();
 }
 
 bool DataPlane::RunQueries() {

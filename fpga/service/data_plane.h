@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -103,6 +104,7 @@ class DataPlane final : public transport::ListenerHost {
   std::atomic<bool> called_ = false;
   std::atomic<bool> stop_ = false;
   mutable std::mutex mutex_;
+  std::condition_variable room_;  // an owner has gone
   std::vector<std::unique_ptr<transport::ServiceLink>> arrived_;
   std::vector<Entry> entries_;
   std::map<std::string, uint64_t> quotas_;
