@@ -62,6 +62,8 @@ struct UcxChannel::Impl {
     if (impl->socket != nullptr) impl->socket->MarkLost();
   }
 
+  absl::Status Open();
+
   ucp_context_h context = nullptr;
   ucp_worker_h worker = nullptr;
   ucp_mem_h mapped = nullptr;
@@ -165,28 +167,42 @@ absl::Status UcxChannel::Impl::SendMessage(uint64_t offset, uint64_t bytes) {
 UcxChannel::UcxChannel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 UcxChannel::~UcxChannel() = default;
 
-absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_bytes) {
-  SetDefaults();
-  auto impl = std::make_unique<Impl>();
+// UCX looks for the machine's devices here, which now and then finds none while another thread does the same:
+// one at a time, and again when it was in vain.
+absl::Status UcxChannel::Impl::Open() {
+  constexpr int kAttempts = 5;
+  static std::mutex opening;
+  std::lock_guard lock(opening);
   ucp_params_t params{};
   params.field_mask = UCP_PARAM_FIELD_FEATURES;
   params.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
-  if (const ucs_status_t status = ucp_init(&params, nullptr, &impl->context); status != UCS_OK) {
-    return Failed("init", status);
-  }
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   // Made by one thread, then used by another.
   worker_params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
-  ucs_status_t status = ucp_worker_create(impl->context, &worker_params, &impl->worker);
-  if (status != UCS_OK) return Failed("worker", status);
+  for (int attempt = 1;; ++attempt) {
+    ucs_status_t status = ucp_init(&params, nullptr, &context);
+    if (status != UCS_OK) return Failed("init", status);
+    status = ucp_worker_create(context, &worker_params, &worker);
+    if (status == UCS_OK) return absl::OkStatus();
+    ucp_cleanup(context);
+    context = nullptr;
+    worker = nullptr;
+    if (status != UCS_ERR_NO_DEVICE || attempt == kAttempts) return Failed("worker", status);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_bytes) {
+  SetDefaults();
+  auto impl = std::make_unique<Impl>();
+  MNEMO_RETURN_IF_ERROR(impl->Open());
   ucp_am_handler_param_t handler{};
   handler.field_mask =
       UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
   handler.id = kMessageId;
   handler.cb = Impl::MessageCame;
   handler.arg = impl.get();
-  status = ucp_worker_set_am_recv_handler(impl->worker, &handler);
+  ucs_status_t status = ucp_worker_set_am_recv_handler(impl->worker, &handler);
   if (status != UCS_OK) return Failed("handler", status);
   ucp_mem_map_params_t map{};
   map.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
