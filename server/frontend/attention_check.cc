@@ -13,9 +13,6 @@ using Method = memory::AttentionSettings::Method;
 constexpr int kMinHeadDim = 16;
 constexpr int kMaxHeadDim = 512;
 constexpr int kPageTokens = 64;
-constexpr int kMaxKeepFirst = 1024;
-constexpr int kMaxKeepLast = 4096;
-constexpr int kMaxReuseInterval = 64;
 constexpr int kFirstStageFactor = 4;
 
 absl::Status CheckRange(std::string_view field, int64_t value, int64_t low, int64_t high) {
@@ -66,10 +63,12 @@ absl::StatusOr<Method> ChooseMethod(const v1::GenerateRequest& request, const At
 // alike. Their ranges are checked anyway.
 absl::Status CheckGiven(const v1::Attention& in, Method method) {
   if (in.has_threshold()) return Unused("threshold", method);
-  if (in.has_keep_first()) MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", in.keep_first(), 0, kMaxKeepFirst));
-  if (in.has_keep_last()) MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", in.keep_last(), 0, kMaxKeepLast));
+  if (in.has_keep_first())
+    MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", in.keep_first(), 0, memory::kMaxKeepFirst));
+  if (in.has_keep_last())
+    MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", in.keep_last(), 0, memory::kMaxKeepLast));
   if (in.has_reuse_interval()) {
-    MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", in.reuse_interval(), 1, kMaxReuseInterval));
+    MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", in.reuse_interval(), 1, memory::kMaxReuseInterval));
   }
   if (in.has_token_budget()) {
     MNEMO_RETURN_IF_ERROR(
@@ -105,9 +104,9 @@ absl::Status FillBudget(const v1::Attention& in, const config::Config::Attention
   out->set_keep_first(in.has_keep_first() ? in.keep_first() : defaults.keep_first);
   out->set_keep_last(in.has_keep_last() ? in.keep_last() : defaults.keep_last);
   out->set_reuse_interval(in.has_reuse_interval() ? in.reuse_interval() : defaults.reuse_interval);
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", out->keep_first(), 0, kMaxKeepFirst));
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", out->keep_last(), 0, kMaxKeepLast));
-  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", out->reuse_interval(), 1, kMaxReuseInterval));
+  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", out->keep_first(), 0, memory::kMaxKeepFirst));
+  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", out->keep_last(), 0, memory::kMaxKeepLast));
+  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", out->reuse_interval(), 1, memory::kMaxReuseInterval));
   const int least = out->keep_first() + out->keep_last() + kPageTokens;
   // A default gives way to what the request asks to keep; what the request says itself is checked.
   out->set_token_budget(in.has_token_budget() ? in.token_budget() : std::max(defaults.token_budget, least));

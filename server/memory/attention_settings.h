@@ -22,6 +22,11 @@ struct AttentionSettings {
   Placement placement = Placement::kAny;
 };
 
+// What the public protocol's comments allow; the least value of each is 0, of reuse_interval 1.
+inline constexpr int kMaxKeepFirst = 1024;
+inline constexpr int kMaxKeepLast = 4096;
+inline constexpr int kMaxReuseInterval = 64;
+
 // As configured and as reported: "token_topk". Empty for a number that is no method's.
 std::string_view MethodName(AttentionSettings::Method method);
 std::optional<AttentionSettings::Method> MethodNamed(std::string_view name);

@@ -70,9 +70,9 @@ absl::Status CheckSettings(const AttentionSettings& settings, const MemoryShape&
         "attention.method: the model's heads have {} dimensions; an index takes powers of two from {} to {}",
         shape.head_dim, static_cast<int>(layout::kMinDim), static_cast<int>(layout::kMaxDim));
   }
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", settings.keep_first, 0, 1024));
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", settings.keep_last, 0, 4096));
-  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", settings.reuse_interval, 1, 64));
+  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", settings.keep_first, 0, kMaxKeepFirst));
+  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", settings.keep_last, 0, kMaxKeepLast));
+  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", settings.reuse_interval, 1, kMaxReuseInterval));
   const int least = settings.keep_first + settings.keep_last + layout::kPageTokens;
   if (settings.token_budget < least) {
     return InvalidArgument("attention.token_budget is {}; allowed: at least {}, keep_first + keep_last + {}",

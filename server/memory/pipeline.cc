@@ -35,10 +35,10 @@ struct Cost {
   uint64_t time_ns = 0;
   uint64_t bytes = 0;
   uint64_t count = 0;
-  void Add(uint64_t more_time_ns, uint64_t more_bytes, uint64_t more_count) {
-    time_ns += more_time_ns;
-    bytes += more_bytes;
-    count += more_count;
+  void Add(const Cost& more) {
+    time_ns += more.time_ns;
+    bytes += more.bytes;
+    count += more.count;
   }
 };
 using Costs = std::array<std::array<Cost, kStepKinds>, kSides>;
@@ -188,7 +188,8 @@ struct Pipeline::Impl {
   void Encode(const SlotContext& context, int item) const;
   void CloseLayer();
   void Settle(const Row& row, uint64_t total_attended);
-  void AddTotal(const SequenceMemory& memory, int side, int kind, const Cost& cost);
+  // To the sequence and to the totals.
+  void Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const Cost& cost);
   MemoryClient* client(int side) const { return side == kInWorker ? inline_client.get() : service.get(); }
   MemoryStepStat StatOf(const SequenceMemory& memory, int side, int kind) const;
 
@@ -380,11 +381,9 @@ void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int
     const int before = memory->taken_pages;
     if (taken.ok()) memory->taken_pages = *taken;
     const uint64_t tokens = static_cast<uint64_t>(memory->taken_pages - before) * kPageTokens;
-    memory->costs[side][Index(MemoryStepKind::kPrepare)].Add(
-        spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads);
     if (tokens > 0 || spent.prepare_ns > 0) {
-      AddTotal(*memory, side, Index(MemoryStepKind::kPrepare),
-               {spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads});
+      Charge(memory, side, MemoryStepKind::kPrepare,
+             {spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads});
     }
     if (taken.ok()) return;
     MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
@@ -514,8 +513,9 @@ void Pipeline::Impl::CloseLayer() {
   }
 }
 
-void Pipeline::Impl::AddTotal(const SequenceMemory& memory, int side, int kind, const Cost& cost) {
-  StepTotal& total = totals[{memory.method, side}][static_cast<size_t>(kind)];
+void Pipeline::Impl::Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const Cost& cost) {
+  memory->costs[static_cast<size_t>(side)][static_cast<size_t>(Index(kind))].Add(cost);
+  StepTotal& total = totals[{memory->method, side}][static_cast<size_t>(Index(kind))];
   total.time_ns += cost.time_ns;
   total.bytes += cost.bytes;
   total.count += cost.count;
@@ -526,29 +526,19 @@ void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
   SequenceMemory& memory = *row.memory;
   const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
   const uint64_t attended = static_cast<uint64_t>(row.attended) * columns;
-  std::array<Cost, kStepKinds> spent{};
-  std::array<Cost, kStepKinds> spent_in_worker{};
   if (row.asks) {
     const ClientCost& cost = query_costs[memory.side][row.query];
     const uint64_t entries =
         static_cast<uint64_t>((row.plan.end - row.plan.begin) / memory.steps.apply.entry_tokens) * columns;
     const auto selected = static_cast<uint64_t>(row.plan.k) * columns;
-    spent[Index(MemoryStepKind::kRelevancy)].Add(cost.score_ns, cost.bytes, entries);
-    spent[Index(MemoryStepKind::kRetrieval)].Add(cost.select_ns, selected * sizeof(uint32_t), selected);
+    Charge(&memory, memory.side, MemoryStepKind::kRelevancy, {cost.score_ns, cost.bytes, entries});
+    Charge(&memory, memory.side, MemoryStepKind::kRetrieval,
+           {cost.select_ns, selected * sizeof(uint32_t), selected});
   }
-  // K and V of a token and head, as 16-bit numbers.
-  spent_in_worker[Index(MemoryStepKind::kApply)].Add(
-      total_attended == 0 ? 0 : apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
-      attended * 4 * static_cast<uint64_t>(options.shape.head_dim), attended);
-  for (int kind = 0; kind < kStepKinds; ++kind) {
-    for (const auto& [side, costs] : {std::pair{static_cast<int>(memory.side), &spent},
-                                      std::pair{static_cast<int>(kInWorker), &spent_in_worker}}) {
-      const Cost& c = (*costs)[static_cast<size_t>(kind)];
-      if (c.count == 0) continue;
-      memory.costs[side][static_cast<size_t>(kind)].Add(c.time_ns, c.bytes, c.count);
-      AddTotal(memory, side, kind, c);
-    }
-  }
+  // The row itself is part of the total. K and V of a token and head, as 16-bit numbers.
+  Charge(&memory, kInWorker, MemoryStepKind::kApply,
+         {apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
+          attended * 4 * static_cast<uint64_t>(options.shape.head_dim), attended});
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
