@@ -76,12 +76,13 @@ struct Config {
     int page_tokens = 16;        // of page_bound and block_mean: 16 | 64
   } attention;
   struct Memory {
-    int services = 1;                  // child processes; worker i uses number i % services; [0, 64]
-    std::string binary;                // empty = mnemo-memory beside mnemod
-    std::string device = "cpu";        // cpu
-    int threads = 0;                   // of each service; 0 = the machine's cores
+    int services = 1;                    // child processes; [0, 64]
+    std::vector<std::string> addresses;  // services that others run: "unix:/path" or "ucx:host:port"
+    std::string binary;                  // empty = mnemo-memory beside mnemod
+    std::string device = "cpu";          // cpu
+    int threads = 0;                     // of each service; 0 = the machine's cores
     int64_t index_bytes = 0;           // of each service's indexes; 0 = a quarter of memory over all services
-    int64_t quota_bytes = 0;           // of these, of one worker's; 0 = as much as there is
+    int64_t quota_bytes = 0;           // of these, of one worker's; 0 = an even share
     std::string placement = "inline";  // inline | memory_service, of requests that leave it to the server
     int round_trip_timeout_ms = 1000;  // a worker waits so long for an answer, then does without the service
     int start_timeout_ms = 10000;      // from start to ready

@@ -115,6 +115,8 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
   CHECK_THAT(ErrorOf("model: {name: \"a\\nb\"}"), Contains("has a control character"));
   CHECK_THAT(ErrorOf("workers: {addresses: [\"h:0\"]}"), Contains("\"h:0\" is not an address"));
   CHECK_THAT(ErrorOf("workers: {addresses: [\"h:1\", \"h:1\"]}"), Contains("is there twice"));
+  CHECK_THAT(ErrorOf("workers: {addresses: [\"ucx:h:1\"]}"), Contains("is not an address"));
+  CHECK_THAT(ErrorOf("memory: {addresses: [\"h:1\"]}"), Contains("\"h:1\" is not an address"));
 }
 
 TEST_CASE("The place of an error in the structure") {

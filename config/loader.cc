@@ -200,7 +200,10 @@ std::string Assign(const AddressListSpec& spec, const YAML::Node& node, Config* 
     Parsed<std::string> text = ParseText(element);
     if (!text.value) return text.error;
     bool is_unix = text.value->rfind("unix:/", 0) == 0 && text.value->size() > strlen("unix:/");
-    if (!is_unix && !IsHostPort(*text.value, 1)) {
+    const std::string_view prefix = spec.network_prefix;
+    const bool is_network = text.value->rfind(prefix, 0) == 0 &&
+                            IsHostPort(std::string_view(*text.value).substr(prefix.size()), 1);
+    if (!is_unix && !is_network) {
       return fmt::format("{} is not an address", Shown(*text.value));
     }
     if (std::find(values.begin(), values.end(), *text.value) != values.end()) {

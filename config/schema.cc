@@ -177,8 +177,14 @@ void AddMemory(std::vector<KeySpec>* specs) {
   specs->insert(
       specs->end(),
       {Number(MNEMO_KEY(memory.services), 0, 64,
-              "Memory services that mnemod starts and supervises; worker i uses number i modulo this. With 0 "
-              "all memory processing is in the workers."),
+              "Memory services that mnemod starts and supervises. Worker i uses number i modulo the count of "
+              "these and of memory.addresses, in that order; with none all memory processing is in the "
+              "workers."),
+       {"memory.addresses",
+        AddressListSpec{[](Config& config) -> std::vector<std::string>& { return config.memory.addresses; },
+                        64, "ucx:"},
+        "Memory services that someone else starts: the data socket of one on this machine, or the "
+        "--remote-listen of one on another, where UCX is built in."},
        Text(MNEMO_KEY(memory.binary), TextForm::kProgram,
             "The program of memory services; empty takes mnemo-memory beside mnemod."),
        Choice(MNEMO_KEY(memory.device), {"cpu"}, "What keeps and searches the indexes of a memory service."),
@@ -187,8 +193,10 @@ void AddMemory(std::vector<KeySpec>* specs) {
        NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
                     "What the indexes of each memory service may take; 0 divides a quarter of memory among "
                     "them."),
-       NumberOrZero(MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
-                    "What the indexes of one worker may take of that; 0 sets no bound of its own."),
+       NumberOrZero(
+           MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
+           "What the indexes of one worker may take of that; 0 divides it evenly among the workers of the "
+           "service."),
        Choice(MNEMO_KEY(memory.placement), {"inline", "memory_service"},
               "Where relevancy and retrieval of a request run that leaves its placement to the server."),
        Number(MNEMO_KEY(memory.round_trip_timeout_ms), 10, kHourMs,
@@ -316,7 +324,8 @@ std::string KeySpec::Allowed() const {
                                                     spec.max);
                                },
                                [](const AddressListSpec& spec) {
-                                 return fmt::format("at most {} of HOST:PORT or unix:/PATH", spec.max_count);
+                                 return fmt::format("at most {} of {}HOST:PORT or unix:/PATH", spec.max_count,
+                                                    spec.network_prefix);
                                }},
                     value);
 }

@@ -50,10 +50,11 @@ struct NumberListSpec {
   size_t max_count;
 };
 
-// Worker addresses: "HOST:PORT" or "unix:/PATH".
+// Addresses: "unix:/PATH" or, over the network, "HOST:PORT" after `network_prefix`.
 struct AddressListSpec {
   std::vector<std::string>& (*field)(Config&);
   size_t max_count;
+  std::string_view network_prefix = "";
 };
 
 struct KeySpec {

@@ -111,11 +111,16 @@ uint64_t DataPlane::QuotaLocked(const std::string& owner) const {
 absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const AttachHello& wanted) {
   std::unique_lock lock(mutex_);
   if (draining_) return Unavailable("{}: draining, takes no new owners", device_name_);
-  const auto has_room = [this] { return entries_.size() < options_.max_owners; };
-  if (!has_room()) {
+  const auto has_room = [&] { return entries_.size() < options_.max_owners; };
+  const auto has_memory = [&] {
+    const uint64_t quota = QuotaLocked(owner);
+    return (wanted.quota_bytes == 0 ? quota : std::min(quota, wanted.quota_bytes)) <=
+           options_.memory_bytes - granted_bytes_;
+  };
+  if (!has_room() || !has_memory()) {
     // One that has just gone may not be noticed yet.
     Notify();
-    room_.wait_for(lock, kNoticeTime, has_room);
+    room_.wait_for(lock, kNoticeTime, [&] { return has_room() && has_memory(); });
   }
   if (!has_room()) {
     return ResourceExhausted("max_owners: {} are attached, {} are allowed", entries_.size(),

@@ -190,6 +190,18 @@ TEST_CASE("owners are bounded, quotas can be set, and ends free everything") {
   CHECK(AttachTo(service.address(), "worker2").ok());
 }
 
+TEST_CASE("an owner that takes the place of one that has just gone has its whole quota") {
+  TestPlane service({.memory_bytes = 64 << 20, .quota_bytes = 64 << 20, .max_owners = 2});
+  for (int i = 0; i < 30; ++i) {
+    TestWorker worker(service.address(), "worker0");
+    CHECK(worker.link->granted().quota_bytes == 64 << 20);
+  }
+  TestWorker worker(service.address(), "worker0");
+  const absl::Status other = AttachTo(service.address(), "worker1").status();
+  CHECK(other.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(other.message().find("memory_bytes: all of 67108864 are granted") != absl::string_view::npos);
+}
+
 TEST_CASE("draining refuses new indexes and owners, and what is there goes on") {
   TestPlane service;
   TestWorker worker(service.address(), "worker0");

@@ -93,7 +93,7 @@ absl::Status CheckPlacement(v1::Placement placement, const AttentionServing& ser
   if (placement == v1::PLACEMENT_MEMORY_SERVICE && !serving.has_memory_service) {
     return FailedPrecondition(
         "attention.placement: PLACEMENT_MEMORY_SERVICE, and no memory service is configured (memory.services "
-        "is 0)");
+        "is 0 and memory.addresses empty)");
   }
   return absl::OkStatus();
 }
@@ -172,7 +172,8 @@ std::string WhyDenseOnly(const model::ModelConfig& model, int dense_layers) {
 AttentionServing MakeAttentionServing(const config::Config& config, const model::ModelConfig& model) {
   AttentionServing serving;
   serving.defaults = config.attention;
-  serving.has_memory_service = config.memory.services > 0 || !config.workers.addresses.empty();
+  serving.has_memory_service =
+      config.memory.services > 0 || !config.memory.addresses.empty() || !config.workers.addresses.empty();
   serving.why_dense_only = WhyDenseOnly(model, config.attention.dense_layers);
   return serving;
 }

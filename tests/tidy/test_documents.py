@@ -107,13 +107,14 @@ def test_node_configuration_is_of_known_keys() -> None:
 def test_systemd_units(tmp_path: pathlib.Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.fail("systemd-analyze is not installed: run scripts/setup.sh")
-    daemon = tree.BUILD / "bin" / "mnemod"
+    bin = tree.BUILD / "bin"
     units = [path for path in tree.files(".service", ".target") if path.parts[0] == "deploy"]
     assert units
     for name in units:
         unit = tmp_path / name.name
         # The programs are not installed on the machine that runs the tests.
-        unit.write_text(tree.read(name).replace("/usr/bin/mnemod", str(daemon if daemon.exists() else pathlib.Path("/bin/true"))))
+        installed = lambda program: str(bin / program[1]) if (bin / program[1]).exists() else "/bin/true"  # noqa: E731
+        unit.write_text(re.sub(r"/usr/bin/(mnemo[\w-]*)", installed, tree.read(name)))
         verify = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
         assert verify.returncode == 0 and name.name not in verify.stderr, verify.stderr
         security = subprocess.run(

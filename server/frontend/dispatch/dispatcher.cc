@@ -127,10 +127,14 @@ int ThreadsOf(const config::Config& config, int index) {
 
 class DispatcherImpl final : public Dispatcher {
  public:
-  DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<MemorySupervisor> memory,
-                 std::unique_ptr<ProcessHost> host, CoreOptions options)
+  // `foreign_memory`: addresses of the memory services that others run.
+  DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<MemorySupervisor> memory, int child_workers,
+                 std::vector<std::string> foreign_memory, std::unique_ptr<ProcessHost> host,
+                 CoreOptions options)
       : runtime_dir_(std::move(runtime_dir)),
         memory_(std::move(memory)),
+        child_workers_(child_workers),
+        foreign_memory_(std::move(foreign_memory)),
         host_(std::move(host)),
         core_(std::make_shared<DispatchCore>(std::move(options), host_.get())) {
     host_->Run(core_);
@@ -147,21 +151,67 @@ class DispatcherImpl final : public Dispatcher {
   bool EndSession(const std::string& session_id) override { return core_->EndSession(session_id); }
   std::vector<WorkerSnapshot> Workers() const override { return core_->Workers(); }
   std::vector<MemorySnapshot> MemoryServices() const override {
-    return memory_ != nullptr ? memory_->Snapshots() : std::vector<MemorySnapshot>();
+    std::vector<MemorySnapshot> snapshots =
+        memory_ != nullptr ? memory_->Snapshots() : std::vector<MemorySnapshot>();
+    AddForeignServices(&snapshots);
+    return snapshots;
   }
   void OnReadyChange(std::function<void(int)> callback) override {
     core_->OnReadyChange(std::move(callback));
   }
 
  private:
+  // A service that others run is known as far as its workers tell.
+  void AddForeignServices(std::vector<MemorySnapshot>* snapshots) const;
+
   const RuntimeDir runtime_dir_;
   const std::unique_ptr<MemorySupervisor> memory_;  // none without services; ends after the workers
+  const int child_workers_;
+  const std::vector<std::string> foreign_memory_;
   const std::unique_ptr<ProcessHost> host_;
   const std::shared_ptr<DispatchCore> core_;
 };
 
+// Which memory service worker `index` uses, of `services` in all: local ones first, then foreign ones.
+size_t ServiceOf(int index, size_t services) { return static_cast<size_t>(index) % services; }
+
+void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) const {
+  if (foreign_memory_.empty()) return;
+  const std::vector<WorkerSnapshot> workers = core_->Workers();
+  const size_t local = snapshots->size();
+  const size_t all = local + foreign_memory_.size();
+  for (size_t i = local; i < all; ++i) {
+    MemorySnapshot& service = snapshots->emplace_back();
+    service.name = fmt::format("memory{}", i);
+    service.address = foreign_memory_[i - local];
+    service.state = WorkerSnapshot::State::kDown;
+    service.detail = "no worker is attached";
+    for (int worker = 0; worker < child_workers_; ++worker) {
+      const internal::v1::MemoryFigures& figures = workers[static_cast<size_t>(worker)].heartbeat.memory();
+      if (ServiceOf(worker, all) != i || !figures.service_attached()) continue;
+      service.state = WorkerSnapshot::State::kReady;
+      service.detail.clear();
+      service.stats.set_device(figures.service());
+      service.stats.set_indexes(service.stats.indexes() + static_cast<uint32_t>(figures.service_indexes()));
+    }
+  }
+}
+
 int64_t MemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+size_t ServiceCount(const config::Config& config) {
+  return static_cast<size_t>(config.memory.services) + config.memory.addresses.size();
+}
+
+// Workers that use local memory service `service`.
+int SharersOf(const config::Config& config, int service) {
+  int sharers = 0;
+  for (int worker = 0; worker < config.workers.count; ++worker) {
+    sharers += ServiceOf(worker, ServiceCount(config)) == static_cast<size_t>(service) ? 1 : 0;
+  }
+  return sharers;
 }
 
 absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config, int context_tokens,
@@ -182,10 +232,12 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
     options.memory_bytes = config.memory.index_bytes > 0
                                ? config.memory.index_bytes
                                : MemoryBytes() / kMemoryFraction / config.memory.services;
-    options.quota_bytes = config.memory.quota_bytes;
-    // The attachments of a worker that died may still be there when the next one comes.
-    const int sharers = (config.workers.count + config.memory.services - 1) / config.memory.services;
-    options.max_owners = std::clamp(2 * sharers, options.max_owners, 64);
+    // Of a worker that died an attachment may still be there when the next one comes.
+    const int sharers = std::max(1, SharersOf(config, i));
+    options.max_owners = std::min(2 * sharers, 64);
+    options.quota_bytes = std::min(config.memory.quota_bytes, options.memory_bytes);
+    // Rounded up, so that nothing is left of which a further owner could be granted a sliver.
+    if (options.quota_bytes == 0) options.quota_bytes = (options.memory_bytes + sharers - 1) / sharers;
     options.max_indexes =
         std::clamp(config.engine.max_running + config.engine.max_waiting, options.max_indexes, 1 << 20);
     options.max_tokens = std::clamp(context_tokens, options.max_tokens, 1 << 24);
@@ -210,7 +262,11 @@ absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime
     options.name = fmt::format("worker{}", i);
     MNEMO_ASSIGN_OR_RETURN(const std::string path, SocketPath(runtime_dir, options.name));
     options.listen = "unix:" + path;
-    if (!memory.empty()) options.memory_address = "unix:" + memory[i % memory.size()].data_socket;
+    if (const size_t services = ServiceCount(config); services > 0) {
+      const size_t service = ServiceOf(i, services);
+      options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
+                                                       : config.memory.addresses[service - memory.size()];
+    }
     options.threads = ThreadsOf(config, i);
     options.weights_fd = has_weights ? kChildWeightsFd : -1;
     options.lifeline_fd = kChildLifelineFd;
@@ -264,8 +320,11 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   if (!memory.services.empty()) {
     MNEMO_ASSIGN_OR_RETURN(supervisor, MemorySupervisor::Start(std::move(memory)));
   }
-  return std::make_unique<DispatcherImpl>(std::move(runtime_dir), std::move(supervisor),
-                                          std::move(process_host), std::move(core));
+  // Workers that others run have memory services of their own, of which nothing is known here.
+  return std::make_unique<DispatcherImpl>(
+      std::move(runtime_dir), std::move(supervisor), config.workers.count,
+      config.workers.count > 0 ? config.memory.addresses : std::vector<std::string>(),
+      std::move(process_host), std::move(core));
 }
 
 }  // namespace mnemo::frontend

@@ -46,7 +46,7 @@ void AddMemoryOptions(CLI::App& app, WorkerOptions& options) {
       ->check(CLI::IsMember({16, 64}))
       ->group(group);
   app.add_option("--memory-address", options.memory_address,
-                 "unix:/PATH of the memory service; none if not given")
+                 "unix:/PATH or ucx:HOST:PORT of the memory service; none if not given")
       ->group(group);
   app.add_option("--offload", options.offload, "Requests that name no placement go to the memory service")
       ->group(group);

@@ -23,7 +23,7 @@ struct WorkerOptions {
   config::Config::Engine engine;
   int dense_layers = 2;          // first full-attention layers that attend to everything
   int page_tokens = 16;          // of page_bound's and block_mean's entries: 16 | 64
-  std::string memory_address;    // of the memory service, "unix:/path"; empty = none
+  std::string memory_address;    // of the memory service, "unix:/path" or "ucx:host:port"; empty = none
   bool offload = true;           // requests that name no placement go to the memory service
   int memory_timeout_ms = 1000;  // a memory service that does not answer for so long hangs
   config::Config::Log log;
