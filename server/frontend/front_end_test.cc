@@ -163,6 +163,47 @@ TEST_CASE("the end of a request tells what its memory processing cost") {
   CHECK(told.count() == 20);
 }
 
+TEST_CASE("memory processing of all attempts is summed, of each attempt the last word counts") {
+  Fixture fixture;
+  Call call(&fixture, Prompt());
+  const auto request = fixture.dispatcher->Wait(0);
+  REQUIRE(request != nullptr);
+  int index = 0;
+  const auto send = [&](uint32_t attempt, std::vector<std::tuple<int, const char*, uint64_t>> steps,
+                        bool last) {
+    internal::v1::Event event;
+    event.set_attempt(attempt);
+    event.set_first_index(index++);
+    event.add_token_ids(66);
+    for (const auto& [number, device, count] : steps) {
+      internal::v1::MemoryStep* step = event.mutable_summary()->add_memory_steps();
+      step->set_step(number);
+      step->set_method("token_topk");
+      step->set_device(device);
+      step->set_time_ns(2 * count);
+      step->set_bytes_moved(3 * count);
+      step->set_count(count);
+    }
+    if (last) event.mutable_finish()->set_reason(internal::v1::Finish::REASON_LENGTH);
+    request->Send(event);
+  };
+  send(0, {{2, "memory0:cpu", 5}, {4, "cpu0", 10}}, false);
+  send(0, {}, false);
+  send(0, {{2, "memory0:cpu", 50}, {4, "cpu0", 100}}, false);
+  send(1, {{4, "cpu0", 1000}}, false);
+  send(3, {{2, "cpu0", 500}, {4, "cpu0", 10000}}, true);
+  request->Done(absl::OkStatus());
+  CHECK(call.Rest().ok());
+  std::vector<std::tuple<int, std::string, uint64_t>> told;
+  for (const v1::MemoryStep& step : call.final.memory_steps()) {
+    told.emplace_back(step.step(), step.device(), step.count());
+    CHECK(static_cast<uint64_t>(step.time().nanos()) == 2 * step.count());
+    CHECK(step.bytes_moved() == 3 * step.count());
+  }
+  CHECK(told == std::vector<std::tuple<int, std::string, uint64_t>>{
+                    {2, "memory0:cpu", 50}, {2, "cpu0", 500}, {4, "cpu0", 11100}});
+}
+
 TEST_CASE("Started comes before a worker does anything, then tokens, then Final") {
   Fixture fixture;
   v1::GenerateRequest request = Prompt();

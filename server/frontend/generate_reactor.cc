@@ -1,5 +1,6 @@
 #include "server/frontend/generate_reactor.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <mutex>
@@ -34,6 +35,24 @@ const char* ReasonName(v1::FinishReason reason) {
       return "stop";
     default:
       return "length";
+  }
+}
+
+using MemorySteps = google::protobuf::RepeatedPtrField<internal::v1::MemoryStep>;
+
+// What was done by the same method on the same device is one entry.
+void AddMemorySteps(const MemorySteps& more, MemorySteps* sums) {
+  for (const internal::v1::MemoryStep& step : more) {
+    const auto same = std::find_if(sums->begin(), sums->end(), [&](const internal::v1::MemoryStep& sum) {
+      return sum.step() == step.step() && sum.method() == step.method() && sum.device() == step.device();
+    });
+    if (same == sums->end()) {
+      *sums->Add() = step;
+      continue;
+    }
+    same->set_time_ns(same->time_ns() + step.time_ns());
+    same->set_bytes_moved(same->bytes_moved() + step.bytes_moved());
+    same->set_count(same->count() + step.count());
   }
 }
 
@@ -138,7 +157,9 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   Clock::time_point last_token_at_;
   bool has_summary_ = false;
   internal::v1::Summary summary_;
-  google::protobuf::RepeatedPtrField<internal::v1::MemoryStep> memory_steps_;
+  uint32_t memory_attempt_ = 0;
+  MemorySteps memory_steps_;          // of that attempt
+  MemorySteps earlier_memory_steps_;  // of those before
 };
 
 void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
@@ -382,10 +403,14 @@ bool GenerateReactor::Cut(const absl::Status& status) {
 
 void GenerateReactor::NoteSummary(const internal::v1::Event& event) {
   if (!event.has_summary()) return;
-  // Known at the end alone.
-  memory_steps_ = event.summary().memory_steps();
+  // Of an attempt the latest one, of all attempts the sum.
+  if (event.summary().memory_steps_size() > 0) {
+    if (event.attempt() != memory_attempt_) AddMemorySteps(memory_steps_, &earlier_memory_steps_);
+    memory_attempt_ = event.attempt();
+    memory_steps_ = event.summary().memory_steps();
+  }
   // The first one counts: after a replay the worker's figures are those of the repeated work.
-  if (has_summary_) return;
+  if (has_summary_ || (event.token_ids_size() == 0 && !event.has_finish())) return;
   has_summary_ = true;
   summary_ = event.summary();
 }
@@ -471,6 +496,9 @@ void GenerateReactor::Pump() {
   } else if (end_.has_value()) {
     is_finished_ = true;
     write_began_ = Clock::now();
+    // A refusal of a worker; those before it say more.
+    if (is_dispatched_ && absl::IsResourceExhausted(*end_) && call_ != nullptr)
+      AddPushback(call_, context_->tunables->retry_pushback_ms.load());
     Finish(ToGrpcStatus(*end_));
   }
 }
@@ -506,7 +534,13 @@ v1::GenerateResponse GenerateReactor::MakeFinal(int replays, const telemetry::Re
   SetDuration(times.decode, timing->mutable_decode());
   if (times.has_first_token) SetDuration(times.time_to_first_token, timing->mutable_time_to_first_token());
   SetDuration(times.total, timing->mutable_total());
-  for (const internal::v1::MemoryStep& step : memory_steps_) {
+  MemorySteps memory_steps = earlier_memory_steps_;
+  AddMemorySteps(memory_steps_, &memory_steps);
+  std::stable_sort(memory_steps.begin(), memory_steps.end(),
+                   [](const internal::v1::MemoryStep& a, const internal::v1::MemoryStep& b) {
+                     return a.step() < b.step();
+                   });
+  for (const internal::v1::MemoryStep& step : memory_steps) {
     v1::MemoryStep* out = final->add_memory_steps();
     out->set_step(static_cast<v1::MemoryStep::Step>(step.step()));
     out->set_method(step.method());

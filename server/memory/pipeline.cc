@@ -170,7 +170,7 @@ struct Pipeline::Impl {
   absl::Status Prepare();
   absl::Status CreateIndex(Side side, SequenceMemory* memory);
   const SequenceMemory* FindShared(Side side, const SequenceMemory& memory, int* pages) const;
-  absl::Status Place(SequenceMemory* memory);
+  absl::Status Place(SequenceMemory* memory, bool begun);
   absl::Status PlaceInService(SequenceMemory* memory);
   void TakeService();
   void DropService();
@@ -354,7 +354,7 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   return CreateIndex(kInService, memory);
 }
 
-absl::Status Pipeline::Impl::Place(SequenceMemory* memory) {
+absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
   using P = AttentionSettings::Placement;
   const P asked = memory->settings.placement;
   const bool to_service =
@@ -363,7 +363,7 @@ absl::Status Pipeline::Impl::Place(SequenceMemory* memory) {
   if (to_service) {
     const absl::Status status = PlaceInService(memory);
     if (status.ok()) return status;
-    if (asked == P::kMemoryService) return status;
+    if (asked == P::kMemoryService && !begun) return status;
     CountFallback(memory, absl::IsResourceExhausted(status) ? "service_full" : "service_absent");
   }
   return CreateIndex(kInWorker, memory);
@@ -555,7 +555,7 @@ Pipeline::~Pipeline() = default;
 const PipelineOptions& Pipeline::options() const { return impl_->options; }
 
 absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings, int max_positions,
-                                               int decode_begin, std::span<const int32_t> ids) {
+                                               int decode_begin, std::span<const int32_t> ids, bool begun) {
   MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
   auto memory = std::make_unique<SequenceMemory>();
   memory->settings = settings;
@@ -565,7 +565,7 @@ absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings
   memory->max_positions = max_positions;
   memory->decode_begin = decode_begin;
   memory->ids.assign(ids.begin(), ids.begin() + std::min<ptrdiff_t>(decode_begin, std::ssize(ids)));
-  MNEMO_RETURN_IF_ERROR(impl_->Place(memory.get()));
+  MNEMO_RETURN_IF_ERROR(impl_->Place(memory.get(), begun));
   const auto kv_heads = static_cast<size_t>(impl_->options.shape.kv_heads);
   const int max_k = std::min(settings.token_budget, max_positions) / memory->steps.apply.entry_tokens + 1;
   const size_t slot_bytes =

@@ -54,10 +54,11 @@ class Pipeline final : public model::LayerMemory {
 
   // Before a sequence's first step: an index that it can grow to `max_positions` in. Its rows from position
   // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
-  // same beginning shares its pages of records. RESOURCE_EXHAUSTED: placement kMemoryService and the service
-  // is full; UNAVAILABLE: it is not there.
+  // same beginning shares its pages of records. Placement kMemoryService, unless the sequence has `begun`
+  // elsewhere: RESOURCE_EXHAUSTED, the service is full; UNAVAILABLE, it is not there; FAILED_PRECONDITION,
+  // there is to be none.
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
-                                       std::span<const int32_t> ids);
+                                       std::span<const int32_t> ids, bool begun = false);
   void Close(SequenceMemory* memory);
 
   // Now and then, idle or not: notices that the service went or came. True when it did.

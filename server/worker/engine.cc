@@ -20,6 +20,9 @@ namespace {
 
 using Clock = Request::Clock;
 
+// What sparse attention cost is told every so many tokens, so that it is known when the worker dies.
+constexpr int kReportTokens = 16;
+
 // An idle engine shows a watchdog that often that it is alive.
 constexpr std::chrono::milliseconds kIdleTurn{50};
 
@@ -339,10 +342,14 @@ void Engine::Impl::Step() {
   for (const PlannedSequence& sequence : plan) {
     Request* request = sequence.request;
     const EngineFinish outcome = request->Outcome();
-    if (request->event_turn == turn && !request->reported && !events[request->event_index].tokens.empty()) {
-      request->reported = true;
-      request->first_token = now;
-      FillSummary(*request, now, &events[request->event_index]);
+    if (request->event_turn == turn && !events[request->event_index].tokens.empty()) {
+      EngineEvent& event = events[request->event_index];
+      const bool first = !std::exchange(request->reported, true);
+      if (first) request->first_token = now;
+      const bool tells_memory =
+          request->memory != nullptr && (first || request->output_count() % kReportTokens == 0);
+      if (first || tells_memory) FillSummary(*request, now, &event);
+      if (tells_memory) event.memory_steps = memory->StepsOf(*request->memory);
     }
     if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
   }
@@ -389,10 +396,12 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
   }
   for (Request* request : due) {
     absl::StatusOr<memory::SequenceMemory*> opened =
-        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end(), request->ids);
+        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end(), request->ids,
+                     request->spec.begun);
     if (opened.ok()) {
       request->memory = *opened;
     } else {
+      EventOf(request).refused = true;
       Finish(request, EngineFinish::kError, opened.status(), now);
     }
   }

@@ -59,6 +59,8 @@ struct EngineRequest {
   std::optional<std::chrono::steady_clock::time_point> deadline;
   std::string session_id;  // empty = none
   memory::AttentionSettings attention;
+  bool begun = false;  // replay: the client has had something of it, and no memory service is a reason to
+                       // refuse it any more
 };
 
 struct EngineToken {
@@ -80,14 +82,15 @@ struct EngineEvent {
   EngineFinish finish = EngineFinish::kNone;
   absl::Status
       status;  // with kError: CANCELLED, DEADLINE_EXCEEDED, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL
-  // With finish != kNone, and with the first token:
+  bool refused = false;  // with kError: for good, before it has begun, wherever it is sent
+  // With finish != kNone, with the first token, and with sparse attention now and then:
   int32_t cached_prompt_tokens = 0;
   std::chrono::nanoseconds queue_time{0};    // submit to first admission
   std::chrono::nanoseconds prefill_time{0};  // first admission to first token (or end of scoring)
   std::chrono::nanoseconds decode_time{0};   // first token to the end
   int32_t preemptions = 0;
+  std::vector<memory::MemoryStepStat> memory_steps;  // up to here
   // With finish != kNone:
-  std::vector<memory::MemoryStepStat> memory_steps;
   int32_t memory_fallbacks = 0;        // times that it went on in the worker instead of in the memory service
   std::string memory_fallback_reason;  // of the last one
 };

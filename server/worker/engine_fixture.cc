@@ -44,6 +44,7 @@ void CollectingSink::Check(const EngineEvent& event, EngineResult* result) {
     result->prompt_tokens.push_back(token);
   }
   if (!event.tokens.empty() && result->tokens.empty()) result->first = event;
+  if (!event.memory_steps.empty()) result->memory_steps.push_back(event.memory_steps);
   for (const EngineToken& token : event.tokens) {
     if (!result->tokens.empty() && token.index != result->tokens.back().index + 1) {
       fail("an output token out of order");

@@ -21,9 +21,10 @@ namespace mnemo::worker {
 struct EngineResult {
   std::vector<EngineToken> prompt_tokens;
   std::vector<EngineToken> tokens;
-  EngineEvent last;    // the event with the finish; its tokens are in `tokens`
-  EngineEvent first;   // the one with the first token, if any
-  int64_t order = -1;  // finishes are counted
+  EngineEvent last;   // the event with the finish; its tokens are in `tokens`
+  EngineEvent first;  // the one with the first token, if any
+  std::vector<std::vector<memory::MemoryStepStat>> memory_steps;  // of each event that had any
+  int64_t order = -1;                                             // finishes are counted
   std::string broken;  // what of the contract of events was broken; empty = nothing
 
   std::vector<int32_t> Ids() const;

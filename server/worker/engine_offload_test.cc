@@ -2,6 +2,7 @@
 // by bit, also when the service dies, hangs or is full.
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -255,7 +256,33 @@ TEST_CASE("a full service: refused when it was asked for, otherwise in the worke
   request.attention.key_bits = 8;
   const EngineResult refused = fixture.Run(request);
   CHECK(refused.last.status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(refused.last.refused);
   CHECK(refused.tokens.empty());
+  // Once the client has had something of it, it is never refused.
+  const uint64_t full = fixture.engine().Stats().memory.fallbacks.at("service_full");
+  request.attempt = 2;
+  request.begun = true;
+  request.max_tokens = 450;
+  const EngineResult begun = fixture.Run(request);
+  CHECK(begun.last.status.ToString() == "OK");
+  CHECK(begun.last.memory_fallbacks == 1);
+  CHECK(fixture.engine().Stats().memory.fallbacks.at("service_full") == full + 1);
+}
+
+TEST_CASE("what memory processing cost is told while a request runs") {
+  EngineFixture fixture(Options(nullptr));
+  EngineRequest request = Requests(P::kInline)[0];
+  request.sampling.temperature = 0;
+  request.max_tokens = 40;
+  const EngineResult result = fixture.Run(request);
+  std::vector<uint64_t> applied;
+  for (const std::vector<memory::MemoryStepStat>& steps : result.memory_steps) {
+    for (const memory::MemoryStepStat& step : steps) {
+      if (step.step == memory::MemoryStepKind::kApply) applied.push_back(step.count);
+    }
+  }
+  CHECK(applied.size() >= 3);  // after 16 tokens, after 32, at the end
+  CHECK(std::is_sorted(applied.begin(), applied.end()));
 }
 
 TEST_CASE("no service: refused when it was asked for") {

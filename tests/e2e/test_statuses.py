@@ -31,6 +31,8 @@ OWN: dict[str, dict[str, int]] = {
     "slow_reader_time": {"server.slow_reader_timeout_ms": 200},
     "slow_reader_tokens": {"server.slow_reader_max_tokens": 2000},
     "likely_cause": {"workers.restart_backoff_ms": 10},
+    "memory_full": {"attention.dense_layers": 0, "memory.services": 1, "memory.index_bytes": 1 << 20},
+    "memory_absent": {"attention.dense_layers": 0, "memory.services": 1, "memory.restart_backoff_ms": 60000, "memory.restart_backoff_max_ms": 60000},
 }
 LONG = 16000
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -129,6 +131,34 @@ def never_fits(daemon: Daemon) -> Result:
     return result
 
 
+def attached(daemon: Daemon) -> bool:
+    return 'mnemo_memory_service_attached{worker="worker0"} 1' in daemon.metrics()
+
+
+def offloaded(max_tokens: int) -> pb.GenerateRequest:
+    message = request([1], max_tokens=max_tokens)
+    message.attention.key_bits = 8
+    message.attention.placement = pb.PLACEMENT_MEMORY_SERVICE
+    return message
+
+
+def memory_full(daemon: Daemon) -> Result:
+    wait_for("the worker is attached", lambda: attached(daemon), 30)
+    result = daemon.generate(offloaded(16300), timeout=20)
+    assert int(result.trailers[PUSHBACK]) > 0 and not result.ids
+    return result
+
+
+def memory_absent(daemon: Daemon) -> Result:
+    wait_for("the worker is attached", lambda: attached(daemon), 30)
+    os.kill(daemon.status().memory_services[0].pid, signal.SIGKILL)
+    wait_for("the worker has noticed", lambda: not attached(daemon), 30)
+    result = daemon.generate(offloaded(16), timeout=20)
+    assert "attention.placement" in result.details and not result.ids
+    daemon.generate(request([1], max_tokens=4)).check_ok()
+    return result
+
+
 def message_too_large(daemon: Daemon) -> Result:
     return daemon.generate(request("x" * 100_000))
 
@@ -212,6 +242,8 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         not_utf8,
         queue_full,
         never_fits,
+        memory_full,
+        memory_absent,
         message_too_large,
         cancelled,
         slow_reader_time,

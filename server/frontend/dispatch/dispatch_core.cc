@@ -192,6 +192,7 @@ void DispatchCore::Send(const RequestPtr& request, int worker, TimePoint now, Ef
   *submit = request->submit;
   submit->set_id(request->id);
   submit->set_attempt(request->attempt);
+  submit->set_begun(!request->numerics_id.empty());
   submit->mutable_generated()->Assign(request->generated.begin(), request->generated.end());
   if (request->deadline) {
     const auto left = std::chrono::duration_cast<std::chrono::microseconds>(*request->deadline - now);
@@ -287,13 +288,19 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
     if (event->finish().reason() == Finish::REASON_ERROR) {
       const absl::Status status(static_cast<absl::StatusCode>(event->finish().status_code()),
                                 event->finish().status_message());
+      const bool refused = event->finish().refused();
       event->clear_finish();
-      if (!request->cancelling) event->clear_summary();
+      if (!request->cancelling) {
+        // What it did is part of what the request cost; its times are nothing's.
+        internal::v1::Summary spent;
+        spent.mutable_memory_steps()->Swap(event->mutable_summary()->mutable_memory_steps());
+        event->mutable_summary()->Swap(&spent);
+      }
       // CANCELLED: not by us, who have forgotten what we cancel or wait for it.
       if (request->cancelling) {
         delivery.done = absl::CancelledError("cancelled");
-      } else if (absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
-                 absl::IsCancelled(status)) {
+      } else if (!refused && (absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+                              absl::IsCancelled(status))) {
         GiveBack(request, status, now);
       } else {
         delivery.done = status.ok() ? Internal("the worker sent an error without a code") : status;
@@ -306,7 +313,9 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
     Unassign(*request);
     Forget(request);
   }
-  if (tells_something || event->has_finish() || (request->cancelling && event->has_summary())) {
+  const bool tells_memory = event->has_summary() && event->summary().memory_steps_size() > 0;
+  if (tells_something || event->has_finish() || tells_memory ||
+      (request->cancelling && event->has_summary())) {
     delivery.event = event;
   }
   if (delivery.event == nullptr && !delivery.done) return absl::OkStatus();

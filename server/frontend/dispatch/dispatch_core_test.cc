@@ -340,6 +340,37 @@ TEST_CASE("a full worker is asked again, another one at once") {
   CHECK(sink->ids() == Count(1));
 }
 
+TEST_CASE("what a worker refuses for good goes to the client, and the worker stays in service") {
+  for (const StatusCode code : {StatusCode::kResourceExhausted, StatusCode::kUnavailable}) {
+    World world(1);
+    world.MakeReady(0);
+    auto [handle, sink] = world.Start();
+    const Submit submit = world.Submits(0).at(0);
+    CHECK_FALSE(submit.begun());
+    internal::v1::Event event = World::Error(submit, code);
+    event.mutable_finish()->set_refused(true);
+    world.Send(0, event);
+    CHECK(sink->status().code() == code);
+    CHECK(sink->replays() == 0);
+    CHECK(world.core->Workers()[0].state == WorkerSnapshot::State::kReady);
+    auto [other, other_sink] = world.Start();
+    world.Send(0, World::Tokens(world.Submits(0).at(0), 0, 1, true));
+    CHECK(other_sink->status().ok());
+  }
+}
+
+TEST_CASE("a request that the client has had something of is sent as one that has begun") {
+  World world(2);
+  world.MakeReady(0);
+  auto [handle, sink] = world.Start();
+  world.Send(0, World::Tokens(world.Submits(0).at(0), 0, 1, false));
+  world.MakeReady(1);
+  world.Kill(0);
+  const Submit again = world.Submits(1).at(0);
+  CHECK(again.begun());
+  CHECK(again.generated_size() == 1);
+}
+
 TEST_CASE("what the worker says of a bad request goes to the client") {
   World world(1);
   world.MakeReady(0);

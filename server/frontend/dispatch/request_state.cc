@@ -38,8 +38,8 @@ absl::Status RequestState::Accept(internal::v1::Event* event) {
     DropFirst(event->mutable_details(), drop);
     event->set_first_index(event->first_index() + drop);
     generated.insert(generated.end(), event->token_ids().begin(), event->token_ids().end());
-    // The summary that came with the first token has been heard too.
-    if (due > 0 && !event->has_finish()) event->clear_summary();
+    // The summary that came with the first token has been heard too; what memory processing cost goes on.
+    if (due > 0 && !event->has_finish() && event->summary().memory_steps_size() == 0) event->clear_summary();
   }
   return absl::OkStatus();
 }

@@ -59,6 +59,7 @@ EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::s
   }
   request.session_id = submit.session_id();
   if (submit.has_attention()) request.attention = ToSettings(submit.attention());
+  request.begun = submit.begun();
   return request;
 }
 

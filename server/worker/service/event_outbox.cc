@@ -38,6 +38,7 @@ void FillFinish(const EngineEvent& event, internal::v1::Finish* finish) {
       finish->set_reason(internal::v1::Finish::REASON_ERROR);
       finish->set_status_code(static_cast<int32_t>(event.status.code()));
       finish->set_status_message(std::string(event.status.message()));
+      finish->set_refused(event.refused);
       break;
   }
 }
@@ -92,7 +93,9 @@ void EventOutbox::Add(const EngineEvent& event, uint64_t id, uint32_t attempt) {
     if (token.has_logprob) bytes_ += FillDetail(token, out->add_details());
   }
   if (event.finish != EngineFinish::kNone) FillFinish(event, out->mutable_finish());
-  if (event.finish != EngineFinish::kNone || first_token) FillSummary(event, out->mutable_summary());
+  if (event.finish != EngineFinish::kNone || first_token || !event.memory_steps.empty()) {
+    FillSummary(event, out->mutable_summary());
+  }
 }
 
 void EventOutbox::TakeInto(internal::v1::Events* out) {
