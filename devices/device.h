@@ -45,6 +45,9 @@ struct TokenSelection {
   // [count], ascending, distinct. Entry e covers positions [e * entry_tokens, (e + 1) * entry_tokens).
   const uint32_t* ids = nullptr;
   uint32_t count = 0;
+  // [count], or nullptr: the entries stand in the sequence's pages. Where the first position of each entry
+  // stands in the layer's cache instead: page id * kPageTokens + slot; the entry lies within that page.
+  const int64_t* places = nullptr;
 };
 
 // A decode row that attends to positions [0, first_end), to the selected entries of each KV head, and to

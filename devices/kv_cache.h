@@ -10,7 +10,8 @@ namespace mnemo::devices {
 enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
 
 // A pool of pages; a page holds kv_page_tokens consecutive positions of one sequence, for all layers and KV
-// heads. Position p of a sequence lives in its page p / kPageTokens at slot p % kPageTokens.
+// heads (but see extra_pages and staging_pages). Position p of a sequence lives in its page p / kPageTokens
+// at slot p % kPageTokens.
 inline constexpr int kPageTokens = 64;
 
 struct KvCacheShape {
@@ -23,10 +24,26 @@ struct KvCacheShape {
   // none. A device may keep such a layer's keys a second time, in a form that is fast to read so; without
   // this the same results come slowly.
   std::vector<uint8_t> gather_layers;
+  // More pages of the layers that are not gather layers: ids [pages, pages + extra_pages). For sequences
+  // whose keys and values of gather layers are kept elsewhere.
+  int extra_pages = 0;
+  // Pages [pages, pages + staging_pages) of gather layers: one memory for all of these layers, so that what
+  // was copied there for one layer is gone when the next one is. Only read by attention, written by CopyIn.
+  int staging_pages = 0;
 };
 
 // Bytes of K and V of one page, with the second form of keys where there is one (a type of 16 bits).
 int64_t KvPageBytes(const KvCacheShape& shape);
+// Bytes of one of the extra pages, and of a staging page.
+int64_t KvExtraPageBytes(const KvCacheShape& shape);
+int64_t KvStagingPageBytes(const KvCacheShape& shape);
+
+// What CopyOut gives of one slot and KV head: K and V as they are stored, bit by bit.
+enum class StoredKvForm : uint32_t {
+  kFloat32 = 0,     // float32 key[head_dim], value[head_dim]
+  kScaledKeys = 1,  // float32 scale; int16 key[head_dim], to be multiplied by it; 16-bit value[head_dim]
+};
+int64_t StoredKvBytes(StoredKvForm form, int head_dim);
 
 // Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed: a slot
 // that was never written holds finite numbers.
@@ -41,6 +58,12 @@ class KvCache {
   virtual void ReadKeys(int layer, int kv_head, int page, float* out) const = 0;
   // Key and value of one slot, [head_dim] each; either may be nullptr.
   virtual void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const = 0;
+
+  // Moves K and V out of the cache and back, without loss: [count] of StoredKvBytes, slots from `slot` on of
+  // one page. CopyIn also writes staging pages.
+  virtual StoredKvForm stored_form() const = 0;
+  virtual void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const = 0;
+  virtual void CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) = 0;
 };
 
 }  // namespace mnemo::devices

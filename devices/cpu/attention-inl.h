@@ -151,7 +151,9 @@ MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
 }
 
 MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
-  return t.cache.base + t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page] * t.cache.page_stride;
+  const int32_t id = t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page];
+  return id < t.cache.pages ? t.cache.base + id * t.cache.page_stride
+                            : t.cache.staging + (id - t.cache.pages) * t.cache.staging_stride;
 }
 
 // Values of a page of the split.

@@ -18,6 +18,11 @@ constexpr int64_t kPartialBytes = int64_t{16} << 20;
 // Query rows and heads whose splits are merged as one item.
 constexpr int kMergeStates = 4;
 
+const uint16_t* PageAt(const CacheView& cache, int64_t page) {
+  return page < cache.pages ? cache.base + page * cache.page_stride
+                            : cache.staging + (page - cache.pages) * cache.staging_stride;
+}
+
 int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * kTileRows; }
 int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
 
@@ -202,6 +207,7 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
                             const AttentionScratch& scratch, float* states, float* merged) {
   CacheView cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
   cache.base += item.kv_head * cache.head_stride;
+  if (cache.staging != nullptr) cache.staging += item.kv_head * cache.head_stride;
   const int query_rows = item.rows * plan.group;
   for (int split = item.split_begin; split < item.split_end; ++split) {
     if (item.sequence->sparse != nullptr) {
@@ -242,12 +248,21 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   auto** values = reinterpret_cast<const uint16_t**>(scratch.rows);
   auto** scales = reinterpret_cast<const float**>(values + kKvSplitTokens + kListPadding);
   int64_t i = 0;
-  list.EachRun(begin, end, [&](int first, int count) {
-    for (auto p = static_cast<uint32_t>(first); count > 0; ++p, --count, ++i) {
-      const int64_t slot = p % kPageTokens;
-      const uint16_t* page = cache.base + sequence.pages[p / kPageTokens] * cache.page_stride;
-      values[i] = page + cache.value_offset + slot * cache.value_width;
-      scales[i] = reinterpret_cast<const float*>(page + cache.scale_offset) + slot;
+  const auto add = [&](int64_t page_id, int64_t slot) {
+    const uint16_t* page = PageAt(cache, page_id);
+    values[i] = page + cache.value_offset + slot * cache.value_width;
+    scales[i] = reinterpret_cast<const float*>(page + cache.scale_offset) + slot;
+    ++i;
+  };
+  list.EachRun(begin, end, [&](int first, int count, int64_t place) {
+    if (place != ListedKeys::kInPages) {
+      for (auto at = static_cast<uint64_t>(place); count > 0; ++at, --count) {
+        add(static_cast<int64_t>(at / kPageTokens), static_cast<int64_t>(at % kPageTokens));
+      }
+      return;
+    }
+    for (auto p = static_cast<uint32_t>(first); count > 0; ++p, --count) {
+      add(sequence.pages[p / kPageTokens], p % kPageTokens);
     }
   });
   std::fill(values + i, values + i + kListPadding, values[i - 1]);

@@ -22,16 +22,44 @@ CacheView MakeView(const KvCacheShape& shape, bool gather) {
   return view;
 }
 
-// A view of each layer, its base counted from nullptr; returns the elements of a page.
-__int128 MakeViews(const KvCacheShape& shape, std::vector<int64_t>* offsets, std::vector<CacheView>* views) {
-  __int128 offset = 0;
+// What the cache's memory is made of: pages of plain layers, pages of gather layers, staging pages.
+struct Plan {
+  std::vector<CacheView> views;  // of each layer, without the addresses
+  std::vector<int64_t> base_offsets;
+  int64_t staging_offset = 0;
+  __int128 elements = 0;  // of 16 bits
+};
+
+Plan MakePlan(const KvCacheShape& shape) {
+  Plan plan;
+  const auto is_gather = [&](int layer) {
+    return !shape.gather_layers.empty() && shape.gather_layers[static_cast<size_t>(layer)] != 0;
+  };
+  std::vector<__int128> offsets;  // of a layer in a page of its kind
+  __int128 strides[2] = {0, 0};
   for (int layer = 0; layer < shape.layers; ++layer) {
-    const bool gather = !shape.gather_layers.empty() && shape.gather_layers[static_cast<size_t>(layer)] != 0;
-    views->push_back(MakeView(shape, gather));
-    offsets->push_back(static_cast<int64_t>(offset));
-    offset += static_cast<__int128>(views->back().head_stride) * shape.kv_heads;
+    const bool gather = is_gather(layer);
+    plan.views.push_back(MakeView(shape, gather));
+    offsets.push_back(strides[gather ? 1 : 0]);
+    strides[gather ? 1 : 0] += static_cast<__int128>(plan.views.back().head_stride) * shape.kv_heads;
   }
-  return offset;
+  const __int128 plain_pages = static_cast<__int128>(shape.pages) + shape.extra_pages;
+  const __int128 gather_begin = strides[0] * plain_pages;
+  const __int128 staging_begin = gather_begin + strides[1] * shape.pages;
+  plan.elements = staging_begin;
+  for (int layer = 0; layer < shape.layers; ++layer) {
+    const bool gather = is_gather(layer);
+    CacheView& view = plan.views[static_cast<size_t>(layer)];
+    view.page_stride = static_cast<int64_t>(strides[gather ? 1 : 0]);
+    plan.base_offsets.push_back(
+        static_cast<int64_t>(offsets[static_cast<size_t>(layer)] + (gather ? gather_begin : 0)));
+    view.pages = static_cast<int32_t>(gather ? shape.pages : plain_pages);
+    if (!gather || shape.staging_pages == 0) continue;
+    plan.staging_offset = static_cast<int64_t>(staging_begin);
+    view.staging_stride = view.head_stride * shape.kv_heads;
+    plan.elements = staging_begin + static_cast<__int128>(view.staging_stride) * shape.staging_pages;
+  }
+  return plan;
 }
 
 }  // namespace
@@ -63,24 +91,75 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShap
     return InvalidArgument("KV cache: gather_layers has {} entries; none or {}, one a layer, are allowed",
                            shape.gather_layers.size(), shape.layers);
   }
-  std::vector<int64_t> offsets;
-  std::vector<CacheView> views;
-  const __int128 page_stride = MakeViews(shape, &offsets, &views);
-  const __int128 bytes = page_stride * shape.pages * 2;
-  if (bytes > INT64_MAX) return ResourceExhausted("KV cache: {} pages are more than can be", shape.pages);
-  MNEMO_ASSIGN_OR_RETURN(CpuMemory memory, CpuMemory::Create(static_cast<size_t>(bytes)));
-  for (size_t layer = 0; layer < views.size(); ++layer) {
-    views[layer].base = memory.as<uint16_t>() + offsets[layer];
-    views[layer].page_stride = static_cast<int64_t>(page_stride);
+  if (shape.extra_pages < 0 || shape.staging_pages < 0 || shape.pages > INT32_MAX - shape.extra_pages ||
+      shape.pages > INT32_MAX - shape.staging_pages) {
+    return InvalidArgument("KV cache: {} extra and {} staging pages; [0, {}] are allowed", shape.extra_pages,
+                           shape.staging_pages, INT32_MAX - shape.pages);
   }
-  return std::unique_ptr<CpuKvCache>(new CpuKvCache(shape, std::move(memory), std::move(views)));
+  Plan plan = MakePlan(shape);
+  if (plan.elements * 2 > INT64_MAX)
+    return ResourceExhausted("KV cache: {} pages are more than can be", shape.pages);
+  MNEMO_ASSIGN_OR_RETURN(CpuMemory memory, CpuMemory::Create(static_cast<size_t>(plan.elements * 2)));
+  for (size_t layer = 0; layer < plan.views.size(); ++layer) {
+    plan.views[layer].base = memory.as<uint16_t>() + plan.base_offsets[layer];
+    if (plan.views[layer].staging_stride != 0) {
+      plan.views[layer].staging = memory.as<uint16_t>() + plan.staging_offset;
+    }
+  }
+  return std::unique_ptr<CpuKvCache>(new CpuKvCache(shape, std::move(memory), std::move(plan.views)));
 }
 
-const uint16_t* CpuKvCache::PageOf(int layer, int kv_head, int page) const {
+uint16_t* CpuKvCache::PageOf(int layer, int kv_head, int page) const {
   MNEMO_CHECK(layer >= 0 && layer < shape_.layers && kv_head >= 0 && kv_head < shape_.kv_heads);
-  MNEMO_CHECK(page >= 0 && page < shape_.pages);
+  MNEMO_CHECK(page >= 0 &&
+              page < shape_.pages + (IsGather(layer) ? shape_.staging_pages : shape_.extra_pages));
   const CacheView& view = layers_[static_cast<size_t>(layer)];
-  return view.base + page * view.page_stride + kv_head * view.head_stride;
+  uint16_t* const at = page < view.pages ? view.base + page * view.page_stride
+                                         : view.staging + (page - view.pages) * view.staging_stride;
+  return at + kv_head * view.head_stride;
+}
+
+void CpuKvCache::CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const {
+  MNEMO_CHECK(slot >= 0 && count >= 0 && slot + count <= kPageTokens);
+  const CacheView& view = layers_[static_cast<size_t>(layer)];
+  const uint16_t* base = PageOf(layer, kv_head, page);
+  const size_t row_bytes = static_cast<size_t>(shape_.head_dim) * sizeof(uint16_t);
+  for (int s = slot; s < slot + count; ++s) {
+    std::memcpy(out, base + view.scale_offset + s * 2, sizeof(float));
+    out += sizeof(float);
+    if (view.row_offset != 0) {
+      std::memcpy(out, base + view.row_offset + int64_t{s} * view.value_width, row_bytes);
+    } else {
+      auto* key = out;
+      for (int d = 0; d < shape_.head_dim; ++d, key += sizeof(uint16_t))
+        std::memcpy(key, base + (d / 2 * kPageTokens + s) * 2 + d % 2, sizeof(uint16_t));
+    }
+    out += row_bytes;
+    std::memcpy(out, base + view.value_offset + int64_t{s} * view.value_width, row_bytes);
+    out += row_bytes;
+  }
+}
+
+void CpuKvCache::CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) {
+  MNEMO_CHECK(slot >= 0 && count >= 0 && slot + count <= kPageTokens);
+  const CacheView& view = layers_[static_cast<size_t>(layer)];
+  uint16_t* base = PageOf(layer, kv_head, page);
+  const size_t row_bytes = static_cast<size_t>(shape_.head_dim) * sizeof(uint16_t);
+  for (int s = slot; s < slot + count; ++s) {
+    std::memcpy(base + view.scale_offset + s * 2, in, sizeof(float));
+    in += sizeof(float);
+    for (int d = 0; d + 1 < shape_.head_dim; d += 2)
+      std::memcpy(base + (d / 2 * kPageTokens + s) * 2, in + static_cast<size_t>(d) * 2, 4);
+    if (shape_.head_dim % 2 != 0) {
+      const int d = shape_.head_dim - 1;
+      std::memcpy(base + (d / 2 * kPageTokens + s) * 2, in + static_cast<size_t>(d) * 2, 2);
+    }
+    if (view.row_offset != 0)
+      std::memcpy(base + view.row_offset + int64_t{s} * view.value_width, in, row_bytes);
+    in += row_bytes;
+    std::memcpy(base + view.value_offset + int64_t{s} * view.value_width, in, row_bytes);
+    in += row_bytes;
+  }
 }
 
 void CpuKvCache::ReadKeys(int layer, int kv_head, int page, float* out) const {

@@ -18,13 +18,19 @@ class CpuKvCache final : public KvCache {
   const KvCacheShape& shape() const override { return shape_; }
   void ReadKeys(int layer, int kv_head, int page, float* out) const override;
   void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const override;
+  StoredKvForm stored_form() const override { return StoredKvForm::kScaledKeys; }
+  void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override;
+  void CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) override;
 
   CacheView View(int layer) const { return layers_[static_cast<size_t>(layer)]; }
 
  private:
   CpuKvCache(const KvCacheShape& shape, CpuMemory memory, std::vector<CacheView> layers);
   // Of KV head and page, [0] = its first key.
-  const uint16_t* PageOf(int layer, int kv_head, int page) const;
+  uint16_t* PageOf(int layer, int kv_head, int page) const;
+  bool IsGather(int layer) const {
+    return !shape_.gather_layers.empty() && shape_.gather_layers[static_cast<size_t>(layer)] != 0;
+  }
 
   KvCacheShape shape_;
   CpuMemory memory_;

@@ -69,6 +69,10 @@ struct RotaryTask {
 struct CacheView {
   uint16_t* base = nullptr;  // of layer and page 0, KV head 0
   int64_t page_stride = 0;   // elements
+  // Pages from this number on stand at `staging`, staging_stride elements each.
+  int32_t pages = INT32_MAX;
+  uint16_t* staging = nullptr;
+  int64_t staging_stride = 0;
   int64_t head_stride = 0;
   int64_t scale_offset = 0;  // from keys to scales of a head, elements of 16 bits
   int64_t value_offset = 0;  // from keys to values

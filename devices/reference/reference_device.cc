@@ -38,11 +38,17 @@ class Buffer : public DeviceBuffer {
   size_t mapped_;
 };
 
-// Page: [layers][K, V][kv_heads][kPageTokens][head_dim] float32.
+// Pages of all layers, then extra pages of the others than gather layers, then staging pages. A page is
+// [its layers][K, V][kv_heads][kPageTokens][head_dim] float32.
 class Cache : public KvCache {
  public:
   Cache(const KvCacheShape& shape, std::unique_ptr<Buffer> buffer)
-      : shape_(shape), buffer_(std::move(buffer)) {}
+      : shape_(shape), buffer_(std::move(buffer)) {
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      plain_slot_.push_back(plain_layers_);
+      plain_layers_ += IsGather(layer) ? 0 : 1;
+    }
+  }
   const KvCacheShape& shape() const override { return shape_; }
 
   float* Key(int64_t page, int layer, int head, int64_t slot) const { return At(page, layer, 0, head, slot); }
@@ -56,22 +62,61 @@ class Cache : public KvCache {
     std::copy(keys, keys + int64_t{kPageTokens} * shape_.head_dim, out);
   }
   void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const override {
-    MNEMO_CHECK(page >= 0 && page < shape_.pages && slot >= 0 && slot < kPageTokens);
+    MNEMO_CHECK(Has(layer, page) && slot >= 0 && slot < kPageTokens);
     const float* k = Key(page, layer, kv_head, slot);
     const float* v = Value(page, layer, kv_head, slot);
     if (key != nullptr) std::copy(k, k + shape_.head_dim, key);
     if (value != nullptr) std::copy(v, v + shape_.head_dim, value);
   }
+  // Whether attention may read the page in this layer.
+  bool Has(int layer, int64_t page) const {
+    return page >= 0 &&
+           page < shape_.pages + int64_t{IsGather(layer) ? shape_.staging_pages : shape_.extra_pages};
+  }
+
+  StoredKvForm stored_form() const override { return StoredKvForm::kFloat32; }
+  void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override {
+    std::vector<float> both(2 * static_cast<size_t>(shape_.head_dim));
+    for (int i = 0; i < count; ++i, out += both.size() * sizeof(float)) {
+      ReadKv(layer, kv_head, page, slot + i, both.data(), both.data() + shape_.head_dim);
+      std::memcpy(out, both.data(), both.size() * sizeof(float));
+    }
+  }
+  void CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) override {
+    MNEMO_CHECK(Has(layer, page) && slot >= 0 && slot + count <= kPageTokens);
+    const size_t bytes = static_cast<size_t>(shape_.head_dim) * sizeof(float);
+    for (int i = 0; i < count; ++i, in += 2 * bytes) {
+      std::memcpy(Key(page, layer, kv_head, slot + i), in, bytes);
+      std::memcpy(Value(page, layer, kv_head, slot + i), in + bytes, bytes);
+    }
+  }
 
  private:
+  bool IsGather(int layer) const {
+    return !shape_.gather_layers.empty() && shape_.gather_layers[static_cast<size_t>(layer)] != 0;
+  }
   float* At(int64_t page, int layer, int which, int head, int64_t slot) const {
-    const int64_t plane = (page * shape_.layers + layer) * 2 + which;
+    int64_t layer_of_all = page * shape_.layers + layer;
+    if (page >= shape_.pages) {
+      const int64_t beyond = page - shape_.pages;
+      layer_of_all = int64_t{shape_.pages} * shape_.layers +
+                     (IsGather(layer) ? int64_t{shape_.extra_pages} * plain_layers_ + beyond
+                                      : beyond * plain_layers_ + plain_slot_[static_cast<size_t>(layer)]);
+    }
+    const int64_t plane = layer_of_all * 2 + which;
     const int64_t row = (plane * shape_.kv_heads + head) * kPageTokens + slot;
     return static_cast<float*>(buffer_->data()) + row * shape_.head_dim;
   }
   KvCacheShape shape_;
   std::unique_ptr<Buffer> buffer_;
+  int plain_layers_ = 0;
+  std::vector<int> plain_slot_;  // [layers], of those that are not gather layers
 };
+
+size_t MoreBytes(const KvCacheShape& shape) {
+  return static_cast<size_t>(KvExtraPageBytes(shape)) * static_cast<size_t>(shape.extra_pages) +
+         static_cast<size_t>(KvStagingPageBytes(shape)) * static_cast<size_t>(shape.staging_pages);
+}
 
 // Columns of a product go to threads in multiples of this: the width of several tiles.
 constexpr int64_t kColumnUnit = 12;
@@ -128,8 +173,13 @@ class ReferenceDevice : public Device {
                              static_cast<uint32_t>(shape.type));
     }
     size_t bytes = 0;
+    if (shape.extra_pages < 0 || shape.staging_pages < 0) {
+      return InvalidArgument("KV cache of {} extra and {} staging pages; at least 0 are allowed",
+                             shape.extra_pages, shape.staging_pages);
+    }
     if (__builtin_mul_overflow(static_cast<size_t>(KvPageBytes(shape)), static_cast<size_t>(shape.pages),
-                               &bytes)) {
+                               &bytes) ||
+        __builtin_add_overflow(bytes, MoreBytes(shape), &bytes)) {
       return ResourceExhausted("KV cache of {} pages of {} bytes", shape.pages, KvPageBytes(shape));
     }
     MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, Buffer::Create(bytes));
@@ -306,7 +356,7 @@ void ReferenceDevice::Do(const RotaryStoreOp& op) {
       for (int h = 0; h < op.heads; ++h) prepare(op.q + (r * op.heads + h) * op.head_dim, q_norm);
       const int64_t page = op.slots[r] / kPageTokens;
       const int64_t slot = op.slots[r] % kPageTokens;
-      MNEMO_CHECK(op.slots[r] >= 0 && page < cache.shape().pages);
+      MNEMO_CHECK(op.slots[r] >= 0 && cache.Has(op.layer, page));
       for (int h = 0; h < op.kv_heads; ++h) {
         float* k = op.k + (r * op.kv_heads + h) * op.head_dim;
         prepare(k, k_norm);
@@ -346,13 +396,13 @@ void ReferenceDevice::AttendHead(const AttentionOp& op, const AttentionSequence&
   const int position = sequence.position_begin + row;
   SoftmaxState state;
   state.values = scratch->values.data();
-  auto take = [&](int p, int64_t i) {
-    const int32_t page = sequence.pages[p / kPageTokens];
-    MNEMO_CHECK(page >= 0 && page < cache.shape().pages);
+  auto take_at = [&](int64_t page, int64_t slot, int64_t i) {
+    MNEMO_CHECK(cache.Has(op.layer, page));
     const auto at = static_cast<size_t>(i);
-    scratch->scores[at] = Dot(q, cache.Key(page, op.layer, kv_head, p % kPageTokens), op.head_dim) * op.scale;
-    scratch->v[at] = cache.Value(page, op.layer, kv_head, p % kPageTokens);
+    scratch->scores[at] = Dot(q, cache.Key(page, op.layer, kv_head, slot), op.head_dim) * op.scale;
+    scratch->v[at] = cache.Value(page, op.layer, kv_head, slot);
   };
+  auto take = [&](int p, int64_t i) { take_at(sequence.pages[p / kPageTokens], p % kPageTokens, i); };
   auto add = [&](int64_t count) {
     AddPositions(scratch->scores.data(), scratch->v.data(), static_cast<int>(count), op.head_dim,
                  scratch->part.data(), &state);
@@ -363,8 +413,14 @@ void ReferenceDevice::AttendHead(const AttentionOp& op, const AttentionSequence&
     for (int64_t begin = 0; begin < list.count(); begin += kKvSplitTokens) {
       const int64_t end = std::min<int64_t>(list.count(), begin + kKvSplitTokens);
       int64_t i = 0;
-      list.EachRun(begin, end, [&](int first, int count) {
-        for (int p = first; p < first + count; ++p) take(p, i++);
+      list.EachRun(begin, end, [&](int first, int count, int64_t place) {
+        for (int n = 0; n < count; ++n) {
+          if (place == ListedKeys::kInPages) {
+            take(first + n, i++);
+          } else {
+            take_at((place + n) / kPageTokens, (place + n) % kPageTokens, i++);
+          }
+        }
       });
       add(end - begin);
     }

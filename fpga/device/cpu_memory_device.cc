@@ -58,7 +58,8 @@ layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
   caps.ops = Bit(kOpCreate) | Bit(kOpAppend) | Bit(kOpFork) | Bit(kOpTruncate) | Bit(kOpFree) |
              Bit(kOpKvStore) | Bit(kOpScoreSelect) | Bit(kOpGather) | Bit(kOpScoreGather);
   caps.formats = Bit(kFormatCodes2) | Bit(kFormatCodes4) | Bit(kFormatCodes8) | Bit(kFormatBounds) |
-                 Bit(kFormatMeans) | Bit(kFormatF16) | Bit(kFormatBf16) | Bit(kFormatF32);
+                 Bit(kFormatMeans) | Bit(kFormatF16) | Bit(kFormatBf16) | Bit(kFormatF32) |
+                 Bit(kFormatScaledKeys);
   caps.score_ops =
       static_cast<uint8_t>(Bit(kScoreDot) | Bit(kScoreReluDot) | Bit(kScorePageBound) | Bit(kScoreBlockMean));
   caps.group_ops = static_cast<uint8_t>(Bit(kGroupNone) | Bit(kGroupMax) | Bit(kGroupExp2Sum));

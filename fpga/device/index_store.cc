@@ -22,7 +22,7 @@ struct ExtentSizes {
 ExtentSizes SizesOf(const layout::IndexSpec& spec) {
   const uint64_t block = devices::cpu::BlockOf(spec.record_format, spec.dim).bytes;
   const uint64_t heads = uint64_t{spec.layer_slots} * spec.heads;
-  return {block, heads * block, heads * kPageTokens * 2 * spec.dim * layout::ValueBytes(spec.kv_format)};
+  return {block, heads * block, heads * kPageTokens * layout::KvTokenBytes(spec.kv_format, spec.dim)};
 }
 
 // What the index may still take from its owner's quota.

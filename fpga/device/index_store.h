@@ -85,7 +85,7 @@ struct Index {
   uint64_t extent_bytes = 0;        // of a page
   uint64_t kv_extent_bytes = 0;     // 0: keeps no K and V
   std::vector<uint8_t*> pages;      // extents; never reallocated
-  std::vector<uint8_t*> kv_pages;   // [slots][heads][64][2][dim] values
+  std::vector<uint8_t*> kv_pages;   // [slots][heads][64] of layout::KvTokenBytes
   std::vector<uint32_t> tokens;     // by slot
   std::vector<uint32_t> kv_tokens;  // by slot
   bool appending = false;
@@ -94,7 +94,7 @@ struct Index {
     return (uint64_t{slot} * spec.heads + head) * block_bytes;
   }
   // Of K and V of one token of a slot and head.
-  uint64_t KvTokenBytes() const { return uint64_t{2} * spec.dim * layout::ValueBytes(spec.kv_format); }
+  uint64_t KvTokenBytes() const { return layout::KvTokenBytes(spec.kv_format, spec.dim); }
   uint64_t KvOffset(uint32_t slot, uint32_t head, uint32_t token_of_page) const {
     return ((uint64_t{slot} * spec.heads + head) * layout::kPageTokens + token_of_page) * KvTokenBytes();
   }
@@ -140,7 +140,7 @@ class IndexStore {
   // them anew.
   layout::Completion Truncate(uint32_t owner, const layout::Descriptor& descriptor);
   layout::Completion Free(uint32_t owner, const layout::Descriptor& descriptor);
-  // `values` is the payload, value[slots][heads][tokens][2][dim].
+  // `values` is the payload, kv[slots][heads][tokens] (payload.h).
   layout::Completion KvStore(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* values);
 
   // Returns kStatusOk, and `job` is active until EndAppend or AbortAppend; otherwise kStatusFull (no memory).

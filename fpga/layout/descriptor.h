@@ -47,7 +47,7 @@ enum SelectOp {
 };
 
 // Record formats 1 to 5 are what indexes hold; value types 16 to 18 are what payloads of keys and values
-// hold.
+// hold; 19 holds a key and a value together, for kOpKvStore and what it stored alone.
 enum Format {
   kFormatCodes2 = 1,  // two planes, values -3 -1 1 3
   kFormatCodes4 = 2,
@@ -57,6 +57,7 @@ enum Format {
   kFormatF16 = 16,
   kFormatBf16 = 17,
   kFormatF32 = 18,
+  kFormatScaledKeys = 19,  // f32 scale, i16 key[dim] to be multiplied by it, 16-bit float value[dim]
 };
 
 // descriptor.flags
@@ -109,7 +110,7 @@ typedef struct IndexSpec {
   uint16_t heads;         // KV heads
   uint16_t dim;           // of a head
   uint8_t record_format;  // Format, 1 to 5
-  uint8_t kv_format;      // value type of K and V that kOpKvStore brings; 0: this index keeps none
+  uint8_t kv_format;      // of K and V that kOpKvStore brings: a value type or kFormatScaledKeys; 0: none
   uint8_t reserved[52];   // zero
 } IndexSpec;
 

@@ -8,10 +8,13 @@
 // ranks are
 //               written; ids and ranks keep their place for k.
 //               kSelectWeightedSum: WeightedSumHeader; i64 sum[dim].
-// kOpGather:    payload u32 id[heads][k]; result value[heads][k][2][dim] (K, then V).
-// kOpScoreGather: the result blocks, then value[queries][heads][k][2][dim].
+// kOpGather:    payload u32 id[heads][k]; result kv[heads][k].
+// kOpScoreGather: the result blocks, then kv[queries][heads][k].
 // kOpAppend:    payload value[slots][heads][end - begin][dim] (slots: 1, or all of the index for
-// kAllLayerSlots). kOpKvStore:   payload value[slots][heads][end - begin][2][dim].
+// kAllLayerSlots).
+// kOpKvStore:   payload kv[slots][heads][end - begin].
+// kv is K and V of one token and head, adjacent, KvTokenBytes: value[2][dim] of a value type, or as
+// kFormatScaledKeys says. A service moves these bytes and never reads them.
 
 #include "fpga/layout/abi.h"
 #include "fpga/layout/descriptor.h"
@@ -88,6 +91,11 @@ MNEMO_LAYOUT_FN uint64_t ResultBlockBytes(uint32_t select_op, uint32_t flags, ui
 // Bytes of one element of a value type, 0 for anything else.
 MNEMO_LAYOUT_FN uint32_t ValueBytes(uint32_t format) {
   return format == kFormatF32 ? 4 : format == kFormatF16 || format == kFormatBf16 ? 2 : 0;
+}
+
+// Bytes of K and V of one token and head, 0 for what is no format of K and V.
+MNEMO_LAYOUT_FN uint64_t KvTokenBytes(uint32_t format, uint32_t dim) {
+  return format == kFormatScaledKeys ? 4 + uint64_t{dim} * 4 : uint64_t{2} * dim * ValueBytes(format);
 }
 
 #endif

@@ -126,7 +126,8 @@ Verdict CheckHeads(const Descriptor& d, const IndexInfo& index) {
 
 // kOpAppend and kOpKvStore.
 Verdict CheckGrowth(const Descriptor& d, const Limits& limits, const IndexInfo& index) {
-  MNEMO_REQUIRE(ValueBytes(d.format) != 0, kStatusBadField, format);
+  MNEMO_REQUIRE((d.op == kOpAppend ? ValueBytes(d.format) : KvTokenBytes(d.format, index.dim)) != 0,
+                kStatusBadField, format);
   MNEMO_REQUIRE(Has(limits.granted.formats, d.format), kStatusUnsupported, format);
   if (d.op == kOpAppend) {
     MNEMO_REQUIRE(d.begin == index.tokens, kStatusBadField, begin);
@@ -266,7 +267,7 @@ uint64_t PayloadBytes(const Descriptor& d, const IndexInfo& index) {
     case kOpAppend:
       return Product({Slots(d, index), d.heads, d.end - d.begin, index.dim, ValueBytes(d.format)});
     case kOpKvStore:
-      return Product({Slots(d, index), d.heads, d.end - d.begin, 2, index.dim, ValueBytes(d.format)});
+      return Product({Slots(d, index), d.heads, d.end - d.begin, KvTokenBytes(d.format, index.dim)});
     case kOpGather:
       return uint64_t{d.heads} * d.k * 4;
     case kOpScoreSelect:
@@ -281,7 +282,7 @@ uint64_t PayloadBytes(const Descriptor& d, const IndexInfo& index) {
 
 uint64_t ResultBytes(const Descriptor& d, const IndexInfo& index) {
   const uint64_t blocks = uint64_t{d.queries} * d.heads;
-  const uint64_t kv_bytes = uint64_t{2} * index.dim * ValueBytes(index.kv_format);
+  const uint64_t kv_bytes = KvTokenBytes(index.kv_format, index.dim);
   switch (d.op) {
     case kOpScoreSelect:
       return blocks * ResultBlockBytes(d.select_op, d.flags, d.k, index.dim);
@@ -342,7 +343,8 @@ Verdict ValidateSpec(const Descriptor& d, const IndexSpec& spec, const Limits& l
   MNEMO_SPEC(spec.heads >= 1 && spec.heads <= granted.max_heads && spec.heads <= 255, heads);
   MNEMO_SPEC(IsIndexDim(spec.dim) && Has(granted.dims, std::bit_width(uint32_t{spec.dim}) - 1), dim);
   MNEMO_SPEC(spec.record_format == d.format, record_format);
-  MNEMO_SPEC(spec.kv_format == 0 || (ValueBytes(spec.kv_format) != 0 && Has(granted.formats, spec.kv_format)),
+  MNEMO_SPEC(spec.kv_format == 0 ||
+                 (KvTokenBytes(spec.kv_format, spec.dim) != 0 && Has(granted.formats, spec.kv_format)),
              kv_format);
   for (size_t i = 0; i < sizeof(spec.reserved); ++i) {
     if (spec.reserved[i] != 0) {

@@ -144,8 +144,9 @@ struct Transformer::Impl {
   std::optional<RotaryTable> rotary_local;
 
   // Host memory of one Forward, sized by Create.
-  std::vector<float> cos_sin_rows;  // [max_rows, rotary_dims]
-  std::vector<int64_t> slots;       // [max_rows]
+  std::vector<float> cos_sin_rows;     // [max_rows, rotary_dims]
+  std::vector<int64_t> slots;          // [max_rows]
+  std::vector<int64_t> indexed_slots;  // the same in indexed layers
   std::vector<AttentionSequence> attention_sequences;
   std::vector<AttentionSequence> indexed_sequences;  // the same in indexed layers
   std::vector<devices::Op> ops;  // of all layers; Forward fills in what changes from call to call
@@ -199,6 +200,7 @@ absl::Status Transformer::Impl::AllocateBuffers() {
   MNEMO_ASSIGN_OR_RETURN(logits, AllocateFloats(options.max_logit_rows, config.vocabulary));
   cos_sin_rows.resize(static_cast<size_t>(rows * config.rotary_dims));
   slots.resize(static_cast<size_t>(rows));
+  indexed_slots.resize(static_cast<size_t>(rows));
   attention_sequences.resize(static_cast<size_t>(options.max_sequences));
   indexed_sequences.resize(static_cast<size_t>(options.max_sequences));
   const int64_t max_cols =
@@ -226,6 +228,7 @@ void Transformer::Impl::AddOutput(const float* x, int64_t x_stride, const Packed
 void Transformer::Impl::AddAttentionOps(int layer_index) {
   const Layer& layer = tensors.layers[static_cast<size_t>(layer_index)];
   const bool windowed = config.layer_is_windowed[static_cast<size_t>(layer_index)];
+  const bool is_indexed = IsIndexed(layer_index);
   const int64_t q_dim = static_cast<int64_t>(config.heads) * config.head_dim;
   const int64_t kv_dim = static_cast<int64_t>(config.kv_heads) * config.head_dim;
   MatMulOp qkv;
@@ -251,11 +254,12 @@ void Transformer::Impl::AddAttentionOps(int layer_index) {
                                  .rotary_dims = config.rotary_dims,
                                  .cos_sin = windowed && rotary_local ? cos_sin_local : cos_sin,
                                  .layer = layer_index,
-                                 .slots = slots.data()});
-  const bool is_indexed = IsIndexed(layer_index);
+                                 .slots = is_indexed ? indexed_slots.data() : slots.data()});
   if (is_indexed) {
-    indexed.push_back({.select = ops.size(), .attention = ops.size() + LayerMemory::Ops().select.size()});
-    for (size_t i = 0; i < LayerMemory::Ops().select.size(); ++i) ops.emplace_back(devices::HostOp{});
+    constexpr size_t kBefore = std::tuple_size_v<decltype(LayerMemory::Ops::select)> +
+                               std::tuple_size_v<decltype(LayerMemory::Ops::fetch)>;
+    indexed.push_back({.select = ops.size(), .attention = ops.size() + kBefore});
+    for (size_t i = 0; i < kBefore; ++i) ops.emplace_back(devices::HostOp{});
   }
   ops.emplace_back(AttentionOp{.q = q,
                                .out = attention,
@@ -314,12 +318,17 @@ void Transformer::Impl::FillSequences(std::span<const Sequence> sequences) {
                               .pages = sequence.pages};
     indexed_sequences[s] = attention_sequences[s];
     indexed_sequences[s].sparse = sequence.sparse;
+    if (sequence.indexed_pages != nullptr) indexed_sequences[s].pages = sequence.indexed_pages;
     MNEMO_CHECK(sequence.sparse == nullptr || sequence.row_count == 1);
     for (int i = 0; i < sequence.row_count; ++i, ++row) {
       const int position = sequence.position_begin + i;
-      const int64_t page = sequence.pages[position / devices::kPageTokens];
-      MNEMO_CHECK(page >= 0);
-      slots[static_cast<size_t>(row)] = page * devices::kPageTokens + position % devices::kPageTokens;
+      const int page_index = position / devices::kPageTokens;
+      const int64_t page = sequence.pages[page_index];
+      const int64_t indexed_page = indexed_sequences[s].pages[page_index];
+      MNEMO_CHECK(page >= 0 && indexed_page >= 0);
+      const int slot = position % devices::kPageTokens;
+      slots[static_cast<size_t>(row)] = page * devices::kPageTokens + slot;
+      indexed_slots[static_cast<size_t>(row)] = indexed_page * devices::kPageTokens + slot;
     }
   }
 }
@@ -328,7 +337,9 @@ void Transformer::Impl::FillMemory(LayerMemory* memory, std::span<const Attentio
   for (size_t slot = 0; slot < indexed.size(); ++slot) {
     const LayerMemory::Ops made =
         memory == nullptr ? LayerMemory::Ops() : memory->OpsOf(static_cast<int>(slot), q);
-    for (size_t i = 0; i < made.select.size(); ++i) ops[indexed[slot].select + i] = made.select[i];
+    size_t at = indexed[slot].select;
+    for (const devices::HostOp& op : made.select) ops[at++] = op;
+    for (const devices::HostOp& op : made.fetch) ops[at++] = op;
     std::get<AttentionOp>(ops[indexed[slot].attention]).sequences = sequences;
     ops[indexed[slot].attention + 1] = made.after;
   }

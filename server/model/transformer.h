@@ -24,9 +24,11 @@ struct TransformerOptions {
 // selection.
 class LayerMemory {
  public:
-  // Run in this order: `select` before the layer's attention, `after` behind it.
+  // Run in this order: `select`, then `fetch` of what is to be attended to and kept elsewhere, before the
+  // layer's attention; `after` behind it.
   struct Ops {
     std::array<devices::HostOp, 6> select;
+    std::array<devices::HostOp, 2> fetch;
     devices::HostOp after;
   };
   virtual ~LayerMemory() = default;
@@ -55,6 +57,9 @@ class Transformer {
     int row_count = 0;
     int position_begin = 0;
     const int32_t* pages = nullptr;  // page ids of positions [0, position_begin + row_count)
+    // The same in indexed layers where they differ from `pages` (KvCacheShape::extra_pages); nullptr: as
+    // there. -1: a page that none of the rows attends to there.
+    const int32_t* indexed_pages = nullptr;
     // What its row attends to in indexed layers; nullptr: to everything.
     const devices::SparseSelection* sparse = nullptr;
   };

@@ -71,7 +71,11 @@ class Store {
     int pages = 3;
     for (const Context* c : contexts_) pages += (c->positions + kPageTokens - 1) / kPageTokens;
     KvCacheShape cache_shape{2, shape.kv_heads, shape.head_dim, pages, device_->info().kv_type};
-    if (gather) cache_shape.gather_layers = {0, 1};
+    if (gather) {
+      cache_shape.gather_layers = {0, 1};
+      cache_shape.extra_pages = 2;  // of no layer: changes nothing
+      cache_shape.staging_pages = pages;
+    }
     auto cache = device_->CreateKvCache(cache_shape);
     REQUIRE(cache.ok());
     cache_ = std::move(cache).value();
@@ -83,6 +87,44 @@ class Store {
       tables_.emplace_back(free.end() - count, free.end());
       free.resize(free.size() - static_cast<size_t>(count));
       Write(*c, tables_.back());
+    }
+  }
+
+  // Selected entries of lists go to the pages of another context, entry by entry in a random order, and
+  // pages of rows without a list to staging pages; where they stood, other numbers stand afterwards.
+  void MoveAway(size_t context, size_t hot_context, Random* random) {
+    const Context& c = *contexts_[context];
+    const size_t bytes = static_cast<size_t>(StoredKvBytes(cache_->stored_form(), shape_.head_dim));
+    std::vector<uint8_t> copy(bytes * kPageTokens);
+    const std::vector<uint8_t> zeros(copy.size());
+    if (!c.listed) {
+      for (int32_t& page : tables_[context]) {
+        for (int head = 0; head < shape_.kv_heads; ++head) {
+          cache_->CopyOut(kLayer, head, page, 0, kPageTokens, copy.data());
+          cache_->CopyIn(kLayer, head, cache_->shape().pages + staged_, 0, kPageTokens, copy.data());
+          cache_->CopyIn(kLayer, head, page, 0, kPageTokens, zeros.data());
+        }
+        page = cache_->shape().pages + staged_++;
+      }
+      return;
+    }
+    const int width = c.entry_tokens;
+    places_.resize(contexts_.size());
+    places_[context].resize(static_cast<size_t>(shape_.kv_heads));
+    for (int head = 0; head < shape_.kv_heads; ++head) {
+      const std::vector<uint32_t>& ids = c.entries[static_cast<size_t>(head)];
+      std::vector<int64_t>& places = places_[context][static_cast<size_t>(head)];
+      for (size_t i = 0; i < ids.size(); ++i) places.push_back(static_cast<int64_t>(i));
+      std::shuffle(places.begin(), places.end(), *random);
+      for (size_t i = 0; i < ids.size(); ++i) {
+        const int at = static_cast<int>(places[i]) * width;
+        const int32_t to = PageOf(hot_context, at);
+        const int from = static_cast<int>(ids[i]) * width;
+        cache_->CopyOut(kLayer, head, PageOf(context, from), from % kPageTokens, width, copy.data());
+        cache_->CopyIn(kLayer, head, to, at % kPageTokens, width, copy.data());
+        cache_->CopyIn(kLayer, head, PageOf(context, from), from % kPageTokens, width, zeros.data());
+        places[i] = int64_t{to} * kPageTokens + at % kPageTokens;
+      }
     }
   }
 
@@ -102,8 +144,10 @@ class Store {
     std::vector<SparseSelection> sparse(which.size());
     for (size_t i : which) {
       q.insert(q.end(), contexts_[i]->q.begin(), contexts_[i]->q.end());
-      for (const auto& ids : contexts_[i]->entries) {
+      for (size_t head = 0; head < contexts_[i]->entries.size(); ++head) {
+        const std::vector<uint32_t>& ids = contexts_[i]->entries[head];
         filled.push_back({ids.data(), static_cast<uint32_t>(ids.size())});
+        if (i < places_.size() && !places_[i].empty()) filled.back().places = places_[i][head].data();
       }
     }
     std::vector<TokenSelection> heads_read(filled.size());
@@ -169,6 +213,8 @@ class Store {
   const std::vector<const Context*> contexts_;
   std::unique_ptr<KvCache> cache_;
   std::vector<std::vector<int32_t>> tables_;
+  int staged_ = 0;                                         // staging pages in use
+  std::vector<std::vector<std::vector<int64_t>>> places_;  // [contexts][kv_heads], of moved entries
 };
 
 // Of one query head, from keys and values as the cache gives them back.
@@ -349,6 +395,29 @@ TEST_CASE("a listed row is the same alone, beside others, on any pages and any t
       }
     }
   }
+}
+
+TEST_CASE("rows whose keys and values were moved have the bits of rows that read them in place") {
+  EachKvBench([](Bench& bench) {
+    Random random(76);
+    for (const int head_dim : {24, 64}) {
+      const Shape shape{3, 2, head_dim};
+      std::vector<Context> contexts;
+      for (int entry_tokens : {1, 16, 64}) {
+        contexts.push_back(MakeContext(&random, shape, UniformInt(&random, 900, 1400), entry_tokens));
+        contexts.push_back(MakeContext(&random, shape, 1400, 1));  // where the entries go
+      }
+      contexts.push_back(MakeContext(&random, shape, 1200, 1));
+      contexts.back().listed = false;
+      std::vector<const Context*> pointers;
+      for (const Context& c : contexts) pointers.push_back(&c);
+      Store store(&bench, shape, true, &random, pointers);
+      const std::vector<float> wanted = store.Attend({0, 2, 4, 6});
+      for (const size_t context : {0, 2, 4, 6}) store.MoveAway(context, context + 1, &random);
+      const std::vector<float> got = store.Attend({0, 2, 4, 6});
+      CHECK(SameBits(got.data(), wanted.data(), wanted.size()));
+    }
+  });
 }
 
 TEST_CASE("a list of all positions gives the bits of a row without a list") {
