@@ -84,6 +84,11 @@ struct Config {
     int64_t index_bytes = 0;           // of each service's indexes; 0 = a quarter of memory over all services
     int64_t quota_bytes = 0;           // of these, of one worker's; 0 = an even share
     std::string placement = "inline";  // inline | memory_service, of requests that leave it to the server
+    // worker | memory_service: where K and V of sparse layers are, of sequences longer than what the worker
+    // keeps of them. memory_service: requests that leave their placement to the server are placed there, too.
+    std::string kv_residency = "worker";
+    int resident_tokens = 0;  // with it: positions of such sequences in each worker; 0 = four contexts
+    int kv_wait_ms = 10000;   // a request that lost its K and V waits so long for another service
     int round_trip_timeout_ms = 1000;  // a worker waits so long for an answer, then does without the service
     int start_timeout_ms = 10000;      // from start to ready
     int health_interval_ms = 500;

@@ -325,6 +325,10 @@ class Loader {
       AddError(PlaceOf("memory.placement"),
                "memory.placement: memory_service, and memory.services is 0; allowed: inline");
     }
+    if (c.memory.kv_residency == "memory_service" && c.memory.services == 0 && c.memory.addresses.empty()) {
+      AddError(PlaceOf("memory.kv_residency"),
+               "memory.kv_residency: memory_service, and there is no memory service; allowed: worker");
+    }
     if (c.workers.hang_timeout_ms < 2 * c.workers.heartbeat_interval_ms) {
       AddError(PlaceOf("workers.hang_timeout_ms"),
                fmt::format("workers.hang_timeout_ms: {} is too small; allowed: at least twice "

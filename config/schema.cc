@@ -199,6 +199,18 @@ void AddMemory(std::vector<KeySpec>* specs) {
            "service."),
        Choice(MNEMO_KEY(memory.placement), {"inline", "memory_service"},
               "Where relevancy and retrieval of a request run that leaves its placement to the server."),
+       Choice(
+           MNEMO_KEY(memory.kv_residency), {"worker", "memory_service"},
+           "Where keys and values of sparse layers are. With memory_service the worker has of each sparse "
+           "sequence the newest pages and what was selected last, so that sequences may be longer than its "
+           "pool; requests that leave their placement to the server go to the service, too."),
+       NumberOrZero(
+           MNEMO_KEY(memory.resident_tokens), 64, 1 << 28,
+           "With kv_residency memory_service: positions of such sequences, prompt and max_tokens, that "
+           "each worker has room for in the layers that are not sparse; 0 takes four contexts."),
+       Number(MNEMO_KEY(memory.kv_wait_ms), 0, kHourMs,
+              "A request whose keys and values went with its memory service waits so long for another one; "
+              "then it ends UNAVAILABLE."),
        Number(MNEMO_KEY(memory.round_trip_timeout_ms), 10, kHourMs,
               "A worker whose memory service does not answer for so long goes on without it."),
        Number(MNEMO_KEY(memory.start_timeout_ms), 100, kHourMs,

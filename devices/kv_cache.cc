@@ -32,6 +32,10 @@ int64_t KvExtraPageBytes(const KvCacheShape& shape) {
 
 int64_t KvStagingPageBytes(const KvCacheShape& shape) { return BytesOf(shape, 0, 1); }
 
+StoredKvForm StoredForm(KvType type) {
+  return type == KvType::kF32 ? StoredKvForm::kFloat32 : StoredKvForm::kScaledKeys;
+}
+
 int64_t StoredKvBytes(StoredKvForm form, int head_dim) {
   return form == StoredKvForm::kFloat32 ? int64_t{8} * head_dim : int64_t{4} + int64_t{4} * head_dim;
 }

@@ -43,6 +43,8 @@ enum class StoredKvForm : uint32_t {
   kFloat32 = 0,     // float32 key[head_dim], value[head_dim]
   kScaledKeys = 1,  // float32 scale; int16 key[head_dim], to be multiplied by it; 16-bit value[head_dim]
 };
+// Of a cache of this type, on every device.
+StoredKvForm StoredForm(KvType type);
 int64_t StoredKvBytes(StoredKvForm form, int head_dim);
 
 // Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed: a slot
@@ -59,9 +61,9 @@ class KvCache {
   // Key and value of one slot, [head_dim] each; either may be nullptr.
   virtual void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const = 0;
 
-  // Moves K and V out of the cache and back, without loss: [count] of StoredKvBytes, slots from `slot` on of
+  // Moves K and V out of the cache and back, without loss: [count] of
+  // StoredKvBytes of StoredForm, slots from `slot` on of
   // one page. CopyIn also writes staging pages.
-  virtual StoredKvForm stored_form() const = 0;
   virtual void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const = 0;
   virtual void CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) = 0;
 };

@@ -18,7 +18,6 @@ class CpuKvCache final : public KvCache {
   const KvCacheShape& shape() const override { return shape_; }
   void ReadKeys(int layer, int kv_head, int page, float* out) const override;
   void ReadKv(int layer, int kv_head, int page, int slot, float* key, float* value) const override;
-  StoredKvForm stored_form() const override { return StoredKvForm::kScaledKeys; }
   void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override;
   void CopyIn(int layer, int kv_head, int page, int slot, int count, const uint8_t* in) override;
 

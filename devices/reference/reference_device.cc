@@ -74,7 +74,6 @@ class Cache : public KvCache {
            page < shape_.pages + int64_t{IsGather(layer) ? shape_.staging_pages : shape_.extra_pages};
   }
 
-  StoredKvForm stored_form() const override { return StoredKvForm::kFloat32; }
   void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override {
     std::vector<float> both(2 * static_cast<size_t>(shape_.head_dim));
     for (int i = 0; i < count; ++i, out += both.size() * sizeof(float)) {

@@ -31,14 +31,16 @@ struct Setup {
                        store.get())
           .value();
   std::vector<float> keys = std::vector<float>(size_t{kHeads} * kTokens * kDim);
-  std::vector<float> values = std::vector<float>(size_t{kHeads} * kTokens * 2 * kDim);
+  std::vector<uint8_t> values;  // [heads][tokens] of K and V
+  const uint8_t kv_format;
   std::vector<uint8_t> payload = std::vector<uint8_t>(kHeads * layout::QueryBlockBytes(3, kDim));
 
-  Setup() {
+  explicit Setup(uint8_t format = layout::kFormatF32) : kv_format(format) {
+    values.resize(size_t{kHeads} * kTokens * TokenBytes());
     std::mt19937 random(3);
     std::normal_distribution<float> bell;
     for (float& key : keys) key = bell(random);
-    for (float& value : values) value = bell(random);
+    for (uint8_t& value : values) value = static_cast<uint8_t>(random());
     Descriptor d{};
     d.op = layout::kOpCreate;
     layout::IndexSpec spec{};
@@ -47,7 +49,7 @@ struct Setup {
     spec.heads = kHeads;
     spec.dim = kDim;
     spec.record_format = layout::kFormatCodes2;
-    spec.kv_format = layout::kFormatF32;
+    spec.kv_format = kv_format;
     REQUIRE(store->Create(owner, d, spec).status == layout::kStatusOk);
     d.op = layout::kOpAppend;
     d.heads = kHeads;
@@ -61,7 +63,8 @@ struct Setup {
     REQUIRE(appended.watermark == kTokens);
     REQUIRE(appended.prepare_ns > 0);
     d.op = layout::kOpKvStore;
-    REQUIRE(store->KvStore(owner, d, reinterpret_cast<const uint8_t*>(values.data())).watermark == kTokens);
+    d.format = kv_format;
+    REQUIRE(store->KvStore(owner, d, values.data()).watermark == kTokens);
     for (uint32_t h = 0; h < kHeads; ++h) {
       std::vector<float> query(3 * kDim);
       for (float& value : query) value = bell(random) * 4;
@@ -87,8 +90,9 @@ struct Setup {
     return d;
   }
 
-  const float* Value(uint32_t head, uint32_t token) const {
-    return values.data() + (size_t{head} * kTokens + token) * 2 * kDim;
+  size_t TokenBytes() const { return layout::KvTokenBytes(kv_format, kDim); }
+  const uint8_t* Value(uint32_t head, uint32_t token) const {
+    return values.data() + (size_t{head} * kTokens + token) * TokenBytes();
   }
 };
 
@@ -121,17 +125,19 @@ TEST_CASE("what the device says of itself lets its operations pass validation") 
 }
 
 TEST_CASE("a gather brings the listed tokens, a selection with it those that it selects") {
-  Setup setup;
+  const uint8_t kv_format =
+      GENERATE(uint8_t{layout::kFormatF32}, uint8_t{layout::kFormatBf16}, uint8_t{layout::kFormatScaledKeys});
+  Setup setup(kv_format);
   const Descriptor select = setup.Query(layout::kOpScoreSelect);
   Descriptor both = setup.Query(layout::kOpScoreGather);
   const size_t block = layout::ResultBlockBytes(select.select_op, 0, select.k, kDim);
-  const size_t token_bytes = size_t{2} * kDim * 4;
+  const size_t token_bytes = setup.TokenBytes();
   std::vector<uint8_t> ids(kHeads * block);
   std::vector<uint8_t> with_values(kHeads * (block + select.k * token_bytes));
   std::vector<uint32_t> list = {7, 0, kTokens - 1, 7, 100, 64};
   Descriptor gather{};
   gather.op = layout::kOpGather;
-  gather.format = layout::kFormatF32;
+  gather.format = kv_format;
   gather.heads = kHeads;
   gather.k = 3;
   std::vector<uint8_t> gathered(kHeads * gather.k * token_bytes);

@@ -137,6 +137,16 @@ TEST_CASE("one of each operation is accepted") {
   d.layer_slot = 0;
   d.payload_length = 12;
   CHECK(Check(d) == Verdict{});
+  // Three heads of 4 + 4 * 64 bytes.
+  IndexInfo scaled = TestIndex();
+  scaled.kv_format = d.format = kFormatScaledKeys;
+  d.payload_length = 13;
+  CHECK(Check(d, scaled) == Verdict{});
+  d.payload_length = 12;
+  CHECK(Check(d, scaled) == Bad(kStatusBadField, offsetof(Descriptor, payload_length)));
+  d = Append();
+  d.format = kFormatScaledKeys;
+  CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, format)));
   d = Query();
   d.op = kOpScoreGather;
   d.result_length = 4 * (13 + 100 * 256 / 64);
@@ -360,6 +370,7 @@ TEST_CASE("specifications and listed ids") {
   CHECK(with([](IndexSpec& s) { s.heads = 17; }) == Bad(kStatusBadPayload, offsetof(IndexSpec, heads)));
   CHECK(with([](IndexSpec& s) { s.record_format = 2; }) ==
         Bad(kStatusBadPayload, offsetof(IndexSpec, record_format)));
+  CHECK(with([](IndexSpec& s) { s.kv_format = kFormatScaledKeys; }) == Verdict{});
   CHECK(with([](IndexSpec& s) { s.kv_format = 2; }) ==
         Bad(kStatusBadPayload, offsetof(IndexSpec, kv_format)));
   CHECK(with([](IndexSpec& s) { s.reserved[51] = 1; }) == Bad(kStatusBadPayload, 63));

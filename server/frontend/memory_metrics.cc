@@ -49,6 +49,18 @@ struct Families {
                          "Tokens selected for a decode row, a layer and a KV head.",
                          Kind::kHistogram,
                          {}};
+  ForeignFamily hot{
+      "memory_hot_tokens_total",
+      "Tokens selected of sequences whose keys and values a memory service keeps, over layers and KV "
+      "heads: those that the worker had (hit), and those that it fetched (miss).",
+      Kind::kCounter,
+      {}};
+  ForeignFamily resident{
+      "memory_resident_pages",
+      "Pages of layers that are not sparse, of sequences whose keys and values a memory service "
+      "keeps: in use, and there.",
+      Kind::kGauge,
+      {}};
   ForeignFamily fallbacks{"memory_fallbacks_total",
                           "Requests that went on in the worker instead of in the memory service, by reason.",
                           Kind::kCounter,
@@ -85,6 +97,14 @@ void AddWorker(const WorkerSnapshot& worker, Families* families) {
       {{label, {"direction", "to_service"}}, static_cast<double>(memory.bytes_to_service())});
   families->bytes.samples.push_back(
       {{label, {"direction", "from_service"}}, static_cast<double>(memory.bytes_from_service())});
+  const uint64_t missed = memory.hot_missed_tokens();
+  const uint64_t hit = memory.hot_selected_tokens() - std::min(missed, memory.hot_selected_tokens());
+  families->hot.samples.push_back({{label, {"result", "hit"}}, static_cast<double>(hit)});
+  families->hot.samples.push_back({{label, {"result", "miss"}}, static_cast<double>(missed)});
+  families->resident.samples.push_back(
+      {{label, {"state", "used"}}, static_cast<double>(memory.extra_pages_used())});
+  families->resident.samples.push_back(
+      {{label, {"state", "total"}}, static_cast<double>(memory.extra_pages_total())});
   for (const auto& [reason, count] : memory.fallbacks()) {
     families->fallbacks.samples.push_back({{label, {"reason", reason}}, static_cast<double>(count)});
   }
@@ -114,8 +134,9 @@ std::vector<ForeignFamily> MemoryFamilies(const std::vector<WorkerSnapshot>& wor
   for (const WorkerSnapshot& worker : workers) AddWorker(worker, &families);
   for (const MemorySnapshot& service : services) AddService(service, &families);
   return {families.step_seconds, families.step_bytes, families.round_trips, families.bytes,
-          families.selected,     families.fallbacks,  families.attached,    families.indexes,
-          families.index_bytes,  families.limit,      families.ready,       families.restarts};
+          families.selected,     families.hot,        families.resident,    families.fallbacks,
+          families.attached,     families.indexes,    families.index_bytes, families.limit,
+          families.ready,        families.restarts};
 }
 
 }  // namespace mnemo::frontend

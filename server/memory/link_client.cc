@@ -26,10 +26,22 @@ constexpr uint64_t kLeastBulkBytes = uint64_t{8} << 20;
 constexpr uint64_t kPagesUnderWay = 4;
 constexpr uint64_t kRegionSlackBytes = 4096;
 
-// Keys of one page, of all indexed layers and heads.
-uint64_t PageBytes(const MemoryShape& shape) {
+// K and V that are fetched together, of one head, and room for so many fetches at once.
+constexpr int kFetchTokens = 256;
+constexpr uint64_t kFetches = 16;
+
+// Keys of one page, of all indexed layers and heads; K and V if they are more.
+uint64_t PageBytes(const MemoryShape& shape, uint32_t kv_format) {
+  const auto dim = static_cast<uint32_t>(shape.head_dim);
   return layout::PadToUnit(static_cast<uint64_t>(shape.layers) * shape.kv_heads * kPageTokens *
-                           shape.head_dim * sizeof(float));
+                           std::max(dim * uint64_t{sizeof(float)}, layout::KvTokenBytes(kv_format, dim)));
+}
+
+// Of one fetch.
+uint64_t FetchIdBytes() { return layout::PadToUnit(kFetchTokens * sizeof(uint32_t)); }
+uint64_t FetchKvBytes(const LinkOptions& options) {
+  return layout::PadToUnit(
+      kFetchTokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim)));
 }
 
 uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
@@ -44,6 +56,7 @@ struct LinkClient::Impl {
   struct Slot {
     uint16_t generation = 0;
     int appends = 0;  // under way
+    int stores = 0;   // of K and V, the same
     uint64_t prepare_ns = 0;
     uint64_t bytes = 0;
   };
@@ -61,12 +74,20 @@ struct LinkClient::Impl {
     broken = true;
     return Unavailable("the memory service {} {}", link->device_name(), std::string(why));
   }
-  absl::Status SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes);
+  absl::Status PlaceFetches();
+  // `offset` in the chunk, which is free again when `last` is done.
+  absl::Status SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes, uint64_t offset = 0,
+                          bool last = true);
   absl::Status TakeBulk();
   absl::Status WaitBulk();
   absl::Status WaitForRoom();
   absl::StatusOr<IndexHandle> NewIndex(layout::Descriptor op, int chunk, uint64_t payload_bytes);
   absl::Status AppendPage(uint32_t id, int page, const KeySource& keys);
+  // Calls work(slot, kv_head, out) for all of a page, on the device's threads; out: `bytes` a piece, in a
+  // chunk.
+  template <class Work>
+  void FillChunk(int chunk, uint64_t bytes, const Work& work);
+  bool SubmitFetch(int slot, KvFeed* feed, size_t place);
   void SubmitQueries(int slot);
   void WaitQueries();
   bool TakeResults(const layout::Completion& completion, size_t query);
@@ -91,6 +112,16 @@ struct LinkClient::Impl {
   std::vector<layout::Completion> completions;
   bool missing = false;
   LinkStats stats;
+
+  // Places for fetches in the areas of queries and results, which are free while there is one.
+  struct Fetch {
+    uint8_t* ids = nullptr;
+    uint32_t ids_units = 0;  // in the region
+    const uint8_t* kv = nullptr;
+    uint32_t kv_units = 0;
+    uint64_t bytes = 0;  // of what is under way
+  };
+  std::vector<Fetch> fetches;
 };
 
 absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions& options,
@@ -110,7 +141,7 @@ absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions
   }
   impl->slots.resize(granted.max_indexes);
   for (uint32_t id = granted.max_indexes; id-- > 0;) impl->free_ids.push_back(id);
-  impl->page_bytes = PageBytes(shape);
+  impl->page_bytes = PageBytes(shape, options.kv_format);
   const uint64_t chunks = impl->link->payload_area(transport::Ring::kBulk).bytes.size() / impl->page_bytes;
   if (chunks == 0) {
     return FailedPrecondition(
@@ -123,6 +154,7 @@ absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions
   impl->places.reserve(credits);
   impl->completions.resize(std::max<size_t>(credits, 64));
   impl->pending.reserve(impl->link->credits(transport::Ring::kBulk));
+  if (options.kv_format != 0) MNEMO_RETURN_IF_ERROR(impl->PlaceFetches());
   return std::unique_ptr<LinkClient>(new LinkClient(std::move(impl)));
 }
 
@@ -130,10 +162,14 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptio
                                                                  devices::Device* device) {
   const MemoryShape& shape = options.shape;
   const auto blocks = static_cast<uint64_t>(options.max_queries) * shape.kv_heads;
-  const uint64_t bulk = std::max(kLeastBulkBytes, kPagesUnderWay * PageBytes(shape));
-  const uint64_t query = blocks * layout::QueryBlockBytes(static_cast<uint32_t>(shape.group),
-                                                          static_cast<uint32_t>(shape.head_dim));
-  const uint64_t results = blocks * layout::ResultBlockBytes(layout::kSelectTopK, 0, kMaxK, 0);
+  const uint64_t bulk = std::max(kLeastBulkBytes, kPagesUnderWay * PageBytes(shape, options.kv_format));
+  uint64_t query = blocks * layout::QueryBlockBytes(static_cast<uint32_t>(shape.group),
+                                                    static_cast<uint32_t>(shape.head_dim));
+  uint64_t results = blocks * layout::ResultBlockBytes(layout::kSelectTopK, 0, kMaxK, 0);
+  if (options.kv_format != 0) {
+    query = std::max(query, kFetches * FetchIdBytes());
+    results = std::max(results, kFetches * FetchKvBytes(options));
+  }
   transport::LinkOptions link;
   link.address = options.address;
   link.owner = options.owner;
@@ -160,16 +196,18 @@ bool LinkClient::alive() const { return !impl_->broken && !impl_->link->lost(); 
 uint32_t LinkClient::max_k() const { return impl_->link->granted().max_k; }
 LinkStats LinkClient::stats() const { return impl_->stats; }
 
-absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes) {
+absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes,
+                                          uint64_t offset, bool last) {
   const auto& area = link->payload_area(transport::Ring::kBulk);
   if (payload_bytes > 0) {
     op.payload_region = area.region;
-    op.payload_offset = Units(area.offset_bytes) + Units(page_bytes) * static_cast<uint32_t>(chunk);
+    op.payload_offset =
+        Units(area.offset_bytes) + Units(page_bytes) * static_cast<uint32_t>(chunk) + Units(offset);
     op.payload_length = Units(payload_bytes);
   }
   const absl::Status status = link->Submit(transport::Ring::kBulk, {&op, 1});
   if (!status.ok()) return Fail(status.message());
-  pending.push_back({.op = static_cast<layout::Op>(op.op), .id = op.index_id, .chunk = chunk});
+  pending.push_back({.op = static_cast<layout::Op>(op.op), .id = op.index_id, .chunk = last ? chunk : -1});
   stats.bytes_sent += sizeof(op) + payload_bytes;
   return absl::OkStatus();
 }
@@ -197,6 +235,9 @@ absl::Status LinkClient::Impl::TakeBulk() {
       } else if (done.op == layout::kOpAppend) {
         --slot.appends;
         slot.prepare_ns += taken[i].prepare_ns;
+        slot.bytes += taken[i].bytes_written;
+      } else if (done.op == layout::kOpKvStore) {
+        --slot.stores;
         slot.bytes += taken[i].bytes_written;
       } else if (done.op == layout::kOpFree) {
         ++slot.generation;
@@ -263,7 +304,7 @@ absl::StatusOr<IndexHandle> LinkClient::Impl::NewIndex(layout::Descriptor op, in
   }
   if (create_status != layout::kStatusOk)
     return Fail(fmt::format("refused an index with status {}", create_status));
-  slots[id].appends = 0;
+  slots[id].appends = slots[id].stores = 0;
   return IndexHandle{id, slots[id].generation};
 }
 
@@ -280,29 +321,36 @@ void LinkClient::Free(IndexHandle index) {
   if (alive()) impl.SubmitBulk(op, -1, 0).IgnoreError();
 }
 
+template <class Work>
+void LinkClient::Impl::FillChunk(int chunk, uint64_t bytes, const Work& work) {
+  struct Context {
+    const Work* work;
+    uint8_t* out;
+    uint64_t bytes;
+    int kv_heads;
+  } context = {
+      &work,
+      link->payload_area(transport::Ring::kBulk).bytes.data() + page_bytes * static_cast<uint64_t>(chunk),
+      bytes, options.shape.kv_heads};
+  const devices::Op copy = devices::HostOp{.count = options.shape.layers * options.shape.kv_heads,
+                                           .run =
+                                               [](void* argument, int item, int) {
+                                                 const auto& c = *static_cast<const Context*>(argument);
+                                                 (*c.work)(item / c.kv_heads, item % c.kv_heads,
+                                                           c.out + c.bytes * static_cast<uint64_t>(item));
+                                               },
+                                           .context = &context};
+  device->Run({&copy, 1});
+}
+
 absl::Status LinkClient::Impl::AppendPage(uint32_t id, int page, const KeySource& keys) {
   const int chunk = free_chunks.back();
   free_chunks.pop_back();
   const MemoryShape& shape = options.shape;
-  struct Context {
-    const KeySource* keys;
-    float* out;
-    int page;
-    int kv_heads;
-    int64_t head_floats;
-  } context = {&keys,
-               reinterpret_cast<float*>(link->payload_area(transport::Ring::kBulk).bytes.data() +
-                                        page_bytes * static_cast<uint64_t>(chunk)),
-               page, shape.kv_heads, int64_t{kPageTokens} * shape.head_dim};
-  const devices::Op copy = devices::HostOp{.count = shape.layers * shape.kv_heads,
-                                           .run =
-                                               [](void* argument, int item, int) {
-                                                 const auto& c = *static_cast<const Context*>(argument);
-                                                 c.keys->Read(c.page, item / c.kv_heads, item % c.kv_heads,
-                                                              c.out + c.head_floats * item);
-                                               },
-                                           .context = &context};
-  device->Run({&copy, 1});
+  const uint64_t head_bytes = uint64_t{kPageTokens} * static_cast<uint64_t>(shape.head_dim) * sizeof(float);
+  FillChunk(chunk, head_bytes, [&](int slot, int kv_head, uint8_t* out) {
+    keys.Read(page, slot, kv_head, reinterpret_cast<float*>(out));
+  });
   layout::Descriptor op{};
   op.op = layout::kOpAppend;
   op.index_id = id;
@@ -313,8 +361,124 @@ absl::Status LinkClient::Impl::AppendPage(uint32_t id, int page, const KeySource
   op.begin = static_cast<uint32_t>(page * kPageTokens);
   op.end = op.begin + kPageTokens;
   ++slots[id].appends;
-  return SubmitBulk(
-      op, chunk, static_cast<uint64_t>(context.head_floats) * sizeof(float) * shape.layers * shape.kv_heads);
+  return SubmitBulk(op, chunk, head_bytes * static_cast<uint64_t>(shape.layers * shape.kv_heads));
+}
+
+bool LinkClient::keeps_kv() const { return impl_->options.kv_format != 0; }
+
+// A layer at a time, so that the service can answer queries in between.
+absl::Status LinkClient::StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost) {
+  Impl& impl = *impl_;
+  const MemoryShape& shape = impl.options.shape;
+  MNEMO_RETURN_IF_ERROR(impl.WaitForRoom());
+  const int chunk = impl.free_chunks.back();
+  impl.free_chunks.pop_back();
+  const uint64_t head_bytes =
+      kPageTokens *
+      layout::KvTokenBytes(impl.options.kv_format, static_cast<uint32_t>(impl.options.shape.head_dim));
+  impl.FillChunk(chunk, head_bytes,
+                 [&](int slot, int kv_head, uint8_t* out) { source.Read(page, slot, kv_head, out); });
+  layout::Descriptor op{};
+  op.op = layout::kOpKvStore;
+  op.index_id = index.id;
+  op.index_generation = index.generation;
+  op.heads = static_cast<uint8_t>(shape.kv_heads);
+  op.format = static_cast<uint8_t>(impl.options.kv_format);
+  op.begin = static_cast<uint32_t>(page * kPageTokens);
+  op.end = op.begin + kPageTokens;
+  const uint64_t layer_bytes = head_bytes * static_cast<uint64_t>(shape.kv_heads);
+  Impl::Slot& slot = impl.slots[index.id];
+  for (int layer = 0; layer < shape.layers; ++layer) {
+    op.layer_slot = static_cast<uint16_t>(layer);
+    while (impl.link->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+    ++slot.stores;
+    MNEMO_RETURN_IF_ERROR(impl.SubmitBulk(op, chunk, layer_bytes, layer_bytes * static_cast<uint64_t>(layer),
+                                          layer + 1 == shape.layers));
+  }
+  while (slot.stores > 0) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+  cost->bytes += std::exchange(slot.bytes, 0);
+  return absl::OkStatus();
+}
+
+absl::Status LinkClient::Impl::PlaceFetches() {
+  const auto& payload = link->payload_area(transport::Ring::kQuery);
+  const auto& results = link->result_area();
+  const uint64_t ids = FetchIdBytes();
+  const uint64_t kv = FetchKvBytes(options);
+  const uint64_t count = std::min({kFetches, uint64_t{link->credits(transport::Ring::kQuery)},
+                                   payload.bytes.size() / ids, results.bytes.size() / kv});
+  if (count == 0) {
+    return FailedPrecondition(
+        "the memory service {} shares {} bytes for queries and {} for results; {} and {} are needed to fetch "
+        "K "
+        "and V",
+        link->device_name(), payload.bytes.size(), results.bytes.size(), ids, kv);
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    fetches.push_back({.ids = payload.bytes.data() + ids * i,
+                       .ids_units = Units(payload.offset_bytes) + Units(ids * i),
+                       .kv = results.bytes.data() + kv * i,
+                       .kv_units = Units(results.offset_bytes) + Units(kv * i)});
+  }
+  return absl::OkStatus();
+}
+
+// False: nothing is left to fetch.
+bool LinkClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
+  Fetch& fetch = fetches[place];
+  KvFeed::Piece piece;
+  if (!feed->Next(kFetchTokens, &piece, reinterpret_cast<uint32_t*>(fetch.ids))) return false;
+  const auto tokens = static_cast<uint32_t>(piece.tokens);
+  fetch.bytes =
+      tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
+  layout::Descriptor op{};
+  op.op = layout::kOpGather;
+  op.index_id = piece.index.id;
+  op.index_generation = piece.index.generation;
+  op.layer_slot = static_cast<uint16_t>(slot);
+  op.first_head = static_cast<uint8_t>(piece.kv_head);
+  op.heads = 1;
+  op.format = static_cast<uint8_t>(options.kv_format);
+  op.k = tokens;
+  op.payload_region = link->payload_area(transport::Ring::kQuery).region;
+  op.payload_offset = fetch.ids_units;
+  op.payload_length = Units(tokens * sizeof(uint32_t));
+  op.result_region = link->result_area().region;
+  op.result_offset = fetch.kv_units;
+  op.result_length = Units(fetch.bytes);
+  if (!link->Submit(transport::Ring::kQuery, {&op, 1}).ok()) broken = true;
+  stats.bytes_sent += sizeof(op) + tokens * sizeof(uint32_t);
+  return true;
+}
+
+// Pieces are under way one behind another: the service gathers the next ones while this thread takes one.
+bool LinkClient::FetchKv(int slot, KvFeed* feed) {
+  Impl& impl = *impl_;
+  const size_t places = impl.fetches.size();
+  size_t submitted = 0;
+  size_t taken = 0;
+  bool more = !impl.missing;
+  while (!impl.missing && !impl.broken) {
+    while (more && !impl.broken && submitted - taken < places) {
+      more = impl.SubmitFetch(slot, feed, submitted % places);
+      if (more) ++submitted;
+    }
+    if (impl.broken || taken == submitted) break;
+    layout::Completion completion;
+    if (impl.link->Poll(transport::Ring::kQuery, {&completion, 1}) == 0) {
+      if (!impl.link->Wait(transport::Ring::kQuery, impl.options.timeout).ok()) impl.broken = true;
+      continue;
+    }
+    if (completion.status != layout::kStatusOk) {
+      impl.broken = true;
+      break;
+    }
+    const Impl::Fetch& fetch = impl.fetches[taken++ % places];
+    impl.stats.bytes_received += sizeof(completion) + fetch.bytes;
+    feed->Take(fetch.kv);
+  }
+  if (impl.broken) impl.missing = true;
+  return !impl.missing;
 }
 
 absl::StatusOr<int> LinkClient::Append(IndexHandle index, int begin, int end, const KeySource& keys,

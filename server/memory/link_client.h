@@ -18,6 +18,8 @@ struct LinkOptions {
   std::string owner;    // who attaches, for the service's logs
   MemoryShape shape;
   int max_queries = 0;  // decode rows of a step
+  // Of K and V that the service is to keep, a layout::Format; 0: it keeps none.
+  uint32_t kv_format = 0;
   // Puts a decorator around each new link, if given.
   std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap;
   // A service that has not answered after so long hangs, and is given up.
@@ -46,6 +48,9 @@ class LinkClient final : public MemoryClient {
   void Free(IndexHandle index) override;
   absl::StatusOr<int> Append(IndexHandle index, int begin, int end, const KeySource& keys, bool wait,
                              ClientCost* cost) override;
+  bool keeps_kv() const override;
+  absl::Status StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost) override;
+  bool FetchKv(int slot, KvFeed* feed) override;
   absl::Status Begin(std::span<IndexQuery> queries) override;
   int Items(int phase) const override;
   void Run(int slot, int phase, int item, int thread) override;

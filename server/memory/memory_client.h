@@ -27,6 +27,30 @@ class KeySource {
   virtual void Read(int page, int slot, int kv_head, float* keys) const = 0;
 };
 
+// K and V as the cache stores them (devices::KvCache::CopyOut): [64] tokens of one page, indexed layer and KV
+// head into `kv`. Called from several threads at once.
+class KvSource {
+ public:
+  virtual ~KvSource();
+  virtual void Read(int page, int slot, int kv_head, uint8_t* kv) const = 0;
+};
+
+// What of one layer is to be fetched, and where it goes.
+class KvFeed {
+ public:
+  // Tokens of one KV head of an index.
+  struct Piece {
+    IndexHandle index;
+    int kv_head = 0;
+    int tokens = 0;  // at least 1
+  };
+  virtual ~KvFeed();
+  // The next piece, whose token ids it writes to `ids`, [most_tokens] at most; false: there is none.
+  virtual bool Next(int most_tokens, Piece* piece, uint32_t* ids) = 0;
+  // K and V of the oldest piece that has not been taken yet, [tokens].
+  virtual void Take(const uint8_t* kv) = 0;
+};
+
 // What one client spent on prepare, relevancy and retrieval.
 struct ClientCost {
   uint64_t prepare_ns = 0;
@@ -83,6 +107,15 @@ class MemoryClient {
   // indexed on return. UNAVAILABLE: the service is gone or hangs.
   virtual absl::StatusOr<int> Append(IndexHandle index, int begin, int end, const KeySource& keys, bool wait,
                                      ClientCost* cost) = 0;
+
+  // Whether it can keep K and V, for indexes whose spec has a kv_format.
+  virtual bool keeps_kv() const { return false; }
+  // Keeps K and V of page `page`, the one after those kept before (or one of them, with the same bytes). On
+  // return they are kept. UNAVAILABLE: the service is gone or hangs.
+  virtual absl::Status StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost);
+  // Brings what `feed` asks for, of indexed layer `slot`; between the last phase of Run and the next layer,
+  // on any one thread. False when the service is gone or hangs: the step counts for nothing.
+  virtual bool FetchKv(int slot, KvFeed* feed);
 
   // A step's queries, for all its layers. They stay where they are until the next Begin. RESOURCE_EXHAUSTED:
   // more than the queue holds.

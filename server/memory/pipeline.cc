@@ -3,15 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
 #include <utility>
 
 #include "fpga/device/codes.h"
 #include "fpga/layout/record.h"
+#include "server/memory/attacher.h"
+#include "server/memory/cache_source.h"
+#include "server/memory/hot_cache.h"
 #include "server/memory/inline_client.h"
-#include "server/model/model_config.h"
+#include "server/memory/layer_feed.h"
 
 namespace mnemo::memory {
 namespace {
@@ -20,10 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kPageTokens = layout::kPageTokens;
 constexpr int kStepKinds = 4;
-// Between attempts to attach to a service that is not there.
-constexpr std::chrono::milliseconds kAttachInterval{200};
-// A worker that starts beside its service waits so long for it.
-constexpr std::chrono::milliseconds kFirstAttach{3000};
 
 uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
 
@@ -42,80 +38,6 @@ struct Cost {
   }
 };
 using Costs = std::array<std::array<Cost, kStepKinds>, kSides>;
-
-// Attaches on a thread of its own, again and again while there is no service.
-class Attacher {
- public:
-  explicit Attacher(Pipeline::Attach attach) : attach_(std::move(attach)) {
-    if (attach_) thread_ = std::thread([this] { Loop(); });
-  }
-  ~Attacher() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
-  }
-  Attacher(const Attacher&) = delete;
-  Attacher& operator=(const Attacher&) = delete;
-
-  bool configured() const { return static_cast<bool>(attach_); }
-  std::unique_ptr<MemoryClient> Take() {
-    if (!here_.load(std::memory_order_acquire)) return nullptr;
-    std::lock_guard lock(mutex_);
-    here_.store(false, std::memory_order_relaxed);
-    return std::move(client_);
-  }
-  void Want() {
-    {
-      std::lock_guard lock(mutex_);
-      wanted_ = true;
-    }
-    changed_.notify_all();
-  }
-  void WaitFirst() {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, kFirstAttach, [this] { return client_ != nullptr; });
-  }
-  std::string why() const {
-    std::lock_guard lock(mutex_);
-    return why_;
-  }
-
- private:
-  void Loop() {
-    std::unique_lock lock(mutex_);
-    while (!stop_) {
-      if (!wanted_) {
-        changed_.wait(lock, [this] { return stop_ || wanted_; });
-        continue;
-      }
-      lock.unlock();
-      absl::StatusOr<std::unique_ptr<MemoryClient>> made = attach_();
-      lock.lock();
-      if (made.ok()) {
-        client_ = *std::move(made);
-        wanted_ = false;
-        here_.store(true, std::memory_order_release);
-        changed_.notify_all();
-      } else {
-        why_ = std::string(made.status().message());
-        changed_.wait_for(lock, kAttachInterval, [this] { return stop_; });
-      }
-    }
-  }
-
-  const Pipeline::Attach attach_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::unique_ptr<MemoryClient> client_;
-  std::string why_ = "not attached yet";
-  bool wanted_ = true;
-  bool stop_ = false;
-  std::atomic<bool> here_{false};
-  std::thread thread_;
-};
 
 }  // namespace
 
@@ -141,6 +63,18 @@ class SequenceMemory {
 
   devices::SparseSelection selection;
   std::vector<devices::TokenSelection> heads;  // [kv_heads]
+
+  // Of a resident sequence.
+  std::unique_ptr<HotCache> hot;  // nullptr: not resident
+  bool lost = false;
+  int kept_pages = 0;
+  std::span<const int32_t> local;  // pages of this step, -1 for those in the service
+  std::vector<int64_t> places;     // [kv_heads][max_k], of one layer
+  size_t max_k = 0;
+  std::vector<std::vector<HotCache::Missing>> missing;  // [kv_heads], of one layer
+  std::vector<HotCache::Missing> staged;                // pages of 64, of every layer
+  uint64_t fetched_tokens = 0;                          // of this step, all layers and heads
+
   Costs costs{};
   int fallbacks = 0;
   std::string fallback_reason;
@@ -162,9 +96,11 @@ struct Pipeline::Impl {
     int phase = 0;
     const float* q = nullptr;
   };
-  using SlotContexts = std::array<SlotContext, MemoryClient::kPhases + 1>;
+  // After the client's phases: the end of the layer, looking for what is not here, and fetching that.
+  enum ExtraPhase { kClosePhase = MemoryClient::kPhases, kLookPhase, kFetchPhase, kAllPhases };
+  using SlotContexts = std::array<SlotContext, kAllPhases>;
 
-  Impl(const PipelineOptions& pipeline_options, devices::Device* d, const devices::KvCache* c, Attach attach)
+  Impl(const PipelineOptions& pipeline_options, devices::Device* d, devices::KvCache* c, Attach attach)
       : options(pipeline_options), device(d), cache(c), attacher(std::move(attach)) {}
 
   absl::Status Prepare();
@@ -172,6 +108,8 @@ struct Pipeline::Impl {
   const SequenceMemory* FindShared(Side side, const SequenceMemory& memory, int* pages) const;
   absl::Status Place(SequenceMemory* memory, bool begun);
   absl::Status PlaceInService(SequenceMemory* memory);
+  absl::StatusOr<SequenceMemory*> Open(std::unique_ptr<SequenceMemory> memory, std::span<const int32_t> ids,
+                                       bool begun);
   void TakeService();
   void DropService();
   void CountFallback(SequenceMemory* memory, const std::string& reason) {
@@ -184,6 +122,9 @@ struct Pipeline::Impl {
   const devices::SparseSelection* Select(Row* row);
   void PointHeads(Row& row, int slot);
   void RunPhase(const SlotContext& context, int item, int thread);
+  void Look(const SlotContext& context, int item);
+  void Fetch(const SlotContext& context);
+  void SettleFetches();
   void OpenLayer(const SlotContext& context, int thread);
   void Encode(const SlotContext& context, int item) const;
   void CloseLayer();
@@ -195,7 +136,7 @@ struct Pipeline::Impl {
 
   const PipelineOptions options;
   devices::Device* const device;
-  const devices::KvCache* const cache;
+  devices::KvCache* const cache;
   Attacher attacher;
 
   std::unique_ptr<InlineClient> inline_client;
@@ -208,33 +149,24 @@ struct Pipeline::Impl {
   std::array<std::vector<ClientCost>, kSides> query_costs;
   std::array<std::vector<size_t>, kSides> query_rows;  // in rows
   std::vector<SlotContexts> contexts;                  // [slots]
+  std::vector<size_t> resident_rows;                   // in rows, of those that select
+  std::vector<SequenceMemory*> staging;                // whose pages are staged
+  std::vector<FetchList> fetch_lists;                  // of the layer in hand
   int64_t dense_attended = 0;
   bool failed = false;
+  bool lost = false;  // a sequence of the step is
   uint64_t apply_ns = 0;
+  uint64_t fetch_ns = 0;
   std::atomic<uint64_t> ready_ns{0};
 
   std::map<std::string, uint64_t> fallbacks;
   std::map<std::pair<const Method*, int>, std::array<StepTotal, kStepKinds>> totals;
   TokenHistogram selected_tokens;
+  HotStats hot;
   LinkStats past_links;  // of services that are gone
 };
 
 namespace {
-
-// Stored keys of one sequence, read from the cache.
-class CacheKeys final : public KeySource {
- public:
-  CacheKeys(const devices::KvCache* cache, std::span<const int> layers, std::span<const int32_t> pages)
-      : cache_(cache), layers_(layers), pages_(pages) {}
-  void Read(int page, int slot, int kv_head, float* keys) const override {
-    cache_->ReadKeys(layers_[static_cast<size_t>(slot)], kv_head, pages_[static_cast<size_t>(page)], keys);
-  }
-
- private:
-  const devices::KvCache* cache_;
-  std::span<const int> layers_;
-  std::span<const int32_t> pages_;
-};
 
 LinkStats Sum(LinkStats a, const LinkStats& b) {
   for (size_t i = 0; i < a.round_trips.buckets.size(); ++i)
@@ -266,6 +198,9 @@ absl::Status Pipeline::Impl::Prepare() {
     query_rows[side].reserve(max_queries);
   }
   contexts.resize(options.layers.size());
+  resident_rows.reserve(max_queries);
+  staging.reserve(max_queries);
+  fetch_lists.reserve(2 * max_queries * static_cast<size_t>(options.shape.kv_heads));
   MNEMO_ASSIGN_OR_RETURN(inline_client, InlineClient::Create({.shape = options.shape,
                                                               .max_queries = options.max_queries,
                                                               .context_tokens = options.context_tokens,
@@ -288,6 +223,11 @@ void Pipeline::Impl::TakeService() {
 void Pipeline::Impl::DropService() {
   for (const auto& memory : open) {
     if (memory->side != kInService) continue;
+    if (memory->hot != nullptr) {
+      memory->lost = true;
+      memory->client = nullptr;
+      continue;
+    }
     // The store in the worker holds what the pages can, and no more sequences are open than it has room for.
     MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
     CountFallback(memory.get(), "service_lost");
@@ -300,8 +240,10 @@ void Pipeline::Impl::DropService() {
 // An open sequence on the same side whose first pages of records are those that `memory` will have.
 const SequenceMemory* Pipeline::Impl::FindShared(Side side, const SequenceMemory& memory, int* pages) const {
   const SequenceMemory* best = nullptr;
+  if (memory.hot != nullptr) return best;
   for (const auto& other : open) {
-    if (other.get() == &memory || other->side != side || RoundedPages(*other) < RoundedPages(memory) ||
+    if (other.get() == &memory || other->hot != nullptr || other->side != side ||
+        RoundedPages(*other) < RoundedPages(memory) ||
         other->steps.prepare.record_format != memory.steps.prepare.record_format) {
       continue;
     }
@@ -331,6 +273,7 @@ absl::Status Pipeline::Impl::CreateIndex(Side side, SequenceMemory* memory) {
     spec.heads = static_cast<uint16_t>(options.shape.kv_heads);
     spec.dim = static_cast<uint16_t>(options.shape.head_dim);
     spec.record_format = static_cast<uint8_t>(memory->steps.prepare.record_format);
+    if (memory->hot != nullptr) spec.kv_format = static_cast<uint8_t>(KvFormat(cache->shape().type));
     MNEMO_ASSIGN_OR_RETURN(memory->index, where->Create(spec));
   }
   memory->side = side;
@@ -345,6 +288,9 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   if (service == nullptr || !service->alive()) {
     return Unavailable("attention.placement: the memory service is not there: {}", attacher.why());
   }
+  if (memory->hot != nullptr && !service->keeps_kv())
+    return FailedPrecondition("memory.kv_residency: the memory service {} keeps no K and V",
+                              service->device());
   const int most = std::min(memory->settings.token_budget, memory->max_positions);
   if (static_cast<uint32_t>(most) > service->max_k()) {
     return ResourceExhausted(
@@ -388,6 +334,7 @@ void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int
     if (taken.ok()) return;
     MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
     DropService();
+    if (memory->lost) return;
   }
 }
 
@@ -448,6 +395,7 @@ void Pipeline::Impl::PointHeads(Row& row, int slot) {
   for (size_t head = 0; head < memory.heads.size(); ++head) {
     memory.heads[head].ids =
         reinterpret_cast<const uint32_t*>(base + head * block + sizeof(layout::ResultHeader));
+    if (memory.hot != nullptr) memory.heads[head].places = memory.places.data() + head * memory.max_k;
   }
   if (row.asks) queries[memory.side][row.query].result = base;
 }
@@ -499,11 +447,78 @@ void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) 
       }
       item -= items;
     }
+  } else if (context.phase == kLookPhase) {
+    Look(context, item);
+  } else if (context.phase == kFetchPhase) {
+    Fetch(context);
   } else {
     CloseLayer();
     return;
   }
   ready_ns.store(NowNs(), std::memory_order_relaxed);
+}
+
+// One head of one resident row: where its selection stands, and what of it is missing.
+void Pipeline::Impl::Look(const SlotContext& context, int item) {
+  const int kv_heads = options.shape.kv_heads;
+  const auto head = static_cast<size_t>(item % kv_heads);
+  SequenceMemory& memory = *rows[resident_rows[static_cast<size_t>(item / kv_heads)]].memory;
+  const devices::TokenSelection& selected = memory.heads[head];
+  memory.missing[head].clear();
+  memory.hot->Look(context.slot, static_cast<int>(head), {selected.ids, selected.count}, memory.local,
+                   memory.places.data() + head * memory.max_k, &memory.missing[head]);
+}
+
+void Pipeline::Impl::Fetch(const SlotContext& context) {
+  const uint64_t begin = NowNs();
+  // First what is missing of each selecting row and head, then the staged pages.
+  fetch_lists.clear();
+  const auto kv_heads = static_cast<size_t>(options.shape.kv_heads);
+  const auto add = [&](SequenceMemory* memory, size_t head, int width,
+                       std::span<const HotCache::Missing> entries) {
+    fetch_lists.push_back({.index = memory->index,
+                           .kv_head = static_cast<int>(head),
+                           .entry_tokens = width,
+                           .entries = entries,
+                           .fetched_tokens = &memory->fetched_tokens});
+  };
+  for (const size_t row : resident_rows) {
+    SequenceMemory* const memory = rows[row].memory;
+    for (size_t head = 0; head < kv_heads; ++head)
+      add(memory, head, memory->steps.apply.entry_tokens, memory->missing[head]);
+  }
+  for (SequenceMemory* const memory : staging) {
+    for (size_t head = 0; head < kv_heads; ++head) add(memory, head, kPageTokens, memory->staged);
+  }
+  LayerFeed feed(cache, options.layers[static_cast<size_t>(context.slot)], fetch_lists);
+  if (!service->FetchKv(context.slot, &feed)) failed = true;
+  fetch_ns += NowNs() - begin;
+}
+
+void Pipeline::Impl::SettleFetches() {
+  uint64_t all = 0;
+  const auto each = [&](auto work) {
+    for (const size_t row : resident_rows) work(*rows[row].memory);
+    for (SequenceMemory* memory : staging) work(*memory);
+  };
+  each([&](const SequenceMemory& memory) { all += memory.fetched_tokens; });
+  for (const size_t row : resident_rows) {
+    const Row& of = rows[row];
+    const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
+    hot.missed_tokens += of.memory->fetched_tokens;
+    hot.selected_tokens += static_cast<uint64_t>(of.plan.k) *
+                           static_cast<uint64_t>(of.memory->steps.apply.entry_tokens) * columns;
+  }
+  if (all == 0) return;
+  const auto token_bytes = static_cast<uint64_t>(
+      devices::StoredKvBytes(devices::StoredForm(cache->shape().type), options.shape.head_dim));
+  each([&](SequenceMemory& memory) {
+    const uint64_t tokens = memory.fetched_tokens;
+    Charge(&memory, kInService, MemoryStepKind::kRetrieval,
+           {static_cast<uint64_t>(static_cast<double>(fetch_ns) * static_cast<double>(tokens) /
+                                  static_cast<double>(all)),
+            tokens * token_bytes, 0});
+  });
 }
 
 void Pipeline::Impl::CloseLayer() {
@@ -542,8 +557,8 @@ void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
-                                                           devices::Device* device,
-                                                           const devices::KvCache* cache, Attach attach) {
+                                                           devices::Device* device, devices::KvCache* cache,
+                                                           Attach attach) {
   auto impl = std::make_unique<Impl>(options, device, cache, std::move(attach));
   MNEMO_RETURN_IF_ERROR(impl->Prepare());
   return std::unique_ptr<Pipeline>(new Pipeline(std::move(impl)));
@@ -554,32 +569,105 @@ Pipeline::~Pipeline() = default;
 
 const PipelineOptions& Pipeline::options() const { return impl_->options; }
 
-absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings, int max_positions,
-                                               int decode_begin, std::span<const int32_t> ids, bool begun) {
-  MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
-  auto memory = std::make_unique<SequenceMemory>();
-  memory->settings = settings;
-  memory->method = FindMethod(settings.method);
-  MNEMO_CHECK(memory->method != nullptr);
-  memory->steps = memory->method->steps(settings, impl_->options.methods);
-  memory->max_positions = max_positions;
-  memory->decode_begin = decode_begin;
-  memory->ids.assign(ids.begin(), ids.begin() + std::min<ptrdiff_t>(decode_begin, std::ssize(ids)));
-  MNEMO_RETURN_IF_ERROR(impl_->Place(memory.get(), begun));
-  const auto kv_heads = static_cast<size_t>(impl_->options.shape.kv_heads);
-  const int max_k = std::min(settings.token_budget, max_positions) / memory->steps.apply.entry_tokens + 1;
+absl::StatusOr<SequenceMemory*> Pipeline::Impl::Open(std::unique_ptr<SequenceMemory> memory,
+                                                     std::span<const int32_t> ids, bool begun) {
+  const AttentionSettings& settings = memory->settings;
+  memory->ids.assign(ids.begin(), ids.begin() + std::min<ptrdiff_t>(memory->decode_begin, std::ssize(ids)));
+  MNEMO_RETURN_IF_ERROR(memory->hot != nullptr ? PlaceInService(memory.get()) : Place(memory.get(), begun));
+  const auto kv_heads = static_cast<size_t>(options.shape.kv_heads);
+  const int max_k =
+      std::min(settings.token_budget, memory->max_positions) / memory->steps.apply.entry_tokens + 1;
   const size_t slot_bytes =
       kv_heads * layout::ResultBlockBytes(layout::kSelectTopK, 0, static_cast<uint32_t>(max_k), 0);
   const bool shared = settings.reuse_interval > 1;
   memory->slot_bytes = shared ? slot_bytes : 0;
-  memory->results.resize(slot_bytes * (shared ? impl_->options.layers.size() : 1));
+  memory->results.resize(slot_bytes * (shared ? options.layers.size() : 1));
   memory->heads.resize(kv_heads);
-  impl_->open.push_back(std::move(memory));
-  return impl_->open.back().get();
+  if (memory->hot != nullptr) {
+    memory->max_k = static_cast<size_t>(max_k);
+    memory->places.resize(kv_heads * memory->max_k);
+    memory->missing.resize(kv_heads);
+    for (auto& missing : memory->missing) missing.reserve(memory->max_k);
+    memory->staged.reserve(static_cast<size_t>(RoundedPages(*memory)));
+  }
+  open.push_back(std::move(memory));
+  return open.back().get();
+}
+
+namespace {
+
+std::unique_ptr<SequenceMemory> NewMemory(const PipelineOptions& options, const AttentionSettings& settings,
+                                          int max_positions, int decode_begin) {
+  auto memory = std::make_unique<SequenceMemory>();
+  memory->settings = settings;
+  memory->method = FindMethod(settings.method);
+  MNEMO_CHECK(memory->method != nullptr);
+  memory->steps = memory->method->steps(settings, options.methods);
+  memory->max_positions = max_positions;
+  memory->decode_begin = decode_begin;
+  return memory;
+}
+
+}  // namespace
+
+absl::StatusOr<SequenceMemory*> Pipeline::Open(const AttentionSettings& settings, int max_positions,
+                                               int decode_begin, std::span<const int32_t> ids, bool begun) {
+  MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
+  return impl_->Open(NewMemory(impl_->options, settings, max_positions, decode_begin), ids, begun);
+}
+
+absl::StatusOr<SequenceMemory*> Pipeline::OpenResident(const AttentionSettings& settings, int max_positions,
+                                                       int decode_begin, std::span<const int32_t> ids,
+                                                       int hot_pages) {
+  MNEMO_RETURN_IF_ERROR(CheckSettings(settings, impl_->options.shape));
+  if (!impl_->options.kv_in_service)
+    return FailedPrecondition("memory.kv_residency: this worker keeps K and V itself");
+  auto memory = NewMemory(impl_->options, settings, max_positions, decode_begin);
+  const int width = memory->steps.apply.entry_tokens;
+  memory->hot =
+      std::make_unique<HotCache>(HotCacheShape{.layers = impl_->options.shape.layers,
+                                               .kv_heads = impl_->options.shape.kv_heads,
+                                               .entry_tokens = width,
+                                               .entries = RoundedPages(*memory) * kPageTokens / width,
+                                               .pages = hot_pages});
+  return impl_->Open(std::move(memory), ids, /*begun=*/false);
+}
+
+bool Pipeline::Lost(const SequenceMemory& memory) { return memory.lost; }
+
+void Pipeline::SetHotPages(SequenceMemory* memory, std::span<const int32_t> pages) {
+  memory->hot->Reset(pages);
+}
+
+int Pipeline::KeptPages(const SequenceMemory& memory) { return memory.kept_pages; }
+
+void Pipeline::CountFallback(const std::string& reason) { ++impl_->fallbacks[reason]; }
+
+absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages) {
+  Impl& impl = *impl_;
+  const int complete = computed / kPageTokens;
+  const CacheKv source(impl.cache, impl.options.layers, pages);
+  while (!memory->lost && memory->kept_pages < complete) {
+    const uint64_t begin = NowNs();
+    ClientCost spent;
+    if (!memory->client->StoreKv(memory->index, memory->kept_pages, source, &spent).ok()) {
+      impl.DropService();
+      break;
+    }
+    ++memory->kept_pages;
+    impl.Charge(memory, kInService, MemoryStepKind::kPrepare, {NowNs() - begin, spent.bytes, 0});
+  }
+  // Keys are read when they are handed over, before the page may go. Records are for pages that can be
+  // scanned.
+  const int needed = std::max(memory->max_positions - 1 - memory->settings.keep_last, 0) / kPageTokens;
+  const int wanted = std::min(complete, needed);
+  if (!memory->lost) impl.Grow(memory, wanted, pages, /*wait=*/false);
+  if (!memory->lost && memory->taken_pages < wanted) impl.Grow(memory, wanted, pages, /*wait=*/true);
+  return memory->lost ? Unavailable("the memory service went with the K and V it kept") : absl::OkStatus();
 }
 
 void Pipeline::Close(SequenceMemory* memory) {
-  memory->client->Free(memory->index);
+  if (!memory->lost) memory->client->Free(memory->index);
   const auto found = std::find_if(impl_->open.begin(), impl_->open.end(),
                                   [memory](const auto& other) { return other.get() == memory; });
   MNEMO_CHECK(found != impl_->open.end());
@@ -594,10 +682,16 @@ bool Pipeline::Tend() {
   return impl.service.get() != before;
 }
 
+bool Pipeline::service_attached() const { return impl_->service != nullptr && impl_->service->alive(); }
+
 void Pipeline::Begin() {
   Impl& impl = *impl_;
   Tend();
   impl.rows.clear();
+  impl.resident_rows.clear();
+  impl.staging.clear();
+  impl.fetch_ns = 0;
+  impl.lost = false;
   for (int side = 0; side < kSides; ++side) {
     impl.queries[side].clear();
     impl.query_costs[side].clear();
@@ -613,6 +707,10 @@ const devices::SparseSelection* Pipeline::AddRow(SequenceMemory* memory, int row
   Impl& impl = *impl_;
   const PositionPlan plan = PlanPosition(memory->settings, memory->steps, position, memory->decode_begin);
   if (plan.dense) return nullptr;
+  if (memory->lost) {
+    impl.lost = true;
+    return nullptr;
+  }
   MNEMO_CHECK(static_cast<int>(impl.rows.size()) < impl.options.max_queries);
   Impl::Row& added = impl.rows.emplace_back();
   added.memory = memory;
@@ -624,15 +722,36 @@ const devices::SparseSelection* Pipeline::AddRow(SequenceMemory* memory, int row
     MNEMO_CHECK(plan.anchor == position);
     impl.Grow(memory, plan.end / kPageTokens, pages, /*wait=*/true);
   }
+  if (memory->hot != nullptr) {
+    memory->local = pages;
+    memory->fetched_tokens = 0;
+    impl.resident_rows.push_back(impl.rows.size() - 1);
+  }
   return impl.Select(&added);
+}
+
+void Pipeline::AddStaged(SequenceMemory* memory, std::span<const StagedPage> pages) {
+  memory->fetched_tokens = 0;
+  memory->staged.clear();
+  for (const StagedPage& staged : pages) {
+    MNEMO_CHECK(staged.page < memory->kept_pages);
+    memory->staged.push_back({static_cast<uint32_t>(staged.page), int64_t{staged.staging} * kPageTokens});
+  }
+  if (!pages.empty()) impl_->staging.push_back(memory);
 }
 
 void Pipeline::AddDense(int64_t attended) { impl_->dense_attended += attended; }
 
-bool Pipeline::idle() const { return impl_->rows.empty(); }
+bool Pipeline::idle() const { return impl_->rows.empty() && impl_->staging.empty() && !impl_->lost; }
 
 absl::Status Pipeline::Seal() {
   Impl& impl = *impl_;
+  const auto lost = [](const SequenceMemory* memory) { return memory->lost; };
+  if (impl.lost || std::any_of(impl.staging.begin(), impl.staging.end(), lost) ||
+      std::any_of(impl.rows.begin(), impl.rows.end(),
+                  [&](const Impl::Row& row) { return lost(row.memory); })) {
+    return Unavailable("the memory service went with the K and V it kept");
+  }
   for (int side = 0; side < kSides; ++side) {
     if (impl.queries[side].empty()) continue;
     const absl::Status status = impl.client(side) == nullptr ? Unavailable("the memory service went")
@@ -659,6 +778,7 @@ absl::Status Pipeline::End() {
     if (row.asks) row.memory->anchor = row.memory->settings.reuse_interval > 1 ? row.plan.anchor : -1;
     impl.Settle(row, total);
   }
+  impl.SettleFetches();
   return absl::OkStatus();
 }
 
@@ -670,20 +790,26 @@ void Pipeline::CatchUp(SequenceMemory* memory, int computed, std::span<const int
 model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
   Impl& impl = *impl_;
   Ops ops;
-  if (impl.rows.empty()) return ops;
+  if (idle()) return ops;
   Impl::SlotContexts& contexts = impl.contexts[static_cast<size_t>(slot)];
-  for (int phase = 0; phase <= MemoryClient::kPhases; ++phase) {
+  for (int phase = 0; phase < Impl::kAllPhases; ++phase) {
     contexts[static_cast<size_t>(phase)] = {.impl = &impl, .slot = slot, .phase = phase, .q = q};
   }
   const auto run = [](void* context, int item, int thread) {
     const auto& slot_context = *static_cast<const Impl::SlotContext*>(context);
     slot_context.impl->RunPhase(slot_context, item, thread);
   };
+  const int kv_heads = impl.options.shape.kv_heads;
+  if (!impl.resident_rows.empty() || !impl.staging.empty()) {
+    ops.fetch[0] = {.count = static_cast<int>(impl.resident_rows.size()) * kv_heads,
+                    .run = run,
+                    .context = &contexts[Impl::kLookPhase]};
+    ops.fetch[1] = {.count = 1, .run = run, .context = &contexts[Impl::kFetchPhase]};
+  }
+  if (impl.rows.empty()) return ops;
   const size_t asking = impl.queries[kInWorker].size() + impl.queries[kInService].size();
   static_assert(std::tuple_size_v<decltype(Ops::select)> == MemoryClient::kPhases);
-  ops.select[0] = {.count = 1 + static_cast<int>(asking) * impl.options.shape.kv_heads,
-                   .run = run,
-                   .context = contexts.data()};
+  ops.select[0] = {.count = 1 + static_cast<int>(asking) * kv_heads, .run = run, .context = contexts.data()};
   for (int phase = 1; phase < MemoryClient::kPhases; ++phase) {
     int items = 0;
     for (int side = 0; side < kSides; ++side) {
@@ -692,7 +818,7 @@ model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
     ops.select[static_cast<size_t>(phase)] = {
         .count = items, .run = run, .context = &contexts[static_cast<size_t>(phase)]};
   }
-  ops.after = {.count = 1, .run = run, .context = &contexts[MemoryClient::kPhases]};
+  ops.after = {.count = 1, .run = run, .context = &contexts[Impl::kClosePhase]};
   return ops;
 }
 
@@ -725,7 +851,7 @@ int Pipeline::FallbacksOf(const SequenceMemory& memory, std::string* reason) con
 PipelineStats Pipeline::Stats() const {
   const Impl& impl = *impl_;
   PipelineStats stats;
-  stats.service_attached = impl.service != nullptr && impl.service->alive();
+  stats.service_attached = service_attached();
   if (impl.attacher.configured()) stats.service = impl.service_name;
   for (const auto& memory : impl.open) {
     ++(memory->side == kInWorker ? stats.inline_indexes : stats.service_indexes);
@@ -738,6 +864,7 @@ PipelineStats Pipeline::Stats() const {
   stats.bytes_to_service = link.bytes_sent;
   stats.bytes_from_service = link.bytes_received;
   stats.selected_tokens = impl.selected_tokens;
+  stats.hot = impl.hot;
   for (const auto& [key, kinds] : impl.totals) {
     for (int kind = 0; kind < kStepKinds; ++kind) {
       StepTotal total = kinds[static_cast<size_t>(kind)];
@@ -749,28 +876,6 @@ PipelineStats Pipeline::Stats() const {
     }
   }
   return stats;
-}
-
-MemoryShape ShapeOf(const model::Transformer& transformer) {
-  const model::ModelConfig& config = transformer.config();
-  return {.layers = static_cast<int>(transformer.options().indexed_layers.size()),
-          .kv_heads = config.kv_heads,
-          .group = config.heads / config.kv_heads,
-          .head_dim = config.head_dim,
-          .softmax_scale = config.attention_scale};
-}
-
-std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers) {
-  std::vector<int> layers;
-  for (int layer = 0; layer < config.layers; ++layer) {
-    if (config.layer_is_windowed[static_cast<size_t>(layer)]) continue;
-    if (dense_layers > 0) {
-      --dense_layers;
-      continue;
-    }
-    layers.push_back(layer);
-  }
-  return layers;
 }
 
 }  // namespace mnemo::memory

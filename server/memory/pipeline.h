@@ -16,9 +16,11 @@
 #include <vector>
 
 #include "devices/device.h"
+#include "server/memory/attacher.h"
 #include "server/memory/attention_settings.h"
 #include "server/memory/memory_client.h"
 #include "server/memory/method.h"
+#include "server/memory/shape.h"
 #include "server/memory/step_stats.h"
 #include "server/model/transformer.h"
 
@@ -32,6 +34,8 @@ struct PipelineOptions {
   int context_tokens = 0;  // longest sequence
   int max_indexes = 0;     // sequences open at once, running and preempted
   int pages = 0;           // of the pool
+  // Whether K and V of indexed layers may be kept in the memory service, for sequences that are opened so.
+  bool kv_in_service = false;
   // Where sequences go that say kAny; the service when there is one.
   AttentionSettings::Placement placement = AttentionSettings::Placement::kMemoryService;
 };
@@ -41,16 +45,18 @@ class SequenceMemory;
 // Used by the engine thread alone, but for what the device's threads run.
 class Pipeline final : public model::LayerMemory {
  public:
-  // Makes an attachment to the memory service, or says why not; runs on a thread of its own.
-  using Attach = std::function<absl::StatusOr<std::unique_ptr<MemoryClient>>()>;
+  // Makes an attachment to the memory service; runs on a thread of its own.
+  using Attach = Attacher::Attach;
 
   // `device` and `cache` outlive the pipeline. `attach` may be empty: no service.
   static absl::StatusOr<std::unique_ptr<Pipeline>> Create(const PipelineOptions& options,
-                                                          devices::Device* device,
-                                                          const devices::KvCache* cache, Attach attach);
+                                                          devices::Device* device, devices::KvCache* cache,
+                                                          Attach attach);
   ~Pipeline() override;
 
   const PipelineOptions& options() const;
+
+  bool service_attached() const;
 
   // Before a sequence's first step: an index that it can grow to `max_positions` in. Its rows from position
   // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
@@ -59,7 +65,24 @@ class Pipeline final : public model::LayerMemory {
   // there is to be none.
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
                                        std::span<const int32_t> ids, bool begun = false);
+  // The same for a sequence whose K and V of indexed layers are kept in the service, but for pages that the
+  // worker still has and `hot_pages` pages of what was selected last. Placement kAny means the service here;
+  // FAILED_PRECONDITION: this worker has none, or none that keeps K and V.
+  absl::StatusOr<SequenceMemory*> OpenResident(const AttentionSettings& settings, int max_positions,
+                                               int decode_begin, std::span<const int32_t> ids, int hot_pages);
   void Close(SequenceMemory* memory);
+  // A sequence that was opened as resident lost what was kept in the service: it is good for Close alone.
+  static bool Lost(const SequenceMemory& memory);
+  // Of a resident sequence: the pages for what was selected last, as many as it was opened with; before its
+  // first step and when they have changed. What was there is forgotten.
+  static void SetHotPages(SequenceMemory* memory, std::span<const int32_t> pages);
+  // Of a resident sequence: positions [0, computed) are in `pages`, -1 for those kept before. On return the
+  // complete pages among them are kept in the service, and may go from the worker. UNAVAILABLE: it is lost.
+  absl::Status Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages);
+  // How many of its first pages are kept in the service.
+  static int KeptPages(const SequenceMemory& memory);
+  // A sequence that was meant to be resident and is not.
+  void CountFallback(const std::string& reason);
 
   // Now and then, idle or not: notices that the service went or came. True when it did.
   bool Tend();
@@ -68,9 +91,17 @@ class Pipeline final : public model::LayerMemory {
   // End.
   void Begin();
   // Before the row at `position` is computed. `pages` hold the sequence's positions before it. What the row
-  // attends to in indexed layers, valid until the next Begin; nullptr: everything.
+  // attends to in indexed layers, valid until the next Begin; nullptr: everything. Of a resident sequence
+  // `pages` are those of indexed layers, -1 for what is kept in the service, and stay until End.
   const devices::SparseSelection* AddRow(SequenceMemory* memory, int row, int position,
                                          std::span<const int32_t> pages);
+  // In this step rows of a resident sequence attend to everything: K and V of these of its pages, a layer at
+  // a time, are to stand in these staging pages of the cache (devices::KvCacheShape::staging_pages).
+  struct StagedPage {
+    int page = 0;  // of the sequence
+    int32_t staging = 0;
+  };
+  void AddStaged(SequenceMemory* memory, std::span<const StagedPage> pages);
   // A row of the step that attends to `attended` positions without a selection: for the shares of the time
   // that attention takes.
   void AddDense(int64_t attended);
@@ -99,10 +130,5 @@ class Pipeline final : public model::LayerMemory {
   explicit Pipeline(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-// Of a transformer that was made with indexed layers.
-MemoryShape ShapeOf(const model::Transformer& transformer);
-// Full-attention layers of the model but the first `dense_layers` of them, ascending.
-std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers);
 
 }  // namespace mnemo::memory

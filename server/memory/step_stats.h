@@ -55,6 +55,13 @@ struct StepTotal : MemoryStepStat {
   DurationHistogram times;
 };
 
+// Of decode rows whose K and V are kept in the memory service: tokens selected, over all layers and KV heads,
+// and those of them that had to be fetched, since the worker did not have them.
+struct HotStats {
+  uint64_t selected_tokens = 0;
+  uint64_t missed_tokens = 0;
+};
+
 struct PipelineStats {
   bool service_attached = false;
   std::string service;  // its name, when attached
@@ -64,7 +71,8 @@ struct PipelineStats {
   DurationHistogram round_trips;  // submissions to the service that were waited for
   uint64_t bytes_to_service = 0;
   uint64_t bytes_from_service = 0;
-  TokenHistogram selected_tokens;             // of a decode row, a layer and a KV head
+  TokenHistogram selected_tokens;  // of a decode row, a layer and a KV head
+  HotStats hot;
   std::map<std::string, uint64_t> fallbacks;  // by reason: sequences that run in the worker instead
   std::vector<StepTotal> steps;
 };

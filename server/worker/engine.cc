@@ -48,11 +48,26 @@ absl::Status CheckOptions(const EngineOptions& options, const model::Transformer
                                     transformer.config().context_tokens, ", the model's context"));
   MNEMO_RETURN_IF_ERROR(CheckOption("kv_pages", options.kv_pages, 1, 1 << 24));
   MNEMO_RETURN_IF_ERROR(CheckOption("reserve_tokens", options.reserve_tokens, 1, 1 << 20));
-  return CheckOption("max_sessions", options.max_sessions, 0, 1 << 20);
+  MNEMO_RETURN_IF_ERROR(CheckOption("max_sessions", options.max_sessions, 0, 1 << 20));
+  return CheckOption("extra_pages", options.extra_pages, 0, 1 << 24);
 }
 
 int ContextTokens(const EngineOptions& options, const model::Transformer& transformer) {
   return options.context_tokens > 0 ? options.context_tokens : transformer.config().context_tokens;
+}
+
+bool KeepsKvInService(const EngineOptions& options, const model::Transformer& transformer) {
+  return options.extra_pages > 0 && options.attach_memory && !transformer.options().indexed_layers.empty();
+}
+
+// The worker's own pool, and what sequences need that have K and V elsewhere.
+devices::KvCacheShape CacheShape(const EngineOptions& options, const model::Transformer& transformer) {
+  devices::KvCacheShape shape = transformer.KvShape(options.kv_pages);
+  if (!KeepsKvInService(options, transformer)) return shape;
+  shape.extra_pages = options.extra_pages;
+  shape.staging_pages =
+      (ContextTokens(options, transformer) + devices::kPageTokens - 1) / devices::kPageTokens;
+  return shape;
 }
 
 memory::PipelineOptions MemoryOptions(const EngineOptions& options, const model::Transformer& transformer) {
@@ -65,6 +80,7 @@ memory::PipelineOptions MemoryOptions(const EngineOptions& options, const model:
   made.max_indexes = options.max_running + options.max_waiting;
   made.pages = options.kv_pages;
   made.placement = options.placement;
+  made.kv_in_service = KeepsKvInService(options, transformer);
   return made;
 }
 
@@ -90,7 +106,20 @@ struct Engine::Impl {
   void EndDueIn(std::span<Request* const> requests, Clock::time_point now);
   void Step();
   void OpenMemories(Clock::time_point now);
-  void Forward(std::span<const PlannedSequence> plan);
+  absl::Status OpenMemory(Request* request);
+  // It is not refused for its placement any more.
+  static bool HasBegun(const Request& request) { return request.spec.begun || request.reported; }
+  // Whether a request that was to be resident may have its K and V here.
+  bool MayStay(const Request& request) const {
+    return (HasBegun(request) ||
+            request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
+           request.max_positions() <= limits.kv_pages * devices::kPageTokens;
+  }
+  void KeepResidents();
+  void Stage(Request* request, model::Transformer::Sequence* sequence);
+  void LoseResidents(Clock::time_point now);
+  void TendParked(Clock::time_point now);
+  bool Forward(std::span<const PlannedSequence> plan);
   absl::Status TryForward(std::span<const PlannedSequence> plan);
   void CollectWants(std::span<const PlannedSequence> plan);
   void SampleWants();
@@ -135,6 +164,9 @@ struct Engine::Impl {
   Scheduler scheduler;
   std::vector<Request*> arrived;
   std::vector<Request*> due;
+  std::vector<Request*> parked;  // lost what the service kept, and wait for another one; not the scheduler's
+  std::vector<memory::Pipeline::StagedPage> staged;
+  int32_t staged_count = 0;  // of this step
   Clock::time_point next_deadline = Clock::time_point::max();
   uint64_t turn = 0;
   EngineStats counts;
@@ -155,6 +187,10 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
       limits{.vocabulary = engine_transformer->config().vocabulary,
              .context_tokens = ContextTokens(engine_options, *engine_transformer),
              .kv_pages = engine_options.kv_pages,
+             .extra_pages =
+                 KeepsKvInService(engine_options, *engine_transformer) ? engine_options.extra_pages : 0,
+             .any_placement_in_service =
+                 engine_options.placement == memory::AttentionSettings::Placement::kMemoryService,
              .memory = pipeline == nullptr ? memory::MemoryShape() : pipeline->options().shape},
       transformer(engine_transformer),
       device(engine_device),
@@ -165,6 +201,8 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
                  .max_running = options.max_running,
                  .max_live = options.max_running + options.max_waiting,
                  .kv_pages = options.kv_pages,
+                 .extra_pages = cache->shape().extra_pages,
+                 .staging_pages = cache->shape().staging_pages,
                  .reserve_tokens = options.reserve_tokens,
                  .prefix_cache = options.prefix_cache,
                  .max_sessions = options.max_sessions,
@@ -174,6 +212,8 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
   inbox.reserve(max_live);
   arrived.reserve(max_live);
   due.reserve(max_live);
+  parked.reserve(max_live);
+  staged.reserve(static_cast<size_t>(cache->shape().staging_pages));
   ids.reserve(options.max_batch_rows);
   sequences.reserve(std::min(options.max_running, options.max_batch_rows));
   wants.reserve(options.max_batch_rows);
@@ -188,6 +228,7 @@ absl::Status Engine::Impl::Submit(EngineRequest request) {
   MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
   const Key key(request.id, request.attempt);
   auto made = std::make_unique<Request>(std::move(request), arrivals.fetch_add(1), Clock::now());
+  made->residency = ResidencyOf(made->spec.attention, made->max_positions(), limits);
   {
     std::lock_guard lock(mutex);
     if (stopping) return absl::CancelledError("the worker stops");
@@ -251,6 +292,7 @@ void Engine::Impl::Loop() {
     const Clock::time_point now = Clock::now();
     Intake(now);
     EndDue(now);
+    TendParked(now);
     scheduler.Admit(now);
     OpenMemories(now);
     Step();
@@ -262,6 +304,7 @@ void Engine::Impl::Loop() {
   Intake(now);
   due.assign(scheduler.running().begin(), scheduler.running().end());
   due.insert(due.end(), scheduler.waiting().begin(), scheduler.waiting().end());
+  due.insert(due.end(), parked.begin(), parked.end());
   for (Request* request : due) {
     Finish(request, EngineFinish::kError, absl::CancelledError("the worker stops"), now);
   }
@@ -279,7 +322,7 @@ bool Engine::Impl::TakeMail() {
   do {
     if (options.progress != nullptr) options.progress->fetch_add(1, std::memory_order_relaxed);
     if (idle && memory != nullptr && memory->Tend()) PublishStats();
-  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready));
+  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready) && parked.empty());
   arrived.swap(inbox);
   if (end_all_sessions) scheduler.sessions().ForgetAll();
   for (const std::string& session : ended_sessions) scheduler.sessions().Forget(session);
@@ -308,6 +351,7 @@ void Engine::Impl::EndDue(Clock::time_point now) {
   due.clear();
   EndDueIn(scheduler.running(), now);
   EndDueIn(scheduler.waiting(), now);
+  EndDueIn(parked, now);
   for (Request* request : due) {
     const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
     Finish(request, EngineFinish::kError,
@@ -330,12 +374,16 @@ void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_poin
 }
 
 void Engine::Impl::Step() {
+  KeepResidents();
   const std::span<const PlannedSequence> plan = scheduler.Plan();
   if (plan.empty()) return;
   ++counts.steps;
   if (events.capacity() == 0) events.reserve(plan.size());
   CollectWants(plan);
-  Forward(plan);
+  if (!Forward(plan)) {
+    LoseResidents(Clock::now());
+    return;
+  }
   scheduler.Commit();
   SampleWants();
   const Clock::time_point now = Clock::now();
@@ -395,19 +443,119 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
     }
   }
   for (Request* request : due) {
-    absl::StatusOr<memory::SequenceMemory*> opened =
-        memory->Open(request->spec.attention, request->max_positions(), request->prefill_end(), request->ids,
-                     request->spec.begun);
-    if (opened.ok()) {
-      request->memory = *opened;
-    } else {
-      EventOf(request).refused = true;
-      Finish(request, EngineFinish::kError, opened.status(), now);
-    }
+    absl::Status status = OpenMemory(request);
+    if (status.ok()) continue;
+    EventOf(request).refused = true;
+    Finish(request, EngineFinish::kError, std::move(status), now);
   }
 }
 
-void Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
+absl::Status Engine::Impl::OpenMemory(Request* request) {
+  absl::StatusOr<memory::SequenceMemory*> opened;
+  const memory::AttentionSettings& settings = request->spec.attention;
+  if (!request->residency.resident()) {
+    opened = memory->Open(settings, request->max_positions(), request->prefill_end(), request->ids,
+                          HasBegun(*request));
+  } else {
+    opened = memory->OpenResident(settings, request->max_positions(), request->prefill_end(), request->ids,
+                                  request->residency.hot_pages);
+    if (!opened.ok() && MayStay(*request)) {
+      // The worker keeps its K and V instead; it waits for its pages like any other.
+      memory->CountFallback(absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent");
+      scheduler.Suspend(request);
+      request->residency = {};
+      request->lost_at.reset();
+      scheduler.Add(request);
+      return absl::OkStatus();
+    }
+  }
+  if (absl::IsUnavailable(opened.status()) && request->residency.resident()) {
+    if (!request->lost_at.has_value()) request->lost_at = Clock::now();
+    scheduler.Suspend(request);
+    parked.push_back(request);
+    return absl::OkStatus();
+  }
+  if (!opened.ok()) return opened.status();
+  request->memory = *opened;
+  request->kept_pages = 0;
+  request->lost_at.reset();
+  return absl::OkStatus();
+}
+
+// What earlier steps completed of resident sequences goes to the service, so that its pages may be given
+// away.
+void Engine::Impl::KeepResidents() {
+  if (cache->shape().extra_pages == 0) return;
+  bool lost = false;
+  for (Request* request : scheduler.running()) {
+    if (!request->residency.resident() || request->memory == nullptr) continue;
+    if (std::exchange(request->hot_pages_changed, false)) {
+      memory::Pipeline::SetHotPages(request->memory, request->hot_pages);
+    }
+    lost = lost || memory::Pipeline::Lost(*request->memory) ||
+           !memory->Keep(request->memory, request->computed, request->indexed_pages).ok();
+    request->kept_pages = memory::Pipeline::KeptPages(*request->memory);
+  }
+  if (lost) LoseResidents(Clock::now());
+}
+
+// Running requests whose K and V went with the service begin again: in the worker where they may, otherwise
+// as soon as there is another service.
+void Engine::Impl::LoseResidents(Clock::time_point now) {
+  due.clear();
+  for (Request* request : scheduler.running()) {
+    if (request->memory != nullptr && memory::Pipeline::Lost(*request->memory)) due.push_back(request);
+  }
+  for (Request* request : due) {
+    memory->CountFallback("kv_lost");
+    memory->Close(request->memory);
+    request->memory = nullptr;
+    scheduler.Suspend(request);
+    request->lost_at = now;
+    parked.push_back(request);
+  }
+  TendParked(now);
+}
+
+void Engine::Impl::TendParked(Clock::time_point now) {
+  if (parked.empty()) return;
+  memory->Tend();
+  due.clear();
+  std::erase_if(parked, [&](Request* request) {
+    if (memory->service_attached() || MayStay(*request)) {
+      scheduler.Add(request);
+      return true;
+    }
+    if (now - *request->lost_at >= options.service_wait) due.push_back(request);
+    return false;
+  });
+  for (Request* request : due) {
+    EventOf(request).refused = true;
+    Finish(request, EngineFinish::kError,
+           Unavailable("the memory service went with the K and V it kept, and none came within {} ms",
+                       options.service_wait.count()),
+           now);
+  }
+}
+
+// Rows of a resident sequence that attend to everything: what is not here stands in staging pages.
+void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
+  request->staged_pages = request->indexed_pages;
+  staged.clear();
+  const int pages = (request->computed + devices::kPageTokens - 1) / devices::kPageTokens;
+  for (int page = 0; page < pages; ++page) {
+    int32_t& at = request->staged_pages[static_cast<size_t>(page)];
+    if (at >= 0) continue;
+    at = cache->shape().pages + staged_count++;
+    staged.push_back({page, at});
+  }
+  MNEMO_CHECK(staged_count <= cache->shape().staging_pages);
+  memory->AddStaged(request->memory, staged);
+  sequence->indexed_pages = request->staged_pages.data();
+}
+
+// False: the step counts for nothing, since resident sequences of it are lost.
+bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   ids.clear();
   for (const PlannedSequence& sequence : plan) {
     const auto first = sequence.request->ids.begin() + sequence.request->computed;
@@ -416,29 +564,41 @@ void Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   // What the steps before completed is indexed now, when their tokens are on their way already.
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
-    if (request.memory != nullptr) memory->CatchUp(request.memory, request.computed, request.pages);
+    if (request.memory != nullptr && !request.residency.resident())
+      memory->CatchUp(request.memory, request.computed, request.pages);
   }
   // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
   // and the same positions are computed again.
-  absl::Status status;
-  do {
-    status = TryForward(plan);
-  } while (!status.ok());
+  while (!TryForward(plan).ok()) {
+    for (const PlannedSequence& sequence : plan) {
+      if (sequence.request->memory != nullptr && memory::Pipeline::Lost(*sequence.request->memory))
+        return false;
+    }
+  }
+  return true;
 }
 
 // UNAVAILABLE: the memory service went; the next try does without.
 absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   sequences.clear();
   if (memory != nullptr) memory->Begin();
+  staged_count = 0;
   int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
-    sequences.push_back(
-        {.row_count = sequence.row_count, .position_begin = request.computed, .pages = request.pages.data()});
+    const bool resident = request.residency.resident();
+    sequences.push_back({.row_count = sequence.row_count,
+                         .position_begin = request.computed,
+                         .pages = request.pages.data(),
+                         .indexed_pages = resident ? request.indexed_pages.data() : nullptr});
     if (memory != nullptr && request.memory != nullptr && !request.prefilling()) {
       MNEMO_CHECK(sequence.row_count == 1);
-      sequences.back().sparse = memory->AddRow(request.memory, row, request.computed, request.pages);
+      sequences.back().sparse = memory->AddRow(request.memory, row, request.computed,
+                                               resident ? request.indexed_pages : request.pages);
     }
+    // Of one that is lost nothing is there to be staged; Seal tells.
+    if (resident && sequences.back().sparse == nullptr && !memory::Pipeline::Lost(*request.memory))
+      Stage(sequence.request, &sequences.back());
     if (memory != nullptr && sequences.back().sparse == nullptr) {
       memory->AddDense(int64_t{sequence.row_count} * (request.computed + (sequence.row_count + 1) / 2));
     }
@@ -532,7 +692,7 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
     memory->Close(request->memory);
     request->memory = nullptr;
   }
-  scheduler.Remove(request);
+  if (std::erase(parked, request) == 0) scheduler.Remove(request);
   std::unique_ptr<Request> gone;  // destroyed outside the lock
   std::lock_guard lock(mutex);
   const auto found = live.find(Key(request->spec.id, request->spec.attempt));
@@ -547,6 +707,8 @@ void Engine::Impl::PublishStats() {
   counts.kv_pages_used = scheduler.cache().used_count();
   counts.kv_pages_cached = scheduler.cache().cached_count();
   counts.kv_pages_total = scheduler.cache().page_count();
+  counts.extra_pages_used = scheduler.extra_pages_used();
+  counts.extra_pages_total = cache->shape().extra_pages;
   counts.preemptions = scheduler.preemptions();
   counts.prefix_queries_tokens = scheduler.prefix_queries_tokens();
   counts.prefix_hit_tokens = scheduler.prefix_hit_tokens();
@@ -567,7 +729,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
                                                        devices::Device* device, EngineSink* sink) {
   MNEMO_RETURN_IF_ERROR(CheckOptions(options, *transformer));
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::KvCache> cache,
-                         device->CreateKvCache(transformer->KvShape(options.kv_pages)));
+                         device->CreateKvCache(CacheShape(options, *transformer)));
   std::unique_ptr<memory::Pipeline> pipeline;
   if (!transformer->options().indexed_layers.empty()) {
     MNEMO_ASSIGN_OR_RETURN(pipeline, memory::Pipeline::Create(MemoryOptions(options, *transformer), device,

@@ -35,6 +35,11 @@ struct EngineOptions {
   memory::MethodOptions methods;
   memory::AttentionSettings::Placement placement = memory::AttentionSettings::Placement::kMemoryService;
   memory::Pipeline::Attach attach_memory;  // empty: no memory service
+  // Above 0, K and V of indexed layers of sparse sequences are kept in the memory service; so many pages of
+  // the other layers are there for them, besides kv_pages.
+  int extra_pages = 0;
+  // A sequence that lost what the service kept waits so long for another one, then ends UNAVAILABLE.
+  std::chrono::milliseconds service_wait{10000};
   // Counted up at every turn of the engine thread, idle ones too, if given (may be the device's counter): a
   // watchdog sees that the thread is alive. Outlives the engine.
   std::atomic<uint64_t>* progress = nullptr;
@@ -102,6 +107,8 @@ struct EngineStats {
   int64_t kv_pages_used = 0;    // referenced by running requests
   int64_t kv_pages_cached = 0;  // kept for prefix reuse, free to be taken
   int64_t kv_pages_total = 0;
+  int64_t extra_pages_used = 0;  // of sequences whose K and V the memory service keeps
+  int64_t extra_pages_total = 0;
   uint64_t preemptions = 0;
   uint64_t prefix_queries_tokens = 0;  // prompt tokens looked up in the prefix cache
   uint64_t prefix_hit_tokens = 0;      // of those, found

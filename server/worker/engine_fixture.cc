@@ -116,11 +116,13 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
   EngineOptions engine_options = options.engine;
   engine_options.progress = &progress_;
   if (!options.memory_address.empty()) {
-    const memory::LinkOptions link = {.address = options.memory_address,
-                                      .owner = "engine",
-                                      .shape = memory::ShapeOf(*transformer_),
-                                      .max_queries = options.engine.max_running,
-                                      .wrap = options.wrap_link};
+    const memory::LinkOptions link = {
+        .address = options.memory_address,
+        .owner = "engine",
+        .shape = memory::ShapeOf(*transformer_),
+        .max_queries = options.engine.max_running,
+        .kv_format = options.engine.extra_pages > 0 ? memory::KvFormat(device_->info().kv_type) : 0,
+        .wrap = options.wrap_link};
     engine_options.attach_memory = [link, device = device_.get()] {
       return memory::LinkClient::Attach(link, device);
     };

@@ -1,7 +1,5 @@
 // Sparse attention offloaded to a memory service: the tokens and logprobs of the worker's own placement, bit
 // by bit, also when the service dies, hangs or is full.
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
@@ -11,8 +9,7 @@
 #include <thread>
 
 #include "devices/transport/link_decorators.h"
-#include "devices/transport/listener.h"
-#include "fpga/service/data_plane.h"
+#include "fpga/service/service_fixture.h"
 #include "server/memory/link_client.h"
 #include "server/worker/engine_fixture.h"
 
@@ -21,38 +18,7 @@ namespace {
 
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
-
-// A memory service in this process, that can go and come back under the same address.
-class Service {
- public:
-  explicit Service(memory::DataPlane::Options options = {}) : options_(std::move(options)) {
-    static std::atomic<int> count = 0;
-    socket_ = fmt::format("/tmp/mnemo-offload-{}-{}", ::getpid(), count++);
-    options_.region_bytes = 32 << 20;
-    Start();
-  }
-  void Start() {
-    absl::StatusOr<std::unique_ptr<memory::DataPlane>> plane = memory::DataPlane::Create(options_);
-    REQUIRE(plane.ok());
-    plane_ = *std::move(plane);
-    auto listener = transport::Listener::Create(socket_, plane_->device_name(), plane_.get());
-    REQUIRE(listener.ok());
-    listener_ = *std::move(listener);
-  }
-  // As if it were killed: every attachment ends at once.
-  void Stop() {
-    listener_.reset();
-    plane_.reset();
-  }
-  std::string address() const { return "unix:" + socket_; }
-  memory::DataPlane& plane() { return *plane_; }
-
- private:
-  memory::DataPlane::Options options_;
-  std::string socket_;
-  std::unique_ptr<memory::DataPlane> plane_;
-  std::unique_ptr<transport::Listener> listener_;
-};
+using memory::Service;
 
 std::vector<EngineRequest> Requests(P placement) {
   std::mt19937 random(22);

@@ -11,6 +11,9 @@
 namespace mnemo::worker {
 namespace {
 
+// What the directory of a hot cache can number.
+constexpr int kMostHotPages = 1000;
+
 absl::Status CheckIds(std::string_view field, std::span<const int32_t> ids, int vocabulary) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
@@ -72,6 +75,24 @@ absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limi
                            request.generated.size(), request.max_tokens);
   }
   const int64_t positions = prompt + std::max(request.max_tokens - 1, 0);
+  const Residency residency = ResidencyOf(request.attention, static_cast<int>(positions), limits);
+  if (residency.resident()) {
+    if (residency.pages() > limits.kv_pages) {
+      return InvalidArgument(
+          "attention.token_budget is {}: with what the memory service keeps, the sequence still needs {} "
+          "pages of "
+          "the worker's pool; allowed: at most {}",
+          request.attention.token_budget, residency.pages(), limits.kv_pages);
+    }
+    const int64_t extra_room = static_cast<int64_t>(limits.extra_pages) * devices::kPageTokens;
+    if (positions > extra_room) {
+      return InvalidArgument(
+          "prompt and max_tokens need {} positions of layers that are not indexed; allowed: at most {}, "
+          "memory.resident_tokens",
+          positions, extra_room);
+    }
+    return absl::OkStatus();
+  }
   const int64_t room = static_cast<int64_t>(limits.kv_pages) * devices::kPageTokens;
   if (positions > room) {
     return InvalidArgument(
@@ -87,6 +108,29 @@ bool NeedsCounts(const devices::SamplingParams& sampling) {
 }
 
 }  // namespace
+
+Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
+                      const RequestLimits& limits) {
+  using memory::AttentionSettings;
+  const bool in_service =
+      settings.placement == AttentionSettings::Placement::kMemoryService ||
+      (settings.placement == AttentionSettings::Placement::kAny && limits.any_placement_in_service);
+  if (limits.extra_pages == 0 || settings.method == AttentionSettings::Method::kDense || !in_service)
+    return {};
+  constexpr auto kPages = [](int tokens) {
+    return (tokens + devices::kPageTokens - 1) / devices::kPageTokens;
+  };
+  const int budget = std::min(settings.token_budget, max_positions);
+  Residency residency;
+  residency.sink_pages = kPages(settings.keep_first);
+  // Positions within the budget attend to everything, and none of it is to be fetched; later ones to the
+  // tail.
+  residency.recent_pages =
+      std::max(kPages(budget) + 1, kPages(settings.keep_last + settings.reuse_interval) + 3);
+  residency.hot_pages = 2 * kPages(budget) + 1;
+  if (residency.pages() >= kPages(max_positions) || residency.hot_pages > kMostHotPages) return {};
+  return residency;
+}
 
 absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
   MNEMO_RETURN_IF_ERROR(CheckLength(request, limits));
@@ -121,7 +165,15 @@ void Request::Prepare() {
   if (prepared) return;
   prepared = true;
   ids.reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  pages.reserve((max_positions() + devices::kPageTokens - 1) / devices::kPageTokens);
+  const auto max_pages =
+      static_cast<size_t>((max_positions() + devices::kPageTokens - 1) / devices::kPageTokens);
+  pages.reserve(max_pages);
+  if (residency.resident()) {
+    indexed_pages.reserve(max_pages);
+    staged_pages.reserve(max_pages);
+    free_pages.reserve(static_cast<size_t>(residency.pages()));
+    hot_pages.reserve(static_cast<size_t>(residency.hot_pages));
+  }
   counted = NeedsCounts(spec.sampling);
   if (!counted) return;
   counts.Reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);

@@ -37,7 +37,8 @@ int LastPublished(const Request& request) {
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options),
       cache_(options.kv_pages, options.hash_seed),
-      sessions_(&cache_, options.prefix_cache ? options.max_sessions : 0) {
+      sessions_(&cache_, options.prefix_cache ? options.max_sessions : 0),
+      extra_(options.extra_pages) {
   running_.reserve(options.max_running);
   waiting_.reserve(options.max_live);
   plan_.reserve(options.max_running);
@@ -59,7 +60,93 @@ void Scheduler::Remove(Request* request) {
   ReleasePages(request);
 }
 
+// Of a resident request: its whole share of the pool, and extra pages for all positions it may have.
+bool Scheduler::ReserveResident(Request* request) {
+  const Residency& residency = request->residency;
+  const int positions_pages = PagesFor(request->max_positions());
+  if (!fits(residency.pages()) || extra_.free_count() < positions_pages) return false;
+  for (int i = 0; i < positions_pages; ++i) {
+    request->pages.push_back(options_.kv_pages + extra_.Allocate());
+    request->indexed_pages.push_back(-1);
+  }
+  for (int i = 0; i < residency.hot_pages; ++i) request->hot_pages.push_back(TakePage());
+  for (int i = 0; i < residency.sink_pages + residency.recent_pages; ++i)
+    request->free_pages.push_back(TakePage());
+  request->hot_pages_changed = true;
+  request->oldest_local = residency.sink_pages;
+  request->reserved = residency.pages();
+  return true;
+}
+
+void Scheduler::ReleaseResident(Request* request) {
+  const auto release = [this](int32_t page) {
+    if (page >= 0) cache_.Release(page);
+  };
+  for (const int32_t page : request->indexed_pages) release(page);
+  for (const int32_t page : request->free_pages) release(page);
+  for (const int32_t page : request->hot_pages) release(page);
+  for (const int32_t page : request->pages) {
+    extra_.Release(page - options_.kv_pages);
+    extra_.Free(page - options_.kv_pages);
+  }
+  request->pages.clear();
+  request->indexed_pages.clear();
+  request->free_pages.clear();
+  request->hot_pages.clear();
+}
+
+// Gives pages of the share to positions [computed, end); the oldest ones that the service keeps go for them.
+bool Scheduler::SecureLocal(Request* request, int end) {
+  for (int page = request->computed / kPageTokens; page < PagesFor(end); ++page) {
+    int32_t& local = request->indexed_pages[static_cast<size_t>(page)];
+    if (local >= 0) continue;
+    if (request->free_pages.empty()) {
+      const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
+      if (request->oldest_local >= kept) return false;
+      int32_t& oldest = request->indexed_pages[static_cast<size_t>(request->oldest_local++)];
+      MNEMO_CHECK(oldest >= 0);
+      request->free_pages.push_back(oldest);
+      oldest = -1;
+    }
+    local = request->free_pages.back();
+    request->free_pages.pop_back();
+  }
+  return true;
+}
+
+// Rows of a resident request's prefill that this step has room for, at most `row_count`.
+int Scheduler::StageableRows(Request* request, int row_count) {
+  // All but the sinks and what cannot go yet may be given to the rows.
+  const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
+  const int droppable = std::max(0, kept - request->oldest_local);
+  const int open_rows = (kPageTokens - request->computed % kPageTokens) % kPageTokens;
+  const int pages = static_cast<int>(request->free_pages.size()) + droppable;
+  row_count = std::min(row_count, open_rows + pages * kPageTokens);
+  if (row_count == 0) return 0;
+  // After that the pages before oldest_local, but the sinks, are the service's.
+  const int needed = PagesFor(request->computed + row_count) - PagesFor(request->computed);
+  const int dropped = std::max(0, needed - static_cast<int>(request->free_pages.size()));
+  const int staged = request->oldest_local + dropped - request->residency.sink_pages;
+  if (staged_count_ + staged > options_.staging_pages) return 0;
+  staged_count_ += staged;
+  return row_count;
+}
+
+void Scheduler::Suspend(Request* request) {
+  EraseSorted(request, &running_);
+  ReleasePages(request);
+  if (request == blocked_) blocked_ = nullptr;
+}
+
 void Scheduler::ReleasePages(Request* request) {
+  if (request->residency.resident()) {
+    ReleaseResident(request);
+    request->reserved = 0;
+    request->computed = 0;
+    request->running = false;
+    ++room_epoch_;
+    return;
+  }
   outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
   request->reserved = 0;
   while (!request->pages.empty()) {
@@ -113,6 +200,7 @@ bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
 
 // Takes what the cache has of the prompt and reserves the rest; all or nothing.
 bool Scheduler::Reserve(Request* request) {
+  if (request->residency.resident()) return ReserveResident(request);
   const int ahead = std::min(request->spec.max_tokens - request->output_count(), options_.reserve_tokens);
   const int known = static_cast<int>(request->ids.size());
   const int wanted = PagesFor(std::min(known + ahead, request->max_positions()));
@@ -136,14 +224,16 @@ bool Scheduler::PreemptForAdmission(const Request& request) {
   for (const Request* other : running_) {
     if (other->spec.priority > request.spec.priority) gain += other->reserved;
   }
-  if (gain == 0 || !fits(PagesFor(static_cast<int>(request.ids.size())) - gain)) return false;
+  const int wanted = request.residency.resident() ? request.residency.pages()
+                                                  : PagesFor(static_cast<int>(request.ids.size()));
+  if (gain == 0 || !fits(wanted - gain)) return false;
   Preempt(running_.back());
   return true;
 }
 
 // Pages of the prompt that someone else has computed, from request->computed on.
 int Scheduler::AdoptCached(Request* request) {
-  if (!options_.prefix_cache) return 0;
+  if (!options_.prefix_cache || request->residency.resident()) return 0;
   int adopted = 0;
   while (request->computed == request->published * kPageTokens &&
          request->computed + kPageTokens <= request->reuse_end()) {
@@ -179,6 +269,10 @@ int Scheduler::TakePage() {
 
 // A place for the next position; false when `request` itself had to be preempted.
 bool Scheduler::SecurePage(Request* request) {
+  if (request->residency.resident()) {
+    MNEMO_CHECK(SecureLocal(request, request->computed + 1));
+    return true;
+  }
   if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
   while (static_cast<int>(request->pages.size()) == request->reserved) {
     if (fits(1)) {
@@ -206,6 +300,7 @@ std::span<const PlannedSequence> Scheduler::Plan() {
 
 void Scheduler::PlanOnce() {
   plan_.clear();
+  staged_count_ = 0;
   const bool prefill_waits =
       std::any_of(running_.begin(), running_.end(), [](const Request* r) { return r->prefilling(); });
   ChooseDecoders(options_.max_batch_rows, prefill_waits);
@@ -220,7 +315,11 @@ void Scheduler::PlanOnce() {
     if (rows_left == 0) break;
     if (!request->prefilling()) continue;
     AdoptLate(request);
-    const int row_count = std::min(rows_left, request->prefill_end() - request->computed);
+    int row_count = std::min(rows_left, request->prefill_end() - request->computed);
+    if (request->residency.resident()) {
+      row_count = StageableRows(request, row_count);
+      MNEMO_CHECK(SecureLocal(request, request->computed + row_count));
+    }
     if (row_count == 0) continue;
     while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {
       MNEMO_CHECK(static_cast<int>(request->pages.size()) < request->reserved);
@@ -254,7 +353,7 @@ void Scheduler::Commit() {
   for (const PlannedSequence& sequence : plan_) {
     Request* request = sequence.request;
     request->computed += sequence.row_count;
-    if (!options_.prefix_cache) continue;
+    if (!options_.prefix_cache || request->residency.resident()) continue;
     const int publishable = std::min(request->computed, request->prefill_end()) / kPageTokens;
     while (request->published < publishable) {
       int& page = request->pages[request->published];

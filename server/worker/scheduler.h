@@ -18,6 +18,10 @@ struct SchedulerOptions {
   int max_running = 0;
   int max_live = 0;  // requests, running and waiting
   int kv_pages = 0;
+  // Of resident sequences (ResidencyOf): ids [kv_pages, kv_pages + extra_pages), and pages of the staging
+  // area, which sequences share in each step.
+  int extra_pages = 0;
+  int staging_pages = 0;
   int reserve_tokens = 0;
   bool prefix_cache = true;
   int max_sessions = 0;
@@ -39,6 +43,7 @@ struct PlannedSequence {
 //     each fits an empty pool: it always gets on.
 //   - A preempted request stands where its seniority puts it, so in front of all that arrived later.
 //   - A waiting request may preempt running ones of a worse priority.
+//   - A resident request takes all that it will ever need when it is admitted.
 // Not thread-safe. Plan and Commit do not allocate.
 class Scheduler {
  public:
@@ -49,6 +54,8 @@ class Scheduler {
   // Frees all that it holds; its session keeps the prefix.
   void Remove(Request* request);
   void Admit(Request::Clock::time_point now);
+  // A running request is to begin again, or to wait for something: frees all that it holds.
+  void Suspend(Request* request);
 
   // The rows of the next step, decode rows first; pages for them are in place. Empty only when nothing runs.
   std::span<const PlannedSequence> Plan();
@@ -59,6 +66,7 @@ class Scheduler {
   std::span<Request* const> waiting() const { return waiting_; }
   SessionTable& sessions() { return sessions_; }
   const PrefixCache& cache() const { return cache_; }
+  int extra_pages_used() const { return extra_.page_count() - extra_.free_count(); }
   // Pages reserved by running requests and not yet taken.
   int outstanding_count() const { return outstanding_; }
   uint64_t preemptions() const { return preemptions_; }
@@ -69,6 +77,10 @@ class Scheduler {
  private:
   bool TryAdmit(Request* request, Request::Clock::time_point now);
   bool Reserve(Request* request);
+  bool ReserveResident(Request* request);
+  void ReleaseResident(Request* request);
+  bool SecureLocal(Request* request, int end);
+  int StageableRows(Request* request, int row_count);
   bool PreemptForAdmission(const Request& request);
   void Preempt(Request* request);
   void ReleasePages(Request* request);
@@ -83,6 +95,8 @@ class Scheduler {
   const SchedulerOptions options_;
   PrefixCache cache_;
   SessionTable sessions_;
+  PagePool extra_;        // its pages' ids count from options_.kv_pages
+  int staged_count_ = 0;  // staging pages that the step's plan needs
   std::vector<Request*> running_;
   std::vector<Request*> waiting_;
   int outstanding_ = 0;

@@ -94,7 +94,8 @@ class Store {
   // pages of rows without a list to staging pages; where they stood, other numbers stand afterwards.
   void MoveAway(size_t context, size_t hot_context, Random* random) {
     const Context& c = *contexts_[context];
-    const size_t bytes = static_cast<size_t>(StoredKvBytes(cache_->stored_form(), shape_.head_dim));
+    const size_t bytes =
+        static_cast<size_t>(StoredKvBytes(StoredForm(cache_->shape().type), shape_.head_dim));
     std::vector<uint8_t> copy(bytes * kPageTokens);
     const std::vector<uint8_t> zeros(copy.size());
     if (!c.listed) {

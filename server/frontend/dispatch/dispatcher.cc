@@ -29,6 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr int kResidentContexts = 4;    // whose K and V are in a memory service, in each worker
 constexpr int64_t kMemoryFraction = 4;  // of all memory services' indexes together: 1 / this
 constexpr size_t kMaxSocketPath = 107;  // sun_path of a Unix socket, without the end
 
@@ -100,6 +101,8 @@ absl::StatusOr<std::string> SocketPath(const RuntimeDir& runtime_dir, std::strin
   return path;
 }
 
+bool KvInService(const config::Config& config) { return config.memory.kv_residency == "memory_service"; }
+
 // What all local workers have in common.
 worker::WorkerOptions CommonOptions(const config::Config& config) {
   worker::WorkerOptions options;
@@ -112,7 +115,8 @@ worker::WorkerOptions CommonOptions(const config::Config& config) {
   options.engine = config.engine;
   options.dense_layers = config.attention.dense_layers;
   options.page_tokens = config.attention.page_tokens;
-  options.offload = config.memory.placement == "memory_service";
+  options.offload = KvInService(config) || config.memory.placement == "memory_service";
+  options.kv_wait_ms = config.memory.kv_wait_ms;
   options.memory_timeout_ms = config.memory.round_trip_timeout_ms;
   options.log = config.log;
   return options;
@@ -254,9 +258,9 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
   return supervised;
 }
 
-absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
-                         std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
-                         ProcessHost::Options* host) {
+absl::Status AddChildren(const config::Config& config, int context_tokens, const RuntimeDir& runtime_dir,
+                         bool has_weights, std::span<const MemorySupervisor::Service> memory,
+                         CoreOptions* core, ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
     worker::WorkerOptions options = CommonOptions(config);
     options.name = fmt::format("worker{}", i);
@@ -266,6 +270,11 @@ absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime
       const size_t service = ServiceOf(i, services);
       options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
                                                        : config.memory.addresses[service - memory.size()];
+    }
+    if (KvInService(config)) {
+      options.resident_tokens = config.memory.resident_tokens > 0
+                                    ? int64_t{config.memory.resident_tokens}
+                                    : int64_t{kResidentContexts} * context_tokens;
     }
     options.threads = ThreadsOf(config, i);
     options.weights_fd = has_weights ? kChildWeightsFd : -1;
@@ -307,7 +316,10 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
     MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, model.config.context_tokens, runtime_dir));
-    MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), memory.services, &core, &host));
+    const int context_tokens =
+        config.model.context_tokens > 0 ? config.model.context_tokens : model.config.context_tokens;
+    MNEMO_RETURN_IF_ERROR(
+        AddChildren(config, context_tokens, runtime_dir, weights.valid(), memory.services, &core, &host));
   }
   for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
     const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));

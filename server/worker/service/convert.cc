@@ -82,6 +82,8 @@ void FillMemoryFigures(const memory::PipelineStats& stats, internal::v1::MemoryF
   out->set_bytes_to_service(stats.bytes_to_service);
   out->set_bytes_from_service(stats.bytes_from_service);
   FillHistogram(stats.selected_tokens, out->mutable_selected_tokens());
+  out->set_hot_selected_tokens(stats.hot.selected_tokens);
+  out->set_hot_missed_tokens(stats.hot.missed_tokens);
   for (const auto& [reason, count] : stats.fallbacks) (*out->mutable_fallbacks())[reason] = count;
   for (const memory::StepTotal& step : stats.steps) {
     internal::v1::MemoryStepTotal* total = out->add_steps();

@@ -61,6 +61,7 @@ TEST_CASE("what memory processing cost is reported whole") {
   stats.round_trips.Observe(1'500);
   stats.selected_tokens.Observe(1024);
   stats.selected_tokens.Observe(1025);
+  stats.hot = {.selected_tokens = 8, .missed_tokens = 9};
   stats.fallbacks["service_full"] = 6;
   memory::StepTotal& step = stats.steps.emplace_back();
   step.step = memory::MemoryStepKind::kApply;
@@ -76,6 +77,8 @@ TEST_CASE("what memory processing cost is reported whole") {
   CHECK(out.service_indexes() == 3);
   CHECK(out.bytes_to_service() == 4);
   CHECK(out.bytes_from_service() == 5);
+  CHECK(out.hot_selected_tokens() == 8);
+  CHECK(out.hot_missed_tokens() == 9);
   CHECK(out.fallbacks().at("service_full") == 6);
   CHECK(out.round_trips().count() == 1);
   CHECK(out.round_trips().sum() == 1'500);

@@ -90,20 +90,23 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
       model::Transformer::Create(config, *runtime->weights_, runtime->device_.get(), transformer_options));
   devices::KvCacheShape page_shape = runtime->transformer_->KvShape(1);
   MNEMO_ASSIGN_OR_RETURN(const int pages, KvPages(options, context_tokens, page_shape, MemoryBytes()));
-  runtime->engine_options_ = {.max_batch_rows = options.engine.max_batch_rows,
-                              .max_running = options.engine.max_running,
-                              .max_waiting = options.engine.max_waiting,
-                              .context_tokens = context_tokens,
-                              .kv_pages = pages,
-                              .reserve_tokens = options.engine.reserve_tokens,
-                              .prefix_cache = options.engine.prefix_cache,
-                              .max_sessions = options.engine.max_sessions,
-                              .methods = {.page_tokens = options.page_tokens},
-                              .placement = options.offload
-                                               ? memory::AttentionSettings::Placement::kMemoryService
-                                               : memory::AttentionSettings::Placement::kInline,
-                              .attach_memory = runtime->AttachMemory(options, sequences),
-                              .progress = &runtime->progress_};
+  runtime->engine_options_ = {
+      .max_batch_rows = options.engine.max_batch_rows,
+      .max_running = options.engine.max_running,
+      .max_waiting = options.engine.max_waiting,
+      .context_tokens = context_tokens,
+      .kv_pages = pages,
+      .reserve_tokens = options.engine.reserve_tokens,
+      .prefix_cache = options.engine.prefix_cache,
+      .max_sessions = options.engine.max_sessions,
+      .methods = {.page_tokens = options.page_tokens},
+      .placement = options.offload ? memory::AttentionSettings::Placement::kMemoryService
+                                   : memory::AttentionSettings::Placement::kInline,
+      .attach_memory = runtime->AttachMemory(options, sequences),
+      .extra_pages =
+          static_cast<int>((options.resident_tokens + devices::kPageTokens - 1) / devices::kPageTokens),
+      .service_wait = std::chrono::milliseconds(options.kv_wait_ms),
+      .progress = &runtime->progress_};
   return runtime;
 }
 
@@ -138,11 +141,13 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
 
 memory::Pipeline::Attach Runtime::AttachMemory(const WorkerOptions& options, int max_queries) const {
   if (options.memory_address.empty() || transformer_->options().indexed_layers.empty()) return {};
-  const memory::LinkOptions link = {.address = options.memory_address,
-                                    .owner = options.name,
-                                    .shape = memory::ShapeOf(*transformer_),
-                                    .max_queries = max_queries,
-                                    .timeout = std::chrono::milliseconds(options.memory_timeout_ms)};
+  const memory::LinkOptions link = {
+      .address = options.memory_address,
+      .owner = options.name,
+      .shape = memory::ShapeOf(*transformer_),
+      .max_queries = max_queries,
+      .kv_format = options.resident_tokens > 0 ? memory::KvFormat(device_->info().kv_type) : 0,
+      .timeout = std::chrono::milliseconds(options.memory_timeout_ms)};
   return [link, device = device_.get()] { return memory::LinkClient::Attach(link, device); };
 }
 

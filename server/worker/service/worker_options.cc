@@ -50,6 +50,14 @@ void AddMemoryOptions(CLI::App& app, WorkerOptions& options) {
       ->group(group);
   app.add_option("--offload", options.offload, "Requests that name no placement go to the memory service")
       ->group(group);
+  app.add_option("--resident-tokens", options.resident_tokens,
+                 "Positions of sequences whose K and V the memory service keeps; 0: it keeps none")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 28))
+      ->group(group);
+  app.add_option("--kv-wait-ms", options.kv_wait_ms,
+                 "A request that lost its K and V waits so long for another memory service")
+      ->check(CLI::Range(0, 3600000))
+      ->group(group);
   app.add_option("--memory-timeout-ms", options.memory_timeout_ms,
                  "A memory service that is silent so long hangs")
       ->check(CLI::Range(10, 600000))
@@ -134,6 +142,8 @@ std::vector<std::string> WorkerArguments(const WorkerOptions& options) {
   add("page-tokens", options.page_tokens);
   if (!options.memory_address.empty()) add("memory-address", options.memory_address);
   add("offload", options.offload);
+  add("resident-tokens", options.resident_tokens);
+  add("kv-wait-ms", options.kv_wait_ms);
   add("memory-timeout-ms", options.memory_timeout_ms);
   add("log-level", options.log.level);
   add("log-format", options.log.format);

@@ -36,6 +36,8 @@ TEST_CASE("what mnemod writes, the worker reads") {
   options.memory_address = "unix:/run/a b/memory1.sock";
   options.offload = false;
   options.memory_timeout_ms = 777;
+  options.resident_tokens = 5000;
+  options.kv_wait_ms = 55;
   options.log = {.level = "debug", .format = "json", .file = "/tmp/log file"};
   options.weights_fd = 3;
   options.lifeline_fd = 4;
@@ -53,6 +55,8 @@ TEST_CASE("what mnemod writes, the worker reads") {
   CHECK(read->memory_address == options.memory_address);
   CHECK_FALSE(read->offload);
   CHECK(read->memory_timeout_ms == 777);
+  CHECK(read->resident_tokens == 5000);
+  CHECK(read->kv_wait_ms == 55);
   CHECK(read->log.file == options.log.file);
   CHECK(read->lifeline_fd == 4);
 }

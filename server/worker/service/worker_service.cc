@@ -148,6 +148,8 @@ internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
   heartbeat.set_generated_tokens(stats.generated_tokens);
   heartbeat.set_draining(draining());
   FillMemoryFigures(stats.memory, heartbeat.mutable_memory());
+  heartbeat.mutable_memory()->set_extra_pages_used(stats.extra_pages_used);
+  heartbeat.mutable_memory()->set_extra_pages_total(stats.extra_pages_total);
   return heartbeat;
 }
 

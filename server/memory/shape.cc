@@ -1,0 +1,35 @@
+#include "server/memory/shape.h"
+
+#include "server/model/model_config.h"
+#include "server/model/transformer.h"
+
+namespace mnemo::memory {
+
+uint32_t KvFormat(devices::KvType type) {
+  return devices::StoredForm(type) == devices::StoredKvForm::kFloat32 ? layout::kFormatF32
+                                                                      : layout::kFormatScaledKeys;
+}
+
+MemoryShape ShapeOf(const model::Transformer& transformer) {
+  const model::ModelConfig& config = transformer.config();
+  return {.layers = static_cast<int>(transformer.options().indexed_layers.size()),
+          .kv_heads = config.kv_heads,
+          .group = config.heads / config.kv_heads,
+          .head_dim = config.head_dim,
+          .softmax_scale = config.attention_scale};
+}
+
+std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers) {
+  std::vector<int> layers;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    if (config.layer_is_windowed[static_cast<size_t>(layer)]) continue;
+    if (dense_layers > 0) {
+      --dense_layers;
+      continue;
+    }
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+}  // namespace mnemo::memory

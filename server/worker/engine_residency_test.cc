@@ -1,0 +1,270 @@
+// K and V kept in the memory service: sequences longer than the worker's own pool, with the tokens and
+// logprobs of a worker that has them all, bit by bit, also when the service dies, hangs or is full.
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <thread>
+
+#include "devices/transport/link_decorators.h"
+#include "fpga/service/service_fixture.h"
+#include "server/memory/link_client.h"
+#include "server/worker/engine_fixture.h"
+
+namespace mnemo::worker {
+namespace {
+
+using M = memory::AttentionSettings::Method;
+using P = memory::AttentionSettings::Placement;
+using memory::Service;
+
+constexpr int kContext = 3072;
+// Of the worker that keeps K and V in the service: less than the longest sequence, room for two shares.
+constexpr int kPages = 34;
+
+std::vector<EngineRequest> Requests(P placement) {
+  std::mt19937 random(33);
+  std::vector<EngineRequest> requests;
+  for (uint64_t number = 0; number < 8; ++number) {
+    EngineRequest request;
+    request.id = number;
+    for (size_t i = 1300 + random() % 1200; i > 0; --i) {
+      request.prompt.push_back(static_cast<int32_t>(random() % 256));
+    }
+    request.max_tokens = static_cast<int32_t>(40 + random() % 150);
+    request.logprobs = 1;
+    request.sampling.temperature = number % 2 == 0 ? 0.0f : 1.2f;
+    request.sampling.seed = number;
+    memory::AttentionSettings& attention = request.attention;
+    attention.method = std::vector<M>{M::kTokenTopk, M::kPageBound, M::kCascade, M::kBlockMean}[number % 4];
+    attention.keep_first = static_cast<int>(random() % 100);
+    attention.keep_last = static_cast<int>(1 + random() % 64);
+    attention.token_budget = attention.keep_first + 128 + static_cast<int>(random() % 100);
+    attention.reuse_interval = std::vector<int>{1, 1, 4}[random() % 3];
+    attention.first_stage_tokens = 2 * attention.token_budget;
+    attention.placement = placement;
+    if (number == 3) {  // scores positions of its prompt, some of them as decode steps
+      request.prompt_logprobs = 0;
+      request.prompt_logprobs_from = static_cast<int32_t>(request.prompt.size()) - 200;
+      request.decode_from = request.prompt_logprobs_from + 60;
+    }
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+FixtureOptions Options(const std::string& device, Service* service) {
+  FixtureOptions options;
+  options.device = device;
+  options.threads = 2;
+  options.context_tokens = kContext;
+  options.engine.max_batch_rows = 192;
+  options.engine.max_running = 6;
+  options.engine.max_waiting = 64;
+  options.engine.kv_pages = 300;
+  if (service != nullptr) {
+    options.memory_address = service->address();
+    options.engine.kv_pages = kPages;
+    options.engine.extra_pages = 200;
+  }
+  return options;
+}
+
+bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const EngineToken& x, const EngineToken& y) {
+    return x.id == y.id && x.index == y.index && std::memcmp(&x.detail, &y.detail, sizeof x.detail) == 0;
+  });
+}
+
+const std::vector<EngineResult>& Wanted(const std::string& device) {
+  static std::map<std::string, std::vector<EngineResult>> results;
+  std::vector<EngineResult>& made = results[device];
+  if (made.empty()) {
+    EngineFixture fixture(Options(device, nullptr));
+    for (EngineRequest& request : Requests(P::kInline)) made.push_back(fixture.Run(request));
+  }
+  return made;
+}
+
+void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
+  for (EngineRequest& request : Requests(placement)) {
+    request.attempt = attempt;
+    request.priority = static_cast<int32_t>(request.id % 3);
+    const absl::Status status = fixture->engine().Submit(std::move(request));
+    REQUIRE(status.ToString() == "OK");
+  }
+}
+
+void CheckIdle(const EngineStats& stats) {
+  CHECK(stats.kv_pages_used == 0);
+  CHECK(stats.extra_pages_used == 0);
+  CHECK(stats.memory.service_indexes == 0);
+  CHECK(stats.memory.inline_indexes == 0);
+}
+
+void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attempt) {
+  const std::vector<EngineResult>& wanted = Wanted(device);
+  for (uint64_t id = 0; id < wanted.size(); ++id) {
+    CAPTURE(id);
+    const EngineResult result = fixture->sink().Wait(id, attempt);
+    CHECK(result.broken == "");
+    CHECK(result.last.status.ToString() == "OK");
+    CHECK(SameTokens(result.tokens, wanted[id].tokens));
+    CHECK(SameTokens(result.prompt_tokens, wanted[id].prompt_tokens));
+  }
+  CheckIdle(fixture->engine().Stats());
+}
+
+bool Eventually(const std::function<bool()>& condition) {
+  for (int i = 0; i < 1000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return condition();
+}
+
+TEST_CASE("sequences longer than the worker's pool: the tokens of a worker that has all their K and V") {
+  for (const std::string device : {"reference", "cpu"}) {
+    CAPTURE(device);
+    Service service;
+    EngineFixture fixture(Options(device, &service));
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CheckAll(&fixture, device, 0);
+    const memory::PipelineStats stats = fixture.engine().Stats().memory;
+    CHECK(stats.fallbacks.empty());
+    CHECK(stats.hot.selected_tokens > 0);
+    CHECK(stats.hot.missed_tokens > 0);
+    // What is selected again and again is fetched once.
+    CHECK(stats.hot.missed_tokens < stats.hot.selected_tokens / 2);
+    CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
+  }
+}
+
+TEST_CASE("a request whose share does not fit, or that is too long even so, is refused at once") {
+  Service service;
+  FixtureOptions options = Options("cpu", &service);
+  options.engine.extra_pages = 40;
+  EngineFixture fixture(options);
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.attention.keep_first = 10;
+  request.prompt.resize(2600, 5);
+  CHECK_THAT(std::string(fixture.engine().Submit(request).message()),
+             Catch::Contains("allowed: at most 2560") && Catch::Contains("resident_tokens"));
+  request.prompt.resize(2300);
+  request.attention.token_budget = 700;
+  const absl::Status wide = fixture.engine().Submit(request);
+  CHECK(wide.code() == absl::StatusCode::kInvalidArgument);
+  request.attention.token_budget = 300;
+  CHECK(fixture.Run(request).last.status.ToString() == "OK");
+}
+
+TEST_CASE("what is kept goes with a cancelled request") {
+  Service service;
+  EngineFixture fixture(Options("cpu", &service));
+  std::mt19937 random(7);
+  for (uint32_t attempt = 0; attempt < 6; ++attempt) {
+    SubmitAll(&fixture, P::kMemoryService, attempt);
+    fixture.sink().WaitForTokens(random() % 8, random() % 30, attempt);
+    for (uint64_t id = 0; id < 8; ++id) fixture.engine().Cancel(id, attempt);
+    for (uint64_t id = 0; id < 8; ++id) CHECK(fixture.sink().Wait(id, attempt).broken == "");
+    CHECK(Eventually([&] { return fixture.engine().Stats().running == 0; }));
+    CheckIdle(fixture.engine().Stats());
+  }
+  CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
+}
+
+TEST_CASE("a service that dies at a random moment: the sequences begin again, with the same tokens") {
+  const uint32_t seed = std::random_device{}();
+  CAPTURE(seed);
+  std::mt19937 random(seed);
+  Service service;
+  EngineFixture fixture(Options("cpu", &service));
+  for (uint32_t attempt = 0; attempt < 8; ++attempt) {
+    CAPTURE(attempt);
+    REQUIRE(Eventually([&] { return fixture.engine().Stats().memory.service_attached; }));
+    SubmitAll(&fixture, P::kMemoryService, attempt);
+    fixture.sink().WaitForTokens(random() % 8, random() % 40, attempt);
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 20));
+    service.Stop();
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 100));
+    service.Start();
+    CheckAll(&fixture, "cpu", attempt);
+  }
+  CHECK(fixture.engine().Stats().memory.fallbacks.at("kv_lost") > 0);
+}
+
+TEST_CASE(
+    "a service that does not come back: UNAVAILABLE after the bound, or the worker where that has room") {
+  for (const bool fits : {false, true}) {
+    Service service;
+    FixtureOptions options = Options("cpu", &service);
+    options.engine.service_wait = std::chrono::milliseconds(300);
+    options.engine.placement = P::kMemoryService;
+    if (fits) options.engine.kv_pages = 300;
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kAny, 0);
+    fixture.sink().WaitForTokens(0, 10);
+    service.Stop();
+    if (fits) {
+      CheckAll(&fixture, "cpu", 0);
+      continue;
+    }
+    for (uint64_t id = 0; id < 8; ++id) {
+      const EngineResult result = fixture.sink().Wait(id);
+      CHECK(result.broken == "");
+      if (!result.last.status.ok()) CHECK(result.last.status.code() == absl::StatusCode::kUnavailable);
+    }
+    CheckIdle(fixture.engine().Stats());
+  }
+}
+
+TEST_CASE("a full service: refused before it starts when it was asked for, otherwise in the worker") {
+  memory::DataPlane::Options small;
+  small.memory_bytes = 400 << 10;
+  small.max_owners = 1;
+  Service service(small);
+  FixtureOptions options = Options("cpu", &service);
+  options.engine.kv_pages = 300;
+  options.engine.placement = P::kMemoryService;
+  EngineFixture fixture(options);
+  SubmitAll(&fixture, P::kAny, 0);
+  CheckAll(&fixture, "cpu", 0);
+  CHECK(fixture.engine().Stats().memory.fallbacks.at("service_full") > 0);
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.attempt = 1;
+  const EngineResult refused = fixture.Run(request);
+  CHECK(refused.last.status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(refused.tokens.empty());
+}
+
+TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
+  Service service;
+  uint64_t lost = 0;
+  for (int schedule = 0; schedule < 10; ++schedule) {
+    CAPTURE(schedule);
+    std::atomic<uint64_t> links = 0;
+    FixtureOptions options = Options("cpu", &service);
+    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+      transport::FaultPlan plan;
+      plan.seed = static_cast<uint64_t>(schedule) * 1000 + links.fetch_add(1);
+      plan.calls_before = static_cast<uint32_t>(plan.seed * 2654435761U % 20000);
+      // A fault for the first link of each schedule; the ones after it are sound.
+      const uint32_t chance = links == 1 ? 50 : 0;
+      plan.drop_chance = schedule % 5 == 0 ? chance : 0;
+      plan.stall_chance = schedule % 5 == 1 ? chance : 0;
+      plan.garbage_chance = schedule % 5 == 2 ? chance : 0;
+      plan.full_chance = schedule % 5 == 3 ? chance : 0;
+      plan.fail_chance = schedule % 5 == 4 ? chance : 0;
+      return transport::MakeFaultLink(std::move(link), plan);
+    };
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CheckAll(&fixture, "cpu", 0);
+    for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) lost += count;
+  }
+  CHECK(lost > 0);
+  CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
+}
+
+}  // namespace
+}  // namespace mnemo::worker

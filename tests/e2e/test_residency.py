@@ -1,0 +1,99 @@
+"""Keys and values kept in the memory service: a context longer than the worker's own pool is served, with the tokens of a worker that has all
+of them; the service's death means that the sequence begins again, with the same tokens.
+
+MNEMO_PLACEMENT_TOKENS: as for test_placement."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import harness
+import models
+import pytest
+from test_placement import METHODS, prompt, ready, run, trace  # noqa: F401
+
+pb = harness.pb
+POOL_TOKENS = 4096  # of the worker; the prompt has 6,000
+PAGE_BYTES = 64 * 3 * 64 * 2 * (2 * 30 + 28)  # SmolLM2: K and V of 30 layers, keys a second time in 28 of them
+SETTINGS = {"memory.services": 1, "memory.kv_residency": "memory_service", "engine.kv_cache_bytes": POOL_TOKENS // 64 * PAGE_BYTES}
+
+
+@pytest.fixture(scope="module")
+def whole() -> Iterator[harness.Daemon]:
+    with harness.Daemon(models.find("smollm2"), settings={"memory.services": 0}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[harness.Daemon]:
+    with harness.Daemon(models.find("smollm2"), settings=SETTINGS) as running:
+        harness.wait_for("a memory service", lambda: ready(running))
+        yield running
+
+
+def inline(whole: harness.Daemon, ids: list[int], name: str, tokens: int) -> harness.Result:
+    return run(whole, ids, METHODS[name], pb.PLACEMENT_WORKER, tokens=tokens)
+
+
+@pytest.mark.parametrize("name", ["token_topk", "page_bound"])
+def test_a_context_longer_than_the_pool(daemon: harness.Daemon, whole: harness.Daemon, prompt: list[int], name: str) -> None:  # noqa: F811
+    tokens = int(os.environ.get("MNEMO_PLACEMENT_TOKENS", "64"))
+    wanted = inline(whole, prompt, name, tokens)
+    got = run(daemon, prompt, METHODS[name], pb.PLACEMENT_UNSPECIFIED, tokens=tokens)
+    assert trace(got) == trace(wanted)
+    assert got.final is not None
+    assert len({step.device for step in got.final.memory_steps}) == 2
+
+
+def test_two_at_once_and_metrics(daemon: harness.Daemon, whole: harness.Daemon, prompt: list[int]) -> None:  # noqa: F811
+    prompts = [prompt, prompt[:5000]]
+    wanted = [trace(inline(whole, ids, "token_topk", 24)) for ids in prompts]
+    calls = []
+    for ids in prompts:
+        request = harness.request(ids, max_tokens=24, ignore_eos=True)
+        request.output.logprobs = 1
+        request.attention.CopyFrom(METHODS["token_topk"])
+        request.attention.token_budget = 1024
+        calls.append(daemon.generation.Generate(request, timeout=280))
+    assert [trace(harness.collect(call).check_ok()) for call in calls] == wanted
+    (missed,) = [line for line in daemon.metrics().splitlines() if line.startswith("mnemo_memory_hot_tokens_total") and '"miss"' in line]
+    assert float(missed.split()[-1]) > 0
+    harness.wait_for("no index is left", lambda: all(s.indexes == 0 and s.bytes_used == 0 for s in daemon.status().memory_services))
+
+
+def test_dense_attention_needs_the_pool(daemon: harness.Daemon, prompt: list[int]) -> None:  # noqa: F811
+    request = harness.request(prompt, max_tokens=8)
+    result = daemon.generate(request)
+    assert result.code == harness.Code.INVALID_ARGUMENT
+    assert str(POOL_TOKENS) in result.details
+
+
+def test_the_death_of_the_service_begins_the_sequence_again(daemon: harness.Daemon, whole: harness.Daemon, prompt: list[int]) -> None:  # noqa: F811
+    wanted = inline(whole, prompt, "token_topk", 48)
+    got = run(daemon, prompt, METHODS["token_topk"], pb.PLACEMENT_MEMORY_SERVICE, tokens=48, kill_at=20)
+    assert trace(got) == trace(wanted)
+    assert 'reason="kv_lost"' in daemon.metrics()
+
+
+def test_a_service_that_does_not_come_back(prompt: list[int]) -> None:  # noqa: F811
+    settings = SETTINGS | {"memory.kv_wait_ms": 500, "memory.restart_backoff_ms": 600000, "memory.restart_backoff_max_ms": 600000}
+    with harness.Daemon(models.find("smollm2"), settings=settings) as daemon:
+        harness.wait_for("a memory service", lambda: ready(daemon))
+        request = harness.request(prompt, max_tokens=400, ignore_eos=True)
+        request.attention.CopyFrom(METHODS["token_topk"])
+        request.attention.token_budget = 1024
+        killed: list[int] = []
+
+        def kill(result: harness.Result) -> None:
+            if not killed and len(result.tokens) >= 10:
+                killed.append(daemon.status().memory_services[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        result = harness.collect(daemon.generation.Generate(request, timeout=120), kill)
+        assert killed
+        assert result.code == harness.Code.UNAVAILABLE
+        assert "memory service" in result.details
+        # Without sparse attention it serves on.
+        daemon.generate(harness.request(prompt[:200], max_tokens=4)).check_ok()
