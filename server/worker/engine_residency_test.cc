@@ -1,6 +1,8 @@
 // K and V kept in the memory service: sequences longer than the worker's own pool, with the tokens and
 // logprobs of a worker that has them all, bit by bit, also when the service dies, hangs or is full.
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <random>
@@ -237,10 +239,13 @@ TEST_CASE("a full service: refused before it starts when it was asked for, other
   CHECK(refused.tokens.empty());
 }
 
+// 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;
   uint64_t lost = 0;
-  for (int schedule = 0; schedule < 10; ++schedule) {
+  const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
+  const int schedules = wanted == nullptr ? 10 : std::atoi(wanted);
+  for (int schedule = 0; schedule < schedules; ++schedule) {
     CAPTURE(schedule);
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options("cpu", &service);
