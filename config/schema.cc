@@ -191,7 +191,9 @@ void AddMemory(std::vector<KeySpec>* specs) {
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,
                     "Threads of each memory service; 0 takes one for each core."),
        NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
-                    "What the indexes of each memory service may take; 0 divides a quarter of memory among "
+                    "What the indexes of each memory service may take, with the keys and values that they "
+                    "keep; 0 divides "
+                    "a quarter of memory among "
                     "them."),
        NumberOrZero(
            MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,

@@ -703,7 +703,7 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
 
 void Engine::Impl::PublishStats() {
   counts.running = static_cast<int32_t>(scheduler.running().size());
-  counts.waiting = static_cast<int32_t>(scheduler.waiting().size());
+  counts.waiting = static_cast<int32_t>(scheduler.waiting().size() + parked.size());
   counts.kv_pages_used = scheduler.cache().used_count();
   counts.kv_pages_cached = scheduler.cache().cached_count();
   counts.kv_pages_total = scheduler.cache().page_count();

@@ -221,12 +221,16 @@ bool Scheduler::Reserve(Request* request) {
 bool Scheduler::PreemptForAdmission(const Request& request) {
   // Not when all of them together would not do: what they hold is an upper bound of what is gained.
   int gain = 0;
+  int extra_gain = 0;
   for (const Request* other : running_) {
-    if (other->spec.priority > request.spec.priority) gain += other->reserved;
+    if (other->spec.priority <= request.spec.priority) continue;
+    gain += other->reserved;
+    if (other->residency.resident()) extra_gain += static_cast<int>(other->pages.size());
   }
-  const int wanted = request.residency.resident() ? request.residency.pages()
-                                                  : PagesFor(static_cast<int>(request.ids.size()));
+  const bool resident = request.residency.resident();
+  const int wanted = resident ? request.residency.pages() : PagesFor(static_cast<int>(request.ids.size()));
   if (gain == 0 || !fits(wanted - gain)) return false;
+  if (resident && extra_.free_count() + extra_gain < PagesFor(request.max_positions())) return false;
   Preempt(running_.back());
   return true;
 }
