@@ -151,7 +151,8 @@ void QueryBatch::AddBlocks(uint32_t operation) {
       block.first_page = d.begin / layout::kPageTokens;
       block.page_count =
           d.begin == d.end ? 0 : (d.end + layout::kPageTokens - 1) / layout::kPageTokens - block.first_page;
-      block.skip = d.begin / entry_tokens - block.first_id();
+      // An empty scan has no page, and no room for what stands before it in one.
+      block.skip = block.page_count == 0 ? 0 : d.begin / entry_tokens - block.first_id();
       block.entries = d.end / entry_tokens - d.begin / entry_tokens;
       block.padded = static_cast<uint32_t>(Padded(uint64_t{block.page_count} * block.entries_per_page));
     }

@@ -268,6 +268,37 @@ TEST_CASE("operations equal the scalar reference") {
   }
 }
 
+TEST_CASE("a scan of nothing within a page leaves its neighbours' scores alone") {
+  std::mt19937 random(450);
+  const Shape shape{layout::kFormatCodes8, 16, 1, 1, 4};
+  Fixture fixture(shape, 0, random);
+  auto batch = QueryBatch::Create({.max_tokens = 4 * kPageTokens}).value();
+  std::vector<Operation> operations(3);
+  std::vector<std::vector<uint8_t>> payloads(operations.size());
+  std::vector<std::vector<uint8_t>> expected(operations.size());
+  std::vector<std::vector<uint8_t>> results(operations.size());
+  for (size_t i = 0; i < operations.size(); ++i) {
+    Descriptor d = RandomQuery(shape, random);
+    d.score_op = layout::kScoreDot;
+    d.group_op = layout::kGroupExp2Sum;
+    d.select_op = layout::kSelectTopK;
+    d.group = d.heads = d.queries = 1;
+    d.k1 = 0;
+    d.threshold = 0;
+    d.flags = layout::kFlagRanks;
+    d.begin = i == 1 ? 63 : 0;
+    d.end = i == 1 ? 63 : 4 * kPageTokens;
+    d.k = 100;
+    payloads[i] = fixture.Payload(d, random);
+    expected[i] = fixture.Expected(d, payloads[i]);
+    results[i].resize(expected[i].size());
+    operations[i] = {d, fixture.owner_, payloads[i].data(), results[i].data()};
+  }
+  std::vector<layout::Completion> completions(operations.size());
+  batch->RunAll(operations, *fixture.store_, completions);
+  CHECK(results == expected);
+}
+
 TEST_CASE("a batch allocates nothing") {
   std::mt19937 random(400);
   const Shape shape{layout::kFormatCodes2, 32, 1, 2, 40};
