@@ -25,6 +25,7 @@ constexpr IndexKernels kIndexKernels = {
     .largest = LargestScore,
     .largest_of_each = LargestOfEach,
     .ranks_max = RanksMax,
+    .ranks_plain_max = RanksPlainMax,
     .ranks_exp2 = RanksExp2,
     .kth_rank = KthRank,
     .count_at_least = CountAtLeast,

@@ -80,10 +80,13 @@ struct IndexKernels {
   // The largest of every 64 scores.
   void (*largest_of_each)(const int16_t* scores, size_t count, int16_t* largest);
   void (*ranks_max)(const RankTask& task, int16_t* ranks);
+  // Ranks of group plain max: max over g of max(y_g, -32767); task.best is not read.
+  void (*ranks_plain_max)(const RankTask& task, int16_t* ranks);
   void (*ranks_exp2)(const RankTask& task, int32_t* ranks);
-  // The k-th highest of the ranks, all of those that count being in -4095..0; *above: how many are higher.
-  // At least k ranks count, k >= 1; anything below -4095 does not.
-  int32_t (*kth_rank)(const int16_t* ranks, size_t count, uint32_t k, uint32_t* above);
+  // The k-th highest of the ranks; *above: how many are higher. At least k ranks count, k >= 1. Of group max
+  // all of those that count are in -4095..0; of group plain max (`plain`) none is -32768. Anything below does
+  // not count.
+  int32_t (*kth_rank)(const int16_t* ranks, size_t count, uint32_t k, bool plain, uint32_t* above);
   uint32_t (*count_at_least)(const int16_t* ranks, size_t count, int32_t bound);
   // Positions of the ranks over `last`, and of the first `need` that equal it, rising; returns how many.
   // May write 16 entries past the last.

@@ -46,6 +46,17 @@ void RanksMax(const RankTask& task, int16_t* ranks) {
   }
 }
 
+void RanksPlainMax(const RankTask& task, int16_t* ranks) {
+  constexpr size_t kStep = kBytes / 2;
+  for (size_t i = 0; i < task.count; i += kStep) {
+    VH rank = SetH(-32767);
+    for (uint32_t g = 0; g < task.group; ++g) {
+      rank = Max(rank, LoadH(task.scores + g * task.score_stride + i));
+    }
+    StoreH(ranks + i, rank);
+  }
+}
+
 void RanksExp2(const RankTask& task, int32_t* ranks) {
   // round(2^24 * 2^(-x / 16)).
   static constexpr uint32_t kTable[16] = {16777216, 16065917, 15384775, 14732511, 14107901, 13509772,
@@ -109,11 +120,12 @@ uint32_t CountAtLeast(const int16_t* ranks, size_t count, int32_t bound) {
   return counts[0];
 }
 
-// The k-th rank is the greatest bound that k ranks reach: 4,096 candidates, a quarter left after each pass.
-int32_t KthRank(const int16_t* ranks, size_t count, uint32_t k, uint32_t* above) {
-  int32_t low = -4095;
+// The k-th rank is the greatest bound that k ranks reach: 4,096 candidates, or all of 16 bits, a quarter left
+// after each pass.
+int32_t KthRank(const int16_t* ranks, size_t count, uint32_t k, bool plain, uint32_t* above) {
+  int32_t low = plain ? -32768 : -4095;
   uint32_t over = 0;  // ranks of at least low + width
-  for (int32_t width = 4096; width > 1;) {
+  for (int32_t width = plain ? 65536 : 4096; width > 1;) {
     width /= 4;
     const int32_t bounds[3] = {low + width, low + 2 * width, low + 3 * width};
     uint32_t counts[3];

@@ -62,7 +62,8 @@ layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
                  Bit(kFormatScaledKeys);
   caps.score_ops =
       static_cast<uint8_t>(Bit(kScoreDot) | Bit(kScoreReluDot) | Bit(kScorePageBound) | Bit(kScoreBlockMean));
-  caps.group_ops = static_cast<uint8_t>(Bit(kGroupNone) | Bit(kGroupMax) | Bit(kGroupExp2Sum));
+  caps.group_ops =
+      static_cast<uint8_t>(Bit(kGroupNone) | Bit(kGroupMax) | Bit(kGroupExp2Sum) | Bit(kGroupPlainMax));
   caps.select_ops = static_cast<uint8_t>(Bit(kSelectTopK) | Bit(kSelectThreshold) | Bit(kSelectWeightedSum) |
                                          Bit(kSelectLatest));
   caps.cascade = 1;

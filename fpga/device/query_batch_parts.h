@@ -69,8 +69,11 @@ inline bool IsScored(const layout::Descriptor& d) {
   return d.op != layout::kOpGather && d.select_op != layout::kSelectLatest;
 }
 
-// Ranks of group max fit 16 bits.
-inline bool HasShortRanks(const layout::Descriptor& d) { return d.group_op == layout::kGroupMax; }
+// Ranks of both maxima fit 16 bits.
+inline bool HasShortRanks(const layout::Descriptor& d) {
+  return d.group_op == layout::kGroupMax || d.group_op == layout::kGroupPlainMax;
+}
+inline bool IsPlain(const layout::Descriptor& d) { return d.group_op == layout::kGroupPlainMax; }
 
 // One query's k best of so many entries that the k-th best of the parts of 64, by their best scores, leaves
 // few candidates.

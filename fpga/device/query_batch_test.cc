@@ -161,12 +161,14 @@ Descriptor RandomQuery(const Shape& shape, std::mt19937& random) {
                                                       : layout::kScoreDot;
   d.group_op = d.score_op == layout::kScoreReluDot ? layout::kGroupNone
                : random() % 3 == 0                 ? layout::kGroupExp2Sum
+               : random() % 3 == 0                 ? layout::kGroupPlainMax
                                                    : layout::kGroupMax;
   d.select_op = random() % 3 == 0 ? layout::kSelectThreshold : layout::kSelectTopK;
   if (d.select_op == layout::kSelectThreshold) {
-    d.threshold = d.group_op == layout::kGroupMax       ? -static_cast<int32_t>(random() % 4096)
-                  : d.group_op == layout::kGroupExp2Sum ? static_cast<int32_t>(random() % 3000)
-                                                        : static_cast<int32_t>(random() % 100000) - 50000;
+    d.threshold = d.group_op == layout::kGroupMax        ? -static_cast<int32_t>(random() % 4096)
+                  : d.group_op == layout::kGroupPlainMax ? static_cast<int32_t>(random() % 65535) - 32767
+                  : d.group_op == layout::kGroupExp2Sum  ? static_cast<int32_t>(random() % 3000)
+                                                         : static_cast<int32_t>(random() % 100000) - 50000;
   }
   if (shape.format == layout::kFormatCodes2 && random() % 3 == 0) {
     d.k1 = d.k + static_cast<uint32_t>(random() % (scanned + 5));
@@ -337,7 +339,7 @@ TEST_CASE("few of many entries, chosen by the best of each part, are those of th
           Descriptor d = RandomQuery(shape, random);
           d.select_op = layout::kSelectTopK;
           d.score_op = format == layout::kFormatBounds ? layout::kScorePageBound : layout::kScoreDot;
-          d.group_op = layout::kGroupMax;
+          d.group_op = n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax;
           d.group = d.queries = d.heads = 1;
           d.k1 = 0;
           d.threshold = 0;

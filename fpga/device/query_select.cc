@@ -109,6 +109,8 @@ void QueryBatch::MakeRanks(const Block& block, const int32_t* best) {
   const devices::cpu::RankTask task{block.scores, block.padded, d.group, best, block.padded};
   if (d.group_op == layout::kGroupMax) {
     kernels_->ranks_max(task, block.scores);
+  } else if (d.group_op == layout::kGroupPlainMax) {
+    kernels_->ranks_plain_max(task, block.scores);
   } else if (d.group_op == layout::kGroupExp2Sum) {
     kernels_->ranks_exp2(task, block.ranks);
   } else {
@@ -151,7 +153,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   for (uint32_t g = 0; g < d.group; ++g) {
     int16_t* scores = block.scores + size_t{g} * block.padded;
     for_each_hidden([scores](uint32_t j) { scores[j] = kNoScore; });
-    best[g] = kernels_->largest(scores, block.padded);
+    best[g] = IsPlain(d) ? 0 : kernels_->largest(scores, block.padded);
   }
   MakeRanks(block, best.data());
   const bool narrow = HasShortRanks(d);
@@ -171,7 +173,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   const bool threshold = d.select_op == layout::kSelectThreshold && !first_of_two;
   Cut cut;
   cut.candidates = counting;
-  int64_t bound = narrow ? layout::kRankFloor : int64_t{kNoRank} + 1;
+  int64_t bound = IsPlain(d) ? layout::kPlainRankFloor : narrow ? layout::kRankFloor : int64_t{kNoRank} + 1;
   if (threshold) {
     bound = std::max<int64_t>(bound, Bound(d, ranks));
     cut.candidates =
@@ -184,7 +186,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
     cut.last = bound - 1;
   } else if (narrow) {
     uint32_t above;
-    cut.last = kernels_->kth_rank(block.scores, block.padded, k, &above);
+    cut.last = kernels_->kth_rank(block.scores, block.padded, k, IsPlain(d), &above);
     cut.need = k - above;
   } else {
     const uint32_t candidates = cut.candidates;
@@ -244,12 +246,15 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
     kernels_->largest_of_each(block.scores, block.padded, best);
   }
   std::fill(best + parts, best + padded_parts, kNoScore);
-  const int32_t most = kernels_->largest(best, padded_parts);
-  kernels_->ranks_max({best, padded_parts, 1, &most, padded_parts}, best);
+  // Ranks are scores less the best one; plain ones are scores, but for the floor.
+  const bool plain = IsPlain(d);
+  const int32_t most = plain ? 0 : kernels_->largest(best, padded_parts);
+  (plain ? kernels_->ranks_plain_max : kernels_->ranks_max)({best, padded_parts, 1, &most, padded_parts},
+                                                            best);
   std::fill(best + parts, best + padded_parts, kNoScore);
   uint32_t above;
-  const int32_t reach = kernels_->kth_rank(best, padded_parts, d.k, &above);
-  if (reach == layout::kRankFloor) {
+  const int32_t reach = kernels_->kth_rank(best, padded_parts, d.k, plain, &above);
+  if (reach == (plain ? layout::kPlainRankFloor : layout::kRankFloor)) {
     return false;  // ranks at the floor hide different scores
   }
   uint32_t* const ids = scratch.ids.data();
@@ -267,7 +272,7 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   }
   const uint32_t padded = (candidates + 63) / 64 * 64;
   std::fill(ranks + candidates, ranks + padded, kNoScore);
-  const int32_t last = kernels_->kth_rank(ranks, padded, d.k, &above);
+  const int32_t last = kernels_->kth_rank(ranks, padded, d.k, plain, &above);
   uint32_t need = d.k - above;
   uint32_t count = 0;
   for (uint32_t n = 0; n < candidates; ++n) {
@@ -295,7 +300,8 @@ void QueryBatch::SelectLatest(Block& block, Scratch& scratch) {
 
 // Falling ranks, of equal ones rising ids: by digits from the lowest, in which each pass keeps the order.
 void QueryBatch::SortByRank(const Block& block, uint32_t count, Scratch& scratch) {
-  const bool narrow = HasShortRanks(taken_[block.operation].descriptor);
+  // Of group max: 4,096 ranks.
+  const bool narrow = taken_[block.operation].descriptor.group_op == layout::kGroupMax;
   const uint32_t passes = narrow ? 1 : 3;
   for (uint32_t pass = 0; pass < passes; ++pass) {
     // Lower is better: 0..4095 of a narrow rank; of a wide one 11 bits of its key reversed.

@@ -33,7 +33,7 @@ MNEMO_LAYOUT_BEGIN
 enum {
   // Major: an old peer would misread. Minor: only added what an old peer may ignore.
   kAbiMajor = 1,
-  kAbiMinor = 0,
+  kAbiMinor = 1,  // 1: kGroupPlainMax
   // Offsets and lengths of payloads and results count in these.
   kUnitBytes = 64,
 };

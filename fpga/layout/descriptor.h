@@ -32,9 +32,10 @@ enum ScoreOp {
 
 // How the y of a query group become one rank an entry.
 enum GroupOp {
-  kGroupNone = 0,     // kScoreReluDot and kSelectLatest, which have no group to fold
-  kGroupMax = 1,      // max over g of (y_g - max over the scan of y_g), at least -4095
-  kGroupExp2Sum = 2,  // sum over g of exp2 of the same difference, 2^24 for 0
+  kGroupNone = 0,      // kScoreReluDot and kSelectLatest, which have no group to fold
+  kGroupMax = 1,       // max over g of (y_g - max over the scan of y_g), at least -4095
+  kGroupExp2Sum = 2,   // sum over g of exp2 of the same difference, 2^24 for 0
+  kGroupPlainMax = 3,  // max over g of y_g itself, at least -32767
 };
 
 // Which entries are the result. Higher ranks first; of equal ranks the lower id.
@@ -93,8 +94,9 @@ typedef struct Descriptor {
   uint32_t end;       // one past the last token
   uint32_t k;         // entries wanted per query position and head; kOpGather: listed tokens per head
   uint32_t k1;        // entries that the first stage keeps, 0: one stage; kOpFork: source index id
-  int32_t threshold;  // kSelectThreshold: kGroupMax: lowest rank, -4095..0; kGroupExp2Sum: lowest share of
-                      // the sum of all ranks, in 2^-16, 0..65536; kScoreReluDot: lowest rank
+  int32_t threshold;  // kSelectThreshold: kGroupMax: lowest rank, -4095..0; kGroupPlainMax: lowest rank,
+                      // -32767..32767; kGroupExp2Sum: lowest share of the sum of all ranks, in 2^-16,
+                      // 0..65536; kScoreReluDot: lowest rank
   uint16_t payload_region;  // regions are numbered at attach
   uint16_t result_region;
   uint32_t payload_offset;  // these four in 64-byte units

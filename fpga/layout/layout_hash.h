@@ -57,7 +57,7 @@ constexpr uint64_t LayoutHash() {
   for (const uint64_t number : {kScoreDot, kScoreReluDot, kScorePageBound, kScoreBlockMean}) {
     hash.Add(number);
   }
-  for (const uint64_t number : {kGroupNone, kGroupMax, kGroupExp2Sum}) {
+  for (const uint64_t number : {kGroupNone, kGroupMax, kGroupExp2Sum, kGroupPlainMax}) {
     hash.Add(number);
   }
   for (const uint64_t number : {kSelectTopK, kSelectThreshold, kSelectWeightedSum, kSelectLatest}) {
@@ -96,6 +96,7 @@ constexpr uint64_t QuantiserId() {
     }
   }
   hash.Add(static_cast<uint64_t>(-kRankFloor));
+  hash.Add(static_cast<uint64_t>(-kPlainRankFloor));
   hash.Add(static_cast<uint64_t>(kReluRankShift));
   hash.Add(static_cast<uint64_t>(ScoreTerm(12345, 150, 20, DotShift(3, 64), 40000, 141) + 32768));
   return hash.value();

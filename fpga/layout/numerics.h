@@ -8,7 +8,8 @@
 
 MNEMO_LAYOUT_BEGIN
 
-constexpr int32_t kRankFloor = -4095;  // of kGroupMax: 256 octaves below the best
+constexpr int32_t kRankFloor = -4095;        // of kGroupMax: 256 octaves below the best
+constexpr int32_t kPlainRankFloor = -32767;  // of kGroupPlainMax; -32768 is left to mark what does not count
 constexpr int32_t kRankBins = 4096;
 constexpr int32_t kReluRankShift = 5;    // 64 queries * 32768 * 32767 >> 5 fits 31 bits
 constexpr uint32_t kExp2One = 1U << 24;  // so that 64 of them fit 31 bits
@@ -63,6 +64,7 @@ MNEMO_LAYOUT_FN int32_t AddScores(int32_t base, int32_t token) { return Saturate
 MNEMO_LAYOUT_FN int32_t MaxTerm(int32_t y, int32_t best) {
   return y - best < kRankFloor ? kRankFloor : y - best;
 }
+MNEMO_LAYOUT_FN int32_t PlainMaxTerm(int32_t y) { return y < kPlainRankFloor ? kPlainRankFloor : y; }
 MNEMO_LAYOUT_FN uint32_t Exp2Term(int32_t y, int32_t best) {
   return Exp2Fraction(static_cast<uint32_t>(best - y));
 }

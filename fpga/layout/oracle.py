@@ -11,7 +11,7 @@ import numpy as np
 
 CODES2, CODES4, CODES8, BOUNDS, MEANS, F16, BF16, F32 = 1, 2, 3, 4, 5, 16, 17, 18
 DOT, RELU_DOT, PAGE_BOUND, BLOCK_MEAN = 1, 2, 3, 4
-GROUP_NONE, GROUP_MAX, GROUP_EXP2_SUM = 0, 1, 2
+GROUP_NONE, GROUP_MAX, GROUP_EXP2_SUM, GROUP_PLAIN_MAX = 0, 1, 2, 3
 TOP_K, THRESHOLD, WEIGHTED_SUM, LATEST = 1, 2, 3, 4
 BY_RANK, RANKS, PAGES64 = 1, 2, 4
 CODE_MAX = {CODES2: 3, CODES4: 7, CODES8: 127}
@@ -245,6 +245,8 @@ def ranks(y: np.ndarray, group_op: int, weights: np.ndarray | None = None) -> np
         return np.zeros(0, np.int64)
     if group_op == GROUP_NONE:
         return (np.maximum(y, 0) * weights[:, None]).sum(0) >> 5
+    if group_op == GROUP_PLAIN_MAX:
+        return np.maximum(y, -32767).max(0)
     below = y.max(1, keepdims=True) - y
     if group_op == GROUP_MAX:
         return np.maximum(-below, -4095).max(0)

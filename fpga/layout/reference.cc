@@ -218,7 +218,9 @@ std::vector<int16_t> Scores(const IndexColumn& index, uint32_t score_op, uint32_
 std::vector<int32_t> Ranks(std::span<const int16_t> scores, uint32_t group, uint32_t group_op, uint32_t dim,
                            const uint8_t* query_block) {
   const size_t count = scores.size() / group;
-  std::vector<int32_t> ranks(count, group_op == kGroupMax ? kRankFloor : 0);
+  std::vector<int32_t> ranks(count, group_op == kGroupMax        ? kRankFloor
+                                    : group_op == kGroupPlainMax ? kPlainRankFloor
+                                                                 : 0);
   if (count == 0) {
     return ranks;
   }
@@ -230,6 +232,8 @@ std::vector<int32_t> Ranks(std::span<const int16_t> scores, uint32_t group, uint
     for (size_t j = 0; j < count; ++j) {
       if (group_op == kGroupMax) {
         ranks[j] = std::max(ranks[j], MaxTerm(of_query[j], best));
+      } else if (group_op == kGroupPlainMax) {
+        ranks[j] = std::max(ranks[j], PlainMaxTerm(of_query[j]));
       } else if (group_op == kGroupExp2Sum) {
         ranks[j] += static_cast<int32_t>(Exp2Term(of_query[j], best));
       } else {

@@ -239,7 +239,7 @@ def check_selection(op: o.Descriptor, raw_records: np.ndarray, dim: int, block: 
 OPERATIONS = [
     (format_, score, group_op)
     for format_, score in [(f, s) for f in (o.CODES2, o.CODES4, o.CODES8) for s in (o.DOT, o.RELU_DOT)] + [(o.BOUNDS, o.PAGE_BOUND), (o.MEANS, o.BLOCK_MEAN)]
-    for group_op in ([o.GROUP_NONE] if score == o.RELU_DOT else [o.GROUP_MAX, o.GROUP_EXP2_SUM])
+    for group_op in ([o.GROUP_NONE] if score == o.RELU_DOT else [o.GROUP_MAX, o.GROUP_EXP2_SUM, o.GROUP_PLAIN_MAX])
 ]
 
 
@@ -271,7 +271,7 @@ def test_selections(format_: int, score_op: int, group_op: int) -> None:
                 op.k1 = k + int(random.integers(0, 100))
                 check_selection(op, records, dim, block)
             op.select_op = o.THRESHOLD
-            op.threshold = {o.GROUP_MAX: -60, o.GROUP_EXP2_SUM: int(random.integers(0, 3000)), o.GROUP_NONE: 1000}[group_op]
+            op.threshold = {o.GROUP_MAX: -60, o.GROUP_EXP2_SUM: int(random.integers(0, 3000)), o.GROUP_NONE: 1000, o.GROUP_PLAIN_MAX: 20}[group_op]
             check_selection(op, records, dim, block)
             check_selection(o.Descriptor(op=16, flags=flags, select_op=o.LATEST, format=format_, begin=begin, end=end, k=k), records, dim, block)
 

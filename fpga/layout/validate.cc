@@ -163,7 +163,7 @@ Verdict CheckScore(const Descriptor& d, const Limits& limits) {
                     : d.score_op == kScoreBlockMean ? d.format == kFormatMeans
                                                     : IsCodeFormat(d.format);
   MNEMO_REQUIRE(fits, kStatusBadField, score_op);
-  MNEMO_REQUIRE(d.group_op <= kGroupExp2Sum && (d.group_op == kGroupNone) == (d.score_op == kScoreReluDot),
+  MNEMO_REQUIRE(d.group_op <= kGroupPlainMax && (d.group_op == kGroupNone) == (d.score_op == kScoreReluDot),
                 kStatusBadField, group_op);
   MNEMO_REQUIRE(Has(limits.granted.group_ops, d.group_op), kStatusUnsupported, group_op);
   MNEMO_REQUIRE(d.group >= 1 && d.group <= kMaxGroup, kStatusBadField, group);
@@ -191,8 +191,14 @@ Verdict CheckSelect(const Descriptor& d, const Limits& limits) {
   int32_t low = 0;
   int32_t high = 0;
   if (d.select_op == kSelectThreshold) {
-    low = d.group_op == kGroupMax ? kRankFloor : d.group_op == kGroupExp2Sum ? 0 : INT32_MIN;
-    high = d.group_op == kGroupMax ? 0 : d.group_op == kGroupExp2Sum ? 65536 : INT32_MAX;
+    low = d.group_op == kGroupMax        ? kRankFloor
+          : d.group_op == kGroupPlainMax ? kPlainRankFloor
+          : d.group_op == kGroupExp2Sum  ? 0
+                                         : INT32_MIN;
+    high = d.group_op == kGroupMax        ? 0
+           : d.group_op == kGroupPlainMax ? -kPlainRankFloor
+           : d.group_op == kGroupExp2Sum  ? 65536
+                                          : INT32_MAX;
   }
   MNEMO_REQUIRE(d.threshold >= low && d.threshold <= high, kStatusBadField, threshold);
   return {};

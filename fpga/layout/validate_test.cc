@@ -194,7 +194,7 @@ TEST_CASE("the bad field is named") {
       CASE(score_op, kScorePageBound, kStatusBadField),
       CASE(score_op, 200, kStatusBadField),
       CASE(group_op, kGroupNone, kStatusBadField),
-      CASE(group_op, 3, kStatusBadField),
+      CASE(group_op, 4, kStatusBadField),
       CASE(select_op, 0, kStatusBadField),
       CASE(select_op, 5, kStatusBadField),
       CASE(format, kFormatCodes4, kStatusBadField),
@@ -297,6 +297,14 @@ TEST_CASE("selections that need other fields") {
   CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, threshold)));
   d.threshold = 65536;
   CHECK(Check(d) == Verdict{});
+  d.group_op = kGroupPlainMax;
+  CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, threshold)));
+  for (const int32_t threshold : {-32767, 32767}) {
+    d.threshold = threshold;
+    CHECK(Check(d) == Verdict{});
+  }
+  d.threshold = -32768;
+  CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, threshold)));
   d = Query();
   d.score_op = kScoreReluDot;
   CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, group_op)));

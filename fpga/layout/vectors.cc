@@ -194,6 +194,7 @@ class Writer {
       op.flags = kFlagPages64 | kFlagRanks;
       op.begin = 0;
       Write(records, query, op, index, block);
+      PlainMax(records, query, op, index, block);
       return;
     }
     op.score_op = kScoreReluDot;
@@ -207,6 +208,7 @@ class Writer {
       op.k1 = entries / 2;
       Write(records, query, op, index, block);
     }
+    PlainMax(records, query, op, index, block);
     if (index.format == kFormatCodes8 && group == 1) {
       op = Base(index, group);
       op.score_op = kScoreDot;
@@ -217,6 +219,25 @@ class Writer {
     op = Base(index, 0);
     op.select_op = kSelectLatest;
     op.k = 3;
+    Write(records, query, op, index, block);
+  }
+
+  // With the fields of an operation before it; draws no number.
+  void PlainMax(const std::string& records, const std::string& query, Descriptor op, const IndexColumn& index,
+                const std::vector<uint8_t>& block) {
+    const uint32_t entries = op.end / EntryTokens(index.format, op.flags);
+    op.score_op = index.format == kFormatBounds  ? kScorePageBound
+                  : index.format == kFormatMeans ? kScoreBlockMean
+                                                 : kScoreDot;
+    op.group_op = kGroupPlainMax;
+    op.select_op = kSelectTopK;
+    op.threshold = 0;
+    op.flags |= kFlagRanks;
+    op.k = entries / 3 + 1;
+    op.k1 = op.k1 == 0 ? 0 : entries / 2 + 1;
+    Write(records, query, op, index, block);
+    op.flags |= kFlagByRank;
+    op.select_op = kSelectThreshold;
     Write(records, query, op, index, block);
   }
 

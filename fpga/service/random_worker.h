@@ -158,7 +158,7 @@ class RandomWorker {
     d.score_op = spec.record_format == layout::kFormatBounds  ? layout::kScorePageBound
                  : spec.record_format == layout::kFormatMeans ? layout::kScoreBlockMean
                                                               : layout::kScoreDot;
-    d.group_op = static_cast<uint8_t>(layout::kGroupMax + random_() % 2);
+    d.group_op = static_cast<uint8_t>(layout::kGroupMax + random_() % 3);
     d.select_op = layout::kSelectTopK;
     d.flags = static_cast<uint8_t>(random_() % 4);  // by rank, ranks
     d.end = model.tokens;

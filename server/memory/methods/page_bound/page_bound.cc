@@ -9,6 +9,7 @@ MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
   MethodSteps steps;
   steps.prepare.record_format = layout::kFormatBounds;
   steps.relevancy.score_op = layout::kScorePageBound;
+  steps.relevancy.group_op = layout::kGroupPlainMax;
   steps.relevancy.pages_of_64 = options.page_tokens == layout::kPageTokens;
   steps.apply.entry_tokens = options.page_tokens;
   return steps;
