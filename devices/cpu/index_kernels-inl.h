@@ -13,6 +13,7 @@ namespace {
 // clang-format off
 #include "devices/cpu/index_simd-inl.h"
 #include "devices/cpu/index_scores-inl.h"
+#include "devices/cpu/index_listed-inl.h"
 #include "devices/cpu/index_select-inl.h"
 #include "devices/cpu/index_codes-inl.h"
 // clang-format on

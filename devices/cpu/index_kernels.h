@@ -53,6 +53,11 @@ struct ScoreTask {
   const int8_t* codes = nullptr;  // [group][dim]
   const QueryParams* params = nullptr;
   int16_t* scores = nullptr;  // [group] rows of score_stride; 64, 4 or 1 entries a page
+  // The second stage of a cascade, all planes of 2-bit codes: the tokens to score, rising, counted from the
+  // first of pages[0]. Their scores stand one behind the other at the beginning of each row; nothing past
+  // them is written, and page_count is not read. nullptr: all tokens of all pages.
+  const uint32_t* listed = nullptr;
+  uint32_t listed_count = 0;
   size_t score_stride = 0;
 };
 

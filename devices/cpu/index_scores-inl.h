@@ -301,22 +301,22 @@ MNEMO_INLINE void Prefetch(const uint8_t* lines, uint32_t bytes) {
   }
 }
 
-// Page `n` of a run; `next` is the block to read after it.
-template <Code kCode, int kQueries>
-void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
-               const ScoreTask& task, int32_t code_shift, const ShortDot& narrow,
-               const PageTerms (&terms)[kQueries], uint32_t n, const uint8_t* next, int16_t* scores) {
-  // With few queries more tokens at once, so that enough sums are under way; both chunks of a pair.
-  constexpr int kPairs = kLanes == 16 ? 2 : 1;
+// Both chunks of so many pairs at once: with few queries more tokens, so that enough sums are under way.
+constexpr int kMostPairs = kLanes == 16 ? 2 : 1;
+
+// Page `n` of a run: its first `tokens`, rounded up to whole steps; `next` is the block to read after it.
+template <Code kCode, int kQueries, int kPairs>
+MNEMO_INLINE void ScoreTokens(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
+                              uint32_t dim, int32_t code_shift, const ShortDot& narrow,
+                              const PageTerms (&terms)[kQueries], uint32_t n, const uint8_t* next, int tokens,
+                              int16_t* scores, size_t score_stride) {
   constexpr int kVectors = 2 * kPairs;
   constexpr bool kPlanes = kCode == Code::kSign || kCode == Code::kTwoBits;
   const auto* header = reinterpret_cast<const BlockHeader*>(block);
-  const uint32_t quads = kPlanes                    ? (task.dim + 31) / 32
-                         : kCode == Code::kFourBits ? task.dim / 8
-                                                    : task.dim / 4;
+  const uint32_t quads = kPlanes ? (dim + 31) / 32 : kCode == Code::kFourBits ? dim / 8 : dim / 4;
   const auto* token_scales = reinterpret_cast<const uint16_t*>(block + at.token_scales);
   const VH sign_scales = SetH(static_cast<int16_t>(kMantissa[header->sign_scale & 7] | code_shift << 8));
-  for (int token = 0; token < kPage; token += kLanes * kVectors) {
+  for (int token = 0; token < tokens; token += kLanes * kVectors) {
     int offset[kVectors];  // bytes in a quad row
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) {
@@ -355,7 +355,7 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
       const VH scales = kCode == Code::kSign ? sign_scales : LoadH(token_scales + token + c * kLanes);
 #pragma GCC unroll 8
       for (int g = 0; g < kQueries; ++g) {
-        StoreH(scores + static_cast<size_t>(g) * task.score_stride + token + c * kLanes,
+        StoreH(scores + static_cast<size_t>(g) * score_stride + token + c * kLanes,
                TokenScores<kCode>(acc[g][c], acc[g][c + 1], scales, narrow, *queries[g], terms[g].base[n],
                                   terms[g].down[n]));
       }
@@ -364,15 +364,29 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
 }
 
 template <Code kCode, int kQueries>
-void ScorePages(const ScoreTask& task, uint32_t first_query) {
-  Query spread[kQueries];
-  const Query* queries[kQueries];
+void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
+               const ScoreTask& task, int32_t code_shift, const ShortDot& narrow,
+               const PageTerms (&terms)[kQueries], uint32_t n, const uint8_t* next, int16_t* scores) {
+  ScoreTokens<kCode, kQueries, kMostPairs>(block, at, queries, task.dim, code_shift, narrow, terms, n, next,
+                                           kPage, scores, task.score_stride);
+}
+
+template <int kQueries>
+void SpreadQueries(const ScoreTask& task, uint32_t first_query, Query (&spread)[kQueries],
+                   const Query* (&queries)[kQueries]) {
   for (int g = 0; g < kQueries; ++g) {
     const uint32_t n = first_query + static_cast<uint32_t>(g);
     Spread(task.codes + size_t{n} * task.dim, task.dim, task.format, &spread[g]);
     spread[g].param = task.params[n];
     queries[g] = &spread[g];
   }
+}
+
+template <Code kCode, int kQueries>
+void ScorePages(const ScoreTask& task, uint32_t first_query) {
+  Query spread[kQueries];
+  const Query* queries[kQueries];
+  SpreadQueries(task, first_query, spread, queries);
   const BlockLayout at = BlockOf(task.format, task.dim);
   constexpr int32_t kCodeMax = kCode == Code::kSign       ? 1
                                : kCode == Code::kTwoBits  ? 3
@@ -401,21 +415,35 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
   }
 }
 
-template <Code kCode>
+// index_listed-inl.h has it.
+template <int kQueries>
+void ScoreListed(const ScoreTask& task, uint32_t first_query);
+
+// Tokens of a page, or listed ones.
+template <Code kCode, bool kListed, int kQueries>
+MNEMO_INLINE void ScoreQueries(const ScoreTask& task, uint32_t first_query) {
+  if constexpr (kListed) {
+    ScoreListed<kQueries>(task, first_query);
+  } else {
+    ScorePages<kCode, kQueries>(task, first_query);
+  }
+}
+
+template <Code kCode, bool kListed = false>
 void ScoreCodes(const ScoreTask& task) {
   for (uint32_t g = 0; g < task.group;) {
     const uint32_t left = task.group - g;
     if (left >= 4) {
-      ScorePages<kCode, 4>(task, g);
+      ScoreQueries<kCode, kListed, 4>(task, g);
       g += 4;
     } else if (left == 3) {
-      ScorePages<kCode, 3>(task, g);
+      ScoreQueries<kCode, kListed, 3>(task, g);
       g += 3;
     } else if (left == 2) {
-      ScorePages<kCode, 2>(task, g);
+      ScoreQueries<kCode, kListed, 2>(task, g);
       g += 2;
     } else {
-      ScorePages<kCode, 1>(task, g);
+      ScoreQueries<kCode, kListed, 1>(task, g);
       g += 1;
     }
   }
@@ -488,7 +516,9 @@ void ScoreParts(const ScoreTask& task) {
 
 void Score(const ScoreTask& task) {
   if (task.format == layout::kFormatCodes2) {
-    if (task.sign_stage) {
+    if (task.listed != nullptr) {
+      ScoreCodes<Code::kTwoBits, true>(task);
+    } else if (task.sign_stage) {
       ScoreCodes<Code::kSign>(task);
     } else {
       ScoreCodes<Code::kTwoBits>(task);

@@ -28,10 +28,15 @@ uint32_t SaturatedSum(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT
 // Of the best scores of every 64.
 uint64_t BestBytes(uint64_t padded) { return Padded(padded / 64) * sizeof(int16_t); }
 
-// Of the scores, ranks, bits and best scores of one block.
+// Of what passes the first stage of a cascade; 64 past the end may be read, and 16 written.
+uint64_t PassedBytes(const Descriptor& d, uint64_t padded) {
+  return Padded((std::min<uint64_t>(d.k1, padded) + 64) * sizeof(uint32_t));
+}
+
+// Of the scores, ranks, passed ids and best scores of one block.
 uint64_t ScratchBytes(const Descriptor& d, uint64_t padded) {
   return Padded(d.group * padded * sizeof(int16_t)) + (HasShortRanks(d) ? 0 : padded * sizeof(int32_t)) +
-         (d.k1 != 0 ? Padded(padded / 8) : 0) + (IsFewOfMany(d, padded) ? BestBytes(padded) : 0);
+         (d.k1 != 0 ? PassedBytes(d, padded) : 0) + (IsFewOfMany(d, padded) ? BestBytes(padded) : 0);
 }
 
 }  // namespace
@@ -48,7 +53,7 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
     : limits_(limits), kernels_(devices::cpu::FindIndexKernels(limits.isa.c_str())) {
   Descriptor largest{};
   largest.group = static_cast<uint8_t>(std::min<uint32_t>(limits.max_group, layout::kMaxGroup));
-  largest.k1 = 1;
+  largest.k1 = UINT32_MAX;
   // A scan may begin and end within a page.
   const uint64_t padded = Padded(limits.max_tokens) + uint64_t{2} * layout::kPageTokens;
   scores_bytes_ = Padded(std::max(limits.scratch_bytes, ScratchBytes(largest, padded) + BestBytes(padded)));
@@ -183,7 +188,7 @@ void QueryBatch::Plan() {
       block.ranks = reinterpret_cast<int32_t*>(at);
       at += block.padded * sizeof(int32_t);
     }
-    block.passed = reinterpret_cast<uint64_t*>(at);
+    block.passed = reinterpret_cast<uint32_t*>(at);
     block.best_of_64 = IsFewOfMany(d, block.padded) ? reinterpret_cast<int16_t*>(at) : nullptr;
     used += bytes;
   }
@@ -271,6 +276,16 @@ void QueryBatch::RunScore(const Block& block, bool second, const Item& item) {
   task.params = params;
   task.scores = block.scores + size_t{item.page} * block.entries_per_page;
   task.score_stride = block.padded;
+  if (second) {  // of the item's pages what passed
+    const uint32_t first = (block.first_page + item.page) * layout::kPageTokens;
+    const uint32_t* const end = block.passed + block.passed_count;
+    const uint32_t* const begin = std::lower_bound(static_cast<const uint32_t*>(block.passed), end, first);
+    task.pages = index.pages.data();
+    task.listed = begin;
+    task.listed_count = static_cast<uint32_t>(
+        std::lower_bound(begin, end, first + item.page_count * layout::kPageTokens) - begin);
+    task.scores = block.scores + (begin - block.passed);
+  }
   kernels_->score(task);
   if (block.best_of_64 != nullptr && block.entries_per_page == layout::kPageTokens) {
     kernels_->largest_of_each(task.scores, size_t{item.page_count} * layout::kPageTokens,

@@ -94,8 +94,9 @@ class QueryBatch {
   void RunSelect(Block& block, bool second, Item& item, Scratch& scratch);
   void SelectOfBlock(Block& block, bool second, Item& item, Scratch& scratch);
   bool SelectFewOfMany(Block& block, Scratch& scratch);
+  void CountBytesRead(Block& block, bool first_of_two, bool second);
   void SelectLatest(Block& block, Scratch& scratch);
-  void MakeRanks(const Block& block, const int32_t* best);
+  void MakeRanks(const Block& block, uint32_t count, const int32_t* best);
   void SumWeighted(Block& block);
   void Emit(Block& block, uint32_t count, int32_t last_rank, uint32_t candidates, uint32_t flags,
             Scratch& scratch);

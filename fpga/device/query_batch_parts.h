@@ -39,12 +39,14 @@ struct QueryBatch::Block {
   uint32_t entries = 0;
   uint32_t padded = 0;  // entries with room for whole vectors: a multiple of 64
   // In the batch's scratch. Where ranks are 16 bits they replace the first query's scores.
-  int16_t* scores = nullptr;   // [group][padded]
-  int32_t* ranks = nullptr;    // [padded]
-  uint64_t* passed = nullptr;  // of a cascade: a bit for each entry
+  int16_t* scores = nullptr;  // [group][padded]
+  int32_t* ranks = nullptr;   // [padded]
+  uint32_t* passed =
+      nullptr;  // of a cascade: ids of what passed the first stage, rising, to a multiple of 16
   // Where few of many entries are wanted: the best score of every 64, to a multiple of 64.
   int16_t* best_of_64 = nullptr;
   // Found on the way.
+  uint32_t passed_count = 0;
   uint32_t count = 0;
   uint64_t bytes_read = 0;
   uint64_t bytes_written = 0;

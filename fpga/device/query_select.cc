@@ -102,11 +102,11 @@ void QueryBatch::RunSelect(Block& block, bool second, Item& item, Scratch& scrat
   }
 }
 
-// Ranks of what counts; everything else is kNoScore or kNoRank.
-void QueryBatch::MakeRanks(const Block& block, const int32_t* best) {
+// Ranks of the first `count` scores, a multiple of 64.
+void QueryBatch::MakeRanks(const Block& block, uint32_t count, const int32_t* best) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  const devices::cpu::RankTask task{block.scores, block.padded, d.group, best, block.padded};
+  const devices::cpu::RankTask task{block.scores, block.padded, d.group, best, count};
   if (d.group_op == layout::kGroupMax) {
     kernels_->ranks_max(task, block.scores);
   } else if (d.group_op == layout::kGroupPlainMax) {
@@ -123,7 +123,7 @@ void QueryBatch::MakeRanks(const Block& block, const int32_t* best) {
       std::memcpy(&param, params + g * sizeof(param), sizeof(param));
       weights[g] = param.weight;
     }
-    for (uint32_t j = 0; j < block.padded; ++j) {
+    for (uint32_t j = 0; j < count; ++j) {
       int64_t sum = 0;
       for (uint32_t g = 0; g < d.group; ++g) {
         sum += layout::ReluTerm(block.scores[size_t{g} * block.padded + j], weights[g]);
@@ -136,31 +136,31 @@ void QueryBatch::MakeRanks(const Block& block, const int32_t* best) {
 void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  const uint32_t end = block.skip + block.entries;
-  const auto for_each_hidden = [&](auto&& hide) {
-    for (uint32_t j = 0; j < block.skip; ++j) hide(j);
-    for (uint32_t j = end; j < block.padded; ++j) hide(j);
-    for (uint32_t word = 0; second && word < block.padded / 64; ++word) {
-      for (uint64_t bits = ~block.passed[word]; bits != 0; bits &= bits - 1) {
-        hide(word * 64 + static_cast<uint32_t>(__builtin_ctzll(bits)));
-      }
-    }
-  };
+  // What counts are entries [skip, end) of `padded`; in the second stage what passed, one behind the other.
+  const uint32_t counting = second ? block.passed_count : block.entries;
+  const uint32_t skip = second ? 0 : block.skip;
+  const uint32_t end = skip + counting;
+  const uint32_t padded = second ? (counting + 63) / 64 * 64 : block.padded;
+  const uint32_t first_id = second ? 0 : block.first_id();
   if (block.best_of_64 != nullptr && SelectFewOfMany(block, scratch)) {
     return;
   }
+  const auto hide = [&](auto* values, auto value) {
+    std::fill(values, values + skip, value);
+    std::fill(values + end, values + padded, value);
+  };
   std::array<int32_t, layout::kMaxGroup> best;
   for (uint32_t g = 0; g < d.group; ++g) {
     int16_t* scores = block.scores + size_t{g} * block.padded;
-    for_each_hidden([scores](uint32_t j) { scores[j] = kNoScore; });
-    best[g] = IsPlain(d) ? 0 : kernels_->largest(scores, block.padded);
+    hide(scores, kNoScore);
+    best[g] = IsPlain(d) ? 0 : kernels_->largest(scores, padded);
   }
-  MakeRanks(block, best.data());
+  MakeRanks(block, padded, best.data());
   const bool narrow = HasShortRanks(d);
   if (narrow) {
-    for_each_hidden([&block](uint32_t j) { block.scores[j] = kNoScore; });
+    hide(block.scores, kNoScore);
   } else {
-    for_each_hidden([&block](uint32_t j) { block.ranks[j] = kNoRank; });
+    hide(block.ranks, kNoRank);
   }
   if (d.select_op == layout::kSelectWeightedSum) {
     SumWeighted(block);
@@ -168,8 +168,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   }
   const bool first_of_two = d.k1 != 0 && !second;
   const uint32_t k = first_of_two ? d.k1 : d.k;
-  const uint32_t counting = second ? std::min(d.k1, block.entries) : block.entries;
-  const std::span<const int32_t> ranks(block.ranks, narrow ? 0 : block.padded);
+  const std::span<const int32_t> ranks(block.ranks, narrow ? 0 : padded);
   const bool threshold = d.select_op == layout::kSelectThreshold && !first_of_two;
   Cut cut;
   cut.candidates = counting;
@@ -177,7 +176,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   if (threshold) {
     bound = std::max<int64_t>(bound, Bound(d, ranks));
     cut.candidates =
-        narrow ? kernels_->count_at_least(block.scores, block.padded, static_cast<int32_t>(bound))
+        narrow ? kernels_->count_at_least(block.scores, padded, static_cast<int32_t>(bound))
                : static_cast<uint32_t>(std::count_if(ranks.begin(), ranks.end(), [bound](int32_t rank) {
                    return rank != kNoRank && rank >= bound;
                  }));
@@ -186,29 +185,21 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
     cut.last = bound - 1;
   } else if (narrow) {
     uint32_t above;
-    cut.last = kernels_->kth_rank(block.scores, block.padded, k, IsPlain(d), &above);
+    cut.last = kernels_->kth_rank(block.scores, padded, k, IsPlain(d), &above);
     cut.need = k - above;
   } else {
     const uint32_t candidates = cut.candidates;
     cut = CutWide(ranks, k, scratch.bins);
     cut.candidates = candidates;
   }
-  uint32_t* ids = scratch.ids.data();
+  uint32_t* ids = first_of_two ? block.passed : scratch.ids.data();
   const uint32_t count = cut.candidates == 0 ? 0
-                         : narrow
-                             ? kernels_->collect(block.scores, block.padded, static_cast<int32_t>(cut.last),
-                                                 cut.need, block.first_id(), ids)
-                             : CollectWide(ranks, cut, block.first_id(), ids);
-  const uint64_t page_bytes =
-      first_of_two ? devices::cpu::BlockOf(taken.index->spec.record_format, taken.index->spec.dim).second
-                   : taken.index->block_bytes;
-  block.bytes_read += block.page_count * page_bytes;
+                         : narrow ? kernels_->collect(block.scores, padded, static_cast<int32_t>(cut.last),
+                                                      cut.need, first_id, ids)
+                                  : CollectWide(ranks, cut, first_id, ids);
+  CountBytesRead(block, first_of_two, second);
   if (first_of_two) {
-    std::memset(block.passed, 0, block.padded / 8);
-    for (uint32_t n = 0; n < count; ++n) {
-      const uint32_t at = ids[n] - block.first_id();
-      block.passed[at / 64] |= uint64_t{1} << (at % 64);
-    }
+    block.passed_count = count;
     return;
   }
   int32_t last_rank = 0;
@@ -217,14 +208,34 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
         static_cast<int32_t>(cut.last);  // there is one of the k-th rank, and nobody asks for the others
   } else {
     for (uint32_t n = 0; n < count; ++n) {
-      const uint32_t at = ids[n] - block.first_id();
+      const uint32_t at = ids[n] - first_id;
       const int32_t rank = narrow ? block.scores[at] : block.ranks[at];
       scratch.ranks[n] = rank;
       last_rank = n == 0 ? rank : std::min(last_rank, rank);
     }
   }
+  for (uint32_t n = 0; second && n < count; ++n) {
+    ids[n] = block.passed[ids[n]];
+  }
   const uint32_t flags = threshold && cut.candidates > d.k ? uint32_t{layout::kResultCut} : 0;
   Emit(block, count, last_rank, cut.candidates, flags, scratch);
+}
+
+// Of whole pages what the stage reads; in the second stage the codes and scales of what passed, and headers
+// and bases of its pages.
+void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
+  const Index& index = *taken_[block.operation].index;
+  const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.spec.record_format, index.spec.dim);
+  if (!second) {
+    block.bytes_read += block.page_count * uint64_t{first_of_two ? at.second : index.block_bytes};
+    return;
+  }
+  uint64_t pages = block.passed_count == 0 ? 0 : 1;
+  for (uint32_t n = 1; n < block.passed_count; ++n) {
+    pages += block.passed[n] / layout::kPageTokens != block.passed[n - 1] / layout::kPageTokens ? 1 : 0;
+  }
+  block.bytes_read +=
+      pages * at.rows + block.passed_count * ((index.block_bytes - at.rows) / layout::kPageTokens);
 }
 
 // At least k parts of 64 hold an entry as good as the k-th best of them by their best, so that nothing below

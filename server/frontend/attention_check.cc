@@ -131,10 +131,11 @@ absl::Status FillStages(const v1::Attention& in, const config::Config::Attention
     return InvalidArgument("attention.key_bits: {} is out of range; allowed: 2, 4 or 8", out->key_bits());
   }
   if (method != Method::kCascade) return absl::OkStatus();
-  // The first stage reads the sign plane, which only keys of 2 bits have.
   if (out->key_bits() != 2) {
-    return InvalidArgument("attention.key_bits: {} is out of range with {}; allowed: 2", out->key_bits(),
-                           v1::AttentionMethod_Name(Public(method)));
+    return InvalidArgument(
+        "attention.key_bits: {} is out of range with {}; allowed: 2, as its first stage reads the plane of "
+        "signs, which keys of 4 and 8 bits do not have",
+        out->key_bits(), v1::AttentionMethod_Name(Public(method)));
   }
   const int64_t budget = out->token_budget();
   int64_t first = in.first_stage_tokens();

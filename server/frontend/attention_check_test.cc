@@ -87,7 +87,10 @@ const std::vector<Case>& BoundCases() {
        "attention.key_bits: 3 is out of range; allowed: 2, 4 or 8"},
       {"bits 0", kCascade, [](auto* a) { a->set_key_bits(0); }, kInvalid, "attention.key_bits"},
       {"cascade 2", kCascade, [](auto* a) { a->set_key_bits(2); }, kOk, ""},
-      {"cascade 4", kCascade, [](auto* a) { a->set_key_bits(4); }, kInvalid, "allowed: 2"},
+      {"cascade 4", kCascade, [](auto* a) { a->set_key_bits(4); }, kInvalid,
+       "attention.key_bits: 4 is out of range with ATTENTION_METHOD_CASCADE; allowed: 2, as its first stage "
+       "reads the plane of signs"},
+      {"cascade 8", kCascade, [](auto* a) { a->set_key_bits(8); }, kInvalid, "attention.key_bits: 8"},
       {"inline", kTokenTopk, [](auto* a) { a->set_placement(v1::PLACEMENT_WORKER); }, kOk, ""},
       {"placement 3", kTokenTopk, [](auto* a) { a->set_placement(static_cast<v1::Placement>(3)); }, kInvalid,
        "attention.placement: 3"},

@@ -85,7 +85,7 @@ absl::Status CheckSettings(const AttentionSettings& settings, const MemoryShape&
   if (settings.method == M::kCascade) {
     if (settings.key_bits != 2) {
       return InvalidArgument(
-          "attention.key_bits is {}; allowed with CASCADE: 2, whose planes its stages read",
+          "attention.key_bits is {}; allowed with CASCADE: 2, as its first stage reads the plane of signs",
           settings.key_bits);
     }
     if (settings.first_stage_tokens < settings.token_budget) {

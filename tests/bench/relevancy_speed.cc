@@ -2,6 +2,7 @@
 // lines of standard input, each answered with one line of JSON. relevancy.py drives it beside other programs.
 //
 //   time FORMAT K REPEATS   least and median microseconds of a query operation, and its bytes
+//   pair FORMAT K K1 REPEATS  the same of one stage and of a cascade whose first stage keeps K1, in turns
 //   ids FORMAT K FILE       ids of every query's selection, u32 [queries][heads][K], to FILE
 //   bandwidth               bytes a second that the threads read from memory together
 #include <sys/mman.h>
@@ -9,6 +10,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -89,6 +91,11 @@ class Relevancy {
       int repeats = 1;
       words >> repeats;
       Time(FormatOf(format), k, repeats);
+    } else if (command == "pair" && words >> format >> k) {
+      uint32_t k1 = 0;
+      int repeats = 1;
+      words >> k1 >> repeats;
+      Pair(FormatOf(format), k, k1, repeats);
     } else if (command == "ids" && words >> format >> k) {
       std::string file;
       words >> file;
@@ -169,7 +176,8 @@ class Relevancy {
     const size_t floats = size_t{options_.group} * options_.dim;
     for (uint32_t h = 0; h < options_.heads; ++h) {
       fpga::MakeQueryBlockFast(std::span(queries_).subspan((query * options_.heads + h) * floats, floats),
-                               options_.group, options_.dim, d.format, 0.0883883F, {},
+                               options_.group, options_.dim, d.format,
+                               1 / std::sqrt(static_cast<float>(options_.dim)), {},
                                std::span(payload_).subspan(h * block, block));
     }
     const fpga::Operation operation{d, owner_, payload_.data(), result_.data()};
@@ -183,27 +191,53 @@ class Relevancy {
     return queries_.size() / (size_t{options_.heads} * options_.group * options_.dim);
   }
 
-  void Time(uint32_t format, uint32_t k, int repeats) {
-    const Descriptor d = Query(format, k);
+  // What `repeats` runs of a query operation took, two more before them not counted.
+  struct Timing {
     std::vector<double> seconds;
-    double score = 0;
-    double select = 0;
+    double score_us = 0;
+    double select_us = 0;
     uint64_t bytes = 0;
-    for (int n = 0; n < repeats + 2; ++n) {
-      const double start = Seconds();
-      const layout::Completion done = Run(d, static_cast<size_t>(n) % QueryCount());
-      if (n < 2) continue;
-      seconds.push_back(Seconds() - start);
-      score += done.score_ns * 1e-3 / repeats;
-      select += done.select_ns * 1e-3 / repeats;
-      bytes = done.bytes_read;
+
+    std::string Text() {
+      std::sort(seconds.begin(), seconds.end());
+      const auto runs = static_cast<double>(seconds.size());
+      char text[160];
+      std::snprintf(text, sizeof(text),
+                    "{\"least_us\": %.2f, \"median_us\": %.2f, \"score_us\": %.2f, \"select_us\": %.2f, "
+                    "\"bytes\": %llu}",
+                    seconds.front() * 1e6, seconds[seconds.size() / 2] * 1e6, score_us / runs,
+                    select_us / runs, static_cast<unsigned long long>(bytes));
+      return text;
     }
-    std::sort(seconds.begin(), seconds.end());
-    std::printf(
-        "{\"least_us\": %.2f, \"median_us\": %.2f, \"score_us\": %.2f, \"select_us\": %.2f, \"bytes\": "
-        "%llu}\n",
-        seconds.front() * 1e6, seconds[seconds.size() / 2] * 1e6, score, select,
-        static_cast<unsigned long long>(bytes));
+  };
+
+  void Measure(const Descriptor& d, int n, Timing* timing) {
+    const double start = Seconds();
+    const layout::Completion done = Run(d, static_cast<size_t>(n) % QueryCount());
+    const double took = Seconds() - start;
+    if (n < 2) return;
+    timing->seconds.push_back(took);
+    timing->score_us += done.score_ns * 1e-3;
+    timing->select_us += done.select_ns * 1e-3;
+    timing->bytes = done.bytes_read;
+  }
+
+  void Time(uint32_t format, uint32_t k, int repeats) {
+    Timing timing;
+    for (int n = 0; n < repeats + 2; ++n) Measure(Query(format, k), n, &timing);
+    std::printf("%s\n", timing.Text().c_str());
+  }
+
+  void Pair(uint32_t format, uint32_t k, uint32_t k1, int repeats) {
+    Descriptor two_stages = Query(format, k);
+    two_stages.k1 = k1;
+    Timing one;
+    Timing two;
+    for (int n = 0; n < repeats + 2; ++n) {
+      Measure(Query(format, k), n, &one);
+      Measure(two_stages, n, &two);
+    }
+    std::printf("{\"one_stage\": %s, \"cascade\": %s}\n", one.Text().c_str(), two.Text().c_str());
   }
 
   void WriteIds(uint32_t format, uint32_t k, const std::string& path) {
