@@ -1,8 +1,16 @@
 // Writes the logits of every position of a text to standard output, for tests/bench/fidelity.py: float32, a
-// row of `vocabulary` entries a position. Token ids come on standard input, separated by blanks.
+// row of `vocabulary` entries a position. Token ids come on standard input, separated by blanks. With
+// --attention FOLDER, what attention works on instead, for tests/bench/relevancy.py: for each full-attention
+// layer N, after rotary embedding, keys.N of the whole pages before the last --last positions as the cache
+// stores them, float32 [kv_heads][tokens][head_dim], and queries.N of every --every-th of these last
+// positions, float32 [queries][kv_heads][group][head_dim]; standard output then has one line of JSON with
+// these figures.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <numeric>
 #include <vector>
@@ -18,7 +26,92 @@ struct Options {
   devices::DeviceOptions device;
   std::string kv_type = "f16";
   int chunk = 256;
+  std::string attention;  // folder
+  int last = 1024;
+  int every = 16;
 };
+
+// Copies the query of each layer's row while a Forward of one row runs.
+class QueryRecorder : public model::LayerMemory {
+ public:
+  QueryRecorder(size_t layers, size_t row_floats) : layers_(layers), row_floats_(row_floats) {
+    for (Layer& layer : layers_) layer.row_floats = row_floats_;
+  }
+  Ops OpsOf(int slot, const float* q) override {
+    Layer& layer = layers_[static_cast<size_t>(slot)];
+    layer.q = q;
+    Ops ops;
+    ops.select[0] = {1, [](void* context, int, int) { static_cast<Layer*>(context)->Append(); }, &layer};
+    return ops;
+  }
+  const std::vector<float>& queries(size_t slot) const { return layers_[slot].queries; }
+
+ private:
+  struct Layer {
+    const float* q = nullptr;
+    size_t row_floats = 0;
+    std::vector<float> queries;
+
+    void Append() { queries.insert(queries.end(), q, q + row_floats); }
+  };
+  std::vector<Layer> layers_;
+  size_t row_floats_;
+};
+
+absl::Status Write(const std::string& path, const std::vector<float>& values) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(values.data()),
+             static_cast<std::streamsize>(values.size() * sizeof(float)));
+  return file.good() ? absl::OkStatus() : Internal("{}: write failed", path);
+}
+
+absl::Status DumpAttention(const Options& options, const std::vector<int32_t>& ids) {
+  MNEMO_ASSIGN_OR_RETURN(const auto file, model::GgufFile::Open(options.model));
+  MNEMO_ASSIGN_OR_RETURN(const model::ModelConfig config, model::ReadModelConfig(*file));
+  std::vector<int> layers;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    if (!config.layer_is_windowed[static_cast<size_t>(layer)]) layers.push_back(layer);
+  }
+  const int tokens = static_cast<int>(ids.size());
+  MNEMO_ASSIGN_OR_RETURN(
+      const auto runner,
+      testing::ModelRunner::Create(*file, options.device,
+                                   {.max_rows = options.chunk, .indexed_layers = layers}, 1, tokens));
+  QueryRecorder recorder(layers.size(), static_cast<size_t>(config.heads * config.head_dim));
+  int queries = 0;
+  const int first_query = std::max(tokens - options.last, 0);
+  const int pages = first_query / devices::kPageTokens;
+  for (int begin = 0; begin < tokens;) {
+    const bool alone = begin >= first_query;
+    const bool asked = alone && (begin - first_query) % options.every == 0;
+    const int count = alone ? 1 : std::min(options.chunk, first_query - begin);
+    const testing::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
+    runner->Forward({&chunk, 1}, asked ? &recorder : nullptr);
+    queries += asked ? 1 : 0;
+    begin += count;
+  }
+  const auto page_floats = static_cast<size_t>(devices::kPageTokens * config.head_dim);
+  for (size_t slot = 0; slot < layers.size(); ++slot) {
+    std::vector<float> keys;
+    std::vector<float> page_keys(page_floats);
+    for (int head = 0; head < config.kv_heads; ++head) {
+      for (int page = 0; page < pages; ++page) {
+        runner->cache().ReadKeys(layers[slot], head, runner->PageOf(0, page), page_keys.data());
+        keys.insert(keys.end(), page_keys.begin(), page_keys.end());
+      }
+    }
+    const std::string suffix = "." + std::to_string(layers[slot]);
+    MNEMO_RETURN_IF_ERROR(Write(options.attention + "/keys" + suffix, keys));
+    MNEMO_RETURN_IF_ERROR(Write(options.attention + "/queries" + suffix, recorder.queries(slot)));
+  }
+  std::printf("{\"layers\": [");
+  for (size_t slot = 0; slot < layers.size(); ++slot)
+    std::printf("%s%d", slot == 0 ? "" : ", ", layers[slot]);
+  std::printf("], \"tokens\": %d, \"queries\": %d, \"kv_heads\": %d, \"group\": %d, \"head_dim\": %d}\n",
+              pages * devices::kPageTokens, queries, config.kv_heads, config.heads / config.kv_heads,
+              config.head_dim);
+  return absl::OkStatus();
+}
 
 absl::Status Run(const Options& options, const std::vector<int32_t>& ids) {
   MNEMO_ASSIGN_OR_RETURN(const auto file, model::GgufFile::Open(options.model));
@@ -52,6 +145,12 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.device.threads, "threads")->check(CLI::Range(1, 256));
   app.add_option("--kv-type", options.kv_type, "f16 or bf16")->check(CLI::IsMember({"f16", "bf16"}));
   app.add_option("--chunk", options.chunk, "rows of one forward pass")->check(CLI::Range(1, 4096));
+  app.add_option("--attention", options.attention, "folder for keys and queries, instead of logits")
+      ->check(CLI::ExistingDirectory);
+  app.add_option("--last", options.last, "positions that are decoded, for --attention")
+      ->check(CLI::Range(1, 1 << 20));
+  app.add_option("--every", options.every, "of these every so many gives a query")
+      ->check(CLI::Range(1, 1 << 20));
   CLI11_PARSE(app, argc, argv);
   options.device.kv_type = options.kv_type == "bf16" ? devices::KvType::kBF16 : devices::KvType::kF16;
   std::vector<int32_t> ids;
@@ -60,7 +159,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "no ids on standard input\n");
     return 2;
   }
-  const absl::Status status = Run(options, ids);
+  const absl::Status status = options.attention.empty() ? Run(options, ids) : DumpAttention(options, ids);
   if (!status.ok()) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
     return 1;

@@ -8,6 +8,13 @@ time. The bandwidth that the threads read from memory is measured in the same ru
     PEERS_PYTHON=python-with-faiss relevancy.py [--tokens 1000000] [--dim 128] [--k 64 2048] [--keys keys.npy] [--json]
 
 The peer: `pip install faiss-cpu numpy`. Keys and queries are Gaussian unless --keys names an array [tokens, dim] of float32.
+
+With --model, recall on a model's own keys and queries instead, without the peer and without timing: the tokens of --text before the last
+1,024 of 8,192 are scanned by queries of these last ones (every 16th), in each layer but the first two, as token_topk does: a KV head's
+queries together, by the maximum of their scores, each less its best. Recall is the share of the k tokens that float32 ranks best that way;
+mass is what the selected tokens hold of the attention of the query group, relative to the k tokens that hold most.
+
+    relevancy.py --model M.gguf --text TEXT [--k 512 1024] [--skip-layers 2]
 """
 
 from __future__ import annotations
@@ -38,9 +45,9 @@ def faiss_seconds(index: Any, query: Any, k: int, repeats: int) -> float:
 
 
 class Mnemo:
-    def __init__(self, keys: pathlib.Path, queries: pathlib.Path, tokens: int, dim: int, threads: int):
+    def __init__(self, keys: pathlib.Path, queries: pathlib.Path, tokens: int, dim: int, threads: int, heads: int = 1, group: int = 1):
         command = [str(PROGRAM), "--keys", str(keys), "--queries", str(queries), "--tokens", str(tokens), "--dim", str(dim)]
-        command += ["--heads", "1", "--group", "1", "--threads", str(threads), "--formats", *FORMATS]
+        command += ["--heads", str(heads), "--group", str(group), "--threads", str(threads), "--formats", *FORMATS]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -54,6 +61,52 @@ class Mnemo:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+
+
+def recall_of_model(options: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
+    bench = PROGRAM.parent
+    text = pathlib.Path(options.text).read_bytes()
+    ids = subprocess.run([bench / "mnemo", "tokenize", "--gguf", options.model], input=text, capture_output=True, check=True).stdout.split()
+    if len(ids) < options.tokens:
+        sys.exit(f"--text has {len(ids)} tokens, fewer than {options.tokens}")
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
+        command = [bench / "mnemo_logits_dump", "--model", options.model, "--attention", folder, "--threads", str(options.threads)]
+        shape = json.loads(subprocess.run(command, input=b" ".join(ids[: options.tokens]), stdout=subprocess.PIPE, check=True).stdout)
+        heads, group, dim = shape["kv_heads"], shape["group"], shape["head_dim"]
+        for layer in shape["layers"][options.skip_layers :]:
+            files = [pathlib.Path(folder) / name for name in (f"keys.{layer}", f"queries.{layer}", "ids")]
+            keys = np.fromfile(files[0], np.float32).reshape(heads, shape["tokens"], dim)
+            queries = np.fromfile(files[1], np.float32).reshape(shape["queries"], heads, group, dim)
+            below = np.einsum("nhgd,htd->nhgt", queries, keys, optimize=True) / np.float32(dim**0.5)
+            below -= below.max(-1, keepdims=True)
+            rank = below.max(2)
+            mass = np.exp(below)
+            mass = (mass / mass.sum(-1, keepdims=True)).sum(2)
+            mnemo = Mnemo(files[0], files[1], shape["tokens"], dim, options.threads, heads, group)
+            for k in options.k:
+                best = np.argsort(-rank, axis=-1, kind="stable")[..., :k]
+                most = np.sort(mass, axis=-1)[..., -k:].sum(-1)
+                for name in FORMATS:
+                    mnemo.ask(f"ids {name} {k} {files[2]}")
+                    chosen = np.fromfile(files[2], np.uint32).reshape(shape["queries"], heads, k).astype(np.int64)
+                    hit = np.zeros(rank.shape, bool)
+                    np.put_along_axis(hit, chosen, True, -1)
+                    recall = np.take_along_axis(hit, best, -1).mean()
+                    held = (np.take_along_axis(mass, chosen, -1).sum(-1) / most).mean()
+                    found.setdefault((name, k), []).append((float(recall), float(held)))
+                held = (np.take_along_axis(mass, best, -1).sum(-1) / most).mean()
+                found.setdefault(("float32", k), []).append((1.0, float(held)))
+            mnemo.close()
+    rows = []
+    for (name, k), layers in found.items():
+        recalls, masses = zip(*layers)
+        label = "float32" if name == "float32" else f"{FORMATS[name]} bits"
+        mean = {"recall": sum(recalls) / len(layers), "least_recall": min(recalls), "mass": sum(masses) / len(layers), "least_mass": min(masses)}
+        rows.append({"name": label, "k": k, **mean})
+    return {**shape, "rows": rows}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -130,9 +183,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--tokens", type=int, help="1,000,000; with --model 8,192, the queries' 1,024 included")
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--k", type=int, nargs="+", default=[64, 2048])
+    parser.add_argument("--k", type=int, nargs="+", help="64 2048; with --model 512 1024")
+    parser.add_argument("--model", help="GGUF file: recall on its own keys, with --text")
+    parser.add_argument("--text", help="UTF-8 text")
+    parser.add_argument("--skip-layers", type=int, default=2, help="full-attention layers that stay dense, with --model")
     parser.add_argument("--keys", help="array of float32 [tokens, dim] in a .npy file")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -141,6 +197,19 @@ def main() -> None:
     parser.add_argument("--scratch", help="folder for the keys while it runs (4 bytes an element)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    options.tokens = options.tokens or (8192 if options.model else 1_000_000)
+    options.k = options.k or ([512, 1024] if options.model else [64, 2048])
+    if options.model:
+        if not options.text:
+            parser.error("--model needs --text")
+        found = recall_of_model(options)
+        if options.json:
+            print(json.dumps(found))
+            return
+        print(f"{found['tokens']:,} keys, {found['queries']} queries, layers {found['layers'][options.skip_layers :]}; means over layers, least layer")
+        for row in sorted(found["rows"], key=lambda row: (row["k"], row["name"])):
+            print(f"{row['name']:8} k {row['k']:5}  recall {row['recall']:.4f} {row['least_recall']:.4f}  mass {row['mass']:.4f} {row['least_mass']:.4f}")
+        return
     python = os.environ.get("PEERS_PYTHON")
     if python and os.path.realpath(python) != os.path.realpath(sys.executable):
         sys.exit(subprocess.run([python, *sys.argv]).returncode)

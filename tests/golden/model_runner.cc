@@ -31,7 +31,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const model::Gg
   return runner;
 }
 
-void ModelRunner::Forward(std::span<const Chunk> chunks) {
+void ModelRunner::Forward(std::span<const Chunk> chunks, model::LayerMemory* memory) {
   std::vector<int32_t> ids;
   std::vector<model::Transformer::Sequence> sequences;
   for (const Chunk& chunk : chunks) {
@@ -43,7 +43,7 @@ void ModelRunner::Forward(std::span<const Chunk> chunks) {
         {.row_count = count, .position_begin = sequence.position, .pages = sequence.pages.data()});
     sequence.position += count;
   }
-  transformer_->Forward(cache_.get(), ids, sequences);
+  transformer_->Forward(cache_.get(), ids, sequences, memory);
 }
 
 std::vector<float> ModelRunner::Logits(std::span<const int32_t> rows) {

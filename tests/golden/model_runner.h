@@ -37,12 +37,17 @@ class ModelRunner {
   // The next token of sequence `index` goes to `position`; what is before it stays as it is.
   void Restart(int index, int position = 0) { sequences_[static_cast<size_t>(index)].position = position; }
 
+  // Page id of the sequence's tokens [page * kPageTokens, (page + 1) * kPageTokens).
+  int32_t PageOf(int sequence, int page) const {
+    return sequences_[static_cast<size_t>(sequence)].pages[static_cast<size_t>(page)];
+  }
+
   // Appends tokens to a sequence each, in one Forward.
   struct Chunk {
     int sequence = 0;
     std::span<const int32_t> ids;
   };
-  void Forward(std::span<const Chunk> chunks);
+  void Forward(std::span<const Chunk> chunks, model::LayerMemory* memory = nullptr);
   // Logits of rows of the last Forward, [rows.size(), vocabulary], copied to the host.
   std::vector<float> Logits(std::span<const int32_t> rows);
 
