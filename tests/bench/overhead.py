@@ -1,8 +1,9 @@
 """What mnemod costs: its CPU time for each streamed token, and what it adds to the worker's own time to first token.
 
-CPU: user and system time of the mnemod process alone (getrusage's figures, read from /proc), over streams of --tokens tokens, one at a
-time and eight at once. Time to first token: two daemons' workers take turns, one asked through mnemod, one, a mnemo-worker without a
-front end, by its internal protocol; the same ids go in, and the median of the paired differences counts.
+CPU: user and system time of the mnemod process alone (getrusage's sum, read from the process's CPU clock), over streams of --tokens
+tokens, one at a time and eight at once. One stream takes turns with mnemo_stream_floor, a server with gRPC's callback API that does nothing
+but hand a worker's frames on, from a reading thread like mnemod's. Time to first token: three workers take turns, one asked through mnemod,
+one by its internal protocol, and one through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts.
 
     overhead.py --model M.gguf [--pairs 200]
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import pathlib
 import socket
@@ -21,6 +23,8 @@ import sys
 import tempfile
 import time
 from typing import Any
+
+import grpc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
@@ -45,55 +49,117 @@ def internal_protocol() -> Any:
 
 
 def cpu_seconds(pid: int) -> float:
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # clock_getcpuclockid(3), which Python lacks; /proc/PID/stat counts in steps of 10 ms.
+    return time.clock_gettime((~pid << 3) | 2)
 
 
-class BareWorker:
-    """A mnemo-worker that is spoken to directly: frames over its socket, as proto/mnemo/internal/worker.proto tells."""
+def frame(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return struct.pack("<I", len(data)) + data
 
-    def __init__(self, model: str, threads: int):
-        self.pb = internal_protocol()
-        path = tempfile.mkdtemp(prefix="mnemo-bench-") + "/worker.sock"
-        command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", f"unix:{path}", "--threads", str(threads)]
+
+class Worker:
+    """A mnemo-worker without a mnemod; its messages are those of proto/mnemo/internal/worker.proto."""
+
+    def __init__(self, pb: Any, model: str, threads: int):
+        self.pb = pb
+        self.path = tempfile.mkdtemp(prefix="mnemo-bench-") + "/worker.sock"
+        command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", f"unix:{self.path}", "--threads", str(threads)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        self.socket = socket.socket(socket.AF_UNIX)
-        while True:
-            try:
-                self.socket.connect(path)
-                break
-            except OSError:
-                if self.process.poll() is not None:
-                    raise RuntimeError("the worker ended") from None
-                time.sleep(0.05)
-        self.stream = self.socket.makefile("rb")
-        self.send(self.pb.ToWorker(hello=self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")))
-        assert self.receive().WhichOneof("message") == "ready"
         self.number = 0
+        harness.wait_for("a worker that listens", self.listens, timeout=60)
 
-    def send(self, message: Any) -> None:
-        data = message.SerializeToString()
-        self.socket.sendall(struct.pack("<I", len(data)) + data)
-
-    def receive(self) -> Any:
-        header = self.stream.read(4)
-        if len(header) < 4:
+    def listens(self) -> bool:
+        if self.process.poll() is not None:
             raise RuntimeError("the worker ended")
-        return self.pb.FromWorker.FromString(self.stream.read(struct.unpack("<I", header)[0]))
+        return os.path.exists(self.path)
 
-    def first_token(self, ids: list[int]) -> float:
+    def hello(self) -> bytes:
+        return frame(self.pb.ToWorker(hello=self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")))
+
+    def submit(self, ids: list[int], max_tokens: int) -> bytes:
         self.number += 1
-        submit = self.pb.Submit(id=self.number, attempt=1, prompt=ids, max_tokens=1, logprobs=-1, prompt_logprobs=-1)
+        submit = self.pb.Submit(id=self.number, attempt=1, prompt=ids, max_tokens=max_tokens, logprobs=-1, prompt_logprobs=-1)
         submit.sampling.top_p = 1.0
         submit.sampling.repetition_penalty = 1.0
-        began = time.perf_counter()
-        self.send(self.pb.ToWorker(submit=submit))
-        while True:
-            if any(event.id == self.number and event.token_ids for event in self.receive().events.events):
-                return time.perf_counter() - began
+        return frame(self.pb.ToWorker(submit=submit))
+
+    def count_tokens(self, data: bytes) -> int:
+        """Of the last submitted request, in a message of the worker."""
+        events = self.pb.FromWorker.FromString(data).events.events
+        return sum(len(event.token_ids) for event in events if event.id == self.number)
 
     def close(self) -> None:
         self.process.kill()
+
+
+class BareWorker(Worker):
+    """Is spoken to over its socket."""
+
+    def __init__(self, pb: Any, model: str, threads: int):
+        super().__init__(pb, model, threads)
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(self.path)
+        self.stream = self.socket.makefile("rb")
+        self.socket.sendall(self.hello())
+        assert pb.FromWorker.FromString(self.receive()).WhichOneof("message") == "ready"
+
+    def receive(self) -> bytes:
+        header = self.stream.read(4)
+        if len(header) < 4:
+            raise RuntimeError("the worker ended")
+        return self.stream.read(struct.unpack("<I", header)[0])
+
+    def first_token(self, ids: list[int]) -> float:
+        data = self.submit(ids, 1)
+        began = time.perf_counter()
+        self.socket.sendall(data)
+        while not self.count_tokens(self.receive()):
+            pass
+        return time.perf_counter() - began
+
+
+class FloorWorker(Worker):
+    """Is spoken to through mnemo_stream_floor."""
+
+    def __init__(self, pb: Any, model: str, threads: int):
+        super().__init__(pb, model, threads)
+        address = f"127.0.0.1:{harness.free_port()}"
+        command = [str(harness.BIN / "mnemo_stream_floor"), "--listen", address, "--worker", f"unix:{self.path}"]
+        self.floor = subprocess.Popen(command)
+        self.channel = grpc.insecure_channel(address)
+        grpc.channel_ready_future(self.channel).result(timeout=60)
+        self.call = self.channel.unary_stream("/mnemo.bench/Stream")
+        self.greeting = self.hello()
+        self.stream([1], 1)
+
+    def stream(self, ids: list[int], tokens: int) -> float:
+        """Seconds to the first token; returns after the last."""
+        data = self.greeting + self.submit(ids, tokens)
+        self.greeting = b""
+        began = time.perf_counter()
+        first = 0.0
+        came = 0
+        call = self.call(data)
+        for message in call:
+            came += self.count_tokens(message)
+            if came and not first:
+                first = time.perf_counter() - began
+            if came == tokens:
+                break
+        call.cancel()
+        assert came == tokens, f"{came} of {tokens} tokens"
+        return first
+
+    def cost_of_tokens(self, ids: list[int], tokens: int) -> float:
+        before = cpu_seconds(self.floor.pid)
+        self.stream(ids, tokens)
+        return (cpu_seconds(self.floor.pid) - before) / tokens
+
+    def close(self) -> None:
+        self.channel.close()
+        self.floor.kill()
+        super().close()
 
 
 def through_mnemod(daemon: harness.Daemon, ids: list[int]) -> float:
@@ -119,31 +185,39 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--prompt-tokens", type=int, default=16)
     arguments = parser.parse_args()
     settings = {"cpu.threads": arguments.threads, "engine.prefix_cache": "false"}
-    with harness.Daemon(pathlib.Path(arguments.model), settings=settings) as daemon:
-        for streams in (1, 8):
-            micros = 1e6 * cost_of_tokens(daemon, streams, arguments.tokens)
-            print(f"mnemod's CPU time a streamed token, {streams} streams: {micros:.1f} us")
-        bare = BareWorker(arguments.model, arguments.threads)
-        try:
-            differences, alone = [], []
-            for pair in range(arguments.pairs):
-                ids = prompt(arguments.prompt_tokens, pair)
-                if pair % 2:
-                    through, own = through_mnemod(daemon, ids), bare.first_token(ids)
-                else:
-                    own, through = bare.first_token(ids), through_mnemod(daemon, ids)
-                differences.append(through - own)
-                alone.append(own)
-        finally:
-            bare.close()
-    median = 1e3 * statistics.median(differences)
+    pb = internal_protocol()
+    with (
+        harness.Daemon(pathlib.Path(arguments.model), settings=settings) as daemon,
+        contextlib.closing(BareWorker(pb, arguments.model, arguments.threads)) as bare,
+        contextlib.closing(FloorWorker(pb, arguments.model, arguments.threads)) as floor,
+    ):
+        ours, floors = [], []
+        for _ in range(arguments.rounds):
+            ours.append(1e6 * cost_of_tokens(daemon, 1, arguments.tokens))
+            floors.append(1e6 * floor.cost_of_tokens(prompt(16, 1), arguments.tokens))
+            print(f"a streamed token, 1 stream: mnemod {ours[-1]:.1f} us of CPU time, gRPC alone {floors[-1]:.1f} us", flush=True)
+        own, least = statistics.median(ours), statistics.median(floors)
+        print(f"medians: mnemod {own:.1f} us, gRPC alone {least:.1f} us, ratio {own / least:.2f}")
+        print(f"mnemod's CPU time a streamed token, 8 streams: {1e6 * cost_of_tokens(daemon, 8, arguments.tokens):.1f} us")
+        ways = {
+            "mnemod": lambda ids: through_mnemod(daemon, ids),
+            "alone": bare.first_token,
+            "gRPC": lambda ids: floor.stream(ids, 1),
+        }
+        took: dict[str, list[float]] = {name: [] for name in ways}
+        for pair in range(arguments.pairs):
+            ids = prompt(arguments.prompt_tokens, pair)
+            for name in sorted(ways, reverse=pair % 2 == 1):
+                took[name].append(1e3 * ways[name](ids))
+    added = {name: statistics.median(x - own for x, own in zip(took[name], took["alone"], strict=True)) for name in ("mnemod", "gRPC")}
     print(
-        f"time to first token: the worker alone {1e3 * statistics.median(alone):.2f} ms, mnemod adds {median:.2f} ms "
-        f"(median of {arguments.pairs} pairs)"
+        f"time to first token: the worker alone {statistics.median(took['alone']):.2f} ms, mnemod adds {added['mnemod']:.2f} ms, "
+        f"gRPC alone {added['gRPC']:.2f} ms (medians of {arguments.pairs} pairs)"
     )
 
 
