@@ -37,11 +37,11 @@ function(mnemo_executable name)
   target_link_libraries(${name} PRIVATE ${EXE_DEPS} mnemo_warnings)
 endfunction()
 
-# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer]): a Catch2 program, one ctest entry.
-# PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer it has
-# MNEMO_TEST_SLOWDOWN times as long.
+# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer] [REDUCED]): a Catch2 program, one ctest
+# entry. PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer it has MNEMO_TEST_SLOWDOWN times as
+# long. REDUCED defines MNEMO_TEST_REDUCTION, which is as much there and 1 otherwise: by how much less to repeat.
 function(mnemo_test name)
-  cmake_parse_arguments(TEST "" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(TEST "REDUCED" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)
     add_library(mnemo_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/support/test_main.cc)
     target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2)
@@ -50,6 +50,9 @@ function(mnemo_test name)
   target_link_libraries(${name} PRIVATE ${TEST_DEPS} mnemo_test_main mnemo_warnings)
   if(TEST_PRIVATE_OF)
     target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/layers/${TEST_PRIVATE_OF}/private)
+  endif()
+  if(TEST_REDUCED)
+    target_compile_definitions(${name} PRIVATE MNEMO_TEST_REDUCTION=${MNEMO_TEST_SLOWDOWN})
   endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})

@@ -6,16 +6,17 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
-#include <thread>
 
 #include "devices/transport/link_decorators.h"
 #include "fpga/service/service_fixture.h"
 #include "server/memory/link_client.h"
 #include "server/worker/engine_fixture.h"
+#include "tests/support/eventually.h"
 
 namespace mnemo::worker {
 namespace {
 
+using mnemo::testing::Eventually;
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
 using memory::Service;
@@ -99,14 +100,6 @@ int CheckAll(EngineFixture* fixture, uint32_t attempt) {
   return fallbacks;
 }
 
-bool Eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 1000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return condition();
-}
-
 TEST_CASE("offloaded and in the worker: the same tokens, and the steps name their devices") {
   Service service;
   EngineFixture fixture(Options(&service));
@@ -135,7 +128,7 @@ TEST_CASE("a service that dies at a random moment costs no token, and is attache
   std::mt19937 random(seed);
   Service service;
   EngineFixture fixture(Options(&service));
-  for (uint32_t attempt = 0; attempt < 20; ++attempt) {
+  for (uint32_t attempt = 0; attempt < 20 / MNEMO_TEST_REDUCTION; ++attempt) {
     CAPTURE(attempt);
     REQUIRE(Eventually([&] { return fixture.engine().Stats().memory.service_attached; }));
     SubmitAll(&fixture, P::kAny, attempt);
@@ -147,10 +140,10 @@ TEST_CASE("a service that dies at a random moment costs no token, and is attache
   CHECK(fixture.engine().Stats().memory.fallbacks.at("service_lost") > 0);
 }
 
-// 20 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
+// 20 schedules (fewer under a sanitizer, each kind of fault once), or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; no wrong token") {
   const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
-  const int schedules = wanted == nullptr ? 20 : std::atoi(wanted);
+  const int schedules = wanted == nullptr ? 20 / MNEMO_TEST_REDUCTION : std::atoi(wanted);
   Service service;
   uint64_t fallbacks = 0;
   for (int schedule = 0; schedule < schedules; ++schedule) {
