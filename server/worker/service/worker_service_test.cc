@@ -31,6 +31,9 @@ using internal::v1::ToWorker;
 using mnemo::testing::Eventually;
 using mnemo::testing::MakeSubmit;
 
+// Of each of several requests: together several times what the buffers of a socket hold.
+constexpr int kManyTokens = 2000 / MNEMO_TEST_REDUCTION;
+
 // A worker in this process, on a Unix socket of its own.
 class TestWorker {
  public:
@@ -347,11 +350,11 @@ TEST_CASE("a session whose front end does not read is ended all the same") {
   Client stuck(worker);
   stuck.Hello();
   for (uint64_t id = 1; id <= 4; ++id) {
-    Submit submit = MakeSubmit(id, 2000);
+    Submit submit = MakeSubmit(id, kManyTokens);
     submit.set_logprobs(20);
     stuck.Send(submit);
   }
-  REQUIRE(Eventually([&] { return worker.engine->Stats().generated_tokens == 4 * 2000; }));
+  REQUIRE(Eventually([&] { return worker.engine->Stats().generated_tokens == 4 * kManyTokens; }));
   SECTION("by another session") {
     Client other(worker);
     other.Hello();
@@ -367,15 +370,15 @@ TEST_CASE("a front end that does not read holds up nothing and misses nothing") 
   Client client(worker);
   client.Hello();
   for (uint64_t id = 1; id <= 4; ++id) {
-    Submit submit = MakeSubmit(id, 2000);
+    Submit submit = MakeSubmit(id, kManyTokens);
     submit.set_logprobs(20);
     client.Send(submit);
   }
   // All is made before any of it is read.
-  REQUIRE(Eventually([&] { return worker.engine->Stats().generated_tokens == 4 * 2000; }));
+  REQUIRE(Eventually([&] { return worker.engine->Stats().generated_tokens == 4 * kManyTokens; }));
   std::map<uint64_t, Answer> answers = client.CollectAll(4);
   for (const auto& [id, answer] : answers) {
-    CHECK(answer.ids.size() == 2000);
+    CHECK(answer.ids.size() == kManyTokens);
     CHECK(answer.finish.reason() == Finish::REASON_LENGTH);
   }
 }
