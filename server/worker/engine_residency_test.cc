@@ -4,7 +4,6 @@
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <random>
 #include <thread>
 
@@ -12,6 +11,7 @@
 #include "fpga/service/service_fixture.h"
 #include "server/memory/link_client.h"
 #include "server/worker/engine_fixture.h"
+#include "tests/support/eventually.h"
 
 namespace mnemo::worker {
 namespace {
@@ -19,6 +19,7 @@ namespace {
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
 using memory::Service;
+using mnemo::testing::Eventually;
 
 constexpr int kContext = 3072;
 // Of the worker that keeps K and V in the service: less than the longest sequence, room for two shares.
@@ -117,14 +118,6 @@ void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attemp
   CheckIdle(fixture->engine().Stats());
 }
 
-bool Eventually(const std::function<bool()>& condition) {
-  for (int i = 0; i < 1000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return condition();
-}
-
 TEST_CASE("sequences longer than the worker's pool: the tokens of a worker that has all their K and V") {
   for (const std::string device : {"reference", "cpu"}) {
     CAPTURE(device);
@@ -181,7 +174,7 @@ TEST_CASE("a service that dies at a random moment: the sequences begin again, wi
   std::mt19937 random(seed);
   Service service;
   EngineFixture fixture(Options("cpu", &service));
-  for (uint32_t attempt = 0; attempt < 8; ++attempt) {
+  for (uint32_t attempt = 0; attempt < 8 / MNEMO_TEST_REDUCTION; ++attempt) {
     CAPTURE(attempt);
     REQUIRE(Eventually([&] { return fixture.engine().Stats().memory.service_attached; }));
     SubmitAll(&fixture, P::kMemoryService, attempt);
@@ -244,7 +237,7 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
   Service service;
   uint64_t lost = 0;
   const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
-  const int schedules = wanted == nullptr ? 10 : std::atoi(wanted);
+  const int schedules = wanted == nullptr ? 10 / MNEMO_TEST_REDUCTION : std::atoi(wanted);
   for (int schedule = 0; schedule < schedules; ++schedule) {
     CAPTURE(schedule);
     std::atomic<uint64_t> links = 0;
