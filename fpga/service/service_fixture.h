@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "devices/transport/link_decorators.h"
 #include "devices/transport/listener.h"
 #include "fpga/service/data_plane.h"
 
@@ -45,5 +46,16 @@ class Service {
   std::unique_ptr<DataPlane> plane_;
   std::unique_ptr<transport::Listener> listener_;
 };
+
+// Of link `number` of a seeded schedule: one kind of fault, after fewer than `most_calls` calls.
+inline transport::FaultPlan FaultOf(int schedule, uint64_t number, uint64_t most_calls) {
+  transport::FaultPlan plan;
+  plan.seed = static_cast<uint64_t>(schedule) * 1000 + number;
+  plan.calls_before = static_cast<uint32_t>(plan.seed * 2654435761U % most_calls);
+  uint32_t* const kinds[] = {&plan.drop_chance, &plan.stall_chance, &plan.garbage_chance, &plan.full_chance,
+                             &plan.fail_chance};
+  *kinds[schedule % 5] = 50;
+  return plan;
+}
 
 }  // namespace mnemo::memory

@@ -1,5 +1,7 @@
 #include "server/worker/engine_fixture.h"
 
+#include <algorithm>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
@@ -143,6 +145,15 @@ EngineResult EngineFixture::Run(EngineRequest request) {
   const absl::Status status = engine_->Submit(std::move(request));
   if (!status.ok()) throw std::runtime_error(std::string(status.message()));
   return sink_.Wait(id, attempt);
+}
+
+bool SameToken(const EngineToken& a, const EngineToken& b) {
+  return a.index == b.index && a.id == b.id && a.has_logprob == b.has_logprob &&
+         std::memcmp(&a.detail, &b.detail, sizeof a.detail) == 0;
+}
+
+bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), SameToken);
 }
 
 std::vector<std::string> DeviceKindNames() {

@@ -92,6 +92,10 @@ class EngineFixture {
   std::unique_ptr<Engine> engine_;
 };
 
+// Whether all is equal, with the bits of what was asked for beside the ids.
+bool SameToken(const EngineToken& a, const EngineToken& b);
+bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b);
+
 // Of the devices this build has.
 std::vector<std::string> DeviceKindNames();
 

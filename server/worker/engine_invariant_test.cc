@@ -2,7 +2,6 @@
 // engine.
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -79,15 +78,6 @@ FixtureOptions Options(const std::string& device) {
   options.engine.max_waiting = 64;
   options.engine.kv_pages = 200;
   return options;
-}
-
-bool SameToken(const EngineToken& a, const EngineToken& b) {
-  return a.index == b.index && a.id == b.id && a.has_logprob == b.has_logprob &&
-         std::memcmp(&a.detail, &b.detail, sizeof a.detail) == 0;
-}
-
-bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), SameToken);
 }
 
 // Each request alone, from an empty cache, in one piece.

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
-#include <cstring>
 #include <random>
 
 #include "devices/transport/link_decorators.h"
@@ -19,6 +18,7 @@ namespace {
 using mnemo::testing::Eventually;
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
+using memory::FaultOf;
 using memory::Service;
 
 std::vector<EngineRequest> Requests(P placement) {
@@ -57,12 +57,6 @@ FixtureOptions Options(Service* service) {
   options.engine.kv_pages = 100;
   if (service != nullptr) options.memory_address = service->address();
   return options;
-}
-
-bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const EngineToken& x, const EngineToken& y) {
-    return x.id == y.id && x.index == y.index && std::memcmp(&x.detail, &y.detail, sizeof x.detail) == 0;
-  });
 }
 
 const std::vector<EngineResult>& Inline() {
@@ -152,15 +146,8 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options(&service);
     options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
-      transport::FaultPlan plan;
-      plan.seed = static_cast<uint64_t>(schedule) * 1000 + links.fetch_add(1);
-      plan.calls_before = static_cast<uint32_t>(plan.seed * 2654435761U % 2000);
-      const uint32_t chance = 50;
-      plan.drop_chance = schedule % 5 == 0 ? chance : 0;
-      plan.stall_chance = schedule % 5 == 1 ? chance : 0;
-      plan.garbage_chance = schedule % 5 == 2 ? chance : 0;
-      plan.full_chance = schedule % 5 == 3 ? chance : 0;
-      plan.fail_chance = schedule % 5 == 4 ? chance : 0;
+      const uint64_t number = links.fetch_add(1);
+      transport::FaultPlan plan = FaultOf(schedule, number, 2000);
       return transport::MakeFaultLink(std::move(link), plan);
     };
     EngineFixture fixture(options);

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
-#include <cstring>
 #include <random>
 #include <thread>
 
@@ -18,6 +17,7 @@ namespace {
 
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
+using memory::FaultOf;
 using memory::Service;
 using mnemo::testing::Eventually;
 
@@ -71,12 +71,6 @@ FixtureOptions Options(const std::string& device, Service* service) {
     options.engine.extra_pages = 200;
   }
   return options;
-}
-
-bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const EngineToken& x, const EngineToken& y) {
-    return x.id == y.id && x.index == y.index && std::memcmp(&x.detail, &y.detail, sizeof x.detail) == 0;
-  });
 }
 
 const std::vector<EngineResult>& Wanted(const std::string& device) {
@@ -243,16 +237,10 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options("cpu", &service);
     options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
-      transport::FaultPlan plan;
-      plan.seed = static_cast<uint64_t>(schedule) * 1000 + links.fetch_add(1);
-      plan.calls_before = static_cast<uint32_t>(plan.seed * 2654435761U % 20000);
       // A fault for the first link of each schedule; the ones after it are sound.
-      const uint32_t chance = links == 1 ? 50 : 0;
-      plan.drop_chance = schedule % 5 == 0 ? chance : 0;
-      plan.stall_chance = schedule % 5 == 1 ? chance : 0;
-      plan.garbage_chance = schedule % 5 == 2 ? chance : 0;
-      plan.full_chance = schedule % 5 == 3 ? chance : 0;
-      plan.fail_chance = schedule % 5 == 4 ? chance : 0;
+      const uint64_t number = links.fetch_add(1);
+      if (number > 0) return link;
+      transport::FaultPlan plan = FaultOf(schedule, number, 20000);
       return transport::MakeFaultLink(std::move(link), plan);
     };
     EngineFixture fixture(options);

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,6 +67,13 @@ def process_ended(pid: int) -> bool:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def scrape(address: str) -> str:
+    """What an endpoint of Prometheus metrics tells."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{address}/metrics", timeout=10) as reply:
+        return str(reply.read().decode())
 
 
 class Daemon:
@@ -179,11 +187,12 @@ class Daemon:
         return collect(self.generation.Generate(request, timeout=timeout))
 
     def metrics(self) -> str:
-        import urllib.request
+        return scrape(self.metrics_address)
 
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://{self.metrics_address}/metrics", timeout=10) as reply:
-            return str(reply.read().decode())
+    def attached(self, workers: int = 1) -> bool:
+        """Whether each of the first workers is attached to its memory service."""
+        text = self.metrics()
+        return all(f'mnemo_memory_service_attached{{worker="worker{i}"}} 1' in text for i in range(workers))
 
 
 class Result:
@@ -203,6 +212,15 @@ class Result:
     @property
     def ids(self) -> list[int]:
         return [token.id for token in self.tokens]
+
+    @property
+    def devices(self) -> dict[int, set[str]]:
+        """Of each step of memory processing, where it was done."""
+        assert self.final is not None
+        found: dict[int, set[str]] = {}
+        for step in self.final.memory_steps:
+            found.setdefault(step.step, set()).add(step.device)
+        return found
 
     def add(self, message: pb.GenerateResponse) -> None:
         event = message.WhichOneof("event")

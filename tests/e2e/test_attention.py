@@ -34,7 +34,7 @@ def daemon() -> Iterator[Daemon]:
 def attached(daemon: Daemon) -> bool:
     services = daemon.status().memory_services
     ready = all(s.state == admin_pb2.StatusResponse.STATE_READY for s in services) and len(services) > 0
-    return ready and 'mnemo_memory_service_attached{worker="worker0"} 1' in daemon.metrics()
+    return ready and daemon.attached()
 
 
 def sparse(method: int, placement: int, *, max_tokens: int = 40, budget: int = BUDGET) -> pb.GenerateRequest:
@@ -43,14 +43,6 @@ def sparse(method: int, placement: int, *, max_tokens: int = 40, budget: int = B
     message.attention.placement = placement  # type: ignore[assignment]
     message.attention.token_budget = budget
     return message
-
-
-def devices(result: Result) -> dict[int, set[str]]:
-    assert result.final is not None
-    found: dict[int, set[str]] = {}
-    for step in result.final.memory_steps:
-        found.setdefault(step.step, set()).add(step.device)
-    return found
 
 
 def test_models_list_the_methods(daemon: Daemon) -> None:
@@ -65,7 +57,7 @@ def test_both_placements_give_the_same_tokens(daemon: Daemon, name: str) -> None
     offloaded = daemon.generate(sparse(METHODS[name], pb.PLACEMENT_MEMORY_SERVICE)).check_ok()
     assert len(inline.ids) == 40
     assert inline.ids == offloaded.ids
-    here, there = devices(inline), devices(offloaded)
+    here, there = inline.devices, offloaded.devices
     assert set(here) == set(there) == {1, 2, 3, 4}
     (worker,) = here[pb.MemoryStep.STEP_RELEVANCY]
     (service,) = there[pb.MemoryStep.STEP_RELEVANCY]
@@ -127,7 +119,7 @@ def test_the_service_dies_in_mid_stream(daemon: Daemon) -> None:
     wait_for("the service is back and attached", back, 30)
     again = daemon.generate(message).check_ok()
     assert again.ids == expected
-    assert next(iter(devices(again)[pb.MemoryStep.STEP_RELEVANCY])).startswith("memory0")
+    assert next(iter(again.devices[pb.MemoryStep.STEP_RELEVANCY])).startswith("memory0")
     daemon.wait_idle()
 
 
@@ -148,4 +140,4 @@ def test_a_request_that_a_stop_string_ends_says_what_its_memory_cost(daemon: Dae
     message.sampling.stop.append(text[len(text) // 2 :][:8])
     stopped = daemon.generate(message).check_ok()
     assert stopped.final is not None and stopped.final.finish_reason == pb.FINISH_REASON_STOP
-    assert set(devices(stopped)) == {1, 2, 3, 4}
+    assert set(stopped.devices) == {1, 2, 3, 4}

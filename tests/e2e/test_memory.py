@@ -9,11 +9,10 @@ import re
 import signal
 import subprocess
 import tempfile
-import urllib.request
 from typing import Any
 
 import pytest
-from harness import BIN, Code, Daemon, Result, admin_pb2, collect, free_port, pb, process_ended, request, wait_for
+from harness import BIN, Code, Daemon, Result, admin_pb2, collect, free_port, pb, process_ended, request, scrape, wait_for
 
 MEBIBYTE = 1 << 20
 SETTINGS = {"attention.dense_layers": 0, "memory.health_interval_ms": 50, "workers.heartbeat_interval_ms": 50}
@@ -29,14 +28,6 @@ def sparse(prompt_tokens: int, placement: int, *, max_tokens: int = 40, method: 
     message.attention.placement = placement  # type: ignore[assignment]
     message.attention.token_budget = 128
     return message
-
-
-def devices(result: Result) -> dict[int, set[str]]:
-    assert result.final is not None
-    found: dict[int, set[str]] = {}
-    for step in result.final.memory_steps:
-        found.setdefault(step.step, set()).add(step.device)
-    return found
 
 
 def counts(result: Result, step: int) -> int:
@@ -62,11 +53,7 @@ def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
 
 
 def wait_attached(daemon: Daemon, workers: int = 1) -> None:
-    def attached() -> bool:
-        text = daemon.metrics()
-        return all(f'mnemo_memory_service_attached{{worker="worker{i}"}} 1' in text for i in range(workers))
-
-    wait_for("the workers are attached", attached, 30)
+    wait_for("the workers are attached", lambda: daemon.attached(workers), 30)
 
 
 class MemoryService:
@@ -145,7 +132,7 @@ def test_a_service_that_others_run(tiny: pathlib.Path, way: str) -> None:
             inline = daemon.generate(sparse(1000, pb.PLACEMENT_WORKER)).check_ok()
             offloaded = daemon.generate(sparse(1000, pb.PLACEMENT_MEMORY_SERVICE)).check_ok()
             assert offloaded.ids == inline.ids
-            assert devices(offloaded)[pb.MemoryStep.STEP_RELEVANCY] == {"far:cpu"}
+            assert offloaded.devices[pb.MemoryStep.STEP_RELEVANCY] == {"far:cpu"}
             service.end()
             wait_for("it is down", lambda: daemon.status().memory_services[0].state == DOWN)
             assert daemon.status().memory_services[0].detail == "no worker is attached"
@@ -169,7 +156,7 @@ def test_steps_of_a_killed_worker_are_summed(tiny: pathlib.Path) -> None:
             assert killed.ids == whole.ids
             assert whole.final is not None and whole.final.replays == 0
             assert killed.final is not None and killed.final.replays == 1
-            assert devices(killed) == devices(whole)
+            assert killed.devices == whole.devices
             assert counts(killed, pb.MemoryStep.STEP_RELEVANCY) > counts(whole, pb.MemoryStep.STEP_RELEVANCY)
             for step in (pb.MemoryStep.STEP_RETRIEVAL, pb.MemoryStep.STEP_APPLY):
                 # Each decode step once in the second attempt, and some of them, 96 at least, in the first.
@@ -188,7 +175,7 @@ def test_a_service_lost_in_the_middle_shows_both_devices(tiny: pathlib.Path) -> 
             pid = daemon.status().memory_services[0].pid
             result = collect(daemon.generation.Generate(message, timeout=60), kill_at(50, pid)).check_ok()
             assert result.ids == expected
-            shown = devices(result)
+            shown = result.devices
             for step in (pb.MemoryStep.STEP_PREPARE, pb.MemoryStep.STEP_RELEVANCY, pb.MemoryStep.STEP_RETRIEVAL):
                 assert shown[step] == {"cpu0", "memory0:cpu"}
             assert shown[pb.MemoryStep.STEP_APPLY] == {"cpu0"}
@@ -225,12 +212,12 @@ def test_a_full_service(tiny: pathlib.Path, configured: str) -> None:
         # Left to the server: in the worker, and counted where it was to be offloaded.
         result = daemon.generate(too_large(pb.PLACEMENT_UNSPECIFIED, stop_id)).check_ok()
         assert result.ids == expected
-        assert set().union(*devices(result).values()) == {"cpu0"}
+        assert set().union(*result.devices.values()) == {"cpu0"}
         # A small one fits the service.
         small = daemon.generate(sparse(1000, pb.PLACEMENT_UNSPECIFIED)).check_ok()
-        assert devices(small)[pb.MemoryStep.STEP_RELEVANCY] == {"memory0:cpu" if configured == "memory_service" else "cpu0"}
+        assert small.devices[pb.MemoryStep.STEP_RELEVANCY] == {"memory0:cpu" if configured == "memory_service" else "cpu0"}
         named = daemon.generate(sparse(1000, pb.PLACEMENT_MEMORY_SERVICE)).check_ok()
-        assert devices(named)[pb.MemoryStep.STEP_RELEVANCY] == {"memory0:cpu"}
+        assert named.devices[pb.MemoryStep.STEP_RELEVANCY] == {"memory0:cpu"}
         if configured == "memory_service":
             wait_for("it is counted", lambda: fallbacks(daemon) == {"service_full": 1})
         else:
@@ -256,7 +243,7 @@ def test_an_absent_service(tiny: pathlib.Path) -> None:
         result = collect(daemon.generation.Generate(message, timeout=60), kill_both).check_ok()
         assert result.ids == expected
         assert result.final is not None and result.final.replays == 1
-        assert devices(result)[pb.MemoryStep.STEP_RELEVANCY] == {"cpu0", "memory0:cpu"}
+        assert result.devices[pb.MemoryStep.STEP_RELEVANCY] == {"cpu0", "memory0:cpu"}
         wait_for("it is counted", lambda: fallbacks(daemon) == {"service_absent": 1})
         # Before it starts: told at once, and the worker stays in service.
         refused = daemon.generate(message, timeout=20)
@@ -266,12 +253,6 @@ def test_an_absent_service(tiny: pathlib.Path) -> None:
         alone = daemon.generate(sparse(1000, pb.PLACEMENT_UNSPECIFIED, max_tokens=LONG)).check_ok()
         assert alone.ids == expected
         wait_for("it is counted", lambda: fallbacks(daemon) == {"service_absent": 2})
-
-
-def scrape(address: str) -> str:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://{address}/metrics", timeout=10) as reply:
-        return str(reply.read().decode())
 
 
 def check_with_promtool(text: str) -> None:

@@ -48,6 +48,30 @@ def prompt(daemon: harness.Daemon) -> list[int]:
     return ids[:PROMPT]
 
 
+def ask(prompt: list[int], attention: Any, placement: int, *, budget: int = BUDGET, tokens: int = TOKENS) -> Any:
+    request = harness.request(prompt, max_tokens=tokens, ignore_eos=True)
+    request.output.logprobs = 1
+    request.attention.CopyFrom(attention)
+    if attention.method != pb.ATTENTION_METHOD_DENSE:
+        request.attention.token_budget = budget
+        request.attention.placement = placement
+    return request
+
+
+def collect(daemon: harness.Daemon, request: Any, kill_at: int | None = None) -> harness.Result:
+    """The answer, whatever its status; with `kill_at` the service dies when so many tokens are there."""
+    killed = []
+
+    def on_token(result: harness.Result) -> None:
+        if kill_at is not None and not killed and len(result.tokens) >= kill_at:
+            killed.append(daemon.status().memory_services[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    result = harness.collect(daemon.generation.Generate(request, timeout=280), on_token)
+    assert kill_at is None or killed
+    return result
+
+
 def run(
     daemon: harness.Daemon,
     prompt: list[int],
@@ -58,22 +82,7 @@ def run(
     tokens: int = TOKENS,
     kill_at: int | None = None,
 ) -> harness.Result:
-    request = harness.request(prompt, max_tokens=tokens, ignore_eos=True)
-    request.output.logprobs = 1
-    request.attention.CopyFrom(attention)
-    if attention.method != pb.ATTENTION_METHOD_DENSE:
-        request.attention.token_budget = budget
-        request.attention.placement = placement
-    killed = []
-
-    def on_token(result: harness.Result) -> None:
-        if kill_at is not None and not killed and len(result.tokens) >= kill_at:
-            killed.append(daemon.status().memory_services[0].pid)
-            os.kill(killed[0], signal.SIGKILL)
-
-    result = harness.collect(daemon.generation.Generate(request, timeout=280), on_token).check_ok()
-    assert kill_at is None or killed
-    return result
+    return collect(daemon, ask(prompt, attention, placement, budget=budget, tokens=tokens), kill_at).check_ok()
 
 
 def trace(result: harness.Result) -> list[tuple[int, float]]:

@@ -6,13 +6,12 @@ MNEMO_PLACEMENT_TOKENS: as for test_placement."""
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator
 
 import harness
 import models
 import pytest
-from test_placement import METHODS, prompt, ready, run, trace  # noqa: F401
+from test_placement import METHODS, ask, collect, prompt, ready, run, trace  # noqa: F401
 
 pb = harness.pb
 POOL_TOKENS = 4096  # of the worker; the prompt has 6,000
@@ -50,13 +49,8 @@ def test_a_context_longer_than_the_pool(daemon: harness.Daemon, whole: harness.D
 def test_two_at_once_and_metrics(daemon: harness.Daemon, whole: harness.Daemon, prompt: list[int]) -> None:  # noqa: F811
     prompts = [prompt, prompt[:5000]]
     wanted = [trace(inline(whole, ids, "token_topk", 24)) for ids in prompts]
-    calls = []
-    for ids in prompts:
-        request = harness.request(ids, max_tokens=24, ignore_eos=True)
-        request.output.logprobs = 1
-        request.attention.CopyFrom(METHODS["token_topk"])
-        request.attention.token_budget = 1024
-        calls.append(daemon.generation.Generate(request, timeout=280))
+    requests = [ask(ids, METHODS["token_topk"], pb.PLACEMENT_UNSPECIFIED, tokens=24) for ids in prompts]
+    calls = [daemon.generation.Generate(request, timeout=280) for request in requests]
     assert [trace(harness.collect(call).check_ok()) for call in calls] == wanted
     (missed,) = [line for line in daemon.metrics().splitlines() if line.startswith("mnemo_memory_hot_tokens_total") and '"miss"' in line]
     assert float(missed.split()[-1]) > 0
@@ -81,18 +75,8 @@ def test_a_service_that_does_not_come_back(prompt: list[int]) -> None:  # noqa: 
     settings = SETTINGS | {"memory.kv_wait_ms": 500, "memory.restart_backoff_ms": 600000, "memory.restart_backoff_max_ms": 600000}
     with harness.Daemon(models.find("smollm2"), settings=settings) as daemon:
         harness.wait_for("a memory service", lambda: ready(daemon))
-        request = harness.request(prompt, max_tokens=400, ignore_eos=True)
-        request.attention.CopyFrom(METHODS["token_topk"])
-        request.attention.token_budget = 1024
-        killed: list[int] = []
-
-        def kill(result: harness.Result) -> None:
-            if not killed and len(result.tokens) >= 10:
-                killed.append(daemon.status().memory_services[0].pid)
-                os.kill(killed[0], signal.SIGKILL)
-
-        result = harness.collect(daemon.generation.Generate(request, timeout=120), kill)
-        assert killed
+        request = ask(prompt, METHODS["token_topk"], pb.PLACEMENT_UNSPECIFIED, tokens=400)
+        result = collect(daemon, request, kill_at=10)
         assert result.code == harness.Code.UNAVAILABLE
         assert "memory service" in result.details
         # Without sparse attention it serves on.

@@ -131,10 +131,6 @@ def never_fits(daemon: Daemon) -> Result:
     return result
 
 
-def attached(daemon: Daemon) -> bool:
-    return 'mnemo_memory_service_attached{worker="worker0"} 1' in daemon.metrics()
-
-
 def offloaded(max_tokens: int) -> pb.GenerateRequest:
     message = request([1], max_tokens=max_tokens)
     message.attention.key_bits = 8
@@ -143,16 +139,16 @@ def offloaded(max_tokens: int) -> pb.GenerateRequest:
 
 
 def memory_full(daemon: Daemon) -> Result:
-    wait_for("the worker is attached", lambda: attached(daemon), 30)
+    wait_for("the worker is attached", daemon.attached, 30)
     result = daemon.generate(offloaded(16300), timeout=20)
     assert int(result.trailers[PUSHBACK]) > 0 and not result.ids
     return result
 
 
 def memory_absent(daemon: Daemon) -> Result:
-    wait_for("the worker is attached", lambda: attached(daemon), 30)
+    wait_for("the worker is attached", daemon.attached, 30)
     os.kill(daemon.status().memory_services[0].pid, signal.SIGKILL)
-    wait_for("the worker has noticed", lambda: not attached(daemon), 30)
+    wait_for("the worker has noticed", lambda: not daemon.attached(), 30)
     result = daemon.generate(offloaded(16), timeout=20)
     assert "attention.placement" in result.details and not result.ids
     daemon.generate(request([1], max_tokens=4)).check_ok()
