@@ -192,9 +192,7 @@ void AddMemory(std::vector<KeySpec>* specs) {
                     "Threads of each memory service; 0 takes one for each core."),
        NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
                     "What the indexes of each memory service may take, with the keys and values that they "
-                    "keep; 0 divides "
-                    "a quarter of memory among "
-                    "them."),
+                    "keep; 0 divides a quarter of memory among them."),
        NumberOrZero(
            MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
            "What the indexes of one worker may take of that; 0 divides it evenly among the workers of the "

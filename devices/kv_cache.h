@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -13,6 +14,11 @@ enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
 // heads (but see extra_pages and staging_pages). Position p of a sequence lives in its page p / kPageTokens
 // at slot p % kPageTokens.
 inline constexpr int kPageTokens = 64;
+
+// Pages that hold so many positions.
+constexpr int PagesFor(int64_t positions) {
+  return static_cast<int>((positions + kPageTokens - 1) / kPageTokens);
+}
 
 struct KvCacheShape {
   int layers = 0;
@@ -30,6 +36,14 @@ struct KvCacheShape {
   // Pages [pages, pages + staging_pages) of gather layers: one memory for all of these layers, so that what
   // was copied there for one layer is gone when the next one is. Only read by attention, written by CopyIn.
   int staging_pages = 0;
+
+  bool IsGather(int layer) const {
+    return !gather_layers.empty() && gather_layers[static_cast<size_t>(layer)] != 0;
+  }
+  // One past the last page of a layer.
+  int64_t PagesEnd(int layer) const {
+    return int64_t{pages} + (IsGather(layer) ? staging_pages : extra_pages);
+  }
 };
 
 // Bytes of K and V of one page, with the second form of keys where there is one (a type of 16 bits).

@@ -151,9 +151,7 @@ MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
 }
 
 MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
-  const int32_t id = t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page];
-  return id < t.cache.pages ? t.cache.base + id * t.cache.page_stride
-                            : t.cache.staging + (id - t.cache.pages) * t.cache.staging_stride;
+  return t.cache.Page(t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page]);
 }
 
 // Values of a page of the split.

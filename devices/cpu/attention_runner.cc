@@ -18,11 +18,6 @@ constexpr int64_t kPartialBytes = int64_t{16} << 20;
 // Query rows and heads whose splits are merged as one item.
 constexpr int kMergeStates = 4;
 
-const uint16_t* PageAt(const CacheView& cache, int64_t page) {
-  return page < cache.pages ? cache.base + page * cache.page_stride
-                            : cache.staging + (page - cache.pages) * cache.staging_stride;
-}
-
 int ValueStride(int head_dim) { return (head_dim + kTileRows - 1) / kTileRows * kTileRows; }
 int64_t StateFloats(int head_dim) { return kStateHeader + ValueStride(head_dim); }
 
@@ -249,7 +244,7 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   auto** scales = reinterpret_cast<const float**>(values + kKvSplitTokens + kListPadding);
   int64_t i = 0;
   const auto add = [&](int64_t page_id, int64_t slot) {
-    const uint16_t* page = PageAt(cache, page_id);
+    const uint16_t* page = cache.Page(page_id);
     values[i] = page + cache.value_offset + slot * cache.value_width;
     scales[i] = reinterpret_cast<const float*>(page + cache.scale_offset) + slot;
     ++i;

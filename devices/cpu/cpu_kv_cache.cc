@@ -32,13 +32,10 @@ struct Plan {
 
 Plan MakePlan(const KvCacheShape& shape) {
   Plan plan;
-  const auto is_gather = [&](int layer) {
-    return !shape.gather_layers.empty() && shape.gather_layers[static_cast<size_t>(layer)] != 0;
-  };
   std::vector<__int128> offsets;  // of a layer in a page of its kind
   __int128 strides[2] = {0, 0};
   for (int layer = 0; layer < shape.layers; ++layer) {
-    const bool gather = is_gather(layer);
+    const bool gather = shape.IsGather(layer);
     plan.views.push_back(MakeView(shape, gather));
     offsets.push_back(strides[gather ? 1 : 0]);
     strides[gather ? 1 : 0] += static_cast<__int128>(plan.views.back().head_stride) * shape.kv_heads;
@@ -48,7 +45,7 @@ Plan MakePlan(const KvCacheShape& shape) {
   const __int128 staging_begin = gather_begin + strides[1] * shape.pages;
   plan.elements = staging_begin;
   for (int layer = 0; layer < shape.layers; ++layer) {
-    const bool gather = is_gather(layer);
+    const bool gather = shape.IsGather(layer);
     CacheView& view = plan.views[static_cast<size_t>(layer)];
     view.page_stride = static_cast<int64_t>(strides[gather ? 1 : 0]);
     plan.base_offsets.push_back(
@@ -111,12 +108,9 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShap
 
 uint16_t* CpuKvCache::PageOf(int layer, int kv_head, int page) const {
   MNEMO_CHECK(layer >= 0 && layer < shape_.layers && kv_head >= 0 && kv_head < shape_.kv_heads);
-  MNEMO_CHECK(page >= 0 &&
-              page < shape_.pages + (IsGather(layer) ? shape_.staging_pages : shape_.extra_pages));
+  MNEMO_CHECK(page >= 0 && page < shape_.PagesEnd(layer));
   const CacheView& view = layers_[static_cast<size_t>(layer)];
-  uint16_t* const at = page < view.pages ? view.base + page * view.page_stride
-                                         : view.staging + (page - view.pages) * view.staging_stride;
-  return at + kv_head * view.head_stride;
+  return view.Page(page) + kv_head * view.head_stride;
 }
 
 void CpuKvCache::CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const {

@@ -27,9 +27,6 @@ class CpuKvCache final : public KvCache {
   CpuKvCache(const KvCacheShape& shape, CpuMemory memory, std::vector<CacheView> layers);
   // Of KV head and page, [0] = its first key.
   uint16_t* PageOf(int layer, int kv_head, int page) const;
-  bool IsGather(int layer) const {
-    return !shape_.gather_layers.empty() && shape_.gather_layers[static_cast<size_t>(layer)] != 0;
-  }
 
   KvCacheShape shape_;
   CpuMemory memory_;

@@ -79,6 +79,11 @@ struct CacheView {
   int64_t row_offset = 0;    // from keys to their second form; 0: not there
   int value_width = 0;       // head_dim rounded up; the rest is zero
   CacheFormat format = CacheFormat::kF16;
+
+  // Inlined everywhere: no copy of it may be one that was made for another instruction set.
+  [[gnu::always_inline]] uint16_t* Page(int64_t page) const {
+    return page < pages ? base + page * page_stride : staging + (page - pages) * staging_stride;
+  }
 };
 
 // What attention of one query row over part of the keys amounts to: with s the scores in units of log2,

@@ -46,7 +46,7 @@ class Cache : public KvCache {
       : shape_(shape), buffer_(std::move(buffer)) {
     for (int layer = 0; layer < shape_.layers; ++layer) {
       plain_slot_.push_back(plain_layers_);
-      plain_layers_ += IsGather(layer) ? 0 : 1;
+      plain_layers_ += shape_.IsGather(layer) ? 0 : 1;
     }
   }
   const KvCacheShape& shape() const override { return shape_; }
@@ -69,10 +69,7 @@ class Cache : public KvCache {
     if (value != nullptr) std::copy(v, v + shape_.head_dim, value);
   }
   // Whether attention may read the page in this layer.
-  bool Has(int layer, int64_t page) const {
-    return page >= 0 &&
-           page < shape_.pages + int64_t{IsGather(layer) ? shape_.staging_pages : shape_.extra_pages};
-  }
+  bool Has(int layer, int64_t page) const { return page >= 0 && page < shape_.PagesEnd(layer); }
 
   void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override {
     std::vector<float> both(2 * static_cast<size_t>(shape_.head_dim));
@@ -91,16 +88,14 @@ class Cache : public KvCache {
   }
 
  private:
-  bool IsGather(int layer) const {
-    return !shape_.gather_layers.empty() && shape_.gather_layers[static_cast<size_t>(layer)] != 0;
-  }
   float* At(int64_t page, int layer, int which, int head, int64_t slot) const {
     int64_t layer_of_all = page * shape_.layers + layer;
     if (page >= shape_.pages) {
       const int64_t beyond = page - shape_.pages;
-      layer_of_all = int64_t{shape_.pages} * shape_.layers +
-                     (IsGather(layer) ? int64_t{shape_.extra_pages} * plain_layers_ + beyond
-                                      : beyond * plain_layers_ + plain_slot_[static_cast<size_t>(layer)]);
+      layer_of_all =
+          int64_t{shape_.pages} * shape_.layers +
+          (shape_.IsGather(layer) ? int64_t{shape_.extra_pages} * plain_layers_ + beyond
+                                  : beyond * plain_layers_ + plain_slot_[static_cast<size_t>(layer)]);
     }
     const int64_t plane = layer_of_all * 2 + which;
     const int64_t row = (plane * shape_.kv_heads + head) * kPageTokens + slot;

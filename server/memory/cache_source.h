@@ -9,26 +9,14 @@
 
 namespace mnemo::memory {
 
-// Stored keys of one sequence, read from the cache.
-class CacheKeys final : public KeySource {
+// One sequence's pages, read from the cache: its keys in float32, or K and V as they are stored.
+class CacheSource final : public KeySource, public KvSource {
  public:
-  CacheKeys(const devices::KvCache* cache, std::span<const int> layers, std::span<const int32_t> pages)
+  CacheSource(const devices::KvCache* cache, std::span<const int> layers, std::span<const int32_t> pages)
       : cache_(cache), layers_(layers), pages_(pages) {}
   void Read(int page, int slot, int kv_head, float* keys) const override {
     cache_->ReadKeys(layers_[static_cast<size_t>(slot)], kv_head, pages_[static_cast<size_t>(page)], keys);
   }
-
- private:
-  const devices::KvCache* cache_;
-  std::span<const int> layers_;
-  std::span<const int32_t> pages_;
-};
-
-// K and V of one sequence, as the cache stores them.
-class CacheKv final : public KvSource {
- public:
-  CacheKv(const devices::KvCache* cache, std::span<const int> layers, std::span<const int32_t> pages)
-      : cache_(cache), layers_(layers), pages_(pages) {}
   void Read(int page, int slot, int kv_head, uint8_t* kv) const override {
     cache_->CopyOut(layers_[static_cast<size_t>(slot)], kv_head, pages_[static_cast<size_t>(page)], 0,
                     devices::kPageTokens, kv);

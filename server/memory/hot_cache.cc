@@ -5,11 +5,8 @@
 #include "devices/base/status.h"
 
 namespace mnemo::memory {
-namespace {
 
-constexpr int kPageTokens = 64;
-
-}  // namespace
+using devices::kPageTokens;
 
 HotCache::HotCache(const HotCacheShape& shape)
     : shape_(shape),

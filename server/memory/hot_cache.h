@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "devices/kv_cache.h"
+
 namespace mnemo::memory {
 
 struct HotCacheShape {
@@ -48,7 +50,8 @@ class HotCache {
   };
   int64_t PlaceAt(uint32_t place) const {
     const uint32_t token = place * static_cast<uint32_t>(shape_.entry_tokens);
-    return int64_t{pages_[token / 64]} * 64 + token % 64;
+    return int64_t{pages_[token / devices::kPageTokens]} * devices::kPageTokens +
+           token % devices::kPageTokens;
   }
 
   const HotCacheShape shape_;

@@ -37,11 +37,15 @@ uint64_t PageBytes(const MemoryShape& shape, uint32_t kv_format) {
                            std::max(dim * uint64_t{sizeof(float)}, layout::KvTokenBytes(kv_format, dim)));
 }
 
+// K and V of so many tokens of a head.
+uint64_t KvBytes(const LinkOptions& options, uint64_t tokens) {
+  return tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
+}
+
 // Of one fetch.
 uint64_t FetchIdBytes() { return layout::PadToUnit(kFetchTokens * sizeof(uint32_t)); }
 uint64_t FetchKvBytes(const LinkOptions& options) {
-  return layout::PadToUnit(
-      kFetchTokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim)));
+  return layout::PadToUnit(KvBytes(options, kFetchTokens));
 }
 
 uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
@@ -373,9 +377,7 @@ absl::Status LinkClient::StoreKv(IndexHandle index, int page, const KvSource& so
   MNEMO_RETURN_IF_ERROR(impl.WaitForRoom());
   const int chunk = impl.free_chunks.back();
   impl.free_chunks.pop_back();
-  const uint64_t head_bytes =
-      kPageTokens *
-      layout::KvTokenBytes(impl.options.kv_format, static_cast<uint32_t>(impl.options.shape.head_dim));
+  const uint64_t head_bytes = KvBytes(impl.options, kPageTokens);
   impl.FillChunk(chunk, head_bytes,
                  [&](int slot, int kv_head, uint8_t* out) { source.Read(page, slot, kv_head, out); });
   layout::Descriptor op{};
@@ -410,8 +412,7 @@ absl::Status LinkClient::Impl::PlaceFetches() {
   if (count == 0) {
     return FailedPrecondition(
         "the memory service {} shares {} bytes for queries and {} for results; {} and {} are needed to fetch "
-        "K "
-        "and V",
+        "K and V",
         link->device_name(), payload.bytes.size(), results.bytes.size(), ids, kv);
   }
   for (uint64_t i = 0; i < count; ++i) {
@@ -429,8 +430,7 @@ bool LinkClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
   KvFeed::Piece piece;
   if (!feed->Next(kFetchTokens, &piece, reinterpret_cast<uint32_t*>(fetch.ids))) return false;
   const auto tokens = static_cast<uint32_t>(piece.tokens);
-  fetch.bytes =
-      tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
+  fetch.bytes = KvBytes(options, tokens);
   layout::Descriptor op{};
   op.op = layout::kOpGather;
   op.index_id = piece.index.id;

@@ -178,9 +178,7 @@ LinkStats Sum(LinkStats a, const LinkStats& b) {
   return a;
 }
 
-int RoundedPages(const SequenceMemory& memory) {
-  return (memory.max_positions + kPageTokens - 1) / kPageTokens;
-}
+int RoundedPages(const SequenceMemory& memory) { return devices::PagesFor(memory.max_positions); }
 
 uint64_t BlockBytes(const layout::Descriptor& op) {
   return layout::ResultBlockBytes(layout::kSelectTopK, op.flags, op.k, 0);
@@ -317,7 +315,7 @@ absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
 
 // Hands pages [taken, pages) to the sequence's client; to the worker's own when the service goes meanwhile.
 void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int32_t> page_ids, bool wait) {
-  const CacheKeys keys(cache, options.layers, page_ids);
+  const CacheSource keys(cache, options.layers, page_ids);
   for (;;) {
     if (pages <= memory->taken_pages && !wait) return;
     const int side = memory->side;
@@ -646,7 +644,7 @@ void Pipeline::CountFallback(const std::string& reason) { ++impl_->fallbacks[rea
 absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages) {
   Impl& impl = *impl_;
   const int complete = computed / kPageTokens;
-  const CacheKv source(impl.cache, impl.options.layers, pages);
+  const CacheSource source(impl.cache, impl.options.layers, pages);
   while (!memory->lost && memory->kept_pages < complete) {
     const uint64_t begin = NowNs();
     ClientCost spent;

@@ -65,8 +65,7 @@ devices::KvCacheShape CacheShape(const EngineOptions& options, const model::Tran
   devices::KvCacheShape shape = transformer.KvShape(options.kv_pages);
   if (!KeepsKvInService(options, transformer)) return shape;
   shape.extra_pages = options.extra_pages;
-  shape.staging_pages =
-      (ContextTokens(options, transformer) + devices::kPageTokens - 1) / devices::kPageTokens;
+  shape.staging_pages = devices::PagesFor(ContextTokens(options, transformer));
   return shape;
 }
 
@@ -115,6 +114,8 @@ struct Engine::Impl {
             request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
            request.max_positions() <= limits.kv_pages * devices::kPageTokens;
   }
+  void CloseMemory(Request* request);
+  void Park(Request* request);
   void KeepResidents();
   void Stage(Request* request, model::Transformer::Sequence* sequence);
   void LoseResidents(Clock::time_point now);
@@ -187,8 +188,7 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
       limits{.vocabulary = engine_transformer->config().vocabulary,
              .context_tokens = ContextTokens(engine_options, *engine_transformer),
              .kv_pages = engine_options.kv_pages,
-             .extra_pages =
-                 KeepsKvInService(engine_options, *engine_transformer) ? engine_options.extra_pages : 0,
+             .extra_pages = kv_cache->shape().extra_pages,
              .any_placement_in_service =
                  engine_options.placement == memory::AttentionSettings::Placement::kMemoryService,
              .memory = pipeline == nullptr ? memory::MemoryShape() : pipeline->options().shape},
@@ -471,8 +471,7 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
   }
   if (absl::IsUnavailable(opened.status()) && request->residency.resident()) {
     if (!request->lost_at.has_value()) request->lost_at = Clock::now();
-    scheduler.Suspend(request);
-    parked.push_back(request);
+    Park(request);
     return absl::OkStatus();
   }
   if (!opened.ok()) return opened.status();
@@ -480,6 +479,17 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
   request->kept_pages = 0;
   request->lost_at.reset();
   return absl::OkStatus();
+}
+
+void Engine::Impl::CloseMemory(Request* request) {
+  memory->Close(request->memory);
+  request->memory = nullptr;
+}
+
+// A running request waits for a service, and holds nothing meanwhile.
+void Engine::Impl::Park(Request* request) {
+  scheduler.Suspend(request);
+  parked.push_back(request);
 }
 
 // What earlier steps completed of resident sequences goes to the service, so that its pages may be given
@@ -508,11 +518,9 @@ void Engine::Impl::LoseResidents(Clock::time_point now) {
   }
   for (Request* request : due) {
     memory->CountFallback("kv_lost");
-    memory->Close(request->memory);
-    request->memory = nullptr;
-    scheduler.Suspend(request);
+    CloseMemory(request);
     request->lost_at = now;
-    parked.push_back(request);
+    Park(request);
   }
   TendParked(now);
 }
@@ -542,7 +550,7 @@ void Engine::Impl::TendParked(Clock::time_point now) {
 void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
   request->staged_pages = request->indexed_pages;
   staged.clear();
-  const int pages = (request->computed + devices::kPageTokens - 1) / devices::kPageTokens;
+  const int pages = devices::PagesFor(request->computed);
   for (int page = 0; page < pages; ++page) {
     int32_t& at = request->staged_pages[static_cast<size_t>(page)];
     if (at >= 0) continue;
@@ -689,8 +697,7 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   if (request->memory != nullptr) {
     event.memory_steps = memory->StepsOf(*request->memory);
     event.memory_fallbacks = memory->FallbacksOf(*request->memory, &event.memory_fallback_reason);
-    memory->Close(request->memory);
-    request->memory = nullptr;
+    CloseMemory(request);
   }
   if (std::erase(parked, request) == 0) scheduler.Remove(request);
   std::unique_ptr<Request> gone;  // destroyed outside the lock

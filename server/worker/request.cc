@@ -11,6 +11,8 @@
 namespace mnemo::worker {
 namespace {
 
+using devices::PagesFor;
+
 // What the directory of a hot cache can number.
 constexpr int kMostHotPages = 1000;
 
@@ -80,8 +82,7 @@ absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limi
     if (residency.pages() > limits.kv_pages) {
       return InvalidArgument(
           "attention.token_budget is {}: with what the memory service keeps, the sequence still needs {} "
-          "pages of "
-          "the worker's pool; allowed: at most {}",
+          "pages of the worker's pool; allowed: at most {}",
           request.attention.token_budget, residency.pages(), limits.kv_pages);
     }
     const int64_t extra_room = static_cast<int64_t>(limits.extra_pages) * devices::kPageTokens;
@@ -117,18 +118,15 @@ Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positio
       (settings.placement == AttentionSettings::Placement::kAny && limits.any_placement_in_service);
   if (limits.extra_pages == 0 || settings.method == AttentionSettings::Method::kDense || !in_service)
     return {};
-  constexpr auto kPages = [](int tokens) {
-    return (tokens + devices::kPageTokens - 1) / devices::kPageTokens;
-  };
   const int budget = std::min(settings.token_budget, max_positions);
   Residency residency;
-  residency.sink_pages = kPages(settings.keep_first);
+  residency.sink_pages = PagesFor(settings.keep_first);
   // Positions within the budget attend to everything, and none of it is to be fetched; later ones to the
   // tail.
   residency.recent_pages =
-      std::max(kPages(budget) + 1, kPages(settings.keep_last + settings.reuse_interval) + 3);
-  residency.hot_pages = 2 * kPages(budget) + 1;
-  if (residency.pages() >= kPages(max_positions) || residency.hot_pages > kMostHotPages) return {};
+      std::max(PagesFor(budget) + 1, PagesFor(settings.keep_last + settings.reuse_interval) + 3);
+  residency.hot_pages = 2 * PagesFor(budget) + 1;
+  if (residency.pages() >= PagesFor(max_positions) || residency.hot_pages > kMostHotPages) return {};
   return residency;
 }
 
@@ -165,8 +163,7 @@ void Request::Prepare() {
   if (prepared) return;
   prepared = true;
   ids.reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  const auto max_pages =
-      static_cast<size_t>((max_positions() + devices::kPageTokens - 1) / devices::kPageTokens);
+  const auto max_pages = static_cast<size_t>(PagesFor(max_positions()));
   pages.reserve(max_pages);
   if (residency.resident()) {
     indexed_pages.reserve(max_pages);

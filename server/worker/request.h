@@ -93,8 +93,8 @@ class Request {
   int oldest_local = 0;               // the first page after the sinks that is here, if any is
   int kept_pages = 0;                 // that the service has
   bool hot_pages_changed = false;     // since the pipeline was told
-  std::optional<Clock::time_point>
-      lost_at;  // when the service went with what it kept, until it is there again
+  // When the service went with what it kept, until there is one again.
+  std::optional<Clock::time_point> lost_at;
   int published = 0;
   memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions
   int reserved = 0;                          // pages it may take without asking, those it has included

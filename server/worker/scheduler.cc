@@ -8,8 +8,7 @@ namespace mnemo::worker {
 namespace {
 
 using devices::kPageTokens;
-
-int PagesFor(int positions) { return (positions + kPageTokens - 1) / kPageTokens; }
+using devices::PagesFor;
 
 bool Senior(const Request* a, const Request* b) { return a->IsSenior(*b); }
 
@@ -96,13 +95,13 @@ void Scheduler::ReleaseResident(Request* request) {
 }
 
 // Gives pages of the share to positions [computed, end); the oldest ones that the service keeps go for them.
-bool Scheduler::SecureLocal(Request* request, int end) {
+void Scheduler::SecureLocal(Request* request, int end) {
   for (int page = request->computed / kPageTokens; page < PagesFor(end); ++page) {
     int32_t& local = request->indexed_pages[static_cast<size_t>(page)];
     if (local >= 0) continue;
     if (request->free_pages.empty()) {
       const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
-      if (request->oldest_local >= kept) return false;
+      MNEMO_CHECK(request->oldest_local < kept);
       int32_t& oldest = request->indexed_pages[static_cast<size_t>(request->oldest_local++)];
       MNEMO_CHECK(oldest >= 0);
       request->free_pages.push_back(oldest);
@@ -111,7 +110,6 @@ bool Scheduler::SecureLocal(Request* request, int end) {
     local = request->free_pages.back();
     request->free_pages.pop_back();
   }
-  return true;
 }
 
 // Rows of a resident request's prefill that this step has room for, at most `row_count`.
@@ -135,24 +133,19 @@ int Scheduler::StageableRows(Request* request, int row_count) {
 void Scheduler::Suspend(Request* request) {
   EraseSorted(request, &running_);
   ReleasePages(request);
-  if (request == blocked_) blocked_ = nullptr;
 }
 
 void Scheduler::ReleasePages(Request* request) {
   if (request->residency.resident()) {
     ReleaseResident(request);
-    request->reserved = 0;
-    request->computed = 0;
-    request->running = false;
-    ++room_epoch_;
-    return;
+  } else {
+    outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
+    while (!request->pages.empty()) {
+      cache_.Release(request->pages.back());
+      request->pages.pop_back();
+    }
   }
-  outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
   request->reserved = 0;
-  while (!request->pages.empty()) {
-    cache_.Release(request->pages.back());
-    request->pages.pop_back();
-  }
   request->published = 0;
   request->computed = 0;
   request->running = false;
@@ -160,8 +153,7 @@ void Scheduler::ReleasePages(Request* request) {
 }
 
 void Scheduler::Preempt(Request* request) {
-  EraseSorted(request, &running_);
-  ReleasePages(request);
+  Suspend(request);
   ++request->preemptions;
   ++preemptions_;
   InsertSorted(request, &waiting_);
@@ -274,7 +266,7 @@ int Scheduler::TakePage() {
 // A place for the next position; false when `request` itself had to be preempted.
 bool Scheduler::SecurePage(Request* request) {
   if (request->residency.resident()) {
-    MNEMO_CHECK(SecureLocal(request, request->computed + 1));
+    SecureLocal(request, request->computed + 1);
     return true;
   }
   if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
@@ -322,7 +314,7 @@ void Scheduler::PlanOnce() {
     int row_count = std::min(rows_left, request->prefill_end() - request->computed);
     if (request->residency.resident()) {
       row_count = StageableRows(request, row_count);
-      MNEMO_CHECK(SecureLocal(request, request->computed + row_count));
+      SecureLocal(request, request->computed + row_count);
     }
     if (row_count == 0) continue;
     while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {

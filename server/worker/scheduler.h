@@ -79,7 +79,7 @@ class Scheduler {
   bool Reserve(Request* request);
   bool ReserveResident(Request* request);
   void ReleaseResident(Request* request);
-  bool SecureLocal(Request* request, int end);
+  void SecureLocal(Request* request, int end);
   int StageableRows(Request* request, int row_count);
   bool PreemptForAdmission(const Request& request);
   void Preempt(Request* request);

@@ -50,7 +50,7 @@ int64_t MemoryBytes() {
 absl::StatusOr<int> KvPages(const WorkerOptions& options, int context_tokens,
                             const devices::KvCacheShape& page_shape, int64_t memory_bytes) {
   const int64_t page_bytes = devices::KvPageBytes(page_shape);
-  const int64_t context_pages = (context_tokens + devices::kPageTokens - 1) / devices::kPageTokens;
+  const int64_t context_pages = devices::PagesFor(context_tokens);
   int64_t pages = 0;
   if (options.engine.kv_cache_bytes > 0) {
     pages = options.engine.kv_cache_bytes / page_bytes;
@@ -90,23 +90,22 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
       model::Transformer::Create(config, *runtime->weights_, runtime->device_.get(), transformer_options));
   devices::KvCacheShape page_shape = runtime->transformer_->KvShape(1);
   MNEMO_ASSIGN_OR_RETURN(const int pages, KvPages(options, context_tokens, page_shape, MemoryBytes()));
-  runtime->engine_options_ = {
-      .max_batch_rows = options.engine.max_batch_rows,
-      .max_running = options.engine.max_running,
-      .max_waiting = options.engine.max_waiting,
-      .context_tokens = context_tokens,
-      .kv_pages = pages,
-      .reserve_tokens = options.engine.reserve_tokens,
-      .prefix_cache = options.engine.prefix_cache,
-      .max_sessions = options.engine.max_sessions,
-      .methods = {.page_tokens = options.page_tokens},
-      .placement = options.offload ? memory::AttentionSettings::Placement::kMemoryService
-                                   : memory::AttentionSettings::Placement::kInline,
-      .attach_memory = runtime->AttachMemory(options, sequences),
-      .extra_pages =
-          static_cast<int>((options.resident_tokens + devices::kPageTokens - 1) / devices::kPageTokens),
-      .service_wait = std::chrono::milliseconds(options.kv_wait_ms),
-      .progress = &runtime->progress_};
+  runtime->engine_options_ = {.max_batch_rows = options.engine.max_batch_rows,
+                              .max_running = options.engine.max_running,
+                              .max_waiting = options.engine.max_waiting,
+                              .context_tokens = context_tokens,
+                              .kv_pages = pages,
+                              .reserve_tokens = options.engine.reserve_tokens,
+                              .prefix_cache = options.engine.prefix_cache,
+                              .max_sessions = options.engine.max_sessions,
+                              .methods = {.page_tokens = options.page_tokens},
+                              .placement = options.offload
+                                               ? memory::AttentionSettings::Placement::kMemoryService
+                                               : memory::AttentionSettings::Placement::kInline,
+                              .attach_memory = runtime->AttachMemory(options, sequences),
+                              .extra_pages = devices::PagesFor(options.resident_tokens),
+                              .service_wait = std::chrono::milliseconds(options.kv_wait_ms),
+                              .progress = &runtime->progress_};
   return runtime;
 }
 

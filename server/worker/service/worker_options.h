@@ -25,9 +25,9 @@ struct WorkerOptions {
   int page_tokens = 16;        // of page_bound's and block_mean's entries: 16 | 64
   std::string memory_address;  // of the memory service, "unix:/path" or "ucx:host:port"; empty = none
   bool offload = true;         // requests that name no placement go to the memory service
-  int64_t resident_tokens =
-      0;                   // positions of sequences whose K and V the memory service keeps; 0 = it keeps none
-  int kv_wait_ms = 10000;  // a request that lost its K and V waits so long for another service
+  // Positions of sequences whose K and V the memory service keeps; 0 = it keeps none.
+  int64_t resident_tokens = 0;
+  int kv_wait_ms = 10000;        // a request that lost its K and V waits so long for another service
   int memory_timeout_ms = 1000;  // a memory service that does not answer for so long hangs
   config::Config::Log log;
   int weights_fd = -1;   // packed weights, inherited; -1 = packs them itself
