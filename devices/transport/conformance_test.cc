@@ -138,7 +138,7 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
     std::vector<Slot> batch;
     for (uint64_t next = 0; next < count;) {
       pair.worker->Progress();
-      const absl::StatusOr<uint32_t> free = ring.Free();
+      const absl::StatusOr<uint32_t> free = ring.Free(1 + random() % slots);
       MNEMO_CHECK(free.ok());
       const uint64_t most = std::min<uint64_t>({*free, 1 + random() % slots, count - next});
       batch.clear();
@@ -199,7 +199,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
     for (uint64_t next = 0; next < 40;) {
       const bool room = Eventually(*pair.worker, [&] {
         pair.service->Progress();
-        return producer.Free().ok() && *producer.Free() >= 3;
+        return producer.Free(3).ok() && *producer.Free(3) >= 3;
       });
       REQUIRE(room);
       const Slot batch[3] = {Numbered(next), Numbered(next + 1), Numbered(next + 2)};
@@ -233,14 +233,14 @@ TEST_CASE("a full ring has no room, and an index that makes no sense breaks it")
     RingProducer producer(*pair.service, 0, 8);
     const Slot batch[8] = {};
     REQUIRE(producer.Put(std::span<const Slot>(batch)).ok());
-    CHECK(*producer.Free() == 0);
+    CHECK(*producer.Free(1) == 0);
     const auto poke = [&](size_t field, uint32_t value) {
       std::memcpy(pair.service->memory().data() + field, &value, sizeof value);
     };
     poke(offsetof(layout::RingHeader, tail), 9);  // more taken than there was
-    CHECK(producer.Free().status().code() == absl::StatusCode::kUnavailable);
+    CHECK(producer.Free(1).status().code() == absl::StatusCode::kUnavailable);
     poke(offsetof(layout::RingHeader, tail), 0xFFFFFFFF);
-    CHECK(producer.Free().status().code() == absl::StatusCode::kUnavailable);
+    CHECK(producer.Free(1).status().code() == absl::StatusCode::kUnavailable);
     RingConsumer consumer(*pair.service, 0, 8);
     poke(offsetof(layout::RingHeader, head), 9);
     Slot out[16];

@@ -65,7 +65,7 @@ uint64_t RingEnd::SlotOffset(uint32_t index) const {
 }
 
 RingProducer::RingProducer(Channel& channel, uint64_t header_offset_bytes, uint32_t slots, uint32_t begin)
-    : RingEnd(channel, header_offset_bytes, slots), head_(begin) {
+    : RingEnd(channel, header_offset_bytes, slots), head_(begin), tail_(begin) {
   if (begin != 0) {
     Word(offsetof(RingHeader, head)).store(begin, std::memory_order_relaxed);
     Word(offsetof(RingHeader, tail)).store(begin, std::memory_order_relaxed);
@@ -80,11 +80,14 @@ RingConsumer::RingConsumer(Channel& channel, uint64_t header_offset_bytes, uint3
   }
 }
 
-absl::StatusOr<uint32_t> RingProducer::Free() const {
+absl::StatusOr<uint32_t> RingProducer::Free(uint32_t enough) const {
+  const uint32_t known = slots_ - (head_ - tail_);
+  if (known >= enough) return known;
   const uint32_t tail = Word(offsetof(RingHeader, tail)).load(std::memory_order_acquire);
   if (head_ - tail > slots_) {
     return Unavailable("the peer broke the ring: tail {} with head {} and {} slots", tail, head_, slots_);
   }
+  tail_ = tail;
   return slots_ - (head_ - tail);
 }
 
@@ -116,8 +119,8 @@ absl::Status RingProducer::PutBytes(const std::byte* slots, uint32_t count) {
   return channel_.Wake();
 }
 
-bool RingConsumer::Ready() const {
-  return Word(offsetof(RingHeader, head)).load(std::memory_order_seq_cst) != tail_;
+uint32_t RingConsumer::waiting() const {
+  return Word(offsetof(RingHeader, head)).load(std::memory_order_seq_cst) - tail_;
 }
 
 absl::StatusOr<uint32_t> RingConsumer::TakeBytes(std::byte* out, uint32_t limit) {

@@ -46,9 +46,12 @@ class RingProducer : private RingEnd {
   // `begin`: indices of a ring through which so much has gone already; of a new one 0.
   RingProducer(Channel& channel, uint64_t header_offset_bytes, uint32_t slots, uint32_t begin = 0);
 
-  // Slots that are free now. UNAVAILABLE: the consumer's index makes no sense, the ring is broken.
-  absl::StatusOr<uint32_t> Free() const;
-  // Fills slots, publishes them together and wakes the consumer if it sleeps. `count` is at most Free().
+  // Slots that are free, or fewer: the consumer's index, whose cache line the consumer then has to fetch
+  // back, is read only when fewer than `enough` are known to be. UNAVAILABLE: it makes no sense, the ring is
+  // broken.
+  absl::StatusOr<uint32_t> Free(uint32_t enough) const;
+  // Fills slots, publishes them together and wakes the consumer if it sleeps. `count` is at most what Free()
+  // said.
   template <typename Slot>
   absl::Status Put(std::span<const Slot> slots) {
     static_assert(sizeof(Slot) == kSlotBytes);
@@ -58,6 +61,7 @@ class RingProducer : private RingEnd {
  private:
   absl::Status PutBytes(const std::byte* slots, uint32_t count);
   uint32_t head_;
+  mutable uint32_t tail_;  // the consumer's, when it was last read
 };
 
 class RingConsumer : private RingEnd {
@@ -65,7 +69,9 @@ class RingConsumer : private RingEnd {
   RingConsumer(Channel& channel, uint64_t header_offset_bytes, uint32_t slots, uint32_t begin = 0);
 
   // Whether Take would give something (or find the ring broken).
-  bool Ready() const;
+  bool Ready() const { return waiting() != 0; }
+  // Slots that Take would give; more than the ring has when it is broken.
+  uint32_t waiting() const;
   // Copies at most out.size() slots and frees them. UNAVAILABLE: the producer's index makes no sense.
   template <typename Slot>
   absl::StatusOr<uint32_t> Take(std::span<Slot> out) {

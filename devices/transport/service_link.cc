@@ -34,10 +34,11 @@ std::span<uint8_t> ServiceLink::data() const {
 absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descriptor> out) {
   const int i = RingIndex(ring);
   channel_->Progress();
-  if (!requests_[i].Ready()) return 0U;
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
-  const size_t room = free - std::min(free, under_way_[i]);
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t taken, requests_[i].Take(out.subspan(0, std::min(out.size(), room))));
+  const size_t wanted = std::min<size_t>(requests_[i].waiting(), out.size());
+  if (wanted == 0) return 0U;
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t room, Room(i, static_cast<uint32_t>(wanted)));
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t taken,
+                         requests_[i].Take(out.subspan(0, std::min<size_t>(wanted, room))));
   under_way_[i] += taken;
   return taken;
 }
@@ -52,21 +53,21 @@ absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion
   const uint32_t count = static_cast<uint32_t>(completions.size());
   MNEMO_CHECK(count <= under_way_[i]);
   // There was room when they were taken, and only the worker's index, which may be broken, can say otherwise.
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free(count));
   if (free < count) return Unavailable("the peer broke its completion ring: {} of {} slots", free, count);
   under_way_[i] -= count;
   return completions_[i].Put(completions);
 }
 
-absl::StatusOr<uint32_t> ServiceLink::Room(int i) const {
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free());
+absl::StatusOr<uint32_t> ServiceLink::Room(int i, uint32_t enough) const {
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free(under_way_[i] + enough));
   return free - std::min(free, under_way_[i]);
 }
 
 bool ServiceLink::Ready(Ring ring) const {
   const int i = RingIndex(ring);
   if (!requests_[i].Ready()) return false;
-  const absl::StatusOr<uint32_t> room = Room(i);
+  const absl::StatusOr<uint32_t> room = Room(i, 1);
   return !room.ok() || *room > 0;
 }
 

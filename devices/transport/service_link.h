@@ -52,8 +52,8 @@ class ServiceLink {
   bool lost(bool now = false) const { return channel_->lost(now); }
 
  private:
-  // Completions that may still be promised.
-  absl::StatusOr<uint32_t> Room(int i) const;
+  // Completions that may still be promised, or fewer (see RingProducer::Free).
+  absl::StatusOr<uint32_t> Room(int i, uint32_t enough) const;
 
   const Attached attached_;
   const RegionPlan plan_;

@@ -83,7 +83,7 @@ absl::Status WorkerLink::Submit(Ring ring, std::span<Descriptor> batch) {
     return ResourceExhausted("{}: {} descriptors, {} credits", info_.device_name, batch.size(),
                              queue.credits);
   }
-  const absl::StatusOr<uint32_t> free = queue.requests.Free();
+  const absl::StatusOr<uint32_t> free = queue.requests.Free(static_cast<uint32_t>(batch.size()));
   if (!free.ok()) return Broken(free.status());
   // What is completed has been taken from the ring before, unless the peer forgot to say so.
   if (*free < batch.size()) return Broken(Unavailable("{}: the peer broke the ring", info_.device_name));
