@@ -124,7 +124,7 @@ TEST_CASE("The place of an error in the structure") {
       ErrorOf("server:\n  lisen: 127.0.0.1:1\n") ==
       "a.yaml:2:3: server.lisen: unknown key; did you mean server.listen?; allowed in server: listen, "
       "metrics_listen, max_message_bytes, drain_timeout_ms, slow_reader_max_tokens, slow_reader_timeout_ms, "
-      "reflection");
+      "stream_interval_ms, reflection");
   CHECK_THAT(ErrorOf("servr: {}\n"), Contains("a.yaml:1:1: servr: unknown key; did you mean server?"));
   CHECK_THAT(ErrorOf("log: {max_queued: 3}"), Contains("did you mean limits.max_queued?"));
   CHECK_THAT(ErrorOf("engine.max_running: 3"), Contains("did you mean engine.max_running?"));
@@ -232,6 +232,7 @@ TEST_CASE("What must hold between keys") {
   CHECK_THAT(ErrorOf("memory: {services: 0, placement: memory_service}"),
              Contains("a.yaml:1:34: memory.placement: memory_service, and memory.services is 0"));
   CHECK(LoadText("memory: {services: 1, placement: memory_service}").ok());
+  CHECK(LoadText("memory: {services: 0, placement: memory_service, addresses: ['unix:/run/m.sock']}").ok());
   CHECK_THAT(ErrorOf("attention: {token_budget: 100, keep_first: 30, keep_last: 7}"),
              Contains("attention.token_budget: 100 is too small") && Contains("101"));
   CHECK(LoadText("attention: {token_budget: 101, keep_first: 30, keep_last: 7}").ok());

@@ -321,11 +321,14 @@ class Loader {
     }
     CheckBackoff("workers", c.workers.restart_backoff_ms, c.workers.restart_backoff_max_ms);
     CheckBackoff("memory", c.memory.restart_backoff_ms, c.memory.restart_backoff_max_ms);
-    if (c.memory.placement == "memory_service" && c.memory.services == 0 && c.workers.addresses.empty()) {
+    const bool has_services = c.memory.services > 0 || !c.memory.addresses.empty();
+    // Workers that others run may have a service of their own.
+    if (c.memory.placement == "memory_service" && !has_services && c.workers.addresses.empty()) {
       AddError(PlaceOf("memory.placement"),
-               "memory.placement: memory_service, and memory.services is 0; allowed: inline");
+               "memory.placement: memory_service, and memory.services is 0 and memory.addresses empty; "
+               "allowed: inline");
     }
-    if (c.memory.kv_residency == "memory_service" && c.memory.services == 0 && c.memory.addresses.empty()) {
+    if (c.memory.kv_residency == "memory_service" && !has_services) {
       AddError(PlaceOf("memory.kv_residency"),
                "memory.kv_residency: memory_service, and there is no memory service; allowed: worker");
     }

@@ -92,6 +92,7 @@ absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, ValidRe
     }
     valid->text.stop.push_back(in.stop(i));
   }
+  valid->submit.set_at_once(in.stop_size() > 0);
   std::vector<int32_t>& ids = valid->text.stop_token_ids;
   for (int i = 0; i < in.stop_token_ids_size(); ++i) {
     MNEMO_RETURN_IF_ERROR(CheckId("sampling.stop_token_ids", i, in.stop_token_ids(i), model.vocabulary()));

@@ -315,6 +315,7 @@ void Engine::Impl::Loop() {
 // Sleeps while there is nothing to do. False when the engine is to stop.
 bool Engine::Impl::TakeMail() {
   const bool idle = scheduler.running().empty() && scheduler.waiting().empty();
+  if (idle) sink->BeforePause();
   std::unique_lock lock(mutex);
   const auto ready = [this] {
     return stopping || end_all_sessions || !inbox.empty() || !ended_sessions.empty();
@@ -376,6 +377,9 @@ void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_poin
 void Engine::Impl::Step() {
   KeepResidents();
   const std::span<const PlannedSequence> plan = scheduler.Plan();
+  const bool is_decoding = std::all_of(
+      plan.begin(), plan.end(), [](const PlannedSequence& sequence) { return sequence.row_count == 1; });
+  if (plan.empty() || !is_decoding) sink->BeforePause();
   if (plan.empty()) return;
   ++counts.steps;
   if (events.capacity() == 0) events.reserve(plan.size());

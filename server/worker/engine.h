@@ -123,6 +123,8 @@ class EngineSink {
  public:
   virtual ~EngineSink() = default;
   virtual void OnStep(std::vector<EngineEvent> events) = 0;
+  // The next OnStep may be long in coming: the step that begins computes prompts, or there is none to begin.
+  virtual void BeforePause() {}
 };
 
 class Engine {

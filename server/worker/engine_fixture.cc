@@ -63,6 +63,7 @@ void CollectingSink::OnStep(std::vector<EngineEvent> events) {
   for (EngineEvent& event : events) {
     EngineResult& result = results_[{event.id, event.attempt}];
     Check(event, &result);
+    if (!event.tokens.empty()) result.pauses.push_back(pauses_);
     if (event.finish == EngineFinish::kNone) continue;
     result.order = finished_++;
     result.last = std::move(event);

@@ -21,8 +21,9 @@ namespace mnemo::worker {
 struct EngineResult {
   std::vector<EngineToken> prompt_tokens;
   std::vector<EngineToken> tokens;
-  EngineEvent last;   // the event with the finish; its tokens are in `tokens`
-  EngineEvent first;  // the one with the first token, if any
+  std::vector<int> pauses;  // BeforePause calls up to each event with tokens
+  EngineEvent last;         // the event with the finish; its tokens are in `tokens`
+  EngineEvent first;        // the one with the first token, if any
   std::vector<std::vector<memory::MemoryStepStat>> memory_steps;  // of each event that had any
   int64_t order = -1;                                             // finishes are counted
   std::string broken;  // what of the contract of events was broken; empty = nothing
@@ -34,6 +35,7 @@ struct EngineResult {
 class CollectingSink : public EngineSink {
  public:
   void OnStep(std::vector<EngineEvent> events) override;
+  void BeforePause() override { ++pauses_; }
 
   // Waits for the end of the request; fails the wait after a minute by an empty result with `broken` set.
   EngineResult Wait(uint64_t id, uint32_t attempt = 0);
@@ -50,6 +52,7 @@ class CollectingSink : public EngineSink {
   std::map<std::pair<uint64_t, uint32_t>, EngineResult> results_;
   int64_t finished_ = 0;
   size_t steps_ = 0;
+  int pauses_ = 0;  // the engine thread's
 };
 
 struct FixtureOptions {

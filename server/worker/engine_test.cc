@@ -35,6 +35,21 @@ EngineRequest Request(uint64_t id, int prompt_length, int max_tokens, int first 
 
 }  // namespace
 
+TEST_CASE("the sink hears of pauses, not of steps of decoding") {
+  EngineFixture fixture(Options());
+  const EngineResult one = fixture.Run(Request(7, 100, 50));
+  REQUIRE(one.pauses.size() == 50);
+  CHECK(one.pauses.front() >= 3);  // idle, and two chunks of the prompt
+  CHECK(one.pauses.back() == one.pauses.front());
+  // The prompt of another request is computed between its tokens, in one chunk; unless this thread is so late
+  // that it has ended before.
+  REQUIRE(fixture.engine().Submit(Request(8, 10, 900)).ok());
+  fixture.sink().WaitForTokens(8, 1);
+  const EngineResult late = fixture.Run(Request(9, 20, 2, 1));
+  const EngineResult early = fixture.sink().Wait(8);
+  if (early.order > late.order) CHECK(early.pauses.back() == early.pauses.front() + 1);
+}
+
 TEST_CASE("tokens come one a step, with a summary at the first and at the last") {
   EngineFixture fixture(Options());
   const EngineResult result = fixture.Run(Request(7, 100, 10));

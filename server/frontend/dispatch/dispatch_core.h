@@ -26,7 +26,8 @@ struct CoreOptions {
   std::vector<WorkerSpec> workers;
   config::Config::Workers timing;
   int max_sessions = 4096;
-  std::string model_id;  // a worker that serves another model is not used; empty = any
+  int event_interval_ms = 0;  // see Hello
+  std::string model_id;       // a worker that serves another model is not used; empty = any
   std::string version;
   std::function<TimePoint()> now = std::chrono::steady_clock::now;
   std::function<void(const std::string& worker)> on_replay;

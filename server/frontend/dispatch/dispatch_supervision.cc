@@ -230,6 +230,7 @@ void DispatchCore::ConnectWorker(int worker) {
     message.mutable_hello()->set_heartbeat_interval_ms(
         static_cast<uint32_t>(options_.timing.heartbeat_interval_ms));
     message.mutable_hello()->set_build(options_.version);
+    message.mutable_hello()->set_event_interval_ms(static_cast<uint32_t>(options_.event_interval_ms));
     link->Queue(std::move(message));
   }
   link->Flush();

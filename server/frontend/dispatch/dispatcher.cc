@@ -297,6 +297,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   CoreOptions core;
   core.timing = config.workers;
   core.max_sessions = config.limits.max_sessions;
+  core.event_interval_ms = config.server.stream_interval_ms;
   core.model_id = model.id;
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);

@@ -47,14 +47,25 @@ void Session::Run() {
   connection_.Break();
 }
 
+bool Session::MayWait(bool is_urgent) {
+  if (event_interval_.count() == 0) return false;
+  const auto now = std::chrono::steady_clock::now();
+  const auto step = now - std::exchange(stepped_at_, now);
+  return !is_urgent && now + step <= events_taken_at_ + event_interval_;
+}
+
 void Session::AddEvents(std::span<const EngineEvent> events) {
   bool overflow = false;
+  bool may_wait = false;
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;
+    bool is_urgent = false;
     for (const EngineEvent& event : events) {
       const auto it = live_.find(event.id);
       if (it == live_.end()) continue;  // of an older session
+      is_urgent = is_urgent || !std::exchange(it->second.begun, true) || it->second.at_once ||
+                  event.finish != EngineFinish::kNone;
       outbox_.Add(event, it->second.id, it->second.attempt);
       if (event.finish == EngineFinish::kNone) continue;
       const auto number = engine_ids_.find(it->second.id);
@@ -62,13 +73,14 @@ void Session::AddEvents(std::span<const EngineEvent> events) {
       live_.erase(it);
     }
     overflow = outbox_.bytes() > kMaxPendingBytes;
+    may_wait = MayWait(is_urgent);
   }
   if (overflow) {
     End(ResourceExhausted("the front end has not read {} bytes of events", kMaxPendingBytes));
     connection_.Break();
     return;
   }
-  Pump();
+  if (!may_wait) Pump();
 }
 
 void Session::SendHeartbeat() {
@@ -135,6 +147,7 @@ const internal::v1::FromWorker* Session::NextMessage() {
   if (outbox_.empty()) return nullptr;
   outbox_.TakeInto(outgoing_events_.mutable_events());
   events_sent_ = true;
+  events_taken_at_ = std::chrono::steady_clock::now();
   return &outgoing_events_;
 }
 
@@ -209,10 +222,16 @@ absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
     return InvalidArgument("heartbeat_interval_ms: {} is not in [{}, {}]", interval_ms, kMinIntervalMs,
                            kMaxIntervalMs);
   }
+  constexpr uint32_t kMaxEventIntervalMs = 1000;
+  if (hello.event_interval_ms() > kMaxEventIntervalMs) {
+    return InvalidArgument("event_interval_ms: {} is not in [0, {}]", hello.event_interval_ms(),
+                           kMaxEventIntervalMs);
+  }
   {
     std::lock_guard lock(mutex_);
     if (heartbeat_interval_ms_ != 0) return InvalidArgument("a second Hello");
     heartbeat_interval_ms_ = static_cast<int>(interval_ms);
+    event_interval_ = std::chrono::milliseconds(hello.event_interval_ms());
     ready_due_ = true;
   }
   connection_.SetReadTimeout(0);
@@ -241,7 +260,7 @@ void Session::HandleSubmit(const internal::v1::Submit& submit) {
       replaced_attempt = live_[replaced].attempt;
       live_.erase(replaced);
     }
-    live_[engine_id] = {submit.id(), submit.attempt()};
+    live_[engine_id] = {.id = submit.id(), .attempt = submit.attempt(), .at_once = submit.at_once()};
     engine_ids_[submit.id()] = engine_id;
   }
   if (replaced != 0) host_->engine()->Cancel(replaced, replaced_attempt);

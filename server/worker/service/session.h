@@ -44,6 +44,8 @@ class Session {
   void Run();
   // On the engine's thread.
   void AddEvents(std::span<const EngineEvent> events);
+  // Writes events that were kept back. On the engine's thread.
+  void Flush() { Pump(); }
   // The interval is over. Skipped, up to a bound, while events show that the worker lives.
   void SendHeartbeat();
   // Cancels its requests, drops what is not written and closes the connection once the write that is under
@@ -60,7 +62,12 @@ class Session {
   struct Live {
     uint64_t id = 0;
     uint32_t attempt = 0;
+    bool at_once = false;  // tokens of it are never kept back
+    bool begun = false;    // an event of it has come
   };
+  // With mutex_ held: whether what the engine's step added may wait for the next one, which takes about as
+  // long. Each message costs the front end a wake-up and a message to the client, whatever is in it.
+  bool MayWait(bool is_urgent);
   absl::Status HandleMessage(const internal::v1::ToWorker& message);
   absl::Status HandleHello(const internal::v1::Hello& hello);
   void HandleSubmit(const internal::v1::Submit& submit);
@@ -88,6 +95,9 @@ class Session {
   absl::flat_hash_map<uint64_t, Live> live_;            // by the engine's number
   absl::flat_hash_map<uint64_t, uint64_t> engine_ids_;  // of the front end's number
   int heartbeat_interval_ms_ = 0;                       // 0 = no Hello yet
+  std::chrono::milliseconds event_interval_{0};
+  std::chrono::steady_clock::time_point events_taken_at_;  // by the last message
+  std::chrono::steady_clock::time_point stepped_at_;       // the last step's end
   bool ready_due_ = false;
   bool heartbeat_due_ = false;
   bool events_sent_ = false;    // since the heartbeat was last due

@@ -131,6 +131,10 @@ void WorkerService::OnStep(std::vector<EngineEvent> events) {
   if (const std::shared_ptr<Session> session = current()) session->AddEvents(events);
 }
 
+void WorkerService::BeforePause() {
+  if (const std::shared_ptr<Session> session = current()) session->Flush();
+}
+
 internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
   const EngineStats stats = engine_->Stats();
   internal::v1::Heartbeat heartbeat;

@@ -17,7 +17,7 @@
 
 namespace mnemo::worker {
 
-// Thread-safe. The engine calls OnStep.
+// Thread-safe. The engine calls OnStep and BeforePause.
 class WorkerService final : public EngineSink, private SessionHost {
  public:
   // `ready` is what a session begins with, `progress` the counter that heartbeats carry.
@@ -31,6 +31,7 @@ class WorkerService final : public EngineSink, private SessionHost {
   absl::Status Listen(const std::string& address);
 
   void OnStep(std::vector<EngineEvent> events) override;
+  void BeforePause() override;
 
   // Takes no more requests and tells the front end so; returns when the last one has ended and its events
   // are written, or at the timeout.

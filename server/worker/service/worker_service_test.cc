@@ -97,10 +97,11 @@ class Client {
   explicit Client(const TestWorker& worker)
       : connection_(ConnectTo(worker), [this] { written_.release(); }) {}
 
-  void Hello(uint32_t protocol = 1, uint32_t interval_ms = 20) {
+  void Hello(uint32_t protocol = 1, uint32_t interval_ms = 20, uint32_t event_interval_ms = 0) {
     ToWorker message;
     message.mutable_hello()->set_protocol(protocol);
     message.mutable_hello()->set_heartbeat_interval_ms(interval_ms);
+    message.mutable_hello()->set_event_interval_ms(event_interval_ms);
     Write(message);
   }
   void Send(const Submit& submit) {
@@ -241,6 +242,31 @@ TEST_CASE("a session begins with Ready, and a request runs to its end") {
   CHECK(worker.BecomesIdle());
 }
 
+TEST_CASE("tokens of fast steps go together, but for the first one and where mnemod asks for each") {
+  constexpr int kTokens = 100;
+  TestWorker worker;
+  Client client(worker);
+  // No heartbeat comes between; a step takes far less than the interval.
+  client.Hello(1, 60000, 1000);
+  const auto events_of = [&](uint64_t id, bool at_once) {
+    Submit submit = MakeSubmit(id, kTokens);
+    submit.set_at_once(at_once);
+    client.Send(submit);
+    FromWorker message;
+    while (client.Read(&message) && message.events().events_size() == 0) continue;
+    REQUIRE(message.events().events_size() == 1);
+    CHECK(message.events().events(0).token_ids_size() == 1);
+    const Answer rest = client.Collect(id);
+    CHECK(rest.ids.size() == kTokens - 1);
+    CHECK(rest.first_index == 1);
+    CHECK(rest.finish.reason() == Finish::REASON_LENGTH);
+    return 1 + rest.events;
+  };
+  CHECK(events_of(1, false) < kTokens / 2);
+  CHECK(events_of(2, true) == kTokens);
+  CHECK(worker.BecomesIdle());
+}
+
 TEST_CASE("a stranger is refused with what is wrong") {
   TestWorker worker;
   Client client(worker);
@@ -260,6 +286,12 @@ TEST_CASE("a stranger is refused with what is wrong") {
     const absl::Status status = client.Finish();
     CHECK(absl::IsInvalidArgument(status));
     CHECK_THAT(std::string(status.message()), Catch::Contains("heartbeat_interval_ms"));
+  }
+  SECTION("an interval of events out of range") {
+    client.Hello(1, 20, 1001);
+    const absl::Status status = client.Finish();
+    CHECK(absl::IsInvalidArgument(status));
+    CHECK_THAT(std::string(status.message()), Catch::Contains("event_interval_ms: 1001 is not in [0, 1000]"));
   }
   SECTION("one that speaks another language") {
     const UniqueFd stranger = ConnectTo(worker);
