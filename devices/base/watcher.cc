@@ -60,10 +60,13 @@ void Watcher::WaitForSignal() {
 }
 
 void Watcher::EndProcess(int code) {
-  for (const std::string& path : options_.socket_paths) {
-    if (!path.empty()) ::unlink(path.c_str());
+  // Twice, since another thread that begins to listen makes its socket once, perhaps after the first unlink.
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const std::string& path : options_.socket_paths) {
+      if (!path.empty()) ::unlink(path.c_str());
+    }
+    if (options_.private_dir.empty() || ::rmdir(options_.private_dir.c_str()) == 0) break;
   }
-  if (!options_.private_dir.empty()) ::rmdir(options_.private_dir.c_str());
   ::_exit(code);
 }
 
