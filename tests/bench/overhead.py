@@ -2,10 +2,12 @@
 
 CPU: user and system time of the mnemod process alone (getrusage's sum, read from the process's CPU clock), over streams of --tokens
 tokens, one at a time and eight at once. One stream takes turns with mnemo_stream_floor, a server with gRPC's callback API that does nothing
-but hand a worker's frames on, from a reading thread like mnemod's. Time to first token: three workers take turns, one asked through mnemod,
-one by its internal protocol, and one through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts.
+but hand a worker's frames on, from a reading thread like mnemod's; both workers let tokens wait for --interval milliseconds
+(server.stream_interval_ms). Time to first token: three workers take turns, one asked through mnemod, one by its internal protocol, and one
+through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts. Then the first two once more with a
+client in C++, mnemo_first_token.
 
-    overhead.py --model M.gguf [--pairs 200]
+    overhead.py --model M.gguf [--pairs 200] [--interval 30]
 """
 
 from __future__ import annotations
@@ -61,8 +63,9 @@ def frame(message: Any) -> bytes:
 class Worker:
     """A mnemo-worker without a mnemod; its messages are those of proto/mnemo/internal/worker.proto."""
 
-    def __init__(self, pb: Any, model: str, threads: int):
+    def __init__(self, pb: Any, model: str, threads: int, interval_ms: int = 0):
         self.pb = pb
+        self.interval_ms = interval_ms
         self.path = tempfile.mkdtemp(prefix="mnemo-bench-") + "/worker.sock"
         command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", f"unix:{self.path}", "--threads", str(threads)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -75,7 +78,8 @@ class Worker:
         return os.path.exists(self.path)
 
     def hello(self) -> bytes:
-        return frame(self.pb.ToWorker(hello=self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")))
+        hello = self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench", event_interval_ms=self.interval_ms)
+        return frame(self.pb.ToWorker(hello=hello))
 
     def submit(self, ids: list[int], max_tokens: int) -> bytes:
         self.number += 1
@@ -122,8 +126,8 @@ class BareWorker(Worker):
 class FloorWorker(Worker):
     """Is spoken to through mnemo_stream_floor."""
 
-    def __init__(self, pb: Any, model: str, threads: int):
-        super().__init__(pb, model, threads)
+    def __init__(self, pb: Any, model: str, threads: int, interval_ms: int):
+        super().__init__(pb, model, threads, interval_ms)
         address = f"127.0.0.1:{harness.free_port()}"
         command = [str(harness.BIN / "mnemo_stream_floor"), "--listen", address, "--worker", f"unix:{self.path}"]
         self.floor = subprocess.Popen(command)
@@ -188,13 +192,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--prompt-tokens", type=int, default=16)
+    parser.add_argument("--interval", type=int, default=30)
     arguments = parser.parse_args()
-    settings = {"cpu.threads": arguments.threads, "engine.prefix_cache": "false"}
+    settings = {
+        "cpu.threads": arguments.threads,
+        "engine.prefix_cache": "false",
+        "server.stream_interval_ms": arguments.interval,
+    }
     pb = internal_protocol()
     with (
         harness.Daemon(pathlib.Path(arguments.model), settings=settings) as daemon,
         contextlib.closing(BareWorker(pb, arguments.model, arguments.threads)) as bare,
-        contextlib.closing(FloorWorker(pb, arguments.model, arguments.threads)) as floor,
+        contextlib.closing(FloorWorker(pb, arguments.model, arguments.threads, arguments.interval)) as floor,
     ):
         ours, floors = [], []
         for _ in range(arguments.rounds):
@@ -214,6 +223,9 @@ def main() -> None:
             ids = prompt(arguments.prompt_tokens, pair)
             for name in sorted(ways, reverse=pair % 2 == 1):
                 took[name].append(1e3 * ways[name](ids))
+        bare.socket.close()  # for the next session
+        command = [str(harness.BIN / "mnemo_first_token"), "--mnemod", daemon.address, "--worker", f"unix:{bare.path}"]
+        subprocess.run([*command, "--pairs", str(arguments.pairs), "--prompt-tokens", str(arguments.prompt_tokens)], check=True)
     added = {name: statistics.median(x - own for x, own in zip(took[name], took["alone"], strict=True)) for name in ("mnemod", "gRPC")}
     print(
         f"time to first token: the worker alone {statistics.median(took['alone']):.2f} ms, mnemod adds {added['mnemod']:.2f} ms, "

@@ -45,6 +45,10 @@ class Variant(compare.Mnemo):
         prefilled has behind it by then."""
         return super()._stream({**cell, "tokens": cell["tokens"] + 3}, seed)[3:]
 
+    def cache_prompts(self, cell: dict[str, Any], seed: int) -> None:
+        for i in range(cell["batch"]):
+            self.daemon.generate(self.request({**cell, "tokens": 1}, seed + i), timeout=None).check_ok()
+
     def close(self) -> None:
         pass
 
@@ -69,6 +73,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1024)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--placements", default=",".join(PLACEMENTS))
+    parser.add_argument("--peers", default="llama.cpp,llama.cpp-fa,openvino")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for mnemod")
     arguments = parser.parse_args()
     settings: dict[str, Any] = {"cpu.threads": arguments.threads, "engine.kv_cache_bytes": 6 << 30}
@@ -78,7 +83,7 @@ def main() -> None:
     peers: list[Any] = []
     try:
         python = os.environ.get("PEERS_PYTHON")
-        for name in ("llama.cpp", "llama.cpp-fa", "openvino") if python else ():
+        for name in arguments.peers.split(",") if python else ():
             peers.append(compare.Peer(name, python or "", arguments.model, arguments.threads))
         ours = variants(daemon, arguments.methods.split(","), arguments.placements.split(","), arguments.budget)
         for batch in map(int, arguments.batches.split(",")):
@@ -91,10 +96,11 @@ def main() -> None:
 
 
 def table(ours: list[Variant], peers: list[Any], cell: dict[str, Any], rounds: int) -> None:
-    """The variants of a turn have one prompt: the first prefills it, the others find it in the prefix cache."""
+    """The variants of a turn have one prompt and find it in the prefix cache, so that the streams of a batch begin together."""
     best: dict[str, float] = {}
     for turn in range(rounds):
         seed = cell["context"] + 1000 * cell["batch"] + 20 * turn
+        ours[0].cache_prompts(cell, seed)
         for server in [*ours, *peers]:
             rate = compare.tokens_of(cell) / server.measure(cell, seed)
             best[server.name] = max(rate, best.get(server.name, 0))
