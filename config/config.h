@@ -22,7 +22,7 @@ struct Config {
     int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]
     int slow_reader_max_tokens =
         65536;  // tokens merged for a client that does not read; past it the stream is cancelled
-    int stream_interval_ms = 30;         // tokens that come faster go out together; 0 = each by itself
+    int stream_interval_ms = 40;         // tokens that come faster go out together; 0 = each by itself
     int slow_reader_timeout_ms = 60000;  // a write not taken for so long cancels the stream
     bool reflection = true;
   } server;

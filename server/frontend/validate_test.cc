@@ -243,6 +243,11 @@ TEST_CASE("defaults are those of generation.proto") {
   CHECK(std::vector<int32_t>(submit.prompt().begin(), submit.prompt().end()) == testing::Ids("abc"));
   CHECK(std::count(submit.end_ids().begin(), submit.end_ids().end(), testing::kEndId) == 1);
   CHECK_FALSE(valid->text.include_special_tokens);
+  // Until mnemod has seen a token it cannot know that a stop string ends there.
+  CHECK_FALSE(submit.at_once());
+  GenerateRequest with_stop = Prompt("abc");
+  S(&with_stop)->add_stop("b");
+  CHECK(Check(with_stop)->submit.at_once());
 }
 
 TEST_CASE("what a request brings is taken over") {

@@ -7,7 +7,7 @@ but hand a worker's frames on, from a reading thread like mnemod's; both workers
 through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts. Then the first two once more with a
 client in C++, mnemo_first_token.
 
-    overhead.py --model M.gguf [--pairs 200] [--interval 30]
+    overhead.py --model M.gguf [--pairs 200] [--interval 40]
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--prompt-tokens", type=int, default=16)
-    parser.add_argument("--interval", type=int, default=30)
+    parser.add_argument("--interval", type=int, default=40)
     arguments = parser.parse_args()
     settings = {
         "cpu.threads": arguments.threads,

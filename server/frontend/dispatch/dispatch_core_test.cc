@@ -42,11 +42,12 @@ TEST_CASE("a request runs from its start to its finish") {
 }
 
 TEST_CASE("the session begins with Hello") {
-  World world(1);
+  World world(1, true, [](CoreOptions& options) { options.event_interval_ms = 25; });
   world.core->OnListening(0, 1);
   world.core->Tick();
   const auto sent = world.host.link(0)->TakeSent();
   REQUIRE(sent.size() == 1);
+  CHECK(sent[0].hello().event_interval_ms() == 25);
   CHECK(sent[0].hello().protocol() == 1);
   CHECK(sent[0].hello().heartbeat_interval_ms() == 100);
 }

@@ -15,6 +15,10 @@ namespace {
 // A front end that reads nothing while so much is made for it is taken for dead.
 constexpr size_t kMaxPendingBytes = 64 << 20;
 
+// Of each request, before its tokens may wait for each other: the beginning of an answer is what is waited
+// for, and a short one is not worth saving on.
+constexpr size_t kTokensAtOnce = 32;
+
 // Events show life as well as a heartbeat, and each message costs the front end a wake-up.
 constexpr int kMaxSkipped = 10;
 
@@ -64,8 +68,10 @@ void Session::AddEvents(std::span<const EngineEvent> events) {
     for (const EngineEvent& event : events) {
       const auto it = live_.find(event.id);
       if (it == live_.end()) continue;  // of an older session
-      is_urgent = is_urgent || !std::exchange(it->second.begun, true) || it->second.at_once ||
-                  event.finish != EngineFinish::kNone;
+      Live& live = it->second;
+      is_urgent =
+          is_urgent || live.at_once || live.tokens < kTokensAtOnce || event.finish != EngineFinish::kNone;
+      live.tokens += event.tokens.size();
       outbox_.Add(event, it->second.id, it->second.attempt);
       if (event.finish == EngineFinish::kNone) continue;
       const auto number = engine_ids_.find(it->second.id);

@@ -63,7 +63,7 @@ class Session {
     uint64_t id = 0;
     uint32_t attempt = 0;
     bool at_once = false;  // tokens of it are never kept back
-    bool begun = false;    // an event of it has come
+    size_t tokens = 0;     // that it has had in this session
   };
   // With mutex_ held: whether what the engine's step added may wait for the next one, which takes about as
   // long. Each message costs the front end a wake-up and a message to the client, whatever is in it.

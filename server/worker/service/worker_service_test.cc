@@ -242,8 +242,8 @@ TEST_CASE("a session begins with Ready, and a request runs to its end") {
   CHECK(worker.BecomesIdle());
 }
 
-TEST_CASE("tokens of fast steps go together, but for the first one and where mnemod asks for each") {
-  constexpr int kTokens = 100;
+TEST_CASE("tokens of fast steps go together, but for the first ones and where mnemod asks for each") {
+  constexpr int kTokens = 200;
   TestWorker worker;
   Client client(worker);
   // No heartbeat comes between; a step takes far less than the interval.
