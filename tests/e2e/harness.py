@@ -115,9 +115,11 @@ class Daemon:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None:
-            self._show_log()
-        self._end()
+        try:
+            if kind is not None:
+                self._show_log()
+        finally:  # also when nobody reads standard error any more
+            self._end()
 
     def log(self) -> str:
         return pathlib.Path(self._log.name).read_text(errors="replace")
