@@ -22,8 +22,8 @@ struct Config {
     int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]
     int slow_reader_max_tokens =
         65536;  // tokens merged for a client that does not read; past it the stream is cancelled
-    int stream_interval_ms = 40;         // tokens that come faster go out together; 0 = each by itself
     int slow_reader_timeout_ms = 60000;  // a write not taken for so long cancels the stream
+    int stream_interval_ms = 40;         // tokens that come faster go out together; 0 = each by itself
     bool reflection = true;
   } server;
   struct Model {
@@ -96,6 +96,9 @@ struct Config {
     int hang_timeout_ms = 5000;    // no answer to a question for its figures for so long: killed
     int restart_backoff_ms = 100;  // doubles up to the next
     int restart_backoff_max_ms = 5000;
+
+    // Those started here and those that others run.
+    size_t service_count() const { return static_cast<size_t>(services) + addresses.size(); }
   } memory;
   struct Limits {
     int max_running = 64;                    // requests at workers

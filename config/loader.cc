@@ -321,7 +321,7 @@ class Loader {
     }
     CheckBackoff("workers", c.workers.restart_backoff_ms, c.workers.restart_backoff_max_ms);
     CheckBackoff("memory", c.memory.restart_backoff_ms, c.memory.restart_backoff_max_ms);
-    const bool has_services = c.memory.services > 0 || !c.memory.addresses.empty();
+    const bool has_services = c.memory.service_count() > 0;
     // Workers that others run may have a service of their own.
     if (c.memory.placement == "memory_service" && !has_services && c.workers.addresses.empty()) {
       AddError(PlaceOf("memory.placement"),

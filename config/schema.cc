@@ -68,11 +68,11 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
                   "Tokens merged for a client that does not read; past them its request is cancelled.")),
        Reloadable(Number(MNEMO_KEY(server.slow_reader_timeout_ms), 1, kDayMs,
                          "A message that the client does not take for so long cancels its request.")),
-       Number(MNEMO_KEY(server.stream_interval_ms), 0, 1000,
-              "Tokens that follow each other faster than this go to the client together, as many as fit in; "
-              "the first 32 of a "
-              "request, the last one and those of a request with stop strings never wait. 0 sends each by "
-              "itself."),
+       Number(
+           MNEMO_KEY(server.stream_interval_ms), 0, 1000,
+           "Tokens that follow each other faster than this go to the client together, as many as fit in; "
+           "the first 32 of a request, the last one and those of a request with stop strings never wait. 0 "
+           "sends each by itself."),
        Bool(MNEMO_KEY(server.reflection),
             "Serve gRPC reflection, by which generic clients find the services and their messages."),
        Text(MNEMO_KEY(model.path), TextForm::kModelFile,

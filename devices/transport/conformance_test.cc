@@ -138,9 +138,10 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
     std::vector<Slot> batch;
     for (uint64_t next = 0; next < count;) {
       pair.worker->Progress();
-      const absl::StatusOr<uint32_t> free = ring.Free(1 + random() % slots);
+      const uint32_t wanted = 1 + random() % slots;
+      const absl::StatusOr<uint32_t> free = ring.Free(wanted);
       MNEMO_CHECK(free.ok());
-      const uint64_t most = std::min<uint64_t>({*free, 1 + random() % slots, count - next});
+      const uint64_t most = std::min<uint64_t>({*free, wanted, count - next});
       batch.clear();
       for (uint64_t i = 0; i < most; ++i) batch.push_back(Numbered(next++));
       MNEMO_CHECK(ring.Put(std::span<const Slot>(batch)).ok());

@@ -173,8 +173,7 @@ std::string WhyDenseOnly(const model::ModelConfig& model, int dense_layers) {
 AttentionServing MakeAttentionServing(const config::Config& config, const model::ModelConfig& model) {
   AttentionServing serving;
   serving.defaults = config.attention;
-  serving.has_memory_service =
-      config.memory.services > 0 || !config.memory.addresses.empty() || !config.workers.addresses.empty();
+  serving.has_memory_service = config.memory.service_count() > 0 || !config.workers.addresses.empty();
   serving.why_dense_only = WhyDenseOnly(model, config.attention.dense_layers);
   return serving;
 }

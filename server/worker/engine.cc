@@ -377,9 +377,9 @@ void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_poin
 void Engine::Impl::Step() {
   KeepResidents();
   const std::span<const PlannedSequence> plan = scheduler.Plan();
-  const bool is_decoding = std::all_of(
-      plan.begin(), plan.end(), [](const PlannedSequence& sequence) { return sequence.row_count == 1; });
-  if (plan.empty() || !is_decoding) sink->BeforePause();
+  const bool has_prompt = std::any_of(plan.begin(), plan.end(),
+                                      [](const PlannedSequence& sequence) { return sequence.row_count > 1; });
+  if (plan.empty() || has_prompt) sink->BeforePause();
   if (plan.empty()) return;
   ++counts.steps;
   if (events.capacity() == 0) events.reserve(plan.size());

@@ -23,6 +23,7 @@
 #include "mnemo/v1/generation.grpc.pb.h"
 #include "server/link/connection.h"
 #include "server/link/socket.h"
+#include "tests/support/submit.h"
 
 namespace mnemo {
 namespace {
@@ -76,15 +77,8 @@ class Worker {
 
   absl::StatusOr<double> FirstToken(const Ids& ids) {
     internal::v1::ToWorker request;
-    internal::v1::Submit* submit = request.mutable_submit();
-    submit->set_id(++number_);
-    submit->set_attempt(1);
-    submit->mutable_prompt()->Add(ids.begin(), ids.end());
-    submit->set_max_tokens(1);
-    submit->set_logprobs(-1);
-    submit->set_prompt_logprobs(-1);
-    submit->mutable_sampling()->set_top_p(1);
-    submit->mutable_sampling()->set_repetition_penalty(1);
+    *request.mutable_submit() = testing::MakeSubmit(++number_, 1);
+    request.mutable_submit()->mutable_prompt()->Assign(ids.begin(), ids.end());
     const Clock::time_point began = Clock::now();
     MNEMO_RETURN_IF_ERROR(Write(request));
     while (true) {

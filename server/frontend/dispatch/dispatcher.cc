@@ -205,15 +205,11 @@ int64_t MemoryBytes() {
   return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-size_t ServiceCount(const config::Config& config) {
-  return static_cast<size_t>(config.memory.services) + config.memory.addresses.size();
-}
-
 // Workers that use local memory service `service`.
 int SharersOf(const config::Config& config, int service) {
   int sharers = 0;
   for (int worker = 0; worker < config.workers.count; ++worker) {
-    sharers += ServiceOf(worker, ServiceCount(config)) == static_cast<size_t>(service) ? 1 : 0;
+    sharers += ServiceOf(worker, config.memory.service_count()) == static_cast<size_t>(service) ? 1 : 0;
   }
   return sharers;
 }
@@ -266,7 +262,7 @@ absl::Status AddChildren(const config::Config& config, int context_tokens, const
     options.name = fmt::format("worker{}", i);
     MNEMO_ASSIGN_OR_RETURN(const std::string path, SocketPath(runtime_dir, options.name));
     options.listen = "unix:" + path;
-    if (const size_t services = ServiceCount(config); services > 0) {
+    if (const size_t services = config.memory.service_count(); services > 0) {
       const size_t service = ServiceOf(i, services);
       options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
                                                        : config.memory.addresses[service - memory.size()];

@@ -72,9 +72,9 @@ void Session::AddEvents(std::span<const EngineEvent> events) {
       is_urgent =
           is_urgent || live.at_once || live.tokens < kTokensAtOnce || event.finish != EngineFinish::kNone;
       live.tokens += event.tokens.size();
-      outbox_.Add(event, it->second.id, it->second.attempt);
+      outbox_.Add(event, live.id, live.attempt);
       if (event.finish == EngineFinish::kNone) continue;
-      const auto number = engine_ids_.find(it->second.id);
+      const auto number = engine_ids_.find(live.id);
       if (number != engine_ids_.end() && number->second == event.id) engine_ids_.erase(number);
       live_.erase(it);
     }
