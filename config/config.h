@@ -57,7 +57,7 @@ struct Config {
     int max_running = 32;         // a worker; [1, 1024]
     int max_waiting = 256;        // a worker; [1, 65536]
     int reserve_tokens = 256;     // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
-    std::string kv_type = "f16";  // f16 | bf16
+    std::string kv_type = "f16";  // f16 | bf16 | q8
     int64_t kv_cache_bytes =
         0;  // a worker's page pool; 0 = as many as four contexts take, at most a quarter of memory
     bool prefix_cache = true;

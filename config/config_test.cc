@@ -96,7 +96,7 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
   CHECK(ErrorOf("engine: {prefix_cache: yes}") ==
         "a.yaml:1:24: engine.prefix_cache: \"yes\" is not a boolean; allowed: true | false");
   CHECK(ErrorOf("engine: {kv_type: f32}") ==
-        "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: f16 | bf16");
+        "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: f16 | bf16 | q8");
   CHECK(ErrorOf("attention: {key_bits: 3}") ==
         "a.yaml:1:23: attention.key_bits: 3 is not one of the choices; allowed: 2 | 4 | 8");
   CHECK(ErrorOf("attention: {key_bits: 16}") ==
@@ -144,7 +144,7 @@ TEST_CASE("The place of an error in the structure") {
 }
 
 TEST_CASE("All errors are told, up to a bound") {
-  std::string error = ErrorOf("servr: 1\nengine:\n  max_running: x\n  kv_type: q8\nlog: 3\n");
+  std::string error = ErrorOf("servr: 1\nengine:\n  max_running: x\n  kv_type: q4\nlog: 3\n");
   CHECK(std::count(error.begin(), error.end(), '\n') == 3);
   CHECK_THAT(error, Contains("a.yaml:1:1") && Contains("a.yaml:3:16") && Contains("a.yaml:4:12") &&
                         Contains("a.yaml:5:6"));

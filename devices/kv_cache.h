@@ -2,13 +2,19 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 namespace mnemo::devices {
 
 // What values are stored as. A device may keep keys in a form of its own that is as precise and about as
-// large.
-enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
+// large. kQ8: keys (rotated,
+// devices/cpu/kernels.h) and values as integers in [-127, 127], with a scale for each token and KV head.
+enum class KvType : uint32_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8 = 3 };
+// As in the configuration: "f32", "f16", "bf16", "q8".
+const char* KvTypeName(KvType type);
+std::optional<KvType> KvTypeOfName(std::string_view name);
 
 // A pool of pages; a page holds kv_page_tokens consecutive positions of one sequence, for all layers and KV
 // heads (but see extra_pages and staging_pages). Position p of a sequence lives in its page p / kPageTokens
@@ -46,7 +52,7 @@ struct KvCacheShape {
   }
 };
 
-// Bytes of K and V of one page, with the second form of keys where there is one (a type of 16 bits).
+// Bytes of K and V of one page, with the second form of keys where there is one (not with kF32).
 int64_t KvPageBytes(const KvCacheShape& shape);
 // Bytes of one of the extra pages, and of a staging page.
 int64_t KvExtraPageBytes(const KvCacheShape& shape);
@@ -56,6 +62,9 @@ int64_t KvStagingPageBytes(const KvCacheShape& shape);
 enum class StoredKvForm : uint32_t {
   kFloat32 = 0,     // float32 key[head_dim], value[head_dim]
   kScaledKeys = 1,  // float32 scale; int16 key[head_dim], to be multiplied by it; 16-bit value[head_dim]
+  // uint32 scales: as float32 the key's, its low half as BF16 the value's; uint8 key[head_dim], 128 more than
+  // what is to be multiplied; int8 value[head_dim]
+  kScaledBytes = 2,
 };
 // Of a cache of this type, on every device.
 StoredKvForm StoredForm(KvType type);

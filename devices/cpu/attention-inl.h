@@ -1,85 +1,42 @@
 // Attention of query rows over one split of keys, in two passes: all scores and their maximum, then the
 // weighted sum of values, keys ascending. Each (row, head) is computed alike whatever rows share its tile.
 
-#if defined(MNEMO_KERNELS_AVX512)
-constexpr int kQueryTile = 6;
-constexpr int kVectorTile = 4;
-#elif defined(MNEMO_KERNELS_AVX2)
-constexpr int kQueryTile = 3;
-constexpr int kVectorTile = 1;
-#else
-constexpr int kQueryTile = 2;
-constexpr int kVectorTile = 1;
-#endif
-static_assert(kQueryTile <= kMaxQueryTile);
-
 // Where values come from.
 struct SourceF32 {
   using Element = float;
+  static constexpr bool kInCache = false;
   MNEMO_INLINE static F32 Get(const float* p) { return Load(p); }
 };
 struct SourceF16 {
   using Element = uint16_t;
+  static constexpr bool kInCache = true;
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadF16(p); }
 };
 struct SourceBf16 {
   using Element = uint16_t;
+  static constexpr bool kInCache = true;
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
 };
-
-// Scores of 64 keys; those of row r at scores + 512 r. With kPrefetch, as much memory is asked for at `next`:
-// the hardware's own prefetching stops at the end of each small page.
-template <bool kPrefetch, int kRows>
-MNEMO_INLINE void ScorePage(const int16_t* keys, const float* key_scales, const int16_t* q,
-                            const float* q_scales, int even_dim, const uint16_t* next, float* scores) {
-  for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
-    I32 sum[kRows][kVectorTile];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) sum[r][j] = SetInt(0);
-    }
-    for (int d = 0; d < even_dim; d += 2) {
-      I32 k[kVectorTile];
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) {
-        k[j] = LoadPairs(keys + d * kKeysPerPage + (begin + j * kLanes) * 2);
-        if (kPrefetch) __builtin_prefetch(next + d * kKeysPerPage + (begin + j * kLanes) * 2, 0, 2);
-      }
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        const I32 x = BroadcastPair(q + r * even_dim + d);
-#pragma GCC unroll 4
-        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = DotPairs(sum[r][j], x, k[j]);
-      }
-    }
-    F32 scale[kVectorTile];
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectorTile; ++j) scale[j] = Load(key_scales + begin + j * kLanes);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const F32 q_scale = Set(q_scales[r]);
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectorTile; ++j) {
-        Store(scores + r * kKeysPerSplit + begin + j * kLanes,
-              Mul(ToFloat(sum[r][j]), Mul(scale[j], q_scale)));
-      }
-    }
-  }
-}
-
-template <int kN>
-struct Count {
-  static constexpr int kCount = kN;
+// Without their scales, which the weights take in.
+struct SourceInt8 {
+  using Element = int8_t;
+  static constexpr bool kInCache = true;
+  MNEMO_INLINE static F32 Get(const int8_t* p) { return LoadInt8(p); }
 };
 
-// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride]. 16-bit
-// values are read from the cache: as much is asked for at `next`.
+// Whether vector j of a row is the first of a cache line.
+template <class Element>
+constexpr bool BeginsLine(int j) {
+  return j * kLanes * static_cast<int>(sizeof(Element)) % 64 == 0;
+}
+
+// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride]. Of
+// values that are read from the cache as much is asked for at `next`.
 template <class Source, int kRows>
 MNEMO_INLINE void AddValues(const typename Source::Element* values, const typename Source::Element* next,
                             int64_t stride, const float* weights, int begin, int end, float* out,
                             int64_t out_stride) {
-  constexpr bool kPrefetch = sizeof(typename Source::Element) == 2;
+  using Element = typename Source::Element;
   int64_t d = 0;
   auto columns = [&](auto vectors) {
     constexpr int kVectors = decltype(vectors)::kCount;
@@ -94,7 +51,9 @@ MNEMO_INLINE void AddValues(const typename Source::Element* values, const typena
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j) {
         v[j] = Source::Get(values + key * stride + d + j * kLanes);
-        if (kPrefetch && j % 2 == 0) __builtin_prefetch(next + key * stride + d + j * kLanes, 0, 2);
+        if (Source::kInCache && BeginsLine<Element>(j)) {
+          __builtin_prefetch(next + key * stride + d + j * kLanes, 0, 2);
+        }
       }
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
@@ -157,16 +116,17 @@ MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
 // Values of a page of the split.
 template <class Source>
 MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int page) {
-  if constexpr (sizeof(typename Source::Element) == 4) {
-    return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_width;
+  if constexpr (Source::kInCache) {
+    return reinterpret_cast<const typename Source::Element*>(PageOf(t, page) + t.cache.value_offset);
   } else {
-    return PageOf(t, page) + t.cache.value_offset;
+    return t.converted + static_cast<int64_t>(page) * kKeysPerPage * t.cache.value_width;
   }
 }
 
-template <class Source, int kRows>
+template <class Keys, class Source, int kRows>
 void AttendTile(const AttendTask& t, int first_row) {
-  const int even_dim = (t.head_dim + 1) / 2 * 2;
+  const Queries queries = {t.q + int64_t{first_row} * QueryStride(t.head_dim), t.q_scales + first_row,
+                           t.head_dim};
   KeyRange range[kRows];
   KeyRange all{kKeysPerSplit, 0};     // any row sees it
   KeyRange common{0, kKeysPerSplit};  // every row sees it
@@ -186,15 +146,14 @@ void AttendTile(const AttendTask& t, int first_row) {
   if (common.end < common.begin) common.end = common.begin;
   const int page_begin = all.begin / kKeysPerPage;
   const int page_end = (all.end + kKeysPerPage - 1) / kKeysPerPage;
-  constexpr bool kPrefetch = sizeof(typename Source::Element) == 2;
   for (int page = page_begin; page < page_end; ++page) {
     const uint16_t* keys = PageOf(t, page);
     const uint16_t* next =
         page + 1 < page_end ? PageOf(t, page + 1) : PageOf(t, page_begin) + t.cache.value_offset;
-    ScorePage<kPrefetch, kRows>(reinterpret_cast<const int16_t*>(keys),
-                                reinterpret_cast<const float*>(keys + t.cache.scale_offset),
-                                t.q + static_cast<int64_t>(first_row) * even_dim, t.q_scales + first_row,
-                                even_dim, next, t.scores + page * kKeysPerPage);
+    Keys::template ScorePage<Source::kInCache, kRows>(
+        reinterpret_cast<const typename Keys::Element*>(keys),
+        reinterpret_cast<const float*>(keys + t.cache.scale_offset), queries,
+        reinterpret_cast<const typename Keys::Element*>(next), t.scores + page * kKeysPerPage);
   }
   const int64_t width = t.cache.value_width;
   for (int r = 0; r < kRows; ++r) {
@@ -203,6 +162,11 @@ void AttendTile(const AttendTask& t, int first_row) {
     for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
     if (range[r].begin < range[r].end) {
       Softmax(t.scores + r * kKeysPerSplit, range[r].begin, range[r].end, &states[r][0], &states[r][1]);
+    }
+    for (int i = range[r].begin / kLanes * kLanes; Keys::kScaledValues && i < range[r].end; i += kLanes) {
+      const auto* scales = reinterpret_cast<const float*>(PageOf(t, i / kKeysPerPage) + t.cache.scale_offset);
+      float* weights = t.scores + r * kKeysPerSplit + i;
+      Store(weights, Mul(Load(weights), ValueScales(scales + i % kKeysPerPage)));
     }
   }
   // A key outside of a row's range is not multiplied by zero but left out: an old value there may be
@@ -233,23 +197,23 @@ void AttendTile(const AttendTask& t, int first_row) {
   }
 }
 
-template <class Source>
+template <class Keys, class Source>
 void AttendAll(const AttendTask& t) {
   const int rows = t.positions * t.group;
   int row = 0;
-  for (; row + kQueryTile <= rows; row += kQueryTile) AttendTile<Source, kQueryTile>(t, row);
+  for (; row + kQueryTile <= rows; row += kQueryTile) AttendTile<Keys, Source, kQueryTile>(t, row);
   switch (rows - row) {
     case 1:
-      return AttendTile<Source, 1>(t, row);
+      return AttendTile<Keys, Source, 1>(t, row);
     case 2:
-      return AttendTile<Source, 2>(t, row);
+      return AttendTile<Keys, Source, 2>(t, row);
 #if defined(MNEMO_KERNELS_AVX512)
     case 3:
-      return AttendTile<Source, 3>(t, row);
+      return AttendTile<Keys, Source, 3>(t, row);
     case 4:
-      return AttendTile<Source, 4>(t, row);
+      return AttendTile<Keys, Source, 4>(t, row);
     case 5:
-      return AttendTile<Source, 5>(t, row);
+      return AttendTile<Keys, Source, 5>(t, row);
 #endif
     default:
       return;
@@ -270,19 +234,24 @@ void ConvertValues(const AttendTask& t) {
   }
 }
 
-void Attend(const AttendTask& t) {
-  const bool f16 = t.cache.format == CacheFormat::kF16;
+template <class Keys, class Source>
+void AttendFrom(const AttendTask& t) {
   if (t.converted != nullptr) {
-    if (f16) {
-      ConvertValues<SourceF16>(t);
-    } else {
-      ConvertValues<SourceBf16>(t);
-    }
-    AttendAll<SourceF32>(t);
-  } else if (f16) {
-    AttendAll<SourceF16>(t);
+    ConvertValues<Source>(t);
+    AttendAll<Keys, SourceF32>(t);
   } else {
-    AttendAll<SourceBf16>(t);
+    AttendAll<Keys, Source>(t);
+  }
+}
+
+void Attend(const AttendTask& t) {
+  switch (t.cache.format) {
+    case CacheFormat::kF16:
+      return AttendFrom<Keys16, SourceF16>(t);
+    case CacheFormat::kBF16:
+      return AttendFrom<Keys16, SourceBf16>(t);
+    case CacheFormat::kQ8:
+      return AttendFrom<Keys8, SourceInt8>(t);
   }
 }
 

@@ -52,7 +52,7 @@ int64_t KeysOf(const AttentionOp& op, const AttentionSequence& sequence) {
 }  // namespace
 
 struct OpRunner::AttentionScratch {
-  float* q;         // [positions * group, head_dim rounded up to even] of int16_t
+  float* q;         // [positions * group, QueryStride] of int16_t
   float* q_scales;  // [positions * group]
   float* states;    // of one split
   float* merged;    // of the splits so far
@@ -73,7 +73,7 @@ struct OpRunner::AttentionPlan {
 
 size_t OpRunner::LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch) {
   const size_t rows = static_cast<size_t>(kItemPositions) * static_cast<size_t>(heads);
-  const size_t sizes[] = {rows * static_cast<size_t>(ValueStride(head_dim) / 2),
+  const size_t sizes[] = {rows * static_cast<size_t>(QueryStride(head_dim) / 2),
                           rows,
                           rows * static_cast<size_t>(StateFloats(head_dim)),
                           rows * static_cast<size_t>(StateFloats(head_dim)),
@@ -245,7 +245,7 @@ bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& pla
   int64_t i = 0;
   const auto add = [&](int64_t page_id, int64_t slot) {
     const uint16_t* page = cache.Page(page_id);
-    values[i] = page + cache.value_offset + slot * cache.value_width;
+    values[i] = page + cache.value_offset + slot * cache.row_stride;
     scales[i] = reinterpret_cast<const float*>(page + cache.scale_offset) + slot;
     ++i;
   };
@@ -291,12 +291,12 @@ void OpRunner::AttendItem(const AttentionOp& op, const AttentionPlan& plan, cons
   const int64_t first_row = item.sequence->row_begin + item.row;
 
   int16_t* q = reinterpret_cast<int16_t*>(scratch.q);
-  const int even_dim = (op.head_dim + 1) / 2 * 2;
+  const CacheFormat format = static_cast<const CpuKvCache*>(op.cache)->View(op.layer).format;
   for (int i = 0; i < query_rows; ++i) {  // exp(x) = 2^(x log2 e)
-    scratch.q_scales[i] =
-        kernels_.quantize_query(op.q + (first_row + i / plan.group) * q_row + q_offset +
-                                    static_cast<int64_t>(i % plan.group) * op.head_dim,
-                                op.scale * 1.44269504f, op.head_dim, q + static_cast<int64_t>(i) * even_dim);
+    scratch.q_scales[i] = kernels_.quantize_query(op.q + (first_row + i / plan.group) * q_row + q_offset +
+                                                      static_cast<int64_t>(i % plan.group) * op.head_dim,
+                                                  op.scale * 1.44269504f, op.head_dim, format,
+                                                  q + static_cast<int64_t>(i) * QueryStride(op.head_dim));
   }
   if (plan.cut_keys) {
     AttendSplits(op, plan, item, scratch, partials_.as<float>() + item.partial * plan.state_floats, nullptr);

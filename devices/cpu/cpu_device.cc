@@ -71,9 +71,8 @@ class CpuDevice final : public Device {
     info_.isa = kernels.isa;
     info_.threads = options.threads;
     info_.kv_type = options.kv_type;
-    info_.numerics_id =
-        fmt::format("cpu;isa={};kv={};layout={};build={}", kernels.isa,
-                    options.kv_type == KvType::kF16 ? "f16" : "bf16", packer_.layout(), BuildId());
+    info_.numerics_id = fmt::format("cpu;isa={};kv={};layout={};build={}", kernels.isa,
+                                    KvTypeName(options.kv_type), packer_.layout(), BuildId());
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -123,7 +122,7 @@ class CpuDevice final : public Device {
 
 absl::StatusOr<std::unique_ptr<Device>> Create(const DeviceOptions& options) {
   if (options.kv_type == KvType::kF32) {
-    return InvalidArgument("kv_type f32: the cpu device has f16 and bf16");
+    return InvalidArgument("kv_type f32: the cpu device has f16, bf16 and q8");
   }
   const Kernels* kernels = FindKernels(options.isa);
   MNEMO_CHECK(kernels != nullptr);

@@ -40,7 +40,7 @@ TEST_CASE("KV types and cache shapes out of range are refused by name") {
   using Catch::Matchers::Contains;
   const auto refused = Kind().create({.kv_type = KvType::kF32});
   REQUIRE(refused.status().code() == absl::StatusCode::kInvalidArgument);
-  CHECK_THAT(std::string(refused.status().message()), Contains("f16 and bf16"));
+  CHECK_THAT(std::string(refused.status().message()), Contains("f16, bf16 and q8"));
   const std::unique_ptr<Device> device = Make({});
   auto message = [&](KvCacheShape shape) {
     const auto cache = device->CreateKvCache(shape);
@@ -61,10 +61,13 @@ TEST_CASE("keys kept a second time are counted among a page's bytes") {
   const KvCacheShape plain{3, 2, 64, 1, KvType::kF16};
   KvCacheShape gather = plain;
   gather.gather_layers = {0, 1, 1};
-  CHECK(KvPageBytes(plain) == 2 * 3 * 2 * 64 * kPageTokens * 2);
-  CHECK(KvPageBytes(gather) == (2 * 3 + 2) * 2 * 64 * kPageTokens * 2);
+  const int64_t scales = 3 * 2 * kPageTokens * 4;
+  CHECK(KvPageBytes(plain) == 2 * 3 * 2 * 64 * kPageTokens * 2 + scales);
+  CHECK(KvPageBytes(gather) == (2 * 3 + 2) * 2 * 64 * kPageTokens * 2 + scales);
+  gather.type = KvType::kQ8;
+  CHECK(KvPageBytes(gather) == (2 * 3 + 2) * 2 * 64 * kPageTokens + scales);
   gather.type = KvType::kF32;
-  CHECK(KvPageBytes(gather) == 2 * KvPageBytes(plain));
+  CHECK(KvPageBytes(gather) == 2 * 3 * 2 * 64 * kPageTokens * 4);
 }
 
 TEST_CASE("device memory is zeroed and aligned; what cannot be had is said") {

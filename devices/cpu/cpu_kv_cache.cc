@@ -1,5 +1,8 @@
 #include "devices/cpu/cpu_kv_cache.h"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -11,15 +14,37 @@ namespace {
 constexpr int64_t RoundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
 CacheView MakeView(const KvCacheShape& shape, bool gather) {
+  const bool bytes = shape.type == KvType::kQ8;
   CacheView view;
   view.value_width = static_cast<int>(RoundUp(shape.head_dim, kTileRows));
-  view.scale_offset = RoundUp(shape.head_dim, 2) * kPageTokens;
+  view.row_stride = bytes ? view.value_width / 2 : view.value_width;
+  view.scale_offset =
+      bytes ? RoundUp(shape.head_dim, 4) / 2 * kPageTokens : RoundUp(shape.head_dim, 2) * kPageTokens;
   view.value_offset = view.scale_offset + int64_t{2} * kPageTokens;
-  const int64_t value_end = view.value_offset + int64_t{view.value_width} * kPageTokens;
+  const int64_t value_end = view.value_offset + int64_t{view.row_stride} * kPageTokens;
   view.row_offset = gather ? value_end : 0;
   view.head_stride = RoundUp(gather ? 2 * value_end - view.value_offset : value_end, 32);
-  view.format = shape.type == KvType::kF16 ? CacheFormat::kF16 : CacheFormat::kBF16;
+  view.format = bytes                        ? CacheFormat::kQ8
+                : shape.type == KvType::kF16 ? CacheFormat::kF16
+                                             : CacheFormat::kBF16;
   return view;
+}
+
+// Undoes what keys of 8 bits went through (CacheView): the Walsh-Hadamard transform is its own inverse.
+void RotateBack(float* key, int head_dim) {
+  const int block = RotatedBlock(head_dim);
+  for (int half = 1; half < block; half *= 2) {
+    for (int i = 0; i < head_dim; i += 2 * half) {
+      for (int j = i; j < i + half; ++j) {
+        const float a = key[j];
+        const float b = key[j + half];
+        key[j] = a + b;
+        key[j + half] = a - b;
+      }
+    }
+  }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(block));
+  for (int d = 0; d < head_dim; ++d) key[d] *= scale;
 }
 
 // What the cache's memory is made of: pages of plain layers, pages of gather layers, staging pages.
@@ -82,7 +107,7 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShap
   }
   if (shape.pages < 1) return InvalidArgument("KV cache: pages is {}; at least 1 is allowed", shape.pages);
   if (shape.type == KvType::kF32) {
-    return InvalidArgument("KV cache: type f32; the cpu device has f16 and bf16");
+    return InvalidArgument("KV cache: type f32; the cpu device has f16, bf16 and q8");
   }
   if (!shape.gather_layers.empty() && shape.gather_layers.size() != static_cast<size_t>(shape.layers)) {
     return InvalidArgument("KV cache: gather_layers has {} entries; none or {}, one a layer, are allowed",
@@ -113,23 +138,39 @@ uint16_t* CpuKvCache::PageOf(int layer, int kv_head, int page) const {
   return view.Page(page) + kv_head * view.head_stride;
 }
 
+// How the elements of a key stand in its page's first form.
+struct CpuKvCache::KeyColumns {
+  explicit KeyColumns(CacheFormat format)
+      : element_bytes(format == CacheFormat::kQ8 ? 1 : 2), elements(4 / element_bytes) {}
+  // Bytes from the head's first key to elements [d, d + elements) of the key of a slot; 4 of them.
+  size_t At(int d, int slot) const {
+    return static_cast<size_t>((d * kPageTokens + slot * elements) * element_bytes);
+  }
+
+  int element_bytes;
+  int elements;  // that stand together
+};
+
 void CpuKvCache::CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const {
   MNEMO_CHECK(slot >= 0 && count >= 0 && slot + count <= kPageTokens);
   const CacheView& view = layers_[static_cast<size_t>(layer)];
   const uint16_t* base = PageOf(layer, kv_head, page);
-  const size_t row_bytes = static_cast<size_t>(shape_.head_dim) * sizeof(uint16_t);
+  const KeyColumns columns(view.format);
+  const int row_bytes = shape_.head_dim * columns.element_bytes;
   for (int s = slot; s < slot + count; ++s) {
     std::memcpy(out, base + view.scale_offset + s * 2, sizeof(float));
     out += sizeof(float);
     if (view.row_offset != 0) {
-      std::memcpy(out, base + view.row_offset + int64_t{s} * view.value_width, row_bytes);
+      std::memcpy(out, base + view.row_offset + int64_t{s} * view.row_stride, static_cast<size_t>(row_bytes));
     } else {
-      auto* key = out;
-      for (int d = 0; d < shape_.head_dim; ++d, key += sizeof(uint16_t))
-        std::memcpy(key, base + (d / 2 * kPageTokens + s) * 2 + d % 2, sizeof(uint16_t));
+      const auto* keys = reinterpret_cast<const uint8_t*>(base);
+      for (int d = 0; d < shape_.head_dim; d += columns.elements) {
+        const int done = d * columns.element_bytes;
+        std::memcpy(out + done, keys + columns.At(d, s), static_cast<size_t>(std::min(4, row_bytes - done)));
+      }
     }
     out += row_bytes;
-    std::memcpy(out, base + view.value_offset + int64_t{s} * view.value_width, row_bytes);
+    std::memcpy(out, base + view.value_offset + int64_t{s} * view.row_stride, static_cast<size_t>(row_bytes));
     out += row_bytes;
   }
 }
@@ -138,20 +179,21 @@ void CpuKvCache::CopyIn(int layer, int kv_head, int page, int slot, int count, c
   MNEMO_CHECK(slot >= 0 && count >= 0 && slot + count <= kPageTokens);
   const CacheView& view = layers_[static_cast<size_t>(layer)];
   uint16_t* base = PageOf(layer, kv_head, page);
-  const size_t row_bytes = static_cast<size_t>(shape_.head_dim) * sizeof(uint16_t);
+  const KeyColumns columns(view.format);
+  const int row_bytes = shape_.head_dim * columns.element_bytes;
   for (int s = slot; s < slot + count; ++s) {
     std::memcpy(base + view.scale_offset + s * 2, in, sizeof(float));
     in += sizeof(float);
-    for (int d = 0; d + 1 < shape_.head_dim; d += 2)
-      std::memcpy(base + (d / 2 * kPageTokens + s) * 2, in + static_cast<size_t>(d) * 2, 4);
-    if (shape_.head_dim % 2 != 0) {
-      const int d = shape_.head_dim - 1;
-      std::memcpy(base + (d / 2 * kPageTokens + s) * 2, in + static_cast<size_t>(d) * 2, 2);
+    auto* keys = reinterpret_cast<uint8_t*>(base);
+    for (int d = 0; d < shape_.head_dim; d += columns.elements) {
+      const int done = d * columns.element_bytes;
+      std::memcpy(keys + columns.At(d, s), in + done, static_cast<size_t>(std::min(4, row_bytes - done)));
     }
-    if (view.row_offset != 0)
-      std::memcpy(base + view.row_offset + int64_t{s} * view.value_width, in, row_bytes);
+    if (view.row_offset != 0) {
+      std::memcpy(base + view.row_offset + int64_t{s} * view.row_stride, in, static_cast<size_t>(row_bytes));
+    }
     in += row_bytes;
-    std::memcpy(base + view.value_offset + int64_t{s} * view.value_width, in, row_bytes);
+    std::memcpy(base + view.value_offset + int64_t{s} * view.row_stride, in, static_cast<size_t>(row_bytes));
     in += row_bytes;
   }
 }
@@ -166,19 +208,37 @@ void CpuKvCache::ReadKv(int layer, int kv_head, int page, int slot, float* key, 
   MNEMO_CHECK(slot >= 0 && slot < kPageTokens);
   const CacheView& view = layers_[static_cast<size_t>(layer)];
   const uint16_t* base = PageOf(layer, kv_head, page);
+  uint32_t scales = 0;
+  std::memcpy(&scales, base + view.scale_offset + slot * 2, sizeof scales);
   if (key != nullptr) {
-    float scale = 0;
-    std::memcpy(&scale, base + view.scale_offset + slot * 2, sizeof scale);
-    const uint16_t* row = base + view.row_offset + int64_t{slot} * view.value_width;
+    const float scale = std::bit_cast<float>(scales);
+    const KeyColumns columns(view.format);
+    const auto* keys = reinterpret_cast<const uint8_t*>(base);
+    const auto* row =
+        reinterpret_cast<const uint8_t*>(base + view.row_offset + int64_t{slot} * view.row_stride);
     for (int d = 0; d < shape_.head_dim; ++d) {
-      const uint16_t stored = view.row_offset != 0 ? row[d] : base[(d / 2 * kPageTokens + slot) * 2 + d % 2];
-      key[d] = scale * static_cast<float>(static_cast<int16_t>(stored));
+      const int together = d % columns.elements;
+      const uint8_t* stored = view.row_offset != 0
+                                  ? row + d * columns.element_bytes
+                                  : keys + columns.At(d - together, slot) + together * columns.element_bytes;
+      int16_t fixed = 0;
+      if (view.format == CacheFormat::kQ8) {
+        fixed = static_cast<int16_t>(*stored - 128);
+      } else {
+        std::memcpy(&fixed, stored, sizeof fixed);
+      }
+      key[d] = scale * static_cast<float>(fixed);
     }
+    if (view.format == CacheFormat::kQ8) RotateBack(key, shape_.head_dim);
   }
   if (value != nullptr) {
-    const uint16_t* row = base + view.value_offset + int64_t{slot} * view.value_width;
+    const uint16_t* row = base + view.value_offset + int64_t{slot} * view.row_stride;
+    const auto* bytes = reinterpret_cast<const int8_t*>(row);
+    const float scale = std::bit_cast<float>(scales << 16);
     for (int d = 0; d < shape_.head_dim; ++d) {
-      value[d] = view.format == CacheFormat::kF16 ? HalfToFloat(row[d]) : Bfloat16ToFloat(row[d]);
+      value[d] = view.format == CacheFormat::kF16    ? HalfToFloat(row[d])
+                 : view.format == CacheFormat::kBF16 ? Bfloat16ToFloat(row[d])
+                                                     : scale * static_cast<float>(bytes[d]);
     }
   }
 }

@@ -24,6 +24,7 @@ class CpuKvCache final : public KvCache {
   CacheView View(int layer) const { return layers_[static_cast<size_t>(layer)]; }
 
  private:
+  struct KeyColumns;
   CpuKvCache(const KvCacheShape& shape, CpuMemory memory, std::vector<CacheView> layers);
   // Of KV head and page, [0] = its first key.
   uint16_t* PageOf(int layer, int kv_head, int page) const;

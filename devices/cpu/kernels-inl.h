@@ -10,6 +10,7 @@ namespace {
 // The vectors come first.
 // clang-format off
 #include "devices/cpu/simd-inl.h"
+#include "devices/cpu/keys-inl.h"
 #include "devices/cpu/rows-inl.h"
 #include "devices/cpu/matmul-inl.h"
 #include "devices/cpu/attention-inl.h"
@@ -24,7 +25,7 @@ constexpr Kernels kKernels = {
     .rotary_row = RotaryRow,
     .store_row = StoreRow,
     .scale_row = ScaleRow,
-    .quantize_query = ToFixedPoint,
+    .quantize_query = QuantizeQuery,
     .attend = Attend,
     .attend_listed = AttendListed,
     .merge_state = MergeState,

@@ -14,7 +14,7 @@ inline constexpr int kKeysPerPage = 64;
 inline constexpr int kKeysPerSplit = 512;
 
 enum class Epilogue { kStore, kAccumulate, kSiluGate, kGeluGate };
-enum class CacheFormat { kF16, kBF16 };
+enum class CacheFormat { kF16, kBF16, kQ8 };
 
 struct MatMulPart {
   const uint8_t* weight = nullptr;
@@ -66,6 +66,16 @@ struct RotaryTask {
 // Keys are scaled by their largest element, so that the dot product of a key and a query fits 32 bits and is
 // exact; stored to 13 bits for 64 dimensions, they are about as precise as F16, and a product of two pairs is
 // one instruction.
+//
+// With kQ8, in the same order:
+//   keys    [head_dim / 4, rounded up][64][4] of bytes, 128 more than the fixed point in [-127, 127] of the
+//           rotated key: each block of RotatedBlock elements after a Walsh-Hadamard transform,
+//   scales  [64] of 32 bits: as float32, the key's scale; its low half is the value's scale as BF16,
+//   values  [64][value_width] of fixed point in [-127, 127],
+//   keys    [64][value_width] in the second form.
+// Queries are rotated alike. Models have some elements of keys that are much larger than the others and would
+// set the scale alone: without rotation KL to float32 grew by a half, with it by a tenth (SmolLM2). The low
+// half of the key's scale is less than its precision needs, and one word leads to all of a token.
 struct CacheView {
   uint16_t* base = nullptr;  // of layer and page 0, KV head 0
   int64_t page_stride = 0;   // elements
@@ -78,6 +88,7 @@ struct CacheView {
   int64_t value_offset = 0;  // from keys to values
   int64_t row_offset = 0;    // from keys to their second form; 0: not there
   int value_width = 0;       // head_dim rounded up; the rest is zero
+  int row_stride = 0;        // from values to those of the next slot, and likewise in the second form of keys
   CacheFormat format = CacheFormat::kF16;
 
   // Inlined everywhere: no copy of it may be one that was made for another instruction set.
@@ -86,6 +97,12 @@ struct CacheView {
   }
 };
 
+// Elements of a block of a key that is rotated: the largest power of two that divides head_dim.
+constexpr int RotatedBlock(int head_dim) { return head_dim & -head_dim; }
+
+// A query as fixed point, as the keys of a format want it, and room behind it; elements of 16 bits.
+constexpr int QueryStride(int head_dim) { return (head_dim + 15) / 16 * 16 + 16; }
+
 // What attention of one query row over part of the keys amounts to: with s the scores in units of log2,
 // maximum = max s, sum = sum 2^(s - maximum), out = sum 2^(s - maximum) v. Laid out as {maximum, sum, ...14
 // unused..., out[value_width]}.
@@ -93,7 +110,7 @@ inline constexpr int kStateHeader = 16;
 
 // The query rows of one KV head: `positions` consecutive positions times `group` heads, against one split.
 struct AttendTask {
-  const int16_t* q = nullptr;       // [positions * group, head_dim rounded up to even]: fixed point
+  const int16_t* q = nullptr;       // [positions * group, QueryStride]: what quantize_query makes
   const float* q_scales = nullptr;  // [positions * group]; scores then are in log2 units
   int positions = 0;
   int group = 0;
@@ -114,11 +131,11 @@ inline constexpr int kListPadding = 128;
 
 // The query rows of one KV head at one position, against listed keys.
 struct ListedTask {
-  const int16_t* q = nullptr;       // as above, [group]
+  const int16_t* q = nullptr;       // as above, [group, QueryStride]
   const float* q_scales = nullptr;  // [group]
   int group = 0;
   int head_dim = 0;
-  // Of each key its row of values in the cache, and its scale; then the last one kListPadding times more.
+  // Of each key its row of values in the cache, and its scales; then the last one kListPadding times more.
   const uint16_t* const* values = nullptr;
   const float* const* scales = nullptr;
   bool pages = false;  // most of the list is whole pages, each from a multiple of 64 on in the list
@@ -143,8 +160,8 @@ struct Kernels {
   void (*store_row)(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
                     int64_t slot);
   void (*scale_row)(const float* x, float factor, int64_t count, float* out);
-  // out = factor * x as fixed point, [head_dim rounded up to even]; returns its scale.
-  float (*quantize_query)(const float* x, float factor, int head_dim, int16_t* out);
+  // out = factor * x as fixed point, [QueryStride]; returns its scale.
+  float (*quantize_query)(const float* x, float factor, int head_dim, CacheFormat format, int16_t* out);
   void (*attend)(const AttendTask& task);
   void (*attend_listed)(const ListedTask& task);
   // state = state merged with `part`, the later keys.

@@ -132,15 +132,53 @@ MNEMO_INLINE float FixedPointLimit(int head_dim) {
 
 constexpr int kMaxHeadDim = 1024;
 
-// out = round(factor * x / scale), [head_dim rounded up to even]; returns scale.
-float ToFixedPoint(const float* x, float factor, int head_dim, int16_t* out) {
-  const F32 f = Set(factor);
+// Of lanes a and b that lie kDistance apart, a + b and a - b.
+template <int kDistance>
+MNEMO_INLINE F32 AddDifferences(F32 v) {
+  alignas(64) static constexpr float kSigns[] = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
+  float signs[kLanes];
+  for (int i = 0; i < kLanes; ++i) signs[i] = kSigns[i * (8 / kDistance) % kLanes];
+  return Fma(v, Load(signs), SwapLanes<kDistance>(v));
+}
+
+// The Walsh-Hadamard transform of each block of x, scaled to keep lengths. Its own inverse; it leaves dot
+// products as they are and spreads elements that are much larger than the others, so that fixed point of the
+// largest one's scale keeps more of the rest.
+MNEMO_INLINE void Rotate(float* x, int head_dim) {
+  const int block = RotatedBlock(head_dim);
+  for (int d = 0; d < head_dim; d += kLanes) {
+    F32 v = LoadFirst(x + d, head_dim - d);
+    if (block > 1) v = AddDifferences<1>(v);
+    if (block > 2) v = AddDifferences<2>(v);
+    if (block > 4) v = AddDifferences<4>(v);
+    if (block > 8) v = AddDifferences<8>(v);
+    StoreFirst(x + d, v, head_dim - d);
+  }
+  for (int half = kLanes; half < block; half *= 2) {
+    for (int i = 0; i < head_dim; i += 2 * half) {
+      for (int j = i; j < i + half; j += kLanes) {
+        const F32 a = Load(x + j);
+        const F32 b = Load(x + j + half);
+        Store(x + j, Add(a, b));
+        Store(x + j + half, Sub(a, b));
+      }
+    }
+  }
+  ScaleRow(x, 1.0f / __builtin_sqrtf(static_cast<float>(block)), head_dim, x);
+}
+
+MNEMO_INLINE float LargestOf(const float* x, F32 factor, int head_dim) {
   F32 largest = Set(0.0f);
   for (int d = 0; d < head_dim; d += kLanes) {
-    largest = Max(largest, Abs(Mul(LoadFirst(x + d, head_dim - d), f)));
+    largest = Max(largest, Abs(Mul(LoadFirst(x + d, head_dim - d), factor)));
   }
-  const float maximum = ReduceMax(largest);
-  const float limit = FixedPointLimit(head_dim);
+  return ReduceMax(largest);
+}
+
+// out = round(factor * x / scale), in [-limit, limit], head_dim rounded up to even; returns scale.
+MNEMO_INLINE float ToFixedPoint(const float* x, float factor, int head_dim, float limit, int16_t* out) {
+  const F32 f = Set(factor);
+  const float maximum = LargestOf(x, f, head_dim);
   const F32 inverse = Set(maximum > 0.0f ? limit / maximum : 0.0f);
   const int even = (head_dim + 1) / 2 * 2;
   for (int d = 0; d < even; d += kLanes) {
@@ -156,6 +194,72 @@ float ToFixedPoint(const float* x, float factor, int head_dim, int16_t* out) {
   return maximum / limit;
 }
 
+float QuantizeQuery(const float* x, float factor, int head_dim, CacheFormat format, int16_t* out) {
+  if (format != CacheFormat::kQ8) {
+    return ToFixedPoint(x, factor, head_dim, FixedPointLimit(head_dim), out);
+  }
+  float rotated[kMaxHeadDim];
+  __builtin_memcpy(rotated, x, static_cast<size_t>(head_dim) * sizeof(float));
+  Rotate(rotated, head_dim);
+  int16_t fixed[kMaxHeadDim] = {};
+  const float scale = ToFixedPoint(rotated, factor, head_dim, kQuery8Limit, fixed);
+  LayOutQuery8(fixed, head_dim, out);
+  return scale;
+}
+
+MNEMO_INLINE uint32_t BitsOf(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+MNEMO_INLINE float FloatOf(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// The scales of a key and a value with these largest magnitudes, as one word (see CacheView): both as large
+// as they have to be, or larger by what rounding up takes.
+MNEMO_INLINE uint32_t ScalesOf(float largest_key, float largest_value) {
+  const uint32_t value = (BitsOf(largest_value * (1.0f / 127.0f)) + 0xffff) >> 16;
+  const uint32_t key = BitsOf(largest_key * (1.0f / 127.0f));
+  const uint32_t word = (key & 0xffff0000) | value;
+  return word < key ? word + 0x10000 : word;
+}
+
+// round(x / scale) + offset (0 or 128), [head_dim]; a byte each.
+MNEMO_INLINE void ToBytes(const float* x, float scale, int head_dim, uint8_t offset, uint8_t* out) {
+  const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
+  // Of a scale among the smallest numbers there is no inverse.
+  const F32 factor = Set(inverse < 3e38f ? inverse : 0.0f);
+  for (int d = 0; d < head_dim; d += kLanes) {
+    int8_t lanes[kLanes];
+    const F32 scaled = Mul(LoadFirst(x + d, head_dim - d), factor);
+    StoreInt8(lanes, RoundToInt(Max(Min(scaled, Set(127.0f)), Set(-127.0f))));
+    for (int8_t& lane : lanes) lane = static_cast<int8_t>(lane ^ static_cast<int8_t>(offset));
+    __builtin_memcpy(out + d, lanes, static_cast<size_t>(head_dim - d < kLanes ? head_dim - d : kLanes));
+  }
+}
+
+MNEMO_INLINE void StoreRow8(const float* k, const float* v, int head_dim, const CacheView& cache,
+                            uint16_t* head, int64_t key) {
+  const F32 one = Set(1.0f);
+  float rotated[kMaxHeadDim];
+  __builtin_memcpy(rotated, k, static_cast<size_t>(head_dim) * sizeof(float));
+  Rotate(rotated, head_dim);
+  const uint32_t scales = ScalesOf(LargestOf(rotated, one, head_dim), LargestOf(v, one, head_dim));
+  __builtin_memcpy(head + cache.scale_offset + key * 2, &scales, sizeof scales);
+  uint8_t bytes[kMaxHeadDim + 4] = {};
+  ToBytes(rotated, FloatOf(scales), head_dim, 128, bytes);
+  auto* keys = reinterpret_cast<uint8_t*>(head) + key * 4;
+  for (int d = 0; d < head_dim; d += 4) __builtin_memcpy(keys + d * kKeysPerPage, bytes + d, 4);
+  if (cache.row_offset != 0) {
+    __builtin_memcpy(head + cache.row_offset + key * cache.row_stride, bytes, static_cast<size_t>(head_dim));
+  }
+  ToBytes(v, FloatOf(scales << 16), head_dim, 0, bytes);
+  __builtin_memcpy(head + cache.value_offset + key * cache.row_stride, bytes, static_cast<size_t>(head_dim));
+}
+
 void StoreRow(const float* k, const float* v, int kv_heads, int head_dim, const CacheView& cache,
               int64_t slot) {
   uint16_t* page = cache.base + slot / kKeysPerPage * cache.page_stride;
@@ -163,15 +267,19 @@ void StoreRow(const float* k, const float* v, int kv_heads, int head_dim, const 
   int16_t fixed[kMaxHeadDim];
   for (int h = 0; h < kv_heads; ++h) {
     uint16_t* head = page + h * cache.head_stride;
-    const float scale = ToFixedPoint(k + h * head_dim, 1.0f, head_dim, fixed);
+    if (cache.format == CacheFormat::kQ8) {
+      StoreRow8(k + h * head_dim, v + h * head_dim, head_dim, cache, head, key);
+      continue;
+    }
+    const float scale = ToFixedPoint(k + h * head_dim, 1.0f, head_dim, FixedPointLimit(head_dim), fixed);
     __builtin_memcpy(head + cache.scale_offset + key * 2, &scale, sizeof scale);
     uint16_t* keys = head + key * 2;
     for (int d = 0; d < head_dim; d += 2) __builtin_memcpy(keys + d * kKeysPerPage, fixed + d, 4);
     if (cache.row_offset != 0) {
-      __builtin_memcpy(head + cache.row_offset + key * cache.value_width, fixed,
+      __builtin_memcpy(head + cache.row_offset + key * cache.row_stride, fixed,
                        static_cast<size_t>(head_dim) * sizeof(int16_t));
     }
-    uint16_t* values = head + cache.value_offset + key * cache.value_width;
+    uint16_t* values = head + cache.value_offset + key * cache.row_stride;
     for (int d = 0; d < head_dim; d += kLanes) {
       // The width of values is a multiple of 16, so the last vector fits; its padding is zero.
       StoreCache(cache.format, values + d, LoadFirst(v + h * head_dim + d, head_dim - d));

@@ -41,6 +41,10 @@ inline NativeI NHighNibbles(NativeI a) {
   return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
 }
 #if defined(MNEMO_KERNELS_VNNI)
+inline NativeI NDotQuads(NativeI sum, NativeI w, NativeI x) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+  return sum;
+}
 // In assembly, since GCC 12 copies the sums of the intrinsics about and spills them.
 inline NativeI NDotQuad(NativeI sum, NativeI w, const int8_t* x) {
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Quad*>(x)));
@@ -91,6 +95,9 @@ inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
 inline NativeF NDupEven(NativeF a) { return _mm512_moveldup_ps(a); }
 inline NativeF NDupOdd(NativeF a) { return _mm512_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
+inline NativeF NSwapTwos(NativeF a) { return _mm512_permute_ps(a, 0x4E); }
+inline NativeF NSwapFours(NativeF a) { return _mm512_shuffle_f32x4(a, a, 0xB1); }
+inline NativeF NSwapEights(NativeF a) { return _mm512_shuffle_f32x4(a, a, 0x4E); }
 // a * b - c in even lanes, + in odd ones.
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm512_fmaddsub_ps(a, b, c); }
 inline void NStoreBytes(void* p, NativeI a) { _mm512_storeu_si512(p, a); }
@@ -101,6 +108,11 @@ inline NativeI NLoadQuarters(const __m128i* const* p) {
   return _mm512_inserti32x4(r, _mm_loadu_si128(p[3]), 3);
 }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
+inline NativeI NLoadInt8(const int8_t* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline NativeI NEvenBytes(NativeI a) { return _mm512_and_si512(a, _mm512_set1_epi16(255)); }
+inline NativeI NOddBytes(NativeI a) { return _mm512_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm512_unpacklo_epi32(a, b); }
 inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm512_unpackhi_epi32(a, b); }
 inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm512_unpacklo_epi64(a, b); }
@@ -184,12 +196,19 @@ inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
 inline NativeF NDupEven(NativeF a) { return _mm256_moveldup_ps(a); }
 inline NativeF NDupOdd(NativeF a) { return _mm256_movehdup_ps(a); }
 inline NativeF NSwapPairs(NativeF a) { return _mm256_permute_ps(a, 0xB1); }
+inline NativeF NSwapTwos(NativeF a) { return _mm256_permute_ps(a, 0x4E); }
+inline NativeF NSwapFours(NativeF a) { return _mm256_permute2f128_ps(a, a, 1); }
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm256_fmaddsub_ps(a, b, c); }
 inline void NStoreBytes(void* p, NativeI a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
 inline NativeI NLoadQuarters(const __m128i* const* p) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(p[0])), _mm_loadu_si128(p[1]), 1);
 }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
+inline NativeI NLoadInt8(const int8_t* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+inline NativeI NEvenBytes(NativeI a) { return _mm256_and_si256(a, _mm256_set1_epi16(255)); }
+inline NativeI NOddBytes(NativeI a) { return _mm256_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm256_unpacklo_epi32(a, b); }
 inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm256_unpackhi_epi32(a, b); }
 inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm256_unpacklo_epi64(a, b); }
@@ -295,12 +314,22 @@ inline NativeI NDotPairs(NativeI sum, NativeI a, NativeI b) {
 inline NativeF NDupEven(NativeF a) { return _mm_shuffle_ps(a, a, 0xA0); }
 inline NativeF NDupOdd(NativeF a) { return _mm_shuffle_ps(a, a, 0xF5); }
 inline NativeF NSwapPairs(NativeF a) { return _mm_shuffle_ps(a, a, 0xB1); }
+inline NativeF NSwapTwos(NativeF a) { return _mm_shuffle_ps(a, a, 0x4E); }
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) {
   return _mm_add_ps(_mm_mul_ps(a, b), _mm_xor_ps(c, _mm_setr_ps(-0.0f, 0.0f, -0.0f, 0.0f)));
 }
 inline void NStoreBytes(void* p, NativeI a) { _mm_storeu_si128(static_cast<__m128i*>(p), a); }
 inline NativeI NLoadQuarters(const __m128i* const* p) { return _mm_loadu_si128(p[0]); }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm_loadu_si128(p); }
+inline NativeI NLoadInt8(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof four);
+  const __m128i bytes = _mm_cvtsi32_si128(four);
+  const __m128i twice = _mm_unpacklo_epi8(bytes, bytes);
+  return _mm_srai_epi32(_mm_unpacklo_epi16(twice, twice), 24);
+}
+inline NativeI NEvenBytes(NativeI a) { return _mm_and_si128(a, _mm_set1_epi16(255)); }
+inline NativeI NOddBytes(NativeI a) { return _mm_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm_unpacklo_epi32(a, b); }
 inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm_unpackhi_epi32(a, b); }
 inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm_unpacklo_epi64(a, b); }
@@ -359,10 +388,35 @@ MNEMO_UNARY(ToFloat, NToFloat, I32, F32)
 MNEMO_UNARY(AsFloat, NAsFloat, I32, F32)
 MNEMO_UNARY(LowNibbles, NLowNibbles, I32, I32)
 MNEMO_UNARY(HighNibbles, NHighNibbles, I32, I32)
+// The bytes 0, 2, 4 ... and 1, 3, 5 ... as 16-bit numbers.
+MNEMO_UNARY(EvenBytes, NEvenBytes, I32, I32)
+MNEMO_UNARY(OddBytes, NOddBytes, I32, I32)
 MNEMO_UNARY(DupEven, NDupEven, F32, F32)
 MNEMO_UNARY(DupOdd, NDupOdd, F32, F32)
 MNEMO_UNARY(SwapPairs, NSwapPairs, F32, F32)
 #undef MNEMO_UNARY
+
+// Lane i of the result is lane i ^ kDistance; 1, 2, 4 or 8.
+template <int kDistance>
+MNEMO_INLINE F32 SwapLanes(F32 a) {
+  F32 r;
+  if constexpr (kDistance >= kNativeLanes) {
+    MNEMO_EACH_PART r.part[i] = a.part[i ^ (kDistance / kNativeLanes)];
+  } else if constexpr (kDistance == 1) {
+    MNEMO_EACH_PART r.part[i] = NSwapPairs(a.part[i]);
+  } else if constexpr (kDistance == 2) {
+    MNEMO_EACH_PART r.part[i] = NSwapTwos(a.part[i]);
+#if defined(MNEMO_KERNELS_AVX2) || defined(MNEMO_KERNELS_AVX512)
+  } else if constexpr (kDistance == 4) {
+    MNEMO_EACH_PART r.part[i] = NSwapFours(a.part[i]);
+#endif
+#if defined(MNEMO_KERNELS_AVX512)
+  } else {
+    MNEMO_EACH_PART r.part[i] = NSwapEights(a.part[i]);
+#endif
+  }
+  return r;
+}
 
 MNEMO_INLINE F32 Fma(F32 a, F32 b, F32 c) {
   F32 r;
@@ -445,6 +499,14 @@ MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t*
   MNEMO_EACH_PART r.part[i] = NLoadQuarters(p + i * kNativeLanes / 4);
   return r;
 }
+#if defined(MNEMO_KERNELS_VNNI)
+// sum + the four products of unsigned bytes and signed ones in each lane.
+MNEMO_INLINE I32 DotQuads(I32 sum, I32 w, I32 x) {
+  I32 r;
+  r.part[0] = NDotQuads(sum.part[0], w.part[0], x.part[0]);
+  return r;
+}
+#endif
 MNEMO_INLINE I32 BroadcastQuarter(const int16_t* p) {
   I32 r;
   MNEMO_EACH_PART r.part[i] = NBroadcastQuarter(reinterpret_cast<const __m128i*>(p));
@@ -470,6 +532,11 @@ MNEMO_INLINE F32 LoadBf16(const uint16_t* p) {
   F32 r;
   MNEMO_EACH_PART r.part[i] = NLoadBf16(p + i * kNativeLanes);
   return r;
+}
+MNEMO_INLINE F32 LoadInt8(const int8_t* p) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadInt8(p + i * kNativeLanes);
+  return ToFloat(r);
 }
 MNEMO_INLINE void StoreF16(uint16_t* p, F32 a) { MNEMO_EACH_PART NStoreF16(p + i * kNativeLanes, a.part[i]); }
 // To nearest even; NaN stays NaN.

@@ -59,7 +59,7 @@ layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
              Bit(kOpKvStore) | Bit(kOpScoreSelect) | Bit(kOpGather) | Bit(kOpScoreGather);
   caps.formats = Bit(kFormatCodes2) | Bit(kFormatCodes4) | Bit(kFormatCodes8) | Bit(kFormatBounds) |
                  Bit(kFormatMeans) | Bit(kFormatF16) | Bit(kFormatBf16) | Bit(kFormatF32) |
-                 Bit(kFormatScaledKeys);
+                 Bit(kFormatScaledKeys) | Bit(kFormatScaledBytes);
   caps.score_ops =
       static_cast<uint8_t>(Bit(kScoreDot) | Bit(kScoreReluDot) | Bit(kScorePageBound) | Bit(kScoreBlockMean));
   caps.group_ops =

@@ -58,7 +58,8 @@ enum Format {
   kFormatF16 = 16,
   kFormatBf16 = 17,
   kFormatF32 = 18,
-  kFormatScaledKeys = 19,  // f32 scale, i16 key[dim] to be multiplied by it, 16-bit float value[dim]
+  kFormatScaledKeys = 19,   // f32 scale, i16 key[dim] to be multiplied by it, 16-bit float value[dim]
+  kFormatScaledBytes = 20,  // two scales in 32 bits, u8 key[dim], i8 value[dim]
 };
 
 // descriptor.flags
@@ -112,7 +113,7 @@ typedef struct IndexSpec {
   uint16_t heads;         // KV heads
   uint16_t dim;           // of a head
   uint8_t record_format;  // Format, 1 to 5
-  uint8_t kv_format;      // of K and V that kOpKvStore brings: a value type or kFormatScaledKeys; 0: none
+  uint8_t kv_format;      // of K and V that kOpKvStore brings: a value type or kFormatScaled...; 0: none
   uint8_t reserved[52];   // zero
 } IndexSpec;
 

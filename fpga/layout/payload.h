@@ -14,7 +14,7 @@
 // kAllLayerSlots).
 // kOpKvStore:   payload kv[slots][heads][end - begin].
 // kv is K and V of one token and head, adjacent, KvTokenBytes: value[2][dim] of a value type, or as
-// kFormatScaledKeys says. A service moves these bytes and never reads them.
+// kFormatScaledKeys or kFormatScaledBytes say. A service moves these bytes and never reads them.
 
 #include "fpga/layout/abi.h"
 #include "fpga/layout/descriptor.h"
@@ -95,7 +95,9 @@ MNEMO_LAYOUT_FN uint32_t ValueBytes(uint32_t format) {
 
 // Bytes of K and V of one token and head, 0 for what is no format of K and V.
 MNEMO_LAYOUT_FN uint64_t KvTokenBytes(uint32_t format, uint32_t dim) {
-  return format == kFormatScaledKeys ? 4 + uint64_t{dim} * 4 : uint64_t{2} * dim * ValueBytes(format);
+  return format == kFormatScaledKeys    ? 4 + uint64_t{dim} * 4
+         : format == kFormatScaledBytes ? 4 + uint64_t{dim} * 2
+                                        : uint64_t{2} * dim * ValueBytes(format);
 }
 
 #endif

@@ -6,8 +6,15 @@
 namespace mnemo::memory {
 
 uint32_t KvFormat(devices::KvType type) {
-  return devices::StoredForm(type) == devices::StoredKvForm::kFloat32 ? layout::kFormatF32
-                                                                      : layout::kFormatScaledKeys;
+  switch (devices::StoredForm(type)) {
+    case devices::StoredKvForm::kFloat32:
+      return layout::kFormatF32;
+    case devices::StoredKvForm::kScaledKeys:
+      return layout::kFormatScaledKeys;
+    case devices::StoredKvForm::kScaledBytes:
+      return layout::kFormatScaledBytes;
+  }
+  return 0;
 }
 
 MemoryShape ShapeOf(const model::Transformer& transformer) {

@@ -19,6 +19,7 @@ using namespace devices;  // NOLINT: all of it is about devices
 
 struct Options {
   std::string isa = "auto";
+  std::string kv_type = "f16";
   int threads = 2;
   int heads = 9;
   int kv_heads = 3;
@@ -40,11 +41,15 @@ class AttentionSpeed {
  public:
   static absl::StatusOr<std::unique_ptr<AttentionSpeed>> Create(const Options& options) {
     auto speed = std::unique_ptr<AttentionSpeed>(new AttentionSpeed(options));
-    MNEMO_ASSIGN_OR_RETURN(speed->device_, CreateDevice({.isa = options.isa, .threads = options.threads}));
+    MNEMO_ASSIGN_OR_RETURN(speed->device_,
+                           CreateDevice({.isa = options.isa,
+                                         .threads = options.threads,
+                                         .kv_type = KvTypeOfName(options.kv_type).value_or(KvType::kF16)}));
     KvCacheShape shape{.layers = options.layers,
                        .kv_heads = options.kv_heads,
                        .head_dim = options.head_dim,
-                       .pages = options.tokens / kPageTokens};
+                       .pages = options.tokens / kPageTokens,
+                       .type = speed->device_->info().kv_type};
     if (options.rows) shape.gather_layers.assign(static_cast<size_t>(options.layers), 1);
     MNEMO_ASSIGN_OR_RETURN(speed->cache_, speed->device_->CreateKvCache(shape));
     const int row = options.heads * options.head_dim;
@@ -189,6 +194,8 @@ int main(int argc, char** argv) {
   mnemo::Options options;
   CLI::App app{"Speed of attention on the CPU device"};
   app.add_option("--isa", options.isa, "auto, or an instruction set");
+  app.add_option("--kv-type", options.kv_type, "f16, bf16 or q8")
+      ->check(CLI::IsMember({"f16", "bf16", "q8"}));
   app.add_option("--threads", options.threads);
   app.add_option("--heads", options.heads);
   app.add_option("--kv-heads", options.kv_heads);

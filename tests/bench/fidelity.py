@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--text", required=True, help="UTF-8 text of at least --tokens tokens")
     parser.add_argument("--tokens", type=int, default=6144)
     parser.add_argument("--isa", action="append", help="repeatable; default: the machine's best")
-    parser.add_argument("--kv-type", action="append", help="f16, bf16; repeatable; default f16")
+    parser.add_argument("--kv-type", action="append", help="f16, bf16, q8; repeatable; default f16")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=49152)
     arguments = parser.parse_args()

@@ -143,7 +143,8 @@ int main(int argc, char** argv) {
   app.add_option("--device", options.device.kind, "cpu or reference");
   app.add_option("--isa", options.device.isa, "as in the configuration's cpu.isa");
   app.add_option("--threads", options.device.threads, "threads")->check(CLI::Range(1, 256));
-  app.add_option("--kv-type", options.kv_type, "f16 or bf16")->check(CLI::IsMember({"f16", "bf16"}));
+  app.add_option("--kv-type", options.kv_type, "f16, bf16 or q8")
+      ->check(CLI::IsMember({"f16", "bf16", "q8"}));
   app.add_option("--chunk", options.chunk, "rows of one forward pass")->check(CLI::Range(1, 4096));
   app.add_option("--attention", options.attention, "folder for keys and queries, instead of logits")
       ->check(CLI::ExistingDirectory);
@@ -152,7 +153,7 @@ int main(int argc, char** argv) {
   app.add_option("--every", options.every, "of these every so many gives a query")
       ->check(CLI::Range(1, 1 << 20));
   CLI11_PARSE(app, argc, argv);
-  options.device.kv_type = options.kv_type == "bf16" ? devices::KvType::kBF16 : devices::KvType::kF16;
+  options.device.kv_type = devices::KvTypeOfName(options.kv_type).value_or(devices::KvType::kF16);
   std::vector<int32_t> ids;
   for (int32_t id = 0; std::cin >> id;) ids.push_back(id);
   if (ids.empty()) {

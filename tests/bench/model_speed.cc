@@ -16,6 +16,7 @@ namespace {
 struct Options {
   std::string model;
   std::string isa = "auto";
+  std::string kv_type = "f16";
   int threads = 2;
   int chunk_rows = 512;
   int repeats = 5;
@@ -40,7 +41,10 @@ class ModelSpeed {
     const int max_rows = std::max({options.chunk_rows, devices::kPageTokens, sequences});
     MNEMO_ASSIGN_OR_RETURN(
         auto runner, testing::ModelRunner::Create(
-                         *file, {.isa = options.isa, .threads = options.threads},
+                         *file,
+                         {.isa = options.isa,
+                          .threads = options.threads,
+                          .kv_type = devices::KvTypeOfName(options.kv_type).value_or(devices::KvType::kF16)},
                          {.max_rows = max_rows, .max_logit_rows = sequences, .max_sequences = sequences},
                          sequences, std::max(prefill, decode + options.repeats * kStepsPerRepeat)));
     return std::unique_ptr<ModelSpeed>(new ModelSpeed(options, std::move(runner)));
@@ -136,6 +140,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Speed of the forward pass on the CPU device"};
   app.add_option("model", options.model, "GGUF file")->required();
   app.add_option("--isa", options.isa, "auto, or an instruction set");
+  app.add_option("--kv-type", options.kv_type, "f16, bf16 or q8")
+      ->check(CLI::IsMember({"f16", "bf16", "q8"}));
   app.add_option("--threads", options.threads);
   app.add_option("--chunk-rows", options.chunk_rows, "rows of one forward pass of a prefill");
   app.add_option("--repeats", options.repeats, "the best of so many counts");

@@ -1,6 +1,7 @@
 // Rotary embedding, KV cache and attention against double precision.
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "tests/conformance/bench.h"
 
@@ -17,6 +18,8 @@ double Stored(float value, KvType type) {
       return static_cast<double>(HalfToFloat(FloatToHalf(value)));
     case KvType::kBF16:
       return static_cast<double>(Bfloat16ToFloat(FloatToBfloat16(value)));
+    case KvType::kQ8:
+      break;  // is read back: its step depends on the other elements
   }
   return 0;
 }
@@ -138,8 +141,22 @@ void CheckAttention(Bench& bench, const Case& c, Random* random) {
       for (size_t d = 0; d < key.size(); ++d) {
         keys[at + d] = bench.bounds.fixed_point_keys ? key[d] : Stored(static_cast<float>(key[d]), kv_type);
         values[at + d] = Stored(v[at + d], kv_type);
-        largest_value = std::max(largest_value, std::fabs(values[at + d]));
       }
+      if (kv_type == KvType::kQ8) {
+        std::vector<float> stored_key(key.size()), stored_value(key.size());
+        (*cache)->ReadKv(c.layer, h, pages[static_cast<size_t>(p / kPageTokens)], p % kPageTokens,
+                         stored_key.data(), stored_value.data());
+        const std::vector<double> rotated = Rotated(key), stored_rotated = Rotated(stored_key);
+        const double key_step = LargestOf(rotated) * kQ8Step;
+        const double value_step = LargestOf(std::span(v).subspan(at, key.size())) * kQ8Step;
+        for (size_t d = 0; d < key.size(); ++d) {
+          REQUIRE(std::fabs(stored_rotated[d] - rotated[d]) <= 0.51 * key_step);
+          REQUIRE(std::fabs(stored_value[d] - v[at + d]) <= 0.51 * value_step);
+          keys[at + d] = static_cast<double>(stored_key[d]);
+          values[at + d] = static_cast<double>(stored_value[d]);
+        }
+      }
+      largest_value = std::max(largest_value, LargestOf(std::span(values).subspan(at, key.size())));
     }
   }
   const std::vector<float> got_q = q_array.Get();

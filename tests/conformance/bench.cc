@@ -51,9 +51,8 @@ std::unique_ptr<Bench> MakeBench(const Variant& variant, int threads, KvType kv_
   REQUIRE(bench->device->info().kv_type == kv_type);
   bench->bounds.int8_activations = variant.kind != "reference";
   bench->bounds.fixed_point_keys = variant.kind != "reference";
-  constexpr const char* kKvNames[] = {"f32", "f16", "bf16"};
-  bench->name = fmt::format("{} {} threads={} kv={}", variant.kind, variant.isa, threads,
-                            kKvNames[static_cast<int>(kv_type)]);
+  bench->name =
+      fmt::format("{} {} threads={} kv={}", variant.kind, variant.isa, threads, devices::KvTypeName(kv_type));
   return bench;
 }
 
@@ -72,7 +71,7 @@ void EachBench(const std::function<void(Bench&)>& test) {
 void EachKvBench(const std::function<void(Bench&)>& test) {
   for (const Variant& variant : Variants()) {
     int tested = 0;
-    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16}) {
+    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8}) {
       for (int threads : {1, 2}) {
         std::unique_ptr<Bench> bench = MakeBench(variant, threads, kv_type);
         if (bench == nullptr) continue;

@@ -3,7 +3,10 @@
 // test.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <random>
@@ -38,6 +41,32 @@ struct Bench {
   std::unique_ptr<devices::Device> device;
   Bounds bounds;
 };
+
+// A step of KvType::kQ8, relative to the largest element: a scale may be a 128th larger than it must be.
+inline constexpr double kQ8Step = 1.0 / 127 * (1 + 1.0 / 128);
+
+// Of the magnitudes.
+template <class Values>
+double LargestOf(const Values& values) {
+  double largest = 0;
+  for (const auto value : values) largest = std::max(largest, std::fabs(static_cast<double>(value)));
+  return largest;
+}
+
+// What kQ8 rounds of a key: blocks of the largest power of two that divides its length, by the definition of
+// the Walsh-Hadamard matrix.
+template <class Values>
+std::vector<double> Rotated(const Values& key) {
+  const size_t block = key.size() & (~key.size() + 1);
+  std::vector<double> rotated(key.size());
+  for (size_t i = 0; i < key.size(); ++i) {
+    for (size_t j = i / block * block; j < i / block * block + block; ++j) {
+      const bool minus = std::popcount(i % block & j % block) % 2 != 0;
+      rotated[i] += (minus ? -1 : 1) * static_cast<double>(key[j]) / std::sqrt(static_cast<double>(block));
+    }
+  }
+  return rotated;
+}
 
 struct Variant {
   std::string kind;

@@ -15,7 +15,7 @@ using namespace devices;  // NOLINT: the suite is about this namespace
 // Runs `make(bench)` with 1 and 2 threads of every variant and KV type; all must give the same bits.
 void SameOnAnyThreads(const std::function<std::vector<float>(Bench&)>& make) {
   for (const Variant& variant : Variants()) {
-    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16}) {
+    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8}) {
       std::vector<float> first;
       for (int threads : {1, 2, 3}) {
         const std::unique_ptr<Bench> bench = MakeBench(variant, threads, kv_type);

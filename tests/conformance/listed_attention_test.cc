@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <span>
 
 #include "tests/conformance/allocation_count.h"
 #include "tests/conformance/bench.h"
@@ -326,7 +327,10 @@ TEST_CASE("keys and values are read back as they were stored") {
         const Context c = MakeContext(&random, shape, 130, 1);
         const Store store(&bench, shape, gather, &random, {&c});
         const auto dim = static_cast<size_t>(head_dim);
-        const double step = bench.bounds.fixed_point_keys ? std::sqrt(head_dim * 0x1p-31) : 0;
+        const KvType kv_type = bench.device->info().kv_type;
+        const double step = kv_type == KvType::kQ8          ? kQ8Step
+                            : bench.bounds.fixed_point_keys ? std::sqrt(head_dim * 0x1p-31)
+                                                            : 0;
         std::vector<float> page(kPageTokens * dim), key(dim), value(dim);
         double worst = 0;
         for (int p = 0; p < c.positions; ++p) {
@@ -337,14 +341,20 @@ TEST_CASE("keys and values are read back as they were stored") {
             REQUIRE(SameBits(key.data(), page.data() + static_cast<size_t>(p % kPageTokens) * dim, dim));
             const float* k = c.k.data() + static_cast<size_t>(p * shape.kv_heads + head) * dim;
             const float* v = c.v.data() + static_cast<size_t>(p * shape.kv_heads + head) * dim;
-            double largest = 0;
-            for (size_t d = 0; d < dim; ++d)
-              largest = std::max(largest, std::fabs(static_cast<double>(k[d])));
+            // In kQ8 what is rounded is the rotated key.
+            const auto rounded = [&](const float* x) {
+              return kv_type == KvType::kQ8 ? Rotated(std::span(x, dim)) : std::vector<double>(x, x + dim);
+            };
+            const std::vector<double> given = rounded(k), stored = rounded(key.data());
+            const double largest = LargestOf(given);
+            const double largest_value = LargestOf(std::span(v, dim));
             for (size_t d = 0; d < dim; ++d) {
-              worst = std::max(worst,
-                               std::fabs(static_cast<double>(key[d]) - static_cast<double>(k[d])) / largest);
-              const float relative = bench.device->info().kv_type == KvType::kBF16 ? 0x1p-8f : 0x1p-11f;
-              CHECK(std::fabs(value[d] - v[d]) <= std::fabs(v[d]) * relative + 0x1p-25f);
+              worst = std::max(worst, std::fabs(stored[d] - given[d]) / largest);
+              const double half_step =
+                  kv_type == KvType::kQ8
+                      ? 0.51 * kQ8Step * largest_value
+                      : std::fabs(static_cast<double>(v[d])) * (kv_type == KvType::kBF16 ? 0x1p-8 : 0x1p-11);
+              CHECK(std::fabs(static_cast<double>(value[d] - v[d])) <= half_step + 0x1p-25);
             }
           }
         }
@@ -368,7 +378,7 @@ TEST_CASE("a listed row is the same alone, beside others, on any pages and any t
   std::vector<const Context*> pointers;
   for (const Context& c : contexts) pointers.push_back(&c);
   for (const Variant& variant : Variants()) {
-    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16}) {
+    for (KvType kv_type : {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8}) {
       std::vector<float> wanted;
       for (int threads : {1, 2, 3}) {
         const std::unique_ptr<Bench> bench = MakeBench(variant, threads, kv_type);

@@ -15,7 +15,8 @@ from test_placement import METHODS, ask, collect, prompt, ready, run, trace  # n
 
 pb = harness.pb
 POOL_TOKENS = 4096  # of the worker; the prompt has 6,000
-PAGE_BYTES = 64 * 3 * 64 * 2 * (2 * 30 + 28)  # SmolLM2: K and V of 30 layers, keys a second time in 28 of them
+# SmolLM2: K and V of 30 layers, keys a second time in 28 of them, a scale for each key.
+PAGE_BYTES = 64 * 3 * (64 * 2 * (2 * 30 + 28) + 4 * 30)
 SETTINGS = {"memory.services": 1, "memory.kv_residency": "memory_service", "engine.kv_cache_bytes": POOL_TOKENS // 64 * PAGE_BYTES}
 
 
@@ -44,6 +45,17 @@ def test_a_context_longer_than_the_pool(daemon: harness.Daemon, whole: harness.D
     assert trace(got) == trace(wanted)
     assert got.final is not None
     assert len({step.device for step in got.final.memory_steps}) == 2
+
+
+def test_keys_and_values_of_8_bits(prompt: list[int]) -> None:  # noqa: F811
+    ids = prompt[:2000]
+    with harness.Daemon(models.find("smollm2"), settings={**SETTINGS, "engine.kv_type": "q8"}) as running:
+        harness.wait_for("a memory service", lambda: ready(running))
+        inline_8 = trace(run(running, ids, METHODS["token_topk"], pb.PLACEMENT_WORKER, tokens=48))
+        resident = run(running, ids, METHODS["token_topk"], pb.PLACEMENT_MEMORY_SERVICE, tokens=48)
+        assert trace(resident) == inline_8
+        assert resident.final is not None
+        assert len({step.device for step in resident.final.memory_steps}) == 2
 
 
 def test_two_at_once_and_metrics(daemon: harness.Daemon, whole: harness.Daemon, prompt: list[int]) -> None:  # noqa: F811

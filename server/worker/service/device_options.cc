@@ -19,7 +19,7 @@ devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options) {
   device.isa = options.isa;
   device.threads = options.threads > 0 ? options.threads : AvailableCores();
   device.cpus = options.cpus;
-  device.kv_type = options.engine.kv_type == "bf16" ? devices::KvType::kBF16 : devices::KvType::kF16;
+  device.kv_type = devices::KvTypeOfName(options.engine.kv_type).value_or(devices::KvType::kF16);
   return device;
 }
 

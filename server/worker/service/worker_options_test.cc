@@ -78,7 +78,7 @@ TEST_CASE("a wrong command line says what is wrong") {
     return std::string(read.status().message());
   };
   CHECK_THAT(message({"--listen=a:1"}), Catch::Contains("--model"));
-  CHECK_THAT(message({"--model=m", "--listen=a:1", "--kv-type=q8"}), Catch::Contains("bf16"));
+  CHECK_THAT(message({"--model=m", "--listen=a:1", "--kv-type=q4"}), Catch::Contains("q8"));
   CHECK_THAT(message({"--model=m", "--listen=a:1", "--max-running=0"}), Catch::Contains("--max-running"));
   CHECK_THAT(message({"--model=m", "--listen=a:1", "--wrong=0"}), Catch::Contains("--wrong"));
 }
