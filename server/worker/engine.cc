@@ -115,6 +115,8 @@ struct Engine::Impl {
            request.max_positions() <= limits.kv_pages * devices::kPageTokens;
   }
   void CloseMemory(Request* request);
+  // What the request spent in all.
+  std::vector<memory::MemoryStepStat> StepsOf(const Request& request) const;
   void Park(Request* request);
   void KeepResidents();
   void Stage(Request* request, model::Transformer::Sequence* sequence);
@@ -401,7 +403,7 @@ void Engine::Impl::Step() {
       const bool tells_memory =
           request->memory != nullptr && (first || request->output_count() % kReportTokens == 0);
       if (first || tells_memory) FillSummary(*request, now, &event);
-      if (tells_memory) event.memory_steps = memory->StepsOf(*request->memory);
+      if (tells_memory) event.memory_steps = StepsOf(*request);
     }
     if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
   }
@@ -465,7 +467,8 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
                                   request->residency.hot_pages);
     if (!opened.ok() && MayStay(*request)) {
       // The worker keeps its K and V instead; it waits for its pages like any other.
-      memory->CountFallback(absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent");
+      request->why_not_resident =
+          absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent";
       scheduler.Suspend(request);
       request->residency = {};
       request->lost_at.reset();
@@ -479,10 +482,33 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
     return absl::OkStatus();
   }
   if (!opened.ok()) return opened.status();
+  if (const std::string why = std::exchange(request->why_not_resident, ""); !why.empty()) {
+    // Its index may have found room in the service nevertheless; if not, that has been counted.
+    std::string reason;
+    if (memory->FallbacksOf(**opened, &reason) == 0) memory->CountFallback(why);
+  }
   request->memory = *opened;
   request->kept_pages = 0;
   request->lost_at.reset();
   return absl::OkStatus();
+}
+
+std::vector<memory::MemoryStepStat> Engine::Impl::StepsOf(const Request& request) const {
+  std::vector<memory::MemoryStepStat> steps = request.lost_steps;
+  if (request.memory == nullptr) return steps;
+  for (memory::MemoryStepStat& more : memory->StepsOf(*request.memory)) {
+    const auto same = std::find_if(steps.begin(), steps.end(), [&more](const auto& step) {
+      return step.step == more.step && step.device == more.device;
+    });
+    if (same == steps.end()) {
+      steps.push_back(std::move(more));
+      continue;
+    }
+    same->time_ns += more.time_ns;
+    same->bytes += more.bytes;
+    same->count += more.count;
+  }
+  return steps;
 }
 
 void Engine::Impl::CloseMemory(Request* request) {
@@ -522,6 +548,7 @@ void Engine::Impl::LoseResidents(Clock::time_point now) {
   }
   for (Request* request : due) {
     memory->CountFallback("kv_lost");
+    request->lost_steps = StepsOf(*request);
     CloseMemory(request);
     request->lost_at = now;
     Park(request);
@@ -544,7 +571,7 @@ void Engine::Impl::TendParked(Clock::time_point now) {
   for (Request* request : due) {
     EventOf(request).refused = true;
     Finish(request, EngineFinish::kError,
-           Unavailable("the memory service went with the K and V it kept, and none came within {} ms",
+           Unavailable("memory.kv_wait_ms: for {} ms there was no memory service to keep K and V in",
                        options.service_wait.count()),
            now);
   }
@@ -698,8 +725,8 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   event.finish = finish;
   event.status = std::move(status);
   FillSummary(*request, now, &event);
+  event.memory_steps = StepsOf(*request);
   if (request->memory != nullptr) {
-    event.memory_steps = memory->StepsOf(*request->memory);
     event.memory_fallbacks = memory->FallbacksOf(*request->memory, &event.memory_fallback_reason);
     CloseMemory(request);
   }

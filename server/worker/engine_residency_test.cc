@@ -3,7 +3,10 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
+#include <map>
 #include <random>
+#include <set>
+#include <string>
 #include <thread>
 
 #include "devices/transport/link_decorators.h"
@@ -180,6 +183,78 @@ TEST_CASE("a service that dies at a random moment: the sequences begin again, wi
     CheckAll(&fixture, "cpu", attempt);
   }
   CHECK(fixture.engine().Stats().memory.fallbacks.at("kv_lost") > 0);
+}
+
+uint64_t Count(const std::vector<memory::MemoryStepStat>& steps, memory::MemoryStepKind kind) {
+  uint64_t count = 0;
+  for (const memory::MemoryStepStat& step : steps) count += step.step == kind ? step.count : 0;
+  return count;
+}
+
+// Of requests that go on for a while; whoever disturbs one tries again when it was over before.
+constexpr int kManyTokens = 400;
+constexpr uint32_t kTries = 20;
+
+TEST_CASE("what was spent before K and V were lost is part of the sum") {
+  Service service;
+  EngineFixture fixture(Options("cpu", &service));
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.max_tokens = kManyTokens;
+  const EngineResult undisturbed = fixture.Run(request);
+  REQUIRE(undisturbed.last.status.ToString() == "OK");
+  EngineResult lost;
+  while (fixture.engine().Stats().memory.fallbacks.count("kv_lost") == 0) {
+    REQUIRE(++request.attempt < kTries);
+    REQUIRE(fixture.engine().Submit(request).ToString() == "OK");
+    fixture.sink().WaitForTokens(request.id, 60, request.attempt);
+    service.Stop();
+    service.Start();
+    lost = fixture.sink().Wait(request.id, request.attempt);
+    REQUIRE(lost.last.status.ToString() == "OK");
+  }
+  CHECK(SameTokens(lost.tokens, undisturbed.tokens));
+  for (const auto kind : {memory::MemoryStepKind::kPrepare, memory::MemoryStepKind::kRelevancy,
+                          memory::MemoryStepKind::kRetrieval, memory::MemoryStepKind::kApply}) {
+    CAPTURE(static_cast<int>(kind));
+    CHECK(Count(lost.last.memory_steps, kind) > Count(undisturbed.last.memory_steps, kind));
+    // It is one sum, however often it is told.
+    uint64_t before = 0;
+    for (const auto& steps : lost.memory_steps) {
+      CHECK(Count(steps, kind) >= before);
+      before = Count(steps, kind);
+    }
+  }
+}
+
+TEST_CASE(
+    "a request that the worker keeps since there is no service is counted once, and shows both devices") {
+  using Counts = std::map<std::string, uint64_t>;
+  for (uint32_t attempt = 0; attempt < kTries; ++attempt) {
+    Service service;
+    FixtureOptions options = Options("cpu", &service);
+    options.engine.placement = P::kMemoryService;
+    options.engine.kv_pages = 50;  // room for one
+    EngineFixture fixture(options);
+    EngineRequest request = Requests(P::kAny)[0];
+    request.max_tokens = kManyTokens;
+    REQUIRE(fixture.engine().Submit(request).ToString() == "OK");
+    fixture.sink().WaitForTokens(request.id, 60);
+    service.Stop();
+    const EngineResult lost = fixture.sink().Wait(request.id);
+    REQUIRE(lost.last.status.ToString() == "OK");
+    if (fixture.engine().Stats().memory.fallbacks.empty()) continue;
+    CHECK(fixture.engine().Stats().memory.fallbacks == Counts{{"kv_lost", 1}, {"service_absent", 1}});
+    std::set<std::string> devices;
+    for (const memory::MemoryStepStat& step : lost.last.memory_steps) {
+      if (step.step == memory::MemoryStepKind::kRelevancy) devices.insert(step.device);
+    }
+    CHECK(devices.size() == 2);
+    request.attempt = 1;
+    CHECK(SameTokens(fixture.Run(request).tokens, lost.tokens));
+    CHECK(fixture.engine().Stats().memory.fallbacks == Counts{{"kv_lost", 1}, {"service_absent", 2}});
+    return;
+  }
+  FAIL("each time it was over before the service had stopped");
 }
 
 TEST_CASE(

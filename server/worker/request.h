@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "server/worker/engine.h"
@@ -97,10 +98,13 @@ class Request {
   std::optional<Clock::time_point> lost_at;
   int published = 0;
   memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions
-  int reserved = 0;                          // pages it may take without asking, those it has included
-  int computed = 0;                          // positions whose keys and values are in the pages
-  int next_scored = 0;                       // position of the next prompt token to be reported
-  TokenCounts counts;                        // filled when a penalty is on
+  // What was spent before K and V were lost with the service, since when `memory` is another one.
+  std::vector<memory::MemoryStepStat> lost_steps;
+  std::string why_not_resident;  // of a request that was to be; counted when it is clear where it goes
+  int reserved = 0;              // pages it may take without asking, those it has included
+  int computed = 0;              // positions whose keys and values are in the pages
+  int next_scored = 0;           // position of the next prompt token to be reported
+  TokenCounts counts;            // filled when a penalty is on
   bool counted = false;
 
   bool prepared = false;
