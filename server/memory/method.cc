@@ -49,6 +49,14 @@ PositionPlan PlanPosition(const AttentionSettings& settings, const MethodSteps& 
   const int room = settings.token_budget - plan.first_end - (last + 1 - plan.tail_begin);
   const int entries = (plan.end - plan.begin) / entry;
   plan.k = std::clamp(room / entry, 0, entries);
+  if (room < 0) {
+    // Not even what is attended to without being selected fits: what keep_first was rounded up by goes, then
+    // the oldest of the tail. The budget has room for 64 besides what is kept, and an interval is no longer.
+    plan.first_end = settings.keep_first;
+    const int fits = last + 1 - (settings.token_budget - plan.first_end);
+    plan.tail_begin =
+        std::max({RoundDown(plan.anchor - settings.keep_last, layout::kPageTokens), plan.first_end, fits});
+  }
   if (steps.retrieval.first_stage_tokens > 0) {
     plan.k1 = std::max(std::min(steps.retrieval.first_stage_tokens, entries), plan.k);
   }

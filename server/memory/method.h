@@ -67,7 +67,8 @@ struct PositionPlan {
 };
 
 // The open page and keep_last lie behind `end`, are attended to exactly and count in the budget, as
-// keep_first does. Where reuse_interval positions share a selection, there is room for the last of them.
+// keep_first does. Where reuse_interval positions share a selection, there is room for the last of them; a
+// budget that has none for what stands before the newest keep_last leaves the oldest of that out.
 PositionPlan PlanPosition(const AttentionSettings& settings, const MethodSteps& steps, int position,
                           int decode_begin);
 

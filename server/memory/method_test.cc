@@ -64,7 +64,7 @@ TEST_CASE("random settings: ranges are in order, the budget holds, positions of 
     settings.keep_first = draw(0, 200);
     settings.keep_last = draw(0, 500);
     settings.reuse_interval = draw(1, 64);
-    settings.token_budget = settings.keep_first + settings.keep_last + 64 + draw(0, 2000);
+    settings.token_budget = settings.keep_first + settings.keep_last + 64 + draw(0, 1) * draw(0, 2000);
     settings.first_stage_tokens = settings.token_budget + draw(0, 3000);
     const MethodSteps steps = method.steps(settings, {.page_tokens = draw(0, 1) == 0 ? 16 : 64});
     const int decode_begin = draw(1, 8000);
@@ -79,13 +79,14 @@ TEST_CASE("random settings: ranges are in order, the budget holds, positions of 
     const int entry = steps.apply.entry_tokens;
     REQUIRE(plan.first_end >= settings.keep_first);
     REQUIRE(plan.begin % entry == 0);
+    REQUIRE(plan.tail_begin <= std::max(plan.anchor + 1 - settings.keep_last, plan.first_end));
     REQUIRE(plan.begin <= plan.end);
     REQUIRE((plan.end == plan.begin || plan.end % layout::kPageTokens == 0));
     REQUIRE(plan.tail_begin >= plan.first_end);
     REQUIRE(plan.tail_begin <= plan.anchor + 1 + entry);
     REQUIRE((plan.end == plan.begin || plan.end <= plan.anchor - settings.keep_last));
     REQUIRE(plan.k <= (plan.end - plan.begin) / entry);
-    if (plan.k > 0) REQUIRE(Attended(plan, steps, position) <= settings.token_budget);
+    REQUIRE(Attended(plan, steps, position) <= settings.token_budget);
     if (steps.retrieval.first_stage_tokens > 0) REQUIRE(plan.k1 >= plan.k);
     const int group = position / settings.reuse_interval * settings.reuse_interval;
     const int other = std::max(group + draw(0, settings.reuse_interval - 1), decode_begin);
