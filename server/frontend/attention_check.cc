@@ -78,6 +78,10 @@ absl::Status CheckGiven(const v1::Attention& in, Method method) {
     MNEMO_RETURN_IF_ERROR(
         CheckRange("first_stage_tokens", in.first_stage_tokens(), 1, std::numeric_limits<int32_t>::max()));
   }
+  if (!v1::Placement_IsValid(in.placement())) {
+    return InvalidArgument("attention.placement: {} is no known placement; allowed: [0, {}]",
+                           static_cast<int>(in.placement()), static_cast<int>(v1::Placement_MAX));
+  }
   const int bits = in.has_key_bits() ? in.key_bits() : 2;
   if (bits != 2 && bits != 4 && bits != 8) {
     return InvalidArgument("attention.key_bits: {} is out of range; allowed: 2, 4 or 8", bits);
@@ -86,10 +90,6 @@ absl::Status CheckGiven(const v1::Attention& in, Method method) {
 }
 
 absl::Status CheckPlacement(v1::Placement placement, const AttentionServing& serving) {
-  if (!v1::Placement_IsValid(placement)) {
-    return InvalidArgument("attention.placement: {} is no known placement; allowed: [0, {}]",
-                           static_cast<int>(placement), static_cast<int>(v1::Placement_MAX));
-  }
   if (placement == v1::PLACEMENT_MEMORY_SERVICE && !serving.has_memory_service) {
     return FailedPrecondition(
         "attention.placement: PLACEMENT_MEMORY_SERVICE, and no memory service is configured (memory.services "

@@ -118,6 +118,8 @@ const std::vector<Case>& UnusedCases() {
       {"keep_last", kDense, [](auto* a) { a->set_keep_last(4097); }, kInvalid, "attention.keep_last"},
       {"reuse", kDense, [](auto* a) { a->set_reuse_interval(65); }, kInvalid, "attention.reuse_interval"},
       {"placement", kDense, [](auto* a) { a->set_placement(v1::PLACEMENT_WORKER); }, kOk, ""},
+      {"placement -1 of dense", kDense, [](auto* a) { a->set_placement(static_cast<v1::Placement>(-1)); },
+       kInvalid, "attention.placement: -1"},
   };
   return cases;
 }

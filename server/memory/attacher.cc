@@ -33,10 +33,11 @@ std::unique_ptr<MemoryClient> Attacher::Take() {
   return std::move(client_);
 }
 
-void Attacher::Want() {
+void Attacher::Want(std::string why) {
   {
     std::lock_guard lock(mutex_);
     wanted_ = true;
+    why_ = std::move(why);
   }
   changed_.notify_all();
 }

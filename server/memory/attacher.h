@@ -26,11 +26,11 @@ class Attacher {
   bool configured() const { return static_cast<bool>(attach_); }
   // The attachment that was made, once; nullptr while there is none.
   std::unique_ptr<MemoryClient> Take();
-  // Another one is wanted. The first one is from the start.
-  void Want();
+  // Another one is wanted, and why. The first one is from the start.
+  void Want(std::string why);
   // Returns when the first attachment is there, or after a while.
   void WaitFirst();
-  // Of the last attempt that failed.
+  // Why there is none: what the last attempt failed of, or why another one is wanted.
   std::string why() const;
 
  private:

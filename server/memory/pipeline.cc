@@ -232,7 +232,7 @@ void Pipeline::Impl::DropService() {
   }
   if (service != nullptr) past_links = Sum(past_links, service->stats());
   service = nullptr;
-  attacher.Want();
+  attacher.Want("it went or hung");
 }
 
 // An open sequence on the same side whose first pages of records are those that `memory` will have.
@@ -295,7 +295,9 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
         "attention.token_budget: {} of {} positions; the memory service selects at most {}",
         memory->settings.token_budget, memory->max_positions, service->max_k());
   }
-  return CreateIndex(kInService, memory);
+  const absl::Status status = CreateIndex(kInService, memory);
+  if (!absl::IsResourceExhausted(status)) return status;
+  return ResourceExhausted("attention.placement: {}", std::string(status.message()));
 }
 
 absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {

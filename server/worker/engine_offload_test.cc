@@ -202,6 +202,7 @@ TEST_CASE("a full service: refused when it was asked for, otherwise in the worke
   request.attention.key_bits = 8;
   const EngineResult refused = fixture.Run(request);
   CHECK(refused.last.status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK_THAT(std::string(refused.last.status.message()), Catch::Contains("attention.placement"));
   CHECK(refused.last.refused);
   CHECK(refused.tokens.empty());
   // Once the client has had something of it, it is never refused.
