@@ -9,6 +9,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/common.h"
+#include "devices/base/standard_streams.h"
 
 namespace {
 
@@ -41,6 +42,7 @@ constexpr Entry kCommands[] = {
 }  // namespace
 
 int main(int argc, char** argv) {
+  mnemo::HoldStandardStreams();
   // A closed standard output shows as EPIPE where we write, so that a running request is cancelled first.
   ::signal(SIGPIPE, SIG_IGN);
   // gRPC logs refused connections by itself; what went wrong is told once, by us.

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "devices/transport/listener.h"
 #include "devices/transport/remote.h"
@@ -107,4 +108,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace mnemo::memory
 
-int main(int argc, char** argv) { return mnemo::memory::Main(argc, argv); }
+int main(int argc, char** argv) {
+  mnemo::HoldStandardStreams();
+  return mnemo::memory::Main(argc, argv);
+}

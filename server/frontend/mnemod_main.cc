@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
 #include "server/frontend/dispatch/dispatcher.h"
 #include "server/frontend/front_end.h"
@@ -53,7 +54,8 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
   bool show_version = false;
   CLI::App app{
       "mnemod: serves a language model over gRPC. Every setting has a default; see docs/CONFIGURATION.md."};
-  app.add_option("-c,--config", arguments->load.file, "YAML file with settings");
+  app.add_option("-c,--config", arguments->load.file, "YAML file with settings")
+      ->check([](const std::string& file) { return file.empty() ? "the name is empty" : ""; });
   auto* listen_option =
       app.add_option("--listen", listen, "HOST:PORT of the gRPC server; port 0: any free one");
   auto* metrics_option =
@@ -224,4 +226,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace mnemo::frontend
 
-int main(int argc, char** argv) { return mnemo::frontend::Main(argc, argv); }
+int main(int argc, char** argv) {
+  mnemo::HoldStandardStreams();
+  return mnemo::frontend::Main(argc, argv);
+}

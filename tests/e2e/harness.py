@@ -87,6 +87,7 @@ class Daemon:
         settings: dict[str, Any] | None = None,
         config: pathlib.Path | None = None,
         host: str = "127.0.0.1",
+        closed: tuple[int, ...] = (),
     ):
         self.port = free_port()
         self.address = f"{host}:{self.port}"
@@ -98,7 +99,10 @@ class Daemon:
         for key, value in (settings or {}).items():
             self.command += ["--set", f"{key}={value}"]
         self._log = tempfile.NamedTemporaryFile(prefix="mnemod-", suffix=".log", delete=False)
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        command = self.command
+        if closed:  # standard descriptors that it is started without
+            command = ["/bin/sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{fd}>&-" for fd in closed), *command]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(self.address, options=options)
         self.generation = generation_pb2_grpc.GenerationStub(self.channel)

@@ -115,6 +115,17 @@ def test_children_end_with_a_killed_mnemod(tiny: pathlib.Path) -> None:
             wait_for(f"worker {pid} has ended", lambda pid=pid: process_ended(pid), 10)
 
 
+def test_started_without_standard_streams(tiny: pathlib.Path) -> None:
+    """Their numbers are not given to connections and files, which log lines would then be written into."""
+    with Daemon(tiny, workers=1, settings={"memory.services": 1}, closed=(0, 1, 2)) as daemon:
+        daemon.generate(request([1], max_tokens=4)).check_ok()
+        status = daemon.status()
+        pids = [daemon.process.pid, *[w.pid for w in status.workers], *[m.pid for m in status.memory_services if m.pid]]
+        assert len(pids) >= 2
+        for pid in pids:
+            assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+
+
 def test_sigterm_drains(tiny: pathlib.Path) -> None:
     with Daemon(tiny, workers=1, settings={"server.drain_timeout_ms": 20000}) as daemon:
         pids = [w.pid for w in daemon.status().workers]

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "server/telemetry/logging.h"
 #include "server/worker/service/runtime.h"
@@ -79,4 +80,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace mnemo::worker
 
-int main(int argc, char** argv) { return mnemo::worker::Main(argc, argv); }
+int main(int argc, char** argv) {
+  mnemo::HoldStandardStreams();
+  return mnemo::worker::Main(argc, argv);
+}
