@@ -160,9 +160,9 @@ void FrontEnd::Impl::FeedMetrics() {
     gauge.kv_pages_used = worker.heartbeat.kv_pages_used();
     gauge.kv_pages_total = worker.ready.kv_pages_total();
     gauge.kv_pages_cached = worker.heartbeat.kv_pages_cached();
-    gauge.preemptions = worker.heartbeat.preemptions();
-    gauge.prefix_query_tokens = worker.heartbeat.prefix_query_tokens();
-    gauge.prefix_hit_tokens = worker.heartbeat.prefix_hit_tokens();
+    gauge.preemptions = worker.counters.preemptions;
+    gauge.prefix_query_tokens = worker.counters.prefix_query_tokens;
+    gauge.prefix_hit_tokens = worker.counters.prefix_hit_tokens;
     gauge.restarts = static_cast<uint64_t>(worker.restarts);
     gauges.push_back(std::move(gauge));
     if (gauges.back().ready && worker.ready.numerics_id() != numerics_id) {

@@ -45,14 +45,14 @@ Histogram& MakeHistogram(Registry& registry, const std::string& name, const std:
   return prometheus::BuildHistogram().Name("mnemo_" + name).Help(help).Register(registry).Add({}, buckets);
 }
 
-// A counter whose source begins again at 0 when its process is restarted.
-class ResumedCounter {
+// A counter that is told its value, by a source that never falls.
+class ToldCounter {
  public:
-  explicit ResumedCounter(Counter& counter) : counter_(&counter) {}
-  void Set(uint64_t source) {
-    uint64_t step = source >= last_ ? source - last_ : source;
-    last_ = source;
-    if (step > 0) counter_->Increment(static_cast<double>(step));
+  explicit ToldCounter(Counter& counter) : counter_(&counter) {}
+  void Set(uint64_t value) {
+    if (value <= last_) return;
+    counter_->Increment(static_cast<double>(value - last_));
+    last_ = value;
   }
 
  private:
@@ -161,10 +161,10 @@ struct Metrics::Impl : prometheus::Collectable {
     Gauge& kv_pages;
     Gauge& kv_pages_used;
     Gauge& kv_pages_cached;
-    ResumedCounter preemptions;
-    ResumedCounter prefix_queries;
-    ResumedCounter prefix_hits;
-    ResumedCounter restarts;
+    ToldCounter preemptions;
+    ToldCounter prefix_queries;
+    ToldCounter prefix_hits;
+    ToldCounter restarts;
   };
 
   Impl() {

@@ -21,7 +21,7 @@ struct WorkerGauges {
   int64_t kv_pages_used = 0;
   int64_t kv_pages_total = 0;
   int64_t kv_pages_cached = 0;
-  uint64_t preemptions = 0;  // counters of the worker's current life; the metric adds up over restarts
+  uint64_t preemptions = 0;  // these count over all lives of the worker and never fall
   uint64_t prefix_query_tokens = 0;
   uint64_t prefix_hit_tokens = 0;
   uint64_t restarts = 0;

@@ -95,6 +95,41 @@ TEST_CASE("no heartbeat means hung") {
   CHECK(world.host.link(0)->close_called);
 }
 
+TEST_CASE("counters go on over the processes of a worker, whenever they are looked at") {
+  const bool are_children = GENERATE(true, false);
+  World world(1, are_children);
+  world.MakeReady(0);
+  const auto count = [&](uint64_t steps, uint64_t tokens) {
+    internal::v1::Heartbeat heartbeat;
+    heartbeat.set_steps(steps);
+    heartbeat.set_prefix_query_tokens(tokens);
+    heartbeat.set_prefix_hit_tokens(tokens / 2);
+    heartbeat.set_preemptions(steps);
+    world.core->OnLinkHeartbeat(0, world.lives[0], heartbeat);
+  };
+  const auto counted = [&] { return world.core->Workers()[0].counters.prefix_query_tokens; };
+  count(3, 40);
+  count(5, 100);
+  CHECK(counted() == 100);
+  // Nobody looks before the next process has counted more than this one.
+  world.Kill(0);
+  CHECK(counted() == 100);
+  world.Advance(1000);
+  world.MakeReady(0);
+  CHECK(counted() == 100);
+  count(are_children ? 9 : 2, 140);
+  CHECK(counted() == 240);
+  CHECK(world.core->Workers()[0].counters.prefix_hit_tokens == 120);
+  CHECK(world.core->Workers()[0].counters.preemptions == (are_children ? 14U : 7U));
+  if (are_children) return;
+  // The connection broke, and the process that others run is the same.
+  world.Kill(0);
+  world.Advance(1000);
+  world.MakeReady(0);
+  count(3, 150);
+  CHECK(counted() == 250);
+}
+
 TEST_CASE("events show life as heartbeats do") {
   World world(1, true, [](CoreOptions& options) { options.timing.hang_timeout_ms = 300; });
   world.MakeReady(0);

@@ -31,6 +31,13 @@ class DispatchSink {
   virtual void OnDone(const absl::Status& status, int replays) = 0;
 };
 
+struct WorkerCounters {
+  uint64_t preemptions = 0;
+  uint64_t prefix_query_tokens = 0;
+  uint64_t prefix_hit_tokens = 0;
+  void Add(const internal::v1::Heartbeat& process);
+};
+
 struct WorkerSnapshot {
   enum class State { kStarting, kReady, kDraining, kDown };
   std::string name;     // "worker0"
@@ -42,6 +49,7 @@ struct WorkerSnapshot {
   int requests_running = 0;           // as the front end counts them
   internal::v1::Ready ready;          // of the current connection; empty when not ready
   internal::v1::Heartbeat heartbeat;  // newest
+  WorkerCounters counters;  // over all processes that the worker has been, each up to its last heartbeat
 };
 
 struct MemorySnapshot {

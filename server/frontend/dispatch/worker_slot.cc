@@ -12,6 +12,12 @@ constexpr int kMaxPrefixEntries = 1 << 16;
 
 }  // namespace
 
+void WorkerCounters::Add(const internal::v1::Heartbeat& process) {
+  preemptions += process.preemptions();
+  prefix_query_tokens += process.prefix_query_tokens();
+  prefix_hit_tokens += process.prefix_hit_tokens();
+}
+
 WorkerSlot::WorkerSlot(WorkerSpec worker_spec) : spec(std::move(worker_spec)) {}
 
 TimePoint WorkerSlot::HangTime(milliseconds timeout) const {
@@ -30,6 +36,7 @@ void WorkerSlot::BeginLife(const config::Config::Workers& timing, TimePoint now)
 }
 
 void WorkerSlot::BecomeReady(internal::v1::Ready new_ready, TimePoint now) {
+  if (spec.is_child) BeginProcess();
   ready = std::move(new_ready);
   heartbeat.Clear();
   state = State::kReady;
@@ -40,9 +47,17 @@ void WorkerSlot::BecomeReady(internal::v1::Ready new_ready, TimePoint now) {
   prefixes = PrefixTable(static_cast<int>(2 * pages));
 }
 
+void WorkerSlot::BeginProcess() {
+  ended_processes.Add(counted);
+  counted.Clear();
+}
+
 void WorkerSlot::TakeHeartbeat(const internal::v1::Heartbeat& newest, TimePoint now) {
   const bool had_work = HasWork();
   if (newest.progress() != heartbeat.progress()) progress_time = now;
+  // A worker that someone else starts may be the same process after its connection broke.
+  if (newest.steps() < counted.steps()) BeginProcess();
+  counted = newest;
   heartbeat = newest;
   if (!had_work && HasWork()) progress_time = now;
   heartbeat_time = now;
@@ -92,6 +107,8 @@ WorkerSnapshot WorkerSlot::Snapshot() const {
   snapshot.requests_running = outstanding_requests;
   if (connected()) snapshot.ready = ready;
   snapshot.heartbeat = heartbeat;
+  snapshot.counters = ended_processes;
+  snapshot.counters.Add(counted);
   return snapshot;
 }
 

@@ -43,6 +43,8 @@ struct WorkerSlot {
   void EndLife(const std::string& why, const config::Config::Workers& timing, TimePoint now,
                TimePoint kill_time);
   WorkerSnapshot Snapshot() const;
+  // Its counters begin again at 0.
+  void BeginProcess();
 
   WorkerSpec spec;
   State state = State::kWaiting;
@@ -74,6 +76,8 @@ struct WorkerSlot {
 
   internal::v1::Ready ready;
   internal::v1::Heartbeat heartbeat;
+  internal::v1::Heartbeat counted;  // newest of the process, whose counters outlive a connection
+  WorkerCounters ended_processes;
   int outstanding_requests = 0;
   int64_t outstanding_tokens = 0;
   PrefixTable prefixes{2};
