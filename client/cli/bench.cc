@@ -312,6 +312,7 @@ void AddLoadOptions(CLI::App* command, BenchOptions* options) {
   auto* rate = command
                    ->add_option("-r,--rate", options->rate,
                                 "Open loop: requests a second, arrivals of a Poisson process")
+                   ->check(CheckNumber)
                    ->check(CLI::Range(1e-6, 1e6))
                    ->group(kLoad);
   rate->excludes(concurrency);
@@ -374,6 +375,7 @@ void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
   command
       ->add_option("--trace-speed", options->trace_speed,
                    "2 = the trace's arrivals twice as fast; with --concurrency they are ignored")
+      ->check(CheckNumber)
       ->check(CLI::Range(1e-6, 1e6))
       ->needs(trace)
       ->group(kWorkload);
@@ -403,6 +405,7 @@ void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
                  "Let answers end by themselves; default: exactly the output length is generated")
       ->group(kWorkload);
   command->add_option("--seed", options->seed, "Of prompts, lengths, arrivals and sampling")
+      ->check(CheckSeed)
       ->capture_default_str()
       ->group(kWorkload);
 }

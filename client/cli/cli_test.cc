@@ -199,13 +199,17 @@ TEST_CASE("generate takes ids and chats; an empty prompt is the server's to refu
   const ProcessResult empty = RunProcess(Command(server, {"generate", ""}));
   CHECK(empty.exit_code == 1);
   CHECK(empty.err == "mnemo: INVALID_ARGUMENT: prompt: empty; at least 1 token is needed\n");
+  // An empty list of ids is one, too, and standard input no prompt instead of it.
+  RunProcess(Command(server, {"generate", "--token-ids", ""}), "text");
   const std::vector<v1::GenerateRequest> requests = server.generate_requests();
-  REQUIRE(requests.size() == 3);
+  REQUIRE(requests.size() == 4);
   CHECK(requests[0].token_ids().ids_size() == 3);
   REQUIRE(requests[1].chat().messages_size() == 2);
   CHECK(requests[1].chat().messages(0).role() == "system");
   CHECK(requests[1].chat().messages(1).content() == "hello");
   CHECK(requests[2].has_prompt());
+  CHECK(requests[3].has_token_ids());
+  CHECK(requests[3].token_ids().ids_size() == 0);
 }
 
 TEST_CASE("log probabilities come with exact bytes") {
@@ -238,12 +242,20 @@ TEST_CASE("exit codes: usage 2, no connection 3, failure 1") {
   CHECK(RunProcess({MNEMO_PROGRAM}).exit_code == 2);
   CHECK(RunProcess({MNEMO_PROGRAM, "--help"}).exit_code == 0);
   CHECK(RunProcess({MNEMO_PROGRAM, "generate", "--help"}).out.find("--max-tokens") != std::string::npos);
-  const std::vector<std::vector<std::string>> wrong = {
-      {"generate", "--no-such-option", "x"},  {"generate", "--max-tokens", "many", "x"},
-      {"generate", "--logit-bias", "5", "x"}, {"generate", "--deadline", "soon", "x"},
-      {"generate", "--token-ids", "1,x"},     {"generate", "a\xff"},
-      {"generate", "--file", "/nonexistent"}, {"drain", "--timeout", "-1"},
-      {"status", "--interval", "1us"}};
+  const std::vector<std::vector<std::string>> wrong = {{"generate", "--no-such-option", "x"},
+                                                       {"generate", "--max-tokens", "many", "x"},
+                                                       {"generate", "--logit-bias", "5", "x"},
+                                                       {"generate", "--deadline", "soon", "x"},
+                                                       {"generate", "--token-ids", "1,x"},
+                                                       {"generate", "a\xff"},
+                                                       {"generate", "--file", "/nonexistent"},
+                                                       {"drain", "--timeout", "-1"},
+                                                       {"status", "--interval", "1us"},
+                                                       {"generate", "--seed", "-1", "x"},
+                                                       {"bench", "--seed", "1.5"},
+                                                       {"generate", "--seed", "18446744073709551616", "x"},
+                                                       {"bench", "--rate", "nan"},
+                                                       {"profile", "--seed", "-1"}};
   for (const auto& arguments : wrong) {
     const ProcessResult result = RunProcess(Command(server, arguments));
     INFO(arguments[0] << " " << arguments[1] << ": " << result.err);
@@ -296,6 +308,22 @@ TEST_CASE("a closed output cancels the request, quietly") {
   CHECK(result.err.empty());
   for (int i = 0; i < 500 && server.cancelled() == 0; ++i) std::this_thread::sleep_for(10ms);
   CHECK(server.cancelled() == 1);
+}
+
+TEST_CASE("a closed standard stream is not the number of a connection") {
+  FakeServer server({});
+  const auto run = [&](const std::string& redirection, std::vector<std::string> arguments) {
+    arguments = Command(server, arguments);
+    std::vector<std::string> all = {"/bin/sh", "-c", "exec \"$0\" \"$@\" " + redirection};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return RunProcess(all);
+  };
+  const ProcessResult no_input = run("<&-", {"generate"});
+  CHECK(no_input.exit_code == 2);
+  CHECK(no_input.err == "mnemo: read: Bad file descriptor\n");
+  const ProcessResult no_output = run(">&-", {"generate", "x"});
+  CHECK(no_output.exit_code == 141);
+  CHECK(no_output.err == "mnemo: standard output: Bad file descriptor\n");
 }
 
 TEST_CASE("a deadline ends the request") {

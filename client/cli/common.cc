@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -79,6 +80,21 @@ int Connect(const ServerOptions& options, std::unique_ptr<client::Client>* clien
   }
   *client = *std::move(connected);
   return kExitOk;
+}
+
+std::string CheckSeed(const std::string& text) {
+  uint64_t seed = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, seed);
+  if (error == std::errc() && end == last) return "";
+  return fmt::format("'{}' is no seed; wanted an integer in [0, 18446744073709551615]", text);
+}
+
+std::string CheckNumber(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  if (!text.empty() && *end == '\0' && std::isfinite(number)) return "";
+  return fmt::format("'{}' is no number", text);
 }
 
 absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text) {

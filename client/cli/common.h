@@ -41,6 +41,11 @@ int FailUsage(const std::string& message);
 int Connect(const ServerOptions& options, std::unique_ptr<client::Client>* client,
             bool private_connection = false);
 
+// For CLI::Option::check: what is wrong with the text, or nothing. CLI11 alone takes -1 for an unsigned
+// number, cuts one that is too large, and lets NaN pass every range.
+std::string CheckSeed(const std::string& text);
+std::string CheckNumber(const std::string& text);
+
 // "250ms", "1.5s", "2m", "1h", or a plain number of seconds; finite, >= 0 and at most ten years.
 absl::StatusOr<std::chrono::nanoseconds> ParseDuration(std::string_view text);
 // 0.0215 -> "21.5ms", 75 -> "1m15s".

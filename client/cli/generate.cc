@@ -17,7 +17,7 @@ struct GenerateOptions {
   RequestOptions request;
   std::optional<std::string> prompt;
   std::string file;
-  std::string token_ids;
+  std::optional<std::string> token_ids;
   bool chat = false;
   std::string system;
   bool parse_special = false;
@@ -60,8 +60,8 @@ absl::StatusOr<std::string> ReadPrompt(const GenerateOptions& options) {
 absl::Status BuildRequest(const GenerateOptions& options, v1::GenerateRequest* request,
                           client::CallOptions* call) {
   MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(options.request, request, call));
-  if (!options.token_ids.empty()) {
-    std::string text = options.token_ids;
+  if (options.token_ids.has_value()) {
+    std::string text = *options.token_ids;
     if (text == "-") {
       MNEMO_ASSIGN_OR_RETURN(text, ReadAll(STDIN_FILENO));
     }

@@ -338,7 +338,9 @@ RunCommand AddProfile(CLI::App* command) {
   command->add_option("--tokens", options->tokens, "Tokens to generate for each request, 2 to 65536")
       ->check(CLI::Range(2, 65536))
       ->capture_default_str();
-  command->add_option("--seed", options->seed, "Of the prompts and of sampling")->capture_default_str();
+  command->add_option("--seed", options->seed, "Of the prompts and of sampling")
+      ->check(CheckSeed)
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object instead of the table; times in seconds");
   command->add_option("--svg", options->svg, "Write a chart too: a stacked bar for each row")
       ->type_name("FILE");

@@ -51,6 +51,7 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options) {
   command
       ->add_option("--seed", options->seed,
                    "Same seed and request, same tokens; default: drawn by the daemon")
+      ->check(CheckSeed)
       ->group(kSampling);
   command
       ->add_option("--stop", options->stop,
