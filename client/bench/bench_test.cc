@@ -215,6 +215,9 @@ ProfileSample Sample(double sent, const std::string& device) {
   apply->set_device(device);
   apply->mutable_time()->set_nanos(500'000'000);
   apply->set_bytes_moved(1000);
+  v1::MemoryStep* relevancy = sample.final.add_memory_steps();
+  relevancy->set_step(v1::MemoryStep::STEP_RELEVANCY);
+  relevancy->set_round_trips(280);
   v1::MemoryStep* prepare = sample.final.add_memory_steps();
   prepare->set_step(v1::MemoryStep::STEP_PREPARE);
   prepare->mutable_time()->set_nanos(400'000'000);
@@ -237,6 +240,7 @@ TEST_CASE("a profile's shares are of the time from a batch's first token to its 
   CHECK((*row->steps)[3].device == "cpu0+gpu0");
   CHECK(row->memory_share == Approx(1.2 / 2.5));
   CHECK(row->bytes_per_token == Approx(100));
+  CHECK(row->round_trips_per_token == Approx(28));
   CHECK_FALSE(row->overlapped);
 }
 

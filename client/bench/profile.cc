@@ -17,6 +17,7 @@ double ToSeconds(const google::protobuf::Duration& duration) {
 struct StepSums {
   std::array<double, kMemorySteps> seconds{}, bytes{};
   std::array<std::set<std::string>, kMemorySteps> devices;
+  double round_trips = 0;
   bool any = false;
 };
 
@@ -31,6 +32,7 @@ StepSums Sum(std::span<const ProfileSample> samples) {
       sums.seconds[i] += ToSeconds(step.time());
       sums.bytes[i] += static_cast<double>(step.bytes_moved());
       sums.devices[i].insert(step.device());
+      sums.round_trips += static_cast<double>(step.round_trips());
     }
   }
   return sums;
@@ -56,6 +58,7 @@ Json RowJson(const ProfileRow& row) {
   json["cached_prompt_tokens"] = row.cached_prompt_tokens;
   json["memory_share"] = row.steps ? Json(row.memory_share) : Json(nullptr);
   json["bytes_moved_per_token"] = row.steps ? Json(row.bytes_per_token) : Json(nullptr);
+  json["round_trips_per_token"] = row.steps ? Json(row.round_trips_per_token) : Json(nullptr);
   json["prompt_prepare_seconds"] = row.steps ? Json(row.prompt_prepare_seconds) : Json(nullptr);
   json["overlapped"] = row.overlapped;
   json["steps"] = nullptr;
@@ -116,6 +119,7 @@ absl::StatusOr<ProfileRow> MakeProfileRow(const ProfileCase& of, std::span<const
   const double whole = std::max(seconds, row.wall_seconds);
   row.memory_share = seconds / whole;
   row.bytes_per_token = bytes / static_cast<double>(decoded_tokens);
+  row.round_trips_per_token = sums.round_trips / static_cast<double>(decoded_tokens);
   row.steps.emplace();
   for (size_t i = 0; i < kMemorySteps; ++i) {
     (*row.steps)[i] = {sums.seconds[i], sums.seconds[i] / whole, Join(sums.devices[i])};

@@ -48,6 +48,7 @@ struct ProfileRow {
   double memory_share = 0;            // of all four
   double prompt_prepare_seconds = 0;  // the part of `prepare` that is the prompts', in no share
   double bytes_per_token = 0;         // moved by all four, a generated token
+  double round_trips_per_token = 0;   // to the memory service, a generated token
   // The steps of several requests ran at the same time and took more than the wall time together: the shares
   // are of their sum then.
   bool overlapped = false;

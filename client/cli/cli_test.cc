@@ -645,6 +645,7 @@ TEST_CASE("profile --json tells shares, bytes and devices of every case, and the
   CHECK(row["steps"]["retrieval"]["share"] == Approx(0.1));
   CHECK(row["steps"]["apply"]["share"] == Approx(0.3));
   CHECK(row["memory_share"] == Approx(0.65));
+  CHECK(row["round_trips_per_token"] == 0);
   CHECK(row["bytes_moved_per_token"] == Approx((10 + 40 + 30 + 20) * 10 / 10.0));
   CHECK(row["steps"]["relevancy"]["device"] == "memory<0>");
   CHECK(row["steps"]["apply"]["device"] == "cpu0");
@@ -693,11 +694,11 @@ TEST_CASE("profile prints a table, and tells what it leaves out") {
   CHECK(
       result.out ==
       "METHOD      PLACEMENT  CONTEXT  BATCH  MS/TOKEN  MEMORY  PREPARE     RELEVANCY    RETRIEVAL    APPLY"
-      "        BYTES/TOKEN\n"
+      "        BYTES/TOKEN  TRIPS/TOKEN\n"
       "dense       -          100      1      10.000    -       -           -            -            -"
-      "            -\n"
+      "            -            -\n"
       "block_mean  inline     100      1      10.000    65.0 %  5.0 % cpu0  20.0 % cpu0  10.0 % cpu0  30.0 %"
-      " cpu0  100 B\n");
+      " cpu0  100 B        0.0\n");
   CHECK(result.err.find("mnemo: left out block_gate inline, context 100, batch 1: INVALID_ARGUMENT: "
                         "attention.method: not of this <model>\n") != std::string::npos);
   CHECK(result.err.find("left out dense, context 2040, batch 1: --contexts: 2040 and 11 tokens to generate "

@@ -84,6 +84,7 @@ void AddFinal(const v1::Final& final, Json* json) {
                                        {"time_seconds", Seconds(step.time())},
                                        {"bytes_moved", step.bytes_moved()},
                                        {"count", step.count()},
+                                       {"round_trips", step.round_trips()},
                                        {"joules", step.joules()}});
   }
   for (const v1::Source& source : final.sources()) {

@@ -26,6 +26,9 @@ constexpr char kFooter[] =
     "  a step's share = its time, summed over the requests / the wall time of the batch's decoding, first "
     "token to last\n"
     "  MEMORY = the four steps together; BYTES/TOKEN = what they moved / tokens decoded\n"
+    "  TRIPS/TOKEN = submissions to the memory service that were waited for / tokens decoded: one a layer; "
+    "requests "
+    "of a batch share it\n"
     "So the requests of a batch, whose steps run side by side within one step of the engine, have one wall "
     "time between them. Where\n"
     "their steps ran at the same time on several threads and took longer than it, shares are of the steps' "
@@ -209,7 +212,7 @@ std::string StepCell(const bench::StepFigure& step) {
 std::string ProfileTable(const bench::Profile& profile) {
   std::vector<std::vector<std::string>> rows = {{"METHOD", "PLACEMENT", "CONTEXT", "BATCH", "MS/TOKEN",
                                                  "MEMORY", "PREPARE", "RELEVANCY", "RETRIEVAL", "APPLY",
-                                                 "BYTES/TOKEN"}};
+                                                 "BYTES/TOKEN", "TRIPS/TOKEN"}};
   for (const bench::ProfileRow& row : profile.rows) {
     std::vector<std::string> cells = {row.of.method, row.of.placement.empty() ? "-" : row.of.placement,
                                       fmt::format("{}", row.of.context_tokens),
@@ -219,6 +222,7 @@ std::string ProfileTable(const bench::Profile& profile) {
       cells.push_back(fmt::format("{:.1f} %{}", row.memory_share * 100, row.overlapped ? " *" : ""));
       for (const bench::StepFigure& step : *row.steps) cells.push_back(StepCell(step));
       cells.push_back(FormatBytes(row.bytes_per_token));
+      cells.push_back(fmt::format("{:.1f}", row.round_trips_per_token));
     } else {
       cells.resize(rows[0].size(), "-");
     }

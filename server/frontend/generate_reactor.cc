@@ -53,6 +53,7 @@ void AddMemorySteps(const MemorySteps& more, MemorySteps* sums) {
     same->set_time_ns(same->time_ns() + step.time_ns());
     same->set_bytes_moved(same->bytes_moved() + step.bytes_moved());
     same->set_count(same->count() + step.count());
+    same->set_round_trips(same->round_trips() + step.round_trips());
   }
 }
 
@@ -547,6 +548,7 @@ v1::GenerateResponse GenerateReactor::MakeFinal(int replays, const telemetry::Re
     out->set_device(step.device());
     SetDuration(nanoseconds(step.time_ns()), out->mutable_time());
     out->set_bytes_moved(step.bytes_moved());
+    out->set_round_trips(step.round_trips());
     out->set_count(step.count());
   }
   return response;

@@ -31,10 +31,12 @@ struct Cost {
   uint64_t time_ns = 0;
   uint64_t bytes = 0;
   uint64_t count = 0;
+  uint64_t round_trips = 0;
   void Add(const Cost& more) {
     time_ns += more.time_ns;
     bytes += more.bytes;
     count += more.count;
+    round_trips += more.round_trips;
   }
 };
 using Costs = std::array<std::array<Cost, kStepKinds>, kSides>;
@@ -129,6 +131,7 @@ struct Pipeline::Impl {
   void Encode(const SlotContext& context, int item) const;
   void CloseLayer();
   void Settle(const Row& row, uint64_t total_attended);
+  uint64_t KvTokenBytes() const;  // of one head, as the cache stores them
   // To the sequence and to the totals.
   void Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const Cost& cost);
   MemoryClient* client(int side) const { return side == kInWorker ? inline_client.get() : service.get(); }
@@ -510,8 +513,7 @@ void Pipeline::Impl::SettleFetches() {
                            static_cast<uint64_t>(of.memory->steps.apply.entry_tokens) * columns;
   }
   if (all == 0) return;
-  const auto token_bytes = static_cast<uint64_t>(
-      devices::StoredKvBytes(devices::StoredForm(cache->shape().type), options.shape.head_dim));
+  const uint64_t token_bytes = KvTokenBytes();
   each([&](SequenceMemory& memory) {
     const uint64_t tokens = memory.fetched_tokens;
     Charge(&memory, kInService, MemoryStepKind::kRetrieval,
@@ -537,6 +539,11 @@ void Pipeline::Impl::Charge(SequenceMemory* memory, int side, MemoryStepKind kin
   total.times.Observe(cost.time_ns);
 }
 
+uint64_t Pipeline::Impl::KvTokenBytes() const {
+  return static_cast<uint64_t>(
+      devices::StoredKvBytes(devices::StoredForm(cache->shape().type), options.shape.head_dim));
+}
+
 void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
   SequenceMemory& memory = *row.memory;
   const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
@@ -546,14 +553,15 @@ void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
     const uint64_t entries =
         static_cast<uint64_t>((row.plan.end - row.plan.begin) / memory.steps.apply.entry_tokens) * columns;
     const auto selected = static_cast<uint64_t>(row.plan.k) * columns;
-    Charge(&memory, memory.side, MemoryStepKind::kRelevancy, {cost.score_ns, cost.bytes, entries});
+    Charge(&memory, memory.side, MemoryStepKind::kRelevancy,
+           {cost.score_ns, cost.bytes, entries, memory.side == kInService ? options.shape.layers : 0U});
     Charge(&memory, memory.side, MemoryStepKind::kRetrieval,
            {cost.select_ns, selected * sizeof(uint32_t), selected});
   }
-  // The row itself is part of the total. K and V of a token and head, as 16-bit numbers.
-  Charge(&memory, kInWorker, MemoryStepKind::kApply,
-         {apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
-          attended * 4 * static_cast<uint64_t>(options.shape.head_dim), attended});
+  // The row itself is part of the total.
+  Charge(
+      &memory, kInWorker, MemoryStepKind::kApply,
+      {apply_ns * static_cast<uint64_t>(row.attended) / total_attended, attended * KvTokenBytes(), attended});
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
@@ -829,7 +837,8 @@ MemoryStepStat Pipeline::Impl::StatOf(const SequenceMemory& memory, int side, in
           .device = side == kInWorker ? device->info().name : service_name,
           .time_ns = cost.time_ns,
           .bytes = cost.bytes,
-          .count = cost.count};
+          .count = cost.count,
+          .round_trips = cost.round_trips};
 }
 
 std::vector<MemoryStepStat> Pipeline::StepsOf(const SequenceMemory& memory) const {

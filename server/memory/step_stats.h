@@ -23,6 +23,8 @@ struct MemoryStepStat {
   // prepare: tokens indexed; relevancy: tokens scored; retrieval: tokens selected; apply: tokens attended to.
   // Of every layer and KV head.
   uint64_t count = 0;
+  // Relevancy in the service: submissions that were waited for, one a layer; shared ones count for each.
+  uint64_t round_trips = 0;
 };
 
 // Upper bounds of the buckets that worker, front end and Prometheus have in common.

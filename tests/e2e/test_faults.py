@@ -91,6 +91,29 @@ def test_a_request_on_two_dead_workers_ends_internal() -> None:
         daemon.generate(request(PROMPT)).check_ok()
 
 
+def test_workers_that_are_killed_together_end_no_request(tiny: pathlib.Path) -> None:
+    """What goes to the second worker when the first one's death is seen never ran there."""
+    with Daemon(tiny, workers=2) as daemon:
+        daemon.wait_workers(2)
+        requests = [request([i, i + 1], max_tokens=2000, ignore_eos=True) for i in range(8)]
+        expected = [daemon.generate(r).check_ok().ids for r in requests]
+        for _ in range(3):
+            daemon.wait_workers(2)
+            pids = [w.pid for w in daemon.status().workers]
+            calls = [daemon.generation.Generate(r, timeout=60) for r in requests]
+            results = [Result() for _ in calls]
+            for call, result in zip(calls, results):
+                while not result.ids:
+                    result.add(next(call))
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            for call, result, want in zip(calls, results, expected):
+                for message in call:
+                    result.add(message)
+                assert result.ids == want
+        daemon.wait_idle()
+
+
 def test_no_worker_within_the_bound_is_unavailable(tiny: pathlib.Path) -> None:
     settings = {"workers.no_worker_timeout_ms": 500, "workers.restart_backoff_ms": 5000, "workers.restart_backoff_max_ms": 5000}
     with Daemon(tiny, workers=1, settings=settings) as daemon:

@@ -175,6 +175,7 @@ void DispatchCore::Send(const RequestPtr& request, int worker, TimePoint now, Ef
   queue_.erase({request->submit.priority(), request->id});
   if (request->submitted) ++request->attempt;
   request->submitted = true;
+  request->was_heard = false;
   request->worker = worker;
   request->stranded_time.reset();
   const int64_t cached = slot.prefixes.MatchTokens(request->prefix_hashes);
@@ -193,6 +194,7 @@ void DispatchCore::Send(const RequestPtr& request, int worker, TimePoint now, Ef
   submit->set_id(request->id);
   submit->set_attempt(request->attempt);
   submit->set_begun(!request->numerics_id.empty());
+  submit->set_acknowledge(request->deaths > 0);
   submit->mutable_generated()->Assign(request->generated.begin(), request->generated.end());
   if (request->deadline) {
     const auto left = std::chrono::duration_cast<std::chrono::microseconds>(*request->deadline - now);
@@ -272,6 +274,7 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
   if (request->worker < 0 || &slots_[request->worker] != &slot || request->attempt != event->attempt()) {
     return absl::OkStatus();
   }
+  request->was_heard = true;
   MNEMO_RETURN_IF_ERROR(request->Accept(event));
   const bool tells_something = event->token_ids_size() > 0 || event->prompt_ids_size() > 0;
   if (tells_something && request->numerics_id.empty()) request->numerics_id = slot.ready.numerics_id();

@@ -151,6 +151,30 @@ TEST_CASE("scored prompt positions are told once over a replay") {
   CHECK(sink->complaints().empty());
 }
 
+internal::v1::Event Acknowledgement(const Submit& submit) {
+  internal::v1::Event event;
+  event.set_id(submit.id());
+  event.set_attempt(submit.attempt());
+  return event;
+}
+
+TEST_CASE("a worker that was dead before it took a request does not count, up to a bound") {
+  World world(1);
+  world.MakeReady(0);
+  auto [handle, sink] = world.Start();
+  CHECK_FALSE(world.Submits(0).at(0).acknowledge());
+  world.Kill(0);
+  for (int untaken = 1; untaken <= 4; ++untaken) {
+    CHECK_FALSE(sink->done());
+    world.Advance(2000);
+    world.MakeReady(0);
+    world.Kill(0);
+  }
+  CHECK(sink->done());
+  CHECK(sink->status().code() == StatusCode::kInternal);
+  CHECK_THAT(std::string(sink->status().message()), Catch::Contains("5 workers"));
+}
+
 TEST_CASE("two dead workers under one request end it with INTERNAL, a queued one lives on") {
   World world(2);
   world.MakeReady(0, "n1", 1);
@@ -158,7 +182,10 @@ TEST_CASE("two dead workers under one request end it with INTERNAL, a queued one
   auto [handle, sink] = world.Start();
   world.Kill(0);
   CHECK_FALSE(sink->done());
-  world.Submits(1);
+  const Submit taken = world.Submits(1).at(0);
+  CHECK(taken.acknowledge());
+  world.Send(1, Acknowledgement(taken));
+  CHECK(sink->events() == 0);
   auto [second, second_sink] = world.Start();
   world.Kill(1);
   world.core->Tick();

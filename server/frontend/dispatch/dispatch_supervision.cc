@@ -1,4 +1,5 @@
 // The part of DispatchCore that starts workers, watches over them and deals with their ends.
+#include <absl/strings/str_cat.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -17,6 +18,8 @@ constexpr uint32_t kProtocolVersion = 1;  // of worker.proto
 constexpr milliseconds kStopTime{3000};
 constexpr milliseconds kIdleTick{60000};
 constexpr int kMaxDeaths = 2;
+// Workers that died before they said that they took it: it may be what they cannot even read.
+constexpr int kMaxUntaken = 4;
 // A worker that waits for a core is given so many times the bound, and once more.
 constexpr int kMaxGraceFactor = 9;
 
@@ -118,13 +121,14 @@ void DispatchCore::EndLife(int worker, const std::string& why, Death death, Time
       continue;
     }
     if (death == Death::kYes) {
-      ++request->deaths;
-      request->death_details += fmt::format("{}{}: {}", request->deaths > 1 ? "; " : "", slot.spec.name, why);
+      ++(request->deaths == 0 || request->was_heard ? request->deaths : request->untaken);
+      absl::StrAppend(&request->death_details, request->death_details.empty() ? "" : "; ", slot.spec.name,
+                      ": ", why);
     }
-    if (request->deaths >= kMaxDeaths) {
+    if (request->deaths >= kMaxDeaths || request->untaken >= kMaxUntaken) {
       EndRequest(request,
-                 Internal("{} workers ended while the request ran on them ({})", request->deaths,
-                          request->death_details),
+                 Internal("{} workers ended while the request ran on them ({})",
+                          request->deaths + request->untaken, request->death_details),
                  effects);
       continue;
     }

@@ -37,7 +37,11 @@ struct RequestState {
   bool ended = false;
   bool cancelling = false;  // its worker has been told, and its last event is waited for
   int replays = 0;
-  int deaths = 0;  // workers that died with it on them
+  // Workers that died with it on them. From the second on they count as its own only when they had said that
+  // they took it: workers that are killed together say no more.
+  int deaths = 0;
+  int untaken = 0;         // the others
+  bool was_heard = false;  // of this attempt anything came
   std::string death_details;
   std::string numerics_id;                 // under which the sink has heard something; empty = nothing yet
   std::optional<TimePoint> stranded_time;  // since then no worker is there that could take it

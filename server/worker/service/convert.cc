@@ -69,6 +69,7 @@ void FillMemoryStep(const memory::MemoryStepStat& stat, internal::v1::MemoryStep
   out->set_device(stat.device);
   out->set_time_ns(stat.time_ns);
   out->set_bytes_moved(stat.bytes);
+  out->set_round_trips(stat.round_trips);
   out->set_count(stat.count);
 }
 

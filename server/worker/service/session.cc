@@ -247,6 +247,14 @@ absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
 }
 
 void Session::HandleSubmit(const internal::v1::Submit& submit) {
+  if (submit.acknowledge()) {
+    {
+      std::lock_guard lock(mutex_);
+      if (ending_) return;
+      outbox_.Add({}, submit.id(), submit.attempt());
+    }
+    Pump();
+  }
   if (host_->draining()) {
     Refuse(submit, Unavailable("the worker is draining"));
     return;

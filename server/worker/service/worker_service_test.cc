@@ -267,6 +267,25 @@ TEST_CASE("tokens of fast steps go together, but for the first ones and where mn
   CHECK(worker.BecomesIdle());
 }
 
+TEST_CASE("a request is acknowledged before its first event, where mnemod asks for it") {
+  TestWorker worker;
+  Client client(worker);
+  client.Hello(1, 60000);
+  for (const bool acknowledge : {true, false}) {
+    Submit submit = MakeSubmit(acknowledge ? 1 : 2, 3);
+    submit.set_acknowledge(acknowledge);
+    client.Send(submit);
+    FromWorker message;
+    while (client.Read(&message) && message.events().events_size() == 0) continue;
+    REQUIRE(message.events().events_size() == 1);
+    CHECK(message.events().events(0).id() == submit.id());
+    CHECK(message.events().events(0).attempt() == submit.attempt());
+    CHECK((message.events().events(0).token_ids_size() == 0) == acknowledge);
+    client.Collect(submit.id());
+  }
+  CHECK(worker.BecomesIdle());
+}
+
 TEST_CASE("a stranger is refused with what is wrong") {
   TestWorker worker;
   Client client(worker);
