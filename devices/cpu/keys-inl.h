@@ -34,6 +34,15 @@ struct Ahead {
   int64_t offset;
 };
 
+template <int kRows, int kVectors>
+MNEMO_INLINE void SetZero(I32 (&sum)[kRows][kVectors]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int j = 0; j < kVectors; ++j) sum[r][j] = SetInt(0);
+  }
+}
+
 // scores = sum * scales of key and query, for kVectorTile vectors of keys; those of row r at scores + 512 r.
 template <int kRows>
 MNEMO_INLINE void StoreScores(const I32 (&sum)[kRows][kVectorTile], const float* key_scales,
@@ -65,11 +74,7 @@ struct Keys16 {
     const int even_dim = (queries.head_dim + 1) / 2 * 2;
     for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
       I32 sum[kRows][kVectorTile];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = SetInt(0);
-      }
+      SetZero(sum);
       for (int d = 0; d < even_dim; d += 2) {
         I32 k[kVectorTile];
 #pragma GCC unroll 4
@@ -95,11 +100,7 @@ struct Keys16 {
                                       const Queries& queries, const Ahead& ahead, float* scores) {
     const int even_dim = (queries.head_dim + 1) / 2 * 2;
     I32 sum[kRows][4];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) sum[r][j] = SetInt(0);
-    }
+    SetZero(sum);
     // What a query has beyond its last element meets zeros.
     for (int d = 0; d < even_dim; d += 8) {
       // Left alone, GCC moves the pointers to vector registers, and back for every use.
@@ -178,11 +179,7 @@ struct Keys8 {
                                      const uint8_t* next, float* scores) {
     for (int begin = 0; begin < kKeysPerPage; begin += kVectorTile * kLanes) {
       I32 sum[kRows][kVectorTile];
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-        for (int j = 0; j < kVectorTile; ++j) sum[r][j] = SetInt(0);
-      }
+      SetZero(sum);
 #if defined(MNEMO_KERNELS_VNNI)
       const int padded = PaddedDim(queries.head_dim);
       // The lower digits find the keys in the first cache.
@@ -248,11 +245,7 @@ struct Keys8 {
   MNEMO_INLINE static void ScoreGroup(const uint8_t* const* keys, const float* key_scales,
                                       const Queries& queries, const Ahead& ahead, float* scores) {
     I32 sum[kRows][4];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) sum[r][j] = SetInt(0);
-    }
+    SetZero(sum);
     const auto* bytes = reinterpret_cast<const int16_t* const*>(keys);
     for (int d = 0; d < queries.head_dim; d += 16) {
       __asm__ volatile("" : : : "memory");

@@ -41,11 +41,11 @@ inline NativeI NHighNibbles(NativeI a) {
   return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
 }
 #if defined(MNEMO_KERNELS_VNNI)
+// In assembly, since GCC 12 copies the sums of the intrinsics about and spills them.
 inline NativeI NDotQuads(NativeI sum, NativeI w, NativeI x) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
   return sum;
 }
-// In assembly, since GCC 12 copies the sums of the intrinsics about and spills them.
 inline NativeI NDotQuad(NativeI sum, NativeI w, const int8_t* x) {
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const Quad*>(x)));
   return sum;

@@ -27,19 +27,8 @@ int Index(MemoryStepKind kind) { return static_cast<int>(kind) - 1; }
 
 enum Side { kInWorker = 0, kInService = 1, kSides = 2 };
 
-struct Cost {
-  uint64_t time_ns = 0;
-  uint64_t bytes = 0;
-  uint64_t count = 0;
-  uint64_t round_trips = 0;
-  void Add(const Cost& more) {
-    time_ns += more.time_ns;
-    bytes += more.bytes;
-    count += more.count;
-    round_trips += more.round_trips;
-  }
-};
-using Costs = std::array<std::array<Cost, kStepKinds>, kSides>;
+// Without step, method and device.
+using Costs = std::array<std::array<MemoryStepStat, kStepKinds>, kSides>;
 
 }  // namespace
 
@@ -133,7 +122,7 @@ struct Pipeline::Impl {
   void Settle(const Row& row, uint64_t total_attended);
   uint64_t KvTokenBytes() const;  // of one head, as the cache stores them
   // To the sequence and to the totals.
-  void Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const Cost& cost);
+  void Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const MemoryStepStat& cost);
   MemoryClient* client(int side) const { return side == kInWorker ? inline_client.get() : service.get(); }
   MemoryStepStat StatOf(const SequenceMemory& memory, int side, int kind) const;
 
@@ -332,7 +321,9 @@ void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int
     const uint64_t tokens = static_cast<uint64_t>(memory->taken_pages - before) * kPageTokens;
     if (tokens > 0 || spent.prepare_ns > 0) {
       Charge(memory, side, MemoryStepKind::kPrepare,
-             {spent.prepare_ns, spent.bytes, tokens * options.shape.layers * options.shape.kv_heads});
+             {.time_ns = spent.prepare_ns,
+              .bytes = spent.bytes,
+              .count = tokens * options.shape.layers * options.shape.kv_heads});
     }
     if (taken.ok()) return;
     MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
@@ -517,9 +508,9 @@ void Pipeline::Impl::SettleFetches() {
   each([&](SequenceMemory& memory) {
     const uint64_t tokens = memory.fetched_tokens;
     Charge(&memory, kInService, MemoryStepKind::kRetrieval,
-           {static_cast<uint64_t>(static_cast<double>(fetch_ns) * static_cast<double>(tokens) /
-                                  static_cast<double>(all)),
-            tokens * token_bytes, 0});
+           {.time_ns = static_cast<uint64_t>(static_cast<double>(fetch_ns) * static_cast<double>(tokens) /
+                                             static_cast<double>(all)),
+            .bytes = tokens * token_bytes});
   });
 }
 
@@ -530,12 +521,11 @@ void Pipeline::Impl::CloseLayer() {
   }
 }
 
-void Pipeline::Impl::Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const Cost& cost) {
+void Pipeline::Impl::Charge(SequenceMemory* memory, int side, MemoryStepKind kind,
+                            const MemoryStepStat& cost) {
   memory->costs[static_cast<size_t>(side)][static_cast<size_t>(Index(kind))].Add(cost);
   StepTotal& total = totals[{memory->method, side}][static_cast<size_t>(Index(kind))];
-  total.time_ns += cost.time_ns;
-  total.bytes += cost.bytes;
-  total.count += cost.count;
+  total.Add(cost);
   total.times.Observe(cost.time_ns);
 }
 
@@ -554,14 +544,18 @@ void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
         static_cast<uint64_t>((row.plan.end - row.plan.begin) / memory.steps.apply.entry_tokens) * columns;
     const auto selected = static_cast<uint64_t>(row.plan.k) * columns;
     Charge(&memory, memory.side, MemoryStepKind::kRelevancy,
-           {cost.score_ns, cost.bytes, entries, memory.side == kInService ? options.shape.layers : 0U});
+           {.time_ns = cost.score_ns,
+            .bytes = cost.bytes,
+            .count = entries,
+            .round_trips = memory.side == kInService ? options.shape.layers : 0U});
     Charge(&memory, memory.side, MemoryStepKind::kRetrieval,
-           {cost.select_ns, selected * sizeof(uint32_t), selected});
+           {.time_ns = cost.select_ns, .bytes = selected * sizeof(uint32_t), .count = selected});
   }
   // The row itself is part of the total.
-  Charge(
-      &memory, kInWorker, MemoryStepKind::kApply,
-      {apply_ns * static_cast<uint64_t>(row.attended) / total_attended, attended * KvTokenBytes(), attended});
+  Charge(&memory, kInWorker, MemoryStepKind::kApply,
+         {.time_ns = apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
+          .bytes = attended * KvTokenBytes(),
+          .count = attended});
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
@@ -663,7 +657,8 @@ absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<cons
       break;
     }
     ++memory->kept_pages;
-    impl.Charge(memory, kInService, MemoryStepKind::kPrepare, {NowNs() - begin, spent.bytes, 0});
+    impl.Charge(memory, kInService, MemoryStepKind::kPrepare,
+                {.time_ns = NowNs() - begin, .bytes = spent.bytes});
   }
   // Keys are read when they are handed over, before the page may go. Records are for pages that can be
   // scanned.
@@ -831,14 +826,11 @@ model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
 }
 
 MemoryStepStat Pipeline::Impl::StatOf(const SequenceMemory& memory, int side, int kind) const {
-  const Cost& cost = memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)];
-  return {.step = static_cast<MemoryStepKind>(kind + 1),
-          .method = std::string(memory.method->name),
-          .device = side == kInWorker ? device->info().name : service_name,
-          .time_ns = cost.time_ns,
-          .bytes = cost.bytes,
-          .count = cost.count,
-          .round_trips = cost.round_trips};
+  MemoryStepStat stat = memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)];
+  stat.step = static_cast<MemoryStepKind>(kind + 1);
+  stat.method = std::string(memory.method->name);
+  stat.device = side == kInWorker ? device->info().name : service_name;
+  return stat;
 }
 
 std::vector<MemoryStepStat> Pipeline::StepsOf(const SequenceMemory& memory) const {

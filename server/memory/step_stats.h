@@ -25,6 +25,14 @@ struct MemoryStepStat {
   uint64_t count = 0;
   // Relevancy in the service: submissions that were waited for, one a layer; shared ones count for each.
   uint64_t round_trips = 0;
+
+  // Of the same step.
+  void Add(const MemoryStepStat& more) {
+    time_ns += more.time_ns;
+    bytes += more.bytes;
+    count += more.count;
+    round_trips += more.round_trips;
+  }
 };
 
 // Upper bounds of the buckets that worker, front end and Prometheus have in common.

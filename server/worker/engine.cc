@@ -504,9 +504,7 @@ std::vector<memory::MemoryStepStat> Engine::Impl::StepsOf(const Request& request
       steps.push_back(std::move(more));
       continue;
     }
-    same->time_ns += more.time_ns;
-    same->bytes += more.bytes;
-    same->count += more.count;
+    same->Add(more);
   }
   return steps;
 }

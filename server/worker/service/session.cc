@@ -247,14 +247,7 @@ absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
 }
 
 void Session::HandleSubmit(const internal::v1::Submit& submit) {
-  if (submit.acknowledge()) {
-    {
-      std::lock_guard lock(mutex_);
-      if (ending_) return;
-      outbox_.Add({}, submit.id(), submit.attempt());
-    }
-    Pump();
-  }
+  if (submit.acknowledge()) Tell(submit, {});
   if (host_->draining()) {
     Refuse(submit, Unavailable("the worker is draining"));
     return;
@@ -297,6 +290,10 @@ void Session::Refuse(const internal::v1::Submit& submit, const absl::Status& sta
   EngineEvent event;
   event.finish = EngineFinish::kError;
   event.status = status;
+  Tell(submit, event);
+}
+
+void Session::Tell(const internal::v1::Submit& submit, const EngineEvent& event) {
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;

@@ -72,6 +72,8 @@ class Session {
   absl::Status HandleHello(const internal::v1::Hello& hello);
   void HandleSubmit(const internal::v1::Submit& submit);
   void HandleCancel(const internal::v1::Cancel& cancel);
+  // An event that is not the engine's; for this submit.
+  void Tell(const internal::v1::Submit& submit, const EngineEvent& event);
   // A submit that the engine has not taken.
   void Refuse(const internal::v1::Submit& submit, const absl::Status& status);
   // Writes what there is to be written, unless somebody does. The engine's thread gets away after one system
