@@ -144,7 +144,8 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "numerics_id."),
        NumberOrZero(MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
                     "Size of each worker's KV page pool; 0 takes four whole contexts, at most a quarter of "
-                    "memory."),
+                    "memory. A request that alone needs more is refused; one without max_tokens ends "
+                    "where the pool does."),
        Bool(MNEMO_KEY(engine.prefix_cache), "Reuse the KV pages of earlier prompts that begin alike."),
        Number(MNEMO_KEY(engine.max_sessions), 1, 1 << 20,
               "Sessions that a worker remembers; beyond it the least recently used is forgotten.")});
@@ -241,8 +242,10 @@ void AddLimitsAndLog(std::vector<KeySpec>* specs) {
            Number(MNEMO_KEY(limits.max_tokens_in_flight), 1, int64_t{1} << 40,
                   "Prompt and max_tokens of all admitted requests together; one that would exceed it is "
                   "answered RESOURCE_EXHAUSTED.")),
-       Reloadable(NumberOrZero(MNEMO_KEY(limits.max_tokens), 1, kMaxTokens,
-                               "Largest max_tokens of one request; 0 leaves it to the context.")),
+       Reloadable(
+           NumberOrZero(MNEMO_KEY(limits.max_tokens), 1, kMaxTokens,
+                        "Largest max_tokens of one request, and that of one without; 0 leaves it to the "
+                        "context and the worker's KV page pool.")),
        Reloadable(
            Number(MNEMO_KEY(limits.retry_pushback_ms), 0, kHourMs,
                   "When an overloaded server lets clients try again (trailer grpc-retry-pushback-ms).")),

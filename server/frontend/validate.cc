@@ -192,6 +192,7 @@ absl::Status FillMaxTokens(const v1::Sampling& in, const ServedModel& model, int
   const int most = is_limited ? limit : left;
   if (!in.has_max_tokens()) {
     submit->set_max_tokens(most);
+    submit->set_lower_to_pool(true);
     return absl::OkStatus();
   }
   if (in.max_tokens() > most) {

@@ -237,6 +237,7 @@ TEST_CASE("defaults are those of generation.proto") {
   CHECK(submit.sampling().seed() == 99);
   CHECK(submit.request_id() == "drawn");
   CHECK(submit.max_tokens() == kContext - 3);
+  CHECK(submit.lower_to_pool());
   CHECK(submit.logprobs() == -1);
   CHECK(submit.prompt_logprobs() == -1);
   CHECK(submit.decode_from() == 0);
@@ -278,7 +279,10 @@ TEST_CASE("what a request brings is taken over") {
 
 TEST_CASE("the server's limit bounds max_tokens and is its default") {
   CHECK(Check(Prompt(), 10)->submit.max_tokens() == 10);
+  CHECK(Check(Prompt(), 10)->submit.lower_to_pool());
   GenerateRequest request = Prompt();
+  S(&request)->set_max_tokens(10);
+  CHECK_FALSE(Check(request, 10)->submit.lower_to_pool());
   S(&request)->set_max_tokens(11);
   const auto valid = Check(request, 10);
   CHECK(valid.status().code() == kInvalid);

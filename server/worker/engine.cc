@@ -227,6 +227,7 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
 }
 
 absl::Status Engine::Impl::Submit(EngineRequest request) {
+  LowerToPool(limits, &request);
   MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
   const Key key(request.id, request.attempt);
   auto made = std::make_unique<Request>(std::move(request), arrivals.fetch_add(1), Clock::now());
@@ -711,6 +712,7 @@ EngineEvent& Engine::Impl::EventOf(Request* request) {
 void Engine::Impl::FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const {
   event->cached_prompt_tokens = request.cached_tokens;
   event->preemptions = request.preemptions;
+  event->max_tokens = request.spec.max_tokens;
   event->queue_time = (request.was_admitted ? request.admitted : now) - request.submitted;
   if (!request.was_admitted) return;
   event->prefill_time = (request.reported ? request.first_token : now) - request.admitted;

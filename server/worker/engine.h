@@ -53,6 +53,7 @@ struct EngineRequest {
   std::vector<int32_t>
       generated;  // replay: tokens already sent, fed through decode steps; no events are made for them
   int32_t max_tokens = 0;        // of output in all, `generated` included; 0 = score the prompt only
+  bool lower_to_pool = false;    // max_tokens that the pool has no room for is lowered, not refused
   std::vector<int32_t> end_ids;  // a sampled id among them is the last token
   devices::SamplingParams sampling;
   std::vector<devices::TokenBias> bias;
@@ -94,6 +95,7 @@ struct EngineEvent {
   std::chrono::nanoseconds prefill_time{0};  // first admission to first token (or end of scoring)
   std::chrono::nanoseconds decode_time{0};   // first token to the end
   int32_t preemptions = 0;
+  int32_t max_tokens = 0;                            // the request's, lowered if it was to be
   std::vector<memory::MemoryStepStat> memory_steps;  // up to here
   // With finish != kNone:
   int32_t memory_fallbacks = 0;        // times that it went on in the worker instead of in the memory service

@@ -103,6 +103,37 @@ TEST_CASE("the context's end is a length") {
   CHECK_THAT(std::string(status.message()), Catch::Contains("max_tokens is 6; allowed: 0 to 5"));
 }
 
+TEST_CASE("without a limit of the client's the pool's end is a length, also after preemption") {
+  FixtureOptions options = Options();
+  options.engine.kv_pages = 4;
+  EngineFixture fixture(options);
+  EngineRequest request = Request(1, 60, 940);
+  CHECK(fixture.engine().Submit(request).code() == absl::StatusCode::kInvalidArgument);
+  request.lower_to_pool = true;
+  const EngineResult alone = fixture.Run(request);
+  CHECK(alone.broken == "");
+  CHECK(alone.tokens.size() == 4 * 64 - 60 + 1);
+  CHECK(alone.last.finish == EngineFinish::kLength);
+  CHECK(alone.first.max_tokens == static_cast<int32_t>(alone.tokens.size()));
+  // Two of them do not fit together: the junior one gives its pages up and gets as far all the same.
+  EngineRequest other = Request(3, 50, 950, 5);
+  other.lower_to_pool = true;
+  request.id = 2;
+  REQUIRE(fixture.engine().Submit(request).ok());
+  REQUIRE(fixture.engine().Submit(other).ok());
+  CHECK(fixture.sink().Wait(2).Ids() == alone.Ids());
+  const EngineResult junior = fixture.sink().Wait(3);
+  CHECK(junior.tokens.size() == 4 * 64 - 50 + 1);
+  CHECK(junior.last.finish == EngineFinish::kLength);
+  CHECK(junior.last.preemptions > 0);
+  // A replay ends where the first attempt would have.
+  request.attempt = 1;
+  const std::vector<int32_t> ids = alone.Ids();
+  request.generated.assign(ids.begin(), ids.begin() + 150);
+  CHECK(fixture.Run(request).Ids() == std::vector<int32_t>(ids.begin() + 150, ids.end()));
+  CHECK(fixture.engine().Stats().kv_pages_used == 0);
+}
+
 TEST_CASE("scoring only") {
   EngineFixture fixture(Options());
   EngineRequest request = Request(1, 150, 0);

@@ -60,6 +60,16 @@ absl::Status CheckBias(std::span<const devices::TokenBias> bias, int vocabulary)
   return absl::OkStatus();
 }
 
+// That keys and values are needed for: the last output token is not fed.
+int64_t Positions(const EngineRequest& request) {
+  return static_cast<int64_t>(request.prompt.size()) + std::max(request.max_tokens - 1, 0);
+}
+
+// Positions that an empty worker has room for.
+int64_t Room(const Residency& residency, const RequestLimits& limits) {
+  return int64_t{residency.resident() ? limits.extra_pages : limits.kv_pages} * devices::kPageTokens;
+}
+
 absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limits) {
   const int64_t prompt = static_cast<int64_t>(request.prompt.size());
   if (prompt == 0) return InvalidArgument("prompt is empty; allowed: 1 token and more");
@@ -76,31 +86,25 @@ absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limi
     return InvalidArgument("generated has {} tokens; allowed: at most max_tokens, {}",
                            request.generated.size(), request.max_tokens);
   }
-  const int64_t positions = prompt + std::max(request.max_tokens - 1, 0);
+  const int64_t positions = Positions(request);
   const Residency residency = ResidencyOf(request.attention, static_cast<int>(positions), limits);
-  if (residency.resident()) {
-    if (residency.pages() > limits.kv_pages) {
-      return InvalidArgument(
-          "attention.token_budget is {}: with what the memory service keeps, the sequence still needs {} "
-          "pages of the worker's pool; allowed: at most {}",
-          request.attention.token_budget, residency.pages(), limits.kv_pages);
-    }
-    const int64_t extra_room = static_cast<int64_t>(limits.extra_pages) * devices::kPageTokens;
-    if (positions > extra_room) {
-      return InvalidArgument(
-          "prompt and max_tokens need {} positions of layers that are not indexed; allowed: at most {}, "
-          "memory.resident_tokens",
-          positions, extra_room);
-    }
-    return absl::OkStatus();
-  }
-  const int64_t room = static_cast<int64_t>(limits.kv_pages) * devices::kPageTokens;
-  if (positions > room) {
+  if (residency.resident() && residency.pages() > limits.kv_pages) {
     return InvalidArgument(
-        "prompt and max_tokens need a KV cache of {} positions; allowed: at most {}, the whole pool",
+        "attention.token_budget is {}: with what the memory service keeps, the sequence still needs {} "
+        "pages of the worker's pool; allowed: at most {}",
+        request.attention.token_budget, residency.pages(), limits.kv_pages);
+  }
+  const int64_t room = Room(residency, limits);
+  if (positions <= room) return absl::OkStatus();
+  if (residency.resident()) {
+    return InvalidArgument(
+        "prompt and max_tokens need {} positions of layers that are not indexed; allowed: at most {}, "
+        "memory.resident_tokens",
         positions, room);
   }
-  return absl::OkStatus();
+  return InvalidArgument(
+      "prompt and max_tokens need a KV cache of {} positions; allowed: at most {}, the whole pool", positions,
+      room);
 }
 
 bool NeedsCounts(const devices::SamplingParams& sampling) {
@@ -128,6 +132,19 @@ Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positio
   residency.hot_pages = 2 * PagesFor(budget) + 1;
   if (residency.pages() >= PagesFor(max_positions) || residency.hot_pages > kMostHotPages) return {};
   return residency;
+}
+
+void LowerToPool(const RequestLimits& limits, EngineRequest* request) {
+  const int64_t prompt = static_cast<int64_t>(request->prompt.size());
+  const bool in_context = request->max_tokens > 0 && prompt + request->max_tokens <= limits.context_tokens;
+  if (!request->lower_to_pool || !in_context) return;
+  Residency residency = ResidencyOf(request->attention, static_cast<int>(Positions(*request)), limits);
+  if (residency.pages() > limits.kv_pages) residency = {};  // the pool has no room for its share
+  // As long as its share, a sequence is not resident.
+  const int64_t room = std::max(Room(residency, limits), int64_t{residency.pages()} * devices::kPageTokens);
+  const int64_t most = std::max<int64_t>(1, room - prompt + 1);
+  request->max_tokens = static_cast<int32_t>(std::min<int64_t>(request->max_tokens, most));
+  if (std::ssize(request->generated) > request->max_tokens) request->generated.resize(request->max_tokens);
 }
 
 absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {

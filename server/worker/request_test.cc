@@ -101,6 +101,94 @@ TEST_CASE("the last token needs no place in the pool") {
   CHECK(CheckRequest(request, kLimits).ok());
 }
 
+TEST_CASE("what the pool has no room for is taken from max_tokens where that is wanted") {
+  EngineRequest request = Valid();
+  request.max_tokens = 97;
+  LowerToPool(kLimits, &request);
+  CHECK(request.max_tokens == 97);  // the client's own is left for CheckRequest to refuse
+  request.lower_to_pool = true;
+  SECTION("what is left of the pool") {
+    LowerToPool(kLimits, &request);
+    CHECK(request.max_tokens == 62);
+    CHECK(CheckRequest(request, kLimits).ok());
+  }
+  SECTION("what is left of the context, where that is less") {
+    RequestLimits limits = kLimits;
+    limits.kv_pages = 2;
+    LowerToPool(limits, &request);
+    CHECK(request.max_tokens == 97);
+  }
+  SECTION("one token of a prompt that fills the pool") {
+    request.prompt.assign(64, 1);
+    request.max_tokens = 36;
+    LowerToPool(kLimits, &request);
+    CHECK(request.max_tokens == 1);
+    CHECK(CheckRequest(request, kLimits).ok());
+  }
+  SECTION("a prompt that does not fit is refused with its length") {
+    request.prompt.assign(65, 1);
+    request.max_tokens = 35;
+    LowerToPool(kLimits, &request);
+    CHECK_THAT(std::string(CheckRequest(request, kLimits).message()),
+               Catch::Contains("need a KV cache of 65 positions; allowed: at most 64"));
+  }
+  SECTION("a replay from a worker with a larger pool is complete") {
+    request.generated.assign(80, 1);
+    LowerToPool(kLimits, &request);
+    CHECK(request.generated.size() == 62);
+    REQUIRE(CheckRequest(request, kLimits).ok());
+    CHECK(Request(request, 0, {}).Outcome() == EngineFinish::kLength);
+  }
+  SECTION("a prompt that is only scored stays one") {
+    request.max_tokens = 0;
+    LowerToPool(kLimits, &request);
+    CHECK(request.max_tokens == 0);
+  }
+  SECTION("what is wrong stays to be refused") {
+    for (const int wrong : {-1, 98, std::numeric_limits<int>::max()}) {
+      request.max_tokens = wrong;
+      LowerToPool(kLimits, &request);
+      CHECK(request.max_tokens == wrong);
+    }
+  }
+}
+
+TEST_CASE("max_tokens is lowered to the pool, or to what a resident sequence has, whatever the settings") {
+  const uint64_t seed = GENERATE(1, 2, 3);
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  int lowered = 0;
+  for (int i = 0; i < 5000; ++i) {
+    RequestLimits limits{.vocabulary = 10,
+                         .context_tokens = 20000,
+                         .kv_pages = static_cast<int>(1 + random() % 200),
+                         .extra_pages = static_cast<int>(random() % 300),
+                         .any_placement_in_service = true};
+    limits.memory = {.layers = 2, .kv_heads = 2, .group = 2, .head_dim = 64, .softmax_scale = 0.125f};
+    EngineRequest request = Valid();
+    request.prompt.assign(1 + random() % 6000, 1);
+    request.max_tokens = static_cast<int32_t>(limits.context_tokens - request.prompt.size());
+    request.attention.method = memory::AttentionSettings::Method::kTokenTopk;
+    request.attention.token_budget = static_cast<int>(200 + random() % 8000);
+    CAPTURE(limits.kv_pages, limits.extra_pages, request.prompt.size(), request.attention.token_budget);
+    EngineRequest least = request;
+    least.max_tokens = 1;
+    request.lower_to_pool = true;
+    LowerToPool(limits, &request);
+    const absl::Status status = CheckRequest(request, limits);
+    // Nothing is refused that would not have been refused with the smallest limit.
+    if (!status.ok()) {
+      CHECK(request.max_tokens == 1);
+      CHECK_FALSE(CheckRequest(least, limits).ok());
+      continue;
+    }
+    ++lowered;
+    request.max_tokens += 1;  // and nothing is left unused
+    CHECK_FALSE(CheckRequest(request, limits).ok());
+  }
+  CHECK(lowered > 1000);
+}
+
 TEST_CASE("what the cache may serve") {
   EngineRequest spec = Valid();
   spec.prompt.assign(200, 1);

@@ -28,6 +28,7 @@ SETTINGS = {
 OWN: dict[str, dict[str, int]] = {
     # Below what the context allows.
     "never_fits": {"limits.max_tokens_in_flight": 1000},
+    "longer_than_pool": {"engine.kv_cache_bytes": 1 << 20},
     "slow_reader_time": {"server.slow_reader_timeout_ms": 200},
     "slow_reader_tokens": {"server.slow_reader_max_tokens": 2000},
     "likely_cause": {"workers.restart_backoff_ms": 10},
@@ -63,6 +64,19 @@ def out_of_range(daemon: Daemon) -> Result:
 def longer_than_context(daemon: Daemon) -> Result:
     result = daemon.generate(request([1] * 10, max_tokens=16380))
     assert "sampling.max_tokens" in result.details and "16374" in result.details
+    return result
+
+
+def longer_than_pool(daemon: Daemon) -> Result:
+    room = daemon.status().workers[0].kv_pages_total * 64
+    assert room < 10000
+    result = daemon.generate(request([1] * 10, max_tokens=room - 10 + 2))
+    assert str(room) in result.details and "pool" in result.details
+    # Without a limit the pool's end is one, as the context's end is.
+    unlimited = daemon.generate(request([1] * 10, max_tokens=None, ignore_eos=True)).check_ok()
+    assert unlimited.final is not None and unlimited.final.finish_reason == pb.FINISH_REASON_LENGTH
+    assert unlimited.final.usage.completion_tokens == len(unlimited.ids) == room - 10 + 1
+    daemon.wait_idle()
     return result
 
 
@@ -230,6 +244,7 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         ok,
         out_of_range,
         longer_than_context,
+        longer_than_pool,
         bad_token_id,
         wrong_model,
         absent_feature,

@@ -82,6 +82,21 @@ TEST_CASE("a worker that dies after any number of tokens is replayed on another"
   CHECK(world.replays == std::vector<std::string>{"worker0"});
 }
 
+TEST_CASE("a limit that the first worker lowered holds for the next one") {
+  World world(2);
+  world.MakeReady(0);
+  world.MakeReady(1);
+  auto [handle, sink] = world.Start();
+  const Submit first = world.Submits(0).at(0);
+  REQUIRE(first.max_tokens() == 100);
+  internal::v1::Event event = World::Tokens(first, 0, 1);
+  event.mutable_summary()->set_max_tokens(60);
+  world.Send(0, event);
+  world.Send(0, World::Tokens(first, 1, 1));
+  world.Kill(0);
+  CHECK(world.Submits(1).at(0).max_tokens() == 60);
+}
+
 TEST_CASE("the only worker takes its requests up again once it is back") {
   World world(1);
   world.MakeReady(0);

@@ -37,6 +37,8 @@ absl::Status RequestState::Accept(internal::v1::Event* event) {
     DropFirst(event->mutable_token_ids(), drop);
     DropFirst(event->mutable_details(), drop);
     event->set_first_index(event->first_index() + drop);
+    // Where a worker with a larger pool goes on, the limit stays what the first one made of it.
+    if (event->summary().max_tokens() > 0) submit.set_max_tokens(event->summary().max_tokens());
     generated.insert(generated.end(), event->token_ids().begin(), event->token_ids().end());
     // The summary that came with the first token has been heard too; what memory processing cost goes on.
     if (due > 0 && !event->has_finish() && event->summary().memory_steps_size() == 0) event->clear_summary();

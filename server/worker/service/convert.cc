@@ -37,6 +37,7 @@ EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::s
   request.prompt.assign(submit.prompt().begin(), submit.prompt().end());
   request.generated.assign(submit.generated().begin(), submit.generated().end());
   request.max_tokens = submit.max_tokens();
+  request.lower_to_pool = submit.lower_to_pool();
   request.end_ids.assign(submit.end_ids().begin(), submit.end_ids().end());
   const internal::v1::SamplingParams& sampling = submit.sampling();
   request.sampling = {.temperature = sampling.temperature(),

@@ -49,6 +49,7 @@ void FillSummary(const EngineEvent& event, internal::v1::Summary* summary) {
   summary->set_prefill_ns(event.prefill_time.count());
   summary->set_decode_ns(event.decode_time.count());
   summary->set_preemptions(event.preemptions);
+  summary->set_max_tokens(event.max_tokens);
   summary->clear_memory_steps();
   for (const memory::MemoryStepStat& stat : event.memory_steps) {
     FillMemoryStep(stat, summary->add_memory_steps());
