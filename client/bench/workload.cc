@@ -149,9 +149,8 @@ void PromptMaker::Append(uint64_t stream, uint64_t key, int64_t count, std::vect
 std::vector<int32_t> PromptMaker::Random(int64_t index, int64_t tokens, int64_t shared_tokens) const {
   std::vector<int32_t> ids;
   ids.reserve(static_cast<size_t>(tokens));
-  const int64_t shared = std::min(tokens, shared_tokens);
-  Append(kSharedStream, 0, shared, &ids);
-  Append(kOwnStream, static_cast<uint64_t>(index), tokens - shared, &ids);
+  Append(kSharedStream, 0, shared_tokens, &ids);
+  Append(kOwnStream, static_cast<uint64_t>(index), tokens - shared_tokens, &ids);
   return ids;
 }
 

@@ -72,7 +72,7 @@ class PromptMaker {
   // `vocabulary`: not empty, ids of ordinary text.
   PromptMaker(std::vector<int32_t> vocabulary, uint64_t seed)
       : vocabulary_(std::move(vocabulary)), seed_(seed) {}
-  // The first shared_tokens ids are the same for every index.
+  // The first shared_tokens ids, at most `tokens`, are the same for every index.
   std::vector<int32_t> Random(int64_t index, int64_t tokens, int64_t shared_tokens) const;
   std::vector<int32_t> FromTrace(int64_t index, const TraceEntry& entry) const;
 

@@ -129,6 +129,11 @@ absl::StatusOr<Plan> MakePlan(const BenchOptions& options) {
   MNEMO_RETURN_IF_ERROR(parse_range("--input-tokens", options.input_tokens, &plan.input));
   MNEMO_RETURN_IF_ERROR(parse_range("--output-tokens", options.output_tokens, &plan.output));
   if (plan.input.low < 1) return InvalidArgument("--input-tokens: at least 1");
+  if (options.trace.empty() && options.prompts.empty() && options.shared_prefix > plan.input.low) {
+    return InvalidArgument(
+        "--shared-prefix: {} tokens are more than the shortest prompt of --input-tokens {}",
+        options.shared_prefix, options.input_tokens);
+  }
   MNEMO_ASSIGN_OR_RETURN(plan.slo, bench::Slo::Parse(options.slo));
   if (!options.trace.empty()) MNEMO_RETURN_IF_ERROR(ReadTrace(options, &plan));
   if (!options.prompts.empty()) {
@@ -360,7 +365,7 @@ void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
       ->group(kWorkload);
   command
       ->add_option("--shared-prefix", options->shared_prefix,
-                   "Tokens at the front of every prompt that are the same; default 0")
+                   "Tokens at the front of every prompt that are the same; default 0, at most --input-tokens")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->group(kWorkload);
   auto* trace =

@@ -54,9 +54,11 @@ void AddServerOptions(CLI::App* command, ServerOptions* options) {
 }
 
 int Fail(const absl::Status& status) {
-  const std::string line =
-      fmt::format("mnemo: {}: {}\n", absl::StatusCodeToString(status.code()), std::string(status.message()));
-  std::fputs(line.c_str(), stderr);
+  std::string line = "mnemo: " + absl::StatusCodeToString(status.code());
+  // What gRPC ends itself, as with a cancelled call, may have its code's name for a message.
+  const std::string message(status.message());
+  if (!message.empty() && message != absl::StatusCodeToString(status.code())) line += ": " + message;
+  std::fputs((line + "\n").c_str(), stderr);
   return kExitFailed;
 }
 

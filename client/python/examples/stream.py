@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 
 import mnemo
@@ -35,6 +36,10 @@ def main() -> int:
             return 1
         except KeyboardInterrupt:
             return 130
+        except BrokenPipeError:
+            # Nobody reads any more. Python would try again at its end to write what is left, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
     return 0
 
 

@@ -31,10 +31,10 @@ def test_types_are_strict(tmp_path: pathlib.Path) -> None:
     assert "stream.py" not in result.stdout
 
 
-def run_example(address: str) -> subprocess.CompletedProcess[str]:
+def run_example(address: str, stdout: int = subprocess.PIPE, max_tokens: int = 4) -> subprocess.CompletedProcess[str]:
     environment = dict(os.environ, PYTHONPATH=str(PACKAGE.parent))
-    command = [sys.executable, str(SOURCE / "examples" / "stream.py"), "--address", address, "--max-tokens", "4", "hello"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    command = [sys.executable, str(SOURCE / "examples" / "stream.py"), "--address", address, "--max-tokens", str(max_tokens), "hello"]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, env=environment)
 
 
 def test_example(daemon: FakeDaemon) -> None:
@@ -44,3 +44,14 @@ def test_example(daemon: FakeDaemon) -> None:
     failed = run_example("127.0.0.1:1")
     assert failed.returncode == 1
     assert "UNAVAILABLE" in failed.stderr
+
+
+def test_example_whose_output_is_closed(daemon: FakeDaemon) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        result = run_example(daemon.address, stdout=writing, max_tokens=100_000)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+    assert daemon.cancelled.wait(20)
