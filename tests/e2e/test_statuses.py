@@ -173,6 +173,16 @@ def message_too_large(daemon: Daemon) -> Result:
     return daemon.generate(request("x" * 100_000))
 
 
+def metadata_too_large(daemon: Daemon) -> Result:
+    def call(value_bytes: int) -> Result:
+        return collect(daemon.generation.Generate(request([1]), metadata=[("x-note", "a" * value_bytes)], timeout=10))
+
+    call(7000).check_ok()
+    result = call(8192)
+    assert "metadata" in result.details and PUSHBACK not in result.trailers
+    return result
+
+
 def cancelled(daemon: Daemon) -> Result:
     call = daemon.generation.Generate(long_request())
     assert next(call).HasField("started")
@@ -256,6 +266,7 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         memory_full,
         memory_absent,
         message_too_large,
+        metadata_too_large,
         cancelled,
         slow_reader_time,
         slow_reader_tokens,
