@@ -4,6 +4,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "devices/base/command_line.h"
+
 #ifndef MNEMO_VERSION
 #error MNEMO_VERSION is set by CMakeLists.txt
 #endif
@@ -54,15 +56,8 @@ void AddOptions(CLI::App& app, MemoryOptions& options) {
   app.add_option("--max-owners", options.max_owners, "Workers attached at once")->check(CLI::Range(1, 64));
   app.add_option("--max-indexes", options.max_indexes, "Indexes of one owner")->check(CLI::Range(1, 1 << 20));
   app.add_option("--max-tokens", options.max_tokens, "Tokens of one index")->check(CLI::Range(64, 1 << 24));
-  app.add_option("--log-level", options.log_level, "Least level that is logged")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
-  app.add_option("--log-format", options.log_format, "Form of a log line")
-      ->check(CLI::IsMember({"text", "json"}));
-  app.add_option("--log-file", options.log_file, "Log file; standard error if not given");
-  app.add_option("--lifeline-fd", options.lifeline_fd, "The service ends when its other end closes")
-      ->group("Set by mnemod");
-  app.add_option("--private-dir", options.private_dir, "Folder removed when the lifeline ends")
-      ->group("Set by mnemod");
+  AddLogOptions(&app, &options.log_level, &options.log_format, &options.log_file);
+  AddChildOptions(&app, &options.lifeline_fd, &options.private_dir);
 }
 
 }  // namespace
@@ -74,15 +69,7 @@ absl::StatusOr<MemoryOptions> ParseMemoryOptions(int argc, const char* const* ar
   app.option_defaults()->always_capture_default();
   app.set_version_flag("--version", "mnemo-memory " MNEMO_VERSION);
   AddOptions(app, options);
-  try {
-    app.parse(argc, const_cast<char**>(argv));
-  } catch (const CLI::CallForHelp&) {
-    return absl::CancelledError(app.help());
-  } catch (const CLI::CallForVersion& version) {
-    return absl::CancelledError(std::string(version.what()) + "\n");
-  } catch (const CLI::ParseError& error) {
-    return InvalidArgument("{}", error.what());
-  }
+  MNEMO_RETURN_IF_ERROR(ParseCommandLine(&app, argc, argv));
   return options;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -16,6 +17,9 @@ class MessageLite;
 }
 
 namespace mnemo::link {
+
+// Of what is said in frames, proto/mnemo/internal/worker.proto.
+inline constexpr uint32_t kProtocolVersion = 1;
 
 inline constexpr size_t kFrameHeaderBytes = 4;
 inline constexpr size_t kMaxFrameBytes = 64 << 20;  // of a message; a prompt of several million tokens

@@ -8,7 +8,6 @@
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -18,10 +17,12 @@
 #include <utility>
 #include <vector>
 
+#include "client/bench/statistics.h"
 #include "devices/base/status.h"
 #include "mnemo/internal/worker.pb.h"
 #include "mnemo/v1/generation.grpc.pb.h"
 #include "server/link/connection.h"
+#include "server/link/frame.h"
 #include "server/link/socket.h"
 #include "tests/support/submit.h"
 
@@ -69,7 +70,7 @@ class Worker {
 
   absl::Status Greet() {
     internal::v1::ToWorker hello;
-    hello.mutable_hello()->set_protocol(1);
+    hello.mutable_hello()->set_protocol(link::kProtocolVersion);
     hello.mutable_hello()->set_heartbeat_interval_ms(1000);
     MNEMO_RETURN_IF_ERROR(Write(hello));
     return connection_.Read(&message_);
@@ -102,12 +103,6 @@ class Worker {
   internal::v1::FromWorker message_;
   link::Connection connection_;
 };
-
-double Median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 struct Options {
   std::string mnemod;
@@ -142,7 +137,7 @@ absl::Status Compare(const Options& options) {
   std::printf(
       "time to first token, client in C++: the worker alone %.2f ms, mnemod adds %.2f ms (medians of %d "
       "pairs)\n",
-      Median(alone), Median(added), options.pairs);
+      bench::Summarize(alone).p50, bench::Summarize(added).p50, options.pairs);
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "server/frontend/dispatch/dispatch_core.h"
+#include "server/link/frame.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -13,7 +14,6 @@ namespace {
 using internal::v1::ToWorker;
 using std::chrono::milliseconds;
 
-constexpr uint32_t kProtocolVersion = 1;  // of worker.proto
 // After SIGTERM; a worker whose requests are all cancelled has nothing to finish.
 constexpr milliseconds kStopTime{3000};
 constexpr milliseconds kIdleTick{60000};
@@ -58,10 +58,10 @@ void DispatchCore::OnLinkReady(int worker, uint64_t life, internal::v1::Ready re
     WorkerSlot& slot = slots_[worker];
     if (slot.life != life || slot.state != WorkerSlot::State::kStarting) return;
     const TimePoint now = options_.now();
-    if (ready.protocol() != kProtocolVersion) {
+    if (ready.protocol() != link::kProtocolVersion) {
       EndLife(worker,
               fmt::format("protocol: the worker speaks version {}, this server version {}", ready.protocol(),
-                          kProtocolVersion),
+                          link::kProtocolVersion),
               Death::kNo, now, &effects);
     } else if (!options_.model_id.empty() && ready.model_id() != options_.model_id) {
       EndLife(worker, fmt::format("it serves {}, and this server {}", ready.model_id(), options_.model_id),
@@ -230,7 +230,7 @@ void DispatchCore::ConnectWorker(int worker) {
     std::lock_guard lock(mutex_);
     slots_[worker].link = link;
     ToWorker message;
-    message.mutable_hello()->set_protocol(kProtocolVersion);
+    message.mutable_hello()->set_protocol(link::kProtocolVersion);
     message.mutable_hello()->set_heartbeat_interval_ms(
         static_cast<uint32_t>(options_.timing.heartbeat_interval_ms));
     message.mutable_hello()->set_build(options_.version);

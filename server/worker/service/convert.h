@@ -2,14 +2,11 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
 
 #include "mnemo/internal/worker.pb.h"
 #include "server/worker/engine.h"
 
 namespace mnemo::worker {
-
-inline constexpr uint32_t kProtocolVersion = 1;
 
 // The engine's number of the request is the caller's to set. `now`: what the deadline is counted from.
 EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::steady_clock::time_point now);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fpga/layout/record.h"
+#include "server/link/frame.h"
 #include "server/memory/link_client.h"
 #include "server/worker/service/convert.h"
 #include "server/worker/service/device_options.h"
@@ -112,7 +113,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
 internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   const devices::DeviceInfo& info = device_->info();
   internal::v1::Ready ready;
-  ready.set_protocol(kProtocolVersion);
+  ready.set_protocol(link::kProtocolVersion);
   // Where selections may differ, tokens may.
   ready.set_numerics_id(fmt::format("{} {} sparse-{}-{}", info.numerics_id, model_.id, options.dense_layers,
                                     options.page_tokens));

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/link/frame.h"
 #include "server/worker/service/convert.h"
 
 namespace mnemo::worker {
@@ -218,9 +219,9 @@ absl::Status Session::HandleMessage(const internal::v1::ToWorker& message) {
 }
 
 absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
-  if (hello.protocol() != kProtocolVersion) {
+  if (hello.protocol() != link::kProtocolVersion) {
     return FailedPrecondition("protocol: the front end ({}) speaks version {}, this worker version {}",
-                              hello.build(), hello.protocol(), kProtocolVersion);
+                              hello.build(), hello.protocol(), link::kProtocolVersion);
   }
   constexpr uint32_t kMinIntervalMs = 10, kMaxIntervalMs = 60000;
   const uint32_t interval_ms = hello.heartbeat_interval_ms();

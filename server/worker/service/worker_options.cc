@@ -2,6 +2,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "devices/base/command_line.h"
+
 #ifndef MNEMO_VERSION
 #error MNEMO_VERSION is set by CMakeLists.txt
 #endif
@@ -80,16 +82,9 @@ void AddOptions(CLI::App& app, WorkerOptions& options) {
   app.add_option("--drain-timeout-ms", options.drain_timeout_ms,
                  "How long running requests have after SIGTERM")
       ->check(CLI::Range(0, 3600000));
-  app.add_option("--log-level", options.log.level, "Least level that is logged")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
-  app.add_option("--log-format", options.log.format, "Form of a log line")
-      ->check(CLI::IsMember({"text", "json"}));
-  app.add_option("--log-file", options.log.file, "Log file; standard error if not given");
+  AddLogOptions(&app, &options.log.level, &options.log.format, &options.log.file);
   app.add_option("--weights-fd", options.weights_fd, "Packed weights, inherited")->group("Set by mnemod");
-  app.add_option("--lifeline-fd", options.lifeline_fd, "The worker ends when its other end closes")
-      ->group("Set by mnemod");
-  app.add_option("--private-dir", options.private_dir, "Folder removed when the lifeline ends")
-      ->group("Set by mnemod");
+  AddChildOptions(&app, &options.lifeline_fd, &options.private_dir);
   AddEngineOptions(app, options.engine);
   AddMemoryOptions(app, options);
 }
@@ -103,15 +98,7 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, const char* const* ar
   app.option_defaults()->always_capture_default();
   app.set_version_flag("--version", "mnemo-worker " MNEMO_VERSION);
   AddOptions(app, options);
-  try {
-    app.parse(argc, const_cast<char**>(argv));
-  } catch (const CLI::CallForHelp&) {
-    return absl::CancelledError(app.help());
-  } catch (const CLI::CallForVersion& version) {
-    return absl::CancelledError(std::string(version.what()) + "\n");
-  } catch (const CLI::ParseError& error) {
-    return InvalidArgument("{}", error.what());
-  }
+  MNEMO_RETURN_IF_ERROR(ParseCommandLine(&app, argc, argv));
   return options;
 }
 

@@ -1,0 +1,24 @@
+// What the command lines of the programs that mnemod starts have in common.
+#pragma once
+
+#include <string>
+
+#include "devices/base/status.h"
+
+namespace CLI {
+class App;
+}
+
+namespace mnemo {
+
+// --log-level, --log-format and --log-file. What is pointed to outlives `app`, here and below, and holds the
+// defaults.
+void AddLogOptions(CLI::App* app, std::string* level, std::string* format, std::string* file);
+
+// --lifeline-fd and --private-dir.
+void AddChildOptions(CLI::App* app, int* lifeline_fd, std::string* private_dir);
+
+// INVALID_ARGUMENT says what is wrong, CANCELLED has the text that --help or --version asks for.
+absl::Status ParseCommandLine(CLI::App* app, int argc, const char* const* argv);
+
+}  // namespace mnemo
