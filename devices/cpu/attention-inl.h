@@ -17,12 +17,6 @@ struct SourceBf16 {
   static constexpr bool kInCache = true;
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
 };
-// Without their scales, which the weights take in.
-struct SourceInt8 {
-  using Element = int8_t;
-  static constexpr bool kInCache = true;
-  MNEMO_INLINE static F32 Get(const int8_t* p) { return LoadInt8(p); }
-};
 
 // Whether vector j of a row is the first of a cache line.
 template <class Element>
@@ -72,31 +66,6 @@ MNEMO_INLINE void AddValues(const typename Source::Element* values, const typena
   for (; d < stride; d += kLanes) columns(Count<1>{});
 }
 
-// Scores [begin, end) of 512 become weights; the others are not used.
-MNEMO_INLINE void Softmax(float* scores, int begin, int end, float* maximum, float* sum) {
-  const float minus_infinity = -__builtin_inff();
-  const int first = begin / kLanes * kLanes;
-  const int last = (end + kLanes - 1) / kLanes * kLanes;
-  for (int i = first; i < begin; ++i) scores[i] = minus_infinity;
-  for (int i = end; i < last; ++i) scores[i] = minus_infinity;
-  F32 largest = Set(minus_infinity);
-  for (int i = first; i < last; i += kLanes) largest = Max(largest, Load(scores + i));
-  *maximum = ReduceMax(largest);
-  const F32 shift = Set(*maximum);
-  F32 total = Set(0.0f);
-  for (int i = first; i < last; i += kLanes) {
-    const F32 weight = Exp2(Sub(Load(scores + i), shift));
-    Store(scores + i, weight);
-    total = Add(total, weight);
-  }
-  *sum = ReduceAdd(total);
-}
-
-struct KeyRange {
-  int begin = 0;
-  int end = 0;
-};
-
 // Keys of the split, counted from its first, that the query at `position` sees.
 MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
   const int64_t origin = static_cast<int64_t>(t.split) * kKeysPerSplit;
@@ -123,13 +92,100 @@ MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int p
   }
 }
 
+constexpr int PagesUpTo(int key) { return (key + kKeysPerPage - 1) / kKeysPerPage; }
+
+// What the rows see becomes weights, and the weighted sum of values in float32, keys ascending.
+template <class Source, int kRows>
+MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows], KeyRange all,
+                              float* const* states) {
+  const int64_t width = t.cache.value_width;
+  KeyRange common{0, kKeysPerSplit};  // every row sees it
+  for (int r = 0; r < kRows; ++r) {
+    common.begin = range[r].begin > common.begin ? range[r].begin : common.begin;
+    common.end = range[r].end < common.end ? range[r].end : common.end;
+    Softmax(t.scores + r * kKeysPerSplit, range[r].begin, range[r].end, &states[r][0], &states[r][1],
+            [](int, F32 weight) { return weight; });
+    for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
+  }
+  if (common.end < common.begin) common.end = common.begin;
+  // A key outside of a row's range is not multiplied by zero but left out: an old value there may be
+  // anything.
+  auto single = [&](int r, int page, int begin, int end) {
+    if (begin >= end) return;
+    AddValues<Source, 1>(ValuesOf<Source>(t, page), ValuesOf<Source>(t, page), width,
+                         t.scores + r * kKeysPerSplit + page * kKeysPerPage, begin, end,
+                         states[r] + kStateHeader, t.state_stride);
+  };
+  auto clamp = [](int x, int low, int high) { return x < low ? low : (x > high ? high : x); };
+  const int page_end = PagesUpTo(all.end);
+  for (int page = all.begin / kKeysPerPage; page < page_end; ++page) {
+    const int origin = page * kKeysPerPage;
+    const int begin = clamp(common.begin - origin, 0, kKeysPerPage);
+    const int end = clamp(common.end - origin, begin, kKeysPerPage);
+    for (int r = 0; r < kRows; ++r) {
+      single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
+    }
+    if (begin < end) {
+      const typename Source::Element* next = ValuesOf<Source>(t, page + 1 < page_end ? page + 1 : page);
+      if (Source::kInCache && page + 1 == page_end && t.next != nullptr) {
+        next = reinterpret_cast<const typename Source::Element*>(t.next);
+      }
+      AddValues<Source, kRows>(ValuesOf<Source>(t, page), next, width, t.scores + origin, begin, end,
+                               states[0] + kStateHeader, t.state_stride);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      single(r, page, clamp(range[r].begin - origin, end, kKeysPerPage),
+             clamp(range[r].end - origin, end, kKeysPerPage));
+    }
+  }
+}
+
+// Values of the pages of a split, as SumBytes reads them.
+struct PageRows {
+  struct OfPage {
+    const int8_t* values;
+    const int8_t* ahead;
+    int64_t stride;
+
+    MNEMO_INLINE const int8_t* Row(int64_t key) const { return values + key * stride; }
+    MNEMO_INLINE const int8_t* Ahead(int64_t key) const { return ahead + key * stride; }
+  };
+  const AttendTask& t;
+  int page_end;
+
+  MNEMO_INLINE OfPage Page(int key) const {
+    const int page = key / kKeysPerPage;
+    const int8_t* values = ValuesOf<SourceBytes>(t, page);
+    const int8_t* ahead = page + 1 < page_end ? ValuesOf<SourceBytes>(t, page + 1)
+                          : t.next != nullptr && t.cache.row_offset == 0
+                              ? reinterpret_cast<const int8_t*>(t.next)
+                              : values;
+    return {values, ahead, t.cache.row_stride * int64_t{2}};
+  }
+};
+
+// As WeighValues, of values of 8 bits.
+template <int kRows>
+MNEMO_INLINE void WeighBytes(const AttendTask& t, const KeyRange (&range)[kRows], KeyRange all,
+                             float* const* states) {
+  float factors[kRows];
+  const auto scales = [&](int i) {
+    return reinterpret_cast<const float*>(PageOf(t, i / kKeysPerPage) + t.cache.scale_offset) +
+           i % kKeysPerPage;
+  };
+  for (int r = 0; r < kRows; ++r) {
+    factors[r] = FixedSoftmax(t.scores + r * kKeysPerSplit, range[r], all, scales, states[r]);
+  }
+  SumBytes<kRows>(PageRows{t, PagesUpTo(all.end)}, all, t.cache.value_width, t.scores, factors,
+                  states[0] + kStateHeader, t.state_stride);
+}
+
 template <class Keys, class Source, int kRows>
 void AttendTile(const AttendTask& t, int first_row) {
   const Queries queries = {t.q + int64_t{first_row} * QueryStride(t.head_dim), t.q_scales + first_row,
                            t.head_dim};
   KeyRange range[kRows];
-  KeyRange all{kKeysPerSplit, 0};     // any row sees it
-  KeyRange common{0, kKeysPerSplit};  // every row sees it
+  KeyRange all{kKeysPerSplit, 0};  // any row sees it
   float* states[kRows];
   for (int r = 0; r < kRows; ++r) {
     const int row = first_row + r;
@@ -140,12 +196,9 @@ void AttendTile(const AttendTask& t, int first_row) {
       all.begin = range[r].begin < all.begin ? range[r].begin : all.begin;
       all.end = range[r].end > all.end ? range[r].end : all.end;
     }
-    common.begin = range[r].begin > common.begin ? range[r].begin : common.begin;
-    common.end = range[r].end < common.end ? range[r].end : common.end;
   }
-  if (common.end < common.begin) common.end = common.begin;
   const int page_begin = all.begin / kKeysPerPage;
-  const int page_end = (all.end + kKeysPerPage - 1) / kKeysPerPage;
+  const int page_end = PagesUpTo(all.end);
   for (int page = page_begin; page < page_end; ++page) {
     const uint16_t* keys = PageOf(t, page);
     const uint16_t* next =
@@ -155,45 +208,10 @@ void AttendTile(const AttendTask& t, int first_row) {
         reinterpret_cast<const float*>(keys + t.cache.scale_offset), queries,
         reinterpret_cast<const typename Keys::Element*>(next), t.scores + page * kKeysPerPage);
   }
-  const int64_t width = t.cache.value_width;
-  for (int r = 0; r < kRows; ++r) {
-    states[r][0] = -__builtin_inff();
-    states[r][1] = 0.0f;
-    for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
-    if (range[r].begin < range[r].end) {
-      Softmax(t.scores + r * kKeysPerSplit, range[r].begin, range[r].end, &states[r][0], &states[r][1]);
-    }
-    for (int i = range[r].begin / kLanes * kLanes; Keys::kScaledValues && i < range[r].end; i += kLanes) {
-      const auto* scales = reinterpret_cast<const float*>(PageOf(t, i / kKeysPerPage) + t.cache.scale_offset);
-      float* weights = t.scores + r * kKeysPerSplit + i;
-      Store(weights, Mul(Load(weights), ValueScales(scales + i % kKeysPerPage)));
-    }
-  }
-  // A key outside of a row's range is not multiplied by zero but left out: an old value there may be
-  // anything.
-  auto single = [&](int r, int page, int begin, int end) {
-    if (begin >= end) return;
-    AddValues<Source, 1>(ValuesOf<Source>(t, page), ValuesOf<Source>(t, page), width,
-                         t.scores + r * kKeysPerSplit + page * kKeysPerPage, begin, end,
-                         states[r] + kStateHeader, t.state_stride);
-  };
-  auto clamp = [](int x, int low, int high) { return x < low ? low : (x > high ? high : x); };
-  for (int page = page_begin; page < page_end; ++page) {
-    const int origin = page * kKeysPerPage;
-    const int begin = clamp(common.begin - origin, 0, kKeysPerPage);
-    const int end = clamp(common.end - origin, begin, kKeysPerPage);
-    for (int r = 0; r < kRows; ++r) {
-      single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
-    }
-    if (begin < end) {
-      AddValues<Source, kRows>(ValuesOf<Source>(t, page),
-                               ValuesOf<Source>(t, page + 1 < page_end ? page + 1 : page), width,
-                               t.scores + origin, begin, end, states[0] + kStateHeader, t.state_stride);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      single(r, page, clamp(range[r].begin - origin, end, kKeysPerPage),
-             clamp(range[r].end - origin, end, kKeysPerPage));
-    }
+  if constexpr (Keys::kScaledValues) {
+    WeighBytes<kRows>(t, range, all, states);
+  } else {
+    WeighValues<Source, kRows>(t, range, all, states);
   }
 }
 
@@ -251,7 +269,7 @@ void Attend(const AttendTask& t) {
     case CacheFormat::kBF16:
       return AttendFrom<Keys16, SourceBf16>(t);
     case CacheFormat::kQ8:
-      return AttendFrom<Keys8, SourceInt8>(t);
+      return AttendAll<Keys8, SourceBytes>(t);
   }
 }
 

@@ -13,6 +13,7 @@ namespace {
 #include "devices/cpu/keys-inl.h"
 #include "devices/cpu/rows-inl.h"
 #include "devices/cpu/matmul-inl.h"
+#include "devices/cpu/values-inl.h"
 #include "devices/cpu/attention-inl.h"
 #include "devices/cpu/listed-inl.h"
 // clang-format on

@@ -71,8 +71,8 @@ struct RotaryTask {
 //   keys    [head_dim / 4, rounded up][64][4] of bytes, 128 more than the fixed point in [-127, 127] of the
 //           rotated key: each block of RotatedBlock elements after a Walsh-Hadamard transform,
 //   scales  [64] of 32 bits: as float32, the key's scale; its low half is the value's scale as BF16,
-//   values  [64][value_width] of fixed point in [-127, 127],
-//   keys    [64][value_width] in the second form.
+//   values  [64][value_width] of fixed point in [-127, 127]; where keys have a second form, pairs of a key in
+//           that form and a value, [64][2][value_width].
 // Queries are rotated alike. Models have some elements of keys that are much larger than the others and would
 // set the scale alone: without rotation KL to float32 grew by a half, with it by a tenth (SmolLM2). The low
 // half of the key's scale is less than its precision needs, and one word leads to all of a token.
@@ -119,12 +119,13 @@ struct AttendTask {
   int window = 0;
   int split = 0;  // keys [512 split, 512 split + 512)
   const int32_t* pages = nullptr;
-  CacheView cache;          // base: of this KV head
-  float* states = nullptr;  // [positions * group] of state_stride
+  CacheView cache;                 // base: of this KV head
+  const uint16_t* next = nullptr;  // keys of a page that will be read after the split, or nullptr
+  float* states = nullptr;         // [positions * group] of state_stride
   int64_t state_stride = 0;
   float* scores = nullptr;  // scratch [kMaxQueryTile][512]
-  float* converted =
-      nullptr;  // scratch for the values of a split in float32, or nullptr: read the cache itself
+  // Scratch for the values of a split in float32, or nullptr: read the cache itself. Not used with kQ8.
+  float* converted = nullptr;
 };
 inline constexpr int kMaxQueryTile = 6;
 inline constexpr int kListPadding = 128;

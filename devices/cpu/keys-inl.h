@@ -182,6 +182,7 @@ struct Keys8 {
       SetZero(sum);
 #if defined(MNEMO_KERNELS_VNNI)
       const int padded = PaddedDim(queries.head_dim);
+      const int64_t stride = QueryStride(queries.head_dim);
       // The lower digits find the keys in the first cache.
       for (int digit = 0; digit < 2; ++digit) {
         if (digit == 1) {
@@ -191,20 +192,25 @@ struct Keys8 {
             for (int j = 0; j < kVectorTile; ++j) sum[r][j] = ShiftLeft<7>(sum[r][j]);
           }
         }
+        const uint8_t* column = keys + begin * 4;
+        const uint8_t* ahead = next + begin * 4;
+        const int16_t* x = queries.q + digit * padded / 2;  // four digits a step
         for (int d = 0; d < queries.head_dim; d += 4) {
           I32 k[kVectorTile];
 #pragma GCC unroll 4
           for (int j = 0; j < kVectorTile; ++j) {
-            const int at = d * kKeysPerPage + (begin + j * kLanes) * 4;
-            k[j] = LoadBytes(keys + at);
-            if (kPrefetch && digit == 0) __builtin_prefetch(next + at, 0, 2);
+            k[j] = LoadBytes(column + j * kLanes * 4);
+            if (kPrefetch && digit == 0) __builtin_prefetch(ahead + j * kLanes * 4, 0, 2);
           }
 #pragma GCC unroll 8
           for (int r = 0; r < kRows; ++r) {
-            const I32 x = BroadcastPair(queries.Row(r) + (digit * padded + d) / 2);  // four digits
+            const I32 quad = BroadcastPair(x + r * stride);
 #pragma GCC unroll 4
-            for (int j = 0; j < kVectorTile; ++j) sum[r][j] = DotQuads(sum[r][j], k[j], x);
+            for (int j = 0; j < kVectorTile; ++j) sum[r][j] = DotQuads(sum[r][j], k[j], quad);
           }
+          column += kKeysPerPage * 4;
+          ahead += kKeysPerPage * 4;
+          x += 2;
         }
       }
 #else

@@ -170,19 +170,6 @@ void ScoreKeys(const ListedTask& t) {
   }
 }
 
-// Weights take in the scales of values; [group] of 512.
-void ScaleWeights(const ListedTask& t) {
-  for (int begin = 0; begin < t.count; begin += kLanes) {
-    float scales[kLanes];
-    for (int i = 0; i < kLanes; ++i) scales[i] = *t.scales[begin + i];
-    const F32 factor = ValueScales(scales);
-    for (int r = 0; r < t.group; ++r) {
-      float* weights = t.scores + r * kKeysPerSplit + begin;
-      Store(weights, Mul(Load(weights), factor));
-    }
-  }
-}
-
 // As AddValues, with the rows of values at `values`; those `ahead` are asked for.
 template <class Source, int kRows>
 void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_t width, const float* weights,
@@ -223,16 +210,47 @@ void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_
   for (; d < width; d += kLanes) columns(Count<1>{});
 }
 
-template <class Keys, class Source>
-void AttendListedKeys(const ListedTask& t) {
-  ScoreKeys<Keys>(t);
+// Values of a list, as SumBytes reads them.
+struct ListedRows {
+  struct OfPage {
+    const uint16_t* const* values;
+
+    MNEMO_INLINE const int8_t* Row(int64_t key) const { return reinterpret_cast<const int8_t*>(values[key]); }
+    MNEMO_INLINE const int8_t* Ahead(int64_t key) const { return Row(key + kAhead); }
+  };
+  const uint16_t* const* values;
+
+  MNEMO_INLINE OfPage Page(int key) const { return {values + key}; }
+};
+
+MNEMO_INLINE void WeighListedBytes(const ListedTask& t) {
+  float value_scales[kKeysPerSplit];
+  for (int i = 0; i < (t.count + kLanes - 1) / kLanes * kLanes; ++i) value_scales[i] = *t.scales[i];
+  const KeyRange all{0, t.count};
+  EachTile(t.group, [&](auto rows, int first_row) {
+    constexpr int kRows = decltype(rows)::kCount;
+    float* weights = t.scores + static_cast<int64_t>(first_row) * kKeysPerSplit;
+    float* states = t.states + first_row * t.state_stride;
+    float factors[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      factors[r] = FixedSoftmax(
+          weights + r * kKeysPerSplit, all, all, [&](int i) { return value_scales + i; },
+          states + r * t.state_stride);
+    }
+    SumBytes<kRows>(ListedRows{t.values}, all, t.cache.value_width, weights, factors, states + kStateHeader,
+                    t.state_stride);
+  });
+}
+
+template <class Source>
+MNEMO_INLINE void WeighListedValues(const ListedTask& t) {
   const int64_t width = t.cache.value_width;
   for (int r = 0; r < t.group; ++r) {
     float* state = t.states + r * t.state_stride;
+    Softmax(t.scores + r * kKeysPerSplit, 0, t.count, &state[0], &state[1],
+            [](int, F32 weight) { return weight; });
     for (int64_t d = 0; d < width; d += kLanes) Store(state + kStateHeader + d, Set(0.0f));
-    Softmax(t.scores + r * kKeysPerSplit, 0, t.count, &state[0], &state[1]);
   }
-  if constexpr (Keys::kScaledValues) ScaleWeights(t);
   for (int begin = 0; begin < t.count; begin += kKeysPerPage) {
     const int count = t.count - begin < kKeysPerPage ? t.count - begin : kKeysPerPage;
     EachTile(t.group, [&](auto rows, int first_row) {
@@ -244,6 +262,16 @@ void AttendListedKeys(const ListedTask& t) {
   }
 }
 
+template <class Keys, class Source>
+void AttendListedKeys(const ListedTask& t) {
+  ScoreKeys<Keys>(t);
+  if constexpr (Keys::kScaledValues) {
+    WeighListedBytes(t);
+  } else {
+    WeighListedValues<Source>(t);
+  }
+}
+
 void AttendListed(const ListedTask& t) {
   switch (t.cache.format) {
     case CacheFormat::kF16:
@@ -251,6 +279,6 @@ void AttendListed(const ListedTask& t) {
     case CacheFormat::kBF16:
       return AttendListedKeys<Keys16, SourceBf16>(t);
     case CacheFormat::kQ8:
-      return AttendListedKeys<Keys8, SourceInt8>(t);
+      return AttendListedKeys<Keys8, SourceBytes>(t);
   }
 }

@@ -108,9 +108,15 @@ inline NativeI NLoadQuarters(const __m128i* const* p) {
   return _mm512_inserti32x4(r, _mm_loadu_si128(p[3]), 3);
 }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm512_broadcast_i32x4(_mm_loadu_si128(p)); }
-inline NativeI NLoadInt8(const int8_t* p) {
-  return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+inline NativeI NLoadFirstBytes(const int8_t* p, int64_t count) {
+  return _mm512_maskz_loadu_epi8(count < 64 ? (uint64_t{1} << count) - 1 : ~uint64_t{0}, p);
 }
+inline NativeI NInterleaveLowBytes(NativeI a, NativeI b) { return _mm512_unpacklo_epi8(a, b); }
+inline NativeI NInterleaveHighBytes(NativeI a, NativeI b) { return _mm512_unpackhi_epi8(a, b); }
+inline NativeI NInterleaveLowPairs(NativeI a, NativeI b) { return _mm512_unpacklo_epi16(a, b); }
+inline NativeI NInterleaveHighPairs(NativeI a, NativeI b) { return _mm512_unpackhi_epi16(a, b); }
+inline NativeI NEvenSignedBytes(NativeI a) { return _mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8); }
+inline NativeI NOddSignedBytes(NativeI a) { return _mm512_srai_epi16(a, 8); }
 inline NativeI NEvenBytes(NativeI a) { return _mm512_and_si512(a, _mm512_set1_epi16(255)); }
 inline NativeI NOddBytes(NativeI a) { return _mm512_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm512_unpacklo_epi32(a, b); }
@@ -204,9 +210,17 @@ inline NativeI NLoadQuarters(const __m128i* const* p) {
   return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(p[0])), _mm_loadu_si128(p[1]), 1);
 }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128(p)); }
-inline NativeI NLoadInt8(const int8_t* p) {
-  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+inline NativeI NLoadFirstBytes(const int8_t* p, int64_t count) {
+  if (count >= 32) return NLoadBytes(p);
+  if (count <= 0) return _mm256_setzero_si256();
+  return _mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+inline NativeI NInterleaveLowBytes(NativeI a, NativeI b) { return _mm256_unpacklo_epi8(a, b); }
+inline NativeI NInterleaveHighBytes(NativeI a, NativeI b) { return _mm256_unpackhi_epi8(a, b); }
+inline NativeI NInterleaveLowPairs(NativeI a, NativeI b) { return _mm256_unpacklo_epi16(a, b); }
+inline NativeI NInterleaveHighPairs(NativeI a, NativeI b) { return _mm256_unpackhi_epi16(a, b); }
+inline NativeI NEvenSignedBytes(NativeI a) { return _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8); }
+inline NativeI NOddSignedBytes(NativeI a) { return _mm256_srai_epi16(a, 8); }
 inline NativeI NEvenBytes(NativeI a) { return _mm256_and_si256(a, _mm256_set1_epi16(255)); }
 inline NativeI NOddBytes(NativeI a) { return _mm256_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm256_unpacklo_epi32(a, b); }
@@ -321,13 +335,15 @@ inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) {
 inline void NStoreBytes(void* p, NativeI a) { _mm_storeu_si128(static_cast<__m128i*>(p), a); }
 inline NativeI NLoadQuarters(const __m128i* const* p) { return _mm_loadu_si128(p[0]); }
 inline NativeI NBroadcastQuarter(const __m128i* p) { return _mm_loadu_si128(p); }
-inline NativeI NLoadInt8(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, sizeof four);
-  const __m128i bytes = _mm_cvtsi32_si128(four);
-  const __m128i twice = _mm_unpacklo_epi8(bytes, bytes);
-  return _mm_srai_epi32(_mm_unpacklo_epi16(twice, twice), 24);
+inline NativeI NLoadFirstBytes(const int8_t* p, int64_t count) {
+  return count > 0 ? NLoadBytes(p) : _mm_setzero_si128();
 }
+inline NativeI NInterleaveLowBytes(NativeI a, NativeI b) { return _mm_unpacklo_epi8(a, b); }
+inline NativeI NInterleaveHighBytes(NativeI a, NativeI b) { return _mm_unpackhi_epi8(a, b); }
+inline NativeI NInterleaveLowPairs(NativeI a, NativeI b) { return _mm_unpacklo_epi16(a, b); }
+inline NativeI NInterleaveHighPairs(NativeI a, NativeI b) { return _mm_unpackhi_epi16(a, b); }
+inline NativeI NEvenSignedBytes(NativeI a) { return _mm_srai_epi16(_mm_slli_epi16(a, 8), 8); }
+inline NativeI NOddSignedBytes(NativeI a) { return _mm_srai_epi16(a, 8); }
 inline NativeI NEvenBytes(NativeI a) { return _mm_and_si128(a, _mm_set1_epi16(255)); }
 inline NativeI NOddBytes(NativeI a) { return _mm_srli_epi16(a, 8); }
 inline NativeI NUnpackLow(NativeI a, NativeI b) { return _mm_unpacklo_epi32(a, b); }
@@ -362,18 +378,23 @@ MNEMO_INLINE F32 Set(float x) {
   return r;
 }
 
-#define MNEMO_BINARY(name, native)                            \
-  MNEMO_INLINE F32 name(F32 a, F32 b) {                       \
-    F32 r;                                                    \
+#define MNEMO_BINARY(name, native, type)                      \
+  MNEMO_INLINE type name(type a, type b) {                    \
+    type r;                                                   \
     MNEMO_EACH_PART r.part[i] = native(a.part[i], b.part[i]); \
     return r;                                                 \
   }
-MNEMO_BINARY(Add, NAdd)
-MNEMO_BINARY(Sub, NSub)
-MNEMO_BINARY(Mul, NMul)
-MNEMO_BINARY(Div, NDiv)
-MNEMO_BINARY(Max, NMax)
-MNEMO_BINARY(Min, NMin)
+MNEMO_BINARY(Add, NAdd, F32)
+MNEMO_BINARY(Sub, NSub, F32)
+MNEMO_BINARY(Mul, NMul, F32)
+MNEMO_BINARY(Div, NDiv, F32)
+MNEMO_BINARY(Max, NMax, F32)
+MNEMO_BINARY(Min, NMin, F32)
+// Bytes, or pairs of them, of the low or the high half of each 16 bytes: one of a, one of b, and so on.
+MNEMO_BINARY(InterleaveLowBytes, NInterleaveLowBytes, I32)
+MNEMO_BINARY(InterleaveHighBytes, NInterleaveHighBytes, I32)
+MNEMO_BINARY(InterleaveLowPairs, NInterleaveLowPairs, I32)
+MNEMO_BINARY(InterleaveHighPairs, NInterleaveHighPairs, I32)
 #undef MNEMO_BINARY
 
 #define MNEMO_UNARY(name, native, from, to)        \
@@ -391,6 +412,8 @@ MNEMO_UNARY(HighNibbles, NHighNibbles, I32, I32)
 // The bytes 0, 2, 4 ... and 1, 3, 5 ... as 16-bit numbers.
 MNEMO_UNARY(EvenBytes, NEvenBytes, I32, I32)
 MNEMO_UNARY(OddBytes, NOddBytes, I32, I32)
+MNEMO_UNARY(EvenSignedBytes, NEvenSignedBytes, I32, I32)
+MNEMO_UNARY(OddSignedBytes, NOddSignedBytes, I32, I32)
 MNEMO_UNARY(DupEven, NDupEven, F32, F32)
 MNEMO_UNARY(DupOdd, NDupOdd, F32, F32)
 MNEMO_UNARY(SwapPairs, NSwapPairs, F32, F32)
@@ -500,6 +523,18 @@ MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t*
   return r;
 }
 #if defined(MNEMO_KERNELS_VNNI)
+// Bits 8 to 15, or 0 to 7, of 64 numbers of 16 bits: of x[i], 16 n + 4 i on, quarter n.
+MNEMO_INLINE void StoreUpperBytes(const I32 (&x)[4], uint8_t* out) {
+  const NativeI a = _mm512_packus_epi32(x[0].part[0], x[1].part[0]);
+  const NativeI b = _mm512_packus_epi32(x[2].part[0], x[3].part[0]);
+  NStoreBytes(out, _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8)));
+}
+MNEMO_INLINE void StoreLowerBytes(const I32 (&x)[4], uint8_t* out) {
+  const NativeI low = _mm512_set1_epi16(255);
+  const NativeI a = _mm512_packus_epi32(x[0].part[0], x[1].part[0]);
+  const NativeI b = _mm512_packus_epi32(x[2].part[0], x[3].part[0]);
+  NStoreBytes(out, _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low)));
+}
 // sum + the four products of unsigned bytes and signed ones in each lane.
 MNEMO_INLINE I32 DotQuads(I32 sum, I32 w, I32 x) {
   I32 r;
@@ -523,6 +558,12 @@ MNEMO_INLINE I32 SumQuarters(const I32 (&x)[4]) {
   }
   return r;
 }
+// The first `count` of 64 bytes, a multiple of 16; the others are zero.
+MNEMO_INLINE I32 LoadFirstBytes(const int8_t* p, int64_t count) {
+  I32 r;
+  MNEMO_EACH_PART r.part[i] = NLoadFirstBytes(p + i * kNativeLanes * 4, count - i * kNativeLanes * 4);
+  return r;
+}
 MNEMO_INLINE F32 LoadF16(const uint16_t* p) {
   F32 r;
   MNEMO_EACH_PART r.part[i] = NLoadF16(p + i * kNativeLanes);
@@ -532,11 +573,6 @@ MNEMO_INLINE F32 LoadBf16(const uint16_t* p) {
   F32 r;
   MNEMO_EACH_PART r.part[i] = NLoadBf16(p + i * kNativeLanes);
   return r;
-}
-MNEMO_INLINE F32 LoadInt8(const int8_t* p) {
-  I32 r;
-  MNEMO_EACH_PART r.part[i] = NLoadInt8(p + i * kNativeLanes);
-  return ToFloat(r);
 }
 MNEMO_INLINE void StoreF16(uint16_t* p, F32 a) { MNEMO_EACH_PART NStoreF16(p + i * kNativeLanes, a.part[i]); }
 // To nearest even; NaN stays NaN.
