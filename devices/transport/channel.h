@@ -46,7 +46,7 @@ class Channel {
   // Appends what to poll while asleep. False: something has come already, look again instead of sleeping.
   virtual bool PrepareSleep(std::span<pollfd, 2> fds) = 0;
   // Whether the other end is gone. Asks the system at most once every 2 ms unless `now`. Any thread.
-  virtual bool lost(bool now = false) const = 0;
+  virtual bool lost(bool now) const = 0;
 };
 
 }  // namespace mnemo::transport

@@ -119,12 +119,12 @@ TEST_CASE("an end that is destroyed is noticed, also by a sleeper") {
       std::this_thread::sleep_for(milliseconds(20));
       pair.worker.reset();
     });
-    while (!pair.service->lost()) {
+    while (!pair.service->lost(false)) {
       REQUIRE(Sleep(
                   *pair.service, ring, [&] { return ring.Ready(); }, milliseconds(10000)) != 0);
     }
     closer.join();
-    CHECK(pair.service->lost());
+    CHECK(pair.service->lost(false));
   }
 }
 
@@ -148,7 +148,7 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
       if (most == 0) std::this_thread::yield();
       if (random() % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
     }
-    while (!pair.worker->lost()) {  // takes part until the consumer is through
+    while (!pair.worker->lost(false)) {  // takes part until the consumer is through
       pair.worker->Progress();
       std::this_thread::sleep_for(milliseconds(1));
     }

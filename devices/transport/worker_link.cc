@@ -30,7 +30,7 @@ class WorkerLink final : public MemoryLink {
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override;
   size_t Poll(Ring ring, std::span<Completion> out) override;
   absl::Status Wait(Ring ring, std::chrono::nanoseconds timeout) override;
-  bool lost() const override { return broken_.load(std::memory_order_relaxed) || channel_->lost(); }
+  bool lost() const override { return broken_.load(std::memory_order_relaxed) || channel_->lost(false); }
 
  private:
   // One request ring, its completions, and what is kept of them where the peer cannot write.

@@ -98,7 +98,7 @@ constexpr uint64_t QuantiserId() {
   hash.Add(static_cast<uint64_t>(-kRankFloor));
   hash.Add(static_cast<uint64_t>(-kPlainRankFloor));
   hash.Add(static_cast<uint64_t>(kReluRankShift));
-  hash.Add(static_cast<uint64_t>(ScoreTerm(12345, 150, 20, DotShift(3, 64), 40000, 141) + 32768));
+  hash.Add(static_cast<uint64_t>(int64_t{ScoreTerm(12345, 150, 20, DotShift(3, 64), 40000, 141)} + 32768));
   return hash.value();
 }
 

@@ -50,8 +50,8 @@ class SocketConnector::Link final : public WorkerLink, public std::enable_shared
   void Begin(std::shared_ptr<Alive> alive) {
     // The thread hands its own handle over when it ends, so it must not run before it is in place.
     std::lock_guard lock(mutex_);
-    thread_ = std::thread([self = shared_from_this(), alive = std::move(alive)]() mutable {
-      self->Run(std::move(self), std::move(alive));
+    thread_ = std::thread([this, self = shared_from_this(), alive = std::move(alive)]() mutable {
+      Run(std::move(self), std::move(alive));
     });
   }
 
