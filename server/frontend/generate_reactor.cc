@@ -63,7 +63,9 @@ double Milliseconds(nanoseconds value) { return static_cast<double>(value.count(
 // set: what is still to be said is decided), finished (gRPC was told), done (gRPC forgot the call).
 //
 // Locks: mutex_ may be held while taking Admission's (Admit), never the other way round. Cancel of a dispatch
-// and Release of a ticket call into other objects and are done without it.
+// and Release of a ticket call into other objects and are done without it. So are writes, for which
+// is_writing_ is set before: their end is told on a thread of gRPC that would wake up only to wait for the
+// lock.
 class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                               public Stream,
                               public std::enable_shared_from_this<GenerateReactor> {
@@ -98,6 +100,9 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   };
   // What must be called without the lock.
   struct Unlocked {
+    enum class Call { kNone, kWrite, kWriteAndFinish, kFinish };
+    Call call = Call::kNone;
+    grpc::Status status;  // of kFinish
     std::shared_ptr<Dispatch> cancel;
     Admission::Ticket release;
     std::string log;
@@ -105,13 +110,14 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   };
 
   void Prepare();
+  bool Admit(absl::StatusOr<ValidRequest>* valid, Unlocked* unlocked);
   void StartDispatch();
   void OnEvent(const internal::v1::Event& event);
   void OnDispatchDone(const absl::Status& status, int replays);
   void Run(Unlocked unlocked);
 
   // With mutex_ held:
-  void Refuse(const absl::Status& status, RefusalReason reason);
+  void Refuse(const absl::Status& status, RefusalReason reason, Unlocked* unlocked);
   void NoteSummary(const internal::v1::Event& event);
   void NoteTokens(int count, Clock::time_point now);
   void CheckSlowReader(Unlocked* unlocked);
@@ -119,7 +125,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   void Succeed(int replays, Unlocked* unlocked);
   void Stop(Unlocked* unlocked);
   void Kill();
-  void Pump();
+  void Pump(Unlocked* unlocked);
   v1::GenerateResponse MakeFinal(int replays, const telemetry::RequestTimes& times) const;
   telemetry::RequestTimes Times() const;
 
@@ -175,9 +181,13 @@ void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
     return;
   }
   if (context_->text_pool->Run([reactor = shared_from_this()] { reactor->Prepare(); })) return;
-  std::lock_guard lock(mutex_);
-  Refuse(ResourceExhausted("queue full: {} long prompts wait to be tokenized", TextPool::kMaxQueued),
-         RefusalReason::kQueueFull);
+  Unlocked unlocked;
+  {
+    std::lock_guard lock(mutex_);
+    Refuse(ResourceExhausted("queue full: {} long prompts wait to be tokenized", TextPool::kMaxQueued),
+           RefusalReason::kQueueFull, &unlocked);
+  }
+  Run(std::move(unlocked));
 }
 
 // Tokenizes without the lock: while is_preparing_, nobody finishes the call, so that the request stays.
@@ -185,42 +195,47 @@ void GenerateReactor::Prepare() {
   auto valid = Validate(*request_, *context_->model, *context_->attention,
                         context_->tunables->max_tokens.load(), drawn_);
   context_->streams->Add(shared_from_this());
-  {
-    std::lock_guard lock(mutex_);
-    if (!valid.ok()) {
-      Refuse(valid.status(), RefusalReason::kNone);
-      return;
-    }
-    submit_ = std::move(valid->submit);
-    request_id_ = submit_.request_id();
-    prompt_tokens_ = submit_.prompt_size();
-    if (is_cancelled_) {
-      Refuse(absl::CancelledError("cancelled by the client"), RefusalReason::kNone);
-      return;
-    }
-    Admission::Outcome outcome =
-        context_->admission->Admit(int64_t{prompt_tokens_} + submit_.max_tokens(), submit_.priority(),
-                                   [reactor = shared_from_this()] { reactor->StartDispatch(); });
-    if (!outcome.status.ok()) {
-      Refuse(outcome.status, outcome.reason);
-      return;
-    }
-    ticket_ = std::move(outcome.ticket);
-    was_admitted_ = true;
-    is_preparing_ = false;
-    output_ = std::make_unique<OutputBuilder>(*context_->model, valid->text, submit_);
-    v1::GenerateResponse started;
-    started.mutable_started()->set_request_id(request_id_);
-    started.mutable_started()->set_model(context_->model->name);
-    started.mutable_started()->set_seed(submit_.sampling().seed());
-    started.mutable_started()->set_prompt_token_count(prompt_tokens_);
-    queue_.Push(std::move(started));
-    Pump();
-  }
-  context_->admission->StartReady();
+  Unlocked unlocked;
+  const bool admitted = Admit(&valid, &unlocked);
+  Run(std::move(unlocked));
+  if (admitted) context_->admission->StartReady();
 }
 
-void GenerateReactor::Refuse(const absl::Status& status, RefusalReason reason) {
+bool GenerateReactor::Admit(absl::StatusOr<ValidRequest>* valid, Unlocked* unlocked) {
+  std::lock_guard lock(mutex_);
+  if (!valid->ok()) {
+    Refuse(valid->status(), RefusalReason::kNone, unlocked);
+    return false;
+  }
+  submit_ = std::move((*valid)->submit);
+  request_id_ = submit_.request_id();
+  prompt_tokens_ = submit_.prompt_size();
+  if (is_cancelled_) {
+    Refuse(absl::CancelledError("cancelled by the client"), RefusalReason::kNone, unlocked);
+    return false;
+  }
+  Admission::Outcome outcome =
+      context_->admission->Admit(int64_t{prompt_tokens_} + submit_.max_tokens(), submit_.priority(),
+                                 [reactor = shared_from_this()] { reactor->StartDispatch(); });
+  if (!outcome.status.ok()) {
+    Refuse(outcome.status, outcome.reason, unlocked);
+    return false;
+  }
+  ticket_ = std::move(outcome.ticket);
+  was_admitted_ = true;
+  is_preparing_ = false;
+  output_ = std::make_unique<OutputBuilder>(*context_->model, (*valid)->text, submit_);
+  v1::GenerateResponse started;
+  started.mutable_started()->set_request_id(request_id_);
+  started.mutable_started()->set_model(context_->model->name);
+  started.mutable_started()->set_seed(submit_.sampling().seed());
+  started.mutable_started()->set_prompt_token_count(prompt_tokens_);
+  queue_.Push(std::move(started));
+  Pump(unlocked);
+  return true;
+}
+
+void GenerateReactor::Refuse(const absl::Status& status, RefusalReason reason, Unlocked* unlocked) {
   is_preparing_ = false;
   end_ = status;
   if (reason == RefusalReason::kTooManyTokens) {
@@ -246,7 +261,7 @@ void GenerateReactor::Refuse(const absl::Status& status, RefusalReason reason) {
   telemetry::LogRequest(
       telemetry::LogLevel::kDebug, request_id_.empty() ? drawn_.request_id : request_id_,
       fmt::format("refused: {}: {}", CodeName(status.code()), ToGrpcStatus(status).error_message()));
-  Pump();
+  Pump(unlocked);
 }
 
 // Admission lets it run.
@@ -294,8 +309,8 @@ void GenerateReactor::OnEvent(const internal::v1::Event& event) {
       if (output_->is_finished() && !event.has_finish()) Stop(&unlocked);
       CheckSlowReader(&unlocked);
     }
-    // With the last event the end follows at once, and the last token goes out in one write with it.
-    if (!event.has_finish()) Pump();
+    // With the last event, too: the last token does not wait for what the end takes.
+    Pump(&unlocked);
   }
   Run(std::move(unlocked));
 }
@@ -317,23 +332,40 @@ void GenerateReactor::OnDispatchDone(const absl::Status& status, int replays) {
         End(status, &unlocked);
       }
     }
-    Pump();
+    Pump(&unlocked);
   }
   Run(std::move(unlocked));
 }
 
 void GenerateReactor::Run(Unlocked unlocked) {
+  switch (unlocked.call) {
+    case Unlocked::Call::kNone:
+      break;
+    case Unlocked::Call::kWrite:
+      StartWrite(&writing_);
+      break;
+    case Unlocked::Call::kWriteAndFinish:
+      StartWriteAndFinish(&writing_, grpc::WriteOptions(), grpc::Status::OK);
+      break;
+    case Unlocked::Call::kFinish:
+      Finish(unlocked.status);
+      break;
+  }
   if (unlocked.cancel) unlocked.cancel->Cancel();
   unlocked.release.Release();
   if (!unlocked.log.empty()) telemetry::LogRequest(unlocked.log_level, request_id_, unlocked.log);
 }
 
 void GenerateReactor::OnWriteDone(bool ok) {
-  std::lock_guard lock(mutex_);
-  is_writing_ = false;
-  // A write fails when the call is gone; OnCancel comes, too, and says so.
-  if (!ok) queue_.Clear();
-  Pump();
+  Unlocked unlocked;
+  {
+    std::lock_guard lock(mutex_);
+    is_writing_ = false;
+    // A write fails when the call is gone; OnCancel comes, too, and says so.
+    if (!ok) queue_.Clear();
+    Pump(&unlocked);
+  }
+  Run(std::move(unlocked));
 }
 
 void GenerateReactor::OnCancel() {
@@ -352,7 +384,7 @@ void GenerateReactor::OnCancel() {
           &unlocked);
       Stop(&unlocked);
     }
-    Pump();
+    Pump(&unlocked);
   }
   Run(std::move(unlocked));
 }
@@ -396,7 +428,7 @@ bool GenerateReactor::Cut(const absl::Status& status) {
     if (end_.has_value() || is_preparing_) return false;
     End(status, &unlocked);
     Stop(&unlocked);
-    Pump();
+    Pump(&unlocked);
   }
   Run(std::move(unlocked));
   return true;
@@ -482,17 +514,18 @@ void GenerateReactor::Kill() {
   if (call_ != nullptr) call_->TryCancel();
 }
 
-void GenerateReactor::Pump() {
+// Decides what gRPC is told next; Run does it.
+void GenerateReactor::Pump(Unlocked* unlocked) {
   if (is_preparing_ || is_writing_ || is_finished_) return;
   if (!queue_.empty()) {
     queue_.Pop(&writing_);
     write_began_ = Clock::now();
     if (queue_.empty() && end_.has_value() && end_->ok()) {
       is_finished_ = true;
-      StartWriteAndFinish(&writing_, grpc::WriteOptions(), grpc::Status::OK);
+      unlocked->call = Unlocked::Call::kWriteAndFinish;
     } else {
       is_writing_ = true;
-      StartWrite(&writing_);
+      unlocked->call = Unlocked::Call::kWrite;
     }
   } else if (end_.has_value()) {
     is_finished_ = true;
@@ -500,7 +533,8 @@ void GenerateReactor::Pump() {
     // A refusal of a worker; those before it say more.
     if (is_dispatched_ && absl::IsResourceExhausted(*end_) && call_ != nullptr)
       AddPushback(call_, context_->tunables->retry_pushback_ms.load());
-    Finish(ToGrpcStatus(*end_));
+    unlocked->call = Unlocked::Call::kFinish;
+    unlocked->status = ToGrpcStatus(*end_);
   }
 }
 

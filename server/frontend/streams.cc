@@ -28,7 +28,7 @@ void Streams::Add(std::shared_ptr<Stream> stream) {
   std::lock_guard lock(mutex_);
   const Stream* key = stream.get();
   live_.emplace(key, std::move(stream));
-  if (live_.size() == 1) changed_.notify_all();
+  if (is_asleep_) changed_.notify_all();
 }
 
 void Streams::Remove(const Stream* stream, bool was_admitted) {
@@ -101,7 +101,9 @@ void Streams::Loop() {
   std::unique_lock lock(mutex_);
   while (!is_ending_) {
     if (live_.empty()) {
+      is_asleep_ = true;
       changed_.wait(lock);
+      is_asleep_ = false;
       continue;
     }
     auto wake = Clock::now() + kSweepInterval;

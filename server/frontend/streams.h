@@ -63,6 +63,7 @@ class Streams {
   std::unordered_map<const Stream*, std::shared_ptr<Stream>> live_;
   std::vector<Waiter> waiters_;
   bool is_ending_ = false;
+  bool is_asleep_ = false;  // the thread, until there is a stream
   std::thread thread_;
 };
 

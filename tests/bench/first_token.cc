@@ -1,16 +1,19 @@
 // What mnemod adds to a worker's own time to first token, for a client in C++. overhead.py starts both sides:
 //
-//   build/release/bin/mnemo_first_token --mnemod HOST:PORT --worker unix:PATH [--pairs N] [--prompt-tokens N]
+//   build/release/bin/mnemo_first_token --mnemod HOST:PORT --worker unix:PATH --floor HOST:PORT [--pairs N]
 //
-// A pair is one prompt of token ids, given to mnemod over gRPC and to a worker of its own by the internal
-// protocol, in turns first. Both are timed from the call to the first token in the caller's hands. Prints the
-// worker's median and the median of the differences.
+// A prompt of token ids is given to mnemod over gRPC, to a worker of its own by the internal protocol, and to
+// mnemo_stream_floor, which has one more, over gRPC; they take turns in being first. All are timed from the
+// call to the first token in the caller's hands. Prints the worker's median and the medians of the
+// differences.
 #include <grpcpp/grpcpp.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -31,8 +34,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 using Ids = std::vector<int32_t>;
-
-constexpr int32_t kIds = 30000;  // of every prompt they lie below it
 
 double MillisecondsSince(Clock::time_point began) {
   return std::chrono::duration<double, std::milli>(Clock::now() - began).count();
@@ -64,6 +65,22 @@ class Mnemod {
   const std::unique_ptr<v1::Generation::Stub> stub_;
 };
 
+internal::v1::ToWorker Submit(uint64_t number, const Ids& ids) {
+  internal::v1::ToWorker request;
+  *request.mutable_submit() = testing::MakeSubmit(number, 1);
+  request.mutable_submit()->mutable_prompt()->Assign(ids.begin(), ids.end());
+  return request;
+}
+
+// Whether a worker's message has the first token of the request.
+absl::StatusOr<bool> HasToken(const internal::v1::FromWorker& message, uint64_t number) {
+  for (const internal::v1::Event& event : message.events().events()) {
+    if (event.id() == number && event.token_ids_size() > 0) return true;
+    if (event.has_finish()) return Unavailable("the worker: {}", event.finish().status_message());
+  }
+  return false;
+}
+
 class Worker {
  public:
   explicit Worker(UniqueFd socket) : connection_(std::move(socket), [] {}) {}
@@ -77,17 +94,13 @@ class Worker {
   }
 
   absl::StatusOr<double> FirstToken(const Ids& ids) {
-    internal::v1::ToWorker request;
-    *request.mutable_submit() = testing::MakeSubmit(++number_, 1);
-    request.mutable_submit()->mutable_prompt()->Assign(ids.begin(), ids.end());
+    const internal::v1::ToWorker request = Submit(++number_, ids);
     const Clock::time_point began = Clock::now();
     MNEMO_RETURN_IF_ERROR(Write(request));
     while (true) {
       MNEMO_RETURN_IF_ERROR(connection_.Read(&message_));
-      for (const internal::v1::Event& event : message_.events().events()) {
-        if (event.id() == number_ && event.token_ids_size() > 0) return MillisecondsSince(began);
-        if (event.has_finish()) return Unavailable("the worker: {}", event.finish().status_message());
-      }
+      MNEMO_ASSIGN_OR_RETURN(const bool came, HasToken(message_, number_));
+      if (came) return MillisecondsSince(began);
     }
   }
 
@@ -104,11 +117,51 @@ class Worker {
   link::Connection connection_;
 };
 
+// A worker behind mnemo_stream_floor.
+class Floor {
+ public:
+  explicit Floor(const std::string& address)
+      : channel_(grpc::CreateChannel(address, grpc::InsecureChannelCredentials())) {}
+
+  absl::StatusOr<double> FirstToken(const Ids& ids) {
+    std::string frame;
+    MNEMO_RETURN_IF_ERROR(link::AppendFrame(Submit(++number_, ids), &frame));
+    grpc::ClientContext call;
+    const Clock::time_point began = Clock::now();
+    const grpc::Slice slice(frame);
+    const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> stream(
+        grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(channel_.get(), method_, &call,
+                                                                      grpc::ByteBuffer(&slice, 1)));
+    double took = -1;
+    for (grpc::ByteBuffer response; took < 0 && stream->Read(&response);) {
+      grpc::Slice bytes;
+      if (!response.DumpToSingleSlice(&bytes).ok() ||
+          !message_.ParseFromArray(bytes.begin(), static_cast<int>(bytes.size()))) {
+        return Unavailable("the floor: no message of a worker");
+      }
+      MNEMO_ASSIGN_OR_RETURN(const bool came, HasToken(message_, number_));
+      if (came) took = MillisecondsSince(began);
+    }
+    call.TryCancel();  // it would hand on whatever comes
+    const grpc::Status status = stream->Finish();
+    if (took < 0) return Unavailable("the floor: {}", status.error_message());
+    return took;
+  }
+
+ private:
+  uint64_t number_ = 0;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const grpc::internal::RpcMethod method_{"/mnemo.bench/Stream", grpc::internal::RpcMethod::SERVER_STREAMING};
+  internal::v1::FromWorker message_;
+};
+
 struct Options {
   std::string mnemod;
   std::string worker;
+  std::string floor;
   int pairs = 200;
   int prompt_tokens = 16;
+  uint32_t ids = 30000;  // of the prompts lie below it
 };
 
 absl::Status Compare(const Options& options) {
@@ -117,27 +170,29 @@ absl::Status Compare(const Options& options) {
   Worker worker(std::move(socket));
   MNEMO_RETURN_IF_ERROR(worker.Greet());
   Mnemod mnemod(options.mnemod);
+  Floor floor(options.floor);
+  const std::array<std::function<absl::StatusOr<double>(const Ids&)>, 3> ways = {
+      [&](const Ids& ids) { return worker.FirstToken(ids); },
+      [&](const Ids& ids) { return mnemod.FirstToken(ids); },
+      [&](const Ids& ids) { return floor.FirstToken(ids); }};
   std::mt19937 random(1);
-  std::vector<double> alone;
-  std::vector<double> added;
-  for (int pair = -1; pair < options.pairs; ++pair) {
+  std::array<std::vector<double>, 3> added;
+  for (int round = -1; round < options.pairs; ++round) {
     Ids ids(static_cast<size_t>(options.prompt_tokens));
-    for (int32_t& id : ids) id = static_cast<int32_t>(random() % kIds);
-    double through = 0;
-    double own = 0;
-    for (const bool is_mnemod : {pair % 2 == 0, pair % 2 != 0}) {
-      const absl::StatusOr<double> took = is_mnemod ? mnemod.FirstToken(ids) : worker.FirstToken(ids);
-      MNEMO_RETURN_IF_ERROR(took.status());
-      (is_mnemod ? through : own) = *took;
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % options.ids);
+    std::array<double, 3> took = {};
+    for (size_t i = 0; i < ways.size(); ++i) {
+      const size_t way = (i + static_cast<size_t>(round + 1)) % ways.size();
+      MNEMO_ASSIGN_OR_RETURN(took[way], ways[way](ids));
     }
-    if (pair < 0) continue;  // connections are made
-    alone.push_back(own);
-    added.push_back(through - own);
+    if (round < 0) continue;  // connections are made
+    for (size_t way = 0; way < ways.size(); ++way) added[way].push_back(took[way] - (way == 0 ? 0 : took[0]));
   }
   std::printf(
-      "time to first token, client in C++: the worker alone %.2f ms, mnemod adds %.2f ms (medians of %d "
-      "pairs)\n",
-      bench::Summarize(alone).p50, bench::Summarize(added).p50, options.pairs);
+      "time to first token, client in C++: the worker alone %.2f ms, mnemod adds %.2f ms, gRPC alone %.2f ms "
+      "(medians of %d)\n",
+      bench::Summarize(added[0]).p50, bench::Summarize(added[1]).p50, bench::Summarize(added[2]).p50,
+      options.pairs);
   return absl::OkStatus();
 }
 
@@ -146,8 +201,10 @@ int Main(int argc, char** argv) {
   Options options;
   app.add_option("--mnemod", options.mnemod, "HOST:PORT")->required();
   app.add_option("--worker", options.worker, "address of a mnemo-worker")->required();
+  app.add_option("--floor", options.floor, "HOST:PORT of a mnemo_stream_floor")->required();
   app.add_option("--pairs", options.pairs)->check(CLI::Range(1, 1000000));
   app.add_option("--prompt-tokens", options.prompt_tokens)->check(CLI::Range(1, 1000000));
+  app.add_option("--ids", options.ids, "token ids of prompts lie below it")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   if (const absl::Status status = Compare(options); !status.ok()) {
     std::fprintf(stderr, "%s\n", std::string(status.message()).c_str());

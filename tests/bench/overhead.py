@@ -4,8 +4,8 @@ CPU: user and system time of the mnemod process alone (getrusage's sum, read fro
 tokens, one at a time and eight at once. One stream takes turns with mnemo_stream_floor, a server with gRPC's callback API that does nothing
 but hand a worker's frames on, from a reading thread like mnemod's; both workers let tokens wait for --interval milliseconds
 (server.stream_interval_ms). Time to first token: three workers take turns, one asked through mnemod, one by its internal protocol, and one
-through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts. Then the first two once more with a
-client in C++, mnemo_first_token.
+through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts. Then the three once more with a client
+in C++, mnemo_first_token.
 
     overhead.py --model M.gguf [--pairs 200] [--interval 40]
 """
@@ -63,9 +63,8 @@ def frame(message: Any) -> bytes:
 class Worker:
     """A mnemo-worker without a mnemod; its messages are those of proto/mnemo/internal/worker.proto."""
 
-    def __init__(self, pb: Any, model: str, threads: int, interval_ms: int = 0):
+    def __init__(self, pb: Any, model: str, threads: int):
         self.pb = pb
-        self.interval_ms = interval_ms
         self.path = tempfile.mkdtemp(prefix="mnemo-bench-") + "/worker.sock"
         command = [str(harness.BIN / "mnemo-worker"), "--model", model, "--listen", f"unix:{self.path}", "--threads", str(threads)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -78,7 +77,7 @@ class Worker:
         return os.path.exists(self.path)
 
     def hello(self) -> bytes:
-        hello = self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench", event_interval_ms=self.interval_ms)
+        hello = self.pb.Hello(protocol=1, heartbeat_interval_ms=1000, build="bench")
         return frame(self.pb.ToWorker(hello=hello))
 
     def submit(self, ids: list[int], max_tokens: int) -> bytes:
@@ -127,20 +126,18 @@ class FloorWorker(Worker):
     """Is spoken to through mnemo_stream_floor."""
 
     def __init__(self, pb: Any, model: str, threads: int, interval_ms: int):
-        super().__init__(pb, model, threads, interval_ms)
-        address = f"127.0.0.1:{harness.free_port()}"
-        command = [str(harness.BIN / "mnemo_stream_floor"), "--listen", address, "--worker", f"unix:{self.path}"]
-        self.floor = subprocess.Popen(command)
-        self.channel = grpc.insecure_channel(address)
+        super().__init__(pb, model, threads)
+        self.address = f"127.0.0.1:{harness.free_port()}"
+        command = [str(harness.BIN / "mnemo_stream_floor"), "--listen", self.address, "--worker", f"unix:{self.path}"]
+        self.floor = subprocess.Popen([*command, "--interval", str(interval_ms)])
+        self.channel = grpc.insecure_channel(self.address)
         grpc.channel_ready_future(self.channel).result(timeout=60)
         self.call = self.channel.unary_stream("/mnemo.bench/Stream")
-        self.greeting = self.hello()
         self.stream([1], 1)
 
     def stream(self, ids: list[int], tokens: int) -> float:
         """Seconds to the first token; returns after the last."""
-        data = self.greeting + self.submit(ids, tokens)
-        self.greeting = b""
+        data = self.submit(ids, tokens)
         began = time.perf_counter()
         first = 0.0
         came = 0
@@ -225,6 +222,7 @@ def main() -> None:
                 took[name].append(1e3 * ways[name](ids))
         bare.socket.close()  # for the next session
         command = [str(harness.BIN / "mnemo_first_token"), "--mnemod", daemon.address, "--worker", f"unix:{bare.path}"]
+        command += ["--floor", floor.address]
         subprocess.run([*command, "--pairs", str(arguments.pairs), "--prompt-tokens", str(arguments.prompt_tokens)], check=True)
     added = {name: statistics.median(x - own for x, own in zip(took[name], took["alone"], strict=True)) for name in ("mnemod", "gRPC")}
     print(

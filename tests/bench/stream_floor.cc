@@ -1,11 +1,11 @@
 // What gRPC alone spends on a streamed token: a callback server that hands every frame of a
 // worker unread to the one client that streams. overhead.py compares mnemod with it:
 //
-//   build/release/bin/mnemo_stream_floor --listen 127.0.0.1:PORT --worker unix:PATH
+//   build/release/bin/mnemo_stream_floor --listen 127.0.0.1:PORT --worker unix:PATH [--interval MS]
 //
-// Any method of any service is served. The client's one message goes to the worker as it is, frames and all;
-// what the worker says comes back a message a frame, until the client cancels. As in mnemod one thread reads
-// the worker's socket and begins the writes.
+// Any method of any service is served. The worker is greeted; the client's one message goes to it as it is,
+// frame and all; what the worker says comes back a message a frame, until the client cancels. As in mnemod
+// one thread reads the worker's socket and begins the writes.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "devices/base/unique_fd.h"
+#include "mnemo/internal/worker.pb.h"
 #include "server/link/frame.h"
 #include "server/link/socket.h"
 
@@ -124,9 +125,22 @@ absl::Status ReadWorker(Shared* shared) {
   }
 }
 
-absl::Status Serve(const std::string& listen, const std::string& worker) {
+absl::Status Greet(int socket, uint32_t interval_ms) {
+  internal::v1::ToWorker hello;
+  hello.mutable_hello()->set_protocol(link::kProtocolVersion);
+  hello.mutable_hello()->set_heartbeat_interval_ms(1000);
+  hello.mutable_hello()->set_event_interval_ms(interval_ms);
+  std::string frame;
+  MNEMO_RETURN_IF_ERROR(link::AppendFrame(hello, &frame));
+  if (::send(socket, frame.data(), frame.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(frame.size()))
+    return absl::OkStatus();
+  return Unavailable("the worker takes no greeting");
+}
+
+absl::Status Serve(const std::string& listen, const std::string& worker, uint32_t interval_ms) {
   const std::atomic<bool> cancelled = false;
   MNEMO_ASSIGN_OR_RETURN(UniqueFd socket, link::Connect(worker, {}, cancelled));
+  MNEMO_RETURN_IF_ERROR(Greet(socket.get(), interval_ms));
   Shared shared(std::move(socket));
   Service service(&shared);
   grpc::ServerBuilder builder;
@@ -144,10 +158,12 @@ int Main(int argc, char** argv) {
   CLI::App app("what gRPC alone spends on a streamed token");
   std::string listen;
   std::string worker;
+  uint32_t interval_ms = 0;
   app.add_option("--listen", listen, "HOST:PORT")->required();
   app.add_option("--worker", worker, "address of a mnemo-worker")->required();
+  app.add_option("--interval", interval_ms, "milliseconds that tokens may wait for each other");
   CLI11_PARSE(app, argc, argv);
-  if (const absl::Status status = Serve(listen, worker); !status.ok()) {
+  if (const absl::Status status = Serve(listen, worker, interval_ms); !status.ok()) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
     return 1;
   }
