@@ -157,9 +157,8 @@ struct PageRows {
     const int page = key / kKeysPerPage;
     const int8_t* values = ValuesOf<SourceBytes>(t, page);
     const int8_t* ahead = page + 1 < page_end ? ValuesOf<SourceBytes>(t, page + 1)
-                          : t.next != nullptr && t.cache.row_offset == 0
-                              ? reinterpret_cast<const int8_t*>(t.next)
-                              : values;
+                          : t.next != nullptr ? reinterpret_cast<const int8_t*>(t.next)
+                                              : values;
     return {values, ahead, t.cache.row_stride * int64_t{2}};
   }
 };

@@ -26,13 +26,7 @@ CacheView MakeView(const KvCacheShape& shape, bool gather) {
   const int64_t rows = int64_t{row} * kPageTokens;
   view.value_offset = begin;
   view.row_stride = row;
-  if (gather && bytes) {  // pairs of a key and its value: of a pair of lines, processors bring both
-    view.row_offset = begin;
-    view.value_offset = begin + row;
-    view.row_stride = 2 * row;
-  } else if (gather) {
-    view.row_offset = begin + rows;
-  }
+  view.row_offset = gather ? begin + rows : 0;
   view.head_stride = RoundUp(begin + (gather ? 2 : 1) * rows, kLineElements * 2);
   view.format = bytes                        ? CacheFormat::kQ8
                 : shape.type == KvType::kF16 ? CacheFormat::kF16
