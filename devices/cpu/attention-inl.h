@@ -103,8 +103,7 @@ MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows
   for (int r = 0; r < kRows; ++r) {
     common.begin = range[r].begin > common.begin ? range[r].begin : common.begin;
     common.end = range[r].end < common.end ? range[r].end : common.end;
-    Softmax(t.scores + r * kKeysPerSplit, range[r].begin, range[r].end, &states[r][0], &states[r][1],
-            [](int, F32 weight) { return weight; });
+    Softmax(t.scores + r * kKeysPerSplit, range[r], states[r], [](int, F32 weight) { return weight; });
     for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
   }
   if (common.end < common.begin) common.end = common.begin;
@@ -214,27 +213,33 @@ void AttendTile(const AttendTask& t, int first_row) {
   }
 }
 
-template <class Keys, class Source>
-void AttendAll(const AttendTask& t) {
-  const int rows = t.positions * t.group;
+// Calls work(Count<n>{}, first_row) for tiles of n rows.
+template <class Work>
+MNEMO_INLINE void EachTile(int rows, Work work) {
   int row = 0;
-  for (; row + kQueryTile <= rows; row += kQueryTile) AttendTile<Keys, Source, kQueryTile>(t, row);
+  for (; row + kQueryTile <= rows; row += kQueryTile) work(Count<kQueryTile>{}, row);
   switch (rows - row) {
     case 1:
-      return AttendTile<Keys, Source, 1>(t, row);
+      return work(Count<1>{}, row);
     case 2:
-      return AttendTile<Keys, Source, 2>(t, row);
+      return work(Count<2>{}, row);
 #if defined(MNEMO_KERNELS_AVX512)
     case 3:
-      return AttendTile<Keys, Source, 3>(t, row);
+      return work(Count<3>{}, row);
     case 4:
-      return AttendTile<Keys, Source, 4>(t, row);
+      return work(Count<4>{}, row);
     case 5:
-      return AttendTile<Keys, Source, 5>(t, row);
+      return work(Count<5>{}, row);
 #endif
     default:
       return;
   }
+}
+
+template <class Keys, class Source>
+void AttendAll(const AttendTask& t) {
+  EachTile(t.positions * t.group,
+           [&](auto rows, int first_row) { AttendTile<Keys, Source, decltype(rows)::kCount>(t, first_row); });
 }
 
 template <class Source>

@@ -11,23 +11,19 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-constexpr int kLineElements = 32;  // of 16 bits in a cache line
-
 constexpr int64_t RoundUp(int64_t x, int64_t unit) { return (x + unit - 1) / unit * unit; }
 
 CacheView MakeView(const KvCacheShape& shape, bool gather) {
   const bool bytes = shape.type == KvType::kQ8;
   CacheView view;
   view.value_width = static_cast<int>(RoundUp(shape.head_dim, kTileRows));
-  const int row = bytes ? view.value_width / 2 : view.value_width;
+  view.row_stride = bytes ? view.value_width / 2 : view.value_width;
   view.scale_offset =
       bytes ? RoundUp(shape.head_dim, 4) / 2 * kPageTokens : RoundUp(shape.head_dim, 2) * kPageTokens;
-  const int64_t begin = view.scale_offset + int64_t{2} * kPageTokens;
-  const int64_t rows = int64_t{row} * kPageTokens;
-  view.value_offset = begin;
-  view.row_stride = row;
-  view.row_offset = gather ? begin + rows : 0;
-  view.head_stride = RoundUp(begin + (gather ? 2 : 1) * rows, kLineElements * 2);
+  view.value_offset = view.scale_offset + int64_t{2} * kPageTokens;
+  const int64_t value_end = view.value_offset + int64_t{view.row_stride} * kPageTokens;
+  view.row_offset = gather ? value_end : 0;
+  view.head_stride = RoundUp(gather ? 2 * value_end - view.value_offset : value_end, 32);
   view.format = bytes                        ? CacheFormat::kQ8
                 : shape.type == KvType::kF16 ? CacheFormat::kF16
                                              : CacheFormat::kBF16;

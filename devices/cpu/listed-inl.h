@@ -59,29 +59,6 @@ MNEMO_INLINE void PrefetchKeys(const ListedTask& t, int begin) {
   }
 }
 
-// Calls work(Count<n>{}, first_row) for tiles of n rows.
-template <class Work>
-MNEMO_INLINE void EachTile(int rows, Work work) {
-  int row = 0;
-  for (; row + kQueryTile <= rows; row += kQueryTile) work(Count<kQueryTile>{}, row);
-  switch (rows - row) {
-    case 1:
-      return work(Count<1>{}, row);
-    case 2:
-      return work(Count<2>{}, row);
-#if defined(MNEMO_KERNELS_AVX512)
-    case 3:
-      return work(Count<3>{}, row);
-    case 4:
-      return work(Count<4>{}, row);
-    case 5:
-      return work(Count<5>{}, row);
-#endif
-    default:
-      return;
-  }
-}
-
 MNEMO_INLINE Queries QueriesOf(const ListedTask& t, int first_row) {
   return {t.q + int64_t{first_row} * QueryStride(t.head_dim), t.q_scales + first_row, t.head_dim};
 }
@@ -247,8 +224,7 @@ MNEMO_INLINE void WeighListedValues(const ListedTask& t) {
   const int64_t width = t.cache.value_width;
   for (int r = 0; r < t.group; ++r) {
     float* state = t.states + r * t.state_stride;
-    Softmax(t.scores + r * kKeysPerSplit, 0, t.count, &state[0], &state[1],
-            [](int, F32 weight) { return weight; });
+    Softmax(t.scores + r * kKeysPerSplit, {0, t.count}, state, [](int, F32 weight) { return weight; });
     for (int64_t d = 0; d < width; d += kLanes) Store(state + kStateHeader + d, Set(0.0f));
   }
   for (int begin = 0; begin < t.count; begin += kKeysPerPage) {

@@ -523,17 +523,12 @@ MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t*
   return r;
 }
 #if defined(MNEMO_KERNELS_VNNI)
-// Bits 8 to 15, or 0 to 7, of 64 numbers of 16 bits: of x[i], 16 n + 4 i on, quarter n.
-MNEMO_INLINE void StoreUpperBytes(const I32 (&x)[4], uint8_t* out) {
+// Bits 8 to 15 and 0 to 7 of 64 numbers of 16 bits: of x[i], 16 n + 4 i on, quarter n.
+MNEMO_INLINE void StoreDigits(const I32 (&x)[4], uint8_t* upper, uint8_t* lower) {
   const NativeI a = _mm512_packus_epi32(x[0].part[0], x[1].part[0]);
   const NativeI b = _mm512_packus_epi32(x[2].part[0], x[3].part[0]);
-  NStoreBytes(out, _mm512_packus_epi16(_mm512_srli_epi16(a, 8), _mm512_srli_epi16(b, 8)));
-}
-MNEMO_INLINE void StoreLowerBytes(const I32 (&x)[4], uint8_t* out) {
-  const NativeI low = _mm512_set1_epi16(255);
-  const NativeI a = _mm512_packus_epi32(x[0].part[0], x[1].part[0]);
-  const NativeI b = _mm512_packus_epi32(x[2].part[0], x[3].part[0]);
-  NStoreBytes(out, _mm512_packus_epi16(_mm512_and_si512(a, low), _mm512_and_si512(b, low)));
+  NStoreBytes(upper, _mm512_packus_epi16(NOddBytes(a), NOddBytes(b)));
+  NStoreBytes(lower, _mm512_packus_epi16(NEvenBytes(a), NEvenBytes(b)));
 }
 // sum + the four products of unsigned bytes and signed ones in each lane.
 MNEMO_INLINE I32 DotQuads(I32 sum, I32 w, I32 x) {

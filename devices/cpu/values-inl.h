@@ -16,29 +16,29 @@ struct KeyRange {
   int end = 0;
 };
 
-// Scores [begin, end) of 512 become weights; the others are not used. What is kept of a vector of them at i
-// is keep(i, weights).
+// Of 512 scores those of `keys` become weights; the others are not used. What is kept of a vector of them at
+// i is keep(i, weights). The state's maximum and sum are set.
 template <class Keep>
-MNEMO_INLINE void Softmax(float* scores, int begin, int end, float* maximum, float* sum, Keep keep) {
+MNEMO_INLINE void Softmax(float* scores, KeyRange keys, float* state, Keep keep) {
   const float minus_infinity = -__builtin_inff();
-  *maximum = minus_infinity;
-  *sum = 0.0f;
-  if (begin >= end) return;
-  const int first = begin / kLanes * kLanes;
-  const int last = (end + kLanes - 1) / kLanes * kLanes;
-  for (int i = first; i < begin; ++i) scores[i] = minus_infinity;
-  for (int i = end; i < last; ++i) scores[i] = minus_infinity;
+  state[0] = minus_infinity;
+  state[1] = 0.0f;
+  if (keys.begin >= keys.end) return;
+  const int first = keys.begin / kLanes * kLanes;
+  const int last = (keys.end + kLanes - 1) / kLanes * kLanes;
+  for (int i = first; i < keys.begin; ++i) scores[i] = minus_infinity;
+  for (int i = keys.end; i < last; ++i) scores[i] = minus_infinity;
   F32 largest = Set(minus_infinity);
   for (int i = first; i < last; i += kLanes) largest = Max(largest, Load(scores + i));
-  *maximum = ReduceMax(largest);
-  const F32 shift = Set(*maximum);
+  state[0] = ReduceMax(largest);
+  const F32 shift = Set(state[0]);
   F32 total = Set(0.0f);
   for (int i = first; i < last; i += kLanes) {
     const F32 weight = Exp2(Sub(Load(scores + i), shift));
     Store(scores + i, keep(i, weight));
     total = Add(total, weight);
   }
-  *sum = ReduceAdd(total);
+  state[1] = ReduceAdd(total);
 }
 
 // Sums that one more key takes part in: of each digit of the weights, or of the weights as they are.
@@ -52,8 +52,7 @@ constexpr int kDigits = 1;
 // ones in the next; without, their 16 bits each, the even ones first.
 MNEMO_INLINE void StoreWeights(const I32 (&weights)[4], uint8_t* out) {
 #if defined(MNEMO_KERNELS_VNNI)
-  StoreUpperBytes(weights, out);
-  StoreLowerBytes(weights, out + 64);
+  StoreDigits(weights, out, out + 64);
 #else
   int16_t lanes[kKeysPerPage];
   for (int i = 0; i < 4; ++i) StoreInt16(lanes + i * kLanes, weights[i]);
@@ -75,7 +74,7 @@ constexpr int WeightOffset(int key) {
 template <class Scales>
 MNEMO_INLINE float FixedSoftmax(float* scores, KeyRange mine, KeyRange all, Scales scales, float* state) {
   F32 largest = Set(0.0f);
-  Softmax(scores, mine.begin, mine.end, &state[0], &state[1], [&](int i, F32 weight) {
+  Softmax(scores, mine, state, [&](int i, F32 weight) {
     // 0 where the weight is, whatever stands in the cache there.
     const F32 scaled = ZeroUnlessGreater(weight, Set(0.0f), Mul(weight, ValueScales(scales(i))));
     largest = Max(largest, scaled);
