@@ -13,9 +13,10 @@ from __future__ import annotations
 import argparse
 import math
 import pathlib
-import subprocess
 import sys
 from typing import Any
+
+import scored_texts
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
@@ -29,16 +30,6 @@ METHODS = {
     "page_bound": ("ATTENTION_METHOD_PAGE_BOUND", None),
     "block_mean": ("ATTENTION_METHOD_BLOCK_MEAN", None),
 }
-
-
-def tokens_of(model: str, text: str, wanted: int) -> list[int]:
-    found = subprocess.run(
-        [harness.BIN / "mnemo", "tokenize", "--gguf", model], input=pathlib.Path(text).read_bytes(), capture_output=True, check=True
-    )
-    ids = [int(i) for i in found.stdout.split()]
-    if len(ids) < wanted:
-        sys.exit(f"--text has {len(ids)} tokens, fewer than {wanted}")
-    return ids
 
 
 def perplexity(daemon: harness.Daemon, ids: list[int], decoded: int, attention: Any) -> float:
@@ -65,17 +56,14 @@ def main() -> None:
     parser.add_argument("--texts", default="plain,repeat")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration, repeatable")
     arguments = parser.parse_args()
-    ids = tokens_of(arguments.model, arguments.text, arguments.tokens)[: arguments.tokens]
-    begin = len(ids) - arguments.decoded
-    passage = ids[begin - arguments.back : begin - arguments.back + arguments.decoded]
-    texts = {"plain": ids, "repeat": ids[:begin] + passage}
+    texts = scored_texts.texts_of(arguments.model, arguments.text, arguments.tokens, arguments.decoded, arguments.back)
     budgets = [int(b) for b in arguments.budgets.split(",")]
     settings = dict(value.split("=", 1) for value in arguments.set)
     pb = harness.pb
     with harness.Daemon(pathlib.Path(arguments.model), settings=settings) as daemon:
         for name in arguments.texts.split(","):
             dense = perplexity(daemon, texts[name], arguments.decoded, pb.Attention(method=pb.ATTENTION_METHOD_DENSE))
-            print(f"{name}: {len(ids)} tokens, the last {arguments.decoded} decoded; perplexity of dense {dense:.4f}\n")
+            print(f"{name}: {arguments.tokens} tokens, the last {arguments.decoded} decoded; perplexity of dense {dense:.4f}\n")
             print("| method | " + " | ".join(str(b) for b in budgets) + " |\n|---|" + "---|" * len(budgets))
             for method in arguments.methods.split(","):
                 number, bits = METHODS[method]
