@@ -12,12 +12,11 @@
 #include <utility>
 
 #include "devices/base/status.h"
+#include "devices/base/wait.h"
 
 namespace mnemo::devices::cpu {
 namespace {
 
-constexpr int64_t kSpinNs = 50'000;
-constexpr int kPausesPerLook = 64;  // of the clock
 // A wait that is worth working alone afterwards: longer than what a program needs that only sends or receives
 // a message, shorter than a scheduler's time slice. Then alone for so many times as long, so that trying
 // again costs little.
@@ -28,8 +27,6 @@ constexpr int64_t kMaxAloneNs = 100'000'000;
 int64_t NowNs() {
   return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
-
-void Pause() { __builtin_ia32_pause(); }
 
 void Futex(std::atomic<uint32_t>* word, int operation, uint32_t value) {
   static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
@@ -143,13 +140,7 @@ void ThreadPool::Open(uint64_t low_bits) {
 
 void ThreadPool::WaitWhile(uint64_t word) {
   const int64_t begin_ns = NowNs();
-  do {
-    for (int i = 0; i < kPausesPerLook; ++i) {
-      if (word_.load(std::memory_order_acquire) != word) return;
-      Pause();
-    }
-    sched_yield();
-  } while (NowNs() - begin_ns < kSpinNs);
+  if (SpinUntil([&] { return word_.load(std::memory_order_acquire) != word; })) return;
   for (;;) {
     const uint32_t wakes = wakes_.load();
     sleepers_.store(1);

@@ -6,10 +6,10 @@
 #include <thread>
 #include <vector>
 
+#include "devices/base/wait.h"
 #include "devices/transport/channel.h"
 #include "devices/transport/channel_pairs.h"
 #include "devices/transport/rings.h"
-#include "devices/transport/wait.h"
 
 namespace mnemo::transport {
 namespace {

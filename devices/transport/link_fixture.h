@@ -14,9 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "devices/base/wait.h"
 #include "devices/transport/listener.h"
 #include "devices/transport/memory_link.h"
-#include "devices/transport/wait.h"
 #include "fpga/layout/layout_hash.h"
 
 namespace mnemo::transport {

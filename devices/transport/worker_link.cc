@@ -7,9 +7,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "devices/base/wait.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/rings.h"
-#include "devices/transport/wait.h"
 
 namespace mnemo::transport {
 namespace {

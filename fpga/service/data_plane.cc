@@ -9,7 +9,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "devices/transport/wait.h"
+#include "devices/base/wait.h"
 #include "fpga/layout/layout_hash.h"
 
 namespace mnemo::memory {
@@ -373,7 +373,7 @@ void DataPlane::Run() {
     const bool bulk = RunBulk();
     CheckPeers();
     if (queried || bulk) continue;
-    if (!transport::SpinUntil([&] { return Ready(); })) Sleep();
+    if (!SpinUntil([&] { return Ready(); })) Sleep();
   }
   while (!attachments_.empty()) Remove(attachments_.size() - 1, absl::CancelledError("the service stops"));
 }

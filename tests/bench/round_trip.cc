@@ -25,10 +25,10 @@
 #include <vector>
 
 #include "devices/base/unique_fd.h"
+#include "devices/base/wait.h"
 #include "devices/transport/memory_link.h"
 #include "devices/transport/peer_socket.h"
 #include "devices/transport/region.h"
-#include "devices/transport/wait.h"
 #include "fpga/layout/layout_hash.h"
 
 namespace mnemo {
@@ -78,7 +78,7 @@ void Tell(Word& word, int socket) {
 // Until the counter is no longer `seen`. False: the other side is gone.
 bool Await(Word& word, uint32_t seen, int socket) {
   const auto look = [&] { return word.count.load() != seen; };
-  if (transport::SpinUntil(look)) return true;
+  if (SpinUntil(look)) return true;
   while (!look()) {
     word.asleep = 1;
     if (!transport::DrainWakes(socket)) return false;
