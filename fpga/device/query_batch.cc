@@ -73,6 +73,7 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
     scratch->other_ranks.resize(limits.max_k);
     scratch->bins.resize(4096);
     scratch->short_ranks.resize(padded + 32);
+    scratch->parts.resize(Padded(padded / 64) + 16);
     scratch->sums.resize(layout::kMaxDim);
     scratch_.push_back(std::move(scratch));
   }

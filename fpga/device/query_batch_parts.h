@@ -59,6 +59,7 @@ struct QueryBatch::Block {
 struct QueryBatch::Scratch {
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
+  std::vector<uint32_t> parts;      // of 64 entries, that are looked into
   std::vector<uint32_t> other_ids;  // of sorting
   std::vector<int32_t> other_ranks;
   std::vector<uint32_t> bins;

@@ -268,13 +268,19 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   if (reach == (plain ? layout::kPlainRankFloor : layout::kRankFloor)) {
     return false;  // ranks at the floor hide different scores
   }
+  // Most parts lie where no cache holds them any more, behind all the records that were read since: they are
+  // asked for some parts ahead.
+  constexpr uint32_t kPartsAhead = 16;
+  uint32_t* const parts_in = scratch.parts.data();
+  const uint32_t part_count = kernels_->collect(best, padded_parts, reach - 1, 0, 0, parts_in);
   uint32_t* const ids = scratch.ids.data();
   uint32_t candidates = 0;
-  for (uint32_t part = 0; part < parts; ++part) {
-    if (best[part] >= reach) {
-      candidates += kernels_->collect(block.scores + size_t{part} * 64, 64, reach + most - 1, 0,
-                                      block.first_id() + part * 64, ids + candidates);
-    }
+  for (uint32_t n = 0; n < part_count; ++n) {
+    const int16_t* ahead = block.scores + size_t{parts_in[std::min(n + kPartsAhead, part_count - 1)]} * 64;
+    __builtin_prefetch(ahead);
+    __builtin_prefetch(ahead + 32);
+    candidates += kernels_->collect(block.scores + size_t{parts_in[n]} * 64, 64, reach + most - 1, 0,
+                                    block.first_id() + parts_in[n] * 64, ids + candidates);
   }
   auto* const ranks =
       reinterpret_cast<int16_t*>((reinterpret_cast<uintptr_t>(scratch.short_ranks.data()) + 63) / 64 * 64);
