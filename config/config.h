@@ -103,7 +103,7 @@ struct Config {
   struct Limits {
     int max_running = 64;                    // requests at workers
     int max_queued = 256;                    // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED
-    int64_t max_tokens_in_flight = 1 << 20;  // prompt + max_tokens of all admitted requests
+    int64_t max_tokens_in_flight = 1 << 20;  // prompt + max_tokens (or the reserve) of all admitted requests
     int max_tokens = 0;                      // of one request's output; 0 = what the context leaves
     int retry_pushback_ms = 500;             // grpc-retry-pushback-ms trailer of an overload
     int session_ttl_ms = 600000;             // a session unused for so long is forgotten

@@ -49,6 +49,7 @@ struct FrontEnd::Impl {
 
   void SetTunables(const config::Config& config) {
     tunables.max_tokens = config.limits.max_tokens;
+    tunables.reserve_tokens = config.engine.reserve_tokens;
     tunables.retry_pushback_ms = config.limits.retry_pushback_ms;
     tunables.slow_reader_max_tokens = config.server.slow_reader_max_tokens;
     tunables.slow_reader_timeout_ms = config.server.slow_reader_timeout_ms;

@@ -373,6 +373,28 @@ TEST_CASE("a request that is cancelled while it waits never starts") {
   CHECK(fixture.dispatcher->count() == 1);
 }
 
+TEST_CASE("a request that names no max_tokens counts as a worker reserves for it") {
+  config::Config config;
+  config.engine.reserve_tokens = 7;
+  config.limits.max_tokens_in_flight = 2 * (2 + 7);
+  Fixture fixture(config);
+  v1::GenerateRequest open = Prompt();
+  open.mutable_sampling()->clear_max_tokens();
+  Call first(&fixture, open);
+  Call second(&fixture, open);
+  REQUIRE(first.Next());
+  REQUIRE(second.Next());
+  CHECK(fixture.Status().tokens_in_flight() == 18);
+  Call third(&fixture, open);
+  CHECK(third.Rest().error_code() == StatusCode::RESOURCE_EXHAUSTED);
+  const auto worker = fixture.dispatcher->Wait(0);
+  REQUIRE(worker != nullptr);
+  CHECK(worker->submit.max_tokens() == Model().context_tokens - 2);
+  worker->Finish(Ids("hello"), Finish::REASON_LENGTH);
+  CHECK(first.Rest().ok());
+  CHECK(fixture.Status().tokens_in_flight() == 9);
+}
+
 TEST_CASE("overload is refused with a pause") {
   config::Config config;
   config.limits.max_running = 1;

@@ -13,9 +13,10 @@
 
 namespace mnemo::frontend {
 
-// Values of the configuration that a reload may change under running requests.
+// Values of the configuration that a reload may change under running requests (but reserve_tokens).
 struct Tunables {
   std::atomic<int> max_tokens{0};
+  std::atomic<int> reserve_tokens{256};
   std::atomic<int> retry_pushback_ms{500};
   std::atomic<int> slow_reader_max_tokens{65536};
   std::atomic<int> slow_reader_timeout_ms{60000};
