@@ -36,7 +36,7 @@ struct Ahead {
 
 template <int kRows, int kVectors>
 MNEMO_INLINE void SetZero(I32 (&sum)[kRows][kVectors]) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
     for (int j = 0; j < kVectors; ++j) sum[r][j] = SetInt(0);
