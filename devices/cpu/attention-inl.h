@@ -82,6 +82,16 @@ MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
   return t.cache.Page(t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page]);
 }
 
+// How far ahead of the work memory is asked for: one page takes less time than memory does.
+constexpr int kPagesAhead = 2;
+
+// A page of the split or of the one after it, or the last one that there is.
+MNEMO_INLINE const uint16_t* PageAhead(const AttendTask& t, int page) {
+  const int last = (t.position_begin + t.positions - 1) / kKeysPerPage;
+  const int wanted = t.split * (kKeysPerSplit / kKeysPerPage) + page;
+  return t.cache.Page(t.pages[wanted < last ? wanted : last]);
+}
+
 // Values of a page of the split.
 template <class Source>
 MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int page) {
@@ -125,9 +135,11 @@ MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows
       single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
     }
     if (begin < end) {
-      const typename Source::Element* next = ValuesOf<Source>(t, page + 1 < page_end ? page + 1 : page);
-      if (Source::kInCache && page + 1 == page_end && t.next != nullptr) {
-        next = reinterpret_cast<const typename Source::Element*>(t.next);
+      const typename Source::Element* next = ValuesOf<Source>(t, page);
+      if (Source::kInCache && page + kPagesAhead < page_end) {
+        next = ValuesOf<Source>(t, page + kPagesAhead);
+      } else if (Source::kInCache && t.goes_on) {
+        next = reinterpret_cast<const typename Source::Element*>(PageAhead(t, page + kPagesAhead));
       }
       AddValues<Source, kRows>(ValuesOf<Source>(t, page), next, width, t.scores + origin, begin, end,
                                states[0] + kStateHeader, t.state_stride);
@@ -155,9 +167,9 @@ struct PageRows {
   MNEMO_INLINE OfPage Page(int key) const {
     const int page = key / kKeysPerPage;
     const int8_t* values = ValuesOf<SourceBytes>(t, page);
-    const int8_t* ahead = page + 1 < page_end ? ValuesOf<SourceBytes>(t, page + 1)
-                          : t.next != nullptr ? reinterpret_cast<const int8_t*>(t.next)
-                                              : values;
+    const int8_t* ahead = page + kPagesAhead < page_end ? ValuesOf<SourceBytes>(t, page + kPagesAhead)
+                          : t.goes_on ? reinterpret_cast<const int8_t*>(PageAhead(t, page + kPagesAhead))
+                                      : values;
     return {values, ahead, t.cache.row_stride * int64_t{2}};
   }
 };
@@ -199,8 +211,11 @@ void AttendTile(const AttendTask& t, int first_row) {
   const int page_end = PagesUpTo(all.end);
   for (int page = page_begin; page < page_end; ++page) {
     const uint16_t* keys = PageOf(t, page);
-    const uint16_t* next =
-        page + 1 < page_end ? PageOf(t, page + 1) : PageOf(t, page_begin) + t.cache.value_offset;
+    const int ahead = page + kPagesAhead - page_end;
+    const uint16_t* next = ahead < 0
+                               ? PageOf(t, page + kPagesAhead)
+                               : PageOf(t, page_begin + ahead < page_end ? page_begin + ahead : page_begin) +
+                                     t.cache.value_offset;
     Keys::template ScorePage<Source::kInCache, kRows>(
         reinterpret_cast<const typename Keys::Element*>(keys),
         reinterpret_cast<const float*>(keys + t.cache.scale_offset), queries,

@@ -208,10 +208,6 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
     if (item.sequence->sparse != nullptr) {
       if (!AttendListedSplit(op, plan, item, split, cache, scratch, states)) return;
     } else {
-      const uint16_t* next =
-          split + 1 < item.split_end
-              ? cache.Page(item.sequence->pages[(split + 1) * (kKeysPerSplit / kKeysPerPage)])
-              : nullptr;
       kernels_.attend({.q = reinterpret_cast<const int16_t*>(scratch.q),
                        .q_scales = scratch.q_scales,
                        .positions = item.rows,
@@ -222,7 +218,7 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
                        .split = split,
                        .pages = item.sequence->pages,
                        .cache = cache,
-                       .next = next,
+                       .goes_on = split + 1 < item.split_end,
                        .states = states,
                        .state_stride = plan.state_floats,
                        .scores = scratch.scores,

@@ -47,7 +47,10 @@ void RotateBack(float* key, int head_dim) {
   for (int d = 0; d < head_dim; ++d) key[d] *= scale;
 }
 
-// What the cache's memory is made of: pages of plain layers, pages of gather layers, staging pages.
+// What the cache's memory is made of: the pages of each plain layer, those of each gather layer, staging
+// pages. A layer's pages stand together, since an operation reads a sequence's pages of one layer, and most
+// of them follow each other (decoding 8 x 8,000 tokens with q8: 6 % faster than all layers of a page
+// together).
 struct Plan {
   std::vector<CacheView> views;  // of each layer, without the addresses
   std::vector<int64_t> base_offsets;
@@ -57,28 +60,27 @@ struct Plan {
 
 Plan MakePlan(const KvCacheShape& shape) {
   Plan plan;
-  std::vector<__int128> offsets;  // of a layer in a page of its kind
-  __int128 strides[2] = {0, 0};
+  const __int128 plain_pages = static_cast<__int128>(shape.pages) + shape.extra_pages;
+  std::vector<__int128> offsets;  // of a layer in its part
+  __int128 elements[2] = {0, 0};  // of plain layers, of gather layers
   for (int layer = 0; layer < shape.layers; ++layer) {
     const bool gather = shape.IsGather(layer);
-    plan.views.push_back(MakeView(shape, gather));
-    offsets.push_back(strides[gather ? 1 : 0]);
-    strides[gather ? 1 : 0] += static_cast<__int128>(plan.views.back().head_stride) * shape.kv_heads;
+    CacheView& view = plan.views.emplace_back(MakeView(shape, gather));
+    view.page_stride = view.head_stride * shape.kv_heads;
+    view.pages = static_cast<int32_t>(gather ? shape.pages : plain_pages);
+    offsets.push_back(elements[gather ? 1 : 0]);
+    elements[gather ? 1 : 0] += static_cast<__int128>(view.page_stride) * view.pages;
   }
-  const __int128 plain_pages = static_cast<__int128>(shape.pages) + shape.extra_pages;
-  const __int128 gather_begin = strides[0] * plain_pages;
-  const __int128 staging_begin = gather_begin + strides[1] * shape.pages;
+  const __int128 staging_begin = elements[0] + elements[1];
   plan.elements = staging_begin;
   for (int layer = 0; layer < shape.layers; ++layer) {
     const bool gather = shape.IsGather(layer);
     CacheView& view = plan.views[static_cast<size_t>(layer)];
-    view.page_stride = static_cast<int64_t>(strides[gather ? 1 : 0]);
     plan.base_offsets.push_back(
-        static_cast<int64_t>(offsets[static_cast<size_t>(layer)] + (gather ? gather_begin : 0)));
-    view.pages = static_cast<int32_t>(gather ? shape.pages : plain_pages);
+        static_cast<int64_t>(offsets[static_cast<size_t>(layer)] + (gather ? elements[0] : 0)));
     if (!gather || shape.staging_pages == 0) continue;
     plan.staging_offset = static_cast<int64_t>(staging_begin);
-    view.staging_stride = view.head_stride * shape.kv_heads;
+    view.staging_stride = view.page_stride;
     plan.elements = staging_begin + static_cast<__int128>(view.staging_stride) * shape.staging_pages;
   }
   return plan;

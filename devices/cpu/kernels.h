@@ -122,9 +122,9 @@ struct AttendTask {
   int window = 0;
   int split = 0;  // keys [512 split, 512 split + 512)
   const int32_t* pages = nullptr;
-  CacheView cache;                 // base: of this KV head
-  const uint16_t* next = nullptr;  // keys of a page that will be read after the split, or nullptr
-  float* states = nullptr;         // [positions * group] of state_stride
+  CacheView cache;          // base: of this KV head
+  bool goes_on = false;     // the split after it is next
+  float* states = nullptr;  // [positions * group] of state_stride
   int64_t state_stride = 0;
   float* scores = nullptr;  // scratch [kMaxQueryTile][512]
   // Scratch for the values of a split in float32, or nullptr: read the cache itself. Not used with kQ8.
