@@ -146,7 +146,6 @@ struct Pipeline::Impl {
   std::vector<FetchList> fetch_lists;                  // of the layer in hand
   int64_t dense_attended = 0;
   bool failed = false;
-  bool lost = false;  // a sequence of the step is
   uint64_t apply_ns = 0;
   uint64_t fetch_ns = 0;
   std::atomic<uint64_t> ready_ns{0};
@@ -694,7 +693,6 @@ void Pipeline::Begin() {
   impl.resident_rows.clear();
   impl.staging.clear();
   impl.fetch_ns = 0;
-  impl.lost = false;
   for (int side = 0; side < kSides; ++side) {
     impl.queries[side].clear();
     impl.query_costs[side].clear();
@@ -710,10 +708,7 @@ const devices::SparseSelection* Pipeline::AddRow(SequenceMemory* memory, int row
   Impl& impl = *impl_;
   const PositionPlan plan = PlanPosition(memory->settings, memory->steps, position, memory->decode_begin);
   if (plan.dense) return nullptr;
-  if (memory->lost) {
-    impl.lost = true;
-    return nullptr;
-  }
+  MNEMO_CHECK(!memory->lost);
   MNEMO_CHECK(static_cast<int>(impl.rows.size()) < impl.options.max_queries);
   Impl::Row& added = impl.rows.emplace_back();
   added.memory = memory;
@@ -745,12 +740,12 @@ void Pipeline::AddStaged(SequenceMemory* memory, std::span<const StagedPage> pag
 
 void Pipeline::AddDense(int64_t attended) { impl_->dense_attended += attended; }
 
-bool Pipeline::idle() const { return impl_->rows.empty() && impl_->staging.empty() && !impl_->lost; }
+bool Pipeline::idle() const { return impl_->rows.empty() && impl_->staging.empty(); }
 
 absl::Status Pipeline::Seal() {
   Impl& impl = *impl_;
   const auto lost = [](const SequenceMemory* memory) { return memory->lost; };
-  if (impl.lost || std::any_of(impl.staging.begin(), impl.staging.end(), lost) ||
+  if (std::any_of(impl.staging.begin(), impl.staging.end(), lost) ||
       std::any_of(impl.rows.begin(), impl.rows.end(),
                   [&](const Impl::Row& row) { return lost(row.memory); })) {
     return Unavailable("the memory service went with the K and V it kept");

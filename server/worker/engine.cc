@@ -625,6 +625,10 @@ absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
     const bool resident = request.residency.resident();
+    // What Begin or a row before this one found. Rows of it have nothing to attend to, prompts' as little as
+    // others.
+    if (resident && memory::Pipeline::Lost(*request.memory))
+      return Unavailable("the memory service went with the K and V it kept");
     sequences.push_back({.row_count = sequence.row_count,
                          .position_begin = request.computed,
                          .pages = request.pages.data(),
@@ -634,9 +638,7 @@ absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
       sequences.back().sparse = memory->AddRow(request.memory, row, request.computed,
                                                resident ? request.indexed_pages : request.pages);
     }
-    // Of one that is lost nothing is there to be staged; Seal tells.
-    if (resident && sequences.back().sparse == nullptr && !memory::Pipeline::Lost(*request.memory))
-      Stage(sequence.request, &sequences.back());
+    if (resident && sequences.back().sparse == nullptr) Stage(sequence.request, &sequences.back());
     if (memory != nullptr && sequences.back().sparse == nullptr) {
       memory->AddDense(int64_t{sequence.row_count} * (request.computed + (sequence.row_count + 1) / 2));
     }

@@ -165,6 +165,62 @@ TEST_CASE("what is kept goes with a cancelled request") {
   CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
 }
 
+// Goes without a word, `calls` looks after the page that ends at `page_end` has been sent.
+class LeavingLink final : public transport::MemoryLink {
+ public:
+  LeavingLink(std::unique_ptr<transport::MemoryLink> inner, uint32_t page_end, int calls)
+      : inner_(std::move(inner)), page_end_(page_end), calls_(calls) {}
+  const transport::LinkInfo& info() const override { return inner_->info(); }
+  uint32_t credits(transport::Ring ring) const override { return inner_->credits(ring); }
+  absl::Status Submit(transport::Ring ring, std::span<layout::Descriptor> batch) override {
+    for (const layout::Descriptor& op : batch) {
+      if (op.op == layout::kOpKvStore && op.end == page_end_) sent_ = true;
+    }
+    return inner_->Submit(ring, batch);
+  }
+  size_t Poll(transport::Ring ring, std::span<layout::Completion> out) override {
+    return inner_->Poll(ring, out);
+  }
+  absl::Status Wait(transport::Ring ring, std::chrono::nanoseconds timeout) override {
+    return inner_->Wait(ring, timeout);
+  }
+  bool lost() const override { return (sent_ && calls_.fetch_sub(1) <= 0) || inner_->lost(); }
+
+ private:
+  const std::unique_ptr<transport::MemoryLink> inner_;
+  const uint32_t page_end_;
+  mutable std::atomic<int> calls_;
+  std::atomic<bool> sent_ = false;
+};
+
+TEST_CASE("a service that goes during the last steps of a prefill: nothing is computed without its pages") {
+  constexpr uint32_t kLastPage = 20 * devices::kPageTokens;
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.prompt.resize(kLastPage + 60);
+  request.max_tokens = 8;
+  request.attention.placement = P::kInline;
+  const std::vector<EngineToken> wanted = EngineFixture(Options("cpu", nullptr)).Run(request).tokens;
+  request.attention.placement = P::kMemoryService;
+  Service service;
+  // From the first look after the last page to decode steps; each step looks a few times.
+  for (int calls = 0; calls < 16; ++calls) {
+    CAPTURE(calls);
+    bool first = true;
+    FixtureOptions options = Options("cpu", &service);
+    options.engine.max_batch_rows = 24;  // less than a page, so that steps go by in which none is stored
+    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+      if (!std::exchange(first, false)) return link;
+      return std::unique_ptr<transport::MemoryLink>(
+          std::make_unique<LeavingLink>(std::move(link), kLastPage, calls));
+    };
+    EngineFixture fixture(options);
+    const EngineResult result = fixture.Run(request);
+    CHECK(result.last.status.ToString() == "OK");
+    CHECK(SameTokens(result.tokens, wanted));
+    CHECK(fixture.engine().Stats().memory.fallbacks.at("kv_lost") == 1);
+  }
+}
+
 TEST_CASE("a service that dies at a random moment: the sequences begin again, with the same tokens") {
   const uint32_t seed = std::random_device{}();
   CAPTURE(seed);
