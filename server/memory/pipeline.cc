@@ -287,8 +287,8 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
         memory->settings.token_budget, memory->max_positions, service->max_k());
   }
   const absl::Status status = CreateIndex(kInService, memory);
-  if (!absl::IsResourceExhausted(status)) return status;
-  return ResourceExhausted("attention.placement: {}", std::string(status.message()));
+  if (status.ok()) return status;
+  return absl::Status(status.code(), fmt::format("attention.placement: {}", std::string(status.message())));
 }
 
 absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {

@@ -167,7 +167,7 @@ struct Engine::Impl {
   Scheduler scheduler;
   std::vector<Request*> arrived;
   std::vector<Request*> due;
-  std::vector<Request*> parked;  // lost what the service kept, and wait for another one; not the scheduler's
+  std::vector<Request*> parked;  // wait for a service to keep K and V in; not the scheduler's
   std::vector<memory::Pipeline::StagedPage> staged;
   int32_t staged_count = 0;  // of this step
   Clock::time_point next_deadline = Clock::time_point::max();
@@ -477,8 +477,12 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
       return absl::OkStatus();
     }
   }
-  if (absl::IsUnavailable(opened.status()) && request->residency.resident()) {
-    if (!request->lost_at.has_value()) request->lost_at = Clock::now();
+  // A full service refuses what has not begun; for the others there will be room again.
+  const bool full = absl::IsResourceExhausted(opened.status()) && HasBegun(*request);
+  if ((absl::IsUnavailable(opened.status()) || full) && request->residency.resident()) {
+    const Clock::time_point now = Clock::now();
+    if (!request->lost_at.has_value()) request->lost_at = now;
+    request->parked_until = full ? now + kIdleTurn : now;
     Park(request);
     return absl::OkStatus();
   }
@@ -515,7 +519,7 @@ void Engine::Impl::CloseMemory(Request* request) {
   request->memory = nullptr;
 }
 
-// A running request waits for a service, and holds nothing meanwhile.
+// A running request waits for a service, or for room there, and holds nothing meanwhile.
 void Engine::Impl::Park(Request* request) {
   scheduler.Suspend(request);
   parked.push_back(request);
@@ -549,7 +553,7 @@ void Engine::Impl::LoseResidents(Clock::time_point now) {
     memory->CountFallback("kv_lost");
     request->lost_steps = StepsOf(*request);
     CloseMemory(request);
-    request->lost_at = now;
+    request->lost_at = request->parked_until = now;
     Park(request);
   }
   TendParked(now);
@@ -560,7 +564,7 @@ void Engine::Impl::TendParked(Clock::time_point now) {
   memory->Tend();
   due.clear();
   std::erase_if(parked, [&](Request* request) {
-    if (memory->service_attached() || MayStay(*request)) {
+    if ((memory->service_attached() && now >= request->parked_until) || MayStay(*request)) {
       scheduler.Add(request);
       return true;
     }
@@ -570,7 +574,7 @@ void Engine::Impl::TendParked(Clock::time_point now) {
   for (Request* request : due) {
     EventOf(request).refused = true;
     Finish(request, EngineFinish::kError,
-           Unavailable("memory.kv_wait_ms: for {} ms there was no memory service to keep K and V in",
+           Unavailable("memory.kv_wait_ms: for {} ms there was no memory service with room for K and V",
                        options.service_wait.count()),
            now);
   }

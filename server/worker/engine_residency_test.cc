@@ -371,6 +371,57 @@ TEST_CASE("a full service: refused before it starts when it was asked for, other
   CHECK(refused.tokens.empty());
 }
 
+uint64_t Refused(Service* service) {
+  uint64_t refused = 0;
+  for (const memory::OwnerStats& owner : service->plane().Stats().owners) refused += owner.refused;
+  return refused;
+}
+
+TEST_CASE("a request that has begun waits for room in a full service, and is not refused") {
+  EngineRequest request = Requests(P::kMemoryService)[0];
+  request.prompt.resize(2300, 5);
+  request.max_tokens = kManyTokens;
+  memory::DataPlane::Options small;
+  small.max_owners = 1;
+  // The least that has room for one, which is less than two need.
+  EngineResult wanted;
+  for (small.memory_bytes = 256 << 10; wanted.tokens.empty(); small.memory_bytes += small.memory_bytes / 4) {
+    Service service(small);
+    wanted = EngineFixture(Options("cpu", &service)).Run(request);
+    if (!wanted.tokens.empty()) break;
+    REQUIRE(wanted.last.status.code() == absl::StatusCode::kResourceExhausted);
+  }
+  // As after the death of another worker.
+  EngineRequest replay = request;
+  replay.id = 1;
+  replay.begun = true;
+  for (size_t i = 0; i < 5; ++i) replay.generated.push_back(wanted.tokens[i].id);
+  for (const int wait_ms : {60000, 0}) {
+    CAPTURE(wait_ms);
+    Service service(small);
+    FixtureOptions options = Options("cpu", &service);
+    options.engine.service_wait = std::chrono::milliseconds(wait_ms);
+    EngineFixture fixture(options);
+    EngineResult replayed;
+    while (Refused(&service) == 0) {
+      REQUIRE(++replay.attempt < kTries);
+      request.attempt = replay.attempt;
+      REQUIRE(fixture.engine().Submit(request).ToString() == "OK");
+      fixture.sink().WaitForTokens(request.id, 1, request.attempt);
+      replayed = fixture.Run(replay);
+      CHECK(fixture.sink().Wait(request.id, request.attempt).last.status.ToString() == "OK");
+    }
+    if (wait_ms == 0) {
+      CHECK(replayed.last.status.code() == absl::StatusCode::kUnavailable);
+      continue;
+    }
+    CHECK(replayed.last.status.ToString() == "OK");
+    REQUIRE(replayed.tokens.size() + replay.generated.size() == wanted.tokens.size());
+    CHECK(SameTokens(replayed.tokens, {wanted.tokens.begin() + 5, wanted.tokens.end()}));
+    CheckIdle(fixture.engine().Stats());
+  }
+}
+
 // 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;

@@ -99,8 +99,9 @@ class Request {
   int oldest_local = 0;               // the first page after the sinks that is here, if any is
   int kept_pages = 0;                 // that the service has
   bool hot_pages_changed = false;     // since the pipeline was told
-  // When the service went with what it kept, until there is one again.
+  // Since when there is no service that keeps it.
   std::optional<Clock::time_point> lost_at;
+  Clock::time_point parked_until;  // when it may ask a service again
   int published = 0;
   memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions
   // What was spent before K and V were lost with the service, since when `memory` is another one.
