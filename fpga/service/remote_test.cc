@@ -1,9 +1,11 @@
 // The service over UCX: in one process, and between two network namespaces, which stand for two machines.
 #include "devices/transport/remote.h"
 
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,7 +13,9 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "devices/base/unique_fd.h"
 #include "fpga/service/plane_fixture.h"
 #include "fpga/service/random_worker.h"
 
@@ -118,6 +122,35 @@ TEST_CASE("random operations over UCX give what the reference gives") {
     worker.Step();
     local.Step();
   }
+}
+
+TEST_CASE("an address where nobody answers, not even to refuse, is given up in time") {
+  if (RemoteListener::Create("nohost", "", nullptr).status().code() == absl::StatusCode::kUnimplemented)
+    return;
+  // The system drops what comes to a socket whose queue is full, as the network does for a machine that is
+  // gone.
+  const UniqueFd full(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof at;
+  auto* const address = reinterpret_cast<sockaddr*>(&at);
+  REQUIRE(::bind(full.get(), address, length) == 0);
+  REQUIRE(::listen(full.get(), 0) == 0);
+  REQUIRE(::getsockname(full.get(), address, &length) == 0);
+  std::vector<UniqueFd> waiting;
+  while (waiting.size() < 8) {
+    waiting.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    (void)::connect(waiting.back().get(), address, length);
+  }
+  transport::LinkOptions options;
+  options.address = "ucx:127.0.0.1:" + std::to_string(ntohs(at.sin_port));
+  options.owner = "worker0";
+  options.wanted = layout::NewHello();
+  options.timeout = std::chrono::milliseconds(200);
+  const absl::Status status = transport::Attach(options).status();
+  CHECK(status.code() == absl::StatusCode::kUnavailable);
+  CHECK_THAT(std::string(status.message()), Catch::Contains("in time"));
 }
 
 TEST_CASE("a remote attachment is refused like a local one, and its end is noticed by the worker") {

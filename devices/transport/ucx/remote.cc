@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -46,9 +47,29 @@ absl::StatusOr<UniqueFd> OpenTcp(const std::string& host_port, bool listening,
   for (const addrinfo* at = found; at != nullptr; at = at->ai_next) {
     UniqueFd socket(::socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol));
     if (socket.valid() && use(socket.get(), *at)) return socket;
-    why = std::strerror(errno);
+    why = errno == EINPROGRESS ? "no answer in time" : std::strerror(errno);
   }
   return Unavailable("{}: {}", host_port, why);
+}
+
+// EINPROGRESS when the deadline passes: a machine that is gone does not refuse, and the system would try for
+// minutes.
+bool Connect(int socket, const addrinfo& at, Deadline deadline) {
+  using std::chrono::microseconds;
+  const auto left =
+      std::chrono::duration_cast<microseconds>(deadline - std::chrono::steady_clock::now()).count();
+  if (left <= 0) {
+    errno = EINPROGRESS;
+    return false;
+  }
+  const auto bound = [socket](int64_t us) {
+    const timeval time{.tv_sec = us / 1000000, .tv_usec = us % 1000000};
+    (void)::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
+  };
+  bound(left);  // of connecting, too
+  if (::connect(socket, at.ai_addr, at.ai_addrlen) != 0) return false;
+  bound(0);
+  return true;
 }
 
 // A machine that is gone without a word is noticed as well, within about two seconds.
@@ -189,8 +210,8 @@ absl::StatusOr<std::unique_ptr<RemoteListener>> RemoteListener::Create(const std
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
                                                          const std::string& host_port) {
   const Deadline deadline = std::chrono::steady_clock::now() + options.timeout;
-  MNEMO_ASSIGN_OR_RETURN(UniqueFd socket, OpenTcp(host_port, false, [](int fd, const addrinfo& at) {
-                           return ::connect(fd, at.ai_addr, at.ai_addrlen) == 0;
+  MNEMO_ASSIGN_OR_RETURN(UniqueFd socket, OpenTcp(host_port, false, [deadline](int fd, const addrinfo& at) {
+                           return Connect(fd, at, deadline);
                          }));
   SetUp(socket.get());
   AttachRequest request{};
