@@ -6,11 +6,14 @@ MNEMO_PLACEMENT_TOKENS: as for test_placement."""
 from __future__ import annotations
 
 import os
+import pathlib
+import re
 from collections.abc import Iterator
 
 import harness
 import models
 import pytest
+from test_memory import MemoryService, wait_attached
 from test_placement import METHODS, ask, collect, prompt, ready, run, trace  # noqa: F401
 
 pb = harness.pb
@@ -93,3 +96,46 @@ def test_a_service_that_does_not_come_back(prompt: list[int]) -> None:  # noqa: 
         assert "memory service" in result.details
         # Without sparse attention it serves on.
         daemon.generate(harness.request(prompt[:200], max_tokens=4)).check_ok()
+
+
+@pytest.mark.parametrize("way", ["unix", "ucx", "ucx, by tcp"])
+def test_in_a_service_that_others_run(tiny: pathlib.Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Over each way that leads to it: every method; then its death in the middle, and another one at the same address."""
+    if way == "ucx, by tcp":  # as between machines; on one of them UCX takes shared memory
+        monkeypatch.setenv("UCX_TLS", "tcp")
+    port = harness.free_port()
+    settings = {"attention.dense_layers": 0, "memory.services": 0}
+    ids = [1 + i * i % 251 for i in range(3500)]
+    with harness.Daemon(tiny, settings=settings) as whole:
+        wanted = {name: trace(run(whole, ids, METHODS[name], pb.PLACEMENT_WORKER, budget=192, tokens=80)) for name in METHODS}
+    listen = [] if way == "unix" else [f"--remote-listen=127.0.0.1:{port}"]
+    with MemoryService("--max-owners=2", *listen) as service:
+        address = f"unix:{service.socket}" if way == "unix" else f"ucx:127.0.0.1:{port}"
+        far = {"memory.addresses": f'["{address}"]', "memory.kv_residency": "memory_service", "memory.kv_wait_ms": 60000}
+        with harness.Daemon(tiny, settings={**settings, **far, "engine.kv_cache_bytes": 1 << 20}) as daemon:
+            wait_attached(daemon)
+            pool = daemon.status().workers[0].kv_pages_total * 64
+            assert pool < len(ids)
+            for name, tokens in wanted.items():
+                got = run(daemon, ids, METHODS[name], pb.PLACEMENT_UNSPECIFIED, budget=192, tokens=80)
+                assert trace(got) == tokens, name
+                assert got.devices[pb.MemoryStep.STEP_RETRIEVAL] == {"far:cpu"}
+            died = []
+
+            def on_token(result: harness.Result) -> None:
+                if len(result.tokens) >= 20 and not died:
+                    died.append(len(result.tokens))
+                    service.end()
+                    service.start()
+
+            for name in ("token_topk", "page_bound"):
+                died.clear()
+                request = ask(ids, METHODS[name], pb.PLACEMENT_MEMORY_SERVICE, budget=192, tokens=80)
+                got = harness.collect(daemon.generation.Generate(request, timeout=120), on_token).check_ok()
+                assert died and trace(got) == wanted[name], name
+            daemon.wait_idle()
+
+            def indexes() -> list[str]:
+                return re.findall(r"^mnemo_memory_service_indexes{.*} (\d+)$", harness.scrape(service.metrics_address), re.MULTILINE)
+
+            harness.wait_for("no index is left", lambda: indexes() == ["0"])
