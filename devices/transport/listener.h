@@ -5,11 +5,11 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
 #include "devices/transport/handshake.h"
+#include "devices/transport/request_reader.h"
 #include "devices/transport/service_link.h"
 
 namespace mnemo::transport {
@@ -36,31 +36,16 @@ class Listener {
   ~Listener();
 
  private:
-  // A connection whose request has not come yet. The bytes are few, so they are few that say nothing.
-  struct Pending {
-    UniqueFd socket;
-    Deadline until;
-    AttachRequest request;
-    size_t got = 0;
-  };
-  static constexpr size_t kMaxPending = 16;
-  static constexpr std::chrono::seconds kRequestTime{2};
-
-  Listener(std::string path, std::string device_name, ListenerHost* host);
-  void Run();
-  void Accept();
-  // Reads what is there; true: the connection is no longer pending.
-  bool Advance(Pending& pending);
-  void Answer(Pending& pending);
+  Listener(std::string path, std::string device_name, ListenerHost* host,
+           std::unique_ptr<RequestReader> requests);
+  void Answer(UniqueFd socket, const AttachRequest& request);
   // Grants, makes the region, answers and hands over. An error is what the worker is to be told.
-  absl::Status Admit(Pending& pending, AttachReply& reply);
+  absl::Status Admit(UniqueFd& socket, const AttachRequest& request, AttachReply& reply);
 
   const std::string path_;
   const std::string device_name_;
   ListenerHost* const host_;
-  UniqueFd socket_;
-  UniqueFd stop_;
-  std::vector<Pending> pending_;
+  const std::unique_ptr<RequestReader> requests_;
   std::thread thread_;
 };
 

@@ -14,9 +14,10 @@ namespace mnemo::transport {
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
                                                          const std::string& host_port);
 
-// As Listener, on TCP. One handshake after the other, each of at most two seconds; what attached is not held
-// up by them. For networks of ours alone: a peer can do to the data plane what it can do over shared memory,
-// but UCX itself takes what it is told at the handshake on trust.
+// As Listener, on TCP. What follows a request, the exchange of addresses, is done one after the other, each
+// in at most two seconds; what attached is not held up by it. For networks of ours alone: a peer can do to
+// the data plane what it can do over shared memory, but UCX itself takes what it is told at the handshake on
+// trust.
 class RemoteListener {
  public:
   virtual ~RemoteListener() = default;

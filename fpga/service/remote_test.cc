@@ -124,6 +124,23 @@ TEST_CASE("random operations over UCX give what the reference gives") {
   }
 }
 
+TEST_CASE("connections that say nothing hold up no remote attachment") {
+  TestPlane service;
+  const std::unique_ptr<RemoteListener> listener = ListenAt("127.0.0.1:0", service.plane.get());
+  if (listener == nullptr) return;
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  at.sin_port = htons(static_cast<uint16_t>(listener->port()));
+  std::vector<UniqueFd> silent;
+  while (silent.size() < 8) {
+    silent.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::connect(silent.back().get(), reinterpret_cast<const sockaddr*>(&at), sizeof at) == 0);
+  }
+  const auto attached = AttachTo("ucx:127.0.0.1:" + std::to_string(listener->port()), "worker0");
+  CHECK(attached.status().ToString() == "OK");
+}
+
 TEST_CASE("an address where nobody answers, not even to refuse, is given up in time") {
   if (RemoteListener::Create("nohost", "", nullptr).status().code() == absl::StatusCode::kUnimplemented)
     return;

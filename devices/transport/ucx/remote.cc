@@ -3,11 +3,8 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -17,6 +14,7 @@
 #include <vector>
 
 #include "devices/transport/handshake.h"
+#include "devices/transport/request_reader.h"
 #include "devices/transport/rings.h"
 #include "devices/transport/service_link.h"
 #include "devices/transport/ucx/ucx_channel.h"
@@ -106,49 +104,39 @@ absl::StatusOr<std::vector<std::byte>> ReceiveAddress(int socket, Deadline deadl
 
 class UcxListener final : public RemoteListener {
  public:
-  UcxListener(std::string device_name, ListenerHost* host, UniqueFd socket, UniqueFd stop, int port)
+  UcxListener(std::string device_name, ListenerHost* host, std::unique_ptr<RequestReader> requests, int port)
       : device_name_(std::move(device_name)),
         host_(host),
-        socket_(std::move(socket)),
-        stop_(std::move(stop)),
+        requests_(std::move(requests)),
         port_(port),
-        thread_([this] { Run(); }) {}
+        thread_([this] {
+          UniqueFd socket;
+          AttachRequest request;
+          while (requests_->Next(&socket, &request)) Answer(std::move(socket), request);
+        }) {}
   ~UcxListener() override {
-    const uint64_t one = 1;
-    MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+    requests_->Stop();
     thread_.join();
   }
   int port() const override { return port_; }
 
  private:
-  void Run() {
-    while (true) {
-      pollfd fds[2] = {{stop_.get(), POLLIN, 0}, {socket_.get(), POLLIN, 0}};
-      if (::poll(fds, 2, -1) < 0) continue;
-      if (fds[0].revents != 0) return;
-      UniqueFd socket(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      if (!socket.valid()) continue;
-      SetUp(socket.get());
-      const Deadline deadline = std::chrono::steady_clock::now() + kHandshakeTime;
-      AttachReply reply{};
-      reply.hello = layout::NewHello();
-      reply.hello.placement = layout::kResultsAtWorker;
-      SetFixedText(device_name_, reply.device_name);
-      const absl::Status status = Admit(socket, reply, deadline);
-      if (status.ok()) continue;
-      reply.status = static_cast<uint32_t>(status.code());
-      SetFixedText(std::string(status.message()), reply.message);
-      // Whoever does not take it has no use for it.
-      if (socket.valid()) {
-        (void)SendAll(socket.get(), std::as_bytes(std::span(&reply, 1)), deadline);
-      }
-    }
+  void Answer(UniqueFd socket, const AttachRequest& request) {
+    SetUp(socket.get());
+    const Deadline deadline = std::chrono::steady_clock::now() + kHandshakeTime;
+    AttachReply reply{};
+    reply.hello = layout::NewHello();
+    reply.hello.placement = layout::kResultsAtWorker;
+    SetFixedText(device_name_, reply.device_name);
+    const absl::Status status = Admit(socket, request, reply, deadline);
+    if (status.ok()) return;
+    reply.status = static_cast<uint32_t>(status.code());
+    SetFixedText(std::string(status.message()), reply.message);
+    // Whoever does not take it has no use for it.
+    if (socket.valid()) (void)SendAll(socket.get(), std::as_bytes(std::span(&reply, 1)), deadline);
   }
 
-  absl::Status Admit(UniqueFd& socket, AttachReply& reply, Deadline deadline) {
-    AttachRequest request;
-    MNEMO_RETURN_IF_ERROR(
-        ReceiveAll(socket.get(), std::as_writable_bytes(std::span(&request, 1)), deadline, nullptr));
+  absl::Status Admit(UniqueFd& socket, const AttachRequest& request, AttachReply& reply, Deadline deadline) {
     const std::string differs = layout::CompareHello(reply.hello, request.hello);
     if (!differs.empty()) return FailedPrecondition("{}", differs);
     if (request.hello.placement != layout::kResultsAtWorker) {
@@ -157,8 +145,9 @@ class UcxListener final : public RemoteListener {
     }
     const std::string owner = FixedText(request.owner);
     if (owner.empty()) return InvalidArgument("owner: empty");
-    request.hello.placement = layout::kResultsAtService;  // where the host's device writes them
-    MNEMO_ASSIGN_OR_RETURN(reply.hello, host_->Grant(owner, request.hello));
+    layout::AttachHello wanted = request.hello;
+    wanted.placement = layout::kResultsAtService;  // where the host's device writes them
+    MNEMO_ASSIGN_OR_RETURN(reply.hello, host_->Grant(owner, wanted));
     reply.hello.placement = layout::kResultsAtWorker;
     absl::StatusOr<std::unique_ptr<ServiceLink>> link = MakeLink(owner, socket, reply, deadline);
     host_->Attached(reply.hello.epoch, link.ok() ? std::move(*link) : nullptr);
@@ -179,8 +168,7 @@ class UcxListener final : public RemoteListener {
 
   const std::string device_name_;
   ListenerHost* const host_;
-  const UniqueFd socket_;
-  const UniqueFd stop_;
+  const std::unique_ptr<RequestReader> requests_;
   const int port_;
   std::thread thread_;
 };
@@ -202,9 +190,8 @@ absl::StatusOr<std::unique_ptr<RemoteListener>> RemoteListener::Create(const std
   }
   const uint16_t port = bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(bound).sin6_port
                                                     : reinterpret_cast<sockaddr_in&>(bound).sin_port;
-  UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
-  if (!stop.valid()) return Internal("eventfd: {}", std::strerror(errno));
-  return std::make_unique<UcxListener>(device_name, host, std::move(socket), std::move(stop), ntohs(port));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<RequestReader> requests, RequestReader::Create(std::move(socket)));
+  return std::make_unique<UcxListener>(device_name, host, std::move(requests), ntohs(port));
 }
 
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
