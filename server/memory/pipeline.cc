@@ -280,11 +280,13 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   if (memory->hot != nullptr && !service->keeps_kv())
     return FailedPrecondition("memory.kv_residency: the memory service {} keeps no K and V",
                               service->device());
-  const int most = std::min(memory->settings.token_budget, memory->max_positions);
-  if (static_cast<uint32_t>(most) > service->max_k()) {
+  const auto entry = static_cast<uint32_t>(memory->steps.apply.entry_tokens);
+  const auto most =
+      static_cast<uint32_t>(std::min(memory->settings.token_budget, memory->max_positions)) / entry;
+  if (most > service->max_k()) {
     return ResourceExhausted(
         "attention.token_budget: {} of {} positions; the memory service selects at most {}",
-        memory->settings.token_budget, memory->max_positions, service->max_k());
+        memory->settings.token_budget, memory->max_positions, uint64_t{service->max_k()} * entry);
   }
   const absl::Status status = CreateIndex(kInService, memory);
   if (status.ok()) return status;

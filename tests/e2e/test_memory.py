@@ -224,6 +224,23 @@ def test_a_full_service(tiny: pathlib.Path, configured: str) -> None:
             assert fallbacks(daemon) == {}
 
 
+def test_the_largest_budget_of_a_service(tiny: pathlib.Path) -> None:
+    """8,192 entries of a selection: so many tokens, or pages of 16."""
+    with Daemon(tiny, settings={**SETTINGS, "memory.services": 1}) as daemon:
+        wait_attached(daemon)
+
+        def ask(method: int, placement: int) -> Result:
+            message = sparse(9000, placement, method=method, max_tokens=20)
+            message.attention.token_budget = 8500
+            return daemon.generate(message)
+
+        refused = ask(pb.ATTENTION_METHOD_TOKEN_TOPK, pb.PLACEMENT_MEMORY_SERVICE)
+        assert refused.code == Code.RESOURCE_EXHAUSTED and "at most 8192" in refused.details, refused.details
+        pages = [ask(pb.ATTENTION_METHOD_PAGE_BOUND, p).check_ok() for p in (pb.PLACEMENT_WORKER, pb.PLACEMENT_MEMORY_SERVICE)]
+        assert pages[0].ids == pages[1].ids
+        assert pages[1].devices[pb.MemoryStep.STEP_RELEVANCY] == {"memory0:cpu"}
+
+
 def test_an_absent_service(tiny: pathlib.Path) -> None:
     backoff = {"memory.restart_backoff_ms": 3_600_000, "memory.restart_backoff_max_ms": 3_600_000}
     with Daemon(tiny, settings={**SETTINGS, **backoff, "memory.services": 1, "memory.placement": "memory_service"}) as daemon:
