@@ -40,22 +40,30 @@ struct QueryParams {
   int32_t shift = 0;
 };
 
-// Scores of whole pages against the queries of one group.
+// Heads that one task scores: their blocks of a page lie one behind the other, so that memory is asked for
+// longer stretches than if the pages were scored head by head.
+inline constexpr uint32_t kMostScoreHeads = 4;
+
+// Scores of whole pages against the queries of one group a head.
 struct ScoreTask {
-  const uint8_t* const* pages = nullptr;  // extents; the head's block lies block_offset behind
+  const uint8_t* const* pages = nullptr;  // extents; the first head's block lies block_offset behind
   size_t block_offset = 0;
   uint32_t page_count = 0;
+  uint32_t heads = 1;   // 1 to kMostScoreHeads
   uint32_t format = 0;  // layout::Format, a record format
   uint32_t dim = 0;
   bool sign_stage = false;   // 2-bit codes: the sign plane alone
   bool whole_pages = false;  // bounds, means: an entry is a page, not one of its parts
   uint32_t group = 0;
-  const int8_t* codes = nullptr;  // [group][dim]
-  const QueryParams* params = nullptr;
-  int16_t* scores = nullptr;  // [group] rows of score_stride; 64, 4 or 1 entries a page
-  // The second stage of a cascade, all planes of 2-bit codes: the tokens to score, rising, counted from the
-  // first of pages[0]. Their scores stand one behind the other at the beginning of each row; nothing past
-  // them is written, and page_count is not read. nullptr: all tokens of all pages.
+  const int8_t* codes = nullptr;  // [group][dim], a head's code_stride behind the last one's
+  size_t code_stride = 0;
+  const QueryParams* params = nullptr;  // [heads][group]
+  // [group] rows of score_stride; 64, 4 or 1 entries a page. A head's head_stride behind the last one's.
+  int16_t* scores = nullptr;
+  size_t head_stride = 0;
+  // The second stage of a cascade, all planes of 2-bit codes and one head: the tokens to score, rising,
+  // counted from the first of pages[0]. Their scores stand one behind the other at the beginning of each row;
+  // nothing past them is written, and page_count is not read. nullptr: all tokens of all pages.
   const uint32_t* listed = nullptr;
   uint32_t listed_count = 0;
   size_t score_stride = 0;

@@ -104,7 +104,7 @@ template <int kQueries>
 void ScoreListed(const ScoreTask& task, uint32_t first_query) {
   Query spread[kQueries];
   const Query* queries[kQueries];
-  SpreadQueries(task, first_query, spread, queries);
+  SpreadQueries(task, 0, first_query, spread, queries);
   const BlockLayout at = BlockOf(task.format, task.dim);
   const uint32_t quads = (task.dim + 31) / 32;
   const int32_t code_shift = ShiftOfDot(3, task.dim);
@@ -126,7 +126,8 @@ void ScoreListed(const ScoreTask& task, uint32_t first_query) {
     }
     begin[count] = i;
     PageTerms terms[kQueries];
-    MakeTerms<false, kQueries>(pages, count, task, at, queries, code_shift, base_shift, terms);
+    MakeTerms<false, kQueries>(pages, count, task.block_offset, task.dim, at, queries, code_shift, base_shift,
+                               terms);
     for (uint32_t n = 0; n < count; ++n) {
       const uint32_t tokens = begin[n + 1] - begin[n];
       const uint8_t* block = pages[n] + task.block_offset;

@@ -54,23 +54,30 @@ void SpreadForPlanes(const int8_t* codes, uint32_t dim, int8_t* quads) {
   }
 }
 
+typedef int32_t FourQuads __attribute__((vector_size(16), aligned(1), may_alias));
+
 // Each quad four times, once for each part of a page.
 void SpreadForParts(const int8_t* codes, uint32_t dim, int8_t* quads) {
   for (uint32_t i = 0; i < dim; i += 4) {
     const Quad quad = *reinterpret_cast<const Quad*>(codes + i);
-    for (uint32_t part = 0; part < 4; ++part) {
-      *reinterpret_cast<Quad*>(quads + i * 4 + part * 4) = quad;
-    }
+    *reinterpret_cast<FourQuads*>(quads + i * 4) = FourQuads{quad, quad, quad, quad};
   }
 }
 
 void Spread(const int8_t* codes, uint32_t dim, uint32_t format, Query* query) {
-  query->sum = 0;
-  for (uint32_t i = 0; i < dim; ++i) {
-    query->sum += codes[i];
+  const int8_t* from = codes;
+  if (dim < 64) {
+    __builtin_memset(query->plain, 0, 64);
+    __builtin_memcpy(query->plain, codes, dim);
+    from = query->plain;
   }
-  __builtin_memset(query->plain, 0, 64);
-  __builtin_memcpy(query->plain, codes, dim);
+  VI sum = {};
+  for (uint32_t i = 0; i < dim; i += kBytes) {
+    const VI part = Load(from + i);
+    Store(query->plain + i, part);
+    sum = Dot<true>(sum, Set(0x01010101), part);
+  }
+  query->sum = Sum(sum);
   if (format == layout::kFormatCodes2) {
     SpreadForPlanes(codes, dim, query->quads);
   } else if (format == layout::kFormatCodes4) {
@@ -255,15 +262,15 @@ MNEMO_INLINE void SumEach(const VI (&dots)[kQueries], int32_t (&sums)[4]) {
 }
 
 template <bool kSign, int kQueries>
-void MakeTerms(const uint8_t* const* pages, uint32_t count, const ScoreTask& task, const BlockLayout& at,
-               const Query* const* queries, int32_t code_shift, int32_t base_shift,
+void MakeTerms(const uint8_t* const* pages, uint32_t count, size_t block_offset, uint32_t dim,
+               const BlockLayout& at, const Query* const* queries, int32_t code_shift, int32_t base_shift,
                PageTerms (&terms)[kQueries]) {
   alignas(64) int32_t dots[kQueries][kRun] = {};
   alignas(64) int32_t scales[kRun] = {};
   alignas(64) int32_t tops[kRun] = {};
-  const uint32_t bytes = (task.dim + 63) / 64 * 64;
+  const uint32_t bytes = (dim + 63) / 64 * 64;
   for (uint32_t p = 0; p < count; ++p) {
-    const uint8_t* block = pages[p] + task.block_offset;
+    const uint8_t* block = pages[p] + block_offset;
     const auto* header = reinterpret_cast<const BlockHeader*>(block);
     scales[p] = header->base_scale;
     tops[p] = kSign ? header->sign_scale >> 3 : header->top_octave;
@@ -374,23 +381,42 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
                                            kPage, scores, task.score_stride);
 }
 
+// Query n of a head.
+void SpreadQuery(const ScoreTask& task, uint32_t head, uint32_t n, Query* query) {
+  Spread(task.codes + head * task.code_stride + size_t{n} * task.dim, task.dim, task.format, query);
+  query->param = task.params[head * task.group + n];
+}
+
 template <int kQueries>
-void SpreadQueries(const ScoreTask& task, uint32_t first_query, Query (&spread)[kQueries],
+void SpreadQueries(const ScoreTask& task, uint32_t head, uint32_t first_query, Query (&spread)[kQueries],
                    const Query* (&queries)[kQueries]) {
   for (int g = 0; g < kQueries; ++g) {
-    const uint32_t n = first_query + static_cast<uint32_t>(g);
-    Spread(task.codes + size_t{n} * task.dim, task.dim, task.format, &spread[g]);
-    spread[g].param = task.params[n];
+    SpreadQuery(task, head, first_query + static_cast<uint32_t>(g), &spread[g]);
     queries[g] = &spread[g];
   }
 }
 
 template <Code kCode, int kQueries>
 void ScorePages(const ScoreTask& task, uint32_t first_query) {
-  Query spread[kQueries];
-  const Query* queries[kQueries];
-  SpreadQueries(task, first_query, spread, queries);
+  struct Head {
+    Query spread[kQueries];
+    const Query* queries[kQueries];
+    PageTerms terms[kQueries];
+  };
+  Head heads[kMostScoreHeads];
   const BlockLayout at = BlockOf(task.format, task.dim);
+  // What nothing asked for ahead: the first pages, and what MakeTerms reads of the first run.
+  const uint32_t first_run = task.page_count < kRun ? task.page_count : kRun;
+  for (uint32_t p = 0; p < first_run; ++p) {
+    for (uint32_t h = 0; h < task.heads; ++h) {
+      Prefetch(task.pages[p] + task.block_offset + size_t{h} * at.bytes, p >= kPagesAhead       ? at.rows
+                                                                         : kCode == Code::kSign ? at.second
+                                                                                                : at.bytes);
+    }
+  }
+  for (uint32_t h = 0; h < task.heads; ++h) {
+    SpreadQueries(task, h, first_query, heads[h].spread, heads[h].queries);
+  }
   constexpr int32_t kCodeMax = kCode == Code::kSign       ? 1
                                : kCode == Code::kTwoBits  ? 3
                                : kCode == Code::kFourBits ? 7
@@ -400,20 +426,25 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
   const ShortDot narrow = ShortDotOf<kCode>(task.dim, code_shift);
   for (uint32_t first = 0; first < task.page_count; first += kRun) {
     const uint32_t count = task.page_count - first < kRun ? task.page_count - first : kRun;
-    PageTerms terms[kQueries];
-    MakeTerms<kCode == Code::kSign, kQueries>(task.pages + first, count, task, at, queries, code_shift,
-                                              base_shift, terms);
+    for (uint32_t h = 0; h < task.heads; ++h) {
+      MakeTerms<kCode == Code::kSign, kQueries>(task.pages + first, count,
+                                                task.block_offset + size_t{h} * at.bytes, task.dim, at,
+                                                heads[h].queries, code_shift, base_shift, heads[h].terms);
+    }
     for (uint32_t n = 0; n < count; ++n) {
       const uint32_t p = first + n;
       const uint32_t after = p + kPagesAhead < task.page_count ? p + kPagesAhead : task.page_count - 1;
-      const uint8_t* next = task.pages[after] + task.block_offset;
-      Prefetch(next + at.token_scales, kCode == Code::kSign ? 0 : 128);
-      if (p + kRun < task.page_count) {  // for MakeTerms
-        Prefetch(task.pages[p + kRun] + task.block_offset, at.rows);
+      for (uint32_t h = 0; h < task.heads; ++h) {
+        const size_t offset = task.block_offset + size_t{h} * at.bytes;
+        const uint8_t* next = task.pages[after] + offset;
+        Prefetch(next + at.token_scales, kCode == Code::kSign ? 0 : 128);
+        if (p + kRun < task.page_count) {  // for MakeTerms
+          Prefetch(task.pages[p + kRun] + offset, at.rows);
+        }
+        ScorePage<kCode, kQueries>(
+            task.pages[p] + offset, at, heads[h].queries, task, code_shift, narrow, heads[h].terms, n, next,
+            task.scores + h * task.head_stride + first_query * task.score_stride + size_t{p} * kPage);
       }
-      ScorePage<kCode, kQueries>(task.pages[p] + task.block_offset, at, queries, task, code_shift, narrow,
-                                 terms, n, next,
-                                 task.scores + first_query * task.score_stride + size_t{p} * kPage);
     }
   }
 }
@@ -476,42 +507,47 @@ int32_t PageRowDot(const uint8_t* row, const Query& query, uint32_t dim) {
   return dot;
 }
 
-// Bounds and means: rows that stand for 16 or 64 tokens.
+// Bounds and means: rows that stand for 16 or, kWhole, 64 tokens.
+template <bool kBounds, bool kWhole>
 void ScoreParts(const ScoreTask& task) {
   const BlockLayout at = BlockOf(task.format, task.dim);
   const int32_t dot_shift = ShiftOfDot(127, task.dim);
-  const bool bounds = task.format == layout::kFormatBounds;
-  const uint32_t bytes = task.dim * 4 * (bounds ? 2 : 1);
+  const uint32_t bytes = task.dim * 4 * (kBounds ? 2 : 1);
+  Query queries[kMostScoreHeads];
   for (uint32_t g = 0; g < task.group; ++g) {
-    Query query;
-    Spread(task.codes + size_t{g} * task.dim, task.dim, task.format, &query);
-    query.param = task.params[g];
-    int16_t* scores = task.scores + g * task.score_stride;
+    for (uint32_t h = 0; h < task.heads; ++h) {
+      SpreadQuery(task, h, g, &queries[h]);
+    }
+    int16_t* const scores = task.scores + g * task.score_stride;
     for (uint32_t p = 0; p < task.page_count; ++p) {
       const uint8_t* block = task.pages[p] + task.block_offset;
-      if (p + 1 < task.page_count) {
-        Prefetch(task.pages[p + 1] + task.block_offset, at.bytes);
+      if (g == 0 && p + 1 < task.page_count) {
+        Prefetch(task.pages[p + 1] + task.block_offset, task.heads * at.bytes);
       }
-      const auto* header = reinterpret_cast<const BlockHeader*>(block);
-      if (!bounds && task.whole_pages) {
-        const int32_t dot = PageRowDot(block + at.page_row, query, task.dim);
-        scores[p] = static_cast<int16_t>(OwnTerm(dot, header->row_scales[4], dot_shift, query.param));
-        continue;
-      }
-      int32_t dots[4];
-      PartDots(block + at.rows, bytes, query, dots);
-      int32_t y[4];
-      for (int part = 0; part < 4; ++part) {
-        y[part] = OwnTerm(dots[part], header->row_scales[part], dot_shift, query.param);
-      }
-      if (task.whole_pages) {
-        const int32_t a = y[0] > y[1] ? y[0] : y[1];
-        const int32_t b = y[2] > y[3] ? y[2] : y[3];
-        scores[p] = static_cast<int16_t>(a > b ? a : b);
-        continue;
-      }
-      for (int part = 0; part < 4; ++part) {
-        scores[p * 4 + static_cast<uint32_t>(part)] = static_cast<int16_t>(y[part]);
+      for (uint32_t h = 0; h < task.heads; ++h, block += at.bytes) {
+        const Query& query = queries[h];
+        int16_t* const of_page = scores + h * task.head_stride + size_t{p} * (kWhole ? 1 : 4);
+        const auto* header = reinterpret_cast<const BlockHeader*>(block);
+        if constexpr (!kBounds && kWhole) {
+          const int32_t dot = PageRowDot(block + at.page_row, query, task.dim);
+          *of_page = static_cast<int16_t>(OwnTerm(dot, header->row_scales[4], dot_shift, query.param));
+          continue;
+        }
+        int32_t dots[4];
+        PartDots(block + at.rows, bytes, query, dots);
+        int32_t y[4];
+        for (int part = 0; part < 4; ++part) {
+          y[part] = OwnTerm(dots[part], header->row_scales[part], dot_shift, query.param);
+        }
+        if constexpr (kWhole) {
+          const int32_t a = y[0] > y[1] ? y[0] : y[1];
+          const int32_t b = y[2] > y[3] ? y[2] : y[3];
+          *of_page = static_cast<int16_t>(a > b ? a : b);
+          continue;
+        }
+        for (int part = 0; part < 4; ++part) {
+          of_page[part] = static_cast<int16_t>(y[part]);
+        }
       }
     }
   }
@@ -530,7 +566,9 @@ void Score(const ScoreTask& task) {
     ScoreCodes<Code::kFourBits>(task);
   } else if (task.format == layout::kFormatCodes8) {
     ScoreCodes<Code::kEightBits>(task);
+  } else if (task.format == layout::kFormatBounds) {
+    task.whole_pages ? ScoreParts<true, true>(task) : ScoreParts<true, false>(task);
   } else {
-    ScoreParts(task);
+    task.whole_pages ? ScoreParts<false, true>(task) : ScoreParts<false, false>(task);
   }
 }

@@ -12,9 +12,16 @@ namespace {
 
 using layout::Descriptor;
 
-// A scan is cut into so many pages at least, and a round's into so many parts and one more for each block.
-constexpr uint32_t kLeastPages = 32;
-constexpr uint32_t kParts = 64;
+// A round's scores are cut into so many parts for each thread, and one more for each block. Every part begins
+// with lines that nobody asked for ahead: of one layer of eight sequences, 64 parts took a sixth longer
+// than 16. So many pages of one head are a part at least; and at most, as the queries of a group past the
+// first four read them once more, from the second cache.
+constexpr uint32_t kPartsOfThread = 8;
+constexpr uint32_t kLeastPages = 48;
+constexpr uint32_t kMostPages = 256;
+// Heads of a page are scored together until they are so many bytes: memory gives longer stretches faster, but
+// the heads' queries have to stay in the first cache beside them.
+constexpr uint64_t kBytesTogether = 6144;
 
 uint64_t Padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -50,7 +57,9 @@ absl::StatusOr<std::unique_ptr<QueryBatch>> QueryBatch::Create(const QueryBatchL
 }
 
 QueryBatch::QueryBatch(const QueryBatchLimits& limits)
-    : limits_(limits), kernels_(devices::cpu::FindIndexKernels(limits.isa.c_str())) {
+    : limits_(limits),
+      parts_(kPartsOfThread * static_cast<uint32_t>(limits.threads)),
+      kernels_(devices::cpu::FindIndexKernels(limits.isa.c_str())) {
   Descriptor largest{};
   largest.group = static_cast<uint8_t>(std::min<uint32_t>(limits.max_group, layout::kMaxGroup));
   largest.k1 = UINT32_MAX;
@@ -63,7 +72,8 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
   blocks_.reserve(limits.max_blocks);
   // At worst each block is a round: four phases, two of them of scores.
   phases_.reserve(size_t{4} * limits.max_blocks);
-  items_.reserve(size_t{limits.max_blocks} * (2 * (kParts + 1) + 2));
+  const uint64_t parts = std::max<uint64_t>(parts_, padded / layout::kPageTokens / kMostPages + 1);
+  items_.reserve(size_t{limits.max_blocks} * (2 * (parts + 1) + 2));
   for (int i = 0; i < limits.threads; ++i) {
     auto scratch = std::make_unique<Scratch>();
     // Collecting may write 16 past the end; a cascade's first stage passes up to all entries.
@@ -212,24 +222,38 @@ void QueryBatch::AddPhase(Kind kind, bool second, uint32_t first, uint32_t end) 
   for (uint32_t b = first; b < end; ++b) {
     pages += takes_part(blocks_[b]) ? blocks_[b].page_count : 0;
   }
-  const auto part = static_cast<uint32_t>(std::max<uint64_t>(kLeastPages, (pages + kParts - 1) / kParts));
+  const auto part =
+      static_cast<uint32_t>(std::clamp<uint64_t>((pages + parts_ - 1) / parts_, kLeastPages, kMostPages));
   Phase phase{kind, second, static_cast<uint32_t>(items_.size()), 0};
-  for (uint32_t b = first; b < end; ++b) {
-    if (!takes_part(blocks_[b])) {
-      continue;
+  for (uint32_t b = first; b < end;) {
+    uint32_t blocks = 1;
+    if (takes_part(blocks_[b]) && kind == Kind::kSelect) {
+      items_.push_back({b, blocks, 0, 0, 0, 0, 0});
+    } else if (takes_part(blocks_[b])) {
+      blocks = second ? 1 : HeadsTogether(b, end);  // what passed the first stage differs from head to head
+      const uint32_t step = (part + blocks - 1) / blocks;
+      for (uint32_t page = 0; page < blocks_[b].page_count; page += step) {
+        items_.push_back({b, blocks, page, std::min(step, blocks_[b].page_count - page), 0, 0, 0});
+      }
     }
-    if (kind == Kind::kSelect) {
-      items_.push_back({b, 0, 0, 0, 0, 0});
-      continue;
-    }
-    for (uint32_t page = 0; page < blocks_[b].page_count; page += part) {
-      items_.push_back({b, page, std::min(part, blocks_[b].page_count - page), 0, 0, 0});
-    }
+    b += blocks;
   }
   phase.count = static_cast<uint32_t>(items_.size()) - phase.first_item;
   if (phase.count != 0) {
     phases_.push_back(phase);
   }
+}
+
+// How many blocks from `first` on one item scores: of the heads of its position that are left an equal part.
+uint32_t QueryBatch::HeadsTogether(uint32_t first, uint32_t end) const {
+  const Taken& taken = taken_[blocks_[first].operation];
+  const uint32_t heads = taken.descriptor.heads;
+  const uint32_t left = std::min(heads - (first - taken.first_block) % heads, end - first);
+  const uint64_t bytes = taken.index->block_bytes;
+  const auto most = static_cast<uint32_t>(
+      std::min<uint64_t>((kBytesTogether + bytes - 1) / bytes, devices::cpu::kMostScoreHeads));
+  const uint32_t parts = (left + most - 1) / most;
+  return (left + parts - 1) / parts;
 }
 
 void QueryBatch::RunItem(int phase, uint32_t number, int thread) {
@@ -241,7 +265,7 @@ void QueryBatch::RunItem(int phase, uint32_t number, int thread) {
   Block& block = blocks_[item.block];
   const auto start = std::chrono::steady_clock::now();
   if (of.kind == Kind::kScore) {
-    RunScore(block, of.second, item);
+    RunScore(of.second, item);
     item.score_ns = Nanoseconds(std::chrono::steady_clock::now() - start);
     return;
   }
@@ -252,31 +276,40 @@ void QueryBatch::RunItem(int phase, uint32_t number, int thread) {
   (before_last ? item.score_ns : item.select_ns) = took - std::min(took, item.gather_ns);
 }
 
-void QueryBatch::RunScore(const Block& block, bool second, const Item& item) {
+void QueryBatch::RunScore(bool second, const Item& item) {
+  const Block& block = blocks_[item.block];
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
   const Index& index = *taken.index;
   const uint32_t dim = index.spec.dim;
-  const uint8_t* payload = taken.payload + block.position * layout::QueryBlockBytes(d.group, dim);
-  devices::cpu::QueryParams params[layout::kMaxGroup];
-  for (uint32_t g = 0; g < d.group; ++g) {
+  const uint64_t query_bytes = layout::QueryBlockBytes(d.group, dim);
+  const uint8_t* payload = taken.payload + block.position * query_bytes;
+  devices::cpu::QueryParams params[devices::cpu::kMostScoreHeads * layout::kMaxGroup];
+  for (uint32_t n = 0; n < item.blocks * d.group; ++n) {
     layout::QueryParam param;
-    std::memcpy(&param, payload + layout::QueryParamOffset(d.group, dim) + g * sizeof(param), sizeof(param));
-    params[g] = {param.multiplier, param.shift};
+    std::memcpy(&param,
+                payload + n / d.group * query_bytes + layout::QueryParamOffset(d.group, dim) +
+                    n % d.group * sizeof(param),
+                sizeof(param));
+    params[n] = {param.multiplier, param.shift};
   }
   devices::cpu::ScoreTask task;
   task.pages = index.pages.data() + block.first_page + item.page;
   task.block_offset = index.BlockOffset(d.layer_slot, block.head);
   task.page_count = item.page_count;
+  task.heads = item.blocks;
   task.format = index.spec.record_format;
   task.dim = dim;
   task.sign_stage = d.k1 != 0 && !second;
   task.whole_pages = (d.flags & layout::kFlagPages64) != 0;
   task.group = d.group;
   task.codes = reinterpret_cast<const int8_t*>(payload);
+  task.code_stride = query_bytes;
   task.params = params;
   task.scores = block.scores + size_t{item.page} * block.entries_per_page;
   task.score_stride = block.padded;
+  task.head_stride =
+      item.blocks == 1 ? 0 : static_cast<size_t>(blocks_[item.block + 1].scores - block.scores);
   if (second) {  // of the item's pages what passed
     const uint32_t first = (block.first_page + item.page) * layout::kPageTokens;
     const uint32_t* const end = block.passed + block.passed_count;
@@ -288,9 +321,12 @@ void QueryBatch::RunScore(const Block& block, bool second, const Item& item) {
     task.scores = block.scores + (begin - block.passed);
   }
   kernels_->score(task);
-  if (block.best_of_64 != nullptr && block.entries_per_page == layout::kPageTokens) {
-    kernels_->largest_of_each(task.scores, size_t{item.page_count} * layout::kPageTokens,
-                              block.best_of_64 + item.page);
+  for (uint32_t b = item.block; b < item.block + item.blocks; ++b) {
+    if (blocks_[b].best_of_64 != nullptr && block.entries_per_page == layout::kPageTokens) {
+      kernels_->largest_of_each(task.scores + (b - item.block) * task.head_stride,
+                                size_t{item.page_count} * layout::kPageTokens,
+                                blocks_[b].best_of_64 + item.page);
+    }
   }
 }
 

@@ -73,7 +73,8 @@ class QueryBatch {
   };
   struct Item {
     uint32_t block;
-    uint32_t page;  // first of the scan's
+    uint32_t blocks;  // scores: so many from `block` on, neighbouring heads of one position
+    uint32_t page;    // first of the scan's
     uint32_t page_count;
     uint32_t score_ns;
     uint32_t select_ns;
@@ -89,8 +90,9 @@ class QueryBatch {
   void Plan();
   void PlanRound(uint32_t first, uint32_t end);
   void AddPhase(Kind kind, bool second, uint32_t first, uint32_t end);
+  uint32_t HeadsTogether(uint32_t first, uint32_t end) const;
 
-  void RunScore(const Block& block, bool second, const Item& item);
+  void RunScore(bool second, const Item& item);
   void RunSelect(Block& block, bool second, Item& item, Scratch& scratch);
   void SelectOfBlock(Block& block, bool second, Item& item, Scratch& scratch);
   bool SelectFewOfMany(Block& block, Scratch& scratch);
@@ -105,6 +107,7 @@ class QueryBatch {
   void GatherSelected(const Block& block, uint32_t count, const uint32_t* ids);
 
   const QueryBatchLimits limits_;
+  const uint32_t parts_;  // that a round's scores are cut into
   const devices::cpu::IndexKernels* kernels_;
   std::vector<Taken> taken_;
   std::vector<Block> blocks_;

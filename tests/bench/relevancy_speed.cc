@@ -3,6 +3,7 @@
 //
 //   time FORMAT K REPEATS   least and median microseconds of a query operation, and its bytes
 //   pair FORMAT K K1 REPEATS  the same of one stage and of a cascade whose first stage keeps K1, in turns
+//   step FORMAT K REPEATS   the same of a step of decoding: a query of every sequence, layer by layer
 //   ids FORMAT K FILE       ids of every query's selection, u32 [queries][heads][K], to FILE
 //   bandwidth               bytes a second that the threads read from memory together
 #include <sys/mman.h>
@@ -42,6 +43,8 @@ struct Options {
   uint32_t dim = 64;
   uint32_t heads = 3;
   uint32_t group = 3;
+  uint32_t layers = 1;
+  uint32_t sequences = 1;
   int threads = 1;
   std::vector<std::string> formats = {"codes2", "codes4", "codes8"};
 };
@@ -67,14 +70,17 @@ class Relevancy {
     MNEMO_RETURN_IF_ERROR(ReadFloats(options_.queries, size_t{options_.heads} * options_.group, &queries_));
     MNEMO_ASSIGN_OR_RETURN(store_,
                            fpga::IndexStore::Create({.threads = options_.threads, .isa = options_.isa}));
-    MNEMO_ASSIGN_OR_RETURN(owner_, store_->AddOwner({.quota_bytes = uint64_t{1} << 40, .max_indexes = 8}));
+    MNEMO_ASSIGN_OR_RETURN(owner_, store_->AddOwner({.quota_bytes = uint64_t{1} << 40,
+                                                     .max_indexes = IndexOf(0, options_.sequences)}));
     MNEMO_ASSIGN_OR_RETURN(device_, fpga::MakeMemoryDevice({.threads = options_.threads,
                                                             .isa = options_.isa,
                                                             .max_tokens = options_.tokens,
                                                             .max_heads = options_.heads},
                                                            store_.get()));
     for (const std::string& name : options_.formats) {
-      MNEMO_RETURN_IF_ERROR(MakeIndex(FormatOf(name)));
+      for (uint32_t sequence = 0; sequence < options_.sequences; ++sequence) {
+        MNEMO_RETURN_IF_ERROR(MakeIndex(FormatOf(name), sequence));
+      }
     }
     return absl::OkStatus();
   }
@@ -91,6 +97,10 @@ class Relevancy {
       int repeats = 1;
       words >> repeats;
       Time(FormatOf(format), k, repeats);
+    } else if (command == "step" && words >> format >> k) {
+      int repeats = 1;
+      words >> repeats;
+      Step(FormatOf(format), k, repeats);
     } else if (command == "pair" && words >> format >> k) {
       uint32_t k1 = 0;
       int repeats = 1;
@@ -125,24 +135,36 @@ class Relevancy {
     return absl::OkStatus();
   }
 
-  absl::Status MakeIndex(uint32_t format) {
+  static uint32_t IndexOf(uint32_t format, uint32_t sequence) { return sequence * 8 + format; }
+
+  // All layers have the same keys.
+  absl::Status MakeIndex(uint32_t format, uint32_t sequence) {
     if (format == 0) return InvalidArgument("--formats: codes2, codes4, codes8, bounds, means");
     Descriptor d{};
     d.op = layout::kOpCreate;
-    d.index_id = format;
+    d.index_id = IndexOf(format, sequence);
     layout::IndexSpec spec{};
     spec.max_tokens = options_.tokens;
-    spec.layer_slots = 1;
+    spec.layer_slots = static_cast<uint16_t>(options_.layers);
     spec.heads = static_cast<uint16_t>(options_.heads);
     spec.dim = static_cast<uint16_t>(options_.dim);
     spec.record_format = static_cast<uint8_t>(format);
     store_->Create(owner_, d, spec);
     d.op = layout::kOpAppend;
+    d.layer_slot = layout::kAllLayerSlots;
     d.heads = static_cast<uint8_t>(options_.heads);
     d.format = layout::kFormatF32;
     d.end = options_.tokens;
     fpga::AppendJob job;
-    store_->BeginAppend(owner_, d, reinterpret_cast<const uint8_t*>(keys_.data()), &job);
+    const fpga::KeySource source{
+        [](void* context, uint32_t page, uint32_t /*slot*/, uint32_t head, float* /*scratch*/) {
+          const auto& self = *static_cast<const Relevancy*>(context);
+          const size_t row = size_t{head} * self.options_.tokens + size_t{page} * kPageTokens;
+          return layout::PageKeys{self.keys_.data() + row * self.options_.dim, self.options_.dim * 4UL,
+                                  layout::kFormatF32};
+        },
+        this};
+    store_->BeginAppend(owner_, d, source, &job);
     static_cast<fpga::CpuMemoryDevice*>(device_.get())->RunAppend(&job);
     const uint32_t records = job.items();
     const layout::Completion done = store_->EndAppend(&job);
@@ -169,9 +191,8 @@ class Relevancy {
     return d;
   }
 
-  layout::Completion Run(const Descriptor& d, size_t query) {
+  void MakeQuery(const Descriptor& d, size_t query) {
     payload_.resize(options_.heads * layout::QueryBlockBytes(options_.group, options_.dim));
-    result_.resize(options_.heads * layout::ResultBlockBytes(d.select_op, d.flags, d.k, options_.dim));
     const size_t block = payload_.size() / options_.heads;
     const size_t floats = size_t{options_.group} * options_.dim;
     for (uint32_t h = 0; h < options_.heads; ++h) {
@@ -180,6 +201,15 @@ class Relevancy {
                                1 / std::sqrt(static_cast<float>(options_.dim)), {},
                                std::span(payload_).subspan(h * block, block));
     }
+  }
+
+  size_t ResultBytes(const Descriptor& d) const {
+    return options_.heads * layout::ResultBlockBytes(d.select_op, d.flags, d.k, options_.dim);
+  }
+
+  layout::Completion Run(const Descriptor& d, size_t query) {
+    MakeQuery(d, query);
+    result_.resize(ResultBytes(d));
     const fpga::Operation operation{d, owner_, payload_.data(), result_.data()};
     layout::Completion done;
     device_->Submit({&operation, 1});
@@ -225,6 +255,37 @@ class Relevancy {
   void Time(uint32_t format, uint32_t k, int repeats) {
     Timing timing;
     for (int n = 0; n < repeats + 2; ++n) Measure(Query(format, k), n, &timing);
+    std::printf("%s\n", timing.Text().c_str());
+  }
+
+  // Query codes not included.
+  void Step(uint32_t format, uint32_t k, int repeats) {
+    Descriptor d = Query(format, k);
+    result_.resize(options_.sequences * ResultBytes(d));
+    std::vector<fpga::Operation> operations(options_.sequences);
+    std::vector<layout::Completion> done(options_.sequences);
+    Timing timing;
+    for (int n = 0; n < repeats + 2; ++n) {
+      MakeQuery(d, static_cast<size_t>(n) % QueryCount());
+      if (n == 2) timing = {};
+      timing.bytes = 0;
+      const double start = Seconds();
+      for (uint32_t layer = 0; layer < options_.layers; ++layer) {
+        d.layer_slot = static_cast<uint16_t>(layer);
+        for (uint32_t s = 0; s < options_.sequences; ++s) {
+          d.index_id = IndexOf(format, s);
+          operations[s] = {d, owner_, payload_.data(), result_.data() + s * ResultBytes(d)};
+        }
+        device_->Submit(operations);
+        device_->Poll(done);
+        for (const layout::Completion& one : done) {
+          timing.score_us += one.score_ns * 1e-3;
+          timing.select_us += one.select_ns * 1e-3;
+          timing.bytes += one.bytes_read;
+        }
+      }
+      timing.seconds.push_back(Seconds() - start);
+    }
     std::printf("%s\n", timing.Text().c_str());
   }
 
@@ -307,6 +368,8 @@ int main(int argc, char** argv) {
   app.add_option("--dim", options.dim, "a power of two, 16 to 512");
   app.add_option("--heads", options.heads, "KV heads");
   app.add_option("--group", options.group, "queries a head");
+  app.add_option("--layers", options.layers, "layers of an index");
+  app.add_option("--sequences", options.sequences, "indexes a format, at most 256");
   app.add_option("--threads", options.threads, "threads");
   app.add_option("--formats", options.formats, "codes2, codes4, codes8, bounds, means");
   CLI11_PARSE(app, argc, argv);
