@@ -40,7 +40,7 @@ def build_request(
     messages: Iterable[types.Message] | None,
     options: types.GenerateOptions,
 ) -> generation_pb2.GenerateRequest:
-    """TypeError for a missing or doubled input and for an unknown option."""
+    """TypeError for a missing or doubled input, for an unknown option, and for a stop that is one string."""
     if sum(value is not None for value in (prompt, token_ids, messages)) != 1:
         raise TypeError("exactly one of prompt, token_ids and messages is needed")
     unknown = set(options) - set(types.GenerateOptions.__annotations__)
@@ -72,6 +72,8 @@ def build_request(
         for name in names:
             if name in given:
                 setattr(target, name, given[name])
+    if isinstance(options.get("stop"), str):  # a sequence of strings to Python and to mypy: its characters
+        raise TypeError("stop: a list of strings is needed, not a string")
     request.sampling.stop.extend(options.get("stop", ()))
     request.sampling.stop_token_ids.extend(options.get("stop_token_ids", ()))
     request.sampling.logit_bias.update(options.get("logit_bias", {}))

@@ -101,7 +101,8 @@ def test_every_option_reaches_the_request(daemon: FakeDaemon) -> None:
 def test_wrong_calls_are_type_errors_and_send_nothing(daemon: FakeDaemon) -> None:
     bad: Any
     with mnemo.Client(daemon.address) as client:
-        for bad in ({}, {"prompt": "a", "token_ids": [1]}, {"prompt": "a", "heat": 3}, {"prompt": "a", "template_args": {}}):
+        wrong: tuple[dict[str, Any], ...] = ({"token_ids": [1]}, {"heat": 3}, {"template_args": {}}, {"stop": "END"})
+        for bad in ({}, *({"prompt": "a", **options} for options in wrong)):
             with pytest.raises(TypeError):
                 client.stream(**bad)
     assert daemon.requests == []
