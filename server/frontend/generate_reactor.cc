@@ -59,6 +59,18 @@ void AddMemorySteps(const MemorySteps& more, MemorySteps* sums) {
 
 double Milliseconds(nanoseconds value) { return static_cast<double>(value.count()) / 1e6; }
 
+// What is left of the time that the call has, or nothing when it has no deadline or one that is never
+// reached. gRPC's deadline() counts nanoseconds, which end in the year 2262: what clients send for "for ever"
+// (292 years in Go and Java) wraps around there and would be over at once.
+std::optional<nanoseconds> TimeLeft(const grpc::CallbackServerContext& call) {
+  constexpr std::chrono::seconds kNever = std::chrono::hours(24) * 365 * 100;
+  const gpr_timespec deadline = call.raw_deadline();
+  if (gpr_time_cmp(deadline, gpr_inf_future(deadline.clock_type)) == 0) return std::nullopt;
+  const gpr_timespec left = gpr_time_sub(deadline, gpr_now(deadline.clock_type));
+  if (left.tv_sec >= kNever.count()) return std::nullopt;
+  return std::chrono::seconds(left.tv_sec) + nanoseconds(left.tv_nsec);
+}
+
 // States: preparing (tokenizing, maybe on the text pool), admitted (queued, then at a worker), ended (end_ is
 // set: what is still to be said is decided), finished (gRPC was told), done (gRPC forgot the call).
 //
@@ -171,11 +183,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 
 void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
   self_ = std::move(self);
-  const auto deadline = call_->deadline();
-  if (deadline != std::chrono::system_clock::time_point::max()) {
-    deadline_ =
-        arrived_ + std::chrono::duration_cast<Clock::duration>(deadline - std::chrono::system_clock::now());
-  }
+  if (const std::optional<nanoseconds> left = TimeLeft(*call_)) deadline_ = arrived_ + *left;
   if (TextBytes(*request_) <= TextPool::kLongTextBytes) {
     Prepare();
     return;

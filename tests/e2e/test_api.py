@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 import socket
+import struct
 import time
 
 import grpc
@@ -159,6 +160,53 @@ def test_cancel_and_deadline_free_everything(smol: Daemon) -> None:
     late = smol.generate(request(PROMPT, max_tokens=2000, ignore_eos=True), timeout=0.4)
     assert late.code == Code.DEADLINE_EXCEEDED
     smol.wait_idle(5)
+
+
+def test_a_deadline_that_never_comes_is_none(smol: Daemon) -> None:
+    """What Go and Java send for their longest time, 292 years, and the longest that can be sent; grpcio itself sends no such thing."""
+    for timeout in ("2562047H", "99999999H"):
+        messages = raw_generate(smol, request(PROMPT, max_tokens=2), timeout)
+        assert messages[-1].HasField("final"), f"{timeout}: {messages}"
+
+
+def raw_generate(daemon: Daemon, message: pb.GenerateRequest, timeout: str) -> list[pb.GenerateResponse]:
+    """The messages of a call over HTTP/2 frames of our own (RFC 9113), with headers as literals that are not indexed (RFC 7541, 6.2.2)."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/mnemo.v1.Generation/Generate",
+        ":authority": daemon.address,
+        "content-type": "application/grpc",
+        "te": "trailers",
+        "grpc-timeout": timeout,
+    }
+    block = b"".join(b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in fields.items())
+    body = message.SerializeToString()
+    settings, headers, data, end_stream, end_headers = 4, 1, 0, 1, 4
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+    received = b""
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=60) as connection, connection.makefile("rb") as reader:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(settings, 0, 0, b""))
+        connection.sendall(frame(headers, end_headers, 1, block))
+        connection.sendall(frame(data, end_stream, 1, b"\0" + struct.pack(">I", len(body)) + body))
+        while True:
+            head = reader.read(9)
+            assert len(head) == 9, "the connection was closed"
+            kind, flags, stream = struct.unpack(">BBI", head[3:])
+            payload = reader.read(int.from_bytes(head[:3], "big"))
+            if stream == 1 and kind == data:
+                received += payload
+            if stream == 1 and kind in (data, headers) and flags & end_stream:
+                break
+    messages = []
+    while received:
+        size = int.from_bytes(received[1:5], "big")
+        messages.append(pb.GenerateResponse.FromString(received[5 : 5 + size]))
+        received = received[5 + size :]
+    return messages
 
 
 def test_sessions_reuse_the_prefix_and_change_no_token(smol: Daemon) -> None:
