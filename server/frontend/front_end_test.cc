@@ -10,6 +10,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "mnemo/v1/admin.grpc.pb.h"
 #include "mnemo/v1/generation.grpc.pb.h"
+#include "server/frontend/streams.h"
 #include "server/frontend/testing/fake_dispatcher.h"
 #include "server/frontend/testing/tiny_served_model.h"
 #include "server/model/text_stream.h"
@@ -517,6 +518,36 @@ TEST_CASE("a drain waits for what runs, then cuts the rest") {
   CHECK(statuses[first_ended ? 0 : 1].ok());
   CHECK(statuses[first_ended ? 1 : 0].error_code() == StatusCode::UNAVAILABLE);
   CHECK(second->is_cancelled());
+}
+
+// Leaves when it is cut.
+class CutStream final : public Stream {
+ public:
+  explicit CutStream(Streams* owner) : owner_(owner) {}
+  void Sweep(std::chrono::steady_clock::time_point) override {}
+  bool Cut(const absl::Status&) override {
+    owner_->Remove(this, Streams::End::kCut);
+    return true;
+  }
+
+ private:
+  Streams* const owner_;
+};
+
+TEST_CASE("what one drain cuts has not finished for another") {
+  Streams streams;
+  const auto finishes = std::make_shared<CutStream>(&streams);
+  streams.Add(std::make_shared<CutStream>(&streams));
+  streams.Add(finishes);
+  std::promise<DrainResult> patient, hasty;
+  const auto now = std::chrono::steady_clock::now();
+  streams.Drain(now + std::chrono::hours(1), [&](DrainResult result) { patient.set_value(result); });
+  streams.Remove(finishes.get(), Streams::End::kFinished);
+  streams.Drain(now, [&](DrainResult result) { hasty.set_value(result); });
+  CHECK(hasty.get_future().get().cut == 1);
+  const DrainResult result = patient.get_future().get();
+  CHECK(result.finished == 1);
+  CHECK(result.cut == 1);
 }
 
 TEST_CASE("a drain's timeout is bounded, and Resume ends a drain") {

@@ -166,6 +166,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   bool is_writing_ = false;
   bool is_finished_ = false;
   bool is_cut_ = false;
+  bool was_ended_by_cut_ = false;  // it had not ended before
   std::optional<absl::Status> end_;
   ResponseQueue queue_;
   v1::GenerateResponse writing_;
@@ -403,14 +404,14 @@ void GenerateReactor::OnCancel() {
 }
 
 void GenerateReactor::OnDone() {
-  bool was_admitted = false;
+  Streams::End end = Streams::End::kRefused;
   {
     std::lock_guard lock(mutex_);
     call_ = nullptr;
     request_ = nullptr;
-    was_admitted = was_admitted_;
+    if (was_admitted_) end = was_ended_by_cut_ ? Streams::End::kCut : Streams::End::kFinished;
   }
-  context_->streams->Remove(this, was_admitted);
+  context_->streams->Remove(this, end);
   const std::shared_ptr<GenerateReactor> self = std::move(self_);
 }
 
@@ -439,6 +440,7 @@ bool GenerateReactor::Cut(const absl::Status& status) {
     std::lock_guard lock(mutex_);
     is_cut_ = true;
     if (end_.has_value() || is_preparing_) return false;
+    was_ended_by_cut_ = true;
     End(status, &unlocked);
     Stop(&unlocked);
     Pump(&unlocked);

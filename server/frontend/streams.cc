@@ -31,7 +31,7 @@ void Streams::Add(std::shared_ptr<Stream> stream) {
   if (is_asleep_) changed_.notify_all();
 }
 
-void Streams::Remove(const Stream* stream, bool was_admitted) {
+void Streams::Remove(const Stream* stream, End end) {
   std::shared_ptr<Stream> removed;  // destroyed without the lock
   std::vector<Waiter> done;
   {
@@ -40,10 +40,13 @@ void Streams::Remove(const Stream* stream, bool was_admitted) {
     if (at == live_.end()) return;
     removed = std::move(at->second);
     live_.erase(at);
-    for (Waiter& waiter : waiters_) waiter.finished += was_admitted ? 1 : 0;
+    for (Waiter& waiter : waiters_) {
+      waiter.result.finished += end == End::kFinished ? 1 : 0;
+      waiter.result.cut += end == End::kCut ? 1 : 0;
+    }
     if (live_.empty()) done = std::exchange(waiters_, {});
   }
-  for (Waiter& waiter : done) waiter.done({waiter.finished, 0, false});
+  for (Waiter& waiter : done) waiter.done(waiter.result);
 }
 
 int Streams::count() const {
@@ -55,7 +58,7 @@ void Streams::Drain(Clock::time_point deadline, std::function<void(DrainResult)>
   {
     std::lock_guard lock(mutex_);
     if (!live_.empty()) {
-      waiters_.push_back({deadline, 0, std::move(done)});
+      waiters_.push_back({deadline, {}, std::move(done)});
       changed_.notify_all();
       return;
     }
@@ -69,7 +72,10 @@ void Streams::Resume() {
     std::lock_guard lock(mutex_);
     done = std::exchange(waiters_, {});
   }
-  for (Waiter& waiter : done) waiter.done({waiter.finished, 0, true});
+  for (Waiter& waiter : done) {
+    waiter.result.resumed = true;
+    waiter.done(waiter.result);
+  }
 }
 
 std::vector<std::shared_ptr<Stream>> Streams::Snapshot() const {
@@ -94,7 +100,10 @@ void Streams::CutExpired(Clock::time_point now) {
   for (const auto& stream : Snapshot()) {
     cut += stream->Cut(Unavailable("cut by a drain: the server's time to finish requests is over")) ? 1 : 0;
   }
-  for (Waiter& waiter : expired) waiter.done({waiter.finished, cut, false});
+  for (Waiter& waiter : expired) {
+    waiter.result.cut += cut;
+    waiter.done(waiter.result);
+  }
 }
 
 void Streams::Loop() {

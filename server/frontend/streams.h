@@ -36,10 +36,14 @@ class Streams {
   Streams();
   ~Streams();
 
+  // How a stream left, as a drain counts it.
+  enum class End { kRefused, kFinished, kCut };
+
   // To be called before the stream is admitted, so that a drain that refuses none of it waits for it.
   void Add(std::shared_ptr<Stream> stream);
-  // `was_admitted`: it counts among those that a drain saw finish.
-  void Remove(const Stream* stream, bool was_admitted);
+  // kCut: Cut ended it, so that a drain that goes on waiting, with a later deadline, does not take it for
+  // finished.
+  void Remove(const Stream* stream, End end);
   int count() const;
 
   // Waits until no stream is left, or `deadline`, when it cuts what is left with UNAVAILABLE. `done` is
@@ -51,7 +55,7 @@ class Streams {
  private:
   struct Waiter {
     std::chrono::steady_clock::time_point deadline;
-    int finished = 0;
+    DrainResult result;  // so far
     std::function<void(DrainResult)> done;
   };
   void Loop();
