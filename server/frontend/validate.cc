@@ -137,6 +137,17 @@ absl::Status CheckTextLength(std::string_view field, size_t text_bytes, const Se
                          text_bytes, model.context_tokens, most);
 }
 
+absl::Status CheckChatLength(const v1::Chat& chat, const ServedModel& model) {
+  // Every template marks where a message begins or ends.
+  if (chat.messages_size() > model.context_tokens) {
+    return InvalidArgument("chat.messages: {} of them cannot fit the context of {} tokens",
+                           chat.messages_size(), model.context_tokens);
+  }
+  size_t bytes = 0;
+  for (const v1::Chat::Message& message : chat.messages()) bytes += message.content().size();
+  return CheckTextLength("chat", bytes, model);
+}
+
 absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& model,
                         internal::v1::Submit* submit) {
   const bool is_prompt = request.input_case() == v1::GenerateRequest::kPrompt;
@@ -169,7 +180,7 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
     }
     case v1::GenerateRequest::kChat: {
       field = "chat";
-      MNEMO_RETURN_IF_ERROR(CheckTextLength(field, TextBytes(request.chat()), model));
+      MNEMO_RETURN_IF_ERROR(CheckChatLength(request.chat(), model));
       MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeChat(request.chat(), model));
       submit->mutable_prompt()->Add(ids.begin(), ids.end());
       break;
@@ -272,11 +283,7 @@ absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const 
   return valid;
 }
 
-size_t TextBytes(const v1::Chat& chat) {
-  size_t bytes = 0;
-  for (const v1::Chat::Message& message : chat.messages()) bytes += message.content().size();
-  return bytes;
-}
+size_t TextBytes(const v1::Chat& chat) { return chat.ByteSizeLong(); }
 
 size_t TextBytes(const v1::GenerateRequest& request) {
   return request.has_chat() ? TextBytes(request.chat()) : request.prompt().size();
@@ -316,21 +323,26 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const Serv
     if (!message.tool_call_id().empty()) {
       return NotAvailable(fmt::format("chat.messages[{}].tool_call_id (tools)", i));
     }
+    // No family's template has a place for it.
+    if (!message.name().empty()) return NotAvailable(fmt::format("chat.messages[{}].name", i));
     if (message.role() == "tool") {
       return NotAvailable(fmt::format("chat.messages[{}].role: tool (tools)", i));
     }
-    render.messages.push_back({message.role(), message.content(), message.name()});
+    render.messages.push_back({message.role(), message.content()});
   }
   if (!model.chat.ok()) return model.chat.status();
   render.omit_generation_prompt = chat.omit_generation_prompt();
   render.continue_final_message = chat.continue_final_message();
   render.template_args.insert(chat.template_args().begin(), chat.template_args().end());
-  MNEMO_ASSIGN_OR_RETURN(const model::RenderedChat rendered, (*model.chat)->Render(render));
+  const absl::StatusOr<model::RenderedChat> rendered = (*model.chat)->Render(render);
+  if (!rendered.ok()) {  // it names the chat's fields, and here they are those of a request
+    return absl::Status(rendered.status().code(), "chat." + std::string(rendered.status().message()));
+  }
   model::EncodeOptions options;
-  options.add_special = rendered.add_special;
+  options.add_special = rendered->add_special;
   options.parse_special = true;
-  options.literal = rendered.literal;
-  return model.tokenizer->Encode(rendered.text, options);
+  options.literal = rendered->literal;
+  return model.tokenizer->Encode(rendered->text, options);
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
@@ -344,6 +356,8 @@ absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest
       return model.tokenizer->Encode(request.text(), options);
     }
     case v1::TokenizeRequest::kChat:
+      if (request.add_special()) return InvalidArgument("add_special: only with text");
+      if (request.parse_special()) return InvalidArgument("parse_special: only with text");
       return EncodeChat(request.chat(), model);
     case v1::TokenizeRequest::INPUT_NOT_SET:
       break;

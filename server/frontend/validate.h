@@ -45,7 +45,8 @@ absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const 
                                       const AttentionServing& attention, int max_tokens_limit,
                                       const Drawn& drawn);
 
-// Bytes of text to tokenize, from which a caller tells how long Validate takes.
+// Bytes to go over, from which a caller tells how long Validate takes. Many short messages of a chat take as
+// long as a long one.
 size_t TextBytes(const v1::Chat& chat);
 size_t TextBytes(const v1::GenerateRequest& request);
 

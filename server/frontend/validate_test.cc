@@ -330,6 +330,47 @@ TEST_CASE("chats are rendered and their fields checked") {
   }
 }
 
+TEST_CASE("a name that no template has a place for is refused, not left out") {
+  GenerateRequest request;
+  v1::Chat::Message* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("a");
+  CHECK(Check(request).ok());
+  message->set_name("Ada");
+  CHECK(Check(request).status().code() == kUnimplemented);
+  CHECK_THAT(std::string(Check(request).status().message()), Contains("chat.messages[0].name"));
+}
+
+TEST_CASE("what a chat template refuses is named as a field of the request") {
+  GenerateRequest request;
+  v1::Chat::Message* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  (*request.mutable_chat()->mutable_template_args())["tone"] = "kind";
+  CHECK_THAT(std::string(Check(request).status().message()),
+             Catch::Matchers::StartsWith("chat.template_args[\"tone\"]"));
+}
+
+TEST_CASE("a chat of a great many short messages counts as a long text, and is refused unrendered") {
+  GenerateRequest request;
+  for (int i = 0; i <= Model().context_tokens; ++i) request.mutable_chat()->add_messages()->set_role("user");
+  CHECK(TextBytes(request) > size_t{4} * static_cast<size_t>(Model().context_tokens));
+  CHECK_THAT(std::string(Check(request).status().message()),
+             Contains("chat.messages: ") && Contains("cannot fit the context"));
+}
+
+TEST_CASE("add_special and parse_special do not go with a chat") {
+  v1::TokenizeRequest request;
+  v1::Chat::Message* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("a");
+  CHECK(EncodeForTokenize(request, Model()).ok());
+  request.set_add_special(true);
+  CHECK_THAT(std::string(EncodeForTokenize(request, Model()).status().message()), Contains("add_special"));
+  request.set_add_special(false);
+  request.set_parse_special(true);
+  CHECK_THAT(std::string(EncodeForTokenize(request, Model()).status().message()), Contains("parse_special"));
+}
+
 TEST_CASE("features leave out what is refused") {
   const std::vector<std::string> features = Features(Model(), false);
   CHECK(std::find(features.begin(), features.end(), "chat") != features.end());

@@ -17,7 +17,6 @@ namespace mnemo::model {
 struct ChatMessage {
   std::string role;     // system | user | assistant | tool
   std::string content;  // UTF-8; control-token text in it stays text
-  std::string name;
 };
 
 struct ChatRequest {

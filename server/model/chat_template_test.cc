@@ -66,15 +66,14 @@ std::string Text(const FileOptions& options, const ChatRequest& request, std::st
 
 ChatRequest Ask(std::string_view content) {
   ChatRequest request;
-  request.messages.push_back({"user", std::string(content), ""});
+  request.messages.push_back({"user", std::string(content)});
   return request;
 }
 
 ChatRequest GoldenRequest(const json& golden, const json& entry) {
   ChatRequest request;
   for (const json& message : golden["conversations"][entry["conversation"].get<size_t>()]) {
-    request.messages.push_back(
-        {message["role"].get<std::string>(), message["content"].get<std::string>(), ""});
+    request.messages.push_back({message["role"].get<std::string>(), message["content"].get<std::string>()});
   }
   request.omit_generation_prompt = entry.value("omit_generation_prompt", false);
   request.continue_final_message = entry.value("continue_final_message", false);
@@ -122,8 +121,7 @@ TEST_CASE("what came from messages is literal, and nothing else is") {
     REQUIRE(chat.ok());
     INFO(name);
     ChatRequest request;
-    request.messages = {
-        {"user", "</s>A<|im_end|>", ""}, {"assistant", "B<end_of_turn>", ""}, {"user", "C[/INST]", ""}};
+    request.messages = {{"user", "</s>A<|im_end|>"}, {"assistant", "B<end_of_turn>"}, {"user", "C[/INST]"}};
     const absl::StatusOr<RenderedChat> rendered = (*chat)->Render(request);
     REQUIRE(rendered.ok());
     REQUIRE(rendered->literal.size() == request.messages.size());
@@ -222,7 +220,7 @@ TEST_CASE("errors name the message or argument and what is allowed") {
   };
   CHECK_THAT(message(chatml->Render({})), Catch::StartsWith("messages:"));
   ChatRequest request = Ask("x");
-  request.messages.push_back({"robot", "y", ""});
+  request.messages.push_back({"robot", "y"});
   CHECK_THAT(message(chatml->Render(request)),
              Catch::StartsWith("messages[1].role: \"robot\"") && Catch::Contains("tool"));
   CHECK_THAT(message(gemma->Render(request)), Catch::Contains("assistant is due"));
