@@ -70,7 +70,8 @@ absl::Status CheckGiven(const v1::Attention& in, Method method) {
   if (in.has_reuse_interval()) {
     MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", in.reuse_interval(), 1, memory::kMaxReuseInterval));
   }
-  if (in.has_token_budget()) {
+  // Of other methods FillBudget tells it, whose bound depends on what is kept.
+  if (in.has_token_budget() && method == Method::kDense) {
     MNEMO_RETURN_IF_ERROR(
         CheckRange("token_budget", in.token_budget(), kPageTokens, std::numeric_limits<int32_t>::max()));
   }
