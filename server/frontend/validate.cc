@@ -323,8 +323,6 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const Serv
     if (!message.tool_call_id().empty()) {
       return NotAvailable(fmt::format("chat.messages[{}].tool_call_id (tools)", i));
     }
-    // No family's template has a place for it.
-    if (!message.name().empty()) return NotAvailable(fmt::format("chat.messages[{}].name", i));
     if (message.role() == "tool") {
       return NotAvailable(fmt::format("chat.messages[{}].role: tool (tools)", i));
     }
