@@ -240,6 +240,9 @@ TEST_CASE("log probabilities come with exact bytes") {
 TEST_CASE("exit codes: usage 2, no connection 3, failure 1") {
   FakeServer server({});
   CHECK(RunProcess({MNEMO_PROGRAM}).exit_code == 2);
+  const ProcessResult unknown = RunProcess({MNEMO_PROGRAM, "genrate", "x"});
+  CHECK(unknown.exit_code == 2);
+  CHECK(unknown.err.find("genrate") != std::string::npos);
   CHECK(RunProcess({MNEMO_PROGRAM, "--help"}).exit_code == 0);
   CHECK(RunProcess({MNEMO_PROGRAM, "generate", "--help"}).out.find("--max-tokens") != std::string::npos);
   const std::vector<std::vector<std::string>> wrong = {{"generate", "--no-such-option", "x"},

@@ -59,6 +59,14 @@ int main(int argc, char** argv) {
   }
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 says that a command is missing, also where there is one that it does not know.
+    const std::vector<std::string> unknown = app.remaining();
+    if (!app.get_subcommands().empty() || unknown.empty()) {
+      app.exit(error);
+      return mnemo::cli::kExitUsage;
+    }
+    return mnemo::cli::FailUsage(unknown.front() + " is no command; `mnemo --help` lists them");
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? mnemo::cli::kExitOk : mnemo::cli::kExitUsage;
   }
