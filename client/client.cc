@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <charconv>
 #include <condition_variable>
 #include <deque>
 #include <limits>
@@ -123,6 +124,18 @@ absl::Status CheckRequest(const v1::GenerateRequest& request) {
   return absl::OkStatus();
 }
 
+// gRPC takes ports modulo 65,536 and so would reach another server.
+absl::Status CheckPort(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || address.starts_with("unix")) return absl::OkStatus();
+  const std::string_view text = std::string_view(address).substr(colon + 1);
+  uint32_t port = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+  const bool is_number = !text.empty() && end == text.data() + text.size();
+  if (!is_number || (error == std::errc() && port <= 65535)) return absl::OkStatus();
+  return InvalidArgument("address: port {} is out of range; allowed: [1, 65535]", text);
+}
+
 // Length of the UTF-8 character at `text[i]`, 0 when malformed (Unicode 15, table 3-7).
 size_t CharacterLength(const std::string& text, size_t i) {
   const auto byte = [&](size_t k) {
@@ -187,6 +200,7 @@ Client::~Client() { impl_->calls->WaitIdle(); }
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address,
                                                         const ClientOptions& options) {
   if (address.empty()) return InvalidArgument("address: empty; want host:port or unix:/path");
+  MNEMO_RETURN_IF_ERROR(CheckPort(address));
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(
       static_cast<int>(std::clamp<int64_t>(options.max_message_bytes, 1, std::numeric_limits<int>::max())));

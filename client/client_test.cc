@@ -289,6 +289,12 @@ TEST_CASE("every unary call reaches its method") {
   CHECK(server.resumes() == 1);
 }
 
+TEST_CASE("a port that gRPC would take for another is refused") {
+  for (const char* address : {"127.0.0.1:65536", "[::1]:99999999999999"}) {
+    CHECK(absl::IsInvalidArgument(Client::Connect(address).status()));
+  }
+}
+
 TEST_CASE("a refused connection is told quickly, a silent one within the timeout") {
   std::string address;
   {
