@@ -388,7 +388,11 @@ std::vector<std::string> Features(const ServedModel& model, bool has_sparse_atte
                                     "prompt_logprobs",
                                     "prompt_logprobs_from",
                                     "include_special_tokens"};
-  if (model.chat.ok()) names.emplace_back("chat");
+  if (model.chat.ok()) {
+    for (const char* name : {"chat", "omit_generation_prompt", "continue_final_message", "template_args"}) {
+      names.emplace_back(name);
+    }
+  }
   if (has_sparse_attention) {
     for (const char* name : {"attention", "token_budget", "keep_first", "keep_last", "reuse_interval",
                              "first_stage_tokens", "key_bits", "placement"}) {

@@ -375,7 +375,9 @@ TEST_CASE("add_special and parse_special do not go with a chat") {
 
 TEST_CASE("features leave out what is refused") {
   const std::vector<std::string> features = Features(Model(), false);
-  CHECK(std::find(features.begin(), features.end(), "chat") != features.end());
+  for (const char* name : {"chat", "omit_generation_prompt", "continue_final_message", "template_args"}) {
+    CHECK(std::find(features.begin(), features.end(), name) != features.end());
+  }
   for (const char* refused : {"attention", "retrieval", "context_memory", "constraint", "tools"}) {
     CHECK(std::find(features.begin(), features.end(), refused) == features.end());
   }
