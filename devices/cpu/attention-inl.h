@@ -104,6 +104,16 @@ MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int p
 
 constexpr int PagesUpTo(int key) { return (key + kKeysPerPage - 1) / kKeysPerPage; }
 
+// What is asked for while the values of a page are read, of as many bytes: those of a page further on, of
+// which `page_end` is the end, or after them the keys that are read next.
+template <class Source>
+MNEMO_INLINE const typename Source::Element* AfterValues(const AttendTask& t, int page, int page_end) {
+  const int ahead = page + kPagesAhead;
+  if (ahead < page_end) return ValuesOf<Source>(t, ahead);
+  if (t.goes_on) return reinterpret_cast<const typename Source::Element*>(PageAhead(t, ahead));
+  return ValuesOf<Source>(t, page);
+}
+
 // What the rows see becomes weights, and the weighted sum of values in float32, keys ascending.
 template <class Source, int kRows>
 MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows], KeyRange all,
@@ -135,14 +145,11 @@ MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows
       single(r, page, clamp(range[r].begin - origin, 0, begin), clamp(range[r].end - origin, 0, begin));
     }
     if (begin < end) {
-      const typename Source::Element* next = ValuesOf<Source>(t, page);
-      if (Source::kInCache && page + kPagesAhead < page_end) {
-        next = ValuesOf<Source>(t, page + kPagesAhead);
-      } else if (Source::kInCache && t.goes_on) {
-        next = reinterpret_cast<const typename Source::Element*>(PageAhead(t, page + kPagesAhead));
-      }
-      AddValues<Source, kRows>(ValuesOf<Source>(t, page), next, width, t.scores + origin, begin, end,
-                               states[0] + kStateHeader, t.state_stride);
+      const typename Source::Element* values = ValuesOf<Source>(t, page);
+      const typename Source::Element* next = values;
+      if constexpr (Source::kInCache) next = AfterValues<Source>(t, page, page_end);
+      AddValues<Source, kRows>(values, next, width, t.scores + origin, begin, end, states[0] + kStateHeader,
+                               t.state_stride);
     }
     for (int r = 0; r < kRows; ++r) {
       single(r, page, clamp(range[r].begin - origin, end, kKeysPerPage),
@@ -166,11 +173,8 @@ struct PageRows {
 
   MNEMO_INLINE OfPage Page(int key) const {
     const int page = key / kKeysPerPage;
-    const int8_t* values = ValuesOf<SourceBytes>(t, page);
-    const int8_t* ahead = page + kPagesAhead < page_end ? ValuesOf<SourceBytes>(t, page + kPagesAhead)
-                          : t.goes_on ? reinterpret_cast<const int8_t*>(PageAhead(t, page + kPagesAhead))
-                                      : values;
-    return {values, ahead, t.cache.row_stride * int64_t{2}};
+    return {ValuesOf<SourceBytes>(t, page), AfterValues<SourceBytes>(t, page, page_end),
+            t.cache.row_stride * int64_t{2}};
   }
 };
 

@@ -43,13 +43,14 @@ struct FrontEnd::Impl {
         admission(LimitsOf(options.config), [this](const AdmissionCounts& counts) {
           metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
         }) {
-    context = {model, &attention, dispatcher, metrics, &admission, &streams, &text_pool, &tunables};
+    context = {model,      &attention, dispatcher,
+               metrics,    &admission, &streams,
+               &text_pool, &tunables,  options.config.engine.reserve_tokens};
     SetTunables(options.config);
   }
 
   void SetTunables(const config::Config& config) {
     tunables.max_tokens = config.limits.max_tokens;
-    tunables.reserve_tokens = config.engine.reserve_tokens;
     tunables.retry_pushback_ms = config.limits.retry_pushback_ms;
     tunables.slow_reader_max_tokens = config.server.slow_reader_max_tokens;
     tunables.slow_reader_timeout_ms = config.server.slow_reader_timeout_ms;

@@ -226,8 +226,7 @@ bool GenerateReactor::Admit(absl::StatusOr<ValidRequest>* valid, Unlocked* unloc
   // Who names no bound gets all that the context leaves, and seldom takes it: it counts as workers' pools
   // count it, or a few such requests would fill a long context's limit.
   int output_tokens = submit_.max_tokens();
-  if (submit_.lower_to_pool())
-    output_tokens = std::min(output_tokens, context_->tunables->reserve_tokens.load());
+  if (submit_.lower_to_pool()) output_tokens = std::min(output_tokens, context_->reserve_tokens);
   Admission::Outcome outcome =
       context_->admission->Admit(int64_t{prompt_tokens_} + output_tokens, submit_.priority(),
                                  [reactor = shared_from_this()] { reactor->StartDispatch(); });

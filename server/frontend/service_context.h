@@ -13,10 +13,9 @@
 
 namespace mnemo::frontend {
 
-// Values of the configuration that a reload may change under running requests (but reserve_tokens).
+// Values of the configuration that a reload may change under running requests.
 struct Tunables {
   std::atomic<int> max_tokens{0};
-  std::atomic<int> reserve_tokens{256};
   std::atomic<int> retry_pushback_ms{500};
   std::atomic<int> slow_reader_max_tokens{65536};
   std::atomic<int> slow_reader_timeout_ms{60000};
@@ -32,6 +31,7 @@ struct ServiceContext {
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;
   Tunables* tunables = nullptr;
+  int reserve_tokens = 0;  // engine.reserve_tokens
 };
 
 }  // namespace mnemo::frontend

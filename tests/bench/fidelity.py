@@ -18,9 +18,8 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+import scored_texts
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("MNEMO_BIN", ROOT / "build" / "release" / "bin"))
 ROWS = 64
 
 LLAMA = """
@@ -92,14 +91,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocabulary", type=int, default=49152)
     arguments = parser.parse_args()
-    text = pathlib.Path(arguments.text).read_bytes()
-    found = subprocess.run([BIN / "mnemo", "tokenize", "--gguf", arguments.model], input=text, capture_output=True, check=True)
-    ids = [int(i) for i in found.stdout.split()][: arguments.tokens]
-    if len(ids) < arguments.tokens:
-        sys.exit(f"--text has {len(ids)} tokens, fewer than --tokens {arguments.tokens}")
+    ids = scored_texts.tokens_of(arguments.model, arguments.text, arguments.tokens)
 
     def dump(*options: str) -> list[str]:
-        return [str(BIN / "mnemo_logits_dump"), "--model", arguments.model, "--threads", str(arguments.threads), *options]
+        return [str(scored_texts.BIN / "mnemo_logits_dump"), "--model", arguments.model, "--threads", str(arguments.threads), *options]
 
     reference = Source("float32", dump("--device", "reference"), ids)
     others = [

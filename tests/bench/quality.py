@@ -10,7 +10,6 @@ where a method that loses what lies far back fails.
 
 from __future__ import annotations
 
-import argparse
 import math
 import pathlib
 import sys
@@ -45,18 +44,10 @@ def perplexity(daemon: harness.Daemon, ids: list[int], decoded: int, attention: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", required=True, help="UTF-8 text")
-    parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--decoded", type=int, default=1024)
-    parser.add_argument("--back", type=int, default=6168)
-    parser.add_argument("--budgets", default="512,1024,2048")
-    parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--texts", default="plain,repeat")
+    parser = scored_texts.options(__doc__, METHODS)
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of the configuration, repeatable")
     arguments = parser.parse_args()
-    texts = scored_texts.texts_of(arguments.model, arguments.text, arguments.tokens, arguments.decoded, arguments.back)
+    texts = scored_texts.texts_of(arguments)
     budgets = [int(b) for b in arguments.budgets.split(",")]
     settings = dict(value.split("=", 1) for value in arguments.set)
     pb = harness.pb

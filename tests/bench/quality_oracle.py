@@ -20,7 +20,6 @@ Needs torch, transformers and gguf beside what the tests need, and for SmolLM2 3
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import pathlib
@@ -294,22 +293,14 @@ class Oracle:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", required=True, help="UTF-8 text")
-    parser.add_argument("--tokens", type=int, default=8192)
-    parser.add_argument("--decoded", type=int, default=1024)
-    parser.add_argument("--back", type=int, default=6168)
-    parser.add_argument("--budgets", default="512,1024,2048")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser = scored_texts.options(__doc__, METHODS)
     parser.add_argument("--variants", default="figures,mnemo")
-    parser.add_argument("--texts", default="plain,repeat")
     parser.add_argument("--dense-layers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.set_grad_enabled(False)
-    texts = scored_texts.texts_of(arguments.model, arguments.text, arguments.tokens, arguments.decoded, arguments.back)
+    texts = scored_texts.texts_of(arguments)
     budgets = [int(b) for b in arguments.budgets.split(",")]
     oracle = Oracle(arguments.model, arguments.dense_layers)
     # As quality.py decodes: the first scored token comes from the position before it.

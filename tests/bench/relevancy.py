@@ -29,8 +29,9 @@ import tempfile
 import time
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "build" / "release" / "bin" / "mnemo_relevancy_speed"
+import scored_texts
+
+PROGRAM = scored_texts.BIN / "mnemo_relevancy_speed"
 FORMATS = {"codes2": 2, "codes4": 4, "codes8": 8}
 QUERIES = 16
 
@@ -67,14 +68,11 @@ def recall_of_model(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     bench = PROGRAM.parent
-    text = pathlib.Path(options.text).read_bytes()
-    ids = subprocess.run([bench / "mnemo", "tokenize", "--gguf", options.model], input=text, capture_output=True, check=True).stdout.split()
-    if len(ids) < options.tokens:
-        sys.exit(f"--text has {len(ids)} tokens, fewer than {options.tokens}")
+    ids = scored_texts.tokens_of(options.model, options.text, options.tokens)
     found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         command = [bench / "mnemo_logits_dump", "--model", options.model, "--attention", folder, "--threads", str(options.threads)]
-        shape = json.loads(subprocess.run(command, input=b" ".join(ids[: options.tokens]), stdout=subprocess.PIPE, check=True).stdout)
+        shape = json.loads(subprocess.run(command, input=" ".join(map(str, ids)).encode(), stdout=subprocess.PIPE, check=True).stdout)
         heads, group, dim = shape["kv_heads"], shape["group"], shape["head_dim"]
         for layer in shape["layers"][options.skip_layers :]:
             files = [pathlib.Path(folder) / name for name in (f"keys.{layer}", f"queries.{layer}", "ids")]
