@@ -37,7 +37,9 @@ class Channel {
   virtual absl::Status Write(uint64_t offset_bytes, uint64_t length_bytes) = 0;
   // The other end's bytes become this end's, before it returns.
   virtual absl::Status Read(uint64_t offset_bytes, uint64_t length_bytes) = 0;
-  // Writes before it are seen at the other end before those after it.
+  // Writes before it are seen at the other end before those after it. Read and Fence may wait for the other
+  // end's Progress, where the transport has no one-sided access of its own (TCP), but no longer than two
+  // seconds: then the other end counts as gone.
   virtual absl::Status Fence() = 0;
   // Lets the other end's poll of its descriptors return, where a write alone does not.
   virtual absl::Status Wake() = 0;

@@ -50,6 +50,23 @@ bool Eventually(Channel& channel, const Done& done) {
   return true;
 }
 
+// Calls one end's Progress in a thread of its own, as whoever has that end does, while it exists.
+class Progressing {
+ public:
+  explicit Progressing(Channel& channel)
+      : thread_([this, &channel] {
+          while (!stop_) channel.Progress();
+        }) {}
+  ~Progressing() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
 TEST_CASE("bytes that one end writes the other sees, both ways") {
   for (const ChannelKind& kind : ChannelKinds()) {
     INFO(kind.name);
@@ -61,8 +78,11 @@ TEST_CASE("bytes that one end writes the other sees, both ways") {
       const size_t length = 1 + random() % (100 << 10);
       const size_t offset = random() % ((1 << 20) - length);
       for (size_t i = 0; i < length; ++i) from.memory()[offset + i] = static_cast<std::byte>(random());
-      REQUIRE(from.Write(offset, length).ok());
-      REQUIRE(from.Fence().ok());
+      {
+        Progressing other(to);
+        REQUIRE(from.Write(offset, length).ok());
+        REQUIRE(from.Fence().ok());
+      }
       const bool same = Eventually(to, [&] {
         from.Progress();
         return std::memcmp(to.memory().data() + offset, from.memory().data() + offset, length) == 0;
@@ -77,13 +97,10 @@ TEST_CASE("a read fetches what the other end has") {
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
     for (int i = 0; i < 5000; ++i) pair.service->memory()[100 + i] = static_cast<std::byte>(i);
-    std::atomic<bool> stop = false;
-    std::thread other([&] {
-      while (!stop) pair.service->Progress();
-    });
-    CHECK(pair.worker->Read(100, 5000).ok());
-    stop = true;
-    other.join();
+    {
+      Progressing other(*pair.service);
+      CHECK(pair.worker->Read(100, 5000).ok());
+    }
     for (int i = 0; i < 5000; ++i) REQUIRE(pair.worker->memory()[100 + i] == static_cast<std::byte>(i));
   }
 }

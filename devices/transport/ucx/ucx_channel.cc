@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "devices/transport/peer_socket.h"
+#include "devices/transport/region.h"
 
 namespace mnemo::transport {
 namespace {
@@ -67,8 +68,9 @@ struct UcxChannel::Impl {
   ucp_context_h context = nullptr;
   ucp_worker_h worker = nullptr;
   ucp_mem_h mapped = nullptr;
-  std::byte* memory = nullptr;
-  uint64_t length = 0;
+  Region region;
+  std::byte* memory = nullptr;  // the region's
+  uint64_t length = 0;          // as asked for; the region may have more
   ucp_ep_h endpoint = nullptr;
   ucp_rkey_h key = nullptr;
   uint64_t peer_memory = 0;
@@ -196,6 +198,12 @@ absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_b
   SetDefaults();
   auto impl = std::make_unique<Impl>();
   MNEMO_RETURN_IF_ERROR(impl->Open());
+  // Ours, not UCX's: what UCX allocates it shares with a peer on the same machine, which maps it in
+  // ucp_ep_rkey_unpack, and UCX 1.13 crashes there when the owner has gone in the meantime. So puts and gets
+  // within a machine go as messages, as over TCP; between machines RDMA takes this memory as well.
+  MNEMO_ASSIGN_OR_RETURN(impl->region, Region::Create("ucx", length_bytes));
+  impl->memory = impl->region.bytes().data();
+  impl->length = length_bytes;
   ucp_am_handler_param_t handler{};
   handler.field_mask =
       UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
@@ -205,18 +213,11 @@ absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_b
   ucs_status_t status = ucp_worker_set_am_recv_handler(impl->worker, &handler);
   if (status != UCS_OK) return Failed("handler", status);
   ucp_mem_map_params_t map{};
-  map.field_mask = UCP_MEM_MAP_PARAM_FIELD_LENGTH | UCP_MEM_MAP_PARAM_FIELD_FLAGS;
+  map.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
+  map.address = impl->memory;
   map.length = length_bytes;
-  map.flags = UCP_MEM_MAP_ALLOCATE;  // allocated by UCX, so that its fast paths apply
   status = ucp_mem_map(impl->context, &map, &impl->mapped);
   if (status != UCS_OK) return Failed("memory", status);
-  ucp_mem_attr_t attributes{};
-  attributes.field_mask = UCP_MEM_ATTR_FIELD_ADDRESS | UCP_MEM_ATTR_FIELD_LENGTH;
-  status = ucp_mem_query(impl->mapped, &attributes);
-  if (status != UCS_OK) return Failed("memory", status);
-  impl->memory = static_cast<std::byte*>(attributes.address);
-  impl->length = length_bytes;
-  std::memset(impl->memory, 0, length_bytes);
   status = ucp_worker_get_efd(impl->worker, &impl->wake_fd);
   if (status != UCS_OK) return Failed("wake-up descriptor", status);
   return std::unique_ptr<UcxChannel>(new UcxChannel(std::move(impl)));

@@ -1,0 +1,81 @@
+#include "devices/transport/ucx/ucx_channel.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace mnemo::transport {
+namespace {
+
+std::vector<std::byte> AddressOf(const UcxChannel& channel) {
+  absl::StatusOr<std::vector<std::byte>> address = channel.Address();
+  REQUIRE(address.ok());
+  return *address;
+}
+
+std::unique_ptr<UcxChannel> Make(uint64_t length_bytes) {
+  absl::StatusOr<std::unique_ptr<UcxChannel>> channel = UcxChannel::Create(length_bytes);
+  REQUIRE(channel.ok());
+  return std::move(*channel);
+}
+
+UniqueFd WhosePeerHasClosed() {
+  int sockets[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+  ::close(sockets[1]);
+  return UniqueFd(sockets[0]);
+}
+
+// A worker may be killed at any point of its half of the handshake. UCX may find out while it connects or
+// only when something is sent.
+TEST_CASE("a peer that has gone since it told its address crashes nobody") {
+  for (int round = 0; round < 10; ++round) {
+    const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
+    std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
+    const std::vector<std::byte> address = AddressOf(*leaves);
+    leaves.reset();
+    if (!stays->Connect(address, WhosePeerHasClosed()).ok()) continue;
+    CHECK(stays->lost(true));
+    CHECK_FALSE(stays->Read(0, 64).ok());
+  }
+}
+
+TEST_CASE("a peer that goes between being connected to and having its memory looked at crashes nobody") {
+  const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
+  const std::unique_ptr<UcxChannel> there = Make(1 << 16);
+  std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
+  // One address: the worker's of one that is there, and the key to the memory of one that is gone.
+  struct Header {
+    uint64_t memory, length;
+    uint32_t worker_bytes, key_bytes;
+  } header, of_leaving;
+  std::vector<std::byte> address = AddressOf(*there);
+  const std::vector<std::byte> leaving = AddressOf(*leaves);
+  std::memcpy(&header, address.data(), sizeof header);
+  std::memcpy(&of_leaving, leaving.data(), sizeof of_leaving);
+  address.resize(sizeof header + header.worker_bytes);
+  address.insert(address.end(), leaving.end() - of_leaving.key_bytes, leaving.end());
+  header.key_bytes = of_leaving.key_bytes;
+  std::memcpy(address.data(), &header, sizeof header);
+  leaves.reset();
+  (void)stays->Connect(address, WhosePeerHasClosed());
+  CHECK(stays->lost(true));
+}
+
+TEST_CASE("an address that is cut short or tells of too little memory is refused") {
+  const std::unique_ptr<UcxChannel> large = Make(1 << 17);
+  const std::unique_ptr<UcxChannel> small = Make(1 << 16);
+  std::vector<std::byte> address = AddressOf(*small);
+  CHECK(large->Connect(address, UniqueFd()).code() == absl::StatusCode::kInvalidArgument);
+  address.pop_back();
+  CHECK(large->Connect(address, UniqueFd()).code() == absl::StatusCode::kInvalidArgument);
+  CHECK(large->Connect({}, UniqueFd()).code() == absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace mnemo::transport
