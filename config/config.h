@@ -53,11 +53,11 @@ struct Config {
     int keepalive_timeout_ms = 5000;
   } workers;
   struct Engine {
-    int max_batch_rows = 512;     // rows of one step; [1, 8192]
-    int max_running = 32;         // a worker; [1, 1024]
-    int max_waiting = 256;        // a worker; [1, 65536]
-    int reserve_tokens = 256;     // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
-    std::string kv_type = "f16";  // f16 | bf16 | q8
+    int max_batch_rows = 512;      // rows of one step; [1, 8192]
+    int max_running = 32;          // a worker; [1, 1024]
+    int max_waiting = 256;         // a worker; [1, 65536]
+    int reserve_tokens = 256;      // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
+    std::string kv_type = "auto";  // auto | f16 | bf16 | q8
     int64_t kv_cache_bytes =
         0;  // a worker's page pool; 0 = as many as four contexts take, at most a quarter of memory
     bool prefix_cache = true;

@@ -96,7 +96,7 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
   CHECK(ErrorOf("engine: {prefix_cache: yes}") ==
         "a.yaml:1:24: engine.prefix_cache: \"yes\" is not a boolean; allowed: true | false");
   CHECK(ErrorOf("engine: {kv_type: f32}") ==
-        "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: f16 | bf16 | q8");
+        "a.yaml:1:19: engine.kv_type: \"f32\" is not one of the choices; allowed: auto | f16 | bf16 | q8");
   CHECK(ErrorOf("attention: {key_bits: 3}") ==
         "a.yaml:1:23: attention.key_bits: 3 is not one of the choices; allowed: 2 | 4 | 8");
   CHECK(ErrorOf("attention: {key_bits: 16}") ==

@@ -388,6 +388,11 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file) {
   return config;
 }
 
+devices::KvType DefaultKvType(const ModelConfig& config) {
+  constexpr int kMaxHeadDim = 128;
+  return config.head_dim <= kMaxHeadDim && !config.qkv_bias ? devices::KvType::kQ8 : devices::KvType::kF16;
+}
+
 absl::StatusOr<std::vector<devices::TensorSource>> WeightSources(const GgufFile& file,
                                                                  const ModelConfig& config) {
   std::map<std::string, Wanted, std::less<>> wanted;

@@ -49,6 +49,11 @@ struct ModelConfig {
 // key or tensor that is missing, out of range or of the wrong shape.
 absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file);
 
+// What keeps attention as true to float32 as the weights' own rounding allows, in the fewest bytes: q8, whose
+// head has one scale, for heads of up to 128 dimensions, and F16 for wider ones and for keys with a bias, of
+// which a few dimensions are far larger than the rest (docs/PERFORMANCE.md, "Fidelity").
+devices::KvType DefaultKvType(const ModelConfig& config);
+
 // The tensors a worker needs, with role and [rows, cols], in file order; data stays in `file`.
 absl::StatusOr<std::vector<devices::TensorSource>> WeightSources(const GgufFile& file,
                                                                  const ModelConfig& config);

@@ -123,6 +123,17 @@ TEST_CASE("llama: the configuration and its tensors") {
   }
 }
 
+TEST_CASE("The KV cache has 8 bits by default where one scale a head is enough") {
+  ModelConfig config;
+  config.head_dim = 128;
+  CHECK(DefaultKvType(config) == devices::KvType::kQ8);
+  config.head_dim = 256;
+  CHECK(DefaultKvType(config) == devices::KvType::kF16);
+  config.head_dim = 64;
+  config.qkv_bias = true;
+  CHECK(DefaultKvType(config) == devices::KvType::kF16);
+}
+
 TEST_CASE("What sets the architectures apart") {
   TinyModelOptions options;
   options.layers = 7;

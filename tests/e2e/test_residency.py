@@ -18,8 +18,8 @@ from test_placement import METHODS, ask, collect, prompt, ready, run, trace  # n
 
 pb = harness.pb
 POOL_TOKENS = 4096  # of the worker; the prompt has 6,000
-# SmolLM2: K and V of 30 layers, keys a second time in 28 of them, a scale for each key.
-PAGE_BYTES = 64 * 3 * (64 * 2 * (2 * 30 + 28) + 4 * 30)
+# SmolLM2 with 8 bits: K and V of 30 layers, keys a second time in 28 of them, four bytes of scales for each pair of them.
+PAGE_BYTES = 64 * 3 * (64 * (2 * 30 + 28) + 4 * 30)
 SETTINGS = {"memory.services": 1, "memory.kv_residency": "memory_service", "engine.kv_cache_bytes": POOL_TOKENS // 64 * PAGE_BYTES}
 
 
@@ -50,13 +50,13 @@ def test_a_context_longer_than_the_pool(daemon: harness.Daemon, whole: harness.D
     assert len({step.device for step in got.final.memory_steps}) == 2
 
 
-def test_keys_and_values_of_8_bits(prompt: list[int]) -> None:  # noqa: F811
+def test_keys_and_values_of_16_bits(prompt: list[int]) -> None:  # noqa: F811
     ids = prompt[:2000]
-    with harness.Daemon(models.find("smollm2"), settings={**SETTINGS, "engine.kv_type": "q8"}) as running:
+    with harness.Daemon(models.find("smollm2"), settings={**SETTINGS, "engine.kv_type": "f16"}) as running:
         harness.wait_for("a memory service", lambda: ready(running))
-        inline_8 = trace(run(running, ids, METHODS["token_topk"], pb.PLACEMENT_WORKER, tokens=48))
+        wanted = trace(run(running, ids, METHODS["token_topk"], pb.PLACEMENT_WORKER, tokens=48))
         resident = run(running, ids, METHODS["token_topk"], pb.PLACEMENT_MEMORY_SERVICE, tokens=48)
-        assert trace(resident) == inline_8
+        assert trace(resident) == wanted
         assert resident.final is not None
         assert len({step.device for step in resident.final.memory_steps}) == 2
 
@@ -105,7 +105,7 @@ def test_in_a_service_that_others_run(tiny: pathlib.Path, monkeypatch: pytest.Mo
         monkeypatch.setenv("UCX_TLS", "tcp")
     port = harness.free_port()
     settings = {"attention.dense_layers": 0, "memory.services": 0}
-    ids = [1 + i * i % 251 for i in range(3500)]
+    ids = [1 + i * i % 251 for i in range(5500)]
     with harness.Daemon(tiny, settings=settings) as whole:
         wanted = {name: trace(run(whole, ids, METHODS[name], pb.PLACEMENT_WORKER, budget=192, tokens=80)) for name in METHODS}
     listen = [] if way == "unix" else [f"--remote-listen=127.0.0.1:{port}"]

@@ -306,8 +306,8 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
     const auto began = std::chrono::steady_clock::now();
-    MNEMO_ASSIGN_OR_RETURN(weights,
-                           worker::PackWeights(model, worker::DeviceOptionsOf(CommonOptions(config))));
+    MNEMO_ASSIGN_OR_RETURN(
+        weights, worker::PackWeights(model, worker::DeviceOptionsOf(CommonOptions(config), model.config)));
     const auto took = std::chrono::steady_clock::now() - began;
     spdlog::info("weights of {} packed in {} ms", model.id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());

@@ -13,13 +13,13 @@ int AvailableCores() {
   return std::max(1, CPU_COUNT(&set));
 }
 
-devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options) {
+devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model) {
   devices::DeviceOptions device;
   device.kind = options.device;
   device.isa = options.isa;
   device.threads = options.threads > 0 ? options.threads : AvailableCores();
   device.cpus = options.cpus;
-  device.kv_type = devices::KvTypeOfName(options.engine.kv_type).value_or(devices::KvType::kF16);
+  device.kv_type = devices::KvTypeOfName(options.engine.kv_type).value_or(model::DefaultKvType(model));
   return device;
 }
 

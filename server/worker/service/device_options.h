@@ -2,6 +2,7 @@
 #pragma once
 
 #include "devices/device.h"
+#include "server/model/model_config.h"
 #include "server/worker/service/worker_options.h"
 
 namespace mnemo::worker {
@@ -9,7 +10,7 @@ namespace mnemo::worker {
 // Cores this process may run on, at least 1.
 int AvailableCores();
 
-// Threads are at least 1.
-devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options);
+// For the model that it is to run. Threads are at least 1.
+devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model);
 
 }  // namespace mnemo::worker

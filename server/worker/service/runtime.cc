@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
                            config.context_tokens);
   }
   const int context_tokens = options.context_tokens > 0 ? options.context_tokens : config.context_tokens;
-  devices::DeviceOptions device_options = DeviceOptionsOf(options);
+  devices::DeviceOptions device_options = DeviceOptionsOf(options, config);
   device_options.progress = &runtime->progress_;
   MNEMO_ASSIGN_OR_RETURN(runtime->device_, devices::CreateDevice(device_options));
   MNEMO_ASSIGN_OR_RETURN(runtime->weights_,

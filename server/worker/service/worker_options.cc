@@ -26,7 +26,7 @@ void AddEngineOptions(CLI::App& app, config::Config::Engine& engine) {
       ->check(CLI::Range(1, 1048576))
       ->group(group);
   app.add_option("--kv-type", engine.kv_type, "Type of the KV cache")
-      ->check(CLI::IsMember({"f16", "bf16", "q8"}))
+      ->check(CLI::IsMember({"auto", "f16", "bf16", "q8"}))
       ->group(group);
   app.add_option("--kv-cache-bytes", engine.kv_cache_bytes,
                  "Page pool; 0 = as many as four contexts take, at most a quarter of memory")
