@@ -112,13 +112,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="cells whose name contains this")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for mnemod")
+    parser.add_argument("--peers", default="llama.cpp,llama.cpp-fa,openvino")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     python = os.environ.get("PEERS_PYTHON")
     servers: list[Any] = [Mnemo(arguments.model, arguments.threads, arguments.set)]
     try:
         if python:
-            for name in ("llama.cpp", "llama.cpp-fa", "openvino"):
+            for name in arguments.peers.split(","):
                 servers.append(Peer(name, python, arguments.model, arguments.threads))
         else:
             print("PEERS_PYTHON is not set: mnemo alone", file=sys.stderr)
