@@ -48,13 +48,21 @@ absl::Status Tokenize(const v1::TokenizeRequest& request, const ServedModel& mod
   return absl::OkStatus();
 }
 
-absl::Status Detokenize(const v1::DetokenizeRequest& request, const ServedModel& model,
+// A token may stand for many times the bytes that its id takes: of text no more is made than of a message is
+// taken.
+absl::Status Detokenize(const v1::DetokenizeRequest& request, const ServedModel& model, int64_t max_bytes,
                         v1::DetokenizeResponse* response) {
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   const int32_t count = model.tokenizer->size();
+  int64_t bytes = 0;
   for (int i = 0; i < request.ids_size(); ++i) {
     if (request.ids(i) < 0 || request.ids(i) >= count) {
       return InvalidArgument("ids[{}]: id {} is out of range; allowed: [0, {})", i, request.ids(i), count);
+    }
+    bytes += static_cast<int64_t>(model.tokenizer->Piece(request.ids(i)).size());
+    if (bytes > max_bytes) {
+      return InvalidArgument("ids: the text of the first {} has more than {} bytes, server.max_message_bytes",
+                             i + 1, max_bytes);
     }
   }
   const std::span<const int32_t> ids(request.ids().data(), static_cast<size_t>(request.ids_size()));
@@ -82,10 +90,9 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
-    return RunSized(call, static_cast<size_t>(request->ids_size()),
-                    [request, response, model = context_->model] {
-                      return frontend::Detokenize(*request, *model, response);
-                    });
+    return RunSized(call, static_cast<size_t>(request->ids_size()), [request, response, context = context_] {
+      return frontend::Detokenize(*request, *context->model, context->max_message_bytes, response);
+    });
   }
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest*,

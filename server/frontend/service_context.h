@@ -31,7 +31,8 @@ struct ServiceContext {
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;
   Tunables* tunables = nullptr;
-  int reserve_tokens = 0;  // engine.reserve_tokens
+  int reserve_tokens = 0;         // engine.reserve_tokens
+  int64_t max_message_bytes = 0;  // server.max_message_bytes
 };
 
 }  // namespace mnemo::frontend

@@ -173,6 +173,19 @@ def message_too_large(daemon: Daemon) -> Result:
     return daemon.generate(request("x" * 100_000))
 
 
+def text_too_large(daemon: Daemon) -> Result:
+    (longest,) = daemon.generation.Tokenize(pb.TokenizeRequest(text="<|im_end|>", parse_special=True), timeout=10).ids
+    count = 65536 // len("<|im_end|>")
+    text = daemon.generation.Detokenize(pb.DetokenizeRequest(ids=[longest] * count), timeout=10).text
+    assert text == "<|im_end|>" * count
+    with pytest.raises(grpc.RpcError) as error:
+        daemon.generation.Detokenize(pb.DetokenizeRequest(ids=[longest] * (count + 1)), timeout=10)
+    result = Result()
+    result.code, result.details = error.value.code(), error.value.details() or ""
+    assert "ids" in result.details and "65536" in result.details
+    return result
+
+
 def metadata_too_large(daemon: Daemon) -> Result:
     # On a connection of its own: now and then gRPC closes it after such a call (2 of 550).
     with grpc.insecure_channel(daemon.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
@@ -270,6 +283,7 @@ SCENARIOS: dict[str, Callable[[Daemon], Result]] = {
         memory_full,
         memory_absent,
         message_too_large,
+        text_too_large,
         metadata_too_large,
         cancelled,
         slow_reader_time,
