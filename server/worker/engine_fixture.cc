@@ -105,8 +105,10 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
   const auto gguf = Must(model::GgufFile::Parse(file_, "tiny.gguf", {}));
   const model::ModelConfig config = Must(model::ReadModelConfig(*gguf));
   vocabulary_ = config.vocabulary;
-  device_ = Must(
-      devices::CreateDevice({.kind = options.device, .threads = options.threads, .progress = &progress_}));
+  device_ = Must(devices::CreateDevice({.kind = options.device,
+                                        .threads = options.threads,
+                                        .kv_type = options.kv_type,
+                                        .progress = &progress_}));
   const UniqueFd image =
       Must(devices::BuildWeightImage(device_->packer(), Must(model::WeightSources(*gguf, config)), "tiny"));
   weights_ = Must(devices::WeightImage::Map(image.get(), device_->packer().layout()));

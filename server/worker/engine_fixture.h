@@ -58,6 +58,7 @@ class CollectingSink : public EngineSink {
 struct FixtureOptions {
   std::string device = "reference";
   int threads = 1;
+  devices::KvType kv_type = devices::KvType::kF16;  // the reference device always uses kF32
   std::string architecture = "llama";
   int context_tokens = 1024;
   EngineOptions engine;
@@ -94,6 +95,11 @@ class EngineFixture {
   CollectingSink sink_;
   std::unique_ptr<Engine> engine_;
 };
+
+// F16 and 8 bits in turn, the two that engine.kv_type auto may choose, for tests with numbered schedules.
+inline devices::KvType KvTypeOf(int schedule) {
+  return schedule % 2 == 0 ? devices::KvType::kF16 : devices::KvType::kQ8;
+}
 
 // Whether all is equal, with the bits of what was asked for beside the ids.
 bool SameToken(const EngineToken& a, const EngineToken& b);

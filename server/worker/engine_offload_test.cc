@@ -4,6 +4,7 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
+#include <map>
 #include <random>
 
 #include "devices/transport/link_decorators.h"
@@ -18,6 +19,7 @@ namespace {
 using mnemo::testing::Eventually;
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
+using devices::KvType;
 using memory::FaultOf;
 using memory::Service;
 
@@ -59,14 +61,16 @@ FixtureOptions Options(Service* service) {
   return options;
 }
 
-const std::vector<EngineResult>& Inline() {
-  static const std::vector<EngineResult> results = [] {
-    EngineFixture fixture(Options(nullptr));
-    std::vector<EngineResult> made;
+const std::vector<EngineResult>& Inline(KvType kv_type) {
+  static std::map<KvType, std::vector<EngineResult>> results;
+  std::vector<EngineResult>& made = results[kv_type];
+  if (made.empty()) {
+    FixtureOptions options = Options(nullptr);
+    options.kv_type = kv_type;
+    EngineFixture fixture(options);
     for (EngineRequest& request : Requests(P::kInline)) made.push_back(fixture.Run(request));
-    return made;
-  }();
-  return results;
+  }
+  return made;
 }
 
 void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
@@ -77,14 +81,15 @@ void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
 }
 
 // Returns how many requests went on in the worker.
-int CheckAll(EngineFixture* fixture, uint32_t attempt) {
+int CheckAll(EngineFixture* fixture, uint32_t attempt, KvType kv_type = KvType::kF16) {
+  const std::vector<EngineResult>& wanted = Inline(kv_type);
   int fallbacks = 0;
-  for (uint64_t id = 0; id < Inline().size(); ++id) {
+  for (uint64_t id = 0; id < wanted.size(); ++id) {
     CAPTURE(id);
     const EngineResult result = fixture->sink().Wait(id, attempt);
     CHECK(result.broken == "");
     CHECK(result.last.status.ToString() == "OK");
-    CHECK(SameTokens(result.tokens, Inline()[id].tokens));
+    CHECK(SameTokens(result.tokens, wanted[id].tokens));
     fallbacks += result.last.memory_fallbacks;
   }
   CHECK(fixture->engine().Stats().kv_pages_used == 0);
@@ -134,7 +139,8 @@ TEST_CASE("a service that dies at a random moment costs no token, and is attache
   CHECK(fixture.engine().Stats().memory.fallbacks.at("service_lost") > 0);
 }
 
-// 20 schedules (fewer under a sanitizer, each kind of fault once), or as many as MNEMO_FAULT_SCHEDULES says.
+// Every other schedule with K and V of 8 bits. 20 schedules (fewer under a sanitizer, each kind of fault
+// once), or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; no wrong token") {
   const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
   const int schedules = wanted == nullptr ? 20 / MNEMO_TEST_REDUCTION : std::atoi(wanted);
@@ -145,6 +151,7 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
     std::mt19937 random(static_cast<uint32_t>(schedule));
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options(&service);
+    options.kv_type = KvTypeOf(schedule);
     options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
       const uint64_t number = links.fetch_add(1);
       transport::FaultPlan plan = FaultOf(schedule, number, 2000);
@@ -152,7 +159,7 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kAny, 0);
-    CheckAll(&fixture, 0);
+    CheckAll(&fixture, 0, options.kv_type);
     for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) fallbacks += count;
   }
   CHECK(fallbacks > 0);

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "devices/transport/link_decorators.h"
 #include "fpga/service/service_fixture.h"
@@ -20,6 +21,7 @@ namespace {
 
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
+using devices::KvType;
 using memory::FaultOf;
 using memory::Service;
 using mnemo::testing::Eventually;
@@ -76,11 +78,13 @@ FixtureOptions Options(const std::string& device, Service* service) {
   return options;
 }
 
-const std::vector<EngineResult>& Wanted(const std::string& device) {
-  static std::map<std::string, std::vector<EngineResult>> results;
-  std::vector<EngineResult>& made = results[device];
+const std::vector<EngineResult>& Wanted(const std::string& device, KvType kv_type) {
+  static std::map<std::pair<std::string, KvType>, std::vector<EngineResult>> results;
+  std::vector<EngineResult>& made = results[{device, kv_type}];
   if (made.empty()) {
-    EngineFixture fixture(Options(device, nullptr));
+    FixtureOptions options = Options(device, nullptr);
+    options.kv_type = kv_type;
+    EngineFixture fixture(options);
     for (EngineRequest& request : Requests(P::kInline)) made.push_back(fixture.Run(request));
   }
   return made;
@@ -102,8 +106,9 @@ void CheckIdle(const EngineStats& stats) {
   CHECK(stats.memory.inline_indexes == 0);
 }
 
-void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attempt) {
-  const std::vector<EngineResult>& wanted = Wanted(device);
+void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attempt,
+              KvType kv_type = KvType::kF16) {
+  const std::vector<EngineResult>& wanted = Wanted(device, kv_type);
   for (uint64_t id = 0; id < wanted.size(); ++id) {
     CAPTURE(id);
     const EngineResult result = fixture->sink().Wait(id, attempt);
@@ -422,7 +427,7 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   }
 }
 
-// 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
+// Every other schedule with K and V of 8 bits. 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;
   uint64_t lost = 0;
@@ -432,6 +437,7 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
     CAPTURE(schedule);
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options("cpu", &service);
+    options.kv_type = KvTypeOf(schedule);
     options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
       // A fault for the first link of each schedule; the ones after it are sound.
       const uint64_t number = links.fetch_add(1);
@@ -441,7 +447,7 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kMemoryService, 0);
-    CheckAll(&fixture, "cpu", 0);
+    CheckAll(&fixture, "cpu", 0, options.kv_type);
     for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) lost += count;
   }
   CHECK(lost > 0);
