@@ -43,16 +43,16 @@ struct FrontEnd::Impl {
         admission(LimitsOf(options.config), [this](const AdmissionCounts& counts) {
           metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
         }) {
-    context = {model,
-               &attention,
-               dispatcher,
-               metrics,
-               &admission,
-               &streams,
-               &text_pool,
-               &tunables,
-               options.config.engine.reserve_tokens,
-               options.config.server.max_message_bytes};
+    context = {.model = model,
+               .attention = &attention,
+               .dispatcher = dispatcher,
+               .metrics = metrics,
+               .admission = &admission,
+               .streams = &streams,
+               .text_pool = &text_pool,
+               .tunables = &tunables,
+               .reserve_tokens = options.config.engine.reserve_tokens,
+               .max_message_bytes = options.config.server.max_message_bytes};
     SetTunables(options.config);
   }
 

@@ -77,6 +77,7 @@ class EngineFixture {
   Engine& engine() { return *engine_; }
   CollectingSink& sink() { return sink_; }
   int vocabulary() const { return vocabulary_; }
+  devices::KvType kv_type() const { return device_->info().kv_type; }
   std::atomic<uint64_t>& progress() { return progress_; }
   // Submits and waits; throws when it is refused.
   EngineResult Run(EngineRequest request);

@@ -81,8 +81,8 @@ void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
 }
 
 // Returns how many requests went on in the worker.
-int CheckAll(EngineFixture* fixture, uint32_t attempt, KvType kv_type = KvType::kF16) {
-  const std::vector<EngineResult>& wanted = Inline(kv_type);
+int CheckAll(EngineFixture* fixture, uint32_t attempt) {
+  const std::vector<EngineResult>& wanted = Inline(fixture->kv_type());
   int fallbacks = 0;
   for (uint64_t id = 0; id < wanted.size(); ++id) {
     CAPTURE(id);
@@ -159,7 +159,7 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kAny, 0);
-    CheckAll(&fixture, 0, options.kv_type);
+    CheckAll(&fixture, 0);
     for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) fallbacks += count;
   }
   CHECK(fallbacks > 0);

@@ -106,9 +106,8 @@ void CheckIdle(const EngineStats& stats) {
   CHECK(stats.memory.inline_indexes == 0);
 }
 
-void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attempt,
-              KvType kv_type = KvType::kF16) {
-  const std::vector<EngineResult>& wanted = Wanted(device, kv_type);
+void CheckAll(EngineFixture* fixture, const std::string& device, uint32_t attempt) {
+  const std::vector<EngineResult>& wanted = Wanted(device, fixture->kv_type());
   for (uint64_t id = 0; id < wanted.size(); ++id) {
     CAPTURE(id);
     const EngineResult result = fixture->sink().Wait(id, attempt);
@@ -447,7 +446,7 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kMemoryService, 0);
-    CheckAll(&fixture, "cpu", 0, options.kv_type);
+    CheckAll(&fixture, "cpu", 0);
     for (const auto& [reason, count] : fixture.engine().Stats().memory.fallbacks) lost += count;
   }
   CHECK(lost > 0);

@@ -19,6 +19,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -67,6 +68,17 @@ class Peer:
         self.process.kill()
 
 
+def add_peers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--peers", default="llama.cpp,llama.cpp-fa,openvino")
+
+
+def peers_of(arguments: argparse.Namespace) -> Iterator[Peer]:
+    """Started one by one; none without PEERS_PYTHON."""
+    python = os.environ.get("PEERS_PYTHON")
+    for name in arguments.peers.split(",") if python else ():
+        yield Peer(name, python or "", arguments.model, arguments.threads)
+
+
 class Mnemo:
     name = "mnemo"
 
@@ -112,16 +124,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help="cells whose name contains this")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for mnemod")
-    parser.add_argument("--peers", default="llama.cpp,llama.cpp-fa,openvino")
+    add_peers(parser)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    python = os.environ.get("PEERS_PYTHON")
     servers: list[Any] = [Mnemo(arguments.model, arguments.threads, arguments.set)]
     try:
-        if python:
-            for name in arguments.peers.split(","):
-                servers.append(Peer(name, python, arguments.model, arguments.threads))
-        else:
+        for peer in peers_of(arguments):
+            servers.append(peer)
+        if len(servers) == 1:
             print("PEERS_PYTHON is not set: mnemo alone", file=sys.stderr)
         report(servers, arguments)
     finally:

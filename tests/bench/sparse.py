@@ -9,7 +9,6 @@ Without PEERS_PYTHON the ratios are those against dense mnemo alone.
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import sys
 from typing import Any
@@ -73,7 +72,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1024)
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--placements", default=",".join(PLACEMENTS))
-    parser.add_argument("--peers", default="llama.cpp,llama.cpp-fa,openvino")
+    compare.add_peers(parser)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for mnemod")
     arguments = parser.parse_args()
     settings: dict[str, Any] = {"cpu.threads": arguments.threads, "engine.kv_cache_bytes": 6 << 30}
@@ -82,9 +81,8 @@ def main() -> None:
     daemon.__enter__()
     peers: list[Any] = []
     try:
-        python = os.environ.get("PEERS_PYTHON")
-        for name in arguments.peers.split(",") if python else ():
-            peers.append(compare.Peer(name, python or "", arguments.model, arguments.threads))
+        for peer in compare.peers_of(arguments):
+            peers.append(peer)
         ours = variants(daemon, arguments.methods.split(","), arguments.placements.split(","), arguments.budget)
         for batch in map(int, arguments.batches.split(",")):
             for context in map(int, arguments.contexts.split(",")):

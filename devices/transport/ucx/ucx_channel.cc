@@ -19,13 +19,6 @@ constexpr size_t kMaxMessages = 8192;  // that UCX has not sent yet
 constexpr std::chrono::seconds kWaitTime{2};
 constexpr std::chrono::milliseconds kCloseTime{200};
 
-struct AddressHeader {
-  uint64_t memory;  // where it begins in the process that owns it
-  uint64_t length;
-  uint32_t worker_bytes;
-  uint32_t key_bytes;
-};
-
 absl::Status Failed(const char* what, ucs_status_t status) {
   return Unavailable("ucx: {}: {}", what, ucs_status_string(status));
 }
@@ -69,8 +62,7 @@ struct UcxChannel::Impl {
   ucp_worker_h worker = nullptr;
   ucp_mem_h mapped = nullptr;
   Region region;
-  std::byte* memory = nullptr;  // the region's
-  uint64_t length = 0;          // as asked for; the region may have more
+  std::span<std::byte> memory;  // of the region, as much as was asked for
   ucp_ep_h endpoint = nullptr;
   ucp_rkey_h key = nullptr;
   uint64_t peer_memory = 0;
@@ -135,11 +127,11 @@ ucs_status_t UcxChannel::Impl::MessageCame(void* self, const void* header, size_
   uint64_t offset = 0;
   const bool whole = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0;
   if (header_bytes == sizeof offset) std::memcpy(&offset, header, sizeof offset);
-  if (header_bytes != sizeof offset || !whole || !CheckRange(impl->length, offset, length).ok()) {
+  if (header_bytes != sizeof offset || !whole || !CheckRange(impl->memory.size(), offset, length).ok()) {
     if (impl->socket != nullptr) impl->socket->MarkLost();  // not one of ours
     return UCS_OK;
   }
-  std::memcpy(impl->memory + offset, data, length);
+  std::memcpy(impl->memory.data() + offset, data, length);
   return UCS_OK;
 }
 
@@ -153,7 +145,7 @@ absl::Status UcxChannel::Impl::SendMessage(uint64_t offset, uint64_t bytes) {
   Message* const message = unused.back();
   unused.pop_back();
   message->offset = offset;
-  std::memcpy(message->bytes, memory + offset, bytes);
+  std::memcpy(message->bytes, memory.data() + offset, bytes);
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
   param.cb.send = MessageSent;
@@ -200,10 +192,9 @@ absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_b
   MNEMO_RETURN_IF_ERROR(impl->Open());
   // Ours, not UCX's: what UCX allocates it shares with a peer on the same machine, which maps it in
   // ucp_ep_rkey_unpack, and UCX 1.13 crashes there when the owner has gone in the meantime. So puts and gets
-  // within a machine go as messages, as over TCP; between machines RDMA takes this memory as well.
+  // within a machine go as messages, as over TCP; between machines RDMA can register this memory as well.
   MNEMO_ASSIGN_OR_RETURN(impl->region, Region::Create("ucx", length_bytes));
-  impl->memory = impl->region.bytes().data();
-  impl->length = length_bytes;
+  impl->memory = impl->region.bytes().first(length_bytes);
   ucp_am_handler_param_t handler{};
   handler.field_mask =
       UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
@@ -214,7 +205,7 @@ absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_b
   if (status != UCS_OK) return Failed("handler", status);
   ucp_mem_map_params_t map{};
   map.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH;
-  map.address = impl->memory;
+  map.address = impl->memory.data();
   map.length = length_bytes;
   status = ucp_mem_map(impl->context, &map, &impl->mapped);
   if (status != UCS_OK) return Failed("memory", status);
@@ -235,7 +226,7 @@ absl::StatusOr<std::vector<std::byte>> UcxChannel::Address() const {
     ucp_worker_release_address(impl_->worker, worker);
     return Failed("key", status);
   }
-  const AddressHeader header = {reinterpret_cast<uint64_t>(impl_->memory), impl_->length,
+  const AddressHeader header = {reinterpret_cast<uint64_t>(impl_->memory.data()), impl_->memory.size(),
                                 static_cast<uint32_t>(worker_bytes), static_cast<uint32_t>(key_bytes)};
   std::vector<std::byte> address(sizeof header + worker_bytes + key_bytes);
   std::memcpy(address.data(), &header, sizeof header);
@@ -255,9 +246,9 @@ absl::Status UcxChannel::Connect(std::span<const std::byte> peer, UniqueFd socke
     return InvalidArgument("ucx: a peer's address of {} bytes, with {} and {} in it", peer.size(),
                            header.worker_bytes, header.key_bytes);
   }
-  if (header.length < impl_->length) {
+  if (header.length < impl_->memory.size()) {
     return InvalidArgument("ucx: the peer's memory has {} bytes, {} are needed", header.length,
-                           impl_->length);
+                           impl_->memory.size());
   }
   ucp_ep_params_t params{};
   params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
@@ -275,10 +266,10 @@ absl::Status UcxChannel::Connect(std::span<const std::byte> peer, UniqueFd socke
   return absl::OkStatus();
 }
 
-std::span<std::byte> UcxChannel::memory() const { return {impl_->memory, impl_->length}; }
+std::span<std::byte> UcxChannel::memory() const { return impl_->memory; }
 
 absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->length, offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   if (impl_->socket->lost(false)) return impl_->Lost();
   if (length_bytes <= kMessageBytes) {
@@ -286,8 +277,9 @@ absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
     return impl_->SendMessage(offset_bytes, length_bytes);
   }
   ucp_request_param_t param{};
-  const ucs_status_ptr_t request = ucp_put_nbx(impl_->endpoint, impl_->memory + offset_bytes, length_bytes,
-                                               impl_->peer_memory + offset_bytes, impl_->key, &param);
+  const ucs_status_ptr_t request =
+      ucp_put_nbx(impl_->endpoint, impl_->memory.data() + offset_bytes, length_bytes,
+                  impl_->peer_memory + offset_bytes, impl_->key, &param);
   impl_->puts_under_way = true;
   if (UCS_PTR_IS_ERR(request)) return impl_->Lost();
   if (request != nullptr) ucp_request_free(request);  // Fence waits for all of them
@@ -295,10 +287,10 @@ absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
 }
 
 absl::Status UcxChannel::Read(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->length, offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   ucp_request_param_t param{};
-  return impl_->Await(ucp_get_nbx(impl_->endpoint, impl_->memory + offset_bytes, length_bytes,
+  return impl_->Await(ucp_get_nbx(impl_->endpoint, impl_->memory.data() + offset_bytes, length_bytes,
                                   impl_->peer_memory + offset_bytes, impl_->key, &param),
                       "get");
 }

@@ -23,6 +23,14 @@ class UcxChannel final : public Channel {
   static absl::StatusOr<std::unique_ptr<UcxChannel>> Create(uint64_t length_bytes);
   ~UcxChannel() override;
 
+  // What an address begins with; UCX's address of the worker and its key to the memory follow.
+  struct AddressHeader {
+    uint64_t memory;  // where it begins in the process that owns it
+    uint64_t length;
+    uint32_t worker_bytes;
+    uint32_t key_bytes;
+  };
+
   // What the peer's Connect needs.
   absl::StatusOr<std::vector<std::byte>> Address() const;
   // `peer` comes from the peer's Address, over `socket`, which becomes the channel's. Peers are trusted to be

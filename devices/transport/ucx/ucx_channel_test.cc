@@ -50,10 +50,7 @@ TEST_CASE("a peer that goes between being connected to and having its memory loo
   const std::unique_ptr<UcxChannel> there = Make(1 << 16);
   std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
   // One address: the worker's of one that is there, and the key to the memory of one that is gone.
-  struct Header {
-    uint64_t memory, length;
-    uint32_t worker_bytes, key_bytes;
-  } header, of_leaving;
+  UcxChannel::AddressHeader header, of_leaving;
   std::vector<std::byte> address = AddressOf(*there);
   const std::vector<std::byte> leaving = AddressOf(*leaves);
   std::memcpy(&header, address.data(), sizeof header);
