@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,6 +14,25 @@
 #include <utility>
 
 namespace mnemo {
+namespace {
+
+// Whether a process other than this one listens at the path: SO_PEERCRED of the end that connects tells who
+// called listen (unix(7)).
+bool IsAnothers(const std::string& path) {
+  sockaddr_un address = {};
+  if (path.size() >= sizeof address.sun_path) return false;
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return errno == EAGAIN;  // so many wait there that it is no matter of a start
+  }
+  ucred peer = {};
+  socklen_t length = sizeof peer;
+  return ::getsockopt(probe.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || peer.pid != ::getpid();
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
   if (options.lifeline_fd >= 0 && ::fcntl(options.lifeline_fd, F_SETFD, FD_CLOEXEC) != 0) {
@@ -23,9 +43,9 @@ absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGHUP, SIG_IGN);
   watcher->signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
   watcher->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!watcher->signals_.valid() || !watcher->stop_.valid()) {
@@ -60,10 +80,11 @@ void Watcher::WaitForSignal() {
 }
 
 void Watcher::EndProcess(int code) {
+  if (options_.before_end) options_.before_end();
   // Twice, since another thread that begins to listen makes its socket once, perhaps after the first unlink.
   for (int pass = 0; pass < 2; ++pass) {
     for (const std::string& path : options_.socket_paths) {
-      if (!path.empty()) ::unlink(path.c_str());
+      if (!path.empty() && !IsAnothers(path)) ::unlink(path.c_str());
     }
     if (options_.private_dir.empty() || ::rmdir(options_.private_dir.c_str()) == 0) break;
   }
@@ -81,7 +102,10 @@ void Watcher::Loop() {
     }
     if (fds[1].revents != 0) {
       signalfd_siginfo info;
-      if (::read(signals_.get(), &info, sizeof info) == sizeof info) {
+      if (::read(signals_.get(), &info, sizeof info) != sizeof info) continue;
+      if (info.ssi_signo == SIGHUP) {
+        if (options_.on_hangup) options_.on_hangup();
+      } else {
         std::lock_guard lock(mutex_);
         if (!listening_ || signalled_) EndProcess(0);
         signalled_ = true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -13,14 +14,17 @@
 
 namespace mnemo {
 
-// Must be made before any other thread: SIGTERM and SIGINT are blocked in the calling thread and those it
-// starts, and are heard here.
+// Must be made before any other thread: SIGTERM, SIGINT and SIGHUP are blocked in the calling thread and
+// those it starts, and are heard here.
 class Watcher {
  public:
   struct Options {
-    int lifeline_fd = -1;                   // becomes the watcher's; -1 = none
-    std::vector<std::string> socket_paths;  // removed when the lifeline ends the process; empty ones are not
-    std::string private_dir;                // then removed too
+    int lifeline_fd = -1;  // becomes the watcher's; -1 = none
+    // Removed when the process is ended here, unless another process listens there; empty ones are not.
+    std::vector<std::string> socket_paths;
+    std::string private_dir;           // then removed too
+    std::function<void()> on_hangup;   // SIGHUP; on the watcher's thread, must not block
+    std::function<void()> before_end;  // before the process is ended here; short
   };
   static absl::StatusOr<std::unique_ptr<Watcher>> Create(Options options);
   ~Watcher();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "mnemo/internal/memory.grpc.pb.h"
+#include "server/telemetry/logging.h"
 
 namespace mnemo::memory {
 namespace {
@@ -117,6 +118,7 @@ class Service final : public internal::v1::Memory::CallbackService {
     reply->set_max_owners(plane_->options().max_owners);
     reply->set_attachments(stats.attachments);
     reply->set_lost_owners(stats.lost_owners);
+    reply->set_log_lines_dropped(telemetry::LogLinesDropped());
     for (const OwnerStats& owner : stats.owners) {
       internal::v1::MemoryOwner* out = reply->add_owners();
       out->set_name(owner.name);

@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <thread>
 
+#include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "devices/transport/listener.h"
@@ -22,6 +24,7 @@ namespace mnemo::memory {
 namespace {
 
 constexpr int kExitUsage = 2;
+constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
 constexpr uint64_t kMemoryFraction = 4;  // of the machine's memory, when no figure is given: 1 / this
 
 std::string SocketPath(const std::string& address) {
@@ -88,7 +91,9 @@ int Main(int argc, char** argv) {
   const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
       Watcher::Create({.lifeline_fd = options->lifeline_fd,
                        .socket_paths = {options->data_socket, SocketPath(options->control_address)},
-                       .private_dir = options->private_dir});
+                       .private_dir = options->private_dir,
+                       .on_hangup = [] { telemetry::ReopenLog(); },
+                       .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
     status = telemetry::SetUpLogging({.process = options->name,
@@ -102,6 +107,7 @@ int Main(int argc, char** argv) {
   }
   status = Serve(*options, watcher->get());
   if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  telemetry::EndLogging();
   return status.ok() ? 0 : 1;
 }
 
@@ -110,5 +116,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
+  mnemo::HoldSignals();
   return mnemo::memory::Main(argc, argv);
 }

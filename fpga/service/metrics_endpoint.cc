@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "server/telemetry/logging.h"
+
 namespace mnemo::memory {
 namespace {
 
@@ -123,6 +125,8 @@ std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {
          static_cast<double>(stats.attachments));
   single("lost_owners_total", "Attachments that ended with indexes left", MetricType::Counter,
          static_cast<double>(stats.lost_owners));
+  single("log_lines_dropped_total", "Lines of the log that could not be written in time", MetricType::Counter,
+         static_cast<double>(telemetry::LogLinesDropped()));
   MetricFamily used = NewFamily("index_bytes", "Memory of an owner's indexes", MetricType::Gauge);
   MetricFamily indexes = NewFamily("indexes", "Indexes of an owner", MetricType::Gauge);
   MetricFamily quota = NewFamily("quota_bytes", "Memory that an owner's indexes may take", MetricType::Gauge);

@@ -15,6 +15,7 @@
 #include "server/frontend/memory_metrics.h"
 #include "server/frontend/service_context.h"
 #include "server/frontend/text_pool.h"
+#include "server/telemetry/logging.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -30,6 +31,22 @@ AdmissionLimits LimitsOf(const config::Config& config) {
 
 std::string WithPort(const std::string& address, int port) {
   return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+}
+
+telemetry::ForeignFamily DroppedLogLines(const std::vector<WorkerSnapshot>& workers,
+                                         const std::vector<MemorySnapshot>& services) {
+  telemetry::ForeignFamily family = {
+      "log_lines_dropped_total",
+      "Lines of a process's log that were dropped, since what they go to did not take them.",
+      telemetry::ForeignFamily::Kind::kCounter,
+      {}};
+  const auto add = [&](const std::string& process, uint64_t lines) {
+    family.samples.push_back({{{"process", process}}, static_cast<double>(lines)});
+  };
+  add("mnemod", telemetry::LogLinesDropped());
+  for (const WorkerSnapshot& worker : workers) add(worker.name, worker.heartbeat.log_lines_dropped());
+  for (const MemorySnapshot& service : services) add(service.name, service.stats.log_lines_dropped());
+  return family;
 }
 
 }  // namespace
@@ -86,6 +103,7 @@ struct FrontEnd::Impl {
   void SetReadyWorkers(int count) {
     std::lock_guard lock(mutex);
     ready_workers = count;
+    has_served = has_served || count > 0;
     UpdateHealth();
   }
 
@@ -114,6 +132,7 @@ struct FrontEnd::Impl {
 
   std::mutex mutex;  // orders changes of what health depends on
   int ready_workers = 0;
+  bool has_served = false;
   bool is_ending = false;
   bool is_shut_down = false;
 };
@@ -180,7 +199,10 @@ void FrontEnd::Impl::FeedMetrics() {
     }
   }
   metrics->SetWorkers(gauges);
-  metrics->SetForeign(MemoryFamilies(workers, dispatcher->MemoryServices()));
+  const std::vector<MemorySnapshot> services = dispatcher->MemoryServices();
+  std::vector<telemetry::ForeignFamily> families = MemoryFamilies(workers, services);
+  families.push_back(DroppedLogLines(workers, services));
+  metrics->SetForeign(std::move(families));
 }
 
 absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const ServedModel* model,
@@ -203,15 +225,24 @@ void FrontEnd::Reload(const config::Config& config) {
   impl_->admission.SetLimits(LimitsOf(config));
 }
 
-DrainResult FrontEnd::DrainForEnd(milliseconds timeout) {
+void FrontEnd::BeginDrainForEnd(milliseconds timeout, std::function<void(DrainResult)> done) {
   {
     std::lock_guard lock(impl_->mutex);
     impl_->is_ending = true;
   }
+  impl_->Drain(timeout, std::move(done));
+}
+
+DrainResult FrontEnd::DrainForEnd(milliseconds timeout) {
   auto promise = std::make_shared<std::promise<DrainResult>>();
   std::future<DrainResult> result = promise->get_future();
-  impl_->Drain(timeout, [promise](DrainResult drained) { promise->set_value(drained); });
+  BeginDrainForEnd(timeout, [promise](DrainResult drained) { promise->set_value(drained); });
   return result.get();
+}
+
+bool FrontEnd::has_served() const {
+  std::lock_guard lock(impl_->mutex);
+  return impl_->has_served;
 }
 
 void FrontEnd::Shutdown() {

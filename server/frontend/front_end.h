@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -38,6 +39,10 @@ class FrontEnd {
   // streams have ended; those left after `timeout` end with UNAVAILABLE. A second call from another thread,
   // with a shorter timeout, shortens the first.
   DrainResult DrainForEnd(std::chrono::milliseconds timeout);
+  // The same without waiting: `done` is called when all have ended, on any thread; it must not block.
+  void BeginDrainForEnd(std::chrono::milliseconds timeout, std::function<void(DrainResult)> done);
+  // Whether a worker was ready at any time.
+  bool has_served() const;
   // Ends the server. Streams that are still there are cut.
   void Shutdown();
 

@@ -8,14 +8,17 @@
 #include <csignal>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "config/config.h"
+#include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
+#include "devices/base/undo_at_end.h"
 #include "server/frontend/dispatch/dispatcher.h"
 #include "server/frontend/front_end.h"
 #include "server/frontend/notify.h"
@@ -30,6 +33,8 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 // Sent to ourselves when a drain is over, so that one wait takes all that happens.
 constexpr int kDrained = SIGUSR1;
+constexpr int kStopWaiting = SIGUSR2;                    // to one thread
+constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
 
 struct Arguments {
   config::LoadOptions load;
@@ -99,6 +104,39 @@ int Fail(const absl::Status& status) {
   return kExitFailure;
 }
 
+// Ends a process that does not serve yet, at any point of its start.
+[[noreturn]] void EndAtOnce() {
+  spdlog::info("ended by a signal before it served");
+  NotifySystemd("STOPPING=1");
+  UndoAtEnd::UndoAll();
+  telemetry::FlushLog(kLastLinesTime);
+  ::_exit(0);
+}
+
+// While it lives SIGTERM and SIGINT end the process at once; SIGHUP stays pending.
+class EndsAtOnce {
+ public:
+  EndsAtOnce()
+      : thread_([] {
+          sigset_t signals;
+          sigemptyset(&signals);
+          for (const int number : {SIGTERM, SIGINT, kStopWaiting}) sigaddset(&signals, number);
+          int number = 0;
+          while ((number = sigwaitinfo(&signals, nullptr)) < 0) {
+          }
+          if (number != kStopWaiting) EndAtOnce();
+        }) {}
+  ~EndsAtOnce() {
+    pthread_kill(thread_.native_handle(), kStopWaiting);
+    thread_.join();
+  }
+  EndsAtOnce(const EndsAtOnce&) = delete;
+  EndsAtOnce& operator=(const EndsAtOnce&) = delete;
+
+ private:
+  std::thread thread_;
+};
+
 class Daemon {
  public:
   Daemon(config::LoadOptions load, config::Config config)
@@ -119,7 +157,7 @@ class Daemon {
   // The dispatcher is destroyed first: it ends requests, of which the front end keeps count.
   std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<Dispatcher> dispatcher_;
-  std::thread drain_;
+  bool is_draining_ = false;
 };
 
 absl::Status Daemon::Start() {
@@ -156,7 +194,6 @@ void Daemon::Run(const sigset_t& signals) {
       BeginEnd();
     }
   }
-  drain_.join();
   front_end_->Shutdown();
   dispatcher_.reset();
   front_end_.reset();
@@ -164,23 +201,27 @@ void Daemon::Run(const sigset_t& signals) {
 }
 
 void Daemon::BeginEnd() {
-  if (drain_.joinable()) {
+  if (!front_end_->has_served()) EndAtOnce();
+  if (is_draining_) {
     spdlog::info("second signal: cutting the {} streams that are left", front_end_->live_streams());
-    front_end_->DrainForEnd(std::chrono::milliseconds(0));
+    front_end_->BeginDrainForEnd(std::chrono::milliseconds(0), [](DrainResult) {});
     return;
   }
+  is_draining_ = true;
   spdlog::info("draining {} streams, for at most {} ms", front_end_->live_streams(),
                config_.server.drain_timeout_ms);
   NotifySystemd("STOPPING=1");
-  drain_ = std::thread([this] {
-    const DrainResult result =
-        front_end_->DrainForEnd(std::chrono::milliseconds(config_.server.drain_timeout_ms));
-    spdlog::info("drained: {} streams finished, {} were cut", result.finished, result.cut);
-    kill(getpid(), kDrained);
-  });
+  front_end_->BeginDrainForEnd(
+      std::chrono::milliseconds(config_.server.drain_timeout_ms), [](DrainResult result) {
+        spdlog::info("drained: {} streams finished, {} were cut", result.finished, result.cut);
+        kill(getpid(), kDrained);
+      });
 }
 
 void Daemon::Reload() {
+  // Also when the settings are refused: whoever renamed the log waits for the new one.
+  telemetry::ReopenLog();
+  dispatcher_->ReopenLogs();
   const auto loaded = config::Load(load_);
   if (!loaded.ok()) {
     spdlog::error("reload: nothing is changed: {}", std::string(loaded.status().message()));
@@ -195,31 +236,41 @@ void Daemon::Reload() {
   spdlog::info("reloaded");
 }
 
+int CheckConfig(const config::LoadOptions& load) {
+  ReleaseSignals();
+  if (const auto config = config::Load(load); !config.ok()) return Fail(config.status());
+  std::printf("mnemod: the configuration is valid\n");
+  return 0;
+}
+
 int Main(int argc, char** argv) {
   Arguments arguments;
   if (const int exit_status = ParseArguments(argc, argv, &arguments); exit_status >= 0) return exit_status;
-  auto config = config::Load(arguments.load);
-  if (!config.ok()) return Fail(config.status());
-  if (arguments.check_config) {
-    std::printf("mnemod: the configuration is valid\n");
-    return 0;
-  }
-  // Debian's Abseil is built with its detection of deadlocks on, which every lock inside gRPC pays for.
-  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  if (arguments.check_config) return CheckConfig(arguments.load);
+  std::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int number : {SIGTERM, SIGINT, SIGHUP, kDrained}) sigaddset(&signals, number);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, kDrained, kStopWaiting}) sigaddset(&signals, number);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGPIPE, SIG_IGN);
+  auto ends_at_once = std::make_optional<EndsAtOnce>();
+  auto config = config::Load(arguments.load);
+  if (!config.ok()) return Fail(config.status());
+  // Debian's Abseil is built with its detection of deadlocks on, which every lock inside gRPC pays for.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const absl::Status logging =
       telemetry::SetUpLogging({"mnemod", config->log.level, config->log.format, config->log.file});
   if (!logging.ok()) return Fail(logging);
-  Daemon daemon(std::move(arguments.load), *std::move(config));
-  if (const absl::Status status = daemon.Start(); !status.ok()) {
-    spdlog::error("{}", std::string(status.message()));
-    return kExitFailure;
+  {
+    Daemon daemon(std::move(arguments.load), *std::move(config));
+    if (const absl::Status status = daemon.Start(); !status.ok()) {
+      spdlog::error("{}", std::string(status.message()));
+      telemetry::EndLogging();
+      return kExitFailure;
+    }
+    ends_at_once.reset();
+    daemon.Run(signals);
   }
-  daemon.Run(signals);
+  telemetry::EndLogging();
   return 0;
 }
 
@@ -228,5 +279,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
+  mnemo::HoldSignals();
   return mnemo::frontend::Main(argc, argv);
 }

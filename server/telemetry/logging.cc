@@ -2,21 +2,29 @@
 
 #include <fmt/chrono.h>
 #include <spdlog/formatter.h>
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <chrono>
+#include <csignal>
+#include <cstdio>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
 
+#include "server/telemetry/log_writer.h"
+
 namespace mnemo::telemetry {
 namespace {
 
-// spdlog has no fields of its own for a line. The sinks are synchronous, so a line is formatted by the thread
-// that writes it, and the thread can carry the request's id over.
+// How long a fatal signal waits for the lines of before.
+constexpr std::chrono::milliseconds kCrashTime{300};
+
+// spdlog has no fields of its own for a line. A line is formatted by the thread that logs it, so that the
+// thread can carry the request's id over.
 thread_local std::string_view current_request_id;
 
 absl::StatusOr<spdlog::level::level_enum> ParseLevel(const std::string& level) {
@@ -113,35 +121,155 @@ class JsonFormatter final : public spdlog::formatter {
   std::string process_;
 };
 
+// Formats lines and hands them to the writer.
+class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit WriterSink(std::shared_ptr<LogWriter> writer) : writer_(std::move(writer)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    writer_->Write({line.data(), line.size()});
+  }
+  void flush_() override {}
+
+  const std::shared_ptr<LogWriter> writer_;
+};
+
+// A line outside of any sink: what the writer itself has to say.
+std::string FormatLine(spdlog::formatter& formatter, spdlog::level::level_enum level,
+                       const std::string& text) {
+  spdlog::memory_buf_t line;
+  formatter.format(spdlog::details::log_msg("", level, spdlog::string_view_t(text.data(), text.size())),
+                   line);
+  return {line.data(), line.size()};
+}
+
+std::unique_ptr<spdlog::formatter> MakeFormatter(const LogOptions& options) {
+  if (options.format == "json") return std::make_unique<JsonFormatter>(options.process);
+  return std::make_unique<TextFormatter>(options.process);
+}
+
+// The writer of this process. Set once in a program, several times in a test.
+struct Current {
+  std::mutex mutex;
+  std::shared_ptr<LogWriter> writer;
+  std::atomic<const LogWriter*> in_signal_handler{nullptr};
+};
+// Never destroyed: a signal may come after all destructors.
+Current& TheCurrent() {
+  static auto* const current = new Current;
+  return *current;
+}
+
+std::shared_ptr<LogWriter> CurrentWriter() {
+  Current& current = TheCurrent();
+  std::lock_guard lock(current.mutex);
+  return current.writer;
+}
+
+void SetWriter(std::shared_ptr<LogWriter> writer) {
+  Current& current = TheCurrent();
+  std::lock_guard lock(current.mutex);
+  current.in_signal_handler.store(writer.get());
+  current.writer.swap(writer);
+}
+
+// The writer's thread goes on while the thread that failed is in here.
+void OnFatalSignal(int number) {
+  if (const LogWriter* writer = TheCurrent().in_signal_handler.load())
+    writer->WaitInSignalHandler(kCrashTime);
+  std::signal(number, SIG_DFL);
+  std::raise(number);
+}
+
+void WatchFatalSignals() {
+  for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
+    struct sigaction action = {};
+    // A sanitizer's own handler stays.
+    if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
+    action = {};
+    action.sa_handler = &OnFatalSignal;
+    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    sigemptyset(&action.sa_mask);
+    ::sigaction(number, &action, nullptr);
+  }
+}
+
+// Libraries (gRPC, protobuf) and MNEMO_CHECK print to stderr, and would wait for it.
+ssize_t LogPrinted(void* /*cookie*/, const char* data, size_t size) {
+  thread_local bool is_inside = false;  // spdlog reports its own errors on stderr
+  if (std::exchange(is_inside, true)) return static_cast<ssize_t>(size);
+  std::string_view text(data, size);
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    if (!line.empty()) spdlog::error("{}", line);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  is_inside = false;
+  return static_cast<ssize_t>(size);
+}
+
+// stderr is a variable that may be assigned to: "Standard Streams" of the GNU C Library's manual.
+void LogWhatIsPrinted() {
+  static const bool is_done = [] {
+    cookie_io_functions_t functions = {};
+    functions.write = &LogPrinted;
+    FILE* stream = ::fopencookie(nullptr, "w", functions);
+    if (stream == nullptr) return false;
+    std::setvbuf(stream, nullptr, _IOLBF, BUFSIZ);
+    stderr = stream;
+    return true;
+  }();
+  (void)is_done;
+}
+
 }  // namespace
 
 absl::Status SetUpLogging(const LogOptions& options) {
   MNEMO_ASSIGN_OR_RETURN(spdlog::level::level_enum level, ParseLevel(options.level));
-  std::unique_ptr<spdlog::formatter> formatter;
-  if (options.format == "text") {
-    formatter = std::make_unique<TextFormatter>(options.process);
-  } else if (options.format == "json") {
-    formatter = std::make_unique<JsonFormatter>(options.process);
-  } else {
+  if (options.format != "text" && options.format != "json") {
     return InvalidArgument("log format \"{}\"; allowed: text | json", options.format);
   }
-  spdlog::sink_ptr sink;
-  if (options.file.empty()) {
-    sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  } else {
-    try {
-      sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file);
-    } catch (const spdlog::spdlog_ex& error) {
-      return InvalidArgument("log file {}: {}", options.file, error.what());
-    }
-  }
-  auto logger = std::make_shared<spdlog::logger>(options.process, std::move(sink));
-  logger->set_formatter(std::move(formatter));
+  LogWriter::Options writing;
+  writing.file = options.file;
+  const std::shared_ptr<spdlog::formatter> own_lines = MakeFormatter(options);
+  writing.notice = [own_lines](uint64_t dropped) {
+    return FormatLine(
+        *own_lines, spdlog::level::warn,
+        fmt::format("{} lines of this log are missing here: they could not be written in time", dropped));
+  };
+  writing.reopen_failed = [own_lines](const std::string& why) {
+    return FormatLine(*own_lines, spdlog::level::err, why + "; it is tried again each second");
+  };
+  MNEMO_ASSIGN_OR_RETURN(std::shared_ptr<LogWriter> writer, LogWriter::Open(std::move(writing)));
+  auto logger = std::make_shared<spdlog::logger>(options.process, std::make_shared<WriterSink>(writer));
+  logger->set_formatter(MakeFormatter(options));
   logger->set_level(level);
-  // The last lines before a crash are the ones that are wanted.
-  logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(std::move(logger));
+  SetWriter(std::move(writer));
+  WatchFatalSignals();
+  LogWhatIsPrinted();
   return absl::OkStatus();
+}
+
+void ReopenLog() {
+  if (const std::shared_ptr<LogWriter> writer = CurrentWriter()) writer->Reopen();
+}
+
+uint64_t LogLinesDropped() {
+  const std::shared_ptr<LogWriter> writer = CurrentWriter();
+  return writer != nullptr ? writer->dropped() : 0;
+}
+
+void FlushLog(std::chrono::milliseconds timeout) {
+  if (const std::shared_ptr<LogWriter> writer = CurrentWriter()) writer->Flush(timeout);
+}
+
+void EndLogging() {
+  if (const std::shared_ptr<LogWriter> writer = CurrentWriter()) writer->Close();
 }
 
 absl::Status SetLogLevel(const std::string& level) {

@@ -1,6 +1,8 @@
 // Logging of all our processes: spdlog, one line an event, request ids in a field.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "devices/base/status.h"
@@ -15,8 +17,18 @@ struct LogOptions {
   std::string file;             // empty = standard error
 };
 
-// Once per process, before other threads start.
+// Once per process, before other threads start. From then on no thread waits for a log line to be written
+// (log_writer.h), also not for what libraries print to stderr, which becomes lines of the log. A fatal signal
+// (SIGABRT, SIGSEGV, ...) first gives the lines of before a moment to get out.
 absl::Status SetUpLogging(const LogOptions& options);
+// Opens LogOptions::file again, for one that was renamed. Any thread; does not wait for it.
+void ReopenLog();
+// Lines of this process that were dropped, since what they go to did not take them.
+uint64_t LogLinesDropped();
+// Gives the lines of before up to `timeout` to get out.
+void FlushLog(std::chrono::milliseconds timeout);
+// For the end of main: as FlushLog, with a bound of its own. Lines that come after it are dropped.
+void EndLogging();
 // Any thread, any time.
 absl::Status SetLogLevel(const std::string& level);
 

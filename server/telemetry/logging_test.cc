@@ -13,7 +13,7 @@
 namespace mnemo::telemetry {
 namespace {
 
-// Logs into a file of its own; the lines can be read at any time, since each is flushed.
+// Logs into a file of its own; the lines can be read at any time.
 class LogFile {
  public:
   explicit LogFile(const std::string& format, const std::string& level = "info") {
@@ -22,6 +22,7 @@ class LogFile {
   }
   ~LogFile() { spdlog::set_default_logger(std::make_shared<spdlog::logger>("none")); }
   std::vector<std::string> Lines() const {
+    FlushLog(std::chrono::seconds(10));
     std::ifstream in(folder_.path("log"));
     std::vector<std::string> lines;
     for (std::string line; std::getline(in, line);) lines.push_back(line);

@@ -88,9 +88,12 @@ class Daemon:
         config: pathlib.Path | None = None,
         host: str = "127.0.0.1",
         closed: tuple[int, ...] = (),
+        listen: str | None = None,
+        stderr: Any = None,
+        prefix: tuple[str, ...] = (),
     ):
         self.port = free_port()
-        self.address = f"{host}:{self.port}"
+        self.address = listen or f"{host}:{self.port}"
         self.metrics_address = f"127.0.0.1:{free_port()}"
         self.command = [str(BIN / "mnemod"), "--listen", self.address, "--metrics-listen", self.metrics_address]
         self.command += ["--model", str(model), "--workers", str(workers)]
@@ -102,7 +105,9 @@ class Daemon:
         command = self.command
         if closed:  # standard descriptors that it is started without
             command = ["/bin/sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{fd}>&-" for fd in closed), *command]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        command = [*prefix, *command]  # a program that sets limits and becomes mnemod
+        error = self._log if stderr is None else stderr
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(self.address, options=options)
         self.generation = generation_pb2_grpc.GenerationStub(self.channel)

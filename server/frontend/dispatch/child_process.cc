@@ -11,6 +11,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <thread>
+
+#include "devices/base/undo_at_end.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -19,6 +23,24 @@ constexpr int kFirstFreeFd = 10;
 
 // A copy above the numbers that the child uses, so that no dup2 in it runs over another one's source.
 UniqueFd CopyAbove(int fd) { return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, kFirstFreeFd)); }
+
+// Lifelines by process. Guarded by UndoAtEnd::Making.
+std::map<pid_t, int>& LiveChildren() {
+  static auto* const children = new std::map<pid_t, int>;
+  return *children;
+}
+
+void EndLiveChildren() {
+  std::map<pid_t, int>& children = LiveChildren();
+  for (const auto& [pid, lifeline] : children) ::shutdown(lifeline, SHUT_RDWR);
+  const auto end = std::chrono::steady_clock::now() + ChildProcess::kUndoTime;
+  // Whoever supervises them may reap them first.
+  const auto has_ended = [](const auto& child) { return ::waitpid(child.first, nullptr, WNOHANG) != 0; };
+  while (std::erase_if(children, has_ended), !children.empty() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  for (const auto& [pid, lifeline] : children) ::kill(pid, SIGKILL);
+}
 
 class SpawnSettings {
  public:
@@ -34,13 +56,15 @@ class SpawnSettings {
   SpawnSettings& operator=(const SpawnSettings&) = delete;
 
   int Fill(int weights_fd, int lifeline_fd) {
-    sigset_t none, all;
-    sigemptyset(&none);
+    // A SIGHUP that comes before the child listens to it must not end it.
+    sigset_t held, all;
+    sigemptyset(&held);
+    sigaddset(&held, SIGHUP);
     sigfillset(&all);
     int error = ::posix_spawnattr_setflags(
         &attributes_, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     if (error == 0) error = ::posix_spawnattr_setpgroup(&attributes_, 0);
-    if (error == 0) error = ::posix_spawnattr_setsigmask(&attributes_, &none);
+    if (error == 0) error = ::posix_spawnattr_setsigmask(&attributes_, &held);
     if (error == 0) error = ::posix_spawnattr_setsigdefault(&attributes_, &all);
     if (error == 0)
       error = ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
@@ -61,6 +85,18 @@ class SpawnSettings {
 
 }  // namespace
 
+ChildProcess::Listed::Listed(pid_t pid, int lifeline) : pid_(pid) {
+  static auto* const undo = new UndoAtEnd(&EndLiveChildren);
+  (void)undo;
+  LiveChildren().emplace(pid, lifeline);
+}
+
+ChildProcess::Listed::~Listed() {
+  if (pid_ < 0) return;
+  const auto lock = UndoAtEnd::Making();
+  LiveChildren().erase(pid_);
+}
+
 absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
                                                  const std::vector<std::string>& arguments, int weights_fd) {
   int ends[2];
@@ -80,6 +116,7 @@ absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
   argv.push_back(nullptr);
   SpawnSettings settings;
   int error = settings.Fill(weights.get(), lifeline.get());
+  const auto lock = UndoAtEnd::Making();
   if (error == 0) {
     error = ::posix_spawn(&child.pid_, program.c_str(), settings.actions(), settings.attributes(),
                           argv.data(), environ);
@@ -96,6 +133,7 @@ absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
     ::waitpid(child.pid_, nullptr, 0);
     return Internal("pidfd_open: {}", std::strerror(open_error));
   }
+  child.listed_ = Listed(child.pid_, child.lifeline_.get());
   return child;
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/base/status.h"
@@ -17,9 +18,13 @@ namespace mnemo::frontend {
 inline constexpr int kChildWeightsFd = 3;
 inline constexpr int kChildLifelineFd = 4;
 
-// Move-only. Destroying it closes the lifeline, and neither kills nor reaps.
+// Move-only. Destroying it closes the lifeline, and neither kills nor reaps. UndoAtEnd::UndoAll
+// (devices/base) ends all children that are alive: it closes their lifelines, and kills what is left after
+// kUndoTime.
 class ChildProcess {
  public:
+  static constexpr std::chrono::milliseconds kUndoTime{80};
+
   // Starts `program` with `arguments` (the first is argv[1]) and an end of a new lifeline, in a process group
   // of its own so that Ctrl-C reaches us alone. `weights_fd` stays the caller's; -1 = none. Safe with
   // threads. NOT_FOUND or PERMISSION_DENIED when the program cannot be started.
@@ -38,10 +43,27 @@ class ChildProcess {
   std::optional<std::string> Reap();
 
  private:
+  // Has the child in the list of those that UndoAll ends, as long as it lives.
+  class Listed {
+   public:
+    Listed() = default;
+    Listed(pid_t pid, int lifeline);
+    Listed(Listed&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+    Listed& operator=(Listed&& other) noexcept {
+      std::swap(pid_, other.pid_);
+      return *this;
+    }
+    ~Listed();
+
+   private:
+    pid_t pid_ = -1;
+  };
+
   ChildProcess() = default;
   pid_t pid_ = -1;
   UniqueFd pidfd_;
   UniqueFd lifeline_;
+  Listed listed_;  // last: it names the lifeline
 };
 
 }  // namespace mnemo::frontend

@@ -32,6 +32,10 @@ void ChildSet::Signal(int child, uint64_t life, int number) {
   if (it != children_.end() && it->second.life == life) it->second.process.Signal(number);
 }
 
+void ChildSet::SignalAll(int number) {
+  for (auto& [unused, child] : children_) child.process.Signal(number);
+}
+
 std::chrono::nanoseconds ChildSet::CoreWait(int child, uint64_t life) const {
   const auto it = children_.find(child);
   if (it == children_.end() || it->second.life != life) return std::chrono::nanoseconds(0);

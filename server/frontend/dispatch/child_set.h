@@ -29,6 +29,7 @@ class ChildSet {
                             const std::vector<std::string>& arguments, int weights_fd);
   // Nothing happens when the child of that life has ended.
   void Signal(int child, uint64_t life, int number);
+  void SignalAll(int number);
   // As ChildProcess::CoreWait; 0 when the child of that life has ended.
   std::chrono::nanoseconds CoreWait(int child, uint64_t life) const;
   // Waits for children, Wake or the time, whichever is first, and tells `listener` of children.

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "devices/base/undo_at_end.h"
 #include "devices/base/unique_fd.h"
 #include "fpga/service/memory_options.h"
 #include "server/frontend/dispatch/child_process.h"
@@ -38,10 +39,13 @@ class RuntimeDir {
  public:
   RuntimeDir() = default;
   RuntimeDir(RuntimeDir&& other) noexcept
-      : path_(std::move(other.path_)), owned_(std::exchange(other.owned_, false)) {}
+      : path_(std::move(other.path_)),
+        owned_(std::exchange(other.owned_, false)),
+        undo_(std::move(other.undo_)) {}
   RuntimeDir& operator=(RuntimeDir&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(owned_, other.owned_);
+    std::swap(undo_, other.undo_);
     return *this;
   }
   ~RuntimeDir() {
@@ -61,11 +65,16 @@ class RuntimeDir {
     const char* base = std::getenv("XDG_RUNTIME_DIR");
     std::string pattern =
         (base != nullptr && ::access(base, W_OK) == 0 ? std::string(base) : "/tmp") + "/mnemo-XXXXXX";
+    const auto lock = UndoAtEnd::Making();
     if (::mkdtemp(pattern.data()) == nullptr) {
       return FailedPrecondition("workers.runtime_dir: making {}: {}", pattern, std::strerror(errno));
     }
     dir.path_ = pattern;
     dir.owned_ = true;
+    dir.undo_ = UndoAtEnd([pattern] {
+      std::error_code ignored;
+      fs::remove_all(pattern, ignored);
+    });
     return dir;
   }
   const std::string& path() const { return path_; }
@@ -74,6 +83,7 @@ class RuntimeDir {
  private:
   std::string path_;
   bool owned_ = false;
+  UndoAtEnd undo_;
 };
 
 // `configured`, or the program of that name beside this one. FAILED_PRECONDITION when it cannot be run.
@@ -159,6 +169,10 @@ class DispatcherImpl final : public Dispatcher {
         memory_ != nullptr ? memory_->Snapshots() : std::vector<MemorySnapshot>();
     AddForeignServices(&snapshots);
     return snapshots;
+  }
+  void ReopenLogs() override {
+    host_->HangUp();
+    if (memory_ != nullptr) memory_->HangUp();
   }
   void OnReadyChange(std::function<void(int)> callback) override {
     core_->OnReadyChange(std::move(callback));

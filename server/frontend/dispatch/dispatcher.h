@@ -84,6 +84,8 @@ class Dispatcher {
   virtual bool EndSession(const std::string& session_id) = 0;
   virtual std::vector<WorkerSnapshot> Workers() const = 0;
   virtual std::vector<MemorySnapshot> MemoryServices() const = 0;
+  // Has all local processes open their log files again. Does not wait for them.
+  virtual void ReopenLogs() {}
   // Called on every change of the set of ready workers, on any thread but never two at once; at most one
   // callback, set before the first request. It is told the present number at once.
   virtual void OnReadyChange(std::function<void(int ready_workers)> callback) = 0;

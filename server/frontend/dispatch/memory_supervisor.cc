@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -101,6 +102,7 @@ struct MemorySupervisor::Impl {
   ChildSet children;
   const std::shared_ptr<Answers> answers = std::make_shared<Answers>();
   Clock::time_point next_wake = Clock::now();
+  std::atomic<bool> hangs_up = false;
 
   mutable std::mutex mutex;  // guards what follows; the supervising thread alone changes it, but for stopping
   std::vector<Slot> slots;
@@ -140,6 +142,7 @@ void MemorySupervisor::Impl::Loop() {
       next_wake = NextWake(now);
     }
     children.Poll(next_wake, listener);
+    if (hangs_up.exchange(false)) children.SignalAll(SIGHUP);
   }
 }
 
@@ -320,6 +323,11 @@ MemorySupervisor::~MemorySupervisor() {
   impl_->thread.join();
   std::unique_lock lock(impl_->answers->mutex);
   impl_->answers->none_left.wait(lock, [this] { return impl_->answers->outstanding == 0; });
+}
+
+void MemorySupervisor::HangUp() {
+  impl_->hangs_up = true;
+  impl_->children.Wake();
 }
 
 std::vector<MemorySnapshot> MemorySupervisor::Snapshots() const {

@@ -34,6 +34,7 @@ class MemorySupervisor {
   ~MemorySupervisor();
 
   std::vector<MemorySnapshot> Snapshots() const;  // any thread
+  void HangUp();                                  // SIGHUP for all services, soon; any thread
 
  private:
   struct Impl;

@@ -1,5 +1,6 @@
 #include "server/frontend/dispatch/worker_host.h"
 
+#include <csignal>
 #include <utility>
 
 namespace mnemo::frontend {
@@ -42,6 +43,11 @@ std::chrono::nanoseconds ProcessHost::CoreWait(int worker, uint64_t life) {
   return children_.CoreWait(worker, life);
 }
 
+void ProcessHost::HangUp() {
+  hangs_up_ = true;
+  children_.Wake();
+}
+
 void ProcessHost::Wake() { children_.Wake(); }
 
 void ProcessHost::Loop() {
@@ -54,6 +60,7 @@ void ProcessHost::Loop() {
     const TimePoint until = core_->Tick();
     if (core_->stopped()) return;
     children_.Poll(until, listener);
+    if (hangs_up_.exchange(false)) children_.SignalAll(SIGHUP);
   }
 }
 

@@ -1,6 +1,7 @@
 // The world as it is: worker processes of this machine, links over sockets, and the thread that watches them.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -31,6 +32,8 @@ class ProcessHost final : public WorkerHost {
 
   // Calls core->Tick and tells it of children until it is stopped, on a thread of its own.
   void Run(std::shared_ptr<DispatchCore> core);
+  // SIGHUP for all children, soon. Any thread.
+  void HangUp();
   // Returns when the core is stopped (see DispatchCore::Stop) and no link is left.
   void Join();
 
@@ -49,6 +52,7 @@ class ProcessHost final : public WorkerHost {
   std::shared_ptr<DispatchCore> core_;
   SocketConnector connector_;
   ChildSet children_;  // by worker; the supervising thread's
+  std::atomic<bool> hangs_up_ = false;
   std::thread thread_;
 };
 

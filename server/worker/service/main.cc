@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "server/telemetry/logging.h"
@@ -17,6 +18,7 @@ namespace mnemo::worker {
 namespace {
 
 constexpr int kExitUsage = 2;
+constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
 
 std::string SocketPath(const std::string& listen) {
   const std::string prefix = "unix:";
@@ -60,7 +62,9 @@ int Main(int argc, char** argv) {
   const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
       Watcher::Create({.lifeline_fd = options->lifeline_fd,
                        .socket_paths = {SocketPath(options->listen)},
-                       .private_dir = options->private_dir});
+                       .private_dir = options->private_dir,
+                       .on_hangup = [] { telemetry::ReopenLog(); },
+                       .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
     status = telemetry::SetUpLogging({.process = options->name,
@@ -74,6 +78,7 @@ int Main(int argc, char** argv) {
   }
   status = Serve(*options, watcher->get());
   if (!status.ok()) spdlog::error("{}", std::string(status.message()));
+  telemetry::EndLogging();
   return status.ok() ? 0 : 1;
 }
 
@@ -82,5 +87,6 @@ int Main(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
+  mnemo::HoldSignals();
   return mnemo::worker::Main(argc, argv);
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "server/link/socket.h"
+#include "server/telemetry/logging.h"
 #include "server/worker/service/convert.h"
 
 namespace mnemo::worker {
@@ -151,6 +152,7 @@ internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
   heartbeat.set_prompt_tokens(stats.prompt_tokens);
   heartbeat.set_generated_tokens(stats.generated_tokens);
   heartbeat.set_draining(draining());
+  heartbeat.set_log_lines_dropped(telemetry::LogLinesDropped());
   FillMemoryFigures(stats.memory, heartbeat.mutable_memory());
   heartbeat.mutable_memory()->set_extra_pages_used(stats.extra_pages_used);
   heartbeat.mutable_memory()->set_extra_pages_total(stats.extra_pages_total);

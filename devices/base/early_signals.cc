@@ -1,0 +1,29 @@
+#include "devices/base/early_signals.h"
+
+#include <signal.h>
+
+// So early that a sanitizer's own memory may not be there yet.
+#define MNEMO_NOT_INSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
+
+namespace mnemo {
+namespace {
+
+MNEMO_NOT_INSTRUMENTED void SetMask(int how) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  ::sigprocmask(how, &set, nullptr);
+}
+
+}  // namespace
+
+MNEMO_NOT_INSTRUMENTED void HoldSignals() { SetMask(SIG_BLOCK); }
+void ReleaseSignals() { SetMask(SIG_UNBLOCK); }
+
+// The dynamic loader calls these before the constructors of shared libraries: "Initialization and Termination
+// Functions" of the System V ABI.
+__attribute__((section(".preinit_array"), used)) void (*const kHoldBeforeLibraries)() = HoldSignals;
+
+}  // namespace mnemo
