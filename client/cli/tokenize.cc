@@ -99,6 +99,9 @@ absl::StatusOr<std::string> DecodeOffline(const model::Tokenizer& tokenizer, con
 int RunOffline(const TokenizeOptions& options, const std::string& input) {
   const absl::StatusOr<std::unique_ptr<model::Tokenizer>> tokenizer = OpenTokenizer(options.gguf);
   if (!tokenizer.ok()) return Fail(tokenizer.status());
+  for (const std::string& note : (*tokenizer)->notes()) {
+    std::fprintf(stderr, "mnemo: %s: %s\n", options.gguf.c_str(), note.c_str());
+  }
   if (!options.detokenize) {
     return WriteOut(FormatTokens(EncodeOffline(**tokenizer, input, options), options.pieces))
                ? kExitOk

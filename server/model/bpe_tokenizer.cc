@@ -59,7 +59,8 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(const GgufFile& file) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(const GgufFile& file,
+                                                                std::string_view chat_template) {
   std::string_view name = "default";
   if (file.Find(kPreKey) != nullptr) {
     MNEMO_ASSIGN_OR_RETURN(name, file.GetString(kPreKey));
@@ -69,7 +70,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(const GgufFile& 
     return Unimplemented("{}: {} \"{}\" is not supported; known are {}", file.path(), kPreKey, name,
                          fmt::join(PreTokenizerNames(), ", "));
   }
-  MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields, ReadVocabularyFields(file, pre->begins_by_default));
+  MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields,
+                         ReadVocabularyFields(file, pre->begins_by_default, chat_template));
   std::unique_ptr<BpeTokenizer> tokenizer(new BpeTokenizer(fields, *pre));
   tokenizer->FillPieces(fields);
   MNEMO_RETURN_IF_ERROR(tokenizer->ReadMerges(file, fields));

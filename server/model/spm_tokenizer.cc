@@ -3,9 +3,9 @@
 #include <absl/container/flat_hash_map.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
+#include "server/model/token_roles.h"
 #include "server/model/utf8.h"
 
 namespace mnemo::model {
@@ -28,15 +28,6 @@ void AppendUnmarked(std::string_view text, std::string* out) {
   }
 }
 
-// The byte of "<0x0A>"; -1: it is written otherwise.
-int ParseByte(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text.back() != '>') return -1;
-  int byte = -1;
-  const char* const end = text.data() + 5;
-  const auto [stop, error] = std::from_chars(text.data() + 3, end, byte, 16);
-  return error == std::errc() && stop == end && byte >= 0 ? byte : -1;
-}
-
 bool IsMergeable(TokenKind kind) {
   return kind == TokenKind::kNormal || kind == TokenKind::kUserDefined || kind == TokenKind::kUnused;
 }
@@ -52,13 +43,14 @@ struct SpmTokenizer::Output {
   absl::flat_hash_map<absl::string_view, uint32_t> splits;
 };
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& file) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& file,
+                                                                std::string_view chat_template) {
   MNEMO_ASSIGN_OR_RETURN(const bool removes_blanks,
                          BoolOr(file, "tokenizer.ggml.remove_extra_whitespaces", false));
   if (removes_blanks) {
     return Unimplemented("{}: tokenizer.ggml.remove_extra_whitespaces is not supported", file.path());
   }
-  MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields, ReadVocabularyFields(file, true));
+  MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields, ReadVocabularyFields(file, true, chat_template));
   std::unique_ptr<SpmTokenizer> tokenizer(new SpmTokenizer(fields));
   MNEMO_ASSIGN_OR_RETURN(tokenizer->adds_blank_, BoolOr(file, "tokenizer.ggml.add_space_prefix", true));
   tokenizer->strips_leading_space_ = tokenizer->adds_blank_;
@@ -80,7 +72,7 @@ absl::Status SpmTokenizer::FillPieces(const GgufFile& file, const VocabularyFiel
     const TokenKind kind = fields.kinds[i];
     text.clear();
     if (kind == TokenKind::kByte) {
-      const int byte = ParseByte(fields.texts[i]);
+      const int byte = ParseByteToken(fields.texts[i]);
       if (byte < 0) {
         return InvalidArgument("{}: {}[{}] is a byte token and not written as <0x00> to <0xFF>", file.path(),
                                kTokensKey, i);

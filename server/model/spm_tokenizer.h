@@ -18,7 +18,8 @@ namespace mnemo::model {
 
 class SpmTokenizer : public VocabularyTokenizer {
  public:
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const GgufFile& file);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const GgufFile& file,
+                                                           std::string_view chat_template);
 
  protected:
   void EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const override;

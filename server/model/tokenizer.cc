@@ -6,14 +6,15 @@
 
 namespace mnemo::model {
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufFile& file) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufFile& file,
+                                                               std::string_view chat_template) {
   constexpr std::string_view kModelKey = "tokenizer.ggml.model";
   if (file.Find(kModelKey) == nullptr) {
     return InvalidArgument("{}: {} is absent: the file has no vocabulary", file.path(), kModelKey);
   }
   MNEMO_ASSIGN_OR_RETURN(const std::string_view model, file.GetString(kModelKey));
-  if (model == "gpt2") return BpeTokenizer::Create(file);
-  if (model == "llama") return SpmTokenizer::Create(file);
+  if (model == "gpt2") return BpeTokenizer::Create(file, chat_template);
+  if (model == "llama") return SpmTokenizer::Create(file, chat_template);
   return Unimplemented(
       "{}: {} \"{}\" is not supported; known are gpt2 (byte-level BPE) and llama (SentencePiece)",
       file.path(), kModelKey, model);

@@ -48,12 +48,15 @@ class Tokenizer {
   // aliases) and SentencePiece
   // ("llama"). UNIMPLEMENTED names an unknown model or pre-tokenizer and lists the known ones;
   // INVALID_ARGUMENT for a broken vocabulary.
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file);
+  // `chat_template`: text of a template that is used instead of the file's own; its markers count as well.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> FromGguf(const GgufFile& file,
+                                                             std::string_view chat_template = {});
 
   // Any bytes are accepted; bytes that are not UTF-8 survive a round trip through Decode.
   virtual std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const = 0;
   // Raw bytes of one token, ids in [0, size()). For a control token its text ("<|im_end|>").
   virtual std::string_view Piece(int32_t id) const = 0;
+  // The file's type of the token, corrected where file, template and family contradict each other.
   virtual TokenKind Kind(int32_t id) const = 0;
   virtual int32_t size() const = 0;
 
@@ -72,8 +75,11 @@ class Tokenizer {
   // What add_special means when the request does not say: true when the file adds a begin or end token.
   virtual bool default_add_special() const = 0;
   virtual int32_t bos_id() const = 0;  // -1 = none
-  // Any of them ends generation: eos, eot, eom of the file, and those the model family is known by.
+  // Any of them ends generation: eos, eot, eom of the file, those the model family is known by, and what the
+  // chat template puts behind a message.
   virtual std::span<const int32_t> end_ids() const = 0;
+  // Sentences for the log: where the file contradicts itself about its tokens, and what is held instead.
+  virtual std::span<const std::string> notes() const = 0;
 };
 
 }  // namespace mnemo::model

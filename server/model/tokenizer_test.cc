@@ -173,7 +173,6 @@ TEST_CASE("what ends a generation, and what begins a text") {
   vocabulary.eos_id = AddToken(&vocabulary, "<|end_of_text|>", TokenKind::kControl);
   const int32_t eot = AddToken(&vocabulary, "<|eot_id|>", TokenKind::kControl);
   const int32_t eom = AddToken(&vocabulary, "<|eom_id|>", TokenKind::kControl);
-  AddToken(&vocabulary, "<|im_end|>", TokenKind::kNormal);  // no control token: it ends nothing
   const std::unique_ptr<Tokenizer> gpt2 = Make(vocabulary);
   CHECK(Strings(1, std::string(gpt2->Piece(eot))) == Strings{"<|eot_id|>"});
   CHECK(std::vector<int32_t>(gpt2->end_ids().begin(), gpt2->end_ids().end()) ==
@@ -217,6 +216,7 @@ TEST_CASE("what is unknown or broken is refused by name") {
   vocabulary.scores.clear();
   CHECK_THAT(refusal(vocabulary, kInvalid), Catch::Contains("tokenizer.ggml.scores"));
   vocabulary = SentencePieceVocabulary({"a"});
+  vocabulary.tokens[3] = "other";
   vocabulary.kinds[3] = TokenKind::kNormal;
   CHECK_THAT(refusal(vocabulary, kInvalid), Catch::Contains("255 of the 256 byte tokens"));
 }

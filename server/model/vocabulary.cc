@@ -3,24 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <utility>
+
+#include "server/model/token_roles.h"
 
 namespace mnemo::model {
 namespace {
 
 constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
 constexpr std::string_view kTypesKey = "tokenizer.ggml.token_type";
-
-// Control tokens that end a turn or a text, whatever the file names as its end: the families' own settings
-// list them.
-constexpr std::array<std::string_view, 7> kEndTexts = {
-    "<|im_end|>",       // ChatML: Qwen, SmolLM2
-    "<|endoftext|>",    // GPT-2, Qwen, SmolLM2, Phi
-    "<|end_of_text|>",  // Llama 3
-    "<|eot_id|>",       // Llama 3
-    "<|eom_id|>",       // Llama 3.1, a turn that waits for a tool
-    "<end_of_turn>",    // Gemma
-    "<|end|>",          // Phi-3
-};
 
 absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, int32_t absent, size_t size) {
   if (file.Find(key) == nullptr) return absent;
@@ -33,14 +24,15 @@ absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, in
   return static_cast<int32_t>(id);
 }
 
+// Leaves the kinds empty when the file has none.
 absl::Status ReadKinds(const GgufFile& file, VocabularyFields* fields) {
-  fields->kinds.assign(fields->texts.size(), TokenKind::kNormal);
   if (file.Find(kTypesKey) == nullptr) return absl::OkStatus();
   MNEMO_ASSIGN_OR_RETURN(const std::vector<int64_t> types, file.GetInts(kTypesKey));
   if (types.size() != fields->texts.size()) {
     return InvalidArgument("{}: {} has {} entries and {} has {}; they must be as many", file.path(),
                            kTypesKey, types.size(), kTokensKey, fields->texts.size());
   }
+  fields->kinds.resize(types.size());
   for (size_t i = 0; i < types.size(); ++i) {
     if (types[i] < 0 || types[i] > 6) {
       return InvalidArgument("{}: {}[{}] is {}, allowed are 0 to 6", file.path(), kTypesKey, i, types[i]);
@@ -51,6 +43,32 @@ absl::Status ReadKinds(const GgufFile& file, VocabularyFields* fields) {
   return absl::OkStatus();
 }
 
+// The file's own templates, one behind the other: a file may have several, by name.
+std::string ChatTemplates(const GgufFile& file) {
+  constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
+  std::string all;
+  const auto append = [&](const std::string& key) {
+    const absl::StatusOr<std::string_view> text = file.GetString(key);
+    if (text.ok()) all.append(*text).append("\n");
+  };
+  append(std::string(kTemplateKey));
+  const auto names = file.GetStrings("tokenizer.chat_templates");
+  if (!names.ok()) return all;
+  for (const std::string_view name : *names) append(fmt::format("{}.{}", kTemplateKey, name));
+  return all;
+}
+
+// SentencePiece trains its own three tokens at ids 0 to 2, and writers may leave their keys out.
+void AddSentencePieceIds(VocabularyFields* fields) {
+  const auto take = [fields](size_t id, std::string_view text, int32_t* field) {
+    if (*field < 0 && id < fields->texts.size() && fields->texts[id] == text)
+      *field = static_cast<int32_t>(id);
+  };
+  take(0, "<unk>", &fields->unknown_id);
+  take(1, "<s>", &fields->bos_id);
+  take(2, "</s>", &fields->eos_id);
+}
+
 }  // namespace
 
 absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool absent) {
@@ -58,7 +76,8 @@ absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool abs
   return file.GetBool(key);
 }
 
-absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default) {
+absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default,
+                                                      std::string_view chat_template) {
   VocabularyFields fields;
   MNEMO_ASSIGN_OR_RETURN(fields.texts, file.GetStrings(kTokensKey));
   const size_t size = fields.texts.size();
@@ -70,6 +89,11 @@ absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool
   MNEMO_ASSIGN_OR_RETURN(fields.bos_id, TokenIdOr(file, "tokenizer.ggml.bos_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(fields.eos_id, TokenIdOr(file, "tokenizer.ggml.eos_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(fields.unknown_id, TokenIdOr(file, "tokenizer.ggml.unknown_token_id", -1, size));
+  const auto tokenizer_model = file.GetString("tokenizer.ggml.model");
+  const bool is_sentencepiece = tokenizer_model.ok() && *tokenizer_model == "llama";
+  if (is_sentencepiece) AddSentencePieceIds(&fields);
+  MNEMO_ASSIGN_OR_RETURN(const int32_t padding_id,
+                         TokenIdOr(file, "tokenizer.ggml.padding_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(const int32_t eot_id, TokenIdOr(file, "tokenizer.ggml.eot_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(const int32_t eom_id, TokenIdOr(file, "tokenizer.ggml.eom_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(fields.add_bos, BoolOr(file, "tokenizer.ggml.add_bos_token", add_bos_default));
@@ -77,17 +101,22 @@ absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool
   fields.add_bos = fields.add_bos && fields.bos_id >= 0;
   fields.add_eos = fields.add_eos && fields.eos_id >= 0;
 
-  for (const int32_t id : {fields.eos_id, eot_id, eom_id}) {
-    if (id >= 0) fields.end_ids.push_back(id);
-  }
-  for (size_t i = 0; i < size; ++i) {
-    if (fields.kinds[i] == TokenKind::kControl &&
-        std::find(kEndTexts.begin(), kEndTexts.end(), fields.texts[i]) != kEndTexts.end()) {
-      fields.end_ids.push_back(static_cast<int32_t>(i));
-    }
-  }
-  std::sort(fields.end_ids.begin(), fields.end_ids.end());
-  fields.end_ids.erase(std::unique(fields.end_ids.begin(), fields.end_ids.end()), fields.end_ids.end());
+  std::string templates = ChatTemplates(file);
+  templates.append(chat_template);
+  const auto merges = file.GetStrings("tokenizer.ggml.merges");
+  const std::array named = {fields.bos_id, fields.unknown_id, padding_id};
+  const std::array ends = {fields.eos_id, eot_id, eom_id};
+  TokenRoles roles =
+      DecideTokenRoles({.texts = fields.texts,
+                        .kinds = fields.kinds,
+                        .merges = merges.ok() ? std::span(*merges) : std::span<const std::string_view>(),
+                        .templates = templates,
+                        .named_ids = named,
+                        .end_ids = ends,
+                        .is_sentencepiece = is_sentencepiece});
+  fields.kinds = std::move(roles.kinds);
+  fields.end_ids = std::move(roles.end_ids);
+  fields.notes = std::move(roles.notes);
   return fields;
 }
 
@@ -155,7 +184,8 @@ VocabularyTokenizer::VocabularyTokenizer(const VocabularyFields& fields)
       add_eos_(fields.add_eos),
       bos_id_(fields.bos_id),
       eos_id_(fields.eos_id),
-      end_ids_(fields.end_ids) {}
+      end_ids_(fields.end_ids),
+      notes_(fields.notes) {}
 
 std::string_view VocabularyTokenizer::Piece(int32_t id) const {
   MNEMO_CHECK(id >= 0 && id < size());

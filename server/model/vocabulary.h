@@ -43,11 +43,13 @@ struct VocabularyFields {
   std::vector<int32_t> end_ids;  // ascending
   bool add_bos = false;
   bool add_eos = false;
+  std::vector<std::string> notes;  // Tokenizer::notes
 };
 
 // INVALID_ARGUMENT names the key, and the token where one is at fault. `add_bos_default` holds when the file
-// has no add_bos_token.
-absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default);
+// has no add_bos_token. `chat_template`: as in Tokenizer::FromGguf.
+absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default,
+                                                      std::string_view chat_template = {});
 // A key that may be absent; INVALID_ARGUMENT for another type.
 absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool absent);
 
@@ -107,6 +109,7 @@ class VocabularyTokenizer : public Tokenizer {
   bool default_add_special() const override { return add_bos_ || add_eos_; }
   int32_t bos_id() const override { return bos_id_; }
   std::span<const int32_t> end_ids() const override { return end_ids_; }
+  std::span<const std::string> notes() const override { return notes_; }
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override;
 
  protected:
@@ -127,6 +130,7 @@ class VocabularyTokenizer : public Tokenizer {
   int32_t bos_id_;
   int32_t eos_id_;
   std::vector<int32_t> end_ids_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace mnemo::model

@@ -109,6 +109,7 @@ class Daemon:
         error = self._log if stderr is None else stderr
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+        options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
         self.channel = grpc.insecure_channel(self.address, options=options)
         self.generation = generation_pb2_grpc.GenerationStub(self.channel)
         self.admin = admin_pb2_grpc.AdminStub(self.channel)

@@ -1,0 +1,306 @@
+"""Text: token types that a file has wrong, and what the tokens of an answer add to the text."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import grpc
+import gguf
+import numpy
+import pytest
+import harness
+from harness import Code, _byte_token, pb, request
+
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+
+ENDING: list[subprocess.Popen[bytes]] = []
+
+
+class Daemon(harness.Daemon):
+    """Many files want many daemons: the end of one, which takes longer than its test, goes on beside the next."""
+
+    def _end(self) -> None:
+        self.channel.close()
+        self.process.send_signal(signal.SIGTERM)
+        ENDING.append(self.process)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._log.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    for process in ENDING:
+        assert process.wait(20) == 0
+
+
+@dataclasses.dataclass
+class Vocabulary:
+    """Of a file whose tokens are typed as they should be."""
+
+    kind: str  # "gpt2" or "llama"
+    template: str
+    tokens: list[tuple[str, int]]  # text and right type, all but the bytes
+    bos: str
+    eos: str
+    space_prefix: bool = False
+    name: str = "tiny"
+    keys: dict[str, int] = dataclasses.field(default_factory=dict)  # further ids by key
+
+    def all_tokens(self) -> list[tuple[str, int]]:
+        if self.kind == "gpt2":
+            return [(_byte_token(b), NORMAL) for b in range(256)] + self.tokens
+        # SentencePiece's own three come first.
+        return self.tokens[:3] + [(f"<0x{b:02X}>", BYTE) for b in range(256)] + self.tokens[3:]
+
+    def id(self, text: str) -> int:
+        return [token for token, _ in self.all_tokens()].index(text)
+
+
+def write_model(
+    path: pathlib.Path,
+    vocabulary: Vocabulary,
+    *,
+    types: list[int] | None = None,
+    typed: bool = True,
+    eos: int | None = -1,
+) -> pathlib.Path:
+    """A llama of one layer with random weights. `eos`: -1 stands for the vocabulary's own, None for no key."""
+    dim, ffn, heads, kv_heads = 64, 64, 4, 2
+    rng = numpy.random.default_rng(5)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_name(vocabulary.name)
+    writer.add_context_length(2048)
+    writer.add_embedding_length(dim)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(ffn)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_rope_dimension_count(dim // heads)
+    tokens = vocabulary.all_tokens()
+    writer.add_tokenizer_model(vocabulary.kind)
+    writer.add_token_list([text for text, _ in tokens])
+    if typed:
+        writer.add_token_types(types or [kind for _, kind in tokens])
+    if vocabulary.kind == "gpt2":
+        writer.add_tokenizer_pre("gpt-2")
+        writer.add_token_merges([])
+    else:
+        writer.add_token_scores([-float(i) for i in range(len(tokens))])
+        writer.add_add_space_prefix(vocabulary.space_prefix)
+        if any(kind == UNKNOWN for _, kind in tokens):
+            writer.add_unk_token_id(next(i for i, (_, kind) in enumerate(tokens) if kind == UNKNOWN))
+    writer.add_vocab_size(len(tokens))
+    writer.add_add_bos_token(False)
+    writer.add_bos_token_id(vocabulary.id(vocabulary.bos))
+    if eos is not None:
+        writer.add_eos_token_id(vocabulary.id(vocabulary.eos) if eos < 0 else eos)
+    for key, value in vocabulary.keys.items():
+        writer.add_uint32(key, value)
+    writer.add_chat_template(vocabulary.template)
+
+    def matrix(name: str, rows: int, columns: int, scale: float) -> None:
+        writer.add_tensor(name, (rng.standard_normal((rows, columns)) * scale).astype(numpy.float32))
+
+    matrix("token_embd.weight", len(tokens), dim, 1.0)
+    writer.add_tensor("output_norm.weight", numpy.ones(dim, numpy.float32))
+    matrix("output.weight", len(tokens), dim, 0.3)
+    for name, rows, columns in [
+        ("attn_q", dim, dim),
+        ("attn_k", kv_heads * dim // heads, dim),
+        ("attn_v", kv_heads * dim // heads, dim),
+        ("attn_output", dim, dim),
+        ("ffn_gate", ffn, dim),
+        ("ffn_up", ffn, dim),
+        ("ffn_down", dim, ffn),
+    ]:
+        matrix(f"blk.0.{name}.weight", rows, columns, 0.3)
+    for name in ("attn_norm", "ffn_norm"):
+        writer.add_tensor(f"blk.0.{name}.weight", numpy.ones(dim, numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def tokenize(daemon: Daemon, text: str, **fields: bool) -> list[int]:
+    return list(daemon.generation.Tokenize(pb.TokenizeRequest(text=text, **fields), timeout=10).ids)
+
+
+# --- Token types -----------------------------------------------------------------------------------------------
+
+CHATML = Vocabulary(
+    kind="gpt2",
+    template="{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    tokens=[("<|endoftext|>", CONTROL), ("<|im_start|>", CONTROL), ("<|im_end|>", CONTROL)]
+    + [(text, USER_DEFINED) for text in ("<think>", "</think>", "<tool_call>", "</tool_call>", "<table>")],
+    bos="<|endoftext|>",
+    eos="<|im_end|>",
+)
+LLAMA3 = Vocabulary(
+    kind="gpt2",
+    template="{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] "
+    "+ '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
+    "{% endif %}{{ content }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}",
+    tokens=[(t, CONTROL) for t in ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")],
+    bos="<|begin_of_text|>",
+    eos="<|eot_id|>",
+)
+GEMMA = Vocabulary(
+    kind="llama",
+    template="{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}"
+    "{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    tokens=[("<pad>", CONTROL), ("<eos>", CONTROL), ("<bos>", CONTROL), ("<unk>", UNKNOWN)]
+    + [("<start_of_turn>", CONTROL), ("<end_of_turn>", CONTROL)]
+    + [(text, USER_DEFINED) for text in ("\n\n", "<table>", "<s>", "</s>", "<start_of_image>")],
+    bos="<bos>",
+    eos="<end_of_turn>",
+    keys={"tokenizer.ggml.padding_token_id": 0},
+)
+MISTRAL = Vocabulary(
+    kind="llama",
+    template="{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + '[/INST]' }}"
+    "{% else %}{{ message['content'] + eos_token}}{% endif %}{% endfor %}{# system_message '[/INST]' #}",
+    tokens=[("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL), ("[INST]", CONTROL), ("[/INST]", CONTROL), ("\u2581", NORMAL)],
+    bos="<s>",
+    eos="</s>",
+)
+# Names that no family has: the template alone tells them.
+OWN = Vocabulary(
+    kind="gpt2",
+    template="{% for message in messages %}{{ '<|sp:' ~ 'x|><|opens|>' + message['role'] + '\n' + message['content'] + '<|over|>' }}{% endfor %}"
+    "{{ '<|opens|>assistant\n' }}",
+    tokens=[("<|text|>", CONTROL), ("<|opens|>", CONTROL), ("<|over|>", CONTROL)],
+    bos="<|text|>",
+    eos="<|over|>",
+)
+FAMILIES = {"chatml": CHATML, "llama3": LLAMA3, "gemma": GEMMA, "mistral": MISTRAL, "own": OWN}
+
+
+def retyped(vocabulary: Vocabulary, kind: int) -> list[int]:
+    """Control tokens typed as something else, all others as they should be."""
+    return [kind if right in (CONTROL, UNKNOWN) else right for _, right in vocabulary.all_tokens()]
+
+
+@dataclasses.dataclass
+class Answers:
+    """What a file's types decide: ids of texts and chats, the end of an answer, and what is printed."""
+
+    ids: list[list[int]]
+    chat: list[int] | None
+    ends: list[tuple[int, str, int]]  # of each token, when it is the next one
+    end_token_ids: list[int]
+
+
+def ask(daemon: Daemon, vocabulary: Vocabulary) -> Answers:
+    specials = [text for text, kind in vocabulary.tokens]
+    text = "a" + "b".join(specials) + "c"
+    ids = [tokenize(daemon, text), tokenize(daemon, text, parse_special=True)]
+    chat = pb.TokenizeRequest()
+    chat.chat.messages.add(role="user", content=text)
+    chat.chat.messages.add(role="assistant", content="x" + text + "x")
+    chat.chat.messages.add(role="user", content="b")
+    rendered: list[int] | None
+    try:
+        rendered = list(daemon.generation.Tokenize(chat, timeout=10).ids)
+    except grpc.RpcError as error:
+        assert error.code() == Code.UNIMPLEMENTED and vocabulary is OWN
+        rendered = None
+    ends = []
+    for special in specials:
+        token = vocabulary.id(special)
+        result = daemon.generate(request([5, 6], max_tokens=3, logit_bias={token: 100.0})).check_ok()
+        assert result.final is not None
+        ends.append((result.final.finish_reason, result.text, len(result.ids)))
+    return Answers(ids, rendered, ends, list(daemon.model().end_token_ids))
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answers]:
+    """The answers of the same files with the right types."""
+    folder = tmp_path_factory.mktemp("right")
+    answers = {}
+    for name, vocabulary in FAMILIES.items():
+        with Daemon(write_model(folder / f"{name}.gguf", vocabulary)) as daemon:
+            answers[name] = ask(daemon, vocabulary)
+            assert "control tokens" not in daemon.log(), "a warning for a file that is right"
+    return answers
+
+
+def check_safe(answers: Answers, vocabulary: Vocabulary) -> None:
+    """No control token comes from a message, each end token ends at once without text, and other tokens are printed."""
+    for (text, kind), (reason, printed, count) in zip(vocabulary.tokens, answers.ends, strict=True):
+        if vocabulary.id(text) in answers.end_token_ids:
+            assert (reason, printed, count) == (pb.FINISH_REASON_EOS, "", 1), text
+        elif kind in (CONTROL, UNKNOWN):
+            assert printed == "", text
+        elif kind == USER_DEFINED:
+            assert printed == text * 3, text
+    assert vocabulary.id(vocabulary.eos) in answers.end_token_ids
+
+
+def test_right_types_are_believed(right: dict[str, Answers]) -> None:
+    for name, vocabulary in FAMILIES.items():
+        check_safe(right[name], vocabulary)
+    # The tags of HTML in Gemma's vocabulary are text, though other families end their texts with one of them.
+    assert GEMMA.id("</s>") not in right["gemma"].end_token_ids
+    assert GEMMA.id("</s>") in right["gemma"].ids[0]
+
+
+WRONG = [("chatml", kind) for kind in (USER_DEFINED, NORMAL, UNUSED, BYTE)]
+WRONG += [("llama3", USER_DEFINED), ("gemma", NORMAL), ("gemma", BYTE), ("mistral", USER_DEFINED), ("own", USER_DEFINED), ("own", NORMAL)]
+
+
+@pytest.mark.parametrize(("name", "kind"), WRONG)
+def test_wrong_types_are_seen_through(right: dict[str, Answers], tmp_path: pathlib.Path, name: str, kind: int) -> None:
+    vocabulary = FAMILIES[name]
+    with Daemon(write_model(tmp_path / "wrong.gguf", vocabulary, types=retyped(vocabulary, kind))) as daemon:
+        answers = ask(daemon, vocabulary)
+        (line,) = [line for line in daemon.log().splitlines() if "not typed as control tokens" in line]
+        assert vocabulary.eos in line
+    assert answers == right[name]
+
+
+def test_absent_types(right: dict[str, Answers], tmp_path: pathlib.Path) -> None:
+    for name in ("chatml", "mistral"):
+        vocabulary = dataclasses.replace(FAMILIES[name], tokens=[t for t in FAMILIES[name].tokens if t[0] != "<table>"])
+        with Daemon(write_model(tmp_path / f"{name}-typed.gguf", vocabulary)) as daemon:
+            expected = ask(daemon, vocabulary)
+        with Daemon(write_model(tmp_path / f"{name}.gguf", vocabulary, typed=False)) as daemon:
+            answers = ask(daemon, vocabulary)
+            assert vocabulary.eos in daemon.log()
+        # Without a type a mark that no template names is a text that nothing makes.
+        if name == "chatml":
+            cut = len(vocabulary.tokens) - 4
+            assert answers.ends[:cut] == expected.ends[:cut] and answers.end_token_ids == expected.end_token_ids
+            assert answers.ids == expected.ids and answers.chat == expected.chat
+        else:
+            assert answers == expected
+
+
+@pytest.mark.parametrize("eos", [None, 65, CHATML.id("<|endoftext|>")], ids=["absent", "a letter", "another"])
+@pytest.mark.parametrize("kind", [CONTROL, USER_DEFINED], ids=["typed", "mistyped"])
+def test_end_token_that_the_file_names_wrongly(right: dict[str, Answers], tmp_path: pathlib.Path, eos: int | None, kind: int) -> None:
+    path = write_model(tmp_path / "eos.gguf", CHATML, types=retyped(CHATML, kind), eos=eos)
+    with Daemon(path) as daemon:
+        assert ask(daemon, CHATML) == right["chatml"]
+        letter = daemon.generate(request([5, 6], max_tokens=3, logit_bias={65: 100.0})).check_ok()
+        assert letter.text == chr(65) * 3
+
+
+def test_end_token_that_the_template_alone_names(right: dict[str, Answers], tmp_path: pathlib.Path) -> None:
+    for name, vocabulary in (("own", OWN), ("gemma", GEMMA), ("mistral", MISTRAL)):
+        path = write_model(tmp_path / f"{name}.gguf", vocabulary, types=retyped(vocabulary, USER_DEFINED), eos=None)
+        with Daemon(path) as daemon:
+            assert ask(daemon, vocabulary) == right[name]
