@@ -65,7 +65,8 @@ void ResponseQueue::Clear() {
 OutputBuilder::OutputBuilder(const ServedModel& model, const TextSettings& text,
                              const internal::v1::Submit& submit)
     : model_(model),
-      text_(*model.tokenizer, text.include_special_tokens, text.stop),
+      text_(*model.tokenizer, text.include_special_tokens, text.stop,
+            std::span(submit.prompt().data(), static_cast<size_t>(submit.prompt_size()))),
       stop_ids_(text.stop_token_ids),
       ignore_eos_(text.ignore_eos),
       next_prompt_position_(submit.prompt_logprobs_from()) {}

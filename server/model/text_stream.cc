@@ -62,9 +62,42 @@ bool IsValidUtf8(std::string_view text) {
   return true;
 }
 
-TextStream::TextStream(const Tokenizer& tokenizer, bool include_special, std::vector<std::string> stop)
+TextStream::TextStream(const Tokenizer& tokenizer, bool include_special, std::vector<std::string> stop,
+                       std::span<const int32_t> prompt)
     : tokenizer_(tokenizer), include_special_(include_special), stop_(std::move(stop)) {
   for (const std::string& text : stop_) MNEMO_CHECK(!text.empty());
+  ReadPrompt(prompt);
+}
+
+void TextStream::ReadPrompt(std::span<const int32_t> prompt) {
+  constexpr size_t kLongestCharacter = 4;
+  std::string tail;
+  while (!prompt.empty() && tail.size() < kLongestCharacter) {
+    const int32_t id = prompt.back();
+    prompt = prompt.first(prompt.size() - 1);
+    if (id < 0 || id >= tokenizer_.size() || (tokenizer_.IsControl(id) && !include_special_)) continue;
+    const std::string_view piece = tokenizer_.Piece(id);
+    at_start_ = at_start_ && piece.empty();
+    tail.insert(0, piece.substr(piece.size() - std::min(piece.size(), kLongestCharacter)));
+  }
+  // From the last byte that begins a character on: what is behind it is either whole or open.
+  size_t begin = tail.size();
+  while (begin > 0 && (static_cast<uint8_t>(tail[begin - 1]) & 0xC0) == 0x80) --begin;
+  if (begin == 0) return;
+  const Utf8Char c = DecodeUtf8(tail, begin - 1);
+  in_prompt_character_ = c.code_point == kMalformed && c.incomplete;
+  if (in_prompt_character_) pending_bytes_ = tail.substr(begin - 1);
+}
+
+bool TextStream::FinishPromptCharacter() {
+  const Utf8Char c = DecodeUtf8(pending_bytes_, 0);
+  if (c.code_point == kMalformed) {
+    if (c.incomplete) return false;
+    // It stays broken: U+FFFD for it is the prompt's text.
+    pending_bytes_.erase(0, c.length);
+  }
+  in_prompt_character_ = false;
+  return true;
 }
 
 TextStream::Result TextStream::Append(int32_t id) {
@@ -72,11 +105,15 @@ TextStream::Result TextStream::Append(int32_t id) {
   const bool is_control = tokenizer_.IsControl(id);
   if (is_control && !include_special_) return {};
   std::string_view piece = tokenizer_.Piece(id);
-  if (at_start_ && tokenizer_.strips_leading_space() && !is_control && piece.starts_with(' ')) {
-    piece.remove_prefix(1);
-  }
-  at_start_ = false;
-  if (pending_bytes_.empty()) {
+  const bool was_cut =
+      at_start_ && tokenizer_.strips_leading_space() && !is_control && piece.starts_with(' ');
+  if (was_cut) piece.remove_prefix(1);
+  at_start_ = at_start_ && piece.empty() && !was_cut;
+  if (in_prompt_character_) {
+    pending_bytes_.append(piece);
+    if (!FinishPromptCharacter()) return {};
+    pending_bytes_.erase(0, AppendValidUtf8(pending_bytes_, false, &held_text_));
+  } else if (pending_bytes_.empty()) {
     pending_bytes_.assign(piece.substr(AppendValidUtf8(piece, false, &held_text_)));
   } else {
     pending_bytes_.append(piece);
@@ -87,6 +124,7 @@ TextStream::Result TextStream::Append(int32_t id) {
 
 TextStream::Result TextStream::Finish() {
   if (stopped_) return {};
+  if (in_prompt_character_) pending_bytes_.clear();  // never completed: the prompt's own U+FFFD
   AppendValidUtf8(pending_bytes_, true, &held_text_);
   pending_bytes_.clear();
   return Scan(true);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <random>
 
+#include "server/model/vocabulary_files.h"
 #include "tests/support/tiny_model.h"
 
 namespace mnemo::model {
@@ -30,8 +31,8 @@ struct Streamed {
   std::string matched;
 };
 Streamed Stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, std::vector<std::string> stop,
-                bool include_special = false) {
-  TextStream stream(tokenizer, include_special, std::move(stop));
+                bool include_special = false, const std::vector<int32_t>& prompt = {}) {
+  TextStream stream(tokenizer, include_special, std::move(stop), prompt);
   Streamed streamed;
   for (const int32_t id : ids) {
     const TextStream::Result result = stream.Append(id);
@@ -139,6 +140,78 @@ TEST_CASE("stop matching does not depend on how the text comes, against a plain 
     const Streamed streamed = Stream(*tokenizer, tokenizer->Encode(text, {}), stop);
     CHECK(streamed.text == text.substr(0, begin));
     CHECK(streamed.matched == (end == std::string::npos ? "" : text.substr(begin, end - begin)));
+  }
+}
+
+std::unique_ptr<Tokenizer> SentencePieceTokenizer() {
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+      MakeTokenizer(SentencePieceVocabulary({"\u2581", "a", "b", "\u2581a", "\u2581b", "\u00e9"}));
+  REQUIRE(tokenizer.ok());
+  return std::move(tokenizer).value();
+}
+
+TEST_CASE("behind a prompt the text goes on, and its first blank is no start of a text") {
+  const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
+  constexpr int32_t kBlank = 259, kA = 260, kBlankA = 262, kBlankB = 263, kBos = 1;
+  const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
+                          bool include_special = false) {
+    return Stream(*tokenizer, ids, {}, include_special, prompt).text;
+  };
+  CHECK(behind({kBlankA}, {kBlankB}) == " b");
+  CHECK(behind({kA}, {kBlankB, kA}) == " ba");
+  CHECK(behind({}, {kBlankB, kBlankB}) == "b b");
+  CHECK(behind({kBos}, {kBlankB}) == "b");         // nothing visible yet
+  CHECK(behind({kBos}, {kBlankB}, true) == " b");  // "<s>" is
+  CHECK(behind({kBlankA, kBos}, {kBlankB}) == " b");
+  CHECK(behind({kBlank}, {kBlankB}) == " b");  // the blank that is taken away is the prompt's
+  CHECK(behind({kBlankA, 999999, -1}, {kBlankB}) == " b");
+  CHECK(behind({999999}, {kBlankB}) == "b");
+}
+
+TEST_CASE("a character that begins in the prompt is given out as a whole") {
+  const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
+  const auto byte = [](int value) { return 3 + value; };
+  const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
+                          std::vector<std::string> stop = {}) {
+    return Stream(*tokenizer, ids, std::move(stop), false, prompt);
+  };
+  CHECK(behind({byte(0xE2), byte(0x82)}, {byte(0xAC), 260}).text == "\u20aca");
+  CHECK(behind({byte(0xE2), 1, byte(0x82)}, {byte(0xAC)}).text == "\u20ac");  // a control token between
+  CHECK(behind({byte(0xF0)}, {byte(0x9F), byte(0x98), byte(0x80)}).text == "\U0001F600");
+  CHECK(behind({byte(0xE2), byte(0x82)}, {260}).text == "a");  // U+FFFD is the prompt's text
+  CHECK(behind({byte(0xE2)}, {byte(0x82)}).text.empty());
+  CHECK(behind({byte(0xE2)}, {byte(0x82), 260}).text == "a");
+  CHECK(behind({byte(0x82)}, {260}).text == "a");
+  CHECK(behind({byte(0xE2), byte(0x82), byte(0xAC)}, {byte(0xAC)}).text == "\uFFFD");
+  const Streamed stopped = behind({byte(0xE2), byte(0x82)}, {byte(0xAC), 260}, {"\u20ac"});
+  CHECK((stopped.text.empty() && stopped.matched == "\u20ac"));
+  // A stop string is looked for in the generated text alone.
+  CHECK(behind({260}, {263}, {"a b"}).text == " b");
+  CHECK(behind({260}, {263}, {" b"}).matched == " b");
+}
+
+TEST_CASE("prompt and stream together are what detokenising both gives") {
+  const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
+  std::mt19937 random(23);
+  const auto draw = [&]() -> int32_t {
+    constexpr uint8_t kBytes[] = {0xE2, 0x82, 0xAC, 0xF0, 0x9F, 0x98, 0x80, 0xC3, 0xA9, 0x41};
+    if (random() % 2 == 0) return 3 + kBytes[random() % std::size(kBytes)];
+    return random() % 4 == 0 ? static_cast<int32_t>(random() % 3) : static_cast<int32_t>(259 + random() % 6);
+  };
+  for (int round = 0; round < 4000; ++round) {
+    std::vector<int32_t> ids(1 + random() % 8);
+    for (int32_t& id : ids) id = draw();
+    const auto cut = ids.begin() + static_cast<ptrdiff_t>(random() % (ids.size() + 1));
+    const std::vector<int32_t> prompt(ids.begin(), cut), rest(cut, ids.end());
+    for (const bool include_special : {false, true}) {
+      const std::string before = tokenizer->Decode(prompt, !include_special);
+      const std::string both = tokenizer->Decode(ids, !include_special);
+      // An open character at the end of the prompt is U+FFFD there and may become another one.
+      const size_t whole = both.starts_with(before) ? before.size() : before.size() - 3;
+      INFO("round " << round << ", seed 23: " << both << " behind " << before);
+      REQUIRE(both.substr(0, whole) == before.substr(0, whole));
+      CHECK(Stream(*tokenizer, rest, {}, include_special, prompt).text == both.substr(whole));
+    }
   }
 }
 

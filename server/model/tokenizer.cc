@@ -26,9 +26,10 @@ std::string Tokenizer::DecodeBytes(std::span<const int32_t> ids, bool skip_speci
   for (const int32_t id : ids) {
     if (skip_special && IsControl(id)) continue;
     std::string_view piece = Piece(id);
-    if (at_start && strips_leading_space() && !IsControl(id) && piece.starts_with(' '))
-      piece.remove_prefix(1);
-    at_start = false;
+    if (at_start && !piece.empty()) {
+      at_start = false;
+      if (strips_leading_space() && !IsControl(id) && piece.starts_with(' ')) piece.remove_prefix(1);
+    }
     bytes.append(piece);
   }
   return bytes;

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import grpc
 import gguf
 import numpy
 import pytest
+import sentencepiece
 import harness
 from harness import Code, _byte_token, pb, request
 
@@ -52,6 +54,7 @@ class Vocabulary:
     space_prefix: bool = False
     name: str = "tiny"
     keys: dict[str, int] = dataclasses.field(default_factory=dict)  # further ids by key
+    scores: list[float] | None = None  # SentencePiece's; None: falling
 
     def all_tokens(self) -> list[tuple[str, int]]:
         if self.kind == "gpt2":
@@ -94,7 +97,7 @@ def write_model(
         writer.add_tokenizer_pre("gpt-2")
         writer.add_token_merges([])
     else:
-        writer.add_token_scores([-float(i) for i in range(len(tokens))])
+        writer.add_token_scores(vocabulary.scores or [-float(i) for i in range(len(tokens))])
         writer.add_add_space_prefix(vocabulary.space_prefix)
         if any(kind == UNKNOWN for _, kind in tokens):
             writer.add_unk_token_id(next(i for i, (_, kind) in enumerate(tokens) if kind == UNKNOWN))
@@ -304,3 +307,122 @@ def test_end_token_that_the_template_alone_names(right: dict[str, Answers], tmp_
         path = write_model(tmp_path / f"{name}.gguf", vocabulary, types=retyped(vocabulary, USER_DEFINED), eos=None)
         with Daemon(path) as daemon:
             assert ask(daemon, vocabulary) == right[name]
+
+
+# --- Text behind a prompt --------------------------------------------------------------------------------------
+
+SPM_TEMPLATE = MISTRAL.template
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> sentencepiece.SentencePieceProcessor:
+    """A SentencePiece model with a blank in front of a text and byte tokens, as Llama 2 has them."""
+    words = "a b ab ba the then river rivers and sand hand on one stone \u00e9t\u00e9 caf\u00e9".split()
+    rng = numpy.random.default_rng(3)
+    folder = tmp_path_factory.mktemp("pieces")
+    corpus = folder / "corpus.txt"
+    corpus.write_text("\n".join(" ".join(rng.choice(words, 12)) for _ in range(400)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(folder / "spm"), model_type="bpe", vocab_size=320, byte_fallback=True, minloglevel=2
+    )
+    return sentencepiece.SentencePieceProcessor(model_file=str(folder / "spm.model"))
+
+
+@pytest.fixture(scope="module")
+def spm(pieces: sentencepiece.SentencePieceProcessor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    count = pieces.get_piece_size()
+    tokens = [
+        (pieces.id_to_piece(i), UNKNOWN if pieces.is_unknown(i) else CONTROL if pieces.is_control(i) else NORMAL)
+        for i in range(count)
+        if not pieces.is_byte(i)
+    ]
+    scores = [pieces.get_score(i) for i in range(count)]
+    vocabulary = Vocabulary("llama", SPM_TEMPLATE, tokens, "<s>", "</s>", space_prefix=True, scores=scores)
+    assert [text for text, _ in vocabulary.all_tokens()] == [pieces.id_to_piece(i) for i in range(count)]
+    with Daemon(write_model(tmp_path_factory.mktemp("spm") / "spm.gguf", vocabulary)) as daemon:
+        yield daemon
+
+
+def decoded(pieces: sentencepiece.SentencePieceProcessor, ids: list[int]) -> str:
+    if [i for i in ids if not pieces.is_control(i)][:1] == [pieces.piece_to_id("\u2581")]:
+        # SentencePiece drops the blanks of all pieces up to the first text, and so loses some; transformers and the daemon drop one.
+        return str(pieces.decode([pieces.piece_to_id("a"), *ids])[1:]).removeprefix(" ")
+    return str(pieces.decode(ids))
+
+
+def behind(pieces: sentencepiece.SentencePieceProcessor, prompt: list[int], ids: list[int]) -> str:
+    """What SentencePiece's own decoder has for both behind what it has for the prompt alone."""
+    before, both = decoded(pieces, prompt), decoded(pieces, prompt + ids)
+    if not both.startswith(before):  # U+FFFD of an open character, which the answer completes
+        before = before.rstrip("\ufffd")
+    assert both.startswith(before)
+    return both[len(before) :]
+
+
+def joined(text: str) -> str:
+    """SentencePiece writes U+FFFD for each broken byte, the daemon one for each maximal subpart, as Unicode recommends."""
+    return re.sub("\ufffd+", "\ufffd", text)
+
+
+def prompts(pieces: sentencepiece.SentencePieceProcessor) -> list[list[int]]:
+    texts = ["a", "the river and", "stone ", "caf\u00e9", "\u20ac"]
+    bytes_of_euro = [pieces.piece_to_id(f"<0x{b:02X}>") for b in (0xE2, 0x82, 0xAC)]
+    ids = [pieces.encode(text) for text in texts]
+    return [*ids, [1], [1, *ids[0]], [*ids[0], 1], [*ids[0], 2, 1], bytes_of_euro[:2], bytes_of_euro[:1]]
+
+
+def test_text_behind_a_prompt_is_what_sentencepiece_adds(spm: Daemon, pieces: sentencepiece.SentencePieceProcessor) -> None:
+    never = {pieces.unk_id(): -100.0}
+    blanks = 0
+    for prompt in prompts(pieces):
+        for seed in range(6):
+            req = request(prompt, max_tokens=12, temperature=5.0, seed=seed, ignore_eos=True, logit_bias=never)
+            result = spm.generate(req).check_ok()
+            expected = behind(pieces, prompt, result.ids)
+            # A broken character that reaches over the border: so many U+FFFD more as SentencePiece writes for it.
+            assert joined(result.text).lstrip("\ufffd") == joined(expected).lstrip("\ufffd"), (prompt, result.ids)
+            blanks += result.text.startswith(" ")
+    assert blanks > 5
+
+
+def test_every_first_token_behind_every_kind_of_prompt(spm: Daemon, pieces: sentencepiece.SentencePieceProcessor) -> None:
+    firsts = [pieces.piece_to_id(text) for text in ("\u2581", "\u2581a", "a", "<0xAC>", "<0x82>", "</s>", "\u2581the")]
+    for prompt in prompts(pieces):
+        for first in firsts:
+            req = request(prompt, max_tokens=2, ignore_eos=True, logit_bias={first: 100.0})
+            result = spm.generate(req).check_ok()
+            assert result.ids == [first, first]
+            assert joined(result.text) == joined(behind(pieces, prompt, [first, first])), (prompt, first)
+
+
+def test_blank_behind_texts_and_chats(spm: Daemon, pieces: sentencepiece.SentencePieceProcessor) -> None:
+    b = pieces.piece_to_id("\u2581b")
+    bias = {b: 100.0}
+    assert spm.generate(request("a", max_tokens=2, logit_bias=bias)).check_ok().text == " b b"
+    special = request([1], max_tokens=1, logit_bias=bias)
+    assert spm.generate(special).check_ok().text == "b"
+    special.output.include_special_tokens = True
+    assert spm.generate(special).check_ok().text == " b"  # behind "<s>"
+    for messages in ([("user", "a")], [("user", "a"), ("assistant", "on")]):
+        req = request(max_tokens=2, logit_bias=bias)
+        for role, content in messages:
+            req.chat.messages.add(role=role, content=content)
+        req.chat.continue_final_message = len(messages) > 1
+        assert spm.generate(req).check_ok().text == " b b"
+    # Stop strings see the answer alone, its blank included.
+    stopped = spm.generate(request("a", max_tokens=4, logit_bias=bias, stop=[" b b"])).check_ok()
+    assert (stopped.text, stopped.final.stop_matched) == ("", " b b")  # type: ignore[union-attr]
+    assert spm.generate(request("a", max_tokens=2, logit_bias=bias, stop=["a b"])).check_ok().text == " b b"
+    # Tokens are raw pieces, and Detokenize takes what begins a text.
+    scored = request([1, *pieces.encode("a")], max_tokens=1, logit_bias=bias)
+    scored.output.prompt_logprobs = 0
+    result = spm.generate(scored).check_ok()
+    assert [token.piece for token in result.prompt][-1] == b" a" and result.tokens[0].piece == b" b"
+    assert spm.generation.Detokenize(pb.DetokenizeRequest(ids=[*pieces.encode("a"), b]), timeout=10).text == "a b"
+
+
+def test_blank_behind_a_prompt_on_the_command_line(spm: Daemon, pieces: sentencepiece.SentencePieceProcessor) -> None:
+    command = [str(harness.BIN / "mnemo"), "generate", "--address", spm.address, "--max-tokens", "2", "--temperature", "0"]
+    command += ["--logit-bias", f"{pieces.piece_to_id(chr(0x2581) + 'b')}=100", "a"]
+    out = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
+    assert out.decode().rstrip("\n") == " b b"
