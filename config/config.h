@@ -31,12 +31,12 @@ struct Config {
     std::string name;                    // empty = general.name of the file
     std::string chat_template;           // empty = recognised from the file; else a family's name
     std::vector<int64_t> end_token_ids;  // empty = the family's
-    int context_tokens = 0;              // 0 = the model's; [64, the model's]
+    int context_tokens = 0;              // 0 = the model's, or what fits the pool; [64, the model's]
   } model;
   std::string device = "cpu";  // cpu | reference
   struct Cpu {
     std::string isa = "auto";  // auto | baseline | avx2 | avx512 | avx512_vnni
-    int threads = 0;           // of all local workers together; 0 = the machine's cores
+    int threads = 0;           // of all local workers together; 0 = the cores that may be used
   } cpu;
   struct Workers {
     int count = 1;                       // child processes; [0, 64]
@@ -59,7 +59,7 @@ struct Config {
     int reserve_tokens = 256;      // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
     std::string kv_type = "auto";  // auto | f16 | bf16 | q8
     int64_t kv_cache_bytes =
-        0;  // a worker's page pool; 0 = as many as four contexts take, at most a quarter of memory
+        0;  // a worker's page pool; 0 = as many as four contexts take, all at most a quarter of memory
     bool prefix_cache = true;
     int max_sessions = 1024;
   } engine;
@@ -81,15 +81,16 @@ struct Config {
     std::vector<std::string> addresses;  // services that others run: "unix:/path" or "ucx:host:port"
     std::string binary;                  // empty = mnemo-memory beside mnemod
     std::string device = "cpu";          // cpu
-    int threads = 0;                     // of each service; 0 = the machine's cores
+    int threads = 0;                     // of each service; 0 = the cores that may be used
     int64_t index_bytes = 0;           // of each service's indexes; 0 = a quarter of memory over all services
     int64_t quota_bytes = 0;           // of these, of one worker's; 0 = an even share
     std::string placement = "inline";  // inline | memory_service, of requests that leave it to the server
     // worker | memory_service: where K and V of sparse layers are, of sequences longer than what the worker
     // keeps of them. memory_service: requests that leave their placement to the server are placed there, too.
     std::string kv_residency = "worker";
-    int resident_tokens = 0;  // with it: positions of such sequences in each worker; 0 = four contexts
-    int kv_wait_ms = 10000;   // a request that lost its K and V waits so long for another service
+    int resident_tokens =
+        0;  // with it: positions of such sequences in each worker; 0 = four contexts, if they fit
+    int kv_wait_ms = 10000;            // a request that lost its K and V waits so long for another service
     int round_trip_timeout_ms = 1000;  // a worker waits so long for an answer, then does without the service
     int start_timeout_ms = 10000;      // from start to ready
     int health_interval_ms = 500;

@@ -22,6 +22,12 @@ On SIGHUP mnemod reads the file again and takes over the keys marked "reload"; i
 file with errors changes nothing. Times are milliseconds (`_ms`), sizes bytes (`_bytes`).
 
 `config/local.yaml` holds every key with its default; `config/node.yaml` is an inference node in production.
+
+Sizes that are left to the daemon follow from the memory and the cores that it may use, which the log tells at the start. Memory is the
+least of physical memory and what the control groups of the process and those above allow (`memory.max`, `memory.high`,
+`memory.limit_in_bytes`); `ulimit -v` and `ulimit -d` bound each process besides. Cores are the least of affinity, cpuset and the whole cores
+of CPU quotas. A context that does not fit the KV page pool is cut to what does, for `ListModels` and requests alike, with a line in the
+log. A size that is set and cannot be had ends mnemod at the start with the name of the bound.
 )";
 
 std::string Escaped(const std::string& text) {

@@ -85,9 +85,11 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
         NumberListSpec{[](Config& config) -> std::vector<int64_t>& { return config.model.end_token_ids; }, 0,
                        INT32_MAX, 64},
         "Token ids that end a generation; an empty list takes those of the model's family."},
-       NumberOrZero(MNEMO_KEY(model.context_tokens), 64, kMaxTokens,
-                    "Longest sequence, prompt and output together, at most the model's own; 0 takes the "
-                    "model's own.")});
+       NumberOrZero(
+           MNEMO_KEY(model.context_tokens), 64, kMaxTokens,
+           "Longest sequence, prompt and output together, at most the model's own; 0 takes the "
+           "model's own, or as much of it as fits the KV page pool. One that is set and does not fit "
+           "is refused at the start.")});
 }
 
 void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {
@@ -100,7 +102,7 @@ void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {
               "Instruction set of the kernels; auto takes the best that the machine has. It is part of "
               "numerics_id."),
        NumberOrZero(MNEMO_KEY(cpu.threads), 1, 1024,
-                    "Threads of all local workers together; 0 takes one for each core."),
+                    "Threads of all local workers together; 0 takes one for each core that may be used."),
        Number(MNEMO_KEY(workers.count), 0, 64, "Worker processes that mnemod starts and supervises."),
        {"workers.addresses",
         AddressListSpec{[](Config& config) -> std::vector<std::string>& { return config.workers.addresses; },
@@ -143,10 +145,11 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "Number format of the KV cache; q8 has half the bytes of the others. auto is q8 for models "
               "with heads of up to 128 dimensions and no bias on keys, else f16. It is part of "
               "numerics_id."),
-       NumberOrZero(MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
-                    "Size of each worker's KV page pool; 0 takes four whole contexts, at most a quarter of "
-                    "memory. A request that alone needs more is refused; one without max_tokens ends "
-                    "where the pool does."),
+       NumberOrZero(
+           MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
+           "Size of each worker's KV page pool; 0 takes four whole contexts, over all workers at most a "
+           "quarter of the memory that may be used. A request that alone needs more is refused; one "
+           "without max_tokens ends where the pool does."),
        Bool(MNEMO_KEY(engine.prefix_cache), "Reuse the KV pages of earlier prompts that begin alike."),
        Number(MNEMO_KEY(engine.max_sessions), 1, 1 << 20,
               "Sessions that a worker remembers; beyond it the least recently used is forgotten.")});
@@ -197,10 +200,10 @@ void AddMemory(std::vector<KeySpec>* specs) {
             "The program of memory services; empty takes mnemo-memory beside mnemod."),
        Choice(MNEMO_KEY(memory.device), {"cpu"}, "What keeps and searches the indexes of a memory service."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,
-                    "Threads of each memory service; 0 takes one for each core."),
+                    "Threads of each memory service; 0 takes one for each core that may be used."),
        NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
                     "What the indexes of each memory service may take, with the keys and values that they "
-                    "keep; 0 divides a quarter of memory among them."),
+                    "keep; 0 divides a quarter of the memory that may be used among them."),
        NumberOrZero(
            MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
            "What the indexes of one worker may take of that; 0 divides it evenly among the workers of the "
@@ -215,7 +218,8 @@ void AddMemory(std::vector<KeySpec>* specs) {
        NumberOrZero(
            MNEMO_KEY(memory.resident_tokens), 64, 1 << 28,
            "With kv_residency memory_service: positions of such sequences, prompt and max_tokens, that "
-           "each worker has room for in the layers that are not sparse; 0 takes four contexts."),
+           "each worker has room for in the layers that are not sparse; 0 takes four contexts, or as many as "
+           "half of the worker's part of a quarter of memory holds."),
        Number(MNEMO_KEY(memory.kv_wait_ms), 0, kHourMs,
               "A request whose keys and values went with its memory service waits so long for another one; "
               "then it ends UNAVAILABLE."),

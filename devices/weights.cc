@@ -9,6 +9,8 @@
 #include <optional>
 #include <thread>
 
+#include "devices/base/resources.h"
+
 namespace mnemo::devices {
 namespace {
 
@@ -71,7 +73,7 @@ absl::Status PackAll(const WeightPacker& packer, const std::vector<const TensorS
       next = sources.size();
     }
   };
-  const unsigned thread_count = std::min({std::max(std::thread::hardware_concurrency(), 1u), kMaxPackThreads,
+  const unsigned thread_count = std::min({static_cast<unsigned>(AvailableResources().cores), kMaxPackThreads,
                                           static_cast<unsigned>(std::max<size_t>(sources.size(), 1))});
   std::vector<std::jthread> threads;
   for (unsigned i = 1; i < thread_count; ++i) threads.emplace_back(work);

@@ -18,6 +18,10 @@ fail() {
 jobs() {
   local cores memory_gb
   cores=$(nproc)
-  memory_gb=$(awk '/^MemTotal/ {print int($2 / 1048576)}' /proc/meminfo)
+  # What a container allows is less than what there is.
+  memory_gb=$({
+    awk '/^MemTotal/ {printf "%.0f\n", $2 * 1024}' /proc/meminfo
+    cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
+  } | awk '/^[0-9]+$/ && (least == "" || $1 + 0 < least) {least = $1 + 0} END {print int(least / 1073741824)}')
   echo $((memory_gb < cores ? (memory_gb > 1 ? memory_gb : 1) : cores))
 }

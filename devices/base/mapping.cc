@@ -88,7 +88,8 @@ absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_byte
   UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd.valid()) return ResourceExhausted("memfd_create {}: {}", name, std::strerror(errno));
   if (::ftruncate(fd.get(), static_cast<off_t>(length_bytes)) != 0) {
-    return ResourceExhausted("memfd {} of {} bytes: {}", name, length_bytes, std::strerror(errno));
+    return ResourceExhausted("memfd {} of {} bytes: {}{}", name, length_bytes, std::strerror(errno),
+                             errno == EFBIG ? " (RLIMIT_FSIZE, ulimit -f)" : "");
   }
   return fd;
 }

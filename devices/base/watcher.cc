@@ -46,6 +46,7 @@ absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
   sigaddset(&set, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);  // a file past RLIMIT_FSIZE is an error of the call instead
   watcher->signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
   watcher->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!watcher->signals_.valid() || !watcher->stop_.valid()) {

@@ -1,15 +1,14 @@
 // mnemo-memory: one memory device, a data plane for workers, a control plane for mnemod and people.
 #include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "devices/base/early_signals.h"
+#include "devices/base/resources.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "devices/transport/listener.h"
@@ -25,26 +24,26 @@ namespace {
 
 constexpr int kExitUsage = 2;
 constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
-constexpr uint64_t kMemoryFraction = 4;  // of the machine's memory, when no figure is given: 1 / this
+constexpr uint64_t kMemoryFraction = 4;  // of the memory that may be used, when no figure is given: 1 / this
 
 std::string SocketPath(const std::string& address) {
   const std::string prefix = "unix:";
   return address.starts_with(prefix) ? address.substr(prefix.size()) : "";
 }
 
-uint64_t MachineBytes() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+uint64_t DefaultBytes(const Resources& resources) {
+  return static_cast<uint64_t>(std::min(resources.memory_bytes, resources.process_bytes)) / kMemoryFraction;
 }
 
 DataPlane::Options PlaneOptions(const MemoryOptions& options) {
+  const Resources resources = AvailableResources();
   DataPlane::Options plane;
   plane.name = options.name;
   plane.device = options.device;
   plane.isa = options.isa;
-  plane.threads = options.threads > 0 ? options.threads
-                                      : static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  plane.memory_bytes = options.memory_bytes > 0 ? static_cast<uint64_t>(options.memory_bytes)
-                                                : MachineBytes() / kMemoryFraction;
+  plane.threads = options.threads > 0 ? options.threads : resources.cores;
+  plane.memory_bytes =
+      options.memory_bytes > 0 ? static_cast<uint64_t>(options.memory_bytes) : DefaultBytes(resources);
   plane.quota_bytes = static_cast<uint64_t>(options.quota_bytes);
   plane.region_bytes = static_cast<uint64_t>(options.region_bytes);
   plane.max_owners = static_cast<uint32_t>(options.max_owners);

@@ -45,7 +45,7 @@ void AddOptions(CLI::App& app, MemoryOptions& options) {
   app.add_option("--threads", options.threads, "Threads that compute; 0 = as many as cores")
       ->check(CLI::Range(0, 1024));
   app.add_option("--memory-bytes", options.memory_bytes,
-                 "Memory of all indexes together; 0 = a quarter of the machine's")
+                 "Memory of all indexes together; 0 = a quarter of what may be used")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--quota-bytes", options.quota_bytes,
                  "Memory of one owner's indexes; 0 = an equal part for each of --max-owners")

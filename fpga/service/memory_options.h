@@ -18,7 +18,7 @@ struct MemoryOptions {
   std::string device = "cpu";
   std::string isa = "auto";
   int threads = 0;                  // that compute; 0 = the cores this process may run on
-  int64_t memory_bytes = 0;         // of all indexes together; 0 = a quarter of the machine's memory
+  int64_t memory_bytes = 0;         // of all indexes together; 0 = a quarter of what may be used
   int64_t quota_bytes = 0;          // of one owner's indexes; 0 = as much as there is
   int64_t region_bytes = 64 << 20;  // largest region that payloads and results share, for each owner
   int max_owners = 8;               // attachments at once

@@ -1,5 +1,6 @@
 #include "server/frontend/generation_service.h"
 
+#include <algorithm>
 #include <mutex>
 #include <random>
 #include <set>
@@ -135,20 +136,22 @@ class GenerationService final : public v1::Generation::CallbackService {
     out->set_architecture(model.config.architecture);
     out->set_parameters(model.config.parameters);
     out->set_weight_bytes(model.config.weight_bytes);
-    out->set_context_tokens(model.context_tokens);
     out->set_vocabulary(model.vocabulary());
     out->set_quantization(model.config.quantization);
     out->set_is_default(true);
     out->set_bos_token_id(model.tokenizer->bos_id());
     out->mutable_end_token_ids()->Add(model.end_ids.begin(), model.end_ids.end());
     int ready = 0;
+    int longest = 0;  // context of the workers that are ready; those that others run may have less
     std::set<int32_t> methods = {v1::ATTENTION_METHOD_DENSE};
     for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
       if (worker.state != WorkerSnapshot::State::kReady) continue;
+      longest = std::max(longest, worker.ready.context_tokens());
       if (ready++ == 0) out->set_numerics_id(worker.ready.numerics_id());
       methods.insert(worker.ready.attention_methods().begin(), worker.ready.attention_methods().end());
     }
     out->set_workers_ready(ready);
+    out->set_context_tokens(longest > 0 ? std::min(longest, model.context_tokens) : model.context_tokens);
     for (const int32_t method : methods) out->add_attention_methods(static_cast<v1::AttentionMethod>(method));
     for (std::string& feature : Features(model, methods.size() > 1)) out->add_features(std::move(feature));
   }

@@ -152,7 +152,7 @@ class Daemon {
 
   const config::LoadOptions load_;
   config::Config config_;
-  std::unique_ptr<const ServedModel> model_;
+  std::unique_ptr<ServedModel> model_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   // The dispatcher is destroyed first: it ends requests, of which the front end keeps count.
   std::unique_ptr<FrontEnd> front_end_;
@@ -176,6 +176,10 @@ absl::Status Daemon::Start() {
     metrics->RequestReplayed(worker);
   };
   MNEMO_ASSIGN_OR_RETURN(dispatcher_, CreateDispatcher(std::move(options)));
+  if (const ContextBound bound = dispatcher_->context_bound(); bound.tokens > 0) {
+    model_->context_tokens = bound.tokens;
+    model_->context_bound = bound.reason;
+  }
   MNEMO_ASSIGN_OR_RETURN(
       front_end_, FrontEnd::Start({config_, MNEMO_VERSION}, model_.get(), dispatcher_.get(), metrics_.get()));
   spdlog::info("listening on {}", front_end_->address());
@@ -253,6 +257,7 @@ int Main(int argc, char** argv) {
   sigemptyset(&signals);
   for (const int number : {SIGTERM, SIGINT, SIGHUP, kDrained, kStopWaiting}) sigaddset(&signals, number);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file past RLIMIT_FSIZE is an error of the call instead
   auto ends_at_once = std::make_optional<EndsAtOnce>();
   auto config = config::Load(arguments.load);
   if (!config.ok()) return Fail(config.status());

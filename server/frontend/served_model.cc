@@ -52,7 +52,12 @@ absl::Status LoadBounds(const config::Config::Model& config, ServedModel* model)
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<const ServedModel>> LoadServedModel(const config::Config::Model& config) {
+std::string ServedModel::ContextText() const {
+  return fmt::format("the context of {} tokens{}{}", context_tokens,
+                     context_bound.empty() ? "" : ", which is what fits ", context_bound);
+}
+
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config) {
   if (config.path.empty()) {
     return InvalidArgument("model.path: empty; name a GGUF file, in the configuration or with --model FILE");
   }

@@ -25,9 +25,12 @@ struct ServedModel {
   // An unknown template is no reason not to serve prompts: the error goes to those who send a chat.
   absl::StatusOr<std::unique_ptr<const model::ChatTemplate>> chat = absl::UnknownError("not loaded");
   std::vector<int32_t> end_ids;
-  int context_tokens = 0;
+  int context_tokens = 0;     // longest sequence that is offered
+  std::string context_bound;  // why that is less than the model's, as a part of a sentence; else empty
   size_t longest_piece_bytes = 1;
 
+  // "the context of 4096 tokens", with the reason where it is less than the model's.
+  std::string ContextText() const;
   int vocabulary() const { return config.vocabulary; }
   // Empty for an id of the embedding table that has no entry in the vocabulary (padding rows).
   std::string_view Piece(int32_t id) const {
@@ -36,6 +39,6 @@ struct ServedModel {
 };
 
 // Errors name the file or the configuration key.
-absl::StatusOr<std::unique_ptr<const ServedModel>> LoadServedModel(const config::Config::Model& config);
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config);
 
 }  // namespace mnemo::frontend

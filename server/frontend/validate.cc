@@ -133,15 +133,15 @@ absl::Status CheckTextLength(std::string_view field, size_t text_bytes, const Se
   // be known as too long: that would hold up other requests.
   const size_t most = static_cast<size_t>(model.context_tokens) * model.longest_piece_bytes;
   if (text_bytes <= most) return absl::OkStatus();
-  return InvalidArgument("{}: {} bytes cannot fit the context of {} tokens; at most {} bytes", field,
-                         text_bytes, model.context_tokens, most);
+  return InvalidArgument("{}: {} bytes cannot fit {}; at most {} bytes", field, text_bytes,
+                         model.ContextText(), most);
 }
 
 absl::Status CheckChatLength(const v1::Chat& chat, const ServedModel& model) {
   // Every template marks where a message begins or ends.
   if (chat.messages_size() > model.context_tokens) {
-    return InvalidArgument("chat.messages: {} of them cannot fit the context of {} tokens",
-                           chat.messages_size(), model.context_tokens);
+    return InvalidArgument("chat.messages: {} of them cannot fit {}", chat.messages_size(),
+                           model.ContextText());
   }
   size_t bytes = 0;
   for (const v1::Chat::Message& message : chat.messages()) bytes += message.content().size();
@@ -190,8 +190,9 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
   }
   if (submit->prompt().empty()) return InvalidArgument("{}: empty; at least 1 token is needed", field);
   if (submit->prompt_size() > model.context_tokens) {
-    return InvalidArgument("{}: {} tokens are longer than the context; at most {}", field,
-                           submit->prompt_size(), model.context_tokens);
+    return InvalidArgument("{}: {} tokens are longer than the context; at most {}{}{}", field,
+                           submit->prompt_size(), model.context_tokens,
+                           model.context_bound.empty() ? "" : ", which is what fits ", model.context_bound);
   }
   return absl::OkStatus();
 }
@@ -207,11 +208,11 @@ absl::Status FillMaxTokens(const v1::Sampling& in, const ServedModel& model, int
     return absl::OkStatus();
   }
   if (in.max_tokens() > most) {
-    return InvalidArgument("sampling.max_tokens: {} is out of range; allowed: [0, {}], {}", in.max_tokens(),
-                           most,
-                           is_limited ? std::string("the server's limits.max_tokens")
-                                      : fmt::format("what {} prompt tokens leave of the context of {} tokens",
-                                                    submit->prompt_size(), model.context_tokens));
+    return InvalidArgument(
+        "sampling.max_tokens: {} is out of range; allowed: [0, {}], {}", in.max_tokens(), most,
+        is_limited
+            ? std::string("the server's limits.max_tokens")
+            : fmt::format("what {} prompt tokens leave of {}", submit->prompt_size(), model.ContextText()));
   }
   submit->set_max_tokens(in.max_tokens());
   return absl::OkStatus();

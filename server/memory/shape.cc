@@ -26,17 +26,4 @@ MemoryShape ShapeOf(const model::Transformer& transformer) {
           .softmax_scale = config.attention_scale};
 }
 
-std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers) {
-  std::vector<int> layers;
-  for (int layer = 0; layer < config.layers; ++layer) {
-    if (config.layer_is_windowed[static_cast<size_t>(layer)]) continue;
-    if (dense_layers > 0) {
-      --dense_layers;
-      continue;
-    }
-    layers.push_back(layer);
-  }
-  return layers;
-}
-
 }  // namespace mnemo::memory

@@ -2,15 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "devices/kv_cache.h"
+#include "server/memory/indexed_layers.h"
 #include "server/memory/method.h"
 
 namespace mnemo::model {
-struct ModelConfig;
 class Transformer;
-}  // namespace mnemo::model
+}
 
 namespace mnemo::memory {
 
@@ -18,7 +17,5 @@ namespace mnemo::memory {
 uint32_t KvFormat(devices::KvType type);
 // Of a transformer that was made with indexed layers.
 MemoryShape ShapeOf(const model::Transformer& transformer);
-// Full-attention layers of the model but the first `dense_layers` of them, ascending.
-std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers);
 
 }  // namespace mnemo::memory

@@ -1,10 +1,13 @@
 #include "devices/transport/ucx/ucx_channel.h"
 
+#include <sys/statvfs.h>
 #include <ucp/api/ucp.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <utility>
 
@@ -28,6 +31,19 @@ absl::Status Failed(const char* what, ucs_status_t status) {
 void SetDefaults() {
   static std::once_flag once;
   std::call_once(once, [] { ::setenv("UCX_MM_ERROR_HANDLING", "y", 0); });
+}
+
+// Values of UCX_TLS that are tried in turn: all transports, without shared memory in /dev/shm, without any.
+// What the environment says stays.
+constexpr const char* kTransports[] = {nullptr, "^posix", "^posix,sysv"};
+
+// Whether /dev/shm has room for the queues of a channel, of which UCX's take 4 MiB. Where it has not, UCX
+// complains of each attempt.
+bool HasSharedMemory() {
+  constexpr uint64_t kLeastBytes = uint64_t{16} << 20;
+  struct statvfs info = {};
+  return ::access("/dev/shm", W_OK) == 0 && ::statvfs("/dev/shm", &info) == 0 &&
+         info.f_bavail * info.f_frsize >= kLeastBytes;
 }
 
 }  // namespace
@@ -174,15 +190,27 @@ absl::Status UcxChannel::Impl::Open() {
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
   // Made by one thread, then used by another.
   worker_params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
+  size_t without = HasSharedMemory() ? 0 : 1;
   for (int attempt = 1;; ++attempt) {
-    ucs_status_t status = ucp_init(&params, nullptr, &context);
+    ucp_config_t* config = nullptr;
+    ucs_status_t status = ucp_config_read(nullptr, nullptr, &config);
+    if (status != UCS_OK) return Failed("configuration", status);
+    if (kTransports[without] != nullptr && std::getenv("UCX_TLS") == nullptr) {
+      status = ucp_config_modify(config, "TLS", kTransports[without]);
+    }
+    if (status == UCS_OK) status = ucp_init(&params, config, &context);
+    ucp_config_release(config);
     if (status != UCS_OK) return Failed("init", status);
     status = ucp_worker_create(context, &worker_params, &worker);
     if (status == UCS_OK) return absl::OkStatus();
     ucp_cleanup(context);
     context = nullptr;
     worker = nullptr;
-    if (status != UCS_ERR_NO_DEVICE || attempt == kAttempts) return Failed("worker", status);
+    if (attempt == kAttempts) return Failed("worker", status);
+    if (status == UCS_ERR_NO_DEVICE) continue;
+    if (++without == std::size(kTransports)) {
+      return Annotate(Failed("worker", status), "is there room in /dev/shm? UCX_TLS names other transports");
+    }
   }
 }
 

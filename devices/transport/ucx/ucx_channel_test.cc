@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -29,6 +30,26 @@ UniqueFd WhosePeerHasClosed() {
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
   ::close(sockets[1]);
   return UniqueFd(sockets[0]);
+}
+
+// As where /dev/shm is small, read-only or not there: UCX then fails to make its queues in it.
+TEST_CASE("without room for shared memory a channel takes other transports") {
+  REQUIRE(::setenv("UCX_POSIX_DIR", "/nonexistent/folder", 1) == 0);
+  const std::unique_ptr<UcxChannel> one = Make(1 << 16);
+  const std::unique_ptr<UcxChannel> other = Make(1 << 16);
+  int sockets[2];
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) == 0);
+  REQUIRE(one->Connect(AddressOf(*other), UniqueFd(sockets[0])).ok());
+  REQUIRE(other->Connect(AddressOf(*one), UniqueFd(sockets[1])).ok());
+  ::unsetenv("UCX_POSIX_DIR");
+  const char text[] = "over something else";
+  std::memcpy(one->memory().data(), text, sizeof text);
+  REQUIRE(one->Write(0, sizeof text).ok());
+  for (int i = 0; i < 10'000'000 && std::memcmp(other->memory().data(), text, sizeof text) != 0; ++i) {
+    one->Progress();
+    other->Progress();
+  }
+  CHECK(std::memcmp(other->memory().data(), text, sizeof text) == 0);
 }
 
 // A worker may be killed at any point of its half of the handshake. UCX may find out while it connects or

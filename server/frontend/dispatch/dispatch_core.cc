@@ -193,6 +193,11 @@ void DispatchCore::Send(const RequestPtr& request, int worker, TimePoint now, Ef
   *submit = request->submit;
   submit->set_id(request->id);
   submit->set_attempt(request->attempt);
+  // Workers that others run may have less of the context than the front end knows.
+  if (const int left = slot.ready.context_tokens() - submit->prompt_size();
+      submit->lower_to_pool() && left > 0 && submit->max_tokens() > left) {
+    submit->set_max_tokens(left);
+  }
   submit->set_begun(!request->numerics_id.empty());
   submit->set_acknowledge(request->deaths > 0);
   submit->mutable_generated()->Assign(request->generated.begin(), request->generated.end());

@@ -41,6 +41,20 @@ TEST_CASE("a request runs from its start to its finish") {
   CHECK(world.host.link(0)->TakeSent().empty());
 }
 
+TEST_CASE("a request that leaves its length to the server takes what its worker's context leaves") {
+  World world(1);
+  world.MakeReady(0);  // takes 1,000 tokens
+  const bool leaves_it = GENERATE(true, false);
+  Submit submit;
+  for (int i = 0; i < 10; ++i) submit.add_prompt(1);
+  submit.set_max_tokens(5000);
+  submit.set_lower_to_pool(leaves_it);
+  const auto [handle, sink] = world.Start(submit, std::make_shared<RecordingSink>());
+  const std::vector<Submit> submits = world.Submits(0);
+  REQUIRE(submits.size() == 1);
+  CHECK(submits[0].max_tokens() == (leaves_it ? 990 : 5000));
+}
+
 TEST_CASE("the session begins with Hello") {
   World world(1, true, [](CoreOptions& options) { options.event_interval_ms = 25; });
   world.core->OnListening(0, 1);

@@ -20,6 +20,7 @@
 #include "server/frontend/dispatch/child_process.h"
 #include "server/frontend/dispatch/dispatch_core.h"
 #include "server/frontend/dispatch/memory_supervisor.h"
+#include "server/frontend/dispatch/sizes.h"
 #include "server/frontend/dispatch/worker_host.h"
 #include "server/worker/service/device_options.h"
 #include "server/worker/service/model_image.h"
@@ -30,8 +31,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kResidentContexts = 4;    // whose K and V are in a memory service, in each worker
-constexpr int64_t kMemoryFraction = 4;  // of all memory services' indexes together: 1 / this
 constexpr size_t kMaxSocketPath = 107;  // sun_path of a Unix socket, without the end
 
 // Where the sockets are. Removed with what is in it if it was made here.
@@ -134,7 +133,7 @@ worker::WorkerOptions CommonOptions(const config::Config& config) {
 
 // Worker `index`'s part of the threads: as even as it goes, at least one.
 int ThreadsOf(const config::Config& config, int index) {
-  const int total = config.cpu.threads > 0 ? config.cpu.threads : worker::AvailableCores();
+  const int total = config.cpu.threads;
   const int count = config.workers.count;
   return std::max(1, total / count + (index < total % count ? 1 : 0));
 }
@@ -143,9 +142,10 @@ class DispatcherImpl final : public Dispatcher {
  public:
   // `foreign_memory`: addresses of the memory services that others run.
   DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<MemorySupervisor> memory, int child_workers,
-                 std::vector<std::string> foreign_memory, std::unique_ptr<ProcessHost> host,
-                 CoreOptions options)
-      : runtime_dir_(std::move(runtime_dir)),
+                 std::vector<std::string> foreign_memory, ContextBound bound,
+                 std::unique_ptr<ProcessHost> host, CoreOptions options)
+      : bound_(std::move(bound)),
+        runtime_dir_(std::move(runtime_dir)),
         memory_(std::move(memory)),
         child_workers_(child_workers),
         foreign_memory_(std::move(foreign_memory)),
@@ -163,6 +163,7 @@ class DispatcherImpl final : public Dispatcher {
     return core_->Start(std::move(submit), deadline, std::move(sink));
   }
   bool EndSession(const std::string& session_id) override { return core_->EndSession(session_id); }
+  ContextBound context_bound() const override { return bound_; }
   std::vector<WorkerSnapshot> Workers() const override { return core_->Workers(); }
   std::vector<MemorySnapshot> MemoryServices() const override {
     std::vector<MemorySnapshot> snapshots =
@@ -182,6 +183,7 @@ class DispatcherImpl final : public Dispatcher {
   // A service that others run is known as far as its workers tell.
   void AddForeignServices(std::vector<MemorySnapshot>* snapshots) const;
 
+  const ContextBound bound_;
   const RuntimeDir runtime_dir_;
   const std::unique_ptr<MemorySupervisor> memory_;  // none without services; ends after the workers
   const int child_workers_;
@@ -189,9 +191,6 @@ class DispatcherImpl final : public Dispatcher {
   const std::unique_ptr<ProcessHost> host_;
   const std::shared_ptr<DispatchCore> core_;
 };
-
-// Which memory service worker `index` uses, of `services` in all: local ones first, then foreign ones.
-size_t ServiceOf(int index, size_t services) { return static_cast<size_t>(index) % services; }
 
 void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) const {
   if (foreign_memory_.empty()) return;
@@ -215,20 +214,7 @@ void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) 
   }
 }
 
-int64_t MemoryBytes() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-// Workers that use local memory service `service`.
-int SharersOf(const config::Config& config, int service) {
-  int sharers = 0;
-  for (int worker = 0; worker < config.workers.count; ++worker) {
-    sharers += ServiceOf(worker, config.memory.service_count()) == static_cast<size_t>(service) ? 1 : 0;
-  }
-  return sharers;
-}
-
-absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config, int context_tokens,
+absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config,
                                                            const RuntimeDir& runtime_dir) {
   MemorySupervisor::Options supervised;
   supervised.timing = config.memory;
@@ -243,18 +229,13 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
     options.control_address = "unix:" + control;
     options.device = config.memory.device;
     options.threads = config.memory.threads;
-    options.memory_bytes = config.memory.index_bytes > 0
-                               ? config.memory.index_bytes
-                               : MemoryBytes() / kMemoryFraction / config.memory.services;
+    options.memory_bytes = config.memory.index_bytes;
     // Of a worker that died an attachment may still be there when the next one comes.
-    const int sharers = std::max(1, SharersOf(config, i));
-    options.max_owners = std::min(2 * sharers, 64);
-    options.quota_bytes = std::min(config.memory.quota_bytes, options.memory_bytes);
-    // Rounded up, so that nothing is left of which a further owner could be granted a sliver.
-    if (options.quota_bytes == 0) options.quota_bytes = (options.memory_bytes + sharers - 1) / sharers;
+    options.max_owners = std::min(2 * SharersOf(config, i), 64);
+    options.quota_bytes = QuotaOf(config, i);
     options.max_indexes =
         std::clamp(config.engine.max_running + config.engine.max_waiting, options.max_indexes, 1 << 20);
-    options.max_tokens = std::clamp(context_tokens, options.max_tokens, 1 << 24);
+    options.max_tokens = std::clamp(config.model.context_tokens, options.max_tokens, 1 << 24);
     options.log_level = config.log.level;
     options.log_format = config.log.format;
     options.log_file = config.log.file;
@@ -268,9 +249,9 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
   return supervised;
 }
 
-absl::Status AddChildren(const config::Config& config, int context_tokens, const RuntimeDir& runtime_dir,
-                         bool has_weights, std::span<const MemorySupervisor::Service> memory,
-                         CoreOptions* core, ProcessHost::Options* host) {
+absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
+                         std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
+                         ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
     worker::WorkerOptions options = CommonOptions(config);
     options.name = fmt::format("worker{}", i);
@@ -281,11 +262,7 @@ absl::Status AddChildren(const config::Config& config, int context_tokens, const
       options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
                                                        : config.memory.addresses[service - memory.size()];
     }
-    if (KvInService(config)) {
-      options.resident_tokens = config.memory.resident_tokens > 0
-                                    ? int64_t{config.memory.resident_tokens}
-                                    : int64_t{kResidentContexts} * context_tokens;
-    }
+    if (KvInService(config)) options.resident_tokens = config.memory.resident_tokens;
     options.threads = ThreadsOf(config, i);
     options.weights_fd = has_weights ? kChildWeightsFd : -1;
     options.lifeline_fd = kChildLifelineFd;
@@ -299,7 +276,7 @@ absl::Status AddChildren(const config::Config& config, int context_tokens, const
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options) {
-  const config::Config& config = options.config;
+  config::Config& config = options.config;
   if (config.workers.count == 0 && config.workers.addresses.empty()) {
     return InvalidArgument("workers: count is 0 and addresses is empty; at least one worker is needed");
   }
@@ -316,21 +293,20 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   RuntimeDir runtime_dir;
   MemorySupervisor::Options memory;
   UniqueFd weights;
+  ContextBound bound;
   if (config.workers.count > 0) {
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
+    const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model.config);
+    MNEMO_ASSIGN_OR_RETURN(bound, DecideSizes(CommonOptions(config), model.config, device, &config));
     const auto began = std::chrono::steady_clock::now();
-    MNEMO_ASSIGN_OR_RETURN(
-        weights, worker::PackWeights(model, worker::DeviceOptionsOf(CommonOptions(config), model.config)));
+    MNEMO_ASSIGN_OR_RETURN(weights, worker::PackWeights(model, device));
     const auto took = std::chrono::steady_clock::now() - began;
     spdlog::info("weights of {} packed in {} ms", model.id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
-    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, model.config.context_tokens, runtime_dir));
-    const int context_tokens =
-        config.model.context_tokens > 0 ? config.model.context_tokens : model.config.context_tokens;
-    MNEMO_RETURN_IF_ERROR(
-        AddChildren(config, context_tokens, runtime_dir, weights.valid(), memory.services, &core, &host));
+    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, runtime_dir));
+    MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), memory.services, &core, &host));
   }
   for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
     const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));
@@ -346,7 +322,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   // Workers that others run have memory services of their own, of which nothing is known here.
   return std::make_unique<DispatcherImpl>(
       std::move(runtime_dir), std::move(supervisor), config.workers.count,
-      config.workers.count > 0 ? config.memory.addresses : std::vector<std::string>(),
+      config.workers.count > 0 ? config.memory.addresses : std::vector<std::string>(), std::move(bound),
       std::move(process_host), std::move(core));
 }
 

@@ -62,6 +62,14 @@ struct MemorySnapshot {
   internal::v1::MemoryStats stats;  // newest; empty when it is down
 };
 
+// The longest sequence that the local workers take.
+struct ContextBound {
+  int tokens = 0;  // 0 = no local workers; those of others tell theirs when they are ready
+  // Why it is less than the model's context, or what model.context_tokens asks for, as a part of a sentence;
+  // else empty.
+  std::string reason;
+};
+
 // Handle of a dispatched request. Thread-safe.
 class Dispatch {
  public:
@@ -82,6 +90,7 @@ class Dispatcher {
                                           std::shared_ptr<DispatchSink> sink) = 0;
   // Tells every worker that the session is over. True if any worker was known to hold it.
   virtual bool EndSession(const std::string& session_id) = 0;
+  virtual ContextBound context_bound() const { return {}; }
   virtual std::vector<WorkerSnapshot> Workers() const = 0;
   virtual std::vector<MemorySnapshot> MemoryServices() const = 0;
   // Has all local processes open their log files again. Does not wait for them.
@@ -102,8 +111,9 @@ struct DispatcherOptions {
 // Packs the model's weights once (when there are local workers; takes seconds for a large model), starts the
 // local memory services, the local workers and the links to the others, and returns without waiting for any
 // of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or UNIMPLEMENTED say what is wrong with the model file or
-// the settings. The destructor ends every request that is still there with UNAVAILABLE, stops the local
-// processes, workers first (SIGTERM, and SIGKILL to one that does not end), and returns when they are gone.
+// the settings, INVALID_ARGUMENT and RESOURCE_EXHAUSTED which size exceeds what the process may use. The
+// destructor ends every request that is still there with UNAVAILABLE, stops the local processes, workers
+// first (SIGTERM, and SIGKILL to one that does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 
 }  // namespace mnemo::frontend

@@ -7,10 +7,7 @@
 
 namespace mnemo::worker {
 
-// Cores this process may run on, at least 1.
-int AvailableCores();
-
-// For the model that it is to run. Threads are at least 1.
+// For the model that it is to run. Threads are at least 1: by default one for each core that may be used.
 devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model);
 
 }  // namespace mnemo::worker

@@ -1,23 +1,20 @@
 #include "server/worker/service/runtime.h"
 
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <string>
 #include <utility>
 
-#include "fpga/layout/record.h"
 #include "server/link/frame.h"
 #include "server/memory/link_client.h"
 #include "server/worker/service/convert.h"
 #include "server/worker/service/device_options.h"
+#include "server/worker/service/kv_plan.h"
 
 namespace mnemo::worker {
 namespace {
-
-constexpr int kDefaultContexts = 4;     // that the default pool holds
-constexpr int64_t kMemoryFraction = 4;  // of all workers' default pools together: 1 / this
-constexpr int64_t kMaxPages = 1 << 24;
 
 absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOptions& options,
                                                                  const LoadedModel& model,
@@ -36,45 +33,12 @@ absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOpt
   return weights;
 }
 
-// None where an index could not hold the heads: requests for a method are refused then, with the reason.
-std::vector<int> IndexableLayers(const model::ModelConfig& config, int dense_layers) {
-  if (!layout::IsIndexDim(static_cast<uint32_t>(config.head_dim))) return {};
-  return memory::IndexedLayers(config, dense_layers);
-}
-
-int64_t MemoryBytes() {
-  return static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
-}
-
 }  // namespace
-
-absl::StatusOr<int> KvPages(const WorkerOptions& options, int context_tokens,
-                            const devices::KvCacheShape& page_shape, int64_t memory_bytes) {
-  const int64_t page_bytes = devices::KvPageBytes(page_shape);
-  const int64_t context_pages = devices::PagesFor(context_tokens);
-  int64_t pages = 0;
-  if (options.engine.kv_cache_bytes > 0) {
-    pages = options.engine.kv_cache_bytes / page_bytes;
-    if (pages == 0) {
-      return InvalidArgument("engine.kv_cache_bytes: {} do not hold one page, which takes {}",
-                             options.engine.kv_cache_bytes, page_bytes);
-    }
-  } else {
-    const int64_t share_bytes = memory_bytes / kMemoryFraction / options.local_workers;
-    pages = std::clamp(share_bytes / page_bytes, context_pages, kDefaultContexts * context_pages);
-  }
-  return static_cast<int>(std::min(pages, kMaxPages));
-}
 
 absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& options) {
   auto runtime = std::unique_ptr<Runtime>(new Runtime);
   MNEMO_ASSIGN_OR_RETURN(runtime->model_, LoadModel(options.model_path));
   const model::ModelConfig& config = runtime->model_.config;
-  if (options.context_tokens > config.context_tokens) {
-    return InvalidArgument("model.context_tokens: {} is more than the model's {}", options.context_tokens,
-                           config.context_tokens);
-  }
-  const int context_tokens = options.context_tokens > 0 ? options.context_tokens : config.context_tokens;
   devices::DeviceOptions device_options = DeviceOptionsOf(options, config);
   device_options.progress = &runtime->progress_;
   MNEMO_ASSIGN_OR_RETURN(runtime->device_, devices::CreateDevice(device_options));
@@ -85,17 +49,21 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
       .max_rows = options.engine.max_batch_rows,
       .max_logit_rows = sequences,
       .max_sequences = sequences,
-      .indexed_layers = IndexableLayers(config, options.dense_layers)};
+      .indexed_layers = memory::IndexableLayers(config, options.dense_layers)};
   MNEMO_ASSIGN_OR_RETURN(
       runtime->transformer_,
       model::Transformer::Create(config, *runtime->weights_, runtime->device_.get(), transformer_options));
-  devices::KvCacheShape page_shape = runtime->transformer_->KvShape(1);
-  MNEMO_ASSIGN_OR_RETURN(const int pages, KvPages(options, context_tokens, page_shape, MemoryBytes()));
+  MNEMO_ASSIGN_OR_RETURN(const KvPlan plan,
+                         PlanKv(options, config, runtime->device_->info().kv_type, AvailableResources()));
+  if (!plan.bound.empty()) {
+    spdlog::warn("{} of the model's {} tokens of context are offered: that is {}", plan.context_tokens,
+                 config.context_tokens, plan.bound);
+  }
   runtime->engine_options_ = {.max_batch_rows = options.engine.max_batch_rows,
                               .max_running = options.engine.max_running,
                               .max_waiting = options.engine.max_waiting,
-                              .context_tokens = context_tokens,
-                              .kv_pages = pages,
+                              .context_tokens = plan.context_tokens,
+                              .kv_pages = plan.pages,
                               .reserve_tokens = options.engine.reserve_tokens,
                               .prefix_cache = options.engine.prefix_cache,
                               .max_sessions = options.engine.max_sessions,
@@ -104,7 +72,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
                                                ? memory::AttentionSettings::Placement::kMemoryService
                                                : memory::AttentionSettings::Placement::kInline,
                               .attach_memory = runtime->AttachMemory(options, sequences),
-                              .extra_pages = devices::PagesFor(options.resident_tokens),
+                              .extra_pages = devices::PagesFor(plan.resident_tokens),
                               .service_wait = std::chrono::milliseconds(options.kv_wait_ms),
                               .progress = &runtime->progress_};
   return runtime;

@@ -14,12 +14,6 @@
 
 namespace mnemo::worker {
 
-// Pages of a worker's pool: as many as options.engine.kv_cache_bytes holds. With 0: as many as four contexts
-// take, within this worker's part of a quarter of `memory_bytes`, but at least one context.
-// INVALID_ARGUMENT when the bytes do not hold one page.
-absl::StatusOr<int> KvPages(const WorkerOptions& options, int context_tokens,
-                            const devices::KvCacheShape& page_shape, int64_t memory_bytes);
-
 class Runtime {
  public:
   // Takes over options.weights_fd. Loads the model and, without that descriptor, packs its weights.

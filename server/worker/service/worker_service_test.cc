@@ -463,21 +463,5 @@ TEST_CASE("a worker that drains finishes what it has, takes no more, and says so
   CHECK(absl::IsAborted(client.Finish()));
 }
 
-TEST_CASE("the page pool is what is asked for, else four contexts within a part of memory") {
-  WorkerOptions options;
-  const devices::KvCacheShape page = {.layers = 2, .kv_heads = 2, .head_dim = 16, .pages = 1};
-  const int64_t page_bytes = devices::KvPageBytes(page);
-  options.engine.kv_cache_bytes = 10 * page_bytes + 1;
-  CHECK(*KvPages(options, 1024, page, 1 << 30) == 10);
-  options.engine.kv_cache_bytes = page_bytes - 1;
-  CHECK(KvPages(options, 1024, page, 1 << 30).status().code() == absl::StatusCode::kInvalidArgument);
-  options.engine.kv_cache_bytes = 0;
-  CHECK(*KvPages(options, 1000, page, int64_t{1} << 40) == 64);
-  CHECK(*KvPages(options, 1000, page, 4 * 20 * page_bytes) == 20);
-  options.local_workers = 2;
-  CHECK(*KvPages(options, 1000, page, 2 * 4 * 20 * page_bytes) == 20);
-  CHECK(*KvPages(options, 1000, page, 0) == 16);  // one context at least
-}
-
 }  // namespace
 }  // namespace mnemo::worker
