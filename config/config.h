@@ -17,6 +17,8 @@ namespace mnemo::config {
 struct Config {
   struct Server {
     std::string listen = "127.0.0.1:50051";
+    std::string listen_mode = "0660";               // octal; of the socket's file when listen is unix:/PATH
+    int max_connections = 0;                        // clients connected at once; 0 = by the descriptors
     std::string metrics_listen = "127.0.0.1:9464";  // empty = no endpoint
     int64_t max_message_bytes = 16 << 20;           // [64 KiB, 1 GiB]
     int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,8 @@ namespace {
 constexpr int64_t kHourMs = 3600 * 1000;
 constexpr int64_t kDayMs = 24 * kHourMs;
 constexpr int64_t kMaxTokens = 16 << 20;
+constexpr std::string_view kUnix = "unix:";
+constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 
 template <typename T>
 KeySpec Number(std::string_view key, T& (*field)(Config&), int64_t min, int64_t max, std::string_view text) {
@@ -55,7 +58,14 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
       {Text(
            MNEMO_KEY(server.listen), TextForm::kListenAddress,
            "Address of the public gRPC services. There is no encryption and no authentication: use loopback, "
-           "or a network that you trust."),
+           "a Unix socket, or a network that you trust."),
+       Text(MNEMO_KEY(server.listen_mode), TextForm::kFileMode,
+            "Permissions of the socket's file when server.listen is unix:/PATH; whoever may write it may "
+            "connect."),
+       Number(MNEMO_KEY(server.max_connections), 0, 1 << 20,
+              "Clients connected at once; one more is refused with UNAVAILABLE. 0 takes, and no figure "
+              "exceeds, the hard limit of descriptors less 64 and 8 for each worker and memory service; 0 is "
+              "at most 65536."),
        Text(MNEMO_KEY(server.metrics_listen), TextForm::kOptionalListen,
             "Address of the Prometheus endpoint /metrics, IPv4; empty switches it off."),
        Number(MNEMO_KEY(server.max_message_bytes), 64 << 10, 1 << 30,
@@ -302,9 +312,11 @@ std::string TextAllowed(const TextSpec& spec) {
     case TextForm::kChoice:
       return fmt::format("{}", fmt::join(spec.choices, " | "));
     case TextForm::kListenAddress:
-      return "HOST:PORT, port 0 for any free one";
+      return "HOST:PORT, port 0 for any free one, or unix:/PATH of at most 107 bytes";
     case TextForm::kOptionalListen:
       return "HOST:PORT, port 0 for any free one, or empty";
+    case TextForm::kFileMode:
+      return "octal, 0000 to 0777";
     case TextForm::kModelFile:
       return "a file that can be read, or empty";
     case TextForm::kProgram:
@@ -407,6 +419,31 @@ bool IsHostPort(std::string_view text, int min_port) {
   return error == std::errc() && end == digits.data() + digits.size() && port >= min_port && port <= 65535;
 }
 
+namespace {
+
+const char* CheckSocketPath(const std::string& path) {
+  if (path.empty() || path.front() != '/') return "is not an address";
+  if (path.back() == '/') return "names a directory";
+  return path.size() <= kMaxSocketPath ? nullptr : "is longer than a socket's path may be";
+}
+
+bool IsFileMode(const std::string& text) {
+  const bool has_digits = text.size() == 3 || (text.size() == 4 && text.front() == '0');
+  return has_digits && text.find_first_not_of("01234567") == std::string::npos;
+}
+
+// The directory that a socket's file is to be made in.
+const char* CheckSocketFolder(const std::string& path) {
+  struct stat info = {};
+  const std::string folder = path.substr(0, path.rfind('/') + 1);
+  if (::stat(folder.c_str(), &info) != 0) return "its directory is not there";
+  if (!S_ISDIR(info.st_mode)) return "its directory is none";
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISSOCK(info.st_mode)) return "is a file that is no socket";
+  return nullptr;
+}
+
+}  // namespace
+
 const char* CheckText(const TextSpec& spec, const std::string& text) {
   if (std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; })) {
     return "has a control character";
@@ -419,10 +456,13 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
                  ? nullptr
                  : "is not one of the choices";
     case TextForm::kOptionalListen:
-      if (text.empty()) return nullptr;
-      [[fallthrough]];
+      return text.empty() || IsHostPort(text, 0) ? nullptr : "is not an address";
     case TextForm::kListenAddress:
-      return IsHostPort(text, 0) ? nullptr : "is not an address";
+      return text.starts_with(kUnix) ? CheckSocketPath(text.substr(kUnix.size()))
+             : IsHostPort(text, 0)   ? nullptr
+                                     : "is not an address";
+    case TextForm::kFileMode:
+      return IsFileMode(text) ? nullptr : "is not a file mode";
     case TextForm::kModelFile:
     case TextForm::kProgram:
       return nullptr;
@@ -433,6 +473,9 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
 const char* CheckFile(TextForm form, const std::string& path) {
   if (path.empty()) return nullptr;
   if (form == TextForm::kModelFile) return CheckAccess(path, R_OK, "cannot be read");
+  if (form == TextForm::kListenAddress && path.starts_with(kUnix)) {
+    return CheckSocketFolder(path.substr(kUnix.size()));
+  }
   if (form == TextForm::kProgram) return CheckAccess(path, R_OK | X_OK, "cannot be run");
   return nullptr;
 }

@@ -31,8 +31,9 @@ struct BoolSpec {
 enum class TextForm {
   kAny,
   kChoice,          // one of `choices`
-  kListenAddress,   // HOST:PORT, port 0 = any free one
-  kOptionalListen,  // that or empty
+  kListenAddress,   // HOST:PORT, port 0 = any free one, or unix:/PATH in a directory that is there
+  kOptionalListen,  // HOST:PORT or empty
+  kFileMode,        // octal permissions, 0000 to 0777
   kModelFile,       // a regular file that can be read, or empty
   kProgram,         // a regular file that can be executed, or empty
 };

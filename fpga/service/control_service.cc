@@ -3,12 +3,15 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <utility>
 
 #include "mnemo/internal/memory.grpc.pb.h"
+#include "server/link/acceptor.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::memory {
@@ -23,6 +26,7 @@ using internal::v1::MemoryStats;
 using internal::v1::StatsRequest;
 
 constexpr std::chrono::milliseconds kShutdownTime{500};
+constexpr int kMaxConnections = 64;  // mnemod has one, people few; workers attach elsewhere
 constexpr char kServiceName[] = "mnemo.internal.v1.Memory";
 
 class Service final : public internal::v1::Memory::CallbackService {
@@ -144,7 +148,8 @@ struct ControlServer::Impl {
   Impl(const std::string& data_socket, DataPlane* plane) : service(data_socket, plane) {}
   Service service;
   std::unique_ptr<grpc::Server> server;
-  int port = 0;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_input;
+  std::unique_ptr<link::Acceptor> acceptor;  // ends before the server
 };
 
 ControlServer::ControlServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -155,19 +160,38 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Create(const std::
   auto impl = std::make_unique<Impl>(data_socket, plane);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  link::Acceptor::Options accepting;
+  accepting.address = address;
+  accepting.unix_mode = S_IRUSR | S_IWUSR;
+  accepting.max_connections = kMaxConnections;
+  accepting.bound = "connections of control";
+  accepting.on_trouble = [](const std::string& line) { spdlog::warn("--control-address: {}", line); };
+  accepting.on_connection = [raw = impl.get()](UniqueFd connection, int listener) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+    parameters.listener_fd = listener;
+    parameters.fd = connection.Release();  // the server closes it, whatever comes
+    raw->server_input->HandleNewConnection(&parameters);
+  };
+  auto acceptor = link::Acceptor::Listen(std::move(accepting));
+  if (!acceptor.ok()) return Annotate(acceptor.status(), "--control-address");
+  impl->acceptor = *std::move(acceptor);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &impl->port);
+  impl->server_input = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(&impl->service);
-  // Two services on one port would take turns; the second one is an error instead.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   impl->server = builder.BuildAndStart();
-  if (impl->server == nullptr) return Unavailable("--control-address: cannot listen on {}", address);
+  if (impl->server == nullptr) return Internal("--control-address: gRPC cannot start its server");
   impl->service.SetHealth(impl->server->GetHealthCheckService());
+  MNEMO_RETURN_IF_ERROR(impl->acceptor->Start());
   return std::unique_ptr<ControlServer>(new ControlServer(std::move(impl)));
 }
 
-ControlServer::~ControlServer() { impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownTime); }
+ControlServer::~ControlServer() {
+  impl_->acceptor->Stop();
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownTime);
+}
 
-int ControlServer::port() const { return impl_->port; }
+int ControlServer::port() const { return impl_->acceptor->port(); }
 
 }  // namespace mnemo::memory

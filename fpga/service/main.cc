@@ -6,7 +6,10 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 
+#include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/resources.h"
 #include "devices/base/standard_streams.h"
@@ -74,6 +77,7 @@ absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
                options.data_socket, options.control_address);
   watcher->WaitForSignal();
   spdlog::info("stopping");
+  MetricsEndpoint::LeaveToProcess(std::move(metrics));
   return absl::OkStatus();
 }
 
@@ -116,5 +120,6 @@ int Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
+  mnemo::RaiseDescriptorLimit();
   return mnemo::memory::Main(argc, argv);
 }

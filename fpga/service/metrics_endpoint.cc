@@ -6,6 +6,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <exception>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -143,7 +144,11 @@ std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {
 
 struct Collector : prometheus::Collectable {
   explicit Collector(const DataPlane* of) : plane(of) {}
-  std::vector<MetricFamily> Collect() const override { return CollectFrom(*plane); }
+  std::vector<MetricFamily> Collect() const override {
+    std::lock_guard lock(mutex);
+    return plane != nullptr ? CollectFrom(*plane) : std::vector<MetricFamily>();
+  }
+  mutable std::mutex mutex;
   const DataPlane* plane;
 };
 
@@ -157,6 +162,16 @@ struct MetricsEndpoint::Impl {
 
 MetricsEndpoint::MetricsEndpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 MetricsEndpoint::~MetricsEndpoint() = default;
+
+void MetricsEndpoint::LeaveToProcess(std::unique_ptr<MetricsEndpoint> endpoint) {
+  if (endpoint == nullptr) return;
+  {
+    std::lock_guard lock(endpoint->impl_->collector->mutex);
+    endpoint->impl_->collector->plane = nullptr;
+  }
+  static auto* const left = new std::vector<std::unique_ptr<MetricsEndpoint>>;
+  left->push_back(std::move(endpoint));
+}
 
 absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Create(const std::string& address,
                                                                          const DataPlane* plane) {

@@ -16,6 +16,9 @@ class MetricsEndpoint {
   static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Create(const std::string& address,
                                                                  const DataPlane* plane);
   ~MetricsEndpoint();
+  // For the end of the process, instead of the destructor: shows nothing of the plane any more, and leaves
+  // the listener, which would take up to 2 s to stop, to that end.
+  static void LeaveToProcess(std::unique_ptr<MetricsEndpoint> endpoint);
 
   int port() const;
   // The exposition text, as a scrape would see it.

@@ -2,12 +2,15 @@
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <future>
 #include <mutex>
 #include <utility>
 #include <vector>
 
+#include "devices/base/descriptor_limit.h"
 #include "server/frontend/admin_service.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/generation_service.h"
@@ -15,6 +18,7 @@
 #include "server/frontend/memory_metrics.h"
 #include "server/frontend/service_context.h"
 #include "server/frontend/text_pool.h"
+#include "server/link/acceptor.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::frontend {
@@ -29,8 +33,26 @@ AdmissionLimits LimitsOf(const config::Config& config) {
   return {config.limits.max_running, config.limits.max_queued, config.limits.max_tokens_in_flight};
 }
 
-std::string WithPort(const std::string& address, int port) {
-  return address.substr(0, address.rfind(':') + 1) + std::to_string(port);
+// What the process needs besides connections: its own files and those of the connections that are just being
+// refused, and for each child its process, lifeline and link, twice while one replaces another.
+constexpr int64_t kOwnDescriptors = 64;
+constexpr int64_t kDescriptorsOfChild = 8;
+constexpr int64_t kMostConnections = 65536;  // unless configured
+
+constexpr int kKeepaliveTimeoutMs = 20000;
+
+// server.max_connections, or what stands for it, within the limit of descriptors.
+int ConnectionBound(const config::Config& config) {
+  const auto children =
+      static_cast<int64_t>(config.workers.addresses.size()) + config.workers.count + config.memory.services;
+  const int64_t room =
+      std::max<int64_t>(DescriptorLimit() - kOwnDescriptors - kDescriptorsOfChild * children, 1);
+  const int64_t wanted = config.server.max_connections;
+  if (wanted > room) {
+    spdlog::warn("server.max_connections: {} are not to be had with a limit of {} descriptors; it is {}",
+                 wanted, DescriptorLimit(), room);
+  }
+  return static_cast<int>(wanted > 0 ? std::min(wanted, room) : std::min(room, kMostConnections));
 }
 
 telemetry::ForeignFamily DroppedLogLines(const std::vector<WorkerSnapshot>& workers,
@@ -111,6 +133,7 @@ struct FrontEnd::Impl {
   void UpdateHealth() { health.SetServing(ready_workers > 0 && !admission.draining()); }
 
   absl::Status Listen();
+  absl::Status MakeAcceptor();
   // Before each scrape.
   void FeedMetrics();
 
@@ -127,8 +150,9 @@ struct FrontEnd::Impl {
   std::unique_ptr<grpc::Service> generation;
   std::unique_ptr<grpc::Service> admin;
   std::unique_ptr<grpc::Server> server;
-  std::string address;
-  std::string numerics_id;  // last told to metrics
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_input;
+  std::unique_ptr<link::Acceptor> acceptor;  // ends before the server
+  std::string numerics_id;                   // last told to metrics
 
   std::mutex mutex;  // orders changes of what health depends on
   int ready_workers = 0;
@@ -151,28 +175,46 @@ absl::Status FrontEnd::Impl::Listen() {
   const config::Config::Server& config = options.config.server;
   // For the whole process, as gRPC has it; it must come before the builder.
   if (config.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  MNEMO_RETURN_IF_ERROR(MakeAcceptor());
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(config.listen, grpc::InsecureServerCredentials(), &port);
+  server_input = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(generation.get());
   builder.RegisterService(admin.get());
   builder.RegisterService(health.service());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
-  // Two servers on one port would share its connections at random; the second one is to fail.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Clients that went away without a word are found, and clients may look for us.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return Unavailable("server.listen: cannot listen on {}; is the address taken?", config.listen);
-  }
-  address = WithPort(config.listen, port);
+  if (server == nullptr) return Internal("server.listen: gRPC cannot start its server");
   dispatcher->OnReadyChange([this](int count) { SetReadyWorkers(count); });
   metrics->SetBuildInfo(options.version, "", context.model->name);
   metrics->BeforeExposition([this] { FeedMetrics(); });
+  return acceptor->Start();
+}
+
+absl::Status FrontEnd::Impl::MakeAcceptor() {
+  const config::Config::Server& config = options.config.server;
+  link::Acceptor::Options accepting;
+  accepting.address = config.listen;
+  accepting.unix_mode = static_cast<mode_t>(std::stoul(config.listen_mode, nullptr, 8));
+  accepting.max_connections = ConnectionBound(options.config);
+  accepting.bound = "server.max_connections";
+  accepting.user_timeout_ms = kKeepaliveTimeoutMs;
+  accepting.on_trouble = [](const std::string& line) { spdlog::warn("server.listen: {}", line); };
+  accepting.on_connection = [this](UniqueFd connection, int listener) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+    parameters.listener_fd = listener;
+    parameters.fd = connection.Release();  // the server closes it, whatever comes
+    server_input->HandleNewConnection(&parameters);
+  };
+  auto made = link::Acceptor::Listen(std::move(accepting));
+  if (!made.ok()) return Annotate(made.status(), "server.listen");
+  acceptor = *std::move(made);
   return absl::OkStatus();
 }
 
@@ -202,6 +244,15 @@ void FrontEnd::Impl::FeedMetrics() {
   const std::vector<MemorySnapshot> services = dispatcher->MemoryServices();
   std::vector<telemetry::ForeignFamily> families = MemoryFamilies(workers, services);
   families.push_back(DroppedLogLines(workers, services));
+  using Kind = telemetry::ForeignFamily::Kind;
+  families.push_back({"connections",
+                      "Connections of clients that are open.",
+                      Kind::kGauge,
+                      {{{}, static_cast<double>(acceptor->CountOpen())}}});
+  families.push_back({"connections_refused_total",
+                      "Connections beyond server.max_connections.",
+                      Kind::kCounter,
+                      {{{}, static_cast<double>(acceptor->refused())}}});
   metrics->SetForeign(std::move(families));
 }
 
@@ -217,7 +268,7 @@ absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const
 FrontEnd::FrontEnd(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 FrontEnd::~FrontEnd() { Shutdown(); }
 
-const std::string& FrontEnd::address() const { return impl_->address; }
+const std::string& FrontEnd::address() const { return impl_->acceptor->address(); }
 int FrontEnd::live_streams() const { return impl_->streams.count(); }
 
 void FrontEnd::Reload(const config::Config& config) {
@@ -254,6 +305,7 @@ void FrontEnd::Shutdown() {
   }
   impl_->metrics->BeforeExposition(nullptr);
   impl_->dispatcher->OnReadyChange(nullptr);
+  if (impl_->acceptor != nullptr) impl_->acceptor->Stop();
   if (impl_->server == nullptr) return;
   impl_->Drain(milliseconds(0), [](DrainResult) {});
   impl_->health.Shutdown();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
@@ -266,18 +267,19 @@ int Main(int argc, char** argv) {
   const absl::Status logging =
       telemetry::SetUpLogging({"mnemod", config->log.level, config->log.format, config->log.file});
   if (!logging.ok()) return Fail(logging);
-  {
-    Daemon daemon(std::move(arguments.load), *std::move(config));
-    if (const absl::Status status = daemon.Start(); !status.ok()) {
-      spdlog::error("{}", std::string(status.message()));
-      telemetry::EndLogging();
-      return kExitFailure;
-    }
+  // After a good end the object stays: of what it has then, the metrics' listener would take up to 2 s to
+  // stop.
+  static Daemon* const daemon = new Daemon(std::move(arguments.load), *std::move(config));
+  const absl::Status status = daemon->Start();
+  if (status.ok()) {
     ends_at_once.reset();
-    daemon.Run(signals);
+    daemon->Run(signals);
+  } else {
+    spdlog::error("{}", std::string(status.message()));
+    delete daemon;
   }
   telemetry::EndLogging();
-  return 0;
+  return status.ok() ? 0 : kExitFailure;
 }
 
 }  // namespace
@@ -286,5 +288,6 @@ int Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
+  mnemo::RaiseDescriptorLimit();
   return mnemo::frontend::Main(argc, argv);
 }

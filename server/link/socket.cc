@@ -101,11 +101,13 @@ absl::Status SetBlocking(int fd) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<UniqueFd> ListenUnix(const std::string& address) {
+// `mode` of the socket's file; none leaves it to the umask.
+absl::StatusOr<UniqueFd> ListenUnix(const std::string& address, int backlog, std::optional<mode_t> mode) {
   MNEMO_ASSIGN_OR_RETURN(const sockaddr_un name, UnixAddress(address));
   const auto* generic = reinterpret_cast<const sockaddr*>(&name);
   struct stat status;
-  if (::lstat(name.sun_path, &status) == 0 && S_ISSOCK(status.st_mode)) {
+  if (::lstat(name.sun_path, &status) == 0) {
+    if (!S_ISSOCK(status.st_mode)) return Unavailable("cannot listen on {}: the file is no socket", address);
     MNEMO_ASSIGN_OR_RETURN(const UniqueFd probe, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
     if (::connect(probe.get(), generic, sizeof name) == 0 || errno == EAGAIN) {
       return Unavailable("cannot listen on {}: another process does", address);
@@ -113,11 +115,52 @@ absl::StatusOr<UniqueFd> ListenUnix(const std::string& address) {
     ::unlink(name.sun_path);
   }
   MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
-  if (::bind(fd.get(), generic, sizeof name) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+  // Nobody can connect before listen, so none slips in before the file has its mode.
+  if (::bind(fd.get(), generic, sizeof name) != 0 ||
+      (mode.has_value() && ::chmod(name.sun_path, *mode) != 0) || ::listen(fd.get(), backlog) != 0) {
     return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));
   }
   return fd;
 }
+
+int PortOf(int fd) {
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return 0;
+  return ntohs(name.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(name).sin6_port
+                                          : reinterpret_cast<const sockaddr_in&>(name).sin_port);
+}
+
+bool IsAnyAddress(const addrinfo& entry) {
+  if (entry.ai_family == AF_INET6) {
+    return IN6_IS_ADDR_UNSPECIFIED(&reinterpret_cast<const sockaddr_in6*>(entry.ai_addr)->sin6_addr);
+  }
+  return reinterpret_cast<const sockaddr_in*>(entry.ai_addr)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+// Binds and listens at one address, with `port` unless that is 0. An errno, or 0.
+int ListenAt(const sockaddr* address, socklen_t length, int port, UniqueFd* fd) {
+  sockaddr_storage name = {};
+  std::memcpy(&name, address, length);
+  if (port != 0) {
+    (name.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6&>(name).sin6_port
+                                : reinterpret_cast<sockaddr_in&>(name).sin_port) =
+        htons(static_cast<uint16_t>(port));
+  }
+  *fd = UniqueFd(::socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd->valid()) return errno;
+  SetOption(fd->get(), SOL_SOCKET, SO_REUSEADDR, 1);
+  // [::] takes IPv4 as well, and no other address of IPv6 does.
+  if (name.ss_family == AF_INET6) SetOption(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
+  if (::bind(fd->get(), reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
+      ::listen(fd->get(), SOMAXCONN) != 0) {
+    return errno;
+  }
+  return 0;
+}
+
+// A machine without IPv6 resolves names to its addresses all the same.
+bool IsAbsent(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
 }  // namespace
 
@@ -147,7 +190,7 @@ absl::StatusOr<UniqueFd> Connect(const std::string& address, const Keepalive& ke
 }
 
 absl::StatusOr<UniqueFd> Listen(const std::string& address) {
-  if (IsUnix(address)) return ListenUnix(address);
+  if (IsUnix(address)) return ListenUnix(address, kBacklog, std::nullopt);
   MNEMO_ASSIGN_OR_RETURN(const AddressList found, Resolve(address, AI_PASSIVE));
   const addrinfo& first = *found;
   MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(first.ai_family, SOCK_NONBLOCK));
@@ -157,6 +200,39 @@ absl::StatusOr<UniqueFd> Listen(const std::string& address) {
     return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));
   }
   return fd;
+}
+
+absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port) {
+  *port = 0;
+  std::vector<UniqueFd> sockets;
+  if (IsUnix(address)) {
+    MNEMO_ASSIGN_OR_RETURN(sockets.emplace_back(), ListenUnix(address, SOMAXCONN, unix_mode));
+    return sockets;
+  }
+  MNEMO_ASSIGN_OR_RETURN(const AddressList found, Resolve(address, AI_PASSIVE));
+  std::vector<std::pair<const sockaddr*, socklen_t>> names;
+  sockaddr_in6 any = {};
+  any.sin6_family = AF_INET6;
+  any.sin6_port = reinterpret_cast<const sockaddr_in*>(found->ai_addr)->sin_port;
+  const bool is_any = IsAnyAddress(*found);
+  if (is_any) names.emplace_back(reinterpret_cast<const sockaddr*>(&any), sizeof any);
+  for (const addrinfo* entry = found.get(); entry != nullptr; entry = entry->ai_next) {
+    names.emplace_back(entry->ai_addr, entry->ai_addrlen);
+  }
+  int error = 0;
+  for (const auto& [name, length] : names) {
+    UniqueFd fd;
+    error = ListenAt(name, length, *port, &fd);
+    if (error == 0) {
+      sockets.push_back(std::move(fd));
+      *port = PortOf(sockets.front().get());
+      if (is_any) break;
+    } else if (!IsAbsent(error)) {
+      return Unavailable("cannot listen on {}: {}", address, std::strerror(error));
+    }
+  }
+  if (sockets.empty()) return Unavailable("cannot listen on {}: {}", address, std::strerror(error));
+  return sockets;
 }
 
 absl::StatusOr<UniqueFd> Accept(int listener, const Keepalive& keepalive) {

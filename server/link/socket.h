@@ -1,8 +1,12 @@
 // Stream sockets by the addresses of the configuration: "unix:/path" or "host:port" ("[::1]:port").
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
@@ -23,6 +27,10 @@ absl::StatusOr<UniqueFd> Connect(const std::string& address, const Keepalive& ke
 // A listening socket. A socket's path that nobody listens on any more is taken over; UNAVAILABLE when
 // somebody does.
 absl::StatusOr<UniqueFd> Listen(const std::string& address);
+// Listening sockets for all that a host stands for (localhost is 127.0.0.1 and ::1; 0.0.0.0 is also all of
+// IPv6), each with the longest queue that the system has. `port`: the one that all have, 0 with a Unix
+// socket, whose file gets `unix_mode`. UNAVAILABLE when one of the addresses is taken, or none can be had.
+absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port);
 // The next connection at a listening socket, not blocking: NOT_FOUND when there is none.
 absl::StatusOr<UniqueFd> Accept(int listener, const Keepalive& keepalive);
 

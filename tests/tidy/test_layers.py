@@ -12,7 +12,7 @@ import tree
 ALLOWED = {
     "fpga/layout": [],
     "fpga/device": ["fpga/layout", "devices/base", "devices/cpu"],
-    "fpga/service": ["fpga", "devices/base", "devices/transport", "server/telemetry"],
+    "fpga/service": ["fpga", "devices/base", "devices/transport", "server/link", "server/telemetry"],
     "devices/base": [],
     "devices/transport": ["devices/base", "fpga/layout"],
     "devices": ["devices"],
@@ -32,7 +32,7 @@ ALLOWED = {
     "server/frontend/dispatch": [
         "config", "devices", "fpga/service", "server/link", "server/telemetry", "server/frontend/dispatch", "server/worker/service"
     ],
-    "server/frontend": ["config", "devices", "server/memory", "server/model", "server/telemetry", "server/frontend"],
+    "server/frontend": ["config", "devices", "server/link", "server/memory", "server/model", "server/telemetry", "server/frontend"],
     # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.
     "client": ["client", "devices/base", "server/model"],
     "tests": ["config", "devices", "server", "tests"],

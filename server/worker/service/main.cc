@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
@@ -88,5 +89,6 @@ int Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
+  mnemo::RaiseDescriptorLimit();
   return mnemo::worker::Main(argc, argv);
 }

@@ -1,0 +1,223 @@
+#include "server/link/acceptor.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "server/link/socket.h"
+
+namespace mnemo::link {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kShortagePause{50};
+constexpr milliseconds kRefusalTime{1000};  // for a client to make its call and take the answer
+constexpr size_t kMaxRefusals = 16;         // answered at once; beyond, the oldest is closed
+constexpr milliseconds kForgetPause{10};    // between two looks at all connections, at the bound
+constexpr int kAcceptsInARow = 64;
+
+// Errors of the connection, not of this process: accept(2).
+bool IsOfTheConnection(int error) {
+  switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Acceptor::Acceptor(Options options, UniqueFd stop) : options_(std::move(options)), stop_(std::move(stop)) {}
+
+Acceptor::~Acceptor() { Stop(); }
+
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(Options options) {
+  UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
+  if (!stop.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
+  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(options), std::move(stop)));
+  MNEMO_RETURN_IF_ERROR(acceptor->Bind());
+  return acceptor;
+}
+
+absl::Status Acceptor::Bind() {
+  const auto lock = UndoAtEnd::Making();
+  MNEMO_ASSIGN_OR_RETURN(listeners_, ListenAll(options_.address, options_.unix_mode, &port_));
+  if (port_ > 0) {
+    address_ = options_.address.substr(0, options_.address.rfind(':') + 1) + std::to_string(port_);
+    return absl::OkStatus();
+  }
+  address_ = options_.address;
+  path_ = options_.address.substr(std::strlen("unix:"));
+  struct stat info = {};
+  if (::lstat(path_.c_str(), &info) == 0) path_inode_ = info.st_ino;
+  undo_ = UndoAtEnd([path = path_] { ::unlink(path.c_str()); });
+  return absl::OkStatus();
+}
+
+absl::Status Acceptor::Start() {
+  try {
+    thread_ = std::thread([this] { Loop(); });
+  } catch (const std::system_error& error) {
+    return ResourceExhausted("starting the thread that accepts connections: {}", error.what());
+  }
+  return absl::OkStatus();
+}
+
+void Acceptor::Stop() {
+  if (thread_.joinable()) {
+    const uint64_t one = 1;
+    MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+    thread_.join();
+  }
+  refusing_.clear();
+  listeners_.clear();
+  // Another process may have taken the path over meanwhile.
+  struct stat info = {};
+  if (!path_.empty() && ::lstat(path_.c_str(), &info) == 0 && info.st_ino == path_inode_) {
+    ::unlink(path_.c_str());
+  }
+  path_.clear();
+  undo_ = UndoAtEnd();
+}
+
+void Acceptor::Loop() {
+  ::pthread_setname_np(::pthread_self(), "accept");
+  std::vector<pollfd> fds;
+  while (true) {
+    // In a shortage the listening sockets would be ready all the time.
+    fds = {{stop_.get(), POLLIN, 0}};
+    for (const UniqueFd& listener : listeners_) fds.push_back({is_short_ ? -1 : listener.get(), POLLIN, 0});
+    int timeout_ms = is_short_ ? static_cast<int>(kShortagePause.count()) : -1;
+    for (const Refused& refused : refusing_) {
+      fds.push_back({refused.refusal->fd(), POLLIN, 0});
+      const auto left = std::chrono::ceil<milliseconds>(refused.end - Clock::now()).count();
+      const int left_ms = static_cast<int>(std::max<int64_t>(left, 0));
+      timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
+    }
+    const bool was_short = is_short_;
+    if (::poll(fds.data(), fds.size(), timeout_ms) < 0) continue;  // EINTR
+    if (fds[0].revents != 0) return;
+    std::vector<int> readable;
+    for (size_t i = 1 + listeners_.size(); i < fds.size(); ++i) {
+      if (fds[i].revents != 0) readable.push_back(fds[i].fd);
+    }
+    StepRefused(readable);
+    bool is_short = false;
+    for (size_t i = 0; i < listeners_.size(); ++i) {
+      if (was_short || fds[1 + i].revents != 0) is_short |= !AcceptAll(listeners_[i].get());
+    }
+    is_short_ = is_short;
+  }
+}
+
+bool Acceptor::AcceptAll(int listener) {
+  for (int i = 0; i < kAcceptsInARow; ++i) {
+    UniqueFd connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (connection.valid()) {
+      if (is_short_ && i == 0) options_.on_trouble("connections are accepted again");
+      Take(std::move(connection), listener);
+      continue;
+    }
+    if (errno == EAGAIN) return true;
+    if (IsOfTheConnection(errno)) continue;
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: clients wait in the system's queue until it has passed.
+    if (!is_short_) {
+      options_.on_trouble(fmt::format("accepting a connection: {}; new clients wait until that has passed",
+                                      std::strerror(errno)));
+    }
+    return false;
+  }
+  return true;
+}
+
+void Acceptor::Take(UniqueFd connection, int listener) {
+  if (!HasRoom()) return Refuse(std::move(connection));
+  if (is_refusing_) options_.on_trouble("connections are taken again");
+  is_refusing_ = false;
+  if (port_ > 0) {
+    const int on = 1;
+    ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    const int timeout = options_.user_timeout_ms;
+    if (timeout > 0) {
+      ::setsockopt(connection.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+    }
+  }
+  struct stat info = {};
+  if (::fstat(connection.get(), &info) == 0) {
+    std::lock_guard lock(open_mutex_);
+    open_[connection.get()] = info.st_ino;
+  }
+  options_.on_connection(std::move(connection), listener);
+}
+
+void Acceptor::Forget() {
+  std::erase_if(open_, [](const auto& connection) {
+    struct stat info = {};
+    return ::fstat(connection.first, &info) != 0 || info.st_ino != connection.second;
+  });
+}
+
+int Acceptor::CountOpen() {
+  std::lock_guard lock(open_mutex_);
+  Forget();
+  return static_cast<int>(open_.size());
+}
+
+bool Acceptor::HasRoom() {
+  if (options_.max_connections == 0) return true;
+  std::lock_guard lock(open_mutex_);
+  const auto has_room = [&] { return open_.size() < static_cast<size_t>(options_.max_connections); };
+  if (has_room()) return true;
+  // A storm of connections does not have all open ones looked at for each.
+  if (Clock::now() < forget_time_) return false;
+  Forget();
+  forget_time_ = Clock::now() + kForgetPause;
+  return has_room();
+}
+
+void Acceptor::Refuse(UniqueFd connection) {
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  if (!std::exchange(is_refusing_, true)) {
+    options_.on_trouble(fmt::format("{}: {} connections are open; further ones are refused", options_.bound,
+                                    options_.max_connections));
+  }
+  if (refusing_.size() >= kMaxRefusals) refusing_.erase(refusing_.begin());
+  const std::string message =
+      fmt::format("{}: {} connections are open; try again later", options_.bound, options_.max_connections);
+  refusing_.push_back(
+      {std::make_unique<Refusal>(std::move(connection), message), Clock::now() + kRefusalTime});
+}
+
+void Acceptor::StepRefused(const std::vector<int>& readable) {
+  const Clock::time_point now = Clock::now();
+  std::erase_if(refusing_, [&](const Refused& refused) {
+    const bool is_ready =
+        std::find(readable.begin(), readable.end(), refused.refusal->fd()) != readable.end();
+    return (is_ready && !refused.refusal->Step()) || now >= refused.end;
+  });
+}
+
+}  // namespace mnemo::link
