@@ -105,7 +105,15 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
   CHECK_THAT(ErrorOf("server: {listen: localhost}"),
              Contains("server.listen: \"localhost\" is not an address"));
   CHECK_THAT(ErrorOf("server: {listen: \"h:65536\"}"), Contains("is not an address; allowed: HOST:PORT"));
-  CHECK_THAT(ErrorOf("server: {listen: \"unix:/run/mnemo.sock\"}"), Contains("is not an address"));
+  CHECK_THAT(ErrorOf("server: {metrics_listen: \"unix:/run/mnemo.sock\"}"), Contains("is not an address"));
+  CHECK_THAT(ErrorOf("server: {listen: \"unix:run/mnemo.sock\"}"), Contains("is not an address"));
+  CHECK_THAT(ErrorOf("server: {listen: \"unix:/absent/mnemo.sock\"}"),
+             Contains("its directory is not there"));
+  CHECK_THAT(ErrorOf("server: {listen: \"unix:/" + std::string(107, 'x') + "\"}"),
+             Contains("is longer than a socket's path may be"));
+  CHECK(LoadText("server: {listen: \"unix:/tmp/mnemo.sock\", listen_mode: 0600}").ok());
+  CHECK_THAT(ErrorOf("server: {listen_mode: 1777}"),
+             Contains("\"1777\" is not a file mode; allowed: octal, 0000 to 0777"));
   CHECK_THAT(ErrorOf("server: {listen: \"unix:1234\"}"), Contains("is not an address"));
   CHECK_THAT(ErrorOf("model: {context_tokens: 5}"),
              Contains("5 is out of range; allowed: 0 or [64, 16777216]"));
@@ -120,11 +128,11 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
 }
 
 TEST_CASE("The place of an error in the structure") {
-  CHECK(
-      ErrorOf("server:\n  lisen: 127.0.0.1:1\n") ==
-      "a.yaml:2:3: server.lisen: unknown key; did you mean server.listen?; allowed in server: listen, "
-      "metrics_listen, max_message_bytes, drain_timeout_ms, slow_reader_max_tokens, slow_reader_timeout_ms, "
-      "stream_interval_ms, reflection");
+  CHECK(ErrorOf("server:\n  lisen: 127.0.0.1:1\n") ==
+        "a.yaml:2:3: server.lisen: unknown key; did you mean server.listen?; allowed in server: listen, "
+        "listen_mode, max_connections, metrics_listen, max_message_bytes, drain_timeout_ms, "
+        "slow_reader_max_tokens, slow_reader_timeout_ms, "
+        "stream_interval_ms, reflection");
   CHECK_THAT(ErrorOf("servr: {}\n"), Contains("a.yaml:1:1: servr: unknown key; did you mean server?"));
   CHECK_THAT(ErrorOf("log: {max_queued: 3}"), Contains("did you mean limits.max_queued?"));
   CHECK_THAT(ErrorOf("engine.max_running: 3"), Contains("did you mean engine.max_running?"));

@@ -62,10 +62,11 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
        Text(MNEMO_KEY(server.listen_mode), TextForm::kFileMode,
             "Permissions of the socket's file when server.listen is unix:/PATH; whoever may write it may "
             "connect."),
-       Number(MNEMO_KEY(server.max_connections), 0, 1 << 20,
-              "Clients connected at once; one more is refused with UNAVAILABLE. 0 takes, and no figure "
-              "exceeds, the hard limit of descriptors less 64 and 8 for each worker and memory service; 0 is "
-              "at most 65536."),
+       Number(
+           MNEMO_KEY(server.max_connections), 0, 1 << 20,
+           "Connections of clients at once; calls on a further one end with RESOURCE_EXHAUSTED. 0 stands for "
+           "as many as the hard limit of descriptors leaves after 64, and 8 for each worker and memory "
+           "service, at most 65536; a larger figure than it leaves is cut to that."),
        Text(MNEMO_KEY(server.metrics_listen), TextForm::kOptionalListen,
             "Address of the Prometheus endpoint /metrics, IPv4; empty switches it off."),
        Number(MNEMO_KEY(server.max_message_bytes), 64 << 10, 1 << 30,
@@ -272,7 +273,10 @@ void AddLimitsAndLog(std::vector<KeySpec>* specs) {
        Choice(MNEMO_KEY(log.format), {"text", "json"},
               "Text for people, or one JSON object a line (time, level, process, message, request_id)."),
        Text(MNEMO_KEY(log.file), TextForm::kAny,
-            "File that lines are appended to; empty is standard error.")});
+            "File that lines are appended to, opened again on SIGHUP; empty is standard error. Nothing waits "
+            "for "
+            "it: lines that it does not take in time are dropped and counted "
+            "(mnemo_log_lines_dropped_total).")});
 }
 
 #undef MNEMO_KEY

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "server/frontend/out_of_memory.h"
 #include "server/frontend/output_builder.h"
 #include "server/frontend/status_mapping.h"
 #include "server/telemetry/logging.h"
@@ -201,8 +202,10 @@ void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
 
 // Tokenizes without the lock: while is_preparing_, nobody finishes the call, so that the request stays.
 void GenerateReactor::Prepare() {
-  auto valid = Validate(*request_, *context_->model, *context_->attention,
-                        context_->tunables->max_tokens.load(), drawn_);
+  auto valid = FailWithoutMemory([this] {
+    return Validate(*request_, *context_->model, *context_->attention, context_->tunables->max_tokens.load(),
+                    drawn_);
+  });
   context_->streams->Add(shared_from_this());
   Unlocked unlocked;
   const bool admitted = Admit(&valid, &unlocked);

@@ -10,6 +10,7 @@
 
 #include "mnemo/v1/generation.grpc.pb.h"
 #include "server/frontend/generate_reactor.h"
+#include "server/frontend/out_of_memory.h"
 #include "server/frontend/status_mapping.h"
 #include "server/frontend/validate.h"
 
@@ -121,8 +122,9 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* RunSized(grpc::CallbackServerContext* call, size_t size, Work work) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     if (size <= TextPool::kLongTextBytes) {
-      reactor->Finish(ToGrpcStatus(work()));
-    } else if (!context_->text_pool->Run([reactor, work] { reactor->Finish(ToGrpcStatus(work())); })) {
+      reactor->Finish(ToGrpcStatus(FailWithoutMemory(work)));
+    } else if (!context_->text_pool->Run(
+                   [reactor, work] { reactor->Finish(ToGrpcStatus(FailWithoutMemory(work))); })) {
       AddPushback(call, context_->tunables->retry_pushback_ms.load());
       reactor->Finish(ToGrpcStatus(
           ResourceExhausted("queue full: {} long texts wait to be tokenized", TextPool::kMaxQueued)));

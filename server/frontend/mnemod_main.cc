@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -105,9 +106,11 @@ int Fail(const absl::Status& status) {
   return kExitFailure;
 }
 
+std::atomic<bool> is_logging = false;
+
 // Ends a process that does not serve yet, at any point of its start.
 [[noreturn]] void EndAtOnce() {
-  spdlog::info("ended by a signal before it served");
+  if (is_logging) spdlog::info("ended by a signal before it served");
   NotifySystemd("STOPPING=1");
   UndoAtEnd::UndoAll();
   telemetry::FlushLog(kLastLinesTime);
@@ -267,6 +270,7 @@ int Main(int argc, char** argv) {
   const absl::Status logging =
       telemetry::SetUpLogging({"mnemod", config->log.level, config->log.format, config->log.file});
   if (!logging.ok()) return Fail(logging);
+  is_logging = true;
   // After a good end the object stays: of what it has then, the metrics' listener would take up to 2 s to
   // stop.
   static Daemon* const daemon = new Daemon(std::move(arguments.load), *std::move(config));

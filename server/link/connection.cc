@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 namespace mnemo::link {
@@ -70,10 +71,25 @@ bool Connection::Write(std::string_view frames) {
     std::lock_guard lock(mutex_);
     MNEMO_CHECK(rest_.empty());
     rest_ = frames;
-    if (!writer_.joinable()) writer_ = std::thread([this] { WriterLoop(); });
+    if (!StartWriter()) {
+      // The link is lost; who reads it notices.
+      rest_ = {};
+      Break();
+      return true;
+    }
   }
   changed_.notify_all();
   return false;
+}
+
+bool Connection::StartWriter() {
+  if (writer_.joinable()) return true;
+  try {
+    writer_ = std::thread([this] { WriterLoop(); });
+  } catch (const std::system_error&) {
+    return false;
+  }
+  return true;
 }
 
 void Connection::WriterLoop() {

@@ -40,6 +40,7 @@ class Connection {
 
  private:
   bool SendWhatFits(std::string_view* frames);
+  bool StartWriter();  // false: there is no thread for it now
   void WriterLoop();
 
   const UniqueFd socket_;

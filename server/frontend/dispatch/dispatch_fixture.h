@@ -48,6 +48,7 @@ class FakeHost final : public WorkerHost {
   }
   std::shared_ptr<WorkerLink> Connect(int worker, uint64_t life) override {
     connects.emplace_back(worker, life);
+    if (lacks_threads) return nullptr;
     const auto link = std::make_shared<FakeLink>();
     std::lock_guard lock(mutex_);
     links_[worker] = link;
@@ -66,6 +67,7 @@ class FakeHost final : public WorkerHost {
   std::atomic<int> wakes{0};
   std::chrono::nanoseconds core_wait{0};
   absl::Status spawn_status;
+  bool lacks_threads = false;
 
  private:
   std::mutex mutex_;

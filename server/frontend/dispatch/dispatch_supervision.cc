@@ -225,7 +225,9 @@ void DispatchCore::SpawnWorker(int worker) {
 }
 
 void DispatchCore::ConnectWorker(int worker) {
-  const std::shared_ptr<WorkerLink> link = host_->Connect(worker, slots_[worker].life);
+  const uint64_t life = slots_[worker].life;
+  const std::shared_ptr<WorkerLink> link = host_->Connect(worker, life);
+  if (link == nullptr) return OnLinkClosed(worker, life, ResourceExhausted("there is no thread for it"));
   {
     std::lock_guard lock(mutex_);
     slots_[worker].link = link;

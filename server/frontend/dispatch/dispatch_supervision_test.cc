@@ -57,6 +57,24 @@ TEST_CASE("a child that cannot be started is tried again") {
   CHECK(world.core->Workers()[0].pid > 0);
 }
 
+TEST_CASE("a link for which there is no thread is tried again with the next life") {
+  World world(1, true, [](CoreOptions& options) { options.timing.restart_backoff_ms = 50; });
+  world.host.lacks_threads = true;
+  world.core->OnListening(0, 1);
+  world.Advance(10);
+  CHECK(world.core->Workers()[0].state == State::kDown);
+  CHECK_THAT(world.core->Workers()[0].detail, Catch::Contains("no thread"));
+  world.host.lacks_threads = false;
+  world.core->OnExited(0, 1, "signal 9");
+  world.Advance(200);
+  const uint64_t life = world.host.spawns.back().second;
+  REQUIRE(life == 2);
+  world.core->OnListening(0, life);
+  world.Advance(10);
+  CHECK(world.host.connects.back() == std::pair<int, uint64_t>(0, life));
+  CHECK(world.core->Workers()[0].state == State::kStarting);
+}
+
 TEST_CASE("a child that is never ready is killed and started again") {
   World world(1, true, [](CoreOptions& options) { options.timing.start_timeout_ms = 1000; });
   const bool listens = GENERATE(false, true);

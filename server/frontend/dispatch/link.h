@@ -41,7 +41,8 @@ class WorkerHost {
   virtual ~WorkerHost() = default;
   // Starts the child; returns its process id. Its end is told by DispatchCore::OnExited.
   virtual absl::StatusOr<int> Spawn(int worker, uint64_t life) = 0;
-  // Never fails at once: a link that cannot be made is closed.
+  // None when there is no thread for it now. Else it does not fail at once: a link that cannot be made is
+  // closed.
   virtual std::shared_ptr<WorkerLink> Connect(int worker, uint64_t life) = 0;
   // Nothing happens when the child of that life has ended.
   virtual void Signal(int worker, uint64_t life, int number) = 0;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -206,8 +207,15 @@ std::shared_ptr<WorkerLink> SocketConnector::Connect(const std::string& address,
     ++alive_->links;
     done.swap(alive_->done);
   }
-  link->Begin(alive_);
   for (std::thread& thread : done) thread.join();
+  try {
+    link->Begin(alive_);
+  } catch (const std::system_error&) {
+    std::lock_guard lock(alive_->mutex);
+    --alive_->links;
+    alive_->changed.notify_all();
+    return nullptr;
+  }
   return link;
 }
 

@@ -17,7 +17,8 @@ class SocketConnector {
   ~SocketConnector();  // as WaitForAll
 
   // Starts a session with the worker at `address`, "unix:/path" or "host:port". `listener` lives until the
-  // link's OnLinkClosed has returned, see WaitForAll. Returns at once.
+  // link's OnLinkClosed has returned, see WaitForAll. Returns at once; none when there is no thread for it
+  // now.
   std::shared_ptr<WorkerLink> Connect(const std::string& address, LinkListener* listener, int worker,
                                       uint64_t life);
   // Returns when no link is left that may call its listener. All have been told to close.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "server/link/socket.h"
@@ -45,6 +46,7 @@ absl::Status WorkerService::Listen(const std::string& address) {
 }
 
 void WorkerService::AcceptLoop() {
+  bool is_short = false;
   pollfd fds[] = {{listener_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
   while (true) {
     bool are_others = false;
@@ -62,9 +64,12 @@ void WorkerService::AcceptLoop() {
     if (fds[0].revents == 0) continue;
     absl::StatusOr<UniqueFd> socket = link::Accept(listener_.get(), {});
     if (socket.ok()) {
+      is_short = false;
       BeginConnection(*std::move(socket));
     } else if (!absl::IsNotFound(socket.status())) {
-      spdlog::warn("{}", std::string(socket.status().message()));
+      if (!std::exchange(is_short, true)) {
+        spdlog::warn("{}; front ends wait until that has passed", std::string(socket.status().message()));
+      }
       std::this_thread::sleep_for(kAcceptPause);
     }
   }
@@ -78,11 +83,15 @@ void WorkerService::BeginConnection(UniqueFd socket) {
   }
   const auto session = std::make_shared<Session>(static_cast<SessionHost*>(this), std::move(socket));
   // The thread waits for the lock before it looks for itself in open_.
-  std::thread thread([this, session] {
-    session->Run();
-    ConnectionDone(session.get());
-  });
-  open_.push_back({session, std::move(thread)});
+  try {
+    std::thread thread([this, session] {
+      session->Run();
+      ConnectionDone(session.get());
+    });
+    open_.push_back({session, std::move(thread)});
+  } catch (const std::system_error& error) {
+    spdlog::warn("a connection is refused: starting its thread: {}", error.what());
+  }
 }
 
 void WorkerService::ConnectionDone(Session* session) {
