@@ -11,6 +11,7 @@
 
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
+#include "devices/base/patient_threads.h"
 #include "devices/base/resources.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
@@ -121,5 +122,6 @@ int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
   mnemo::RaiseDescriptorLimit();
+  mnemo::MakeThreadsPatient();
   return mnemo::memory::Main(argc, argv);
 }

@@ -18,6 +18,7 @@
 #include "config/config.h"
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
+#include "devices/base/patient_threads.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
 #include "devices/base/undo_at_end.h"
@@ -293,5 +294,6 @@ int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
   mnemo::RaiseDescriptorLimit();
+  mnemo::MakeThreadsPatient();
   return mnemo::frontend::Main(argc, argv);
 }

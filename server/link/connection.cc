@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include "devices/base/patient_threads.h"
+
 namespace mnemo::link {
 
 Connection::Connection(UniqueFd socket, std::function<void()> written)
@@ -85,6 +87,7 @@ bool Connection::Write(std::string_view frames) {
 bool Connection::StartWriter() {
   if (writer_.joinable()) return true;
   try {
+    const ImpatientHere here;
     writer_ = std::thread([this] { WriterLoop(); });
   } catch (const std::system_error&) {
     return false;

@@ -217,3 +217,72 @@ def test_memory_service_by_hand(tmp_path: pathlib.Path) -> None:
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+@contextlib.contextmanager
+def no_more_memory(pid: int, slack_mib: int) -> Iterator[None]:
+    """The process gets no address space beyond what it has and the slack: enough for messages, not for a thread's stack of 8 MiB."""
+    before = resource.prlimit(pid, resource.RLIMIT_AS)
+    size = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (size + (slack_mib << 20), before[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_AS, before)
+
+
+def test_memory_for_a_text(tiny: pathlib.Path) -> None:
+    """Texts that are refused for want of memory, or answered, but never cost the daemon."""
+    with Daemon(tiny) as daemon:
+        with no_more_memory(daemon.process.pid, 64):
+            for size in (1 << 20, 4 << 20, 12 << 20):
+                codes = []
+                with contextlib.suppress(grpc.RpcError):
+                    try:
+                        daemon.generation.Tokenize(pb.TokenizeRequest(text="ab " * (size // 3)), timeout=60)
+                        codes.append(Code.OK)
+                    except grpc.RpcError as error:
+                        codes.append(error.code())
+                        raise
+                assert codes[0] in (Code.OK, Code.RESOURCE_EXHAUSTED, Code.INVALID_ARGUMENT), (size, codes)
+                daemon.generate(request([1, 2, 3], max_tokens=5, ignore_eos=True)).check_ok()
+        assert daemon.process.poll() is None
+        assert served(daemon)
+
+
+def test_threads(tiny: pathlib.Path) -> None:
+    """While no thread can be started 50 new clients come; all calls end well once that has passed, and later ones too."""
+    with Daemon(tiny, workers=2) as daemon, contextlib.ExitStack() as stack:
+        daemon.wait_workers(2)
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with no_more_memory(daemon.process.pid, 6):
+            channels = [stack.enter_context(grpc.insecure_channel(daemon.address, options=options)) for _ in range(50)]
+            stubs = [generation_pb2_grpc.GenerationStub(channel) for channel in channels]
+            message = request([1], max_tokens=200, ignore_eos=True)
+            calls = [stub.Generate(message, timeout=30) for stub in stubs for _ in range(4)]
+            time.sleep(1)
+        for call in calls:
+            for _ in call:
+                pass
+            assert call.code() == Code.OK
+        assert served(daemon)
+        assert daemon.process.poll() is None
+
+
+def test_a_worker_and_its_link_without_threads(tiny: pathlib.Path) -> None:
+    with Daemon(tiny, settings={"workers.restart_backoff_max_ms": 200, "memory.restart_backoff_max_ms": 200}) as daemon:
+        with no_more_memory(daemon.process.pid, 0):
+            os.kill(daemon.status().workers[0].pid, signal.SIGKILL)
+            os.kill(daemon.status().memory_services[0].pid, signal.SIGKILL)
+            time.sleep(1)
+        assert daemon.process.poll() is None
+        daemon.wait_workers(1)
+        assert served(daemon)
+
+
+def test_the_end_during_a_shortage_of_threads(tiny: pathlib.Path) -> None:
+    with Daemon(tiny) as daemon, no_more_memory(daemon.process.pid, 6):
+        assert served(daemon)
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(20) == 0

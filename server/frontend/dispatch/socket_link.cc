@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/base/patient_threads.h"
 #include "server/link/connection.h"
 
 namespace mnemo::frontend {
@@ -209,6 +210,7 @@ std::shared_ptr<WorkerLink> SocketConnector::Connect(const std::string& address,
   }
   for (std::thread& thread : done) thread.join();
   try {
+    const ImpatientHere here;
     link->Begin(alive_);
   } catch (const std::system_error&) {
     std::lock_guard lock(alive_->mutex);
