@@ -136,12 +136,17 @@ std::string ProfileJson(const Profile& profile) {
     json["reason"] = each.reason;
     skipped.push_back(std::move(json));
   }
+  Json options = Json::object();
+  for (const auto& [name, values] : profile.options) {
+    options[name] = values.size() == 1 ? Json(values[0]) : Json(values);
+  }
   const Json json = {{"run",
                       {{"address", profile.address},
                        {"model", profile.model},
                        {"seed", profile.seed},
                        {"token_budget", profile.token_budget},
-                       {"output_tokens", profile.output_tokens}}},
+                       {"output_tokens", profile.output_tokens},
+                       {"options", std::move(options)}}},
                      {"rows", std::move(rows)},
                      {"skipped", std::move(skipped)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -69,6 +69,8 @@ struct Profile {
   uint64_t seed = 0;
   int token_budget = 0;
   int output_tokens = 0;  // of a request
+  // Other options of the requests that were given, with their values.
+  std::vector<std::pair<std::string, std::vector<std::string>>> options;
   std::vector<ProfileRow> rows;
   std::vector<SkippedCase> skipped;
 };

@@ -1,5 +1,7 @@
 #include "client/bench/report.h"
 
+#include <fmt/ranges.h>
+
 #include <nlohmann/json.hpp>
 
 namespace mnemo::bench {
@@ -19,11 +21,25 @@ std::string SummaryLine(const char* name, const Summary& summary) {
                      summary.p50 * 1e3, summary.p90 * 1e3, summary.p99 * 1e3, summary.max * 1e3);
 }
 
+// An option given once has its value, one that was repeated a list.
+Json OptionsJson(const std::vector<std::pair<std::string, std::vector<std::string>>>& options) {
+  Json json = Json::object();
+  for (const auto& [name, values] : options) json[name] = values.size() == 1 ? Json(values[0]) : Json(values);
+  return json;
+}
+
 }  // namespace
 
 std::string ReportText(const RunDescription& run, const Report& report) {
   std::string text =
       fmt::format("{} at {}: {}; {}; seed {}\n", run.model, run.address, run.load, run.workload, run.seed);
+  if (!run.options.empty()) {
+    text += "requests with";
+    for (const auto& [name, values] : run.options) {
+      text += fmt::format(" --{} {}", name, fmt::join(values, " "));
+    }
+    text += "\n";
+  }
   if (run.clipped > 0) text += fmt::format("{} requests of the trace were shortened\n", run.clipped);
   text += fmt::format("requests   {} in {:.2f} s: {} succeeded, {} failed\n", report.total, report.span,
                       report.succeeded, report.total - report.succeeded);
@@ -63,7 +79,8 @@ std::string ReportJson(const RunDescription& run, const Report& report) {
                  {"workload", run.workload},
                  {"seed", run.seed},
                  {"warmup_requests", run.warmup},
-                 {"clipped_requests", run.clipped}}},
+                 {"clipped_requests", run.clipped},
+                 {"options", OptionsJson(run.options)}}},
                {"duration_seconds", report.span},
                {"requests",
                 {{"total", report.total},
@@ -93,7 +110,7 @@ std::string ReportJson(const RunDescription& run, const Report& report) {
                        {"fraction", report.total > 0 ? met / static_cast<double>(report.total) : 0.0},
                        {"requests_per_second", report.PerSecond(met)}};
   }
-  return json.dump();
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string RecordJson(const RequestRecord& record) {

@@ -17,6 +17,8 @@ struct RunDescription {
   std::string slo;  // as given; empty = none
   int64_t warmup = 0;
   int64_t clipped = 0;  // trace entries that were shortened
+  // Options of the requests that were given, with their values.
+  std::vector<std::pair<std::string, std::vector<std::string>>> options;
 };
 
 std::string ReportText(const RunDescription& run, const Report& report);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "client/bench/messages.h"
+
 namespace mnemo::bench {
 namespace {
 
@@ -121,10 +123,16 @@ absl::StatusOr<std::vector<TextPrompt>> ParsePrompts(std::string_view text, cons
     if (line.front() == '{') {
       const nlohmann::json object = nlohmann::json::parse(line, nullptr, false);
       if (!object.is_object()) return InvalidArgument("begins with '{{' but is no JSON object");
-      const auto found = object.find("prompt");
-      if (found == object.end() || !found->is_string())
-        return InvalidArgument("prompt is missing or no string");
-      prompt.text = found->get<std::string>();
+      if (object.contains("messages")) {
+        if (object.contains("prompt")) return InvalidArgument("prompt and messages are there together");
+        prompt.chat.emplace();
+        if (absl::Status read = ParseMessages(line, &*prompt.chat); !read.ok()) return read;
+      } else {
+        const auto found = object.find("prompt");
+        if (found == object.end() || !found->is_string())
+          return InvalidArgument("prompt is missing or no string");
+        prompt.text = found->get<std::string>();
+      }
       if (object.contains("max_tokens")) {
         MNEMO_ASSIGN_OR_RETURN(prompt.max_tokens, TokenCount(object, "max_tokens", 0));
       }

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "client/client.h"
 #include "devices/base/status.h"
 
 namespace mnemo::bench {
@@ -46,10 +48,12 @@ inline constexpr int64_t kTraceBlockTokens = 512;
 // the entry's own. An error names FILE:LINE.
 absl::StatusOr<std::vector<TraceEntry>> ParseTrace(std::string_view text, const std::string& name);
 
-// A line a prompt, either plain text or {"prompt": "...", "max_tokens": n}.
+// A line a prompt, either plain text or {"prompt": "...", "max_tokens": n}, or {"messages": [...], "tools":
+// [...], "max_tokens": n} for a chat (client/bench/messages.h).
 struct TextPrompt {
   std::string text;
-  int64_t max_tokens = -1;  // -1 = as the options say
+  std::optional<v1::Chat> chat;  // instead of the text
+  int64_t max_tokens = -1;       // -1 = as the options say
 };
 absl::StatusOr<std::vector<TextPrompt>> ParsePrompts(std::string_view text, const std::string& name);
 

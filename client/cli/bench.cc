@@ -12,6 +12,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/common.h"
 #include "client/cli/model_choice.h"
+#include "client/cli/request_options.h"
 
 namespace mnemo::cli {
 namespace {
@@ -33,7 +34,7 @@ constexpr char kFooter[] =
 
 struct BenchOptions {
   ServerOptions server;
-  std::string model;
+  RequestOptions request;
   int concurrency = 0;
   double rate = 0;
   std::string trace;
@@ -50,7 +51,7 @@ struct BenchOptions {
   int max_in_flight = 1024;
   int connections = 1;
   std::string timeout;
-  double temperature = 0;
+  int sessions = 0;
   bool honour_eos = false;
   uint64_t seed = 1;
   std::string slo;
@@ -68,6 +69,8 @@ struct Plan {
   bench::LoadOptions load;
   bench::RunDescription description;
   int64_t clipped = 0;
+  v1::GenerateRequest request;  // what all requests have in common
+  bool is_chat = false;         // text prompts are users' messages after those of `request`
 };
 
 absl::Status ReadTrace(const BenchOptions& options, Plan* plan) {
@@ -117,8 +120,25 @@ absl::Status PlanLoad(const BenchOptions& options, Plan* plan) {
   return absl::OkStatus();
 }
 
+absl::Status PlanRequest(const BenchOptions& options, Plan* plan) {
+  client::CallOptions unused;
+  MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(options.request, &plan->request, &unused));
+  v1::Sampling* sampling = plan->request.mutable_sampling();
+  if (!options.request.temperature) sampling->set_temperature(0);
+  sampling->set_ignore_eos(!options.honour_eos);
+  plan->is_chat = IsChat(options.request);
+  if (plan->is_chat) {
+    MNEMO_ASSIGN_OR_RETURN(*plan->request.mutable_chat(), MakeChat(options.request));
+  }
+  if (options.sessions > 0 && options.request.session.empty()) {
+    return InvalidArgument("--sessions: only with --session, whose id they begin with");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Plan> MakePlan(const BenchOptions& options) {
   Plan plan;
+  MNEMO_RETURN_IF_ERROR(PlanRequest(options, &plan));
   const auto parse_range = [](const char* name, const std::string& text,
                               bench::LengthRange* range) -> absl::Status {
     absl::StatusOr<bench::LengthRange> parsed = bench::LengthRange::Parse(text);
@@ -156,14 +176,41 @@ absl::StatusOr<Plan> MakePlan(const BenchOptions& options) {
   description.slo = options.slo;
   description.warmup = options.warmup;
   description.clipped = plan.clipped;
+  description.options = GivenOptions(options.request);
   return plan;
+}
+
+// Request `index` has its own id, and its session by turns.
+void NameRequest(const BenchOptions& options, int64_t index, v1::GenerateRequest* request) {
+  if (!options.request.request_id.empty()) {
+    request->set_request_id(index < 0 ? fmt::format("{}-warmup{}", options.request.request_id, -1 - index)
+                                      : fmt::format("{}-{}", options.request.request_id, index));
+  }
+  if (options.sessions > 0) {
+    const int64_t turn = ((index % options.sessions) + options.sessions) % options.sessions;
+    request->set_session_id(fmt::format("{}-{}", options.request.session, turn));
+  }
+}
+
+void SetPrompt(const Plan& plan, const bench::TextPrompt& prompt, v1::GenerateRequest* request) {
+  if (prompt.chat.has_value()) {
+    // A list of tools of its own wins.
+    if (!prompt.chat->tools_json().empty()) request->mutable_chat()->clear_tools_json();
+    request->mutable_chat()->MergeFrom(*prompt.chat);
+  } else if (plan.is_chat) {
+    v1::Chat::Message* user = request->mutable_chat()->add_messages();
+    user->set_role("user");
+    user->set_content(prompt.text);
+  } else {
+    request->set_prompt(prompt.text);
+  }
 }
 
 // `index` runs over the warm-up first: its prompts are not those of the measurement.
 v1::GenerateRequest MakeRequest(const BenchOptions& options, const Plan& plan,
                                 const bench::PromptMaker& prompts, int64_t index) {
-  v1::GenerateRequest request;
-  request.set_model(options.model);
+  v1::GenerateRequest request = plan.request;
+  NameRequest(options, index, &request);
   bench::Random random(bench::Mix(options.seed * 31 + 7) + static_cast<uint64_t>(index));
   int64_t output = random.InRange(plan.output.low, plan.output.high);
   std::vector<int32_t> ids;
@@ -175,16 +222,14 @@ v1::GenerateRequest MakeRequest(const BenchOptions& options, const Plan& plan,
     const auto size = static_cast<int64_t>(plan.prompts.size());
     const bench::TextPrompt& prompt = plan.prompts[static_cast<size_t>(((index % size) + size) % size)];
     if (prompt.max_tokens >= 0) output = prompt.max_tokens;
-    request.set_prompt(prompt.text);
+    SetPrompt(plan, prompt, &request);
   } else {
     ids = prompts.Random(index, random.InRange(plan.input.low, plan.input.high), options.shared_prefix);
   }
   if (!ids.empty()) request.mutable_token_ids()->mutable_ids()->Add(ids.begin(), ids.end());
   v1::Sampling* sampling = request.mutable_sampling();
   sampling->set_max_tokens(static_cast<int32_t>(std::min<int64_t>(output, 1 << 30)));
-  sampling->set_temperature(static_cast<float>(options.temperature));
   sampling->set_seed(options.seed + static_cast<uint64_t>(index));
-  sampling->set_ignore_eos(!options.honour_eos);
   return request;
 }
 
@@ -295,7 +340,7 @@ int RunBench(const BenchOptions& options) {
       return code;
     clients.push_back(owned.back().get());
   }
-  const absl::StatusOr<v1::ListModelsResponse::Model> model = FindModel(clients[0], options.model);
+  const absl::StatusOr<v1::ListModelsResponse::Model> model = FindModel(clients[0], options.request.model);
   if (!model.ok()) return Fail(model.status());
   plan->description.model = model->name();
   std::vector<int32_t> vocabulary = {0};
@@ -344,7 +389,8 @@ void AddLoadOptions(CLI::App* command, BenchOptions* options) {
       ->check(CLI::Range(1, 1024))
       ->capture_default_str()
       ->group(kLoad);
-  command->add_option("--timeout", options->timeout, "Deadline of each request (10s); default: none")
+  command
+      ->add_option("--timeout,--deadline", options->timeout, "Deadline of each request (10s); default: none")
       ->type_name("DURATION")
       ->group(kLoad);
 }
@@ -352,14 +398,13 @@ void AddLoadOptions(CLI::App* command, BenchOptions* options) {
 void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
   const char* const kWorkload = "Workload";
   const auto positive = CLI::Range(int64_t{1}, int64_t{1} << 30);
-  command->add_option("-m,--model", options->model, "Model name; default: the daemon's")->group(kWorkload);
   command
       ->add_option("-i,--input-tokens", options->input_tokens,
                    "Prompt length in tokens, N or LOW:HIGH (drawn evenly)")
       ->capture_default_str()
       ->group(kWorkload);
   command
-      ->add_option("-o,--output-tokens", options->output_tokens,
+      ->add_option("-o,--output-tokens,--max-tokens", options->output_tokens,
                    "Output length in tokens, N or LOW:HIGH (drawn evenly)")
       ->capture_default_str()
       ->group(kWorkload);
@@ -398,12 +443,16 @@ void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
       ->group(kWorkload);
   command
       ->add_option("--prompts", options->prompts,
-                   "Text prompts, a line each, or {\"prompt\": ..., \"max_tokens\": n}; used in turn")
+                   "Text prompts, a line each, or {\"prompt\": ..., \"max_tokens\": n}, or {\"messages\": "
+                   "[...]}; used in "
+                   "turn")
       ->type_name("FILE")
       ->excludes(trace)
       ->group(kWorkload);
-  command->add_option("-t,--temperature", options->temperature, "[0, 5]; 0 = greedy")
-      ->capture_default_str()
+  command
+      ->add_option("--sessions", options->sessions,
+                   "With --session ID: request i goes with ID-(i mod N); default: all with ID")
+      ->check(CLI::Range(1, 1 << 20))
       ->group(kWorkload);
   command
       ->add_flag("--honour-eos", options->honour_eos,
@@ -415,6 +464,32 @@ void AddWorkloadOptions(CLI::App* command, BenchOptions* options) {
       ->group(kWorkload);
 }
 
+void AddBenchRequestOptions(CLI::App* command, RequestOptions* options) {
+  constexpr char kPrompts[] = "--input-tokens, --trace or --prompts make the prompts";
+  using Kind = Variation::Kind;
+  const Variation variations[] = {
+      {"prompt", Kind::kRefuse, kPrompts},
+      {"--file", Kind::kRefuse, kPrompts},
+      {"--token-ids", Kind::kRefuse, kPrompts},
+      {"--chat", Kind::kText, "Each text of --prompts is a user's message"},
+      {"--max-tokens", Kind::kOwn, ""},
+      {"--seed", Kind::kOwn, ""},
+      {"--deadline", Kind::kOwn, ""},
+      {"--retry-overload", Kind::kRefuse, "a refusal is a result, which is counted"},
+      {"--temperature", Kind::kText, "[0, 5]; default 0 = greedy"},
+      {"--ignore-eos", Kind::kText, "As it is anyway without --honour-eos"},
+      {"--session", Kind::kText, "Session id of all requests, or what theirs begin with (--sessions)"},
+      {"--request-id", Kind::kText, "What the requests' names in logs begin with: ID-0, ID-1, ..."}};
+  AddRequestOptions(command, options, variations);
+  command->get_option("--honour-eos")->excludes("--ignore-eos");
+  for (const char* name :
+       {"--parse-special", "--add-special", "--no-add-special", "--chat", "--system", "--messages", "--tools",
+        "--template-arg", "--omit-generation-prompt", "--continue-final-message"}) {
+    command->get_option(name)->needs("--prompts");  // other prompts are token ids
+  }
+  command->get_option("--no-add-special")->excludes("--add-special");
+}
+
 }  // namespace
 
 RunCommand AddBench(CLI::App* command) {
@@ -422,6 +497,7 @@ RunCommand AddBench(CLI::App* command) {
   AddServerOptions(command, &options->server);
   AddLoadOptions(command, options.get());
   AddWorkloadOptions(command, options.get());
+  AddBenchRequestOptions(command, &options->request);
   const char* const kOutput = "Output";
   command
       ->add_option("--slo", options->slo,

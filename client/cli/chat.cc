@@ -27,7 +27,6 @@ constexpr char kHelp[] =
 struct ChatOptions {
   ServerOptions server;
   RequestOptions request;
-  std::string system;
   bool stats = false;
 };
 
@@ -85,8 +84,11 @@ std::string RandomSession() {
 
 class Conversation {
  public:
-  Conversation(const ChatOptions& options, client::Client* client)
-      : options_(options), client_(client), system_(options.system) {
+  // `chat`: its settings and how it begins, without the system message of the options.
+  Conversation(const ChatOptions& options, v1::Chat chat, client::Client* client)
+      : options_(options), client_(client), system_(options.request.system), chat_(std::move(chat)) {
+    messages_.assign(chat_.messages().begin(), chat_.messages().end());
+    chat_.clear_messages();
     session_ = options.request.session.empty() ? RandomSession() : options.request.session;
   }
 
@@ -154,7 +156,13 @@ class Conversation {
     }
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const v1::Chat::Message& message : AllMessages()) {
-      list.push_back({{"role", message.role()}, {"content", message.content()}});
+      nlohmann::ordered_json entry = {{"role", message.role()}, {"content", message.content()}};
+      if (!message.name().empty()) entry["name"] = message.name();
+      if (!message.tool_call_id().empty()) entry["tool_call_id"] = message.tool_call_id();
+      if (!message.tool_calls_json().empty()) {
+        entry["tool_calls"] = nlohmann::ordered_json::parse(message.tool_calls_json());
+      }
+      list.push_back(std::move(entry));
     }
     std::ofstream file(path, std::ios::binary);
     file << nlohmann::ordered_json({{"messages", std::move(list)}}).dump(2) << "\n";
@@ -184,6 +192,7 @@ class Conversation {
     if (const absl::Status status = ApplyRequestOptions(options_.request, &request, &call); !status.ok())
       return Fail(status);
     request.set_session_id(session_);
+    *request.mutable_chat() = chat_;
     messages_.push_back(Message("user", text));
     for (v1::Chat::Message& message : AllMessages())
       *request.mutable_chat()->add_messages() = std::move(message);
@@ -231,6 +240,7 @@ class Conversation {
   LineReader reader_;
   std::string system_;
   std::string session_;
+  v1::Chat chat_;                            // settings alone
   std::vector<v1::Chat::Message> messages_;  // without the system message
 };
 
@@ -238,11 +248,28 @@ class Conversation {
 
 RunCommand AddChat(CLI::App* command) {
   auto options = std::make_shared<ChatOptions>();
-  command->add_option("--system", options->system, "System message");
   command->add_flag("--stats", options->stats,
                     "Print token counts and times on standard error after each answer");
   AddServerOptions(command, &options->server);
-  AddRequestOptions(command, &options->request);
+  constexpr char kLines[] = "each line of standard input is a message";
+  constexpr char kPrints[] = "a chat prints text alone; use mnemo generate --chat --json";
+  constexpr char kTurns[] = "the last message is yours, and the answer the model's";
+  constexpr char kTemplate[] =
+      "a chat is rendered by the model's template, and its text is never a control token";
+  using Kind = Variation::Kind;
+  const Variation variations[] = {{"prompt", Kind::kRefuse, kLines},
+                                  {"--file", Kind::kRefuse, kLines},
+                                  {"--token-ids", Kind::kRefuse, kLines},
+                                  {"--chat", Kind::kRefuse, "it is one always"},
+                                  {"--parse-special", Kind::kRefuse, kTemplate},
+                                  {"--add-special", Kind::kRefuse, kTemplate},
+                                  {"--no-add-special", Kind::kRefuse, kTemplate},
+                                  {"--omit-generation-prompt", Kind::kRefuse, kTurns},
+                                  {"--continue-final-message", Kind::kRefuse, kTurns},
+                                  {"--logprobs", Kind::kRefuse, kPrints},
+                                  {"--prompt-logprobs", Kind::kRefuse, kPrints},
+                                  {"--prompt-logprobs-from", Kind::kRefuse, kPrints}};
+  AddRequestOptions(command, &options->request, variations);
   command->footer(std::string("One line of standard input is one message; answers go to standard output.\n") +
                   kHelp);
   return [options] {
@@ -251,9 +278,13 @@ RunCommand AddChat(CLI::App* command) {
     if (const absl::Status status = ApplyRequestOptions(options->request, &unused, &call); !status.ok()) {
       return FailUsage(std::string(status.message()));
     }
+    RequestOptions without_system = options->request;
+    without_system.system.clear();  // /system may change it
+    absl::StatusOr<v1::Chat> chat = MakeChat(without_system);
+    if (!chat.ok()) return FailUsage(std::string(chat.status().message()));
     std::unique_ptr<client::Client> client;
     if (const int code = Connect(options->server, &client); code != kExitOk) return code;
-    return Conversation(*options, client.get()).Run();
+    return Conversation(*options, *std::move(chat), client.get()).Run();
   };
 }
 

@@ -15,18 +15,6 @@ namespace {
 struct GenerateOptions {
   ServerOptions server;
   RequestOptions request;
-  std::optional<std::string> prompt;
-  std::string file;
-  std::optional<std::string> token_ids;
-  bool chat = false;
-  std::string system;
-  bool parse_special = false;
-  bool add_special = false;
-  bool no_add_special = false;
-  std::optional<int> logprobs;
-  std::optional<int> prompt_logprobs;
-  int prompt_logprobs_from = 0;
-  std::optional<int> decode_from;
   bool json = false;
   bool stats = false;
 };
@@ -49,7 +37,7 @@ absl::Status ParseIds(const std::string& text, v1::TokenIds* ids) {
   }
 }
 
-absl::StatusOr<std::string> ReadPrompt(const GenerateOptions& options) {
+absl::StatusOr<std::string> ReadPrompt(const RequestOptions& options) {
   if (!options.file.empty()) return ReadFile(options.file);
   if (options.prompt.has_value() && *options.prompt != "-") return *options.prompt;
   if (IsTerminal(STDIN_FILENO))
@@ -57,38 +45,33 @@ absl::StatusOr<std::string> ReadPrompt(const GenerateOptions& options) {
   return ReadAll(STDIN_FILENO);
 }
 
-absl::Status BuildRequest(const GenerateOptions& options, v1::GenerateRequest* request,
+absl::Status BuildRequest(const RequestOptions& options, v1::GenerateRequest* request,
                           client::CallOptions* call) {
-  MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(options.request, request, call));
+  MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(options, request, call));
   if (options.token_ids.has_value()) {
     std::string text = *options.token_ids;
     if (text == "-") {
       MNEMO_ASSIGN_OR_RETURN(text, ReadAll(STDIN_FILENO));
     }
-    MNEMO_RETURN_IF_ERROR(ParseIds(text, request->mutable_token_ids()));
-  } else {
-    MNEMO_ASSIGN_OR_RETURN(std::string text, ReadPrompt(options));
-    MNEMO_RETURN_IF_ERROR(client::CheckUtf8("prompt", text));
-    if (options.chat) {
-      if (!options.system.empty()) {
-        v1::Chat::Message* system = request->mutable_chat()->add_messages();
-        system->set_role("system");
-        system->set_content(options.system);
-      }
-      v1::Chat::Message* user = request->mutable_chat()->add_messages();
-      user->set_role("user");
-      user->set_content(std::move(text));
-    } else {
-      request->set_prompt(std::move(text));
+    return ParseIds(text, request->mutable_token_ids());
+  }
+  const bool is_chat = IsChat(options);
+  if (is_chat) {
+    MNEMO_ASSIGN_OR_RETURN(*request->mutable_chat(), MakeChat(options));
+    // Messages of a file are an input by themselves.
+    if (!options.messages.empty() && !options.prompt.has_value() && options.file.empty()) {
+      return absl::OkStatus();
     }
   }
-  request->set_parse_special(options.parse_special);
-  if (options.add_special || options.no_add_special) request->set_add_special(options.add_special);
-  v1::Output* output = request->mutable_output();
-  if (options.logprobs) output->set_logprobs(*options.logprobs);
-  if (options.prompt_logprobs) output->set_prompt_logprobs(*options.prompt_logprobs);
-  output->set_prompt_logprobs_from(options.prompt_logprobs_from);
-  if (options.decode_from) output->set_decode_from(*options.decode_from);
+  MNEMO_ASSIGN_OR_RETURN(std::string text, ReadPrompt(options));
+  MNEMO_RETURN_IF_ERROR(client::CheckUtf8("prompt", text));
+  if (is_chat) {
+    v1::Chat::Message* user = request->mutable_chat()->add_messages();
+    user->set_role("user");
+    user->set_content(std::move(text));
+  } else {
+    request->set_prompt(std::move(text));
+  }
   return absl::OkStatus();
 }
 
@@ -108,8 +91,8 @@ std::string StatsLine(const client::Completion& completion) {
 int Report(const GenerateOptions& options, const client::Completion& completion) {
   if (options.json) {
     CompletionJsonOptions json;
-    json.logprobs = options.logprobs.has_value();
-    json.prompt_logprobs = options.prompt_logprobs.has_value();
+    json.logprobs = options.request.logprobs.has_value();
+    json.prompt_logprobs = options.request.prompt_logprobs.has_value();
     if (!WriteOut(CompletionJson(completion, json) + "\n")) return kExitBrokenPipe;
   }
   if (options.stats) std::fputs(StatsLine(completion).c_str(), stderr);
@@ -119,7 +102,7 @@ int Report(const GenerateOptions& options, const client::Completion& completion)
 int RunGenerate(const GenerateOptions& options) {
   v1::GenerateRequest request;
   client::CallOptions call;
-  if (const absl::Status status = BuildRequest(options, &request, &call); !status.ok()) {
+  if (const absl::Status status = BuildRequest(options.request, &request, &call); !status.ok()) {
     return FailUsage(std::string(status.message()));
   }
   std::unique_ptr<client::Client> client;
@@ -154,46 +137,27 @@ int RunGenerate(const GenerateOptions& options) {
 
 RunCommand AddGenerate(CLI::App* command) {
   auto options = std::make_shared<GenerateOptions>();
-  command->add_option("prompt", options->prompt, "The prompt; '-' or none: standard input, byte by byte")
-      ->type_name("PROMPT");
-  auto* file = command->add_option("-f,--file", options->file, "Read the prompt from a file, byte by byte")
-                   ->type_name("FILE");
-  auto* ids = command
-                  ->add_option("--token-ids", options->token_ids,
-                               "Prompt as token ids, separated by blanks or commas; '-' = standard input")
-                  ->type_name("IDS");
+  const Variation variations[] = {
+      {"--logprobs", Variation::Kind::kText, "Alternatives for each generated token, 0..20; with --json"},
+      {"--prompt-logprobs", Variation::Kind::kText,
+       "Alternatives for each prompt token, 0..20; with --json"}};
+  AddRequestOptions(command, &options->request, variations);
+  CLI::Option* const file = command->get_option("--file");
+  CLI::Option* const ids = command->get_option("--token-ids");
   file->excludes("prompt");
   ids->excludes("prompt")->excludes(file);
-  auto* chat = command->add_flag("--chat", options->chat,
-                                 "The prompt is a user's message: the model's chat template is applied");
-  command->add_option("--system", options->system, "System message, with --chat")->needs(chat);
-  chat->excludes(ids);
-  auto* parse = command->add_flag("--parse-special", options->parse_special,
-                                  "Control-token text in the prompt becomes control tokens");
-  parse->excludes(chat)->excludes(ids);
-  auto* add = command->add_flag("--add-special", options->add_special,
-                                "Put begin-of-text and the like in front; default: as the model says");
-  command->add_flag("--no-add-special", options->no_add_special, "Put nothing in front")->excludes(add);
+  for (const char* name : {"--chat", "--system", "--messages", "--tools", "--template-arg",
+                           "--omit-generation-prompt", "--continue-final-message"}) {
+    command->get_option(name)->excludes(ids)->excludes("--parse-special")->excludes("--add-special");
+    command->get_option(name)->excludes("--no-add-special");
+  }
+  command->get_option("--parse-special")->excludes(ids);
+  command->get_option("--no-add-special")->excludes("--add-special");
   command->add_flag("--json", options->json,
                     "Print one JSON object at the end: text, token_ids, finish_reason (eos | stop | length), "
                     "usage, timing (seconds)");
   command->add_flag("--stats", options->stats, "Print token counts and times on standard error at the end");
   AddServerOptions(command, &options->server);
-  AddRequestOptions(command, &options->request);
-  const char* const kOutput = "Log probabilities (with --json)";
-  command->add_option("--logprobs", options->logprobs, "Alternatives for each generated token, 0..20")
-      ->group(kOutput);
-  command
-      ->add_option("--prompt-logprobs", options->prompt_logprobs, "Alternatives for each prompt token, 0..20")
-      ->group(kOutput);
-  command
-      ->add_option("--prompt-logprobs-from", options->prompt_logprobs_from,
-                   "First prompt position wanted; default 0")
-      ->group(kOutput);
-  command
-      ->add_option("--decode-from", options->decode_from,
-                   "Feed prompt tokens from this position on one decode step each")
-      ->group(kOutput);
   command->footer(
       "Without --json the text is streamed as it comes. Ctrl-C cancels the request (exit status 130); a "
       "second one kills.");

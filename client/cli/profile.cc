@@ -42,7 +42,7 @@ constexpr char kFooter[] =
 
 struct ProfileOptions {
   ServerOptions server;
-  std::string model;
+  RequestOptions request;
   std::vector<int64_t> contexts = {1024, 4096, 8000};
   std::vector<int> batches = {1, 4};
   std::vector<std::string> methods = {"dense", "token_topk", "cascade", "page_bound", "block_mean"};
@@ -166,26 +166,35 @@ class Profiler {
 
  private:
   absl::StatusOr<std::vector<bench::ProfileSample>> Run(const bench::ProfileCase& of, int tokens) {
-    RequestOptions request_options;
-    request_options.model = options_.model;
+    RequestOptions request_options = options_.request;
     request_options.max_tokens = tokens;
-    request_options.temperature = 0;
+    if (!request_options.temperature) request_options.temperature = 0;
     request_options.seed = options_.seed;
     request_options.ignore_eos = true;
     request_options.attention = of.method;
     if (!of.placement.empty()) {
-      request_options.token_budget = options_.budget;
+      if (!request_options.threshold) request_options.token_budget = options_.budget;
       request_options.placement = of.placement;
     }
     client::CallOptions call_options;
     v1::GenerateRequest request;
     MNEMO_RETURN_IF_ERROR(ApplyRequestOptions(request_options, &request, &call_options));
+    if (of.placement.empty()) {
+      // Figures of a selection do not concern dense attention.
+      request.clear_attention();
+      request.mutable_attention()->set_method(v1::ATTENTION_METHOD_DENSE);
+    }
     call_options.retry.max_attempts = 1;  // a second attempt would be timed from the first
     std::vector<v1::GenerateRequest> requests(static_cast<size_t>(of.batch), request);
     for (size_t i = 0; i < requests.size(); ++i) {
       // Made before any is sent. A longer context begins with the shorter one, which is then cached.
       const std::vector<int32_t> ids = prompts_.Random(static_cast<int64_t>(i), of.context_tokens, 0);
       requests[i].mutable_token_ids()->mutable_ids()->Add(ids.begin(), ids.end());
+      // The requests of a batch are different ones.
+      if (!request.session_id().empty())
+        requests[i].set_session_id(fmt::format("{}-{}", request.session_id(), i));
+      if (!request.request_id().empty())
+        requests[i].set_request_id(fmt::format("{}-{}", request.request_id(), i));
     }
     Batch batch(of.batch);
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -272,6 +281,11 @@ bool MeasureAll(const ProfileOptions& options, client::Client* client,
 }
 
 int RunProfile(const ProfileOptions& options) {
+  v1::GenerateRequest unused;
+  client::CallOptions call;
+  if (const absl::Status status = ApplyRequestOptions(options.request, &unused, &call); !status.ok()) {
+    return FailUsage(std::string(status.message()));
+  }
   std::ofstream svg;
   if (!options.svg.empty()) {
     svg.open(options.svg, std::ios::binary);  // before minutes are spent on measuring
@@ -279,7 +293,7 @@ int RunProfile(const ProfileOptions& options) {
   }
   std::unique_ptr<client::Client> client;
   if (const int code = Connect(options.server, &client); code != kExitOk) return code;
-  const absl::StatusOr<v1::ListModelsResponse::Model> model = FindModel(client.get(), options.model);
+  const absl::StatusOr<v1::ListModelsResponse::Model> model = FindModel(client.get(), options.request.model);
   if (!model.ok()) return Fail(model.status());
   absl::StatusOr<std::vector<int32_t>> ids = OrdinaryIds(client.get(), *model);
   if (!ids.ok()) return Fail(ids.status());
@@ -290,6 +304,7 @@ int RunProfile(const ProfileOptions& options) {
   profile.seed = options.seed;
   profile.token_budget = options.budget;
   profile.output_tokens = options.tokens;
+  profile.options = GivenOptions(options.request);
   const bool whole =
       MeasureAll(options, client.get(), *model, bench::PromptMaker(*std::move(ids), options.seed), &profile);
   if (svg.is_open()) {
@@ -316,12 +331,36 @@ CLI::Option* AddList(CLI::App* command, const std::string& name, std::vector<T>*
       ->type_name("LIST");
 }
 
+void AddProfileRequestOptions(CLI::App* command, RequestOptions* options) {
+  constexpr char kIds[] = "prompts are token ids, of the lengths of --contexts";
+  constexpr char kLength[] = "every request generates exactly --tokens";
+  using Kind = Variation::Kind;
+  std::vector<Variation> variations = {
+      {"--max-tokens", Kind::kRefuse, kLength},
+      {"--stop", Kind::kRefuse, kLength},
+      {"--stop-token-id", Kind::kRefuse, kLength},
+      {"--ignore-eos", Kind::kText, "As it is always"},
+      {"--seed", Kind::kOwn, ""},
+      {"--budget", Kind::kOwn, ""},
+      {"--attention", Kind::kRefuse, "--methods lists those that are compared"},
+      {"--placement", Kind::kRefuse, "--placements lists those that are compared"},
+      {"--retry-overload", Kind::kRefuse, "a second attempt would be timed from the first"},
+      {"--temperature", Kind::kText, "[0, 5]; default 0 = greedy"},
+      {"--session", Kind::kText, "What the sessions of a batch's requests begin with: ID-0, ID-1, ..."},
+      {"--request-id", Kind::kText, "What the names of a batch's requests begin with: ID-0, ID-1, ..."}};
+  for (const char* name : {"prompt", "--file", "--token-ids", "--parse-special", "--add-special",
+                           "--no-add-special", "--chat", "--system", "--messages", "--tools",
+                           "--template-arg", "--omit-generation-prompt", "--continue-final-message"}) {
+    variations.push_back({name, Kind::kRefuse, kIds});
+  }
+  AddRequestOptions(command, options, variations);
+}
+
 }  // namespace
 
 RunCommand AddProfile(CLI::App* command) {
   auto options = std::make_shared<ProfileOptions>();
   AddServerOptions(command, &options->server);
-  command->add_option("-m,--model", options->model, "Model name; default: the daemon's");
   AddList(command, "--contexts", &options->contexts,
           "Prompt lengths in tokens, 1 to 1073741824 each; one that leaves no room for --tokens is left out",
           CLI::Range(int64_t{1}, int64_t{1} << 30));
@@ -348,6 +387,7 @@ RunCommand AddProfile(CLI::App* command) {
   command->add_flag("--json", options->json, "Print one JSON object instead of the table; times in seconds");
   command->add_option("--svg", options->svg, "Write a chart too: a stacked bar for each row")
       ->type_name("FILE");
+  AddProfileRequestOptions(command, &options->request);
   command->footer(kFooter);
   return [options] { return RunProfile(*options); };
 }

@@ -1,25 +1,46 @@
-// Options that `generate` and `chat` share: model, sampling, output, deadline.
+// The options of a request, in one table from which every command that makes requests takes them. A command
+// says what is different with it: an option of its own instead, another text, or why it takes none.
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "client/client.h"
 
 namespace CLI {
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace mnemo::cli {
 
 struct RequestOptions {
+  // Input.
+  std::optional<std::string> prompt;
+  std::string file;
+  std::optional<std::string> token_ids;
+  bool chat = false;
+  std::string system;
+  std::string messages;                    // a JSON file
+  std::string tools;                       // a JSON file
+  std::vector<std::string> template_args;  // "NAME=VALUE"
+  bool omit_generation_prompt = false;
+  bool continue_final_message = false;
+  bool parse_special = false;
+  bool add_special = false;
+  bool no_add_special = false;
+  // Request.
   std::string model;
   std::string session;
   std::string request_id;
   std::string deadline;
   int priority = 0;
   int overload_retries = 0;
+  // Sampling.
   std::optional<int> max_tokens;
   std::optional<float> temperature;
   std::optional<int> top_k;
@@ -33,21 +54,64 @@ struct RequestOptions {
   std::vector<int> stop_token_ids;
   bool ignore_eos = false;
   std::vector<std::string> logit_bias;  // "ID=VALUE"
+  // Output.
+  std::optional<int> logprobs;
+  std::optional<int> prompt_logprobs;
+  std::optional<int> prompt_logprobs_from;
+  std::optional<int> decode_from;
   bool include_special = false;
+  // Attention.
   std::string attention;  // method's name in lower case
   std::optional<int> token_budget;
+  std::optional<float> threshold;
   std::optional<int> keep_first;
   std::optional<int> keep_last;
   std::optional<int> reuse_interval;
   std::optional<int> first_stage_tokens;
   std::optional<int> key_bits;
   std::string placement;  // inline | memory-service
+
+  // What AddRequestOptions made, by the option's name; with the reason of those that are refused.
+  struct Added {
+    std::string name;
+    CLI::Option* option = nullptr;
+    std::string refusal;
+  };
+  std::vector<Added> added;
 };
 
-void AddRequestOptions(CLI::App* command, RequestOptions* options);
+// What is different with one command.
+struct Variation {
+  enum class Kind {
+    kOwn,     // the command has its own of this name
+    kText,    // `text` stands in the help instead
+    kRefuse,  // known, and refused with `text` as the reason
+  };
+  std::string_view option;  // "--top-k"
+  Kind kind;
+  std::string_view text;
+};
+
+void AddRequestOptions(CLI::App* command, RequestOptions* options, std::span<const Variation> variations);
+
+// INVALID_ARGUMENT names an option that the command refuses, and the reason. Before any other use of what was
+// given.
+absl::Status CheckRefused(const RequestOptions& options);
 
 // Fills everything but the input. INVALID_ARGUMENT names the option.
 absl::Status ApplyRequestOptions(const RequestOptions& options, v1::GenerateRequest* request,
                                  client::CallOptions* call);
+
+// Whether the input is a chat: --chat, or one of the options that only chats have.
+bool IsChat(const RequestOptions& options);
+// The chat's settings, the system message and the messages of --messages, in this order. Reads files. Errors
+// name option and file.
+absl::StatusOr<v1::Chat> MakeChat(const RequestOptions& options);
+
+// What was given on the command line: the option's name without dashes, and its values.
+std::vector<std::pair<std::string, std::vector<std::string>>> GivenOptions(const RequestOptions& options);
+
+// The table's fields of GenerateRequest, "sampling.top_k", and the option of each.
+std::vector<std::pair<std::string, std::string>> RequestFields();
 
 }  // namespace mnemo::cli

@@ -7,6 +7,7 @@
 
 #include "client/cli/commands.h"
 #include "client/cli/common.h"
+#include "client/cli/request_options.h"
 #include "server/model/gguf.h"
 #include "server/model/tokenizer.h"
 
@@ -15,11 +16,8 @@ namespace {
 
 struct TokenizeOptions {
   ServerOptions server;
+  RequestOptions request;
   std::string gguf;
-  std::string model;
-  std::string file;
-  bool add_special = false;
-  bool parse_special = false;
   bool detokenize = false;
   bool skip_special = false;
   bool pieces = false;
@@ -40,8 +38,8 @@ absl::StatusOr<std::unique_ptr<model::Tokenizer>> OpenTokenizer(const std::strin
 Tokens EncodeOffline(const model::Tokenizer& tokenizer, const std::string& text,
                      const TokenizeOptions& options) {
   model::EncodeOptions encode;
-  encode.add_special = options.add_special;
-  encode.parse_special = options.parse_special;
+  encode.add_special = options.request.add_special;
+  encode.parse_special = options.request.parse_special;
   Tokens tokens;
   tokens.ids = tokenizer.Encode(text, encode);
   for (const int32_t id : tokens.ids) tokens.pieces.emplace_back(tokenizer.Piece(id));
@@ -114,6 +112,11 @@ int RunOffline(const TokenizeOptions& options, const std::string& input) {
   return WriteOut(*text) ? kExitOk : kExitBrokenPipe;
 }
 
+// Messages of a file are an input by themselves.
+bool NeedsInput(const TokenizeOptions& options) {
+  return options.request.messages.empty() || !options.request.file.empty();
+}
+
 int RunOnline(const TokenizeOptions& options, const std::string& input) {
   std::unique_ptr<client::Client> client;
   if (const int code = Connect(options.server, &client); code != kExitOk) return code;
@@ -121,7 +124,7 @@ int RunOnline(const TokenizeOptions& options, const std::string& input) {
     const absl::StatusOr<std::vector<int32_t>> ids = ParseIdList(input);
     if (!ids.ok()) return Fail(ids.status());
     v1::DetokenizeRequest request;
-    request.set_model(options.model);
+    request.set_model(options.request.model);
     request.set_skip_special_tokens(options.skip_special);
     request.mutable_ids()->Add(ids->begin(), ids->end());
     const absl::StatusOr<v1::DetokenizeResponse> response = client->Detokenize(request);
@@ -129,10 +132,21 @@ int RunOnline(const TokenizeOptions& options, const std::string& input) {
     return WriteOut(response->text()) ? kExitOk : kExitBrokenPipe;
   }
   v1::TokenizeRequest request;
-  request.set_model(options.model);
-  request.set_text(input);
-  request.set_add_special(options.add_special);
-  request.set_parse_special(options.parse_special);
+  request.set_model(options.request.model);
+  if (IsChat(options.request)) {
+    absl::StatusOr<v1::Chat> chat = MakeChat(options.request);
+    if (!chat.ok()) return FailUsage(std::string(chat.status().message()));
+    *request.mutable_chat() = *std::move(chat);
+    if (NeedsInput(options)) {
+      v1::Chat::Message* user = request.mutable_chat()->add_messages();
+      user->set_role("user");
+      user->set_content(input);
+    }
+  } else {
+    request.set_text(input);
+  }
+  request.set_add_special(options.request.add_special);
+  request.set_parse_special(options.request.parse_special);
   const absl::StatusOr<v1::TokenizeResponse> response = client->Tokenize(request);
   if (!response.ok()) return Fail(response.status());
   Tokens tokens;
@@ -143,10 +157,49 @@ int RunOnline(const TokenizeOptions& options, const std::string& input) {
 }
 
 int RunTokenize(const TokenizeOptions& options) {
-  const absl::StatusOr<std::string> input =
-      options.file.empty() ? ReadAll(STDIN_FILENO) : ReadFile(options.file);
+  if (const absl::Status status = CheckRefused(options.request); !status.ok()) {
+    return FailUsage(std::string(status.message()));
+  }
+  absl::StatusOr<std::string> input = std::string();
+  if (NeedsInput(options)) {
+    input = options.request.file.empty() ? ReadAll(STDIN_FILENO) : ReadFile(options.request.file);
+  }
   if (!input.ok()) return Fail(input.status());
   return options.gguf.empty() ? RunOnline(options, *input) : RunOffline(options, *input);
+}
+
+// Of the options of a request those that the tokens depend on.
+void AddTokenizeOptions(CLI::App* command, RequestOptions* options) {
+  using Kind = Variation::Kind;
+  constexpr char kInput[] = "the input is standard input, or --file";
+  std::vector<Variation> variations = {
+      {"prompt", Kind::kRefuse, kInput},
+      {"--token-ids", Kind::kRefuse, "ids are the input of --detokenize"},
+      {"--no-add-special", Kind::kRefuse, "nothing is added unless --add-special asks for it"},
+      {"--file", Kind::kText, "Read from a file instead of standard input"},
+      {"--chat", Kind::kText, "The text is a user's message: the model's chat template is applied"},
+      {"--messages", Kind::kText, "Messages of a chat before the text, or alone: a JSON file"},
+      {"--model", Kind::kText, "Model of the daemon; default: its own default"},
+      {"--add-special", Kind::kText, "Add begin-of-text and the like, as the model says"},
+      {"--parse-special", Kind::kText, "Control-token text becomes control tokens"}};
+  constexpr char kNothing[] = "nothing is generated";
+  std::vector<std::string> fields;
+  for (const auto& [field, option] : RequestFields()) {
+    if (field.starts_with("sampling.") || field.starts_with("output.") || field.starts_with("attention.")) {
+      fields.push_back(option);
+    }
+  }
+  for (const char* option : {"--session", "--request-id", "--deadline", "--priority", "--retry-overload"}) {
+    fields.emplace_back(option);
+  }
+  for (const std::string& option : fields) variations.push_back({option, Kind::kRefuse, kNothing});
+  AddRequestOptions(command, options, variations);
+  for (const char* name : {"--model", "--chat", "--system", "--messages", "--tools", "--template-arg",
+                           "--omit-generation-prompt", "--continue-final-message"}) {
+    command->get_option(name)->excludes("--gguf");
+    if (std::string_view(name) == "--model") continue;
+    command->get_option(name)->excludes("--add-special")->excludes("--parse-special");
+  }
 }
 
 }  // namespace
@@ -158,13 +211,7 @@ RunCommand AddTokenize(CLI::App* command) {
       ->add_option("--gguf", options->gguf,
                    "Work offline with this model file; one with a vocabulary and no tensors is enough")
       ->type_name("FILE");
-  command->add_option("-m,--model", options->model, "Model of the daemon; default: its own default")
-      ->excludes("--gguf");
-  command->add_option("-f,--file", options->file, "Read from a file instead of standard input")
-      ->type_name("FILE");
-  command->add_flag("--add-special", options->add_special,
-                    "Add begin-of-text and the like, as the model says");
-  command->add_flag("--parse-special", options->parse_special, "Control-token text becomes control tokens");
+  AddTokenizeOptions(command, &options->request);
   command->add_flag("--pieces", options->pieces,
                     "A line a token: id, tab, piece as a JSON string, tab, its bytes in hexadecimal");
   auto* detokenize =

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -24,8 +25,8 @@ _SAMPLING_FIELDS = (
 )
 _OUTPUT_FIELDS = ("logprobs", "prompt_logprobs", "prompt_logprobs_from", "include_special_tokens", "decode_from")
 _REQUEST_FIELDS = ("model", "parse_special", "add_special", "session_id", "request_id", "priority")
-_CHAT_FIELDS = ("omit_generation_prompt", "continue_final_message", "template_args")
-_ATTENTION_FIELDS = ("token_budget", "keep_first", "keep_last", "reuse_interval", "first_stage_tokens", "key_bits")
+_CHAT_FIELDS = ("omit_generation_prompt", "continue_final_message", "template_args", "tools")
+_ATTENTION_FIELDS = ("token_budget", "threshold", "keep_first", "keep_last", "reuse_interval", "first_stage_tokens", "key_bits")
 _PLACEMENTS = {"inline": generation_pb2.PLACEMENT_WORKER, "memory_service": generation_pb2.PLACEMENT_MEMORY_SERVICE}
 _FINISH_REASONS: dict[int, types.FinishReason] = {
     generation_pb2.FINISH_REASON_EOS: "eos",
@@ -55,12 +56,17 @@ def build_request(
     elif messages is not None:
         request.chat.SetInParent()
         for message in messages:
-            request.chat.messages.add(role=message.role, content=message.content, name=message.name)
+            added = request.chat.messages.add(role=message.role, content=message.content, name=message.name, tool_call_id=message.tool_call_id)
+            if message.tool_calls:
+                added.tool_calls_json = json.dumps(list(message.tool_calls), ensure_ascii=False)
     chat_options = [name for name in _CHAT_FIELDS if name in options]
     if chat_options and messages is None:
         raise TypeError(f"{chat_options[0]} goes with messages only")
     if "template_args" in options:
-        request.chat.template_args.update(options["template_args"])
+        for name, value in options["template_args"].items():
+            request.chat.template_args[name] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if "tools" in options:
+        request.chat.tools_json = json.dumps(list(options["tools"]), ensure_ascii=False)
     given = cast("dict[str, object]", options)
     # Reading request.chat does not make it present; setting a field of it does.
     for target, names in (

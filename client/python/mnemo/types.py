@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, Union
+from typing import Any, Literal, TypedDict, Union
 
 FinishReason = Literal["eos", "stop", "length", "unspecified"]
 
@@ -38,6 +38,7 @@ class GenerateOptions(TypedDict, total=False):
     decode_from: int
     attention: str  # dense | page_bound | block_mean | token_topk | cascade
     token_budget: int  # of sparse attention, as what follows
+    threshold: float  # with block_gate, instead of token_budget
     keep_first: int
     keep_last: int
     reuse_interval: int
@@ -46,7 +47,8 @@ class GenerateOptions(TypedDict, total=False):
     placement: Literal["inline", "memory_service"]
     omit_generation_prompt: bool  # with messages
     continue_final_message: bool  # with messages
-    template_args: Mapping[str, str]  # with messages
+    template_args: Mapping[str, Any]  # with messages; a value that is no string goes as JSON
+    tools: Sequence[Mapping[str, Any]]  # with messages
     timeout: float  # seconds, for the whole call
 
 
@@ -55,6 +57,8 @@ class Message:
     role: str  # system | user | assistant | tool
     content: str
     name: str = ""
+    tool_call_id: str = ""  # of a tool's answer
+    tool_calls: Sequence[Mapping[str, Any]] = ()  # that the assistant made
 
 
 @dataclass(frozen=True)
