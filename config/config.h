@@ -104,12 +104,14 @@ struct Config {
     size_t service_count() const { return static_cast<size_t>(services) + addresses.size(); }
   } memory;
   struct Limits {
-    int max_running = 64;                    // requests at workers
-    int max_queued = 256;                    // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED
-    int64_t max_tokens_in_flight = 1 << 20;  // prompt + max_tokens (or the reserve) of all admitted requests
-    int max_tokens = 0;                      // of one request's output; 0 = what the context leaves
-    int retry_pushback_ms = 500;             // grpc-retry-pushback-ms trailer of an overload
-    int session_ttl_ms = 600000;             // a session unused for so long is forgotten
+    int max_running = 64;  // requests at workers
+    int max_queued = 256;  // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED
+    // Prompt + max_tokens (or the reserve) of all admitted requests; 0 = 1,048,576, or a context if that is
+    // more.
+    int64_t max_tokens_in_flight = 0;
+    int max_tokens = 0;           // of one request's output; 0 = what the context leaves
+    int retry_pushback_ms = 500;  // grpc-retry-pushback-ms trailer of an overload
+    int session_ttl_ms = 600000;  // a session unused for so long is forgotten
     int max_sessions = 4096;
   } limits;
   struct Log {

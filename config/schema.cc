@@ -254,10 +254,11 @@ void AddLimitsAndLog(std::vector<KeySpec>* specs) {
            Number(MNEMO_KEY(limits.max_running), 1, 65536, "Requests that run at once, on all workers.")),
        Reloadable(Number(MNEMO_KEY(limits.max_queued), 0, 1 << 20,
                          "Requests that wait for a place; one more is answered RESOURCE_EXHAUSTED.")),
-       Reloadable(
-           Number(MNEMO_KEY(limits.max_tokens_in_flight), 1, int64_t{1} << 40,
-                  "Prompt and max_tokens of all admitted requests together, of those that name no max_tokens "
-                  "engine.reserve_tokens; one that would exceed it is answered RESOURCE_EXHAUSTED.")),
+       Reloadable(NumberOrZero(
+           MNEMO_KEY(limits.max_tokens_in_flight), 1, int64_t{1} << 40,
+           "Prompt and max_tokens of all admitted requests together, of those that name no max_tokens "
+           "engine.reserve_tokens; one that would exceed it is answered RESOURCE_EXHAUSTED. 0 takes "
+           "1048576, or the context that is offered where that is more.")),
        Reloadable(
            NumberOrZero(MNEMO_KEY(limits.max_tokens), 1, kMaxTokens,
                         "Largest max_tokens of one request, and that of one without; 0 leaves it to the "

@@ -29,8 +29,15 @@ using std::chrono::milliseconds;
 // What is still open when the server ends (a client that reads nothing, a reflection stream) gets so long.
 constexpr milliseconds kShutdownGrace{1500};
 
-AdmissionLimits LimitsOf(const config::Config& config) {
-  return {config.limits.max_running, config.limits.max_queued, config.limits.max_tokens_in_flight};
+// Of a model whose longest sequence has `context_tokens`: by default it can be admitted.
+AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
+  AdmissionLimits limits;
+  limits.max_running = config.limits.max_running;
+  limits.max_queued = config.limits.max_queued;
+  limits.max_tokens_in_flight = config.limits.max_tokens_in_flight > 0
+                                    ? config.limits.max_tokens_in_flight
+                                    : std::max<int64_t>(limits.max_tokens_in_flight, context_tokens);
+  return limits;
 }
 
 // What the process needs besides connections: its own files and those of the connections that are just being
@@ -79,7 +86,7 @@ struct FrontEnd::Impl {
         metrics(the_metrics),
         dispatcher(the_dispatcher),
         attention(MakeAttentionServing(options.config, model->config)),
-        admission(LimitsOf(options.config), [this](const AdmissionCounts& counts) {
+        admission(LimitsOf(options.config, model->context_tokens), [this](const AdmissionCounts& counts) {
           metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
         }) {
     context = {.model = model,
@@ -273,7 +280,7 @@ int FrontEnd::live_streams() const { return impl_->streams.count(); }
 
 void FrontEnd::Reload(const config::Config& config) {
   impl_->SetTunables(config);
-  impl_->admission.SetLimits(LimitsOf(config));
+  impl_->admission.SetLimits(LimitsOf(config, impl_->context.model->context_tokens));
 }
 
 void FrontEnd::BeginDrainForEnd(milliseconds timeout, std::function<void(DrainResult)> done) {

@@ -70,13 +70,24 @@ def check_offer(daemon: Daemon, bound: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_context_that_does_not_fit_is_cut_to_what_does(deep: pathlib.Path, workers: int) -> None:
-    with Daemon(deep, workers=workers, settings={"limits.max_tokens_in_flight": 1 << 30}) as daemon:
+    with Daemon(deep, workers=workers) as daemon:
         daemon.wait_workers(workers)
         context = check_offer(daemon, MEMORY // 4 // workers)
         # All that fits, up to the last page; control groups may allow less than there is.
         allowed = int(re.findall(r"sizes follow from (\d+) bytes", daemon.log())[0])
         assert allowed <= MEMORY
         assert (context // 64 + 1) * PAGE_BYTES > allowed // 4 // workers
+
+
+def test_a_long_context_can_be_admitted(tmp_path: pathlib.Path) -> None:
+    model = harness.tiny_model(tmp_path / "long.gguf", context=4_000_000)
+    prompt = [1, 2, 3]
+    with Daemon(model) as daemon:
+        assert daemon.model().context_tokens == 4_000_000
+        call = daemon.generation.Generate(request(prompt, max_tokens=4_000_000 - len(prompt), ignore_eos=True))
+        assert next(call).HasField("started")  # admitted, not refused by limits.max_tokens_in_flight
+        call.cancel()
+        daemon.wait_idle()
 
 
 def test_a_limit_of_the_address_space(deep: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:

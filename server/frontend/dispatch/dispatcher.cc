@@ -298,7 +298,8 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
     const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model.config);
-    MNEMO_ASSIGN_OR_RETURN(bound, DecideSizes(CommonOptions(config), model.config, device, &config));
+    MNEMO_ASSIGN_OR_RETURN(
+        bound, DecideSizes(CommonOptions(config), model.config, device, AvailableResources(), &config));
     const auto began = std::chrono::steady_clock::now();
     MNEMO_ASSIGN_OR_RETURN(weights, worker::PackWeights(model, device));
     const auto took = std::chrono::steady_clock::now() - began;

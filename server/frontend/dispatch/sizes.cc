@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "devices/base/resources.h"
 #include "server/worker/service/kv_plan.h"
 
 namespace mnemo::frontend {
@@ -63,11 +62,15 @@ int64_t QuotaOf(const config::Config& config, int service) {
 }
 
 absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, const model::ModelConfig& model,
-                                         const devices::DeviceOptions& device, config::Config* config) {
-  const Resources resources = AvailableResources();
+                                         const devices::DeviceOptions& device, const Resources& resources,
+                                         config::Config* config) {
   for (const std::string& warning : resources.warnings) spdlog::warn("{}", warning);
   spdlog::info("sizes follow from {} bytes of memory ({}) and {} cores ({})", resources.memory_bytes,
                resources.memory_bound, resources.cores, resources.cores_bound);
+  if (model.weight_bytes > resources.memory_bytes) {
+    return ResourceExhausted("model.path: its {} bytes of weights are more than the {} bytes of {}",
+                             model.weight_bytes, resources.memory_bytes, resources.memory_bound);
+  }
   if (config->cpu.threads == 0) config->cpu.threads = resources.cores;
   MNEMO_RETURN_IF_ERROR(DecideIndexBytes(resources, &config->memory));
 
@@ -84,6 +87,14 @@ absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, co
   MNEMO_ASSIGN_OR_RETURN(const worker::KvPlan plan, worker::PlanKv(options, model, probed->info().kv_type,
                                                                    resources, LeastQuota(*config)));
   MNEMO_RETURN_IF_ERROR(worker::ProbeKv(plan, model.weight_bytes, resources));
+  const int64_t all_bytes = model.weight_bytes + plan.cache_bytes * config->workers.count +
+                            config->memory.index_bytes * config->memory.services;
+  if (all_bytes > resources.memory_bytes) {
+    spdlog::warn(
+        "weights of {} bytes, KV pages and indexes may grow to {} bytes, more than the {} of {}; "
+        "engine.kv_cache_bytes and memory.index_bytes bound them",
+        model.weight_bytes, all_bytes, resources.memory_bytes, resources.memory_bound);
+  }
   const int wanted_tokens =
       config->model.context_tokens > 0 ? config->model.context_tokens : model.context_tokens;
   config->model.context_tokens = plan.context_tokens;
@@ -93,9 +104,9 @@ absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, co
     spdlog::warn("context: {} of {} tokens are offered, what fits {}", plan.context_tokens, wanted_tokens,
                  plan.bound);
   }
-  if (plan.context_tokens > config->limits.max_tokens_in_flight) {
+  if (const int64_t bound = config->limits.max_tokens_in_flight; bound > 0 && plan.context_tokens > bound) {
     spdlog::warn("context: requests of more than {} tokens are refused by limits.max_tokens_in_flight",
-                 config->limits.max_tokens_in_flight);
+                 bound);
   }
   return ContextBound{plan.context_tokens, plan.bound};
 }

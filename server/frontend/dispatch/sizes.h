@@ -3,6 +3,7 @@
 #pragma once
 
 #include "config/config.h"
+#include "devices/base/resources.h"
 #include "devices/device.h"
 #include "server/frontend/dispatch/dispatcher.h"
 #include "server/model/model_config.h"
@@ -22,6 +23,7 @@ int64_t QuotaOf(const config::Config& config, int service);
 // have in common by now; `device`: theirs. Tells in the log what is bound by what. Errors as of
 // CreateDispatcher.
 absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, const model::ModelConfig& model,
-                                         const devices::DeviceOptions& device, config::Config* config);
+                                         const devices::DeviceOptions& device, const Resources& resources,
+                                         config::Config* config);
 
 }  // namespace mnemo::frontend

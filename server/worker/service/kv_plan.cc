@@ -175,15 +175,22 @@ absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelCo
     MNEMO_RETURN_IF_ERROR(CheckTotal(options, plan, resources));
   }
   if (offered == wanted_tokens) return plan;
-  if (is_given) {
-    plan.bound = fmt::format("the KV page pool of {} tokens (engine.kv_cache_bytes)", pool_tokens);
-    return plan;
-  }
-  if (options.context_tokens > 0) {
+  if (options.context_tokens > 0 && !is_given) {
     return InvalidArgument(
         "model.context_tokens: {} tokens need {} bytes of KV pages, and {} holds {} tokens; lower it, set "
         "engine.kv_cache_bytes, or allow more memory",
         options.context_tokens, context_pages * page.pool, share.name, offered);
+  }
+  if (offered > pool_tokens + 1) {
+    plan.bound = fmt::format(
+        "KV pages within {} and the memory service (memory.resident_tokens, memory.index_bytes, "
+        "engine.kv_cache_bytes)",
+        share.name);
+    return plan;
+  }
+  if (is_given) {
+    plan.bound = fmt::format("the KV page pool of {} tokens (engine.kv_cache_bytes)", pool_tokens);
+    return plan;
   }
   plan.bound =
       fmt::format("the KV page pool of {} tokens ({}; engine.kv_cache_bytes)", pool_tokens, share.name);
