@@ -168,6 +168,8 @@ class Daemon {
 absl::Status Daemon::Start() {
   MNEMO_ASSIGN_OR_RETURN(model_, LoadServedModel(config_.model));
   for (const std::string& note : model_->tokenizer->notes()) spdlog::warn("{}: {}", config_.model.path, note);
+  for (const std::string& warning : model_->config.warnings)
+    spdlog::warn("{}: {}", config_.model.path, warning);
   if (!model_->chat.ok()) spdlog::warn("chats are refused: {}", std::string(model_->chat.status().message()));
   metrics_ = std::make_unique<telemetry::Metrics>();
   if (!config_.server.metrics_listen.empty()) {

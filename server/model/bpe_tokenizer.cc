@@ -70,6 +70,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Create(const GgufFile& 
     return Unimplemented("{}: {} \"{}\" is not supported; known are {}", file.path(), kPreKey, name,
                          fmt::join(PreTokenizerNames(), ", "));
   }
+  constexpr std::string_view kBlankKey = "tokenizer.ggml.add_space_prefix";
+  MNEMO_ASSIGN_OR_RETURN(const bool adds_blank, BoolOr(file, kBlankKey, false));
+  if (adds_blank) return Unimplemented("{}: {} is not supported with byte-level BPE", file.path(), kBlankKey);
   MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields,
                          ReadVocabularyFields(file, pre->begins_by_default, chat_template));
   std::unique_ptr<BpeTokenizer> tokenizer(new BpeTokenizer(fields, *pre));
@@ -100,7 +103,10 @@ void BpeTokenizer::FillPieces(const VocabularyFields& fields) {
 }
 
 absl::Status BpeTokenizer::ReadMerges(const GgufFile& file, const VocabularyFields& fields) {
-  if (file.Find(kMergesKey) == nullptr) return absl::OkStatus();
+  if (file.Find(kMergesKey) == nullptr) {
+    return InvalidArgument("{}: {} is absent; a vocabulary of byte-level BPE needs it", file.path(),
+                           kMergesKey);
+  }
   MNEMO_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges, file.GetStrings(kMergesKey));
   absl::flat_hash_map<absl::string_view, int32_t> ids;
   ids.reserve(fields.texts.size());

@@ -53,6 +53,7 @@ class GgufFile {
   // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range;
   // both name the key.
   const GgufValue* Find(std::string_view key) const;
+  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }  // by key
   absl::StatusOr<int64_t> GetInt(std::string_view key) const;   // any integer type
   absl::StatusOr<double> GetFloat(std::string_view key) const;  // any numeric type
   absl::StatusOr<bool> GetBool(std::string_view key) const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -9,6 +10,8 @@
 #include <optional>
 #include <set>
 #include <string_view>
+
+#include "server/model/metadata_keys.h"
 
 namespace mnemo::model {
 namespace {
@@ -44,51 +47,50 @@ constexpr std::array kArchitectures = {
     Architecture{.name = "qwen3", .rotary_style = RotaryStyle::kHalves, .qk_norm = true},
 };
 
-// Bounds: well above published models, low enough that no product of them overflows an int.
-constexpr int64_t kMaxLayers = 1024;
-constexpr int64_t kMaxDim = 1 << 16;
-constexpr int64_t kMaxFfnDim = 1 << 20;
-constexpr int64_t kMaxHeads = 1024;
-constexpr int64_t kMaxHeadDim = 1024;
-constexpr int64_t kMaxContextTokens = 1 << 24;
 constexpr int64_t kMaxVocabulary = 1 << 24;
-constexpr double kMaxTheta = 1e12;
-constexpr int64_t kDefaultWindowPeriod = 6;  // gemma3: every sixth layer attends to all positions
 constexpr int64_t kGemma3Layers27B = 62;
 
-// The keys of one architecture, "<architecture>.<key>", each with its range.
+// The keys of one architecture, "<architecture>.<key>", each with its range and default in the table of
+// metadata_keys.h.
 class Keys {
  public:
-  Keys(const GgufFile& file, std::string_view architecture)
-      : file_(file), prefix_(std::string(architecture) + ".") {}
+  Keys(const GgufFile& file, std::string_view architecture) : file_(file), architecture_(architecture) {}
 
-  std::string Name(std::string_view key) const { return prefix_ + std::string(key); }
+  std::string Name(std::string_view key) const { return fmt::format("{}.{}", architecture_, key); }
   bool Has(std::string_view key) const { return file_.Find(Name(key)) != nullptr; }
 
-  absl::StatusOr<int> Int(std::string_view key, int64_t min, int64_t max) const {
+  absl::StatusOr<int> Int(std::string_view key) const { return Int(key, Entry(key).max); }
+  // `max`: a tighter bound than the table's.
+  absl::StatusOr<int> Int(std::string_view key, double max) const {
     const absl::StatusOr<int64_t> value = file_.GetInt(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    if (*value < min || *value > max) {
-      return InvalidArgument("{}: key '{}' is {}; {} to {} is allowed", file_.path(), Name(key), *value, min,
-                             max);
-    }
+    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(*value), max));
     return static_cast<int>(*value);
   }
-  absl::StatusOr<int> IntOr(std::string_view key, int64_t min, int64_t max, int fallback) const {
-    return Has(key) ? Int(key, min, max) : fallback;
+  absl::StatusOr<int> IntOr(std::string_view key, int fallback, double max) const {
+    return Has(key) ? Int(key, max) : fallback;
+  }
+  absl::StatusOr<int> IntOr(std::string_view key) const { return Has(key) ? Int(key) : Default<int>(key); }
+
+  // One figure, or an array that has it for each layer.
+  absl::StatusOr<int> IntOfLayers(std::string_view key, int layers, double max) const;
+  absl::StatusOr<int> IntOfLayers(std::string_view key, int layers) const {
+    return IntOfLayers(key, layers, Entry(key).max);
   }
 
-  absl::StatusOr<double> Float(std::string_view key, double min, double max) const {
+  absl::StatusOr<double> Float(std::string_view key) const {
     const absl::StatusOr<double> value = file_.GetFloat(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    if (!(*value >= min && *value <= max)) {  // also refuses NaN
-      return InvalidArgument("{}: key '{}' is {}; {} to {} is allowed", file_.path(), Name(key), *value, min,
-                             max);
-    }
+    MNEMO_RETURN_IF_ERROR(CheckRange(key, *value, Entry(key).max));
     return *value;
   }
-  absl::StatusOr<double> FloatOr(std::string_view key, double min, double max, double fallback) const {
-    return Has(key) ? Float(key, min, max) : fallback;
+  // The table's default; INVALID_ARGUMENT where it has none.
+  absl::StatusOr<double> FloatOr(std::string_view key) const {
+    return Has(key) || Entry(key).absent == "required" ? Float(key) : Default<double>(key);
+  }
+  bool IsZero(std::string_view key) const {
+    const absl::StatusOr<double> value = file_.GetFloat(Name(key));
+    return value.ok() && *value == 0;
   }
 
   // A key that a needed value is missing from is a bad file, not a thing that was looked for and not found.
@@ -97,9 +99,46 @@ class Keys {
   }
 
  private:
+  const MetadataKey& Entry(std::string_view key) const {
+    const MetadataKey* entry = FindMetadataKey(Name(key), architecture_);
+    MNEMO_CHECK(entry != nullptr && entry->use == KeyUse::kRead);
+    return *entry;
+  }
+  template <typename T>
+  T Default(std::string_view key) const {
+    T value{};
+    const std::string_view text = Entry(key).absent;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    MNEMO_CHECK(error == std::errc() && end == text.data() + text.size());
+    return value;
+  }
+  absl::Status CheckRange(std::string_view key, double value, double max) const {
+    const double min = Entry(key).min;
+    if (value >= min && value <= max) return absl::OkStatus();  // also refuses NaN
+    return InvalidArgument("{}: key '{}' is {}; {} to {} is allowed", file_.path(), Name(key), value, min,
+                           max);
+  }
+
   const GgufFile& file_;
-  std::string prefix_;
+  std::string_view architecture_;
 };
+
+absl::StatusOr<int> Keys::IntOfLayers(std::string_view key, int layers, double max) const {
+  const absl::StatusOr<std::vector<int64_t>> values = file_.GetInts(Name(key));
+  if (!values.ok()) return Int(key, max);
+  if (values->size() != static_cast<size_t>(layers)) {
+    return InvalidArgument("{}: key '{}' has {} entries for {} layers", file_.path(), Name(key),
+                           values->size(), layers);
+  }
+  for (const int64_t value : *values) {
+    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(value), max));
+    if (value == values->front()) continue;
+    return Unimplemented(
+        "{}: key '{}' has {} for one layer and {} for another; one figure for all layers is supported",
+        file_.path(), Name(key), values->front(), value);
+  }
+  return static_cast<int>(values->front());
+}
 
 std::string PrintableName(std::string_view name) {
   std::string printable(name.substr(0, 256));
@@ -122,88 +161,134 @@ absl::StatusOr<const Architecture*> FindArchitecture(const GgufFile& file) {
 }
 
 absl::Status ReadSizes(const GgufFile& file, const Keys& keys, ModelConfig& config) {
-  MNEMO_ASSIGN_OR_RETURN(config.layers, keys.Int("block_count", 1, kMaxLayers));
-  MNEMO_ASSIGN_OR_RETURN(config.context_tokens, keys.Int("context_length", 1, kMaxContextTokens));
-  MNEMO_ASSIGN_OR_RETURN(config.dim, keys.Int("embedding_length", 1, kMaxDim));
-  MNEMO_ASSIGN_OR_RETURN(config.ffn_dim, keys.Int("feed_forward_length", 1, kMaxFfnDim));
-  MNEMO_ASSIGN_OR_RETURN(config.heads, keys.Int("attention.head_count", 1, kMaxHeads));
-  MNEMO_ASSIGN_OR_RETURN(config.kv_heads,
-                         keys.IntOr("attention.head_count_kv", 1, config.heads, config.heads));
+  MNEMO_ASSIGN_OR_RETURN(config.layers, keys.Int("block_count"));
+  MNEMO_ASSIGN_OR_RETURN(config.context_tokens, keys.Int("context_length"));
+  MNEMO_ASSIGN_OR_RETURN(config.dim, keys.Int("embedding_length"));
+  MNEMO_ASSIGN_OR_RETURN(config.ffn_dim, keys.IntOfLayers("feed_forward_length", config.layers));
+  MNEMO_ASSIGN_OR_RETURN(config.heads, keys.IntOfLayers("attention.head_count", config.layers));
+  config.kv_heads = config.heads;
+  if (keys.Has("attention.head_count_kv")) {
+    MNEMO_ASSIGN_OR_RETURN(config.kv_heads,
+                           keys.IntOfLayers("attention.head_count_kv", config.layers, config.heads));
+  }
   if (config.heads % config.kv_heads != 0) {
     return InvalidArgument("{}: key '{}' is {}, which does not divide the {} of '{}'", file.path(),
                            keys.Name("attention.head_count_kv"), config.kv_heads, config.heads,
                            keys.Name("attention.head_count"));
   }
   if (keys.Has("attention.key_length")) {
-    MNEMO_ASSIGN_OR_RETURN(config.head_dim, keys.Int("attention.key_length", 2, kMaxHeadDim));
+    MNEMO_ASSIGN_OR_RETURN(config.head_dim, keys.Int("attention.key_length"));
   } else {
     config.head_dim = config.dim / config.heads;
-    if (config.head_dim * config.heads != config.dim || config.head_dim > kMaxHeadDim) {
+    const double most = FindMetadataKey(keys.Name("attention.key_length"), config.architecture)->max;
+    if (config.head_dim * config.heads != config.dim || config.head_dim > most) {
       return InvalidArgument("{}: '{}' {} is no multiple of '{}' {} of at most {}, and '{}' is missing",
                              file.path(), keys.Name("embedding_length"), config.dim,
-                             keys.Name("attention.head_count"), config.heads, kMaxHeadDim,
+                             keys.Name("attention.head_count"), config.heads, most,
                              keys.Name("attention.key_length"));
     }
   }
-  MNEMO_RETURN_IF_ERROR(
-      keys.IntOr("attention.value_length", config.head_dim, config.head_dim, config.head_dim).status());
-  MNEMO_ASSIGN_OR_RETURN(const double norm_eps, keys.Float("attention.layer_norm_rms_epsilon", 1e-12, 1.0));
+  MNEMO_ASSIGN_OR_RETURN(const int value_length, keys.IntOr("attention.value_length", config.head_dim, 1024));
+  if (value_length != config.head_dim) {
+    return InvalidArgument(
+        "{}: key '{}' is {}, and heads of {} dimensions ('{}', or its default) are allowed the same",
+        file.path(), keys.Name("attention.value_length"), value_length, config.head_dim,
+        keys.Name("attention.key_length"));
+  }
+  MNEMO_ASSIGN_OR_RETURN(const double norm_eps, keys.Float("attention.layer_norm_rms_epsilon"));
   config.norm_eps = static_cast<float>(norm_eps);
   return absl::OkStatus();
 }
 
-// Positions divided by a factor, or left alone. (Llama 3's own scaling is in rope_freqs.weight.)
-absl::StatusOr<double> ReadLinearScale(const GgufFile& file, const Keys& keys) {
-  constexpr double kMinScale = 1e-3;
-  constexpr double kMaxScale = 1e6;
-  const std::string key = keys.Name("rope.scaling.type");
-  if (file.Find(key) == nullptr) return keys.FloatOr("rope.scale_linear", kMinScale, kMaxScale, 1.0);
-  MNEMO_ASSIGN_OR_RETURN(const std::string_view type, file.GetString(key));
-  if (type == "none") return 1.0;
-  if (type == "linear") return keys.Float("rope.scaling.factor", kMinScale, kMaxScale);
-  return Unimplemented("{}: key '{}' is '{}', which is not supported; known: linear, none", file.path(), key,
-                       PrintableName(type));
+// Positions divided by a factor, or left alone; a factor counts without a type, since linear is the default.
+// (Llama 3's own scaling is in rope_freqs.weight.)
+absl::StatusOr<double> ReadLinearScale(const GgufFile& file, const Keys& keys, ModelConfig& config) {
+  constexpr std::string_view kFactor = "rope.scaling.factor";
+  constexpr std::string_view kOldFactor = "rope.scale_linear";
+  const std::string type_key = keys.Name("rope.scaling.type");
+  std::string_view type = "linear";
+  if (file.Find(type_key) != nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(type, file.GetString(type_key));
+  }
+  if (type != "linear" && type != "none") {
+    return Unimplemented("{}: key '{}' is '{}', which is not supported; known: linear, none", file.path(),
+                         type_key, PrintableName(type));
+  }
+  const std::string_view key = keys.Has(kFactor) ? kFactor : kOldFactor;
+  double scale = 1;
+  if (keys.Has(key) && !keys.IsZero(key)) {
+    MNEMO_ASSIGN_OR_RETURN(scale, keys.Float(key));
+  } else if (!keys.Has(key) && file.Find(type_key) != nullptr && type == "linear") {
+    return keys.Float(kFactor).status();  // a scaling by nothing: the file lost the factor
+  }
+  if (type == "none" && scale != 1) {
+    config.warnings.push_back(
+        fmt::format("key '{}' is {} and not used, since '{}' is none", keys.Name(key), scale, type_key));
+    return 1.0;
+  }
+  if (key == kFactor && keys.Has(kOldFactor)) {
+    config.warnings.push_back(
+        fmt::format("key '{}' is not used, since '{}' is there", keys.Name(kOldFactor), keys.Name(kFactor)));
+  }
+  return scale;
 }
 
 absl::Status ReadRotary(const GgufFile& file, const Keys& keys, ModelConfig& config) {
   MNEMO_ASSIGN_OR_RETURN(config.rotary_dims,
-                         keys.IntOr("rope.dimension_count", 2, config.head_dim, config.head_dim));
+                         keys.IntOr("rope.dimension_count", config.head_dim, config.head_dim));
   if (config.rotary_dims % 2 != 0) {
     return InvalidArgument(
         "{}: {} dimensions of a head are to be rotated (key '{}'); an even count is needed", file.path(),
         config.rotary_dims, keys.Name("rope.dimension_count"));
   }
-  MNEMO_ASSIGN_OR_RETURN(config.rope_theta, keys.FloatOr("rope.freq_base", 1.0, kMaxTheta, 10000.0));
-  MNEMO_ASSIGN_OR_RETURN(config.rope_linear_scale, ReadLinearScale(file, keys));
+  MNEMO_ASSIGN_OR_RETURN(config.rope_theta, keys.FloatOr("rope.freq_base"));
+  MNEMO_ASSIGN_OR_RETURN(config.rope_linear_scale, ReadLinearScale(file, keys, config));
+  return absl::OkStatus();
+}
+
+// Which layers of an architecture with alternating windows have one: by a period, or an entry for each layer.
+absl::Status ReadWindowPattern(const GgufFile& file, const Keys& keys, ModelConfig& config) {
+  constexpr std::string_view kPattern = "attention.sliding_window_pattern";
+  const std::string key = keys.Name(kPattern);
+  const auto layers = static_cast<size_t>(config.layers);
+  const GgufValue* value = file.Find(key);
+  std::optional<std::vector<bool>> pattern;
+  if (value != nullptr) {
+    if (const auto* flags = std::get_if<std::vector<bool>>(value)) pattern = *flags;
+    if (const absl::StatusOr<std::vector<int64_t>> flags = file.GetInts(key); flags.ok()) {
+      pattern.emplace();
+      for (const int64_t flag : *flags) {
+        if (flag != 0 && flag != 1) {
+          return InvalidArgument("{}: key '{}' has an entry {}; 0 and 1 are allowed", file.path(), key, flag);
+        }
+        pattern->push_back(flag == 1);
+      }
+    }
+  }
+  if (pattern.has_value()) {
+    config.layer_is_windowed = *std::move(pattern);
+    if (config.layer_is_windowed.size() == layers) return absl::OkStatus();
+    return InvalidArgument("{}: key '{}' has {} entries for {} layers", file.path(), key,
+                           config.layer_is_windowed.size(), config.layers);
+  }
+  MNEMO_ASSIGN_OR_RETURN(const int period, keys.IntOr(kPattern));
+  for (size_t layer = 0; layer < layers; ++layer) {
+    config.layer_is_windowed[layer] = period == 0 || (layer + 1) % static_cast<size_t>(period) != 0;
+  }
   return absl::OkStatus();
 }
 
 absl::Status ReadWindows(const GgufFile& file, const Keys& keys, const Architecture& architecture,
                          ModelConfig& config) {
-  config.layer_is_windowed.assign(static_cast<size_t>(config.layers), false);
   if (!architecture.alternating_windows) {
-    MNEMO_ASSIGN_OR_RETURN(config.sliding_window,
-                           keys.IntOr("attention.sliding_window", 0, kMaxContextTokens, 0));
+    MNEMO_ASSIGN_OR_RETURN(config.sliding_window, keys.IntOr("attention.sliding_window"));
     config.layer_is_windowed.assign(static_cast<size_t>(config.layers), config.sliding_window > 0);
     return absl::OkStatus();
   }
-  MNEMO_ASSIGN_OR_RETURN(config.sliding_window, keys.Int("attention.sliding_window", 1, kMaxContextTokens));
-  MNEMO_ASSIGN_OR_RETURN(config.rope_theta_local,
-                         keys.FloatOr("rope.freq_base_swa", 1.0, kMaxTheta, 10000.0));
-  const std::string pattern_key = keys.Name("attention.sliding_window_pattern");
-  const GgufValue* pattern = file.Find(pattern_key);
-  if (pattern != nullptr && std::holds_alternative<std::vector<bool>>(*pattern)) {
-    config.layer_is_windowed = std::get<std::vector<bool>>(*pattern);
-    if (config.layer_is_windowed.size() == static_cast<size_t>(config.layers)) return absl::OkStatus();
-    return InvalidArgument("{}: key '{}' has {} entries for {} layers", file.path(), pattern_key,
-                           config.layer_is_windowed.size(), config.layers);
-  }
-  MNEMO_ASSIGN_OR_RETURN(const int period, keys.IntOr("attention.sliding_window_pattern", 1, kMaxLayers + 1,
-                                                      static_cast<int>(kDefaultWindowPeriod)));
-  for (int layer = 0; layer < config.layers; ++layer) {
-    config.layer_is_windowed[static_cast<size_t>(layer)] = (layer + 1) % period != 0;
-  }
-  return absl::OkStatus();
+  config.layer_is_windowed.assign(static_cast<size_t>(config.layers), false);
+  MNEMO_ASSIGN_OR_RETURN(config.sliding_window, keys.Int("attention.sliding_window"));
+  MNEMO_ASSIGN_OR_RETURN(config.rope_theta_local, keys.FloatOr("rope.freq_base_swa"));
+  return ReadWindowPattern(file, keys, config);
 }
 
 // 1/sqrt(head_dim), but Gemma 3 27B was trained with 1/sqrt(dim / heads), which older files do not say.
@@ -212,23 +297,8 @@ absl::StatusOr<float> ReadAttentionScale(const Keys& keys, const ModelConfig& co
   if (config.architecture == "gemma3" && config.layers == kGemma3Layers27B) {
     divisor = static_cast<double>(config.dim) / config.heads;
   }
-  MNEMO_ASSIGN_OR_RETURN(const double scale, keys.FloatOr("attention.scale", 0.0, 1e6, 0.0));
+  MNEMO_ASSIGN_OR_RETURN(const double scale, keys.FloatOr("attention.scale"));
   return static_cast<float>(scale > 0 ? scale : 1.0 / std::sqrt(divisor));  // 0 in a file means the default
-}
-
-// Parts of relatives of our architectures that share their name but compute something else.
-absl::Status RefuseUnsupported(const GgufFile& file, const Keys& keys) {
-  for (const std::string_view key :
-       {"expert_count", "attn_logit_softcapping", "final_logit_softcapping", "attention.temperature_scale",
-        "residual_scale", "embedding_scale", "logit_scale"}) {
-    if (!keys.Has(key)) continue;
-    MNEMO_ASSIGN_OR_RETURN(const double value, file.GetFloat(keys.Name(key)));
-    if (value != 0) {
-      return Unimplemented("{}: key '{}' is {}; only 0, or no such key, is supported", file.path(),
-                           keys.Name(key), value);
-    }
-  }
-  return absl::OkStatus();
 }
 
 // One tensor that the model needs.
@@ -370,7 +440,8 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file) {
   ModelConfig config;
   config.architecture = architecture->name;
   const Keys keys(file, architecture->name);
-  MNEMO_RETURN_IF_ERROR(RefuseUnsupported(file, keys));
+  MNEMO_RETURN_IF_ERROR(CheckModelKeys(file, architecture->name));
+  config.warnings = MetadataWarnings(file, architecture->name);
   MNEMO_RETURN_IF_ERROR(ReadSizes(file, keys, config));
   MNEMO_RETURN_IF_ERROR(ReadRotary(file, keys, config));
   MNEMO_RETURN_IF_ERROR(ReadWindows(file, keys, *architecture, config));

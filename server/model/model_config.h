@@ -43,10 +43,12 @@ struct ModelConfig {
   bool gelu = false;                    // gemma3: tanh gelu instead of silu
   float embedding_scale = 1.0f;         // gemma3: sqrt(dim)
   bool tied_output = false;             // no output.weight: the embedding table is used
+  std::vector<std::string> warnings;    // keys that are present and not used, or missed: for the log, once
 };
 
-// UNIMPLEMENTED for an unknown architecture or rope scaling, with the known ones; INVALID_ARGUMENT names the
-// key or tensor that is missing, out of range or of the wrong shape.
+// UNIMPLEMENTED for an unknown architecture or rope scaling, with the known ones, and for a key that could
+// decide a number and is not supported (metadata_keys.h); INVALID_ARGUMENT names the key or tensor that is
+// missing, out of range or of the wrong shape.
 absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file);
 
 // What keeps attention as true to float32 as the weights' own rounding allows, in the fewest bytes: q8, whose

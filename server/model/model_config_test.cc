@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "server/model/metadata_keys.h"
 #include "server/model/rotary_table.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/tiny_model.h"
@@ -192,6 +193,71 @@ TEST_CASE("gemma3: keys that say what is otherwise known of the architecture") {
   CHECK(config->attention_scale == 0.5f);
 }
 
+TEST_CASE("A factor of rotary scaling counts without a type, and what is not used is said") {
+  const auto read = [](const Edit& add) {
+    const auto config = Read(Changed({}, {{}, add}));
+    REQUIRE(config.status() == absl::OkStatus());
+    return *config;
+  };
+  ModelConfig config = read([](GgufWriter& writer) { writer.AddFloat32("llama.rope.scaling.factor", 4.0f); });
+  CHECK(config.rope_linear_scale == 4.0);
+  CHECK(config.warnings.empty());
+  config = read([](GgufWriter& writer) { writer.AddFloat32("llama.rope.scaling.factor", 0.0f); });
+  CHECK(config.rope_linear_scale == 1.0);
+  config = read([](GgufWriter& writer) {
+    writer.AddString("llama.rope.scaling.type", "none");
+    writer.AddFloat32("llama.rope.scaling.factor", 4.0f);
+  });
+  CHECK(config.rope_linear_scale == 1.0);
+  REQUIRE(config.warnings.size() == 1);
+  CHECK_THAT(config.warnings[0], Contains("'llama.rope.scaling.factor' is 4 and not used"));
+  config = read([](GgufWriter& writer) {
+    writer.AddFloat32("llama.rope.scaling.factor", 2.0f);
+    writer.AddFloat32("llama.rope.scale_linear", 4.0f);
+  });
+  CHECK(config.rope_linear_scale == 2.0);
+  REQUIRE(config.warnings.size() == 1);
+  CHECK_THAT(config.warnings[0], Contains("'llama.rope.scale_linear' is not used"));
+}
+
+TEST_CASE("Keys that decide no number are warned of by name, and well-known ones are not") {
+  const auto config = Read(Changed({}, {{}, [](GgufWriter& writer) {
+                                          writer.AddUint32("general.file_type", 3);
+                                          writer.AddUint32("general.quantization_version", 2);
+                                          writer.AddUint32("llama.vocab_size", testing::kTinyVocabulary);
+                                          writer.AddUint32("llama.expert_count", 0);
+                                        }}));
+  REQUIRE(config.status() == absl::OkStatus());
+  CHECK(config->warnings.empty());
+  const auto warned = Read(Changed({}, {{}, [](GgufWriter& writer) {
+                                          writer.AddUint32("llama.vocab_size", 32000);
+                                          writer.AddUint32("llama.pooling_type", 3);
+                                          writer.AddFloat32("llama.attention.layer_norm_epsilon", 1e-5f);
+                                          writer.AddString("tokenizer.ggml.model", "gpt2");
+                                          writer.AddUint32("tokenizer.ggml.news", 1);
+                                        }}));
+  REQUIRE(warned.status() == absl::OkStatus());
+  std::string all;
+  for (const std::string& warning : warned->warnings) all += warning + "\n";
+  for (const char* key :
+       {"'llama.vocab_size' is 32000 and not used: the embedding table has 259 rows",
+        "'llama.pooling_type' is 3", "'llama.attention.layer_norm_epsilon'", "'tokenizer.ggml.news' is 1",
+        "'tokenizer.ggml.pre' is absent", "'tokenizer.ggml.eos_token_id' is absent"}) {
+    CHECK_THAT(all, Contains(key));
+  }
+  CHECK(warned->warnings.size() == 6);
+}
+
+TEST_CASE("The table of metadata keys finds the first entry that fits") {
+  CHECK(FindMetadataKey("qwen2.rope.freq_base", "qwen2")->absent == "10000");
+  CHECK(FindMetadataKey("gemma3.rope.freq_base", "gemma3")->absent == "required");
+  CHECK(FindMetadataKey("qwen2.rope.freq_base_swa", "qwen2")->use == KeyUse::kNeutral);
+  CHECK(FindMetadataKey("llama.block_count", "qwen2") == nullptr);  // another architecture's
+  CHECK(FindMetadataKey("rope.freq_base", "llama")->use == KeyUse::kNeutral);
+  CHECK(FindMetadataKey("general.tags", "llama")->use == KeyUse::kIgnored);
+  CHECK(FindMetadataKey("tokenizer.ggml.fim_pre_token_id", "llama")->use == KeyUse::kIgnored);
+}
+
 TEST_CASE("A window in a file of another architecture holds for all layers") {
   const auto config = Read(Changed(
       {}, {{}, [](GgufWriter& writer) { writer.AddUint32("llama.attention.sliding_window", 4096); }}));
@@ -249,9 +315,9 @@ TEST_CASE("Numbers out of range name key and bound") {
   CheckRefused(Changed({}, {{},
                             [](GgufWriter& writer) {
                               writer.AddString("llama.rope.scaling.type", "linear");
-                              writer.AddFloat32("llama.rope.scaling.factor", 0.0f);
+                              writer.AddFloat32("llama.rope.scaling.factor", -1.0f);
                             }}),
-               kInvalid, "'llama.rope.scaling.factor' is 0");
+               kInvalid, "'llama.rope.scaling.factor' is -1");
   CheckRefused(Changed({}, {{"llama.attention.key_length", "llama.attention.value_length",
                              "llama.attention.head_count", "llama.attention.head_count_kv"},
                             [](GgufWriter& writer) { writer.AddUint32("llama.attention.head_count", 5); }}),

@@ -45,11 +45,6 @@ struct SpmTokenizer::Output {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> SpmTokenizer::Create(const GgufFile& file,
                                                                 std::string_view chat_template) {
-  MNEMO_ASSIGN_OR_RETURN(const bool removes_blanks,
-                         BoolOr(file, "tokenizer.ggml.remove_extra_whitespaces", false));
-  if (removes_blanks) {
-    return Unimplemented("{}: tokenizer.ggml.remove_extra_whitespaces is not supported", file.path());
-  }
   MNEMO_ASSIGN_OR_RETURN(const VocabularyFields fields, ReadVocabularyFields(file, true, chat_template));
   std::unique_ptr<SpmTokenizer> tokenizer(new SpmTokenizer(fields));
   MNEMO_ASSIGN_OR_RETURN(tokenizer->adds_blank_, BoolOr(file, "tokenizer.ggml.add_space_prefix", true));

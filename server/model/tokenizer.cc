@@ -1,6 +1,7 @@
 #include "server/model/tokenizer.h"
 
 #include "server/model/bpe_tokenizer.h"
+#include "server/model/metadata_keys.h"
 #include "server/model/spm_tokenizer.h"
 #include "server/model/text_stream.h"
 
@@ -13,6 +14,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufFile& f
     return InvalidArgument("{}: {} is absent: the file has no vocabulary", file.path(), kModelKey);
   }
   MNEMO_ASSIGN_OR_RETURN(const std::string_view model, file.GetString(kModelKey));
+  MNEMO_RETURN_IF_ERROR(CheckTokenizerKeys(file));
   if (model == "gpt2") return BpeTokenizer::Create(file, chat_template);
   if (model == "llama") return SpmTokenizer::Create(file, chat_template);
   return Unimplemented(

@@ -3,9 +3,11 @@
 #include <fmt/ranges.h>
 
 #include <catch2/catch.hpp>
+#include <functional>
 #include <random>
 
 #include "server/model/vocabulary_files.h"
+#include "tests/support/gguf_writer.h"
 
 namespace mnemo::model {
 namespace {
@@ -219,6 +221,85 @@ TEST_CASE("what is unknown or broken is refused by name") {
   vocabulary.tokens[3] = "other";
   vocabulary.kinds[3] = TokenKind::kNormal;
   CHECK_THAT(refusal(vocabulary, kInvalid), Catch::Contains("255 of the 256 byte tokens"));
+}
+
+// An image of a vocabulary without one of its keys, or with another.
+absl::StatusOr<std::unique_ptr<Tokenizer>> MakeChanged(const std::string& model, int specials_at,
+                                                       const std::function<void(testing::GgufWriter&)>& add) {
+  testing::GgufWriter writer;
+  std::vector<std::string> tokens;
+  std::vector<int32_t> kinds;
+  std::vector<float> scores;
+  const auto token = [&](const std::string& text, int32_t kind) {
+    tokens.push_back(text);
+    kinds.push_back(kind);
+    scores.push_back(-static_cast<float>(scores.size()));
+  };
+  for (int i = 0; i < 20; ++i) {
+    if (i < specials_at || i >= specials_at + 3) token(std::string(1, static_cast<char>('a' + i)), 1);
+    if (i == specials_at) token("<unk>", 2);
+    if (i == specials_at + 1) token("<begin>", 3);
+    if (i == specials_at + 2) token("<end>", 3);
+  }
+  writer.AddString("tokenizer.ggml.model", model);
+  writer.AddStrings("tokenizer.ggml.tokens", tokens);
+  writer.AddInts("tokenizer.ggml.token_type", kinds);
+  if (model == "llama") writer.AddFloats("tokenizer.ggml.scores", scores);
+  add(writer);
+  return Tokenizer::FromGguf(**GgufFile::Parse(writer.Bytes(), "test.gguf", {}));
+}
+
+TEST_CASE(
+    "ids of special tokens that a file does not name are the reference loader's where they are special") {
+  const auto nothing = [](testing::GgufWriter&) {};
+  const auto merges = [](testing::GgufWriter& writer) { writer.AddStrings("tokenizer.ggml.merges", {}); };
+  const auto llama = MakeChanged("llama", 0, nothing);
+  REQUIRE(llama.status() == absl::OkStatus());
+  CHECK((*llama)->bos_id() == 1);
+  CHECK(std::vector<int32_t>((*llama)->end_ids().begin(), (*llama)->end_ids().end()) ==
+        std::vector<int32_t>{2});
+  CHECK((*llama)->default_add_special());
+  const auto gpt2 = MakeChanged("gpt2", 10, merges);
+  REQUIRE(gpt2.status() == absl::OkStatus());
+  CHECK((*gpt2)->bos_id() == 11);
+  CHECK(std::vector<int32_t>((*gpt2)->end_ids().begin(), (*gpt2)->end_ids().end()) ==
+        std::vector<int32_t>{11});
+  // Letters there: no begin and no end, instead of a letter that ends every answer.
+  const auto letters = MakeChanged("gpt2", 3, merges);
+  REQUIRE(letters.status() == absl::OkStatus());
+  CHECK((*letters)->bos_id() == -1);
+  CHECK((*letters)->end_ids().empty());
+}
+
+TEST_CASE("keys of the tokenizer that would change ids are refused by name") {
+  const auto refused = [](const std::string& model, const std::string& named,
+                          const std::function<void(testing::GgufWriter&)>& add) {
+    INFO(named);
+    const absl::Status status = MakeChanged(model, 0, add).status();
+    REQUIRE_FALSE(status.ok());
+    CHECK_THAT(std::string(status.message()), Catch::Contains(named));
+  };
+  refused("gpt2", "tokenizer.ggml.merges", [](testing::GgufWriter&) {});
+  refused("gpt2", "tokenizer.ggml.add_space_prefix", [](testing::GgufWriter& writer) {
+    writer.AddStrings("tokenizer.ggml.merges", {});
+    writer.AddBool("tokenizer.ggml.add_space_prefix", true);
+  });
+  refused("gpt2", "tokenizer.ggml.bos_token_id", [](testing::GgufWriter& writer) {
+    writer.AddStrings("tokenizer.ggml.merges", {});
+    writer.AddBool("tokenizer.ggml.add_bos_token", true);
+  });
+  refused("gpt2", "tokenizer.ggml.eos_token_id", [](testing::GgufWriter& writer) {
+    writer.AddStrings("tokenizer.ggml.merges", {});
+    writer.AddBool("tokenizer.ggml.add_eos_token", true);
+  });
+  for (const char* key : {"tokenizer.ggml.remove_extra_whitespaces", "tokenizer.ggml.add_sep_token",
+                          "tokenizer.ggml.normalizer.lowercase"}) {
+    refused("llama", key, [key](testing::GgufWriter& writer) { writer.AddBool(key, true); });
+    CHECK(MakeChanged("llama", 0, [key](testing::GgufWriter& writer) { writer.AddBool(key, false); }).ok());
+  }
+  refused("llama", "tokenizer.ggml.precompiled_charsmap", [](testing::GgufWriter& writer) {
+    writer.AddInts("tokenizer.ggml.precompiled_charsmap", std::vector<int32_t>{7, 1});
+  });
 }
 
 TEST_CASE("a damaged vocabulary is refused or works, and never does worse") {

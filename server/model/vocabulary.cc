@@ -12,6 +12,10 @@ namespace {
 
 constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
 constexpr std::string_view kTypesKey = "tokenizer.ggml.token_type";
+constexpr std::string_view kBosKey = "tokenizer.ggml.bos_token_id";
+constexpr std::string_view kEosKey = "tokenizer.ggml.eos_token_id";
+constexpr std::string_view kAddBosKey = "tokenizer.ggml.add_bos_token";
+constexpr std::string_view kAddEosKey = "tokenizer.ggml.add_eos_token";
 
 absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, int32_t absent, size_t size) {
   if (file.Find(key) == nullptr) return absent;
@@ -22,6 +26,36 @@ absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, in
     return InvalidArgument("{}: {} is {}, outside the vocabulary, [0, {})", file.path(), key, id, size);
   }
   return static_cast<int32_t>(id);
+}
+
+// Ids of llama.cpp for special tokens that the file does not name; -1: none.
+struct DefaultIds {
+  int32_t bos = -1;
+  int32_t eos = -1;
+  int32_t unknown = -1;
+};
+
+// They are right for the families that they come from, and another file may have any token there: only one
+// that is special counts.
+DefaultIds DefaultIdsOf(bool is_sentencepiece, const VocabularyFields& fields) {
+  constexpr std::array<std::string_view, 4> kKnown = {"<unk>", "<s>", "</s>", "<|endoftext|>"};
+  const auto special = [&fields, &kKnown](size_t id, TokenKind kind) {
+    if (id >= fields.texts.size()) return -1;
+    const bool known = std::find(kKnown.begin(), kKnown.end(), fields.texts[id]) != kKnown.end();
+    const bool typed = !fields.kinds.empty() && fields.kinds[id] == kind;
+    return known || typed ? static_cast<int32_t>(id) : -1;
+  };
+  if (!is_sentencepiece) {
+    return {special(11, TokenKind::kControl), special(11, TokenKind::kControl), -1};
+  }
+  return {special(1, TokenKind::kControl), special(2, TokenKind::kControl), special(0, TokenKind::kUnknown)};
+}
+
+// A token that the file wants added to texts and does not have.
+absl::Status CheckAdded(const GgufFile& file, std::string_view add_key, std::string_view id_key, int32_t id) {
+  MNEMO_ASSIGN_OR_RETURN(const bool adds, BoolOr(file, add_key, false));
+  if (!adds || id >= 0) return absl::OkStatus();
+  return InvalidArgument("{}: {} is true and {} is absent", file.path(), add_key, id_key);
 }
 
 // Leaves the kinds empty when the file has none.
@@ -58,17 +92,6 @@ std::string ChatTemplates(const GgufFile& file) {
   return all;
 }
 
-// SentencePiece trains its own three tokens at ids 0 to 2, and writers may leave their keys out.
-void AddSentencePieceIds(VocabularyFields* fields) {
-  const auto take = [fields](size_t id, std::string_view text, int32_t* field) {
-    if (*field < 0 && id < fields->texts.size() && fields->texts[id] == text)
-      *field = static_cast<int32_t>(id);
-  };
-  take(0, "<unk>", &fields->unknown_id);
-  take(1, "<s>", &fields->bos_id);
-  take(2, "</s>", &fields->eos_id);
-}
-
 }  // namespace
 
 absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool absent) {
@@ -86,18 +109,21 @@ absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool
                            std::numeric_limits<int32_t>::max());
   }
   MNEMO_RETURN_IF_ERROR(ReadKinds(file, &fields));
-  MNEMO_ASSIGN_OR_RETURN(fields.bos_id, TokenIdOr(file, "tokenizer.ggml.bos_token_id", -1, size));
-  MNEMO_ASSIGN_OR_RETURN(fields.eos_id, TokenIdOr(file, "tokenizer.ggml.eos_token_id", -1, size));
-  MNEMO_ASSIGN_OR_RETURN(fields.unknown_id, TokenIdOr(file, "tokenizer.ggml.unknown_token_id", -1, size));
   const auto tokenizer_model = file.GetString("tokenizer.ggml.model");
   const bool is_sentencepiece = tokenizer_model.ok() && *tokenizer_model == "llama";
-  if (is_sentencepiece) AddSentencePieceIds(&fields);
+  const DefaultIds defaults = DefaultIdsOf(is_sentencepiece, fields);
+  MNEMO_ASSIGN_OR_RETURN(fields.bos_id, TokenIdOr(file, kBosKey, defaults.bos, size));
+  MNEMO_ASSIGN_OR_RETURN(fields.eos_id, TokenIdOr(file, kEosKey, defaults.eos, size));
+  MNEMO_ASSIGN_OR_RETURN(fields.unknown_id,
+                         TokenIdOr(file, "tokenizer.ggml.unknown_token_id", defaults.unknown, size));
   MNEMO_ASSIGN_OR_RETURN(const int32_t padding_id,
                          TokenIdOr(file, "tokenizer.ggml.padding_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(const int32_t eot_id, TokenIdOr(file, "tokenizer.ggml.eot_token_id", -1, size));
   MNEMO_ASSIGN_OR_RETURN(const int32_t eom_id, TokenIdOr(file, "tokenizer.ggml.eom_token_id", -1, size));
-  MNEMO_ASSIGN_OR_RETURN(fields.add_bos, BoolOr(file, "tokenizer.ggml.add_bos_token", add_bos_default));
-  MNEMO_ASSIGN_OR_RETURN(fields.add_eos, BoolOr(file, "tokenizer.ggml.add_eos_token", false));
+  MNEMO_RETURN_IF_ERROR(CheckAdded(file, kAddBosKey, kBosKey, fields.bos_id));
+  MNEMO_RETURN_IF_ERROR(CheckAdded(file, kAddEosKey, kEosKey, fields.eos_id));
+  MNEMO_ASSIGN_OR_RETURN(fields.add_bos, BoolOr(file, kAddBosKey, add_bos_default));
+  MNEMO_ASSIGN_OR_RETURN(fields.add_eos, BoolOr(file, kAddEosKey, false));
   fields.add_bos = fields.add_bos && fields.bos_id >= 0;
   fields.add_eos = fields.add_eos && fields.eos_id >= 0;
 

@@ -47,7 +47,8 @@ struct VocabularyFields {
 };
 
 // INVALID_ARGUMENT names the key, and the token where one is at fault. `add_bos_default` holds when the file
-// has no add_bos_token. `chat_template`: as in Tokenizer::FromGguf.
+// has no add_bos_token. `chat_template`: as in Tokenizer::FromGguf. Ids that the file does not have are
+// llama.cpp's for its tokenizer, where the tokens there are special ones.
 absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default,
                                                       std::string_view chat_template = {});
 // A key that may be absent; INVALID_ARGUMENT for another type.
