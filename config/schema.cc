@@ -153,9 +153,9 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "A request is admitted when its prompt and this much of its output (or its max_tokens, if "
               "less) fit the free pages."),
        Choice(MNEMO_KEY(engine.kv_type), {"auto", "f16", "bf16", "q8"},
-              "Number format of the KV cache; q8 has half the bytes of the others. auto is q8 for models "
-              "with heads of up to 128 dimensions and no bias on keys, else f16. It is part of "
-              "numerics_id."),
+              "Number format of the KV cache; q8 has half the bytes of the others. auto is q8 where its "
+              "error is below that of the weights: weights in block formats (Q8_0 and below), heads of up to "
+              "128 dimensions and no bias on keys; else f16. It is part of numerics_id."),
        NumberOrZero(
            MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
            "Size of each worker's KV page pool; 0 takes four whole contexts, over all workers at most a "

@@ -414,16 +414,29 @@ absl::Status ReadVocabulary(const GgufFile& file, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// A block format, whose rounding is coarser than that of any 16 bits.
+bool IsCoarse(devices::TensorType type) {
+  constexpr int64_t kMaxBits = 9;  // Q8_0 has 8.5 a weight
+  const devices::TensorTypeTraits& traits = devices::Traits(type);
+  return traits.block_bytes * 8 <= kMaxBits * traits.block_elements;
+}
+
 void Describe(const GgufFile& file, ModelConfig& config) {
   std::map<std::string_view, int64_t> matrix_bytes;
+  int64_t layer_elements = 0, coarse_elements = 0;
   for (const GgufTensor& tensor : file.tensors()) {
     int64_t elements = 1;
     for (const int64_t dim : tensor.dims) elements *= dim;
     config.parameters += elements;
     config.weight_bytes += static_cast<int64_t>(tensor.data.size());
-    if (tensor.dims.size() > 1) {
-      matrix_bytes[devices::Traits(tensor.type).name] += static_cast<int64_t>(tensor.data.size());
-    }
+    if (tensor.dims.size() <= 1) continue;
+    matrix_bytes[devices::Traits(tensor.type).name] += static_cast<int64_t>(tensor.data.size());
+    if (!tensor.name.starts_with("blk.")) continue;
+    layer_elements += elements;
+    if (IsCoarse(tensor.type)) coarse_elements += elements;
+  }
+  if (layer_elements > 0) {
+    config.coarse_share = static_cast<double>(coarse_elements) / static_cast<double>(layer_elements);
   }
   const auto most = std::max_element(matrix_bytes.begin(), matrix_bytes.end(),
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -461,7 +474,9 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file) {
 
 devices::KvType DefaultKvType(const ModelConfig& config) {
   constexpr int kMaxHeadDim = 128;
-  return config.head_dim <= kMaxHeadDim && !config.qkv_bias ? devices::KvType::kQ8 : devices::KvType::kF16;
+  const bool is_narrow = config.head_dim <= kMaxHeadDim;
+  return is_narrow && !config.qkv_bias && config.coarse_share > 0.5 ? devices::KvType::kQ8
+                                                                    : devices::KvType::kF16;
 }
 
 absl::StatusOr<std::vector<devices::TensorSource>> WeightSources(const GgufFile& file,

@@ -16,6 +16,9 @@ struct ModelConfig {
   std::string architecture;  // "llama" | "qwen2" | "qwen3" | "gemma3"
   std::string name;          // general.name, or the file's stem
   std::string quantization;  // most frequent matrix type by bytes, e.g. "Q4_1"
+  // Of the elements of the layers' matrices, the embedding and output tables left out, how many are stored in
+  // at most 9 bits: block formats. [0, 1]
+  double coarse_share = 0;
   int64_t parameters = 0;
   int64_t weight_bytes = 0;  // of all tensors as stored in the file
   int vocabulary = 0;        // rows of the embedding table
@@ -51,9 +54,9 @@ struct ModelConfig {
 // missing, out of range or of the wrong shape.
 absl::StatusOr<ModelConfig> ReadModelConfig(const GgufFile& file);
 
-// What keeps attention as true to float32 as the weights' own rounding allows, in the fewest bytes: q8, whose
-// head has one scale, for heads of up to 128 dimensions, and F16 for wider ones and for keys with a bias, of
-// which a few dimensions are far larger than the rest (docs/PERFORMANCE.md, "Fidelity").
+// The smallest KV cache whose error stays below that of the weights' own rounding. q8, whose head has one
+// scale, for heads of up to 128 dimensions without a bias on keys, when most of the layers' weights are in a
+// block format (8.5 bits a weight or fewer); else F16 (docs/PERFORMANCE.md, "Fidelity", has the figures).
 devices::KvType DefaultKvType(const ModelConfig& config);
 
 // The tensors a worker needs, with role and [rows, cols], in file order; data stays in `file`.

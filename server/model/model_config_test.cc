@@ -124,8 +124,9 @@ TEST_CASE("llama: the configuration and its tensors") {
   }
 }
 
-TEST_CASE("The KV cache has 8 bits by default where one scale a head is enough") {
+TEST_CASE("The KV cache has 8 bits by default where its error is below that of the weights") {
   ModelConfig config;
+  config.coarse_share = 1;
   config.head_dim = 128;
   CHECK(DefaultKvType(config) == devices::KvType::kQ8);
   config.head_dim = 256;
@@ -133,6 +134,47 @@ TEST_CASE("The KV cache has 8 bits by default where one scale a head is enough")
   config.head_dim = 64;
   config.qkv_bias = true;
   CHECK(DefaultKvType(config) == devices::KvType::kF16);
+}
+
+TEST_CASE("The KV cache has 16 bits where the layers' weights have as many") {
+  using devices::KvType;
+  using devices::TensorType;
+  const std::map<TensorType, KvType> expected = {
+      {TensorType::kF32, KvType::kF16}, {TensorType::kF16, KvType::kF16}, {TensorType::kBF16, KvType::kF16},
+      {TensorType::kQ8_0, KvType::kQ8}, {TensorType::kQ6_K, KvType::kQ8}, {TensorType::kQ5_0, KvType::kQ8},
+      {TensorType::kQ5_1, KvType::kQ8}, {TensorType::kQ5_K, KvType::kQ8}, {TensorType::kQ4_0, KvType::kQ8},
+      {TensorType::kQ4_1, KvType::kQ8}, {TensorType::kQ4_K, KvType::kQ8}};
+  for (uint32_t number = 0; number < 64; ++number) {
+    const devices::TensorTypeTraits* traits = devices::FindTensorType(number);
+    if (traits == nullptr) continue;
+    INFO(traits->name);
+    TinyModelOptions options;  // rows of whole blocks in every format
+    options.dim = options.ffn_dim = 256;
+    options.head_dim = 64;
+    options.matrix_type = traits->type;
+    const Bytes bytes = testing::TinyModel(options);
+    const auto file = GgufFile::Parse(bytes, "tiny.gguf", {});
+    REQUIRE(file.status() == absl::OkStatus());
+    const auto config = ReadModelConfig(**file);
+    REQUIRE(config.status() == absl::OkStatus());
+    CHECK(config->coarse_share == (expected.at(traits->type) == KvType::kQ8 ? 1.0 : 0.0));
+    CHECK(DefaultKvType(*config) == expected.at(traits->type));
+  }
+}
+
+TEST_CASE("What most elements of the layers are stored in decides the KV cache, not the tables") {
+  // Rows of 64: block formats of 256 fall back to F32 there, but for ffn_down, whose rows have 256.
+  TinyModelOptions options;
+  options.ffn_dim = 256;
+  options.matrix_type = devices::TensorType::kQ4_K;
+  const Bytes bytes = testing::TinyModel(options);
+  const auto file = GgufFile::Parse(bytes, "tiny.gguf", {});
+  REQUIRE(file.status() == absl::OkStatus());
+  const auto config = ReadModelConfig(**file);
+  REQUIRE(config.status() == absl::OkStatus());
+  // A layer's elements: q and output 64 x 64, k and v 32 x 64, three of the feed-forward network 256 x 64.
+  CHECK(config->coarse_share == Approx(256.0 * 64 / (2 * 64 * 64 + 2 * 32 * 64 + 3 * 256 * 64)));
+  CHECK(DefaultKvType(*config) == devices::KvType::kF16);
 }
 
 TEST_CASE("What sets the architectures apart") {
