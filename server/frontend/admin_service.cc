@@ -24,6 +24,11 @@ v1::StatusResponse::State ToState(WorkerSnapshot::State state) {
   return v1::StatusResponse::STATE_UNSPECIFIED;
 }
 
+// What a child said of its failure, cut to what a status message may have.
+std::string Detail(const std::string& detail) {
+  return ToGrpcStatus(absl::UnknownError(detail)).error_message();
+}
+
 void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_name(worker.name);
   out->set_address(worker.address);
@@ -36,7 +41,7 @@ void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_kv_pages_used(worker.heartbeat.kv_pages_used());
   out->set_kv_pages_total(worker.ready.kv_pages_total());
   out->set_kv_pages_cached(worker.heartbeat.kv_pages_cached());
-  out->set_detail(worker.detail);
+  out->set_detail(Detail(worker.detail));
 }
 
 void FillMemoryService(const MemorySnapshot& service, v1::StatusResponse::MemoryService* out) {
@@ -51,7 +56,7 @@ void FillMemoryService(const MemorySnapshot& service, v1::StatusResponse::Memory
   out->set_bytes_used(static_cast<int64_t>(service.stats.used_bytes()));
   out->set_bytes_total(static_cast<int64_t>(service.stats.memory_bytes()));
   out->set_indexes(service.stats.indexes());
-  out->set_detail(service.detail);
+  out->set_detail(Detail(service.detail));
 }
 
 absl::StatusOr<milliseconds> ReadTimeout(const v1::DrainRequest& request, milliseconds otherwise) {

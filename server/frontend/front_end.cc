@@ -191,6 +191,9 @@ absl::Status FrontEnd::Impl::Listen() {
   builder.RegisterService(admin.get());
   builder.RegisterService(health.service());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
+  // Our own answers keep to max_message_bytes by themselves, with a few bytes of framing. Those of gRPC's
+  // reflection grow with every request of a stream.
+  builder.SetMaxSendMessageSize(static_cast<int>(config.max_message_bytes) + (64 << 10));
   // Clients that went away without a word are found, and clients may look for us.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);

@@ -480,7 +480,7 @@ void GenerateReactor::NoteTokens(int count, Clock::time_point now) {
 
 void GenerateReactor::CheckSlowReader(Unlocked* unlocked) {
   const int most = context_->tunables->slow_reader_max_tokens.load();
-  if (queue_.delta_tokens() <= most || end_.has_value()) return;
+  if (queue_.waiting_tokens() <= most || end_.has_value()) return;
   End(absl::CancelledError(fmt::format(
           "the client reads too slowly: more than {} tokens wait for it (server.slow_reader_max_tokens)",
           most)),

@@ -1,6 +1,11 @@
 #include "server/frontend/generation_service.h"
 
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
+#include <grpcpp/support/byte_buffer.h>
+
 #include <algorithm>
+#include <memory>
 #include <mutex>
 #include <random>
 #include <set>
@@ -38,16 +43,51 @@ class Source {
   std::mt19937_64 generator_ = Seeded();
 };
 
-absl::Status Tokenize(const v1::TokenizeRequest& request, const ServedModel& model,
-                      v1::TokenizeResponse* response) {
-  MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeForTokenize(request, model));
-  response->mutable_ids()->Add(ids.begin(), ids.end());
-  response->mutable_pieces()->Reserve(static_cast<int>(ids.size()));
+using google::protobuf::internal::WireFormatLite;
+using google::protobuf::io::CodedOutputStream;
+
+// A TokenizeResponse, written as bytes: as a message, each piece would be an object of its own, of ten times
+// the memory. `most_bytes` bounds it, and with it the ids that are made.
+absl::StatusOr<grpc::ByteBuffer> Tokenize(const v1::TokenizeRequest& request, const ServedModel& model,
+                                          int64_t most_bytes) {
+  using Response = v1::TokenizeResponse;
+  constexpr uint32_t kIdsTag =
+      WireFormatLite::MakeTag(Response::kIdsFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+  constexpr uint32_t kPiecesTag =
+      WireFormatLite::MakeTag(Response::kPiecesFieldNumber, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
+  // An id and an empty piece take three bytes.
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                         EncodeForTokenize(request, model, static_cast<size_t>(most_bytes / 3)));
+  size_t id_bytes = 0;
+  size_t piece_bytes = 0;
+  for (const int32_t id : ids) {
+    id_bytes += CodedOutputStream::VarintSize32(static_cast<uint32_t>(id));
+    const size_t size = model.Piece(id).size();
+    piece_bytes += 1 + CodedOutputStream::VarintSize32(static_cast<uint32_t>(size)) + size;
+  }
+  const size_t header_bytes =
+      ids.empty() ? 0 : 1 + CodedOutputStream::VarintSize32(static_cast<uint32_t>(id_bytes));
+  if (static_cast<int64_t>(header_bytes + id_bytes + piece_bytes) > most_bytes) {
+    return InvalidArgument(
+        "{}: its tokens and their pieces take more than {} bytes, server.max_message_bytes; send it in parts",
+        request.has_chat() ? "chat" : "text", most_bytes);
+  }
+  grpc_slice slice = grpc_slice_malloc(header_bytes + id_bytes + piece_bytes);
+  uint8_t* out = GRPC_SLICE_START_PTR(slice);
+  if (!ids.empty()) {
+    out = CodedOutputStream::WriteTagToArray(kIdsTag, out);
+    out = CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(id_bytes), out);
+    for (const int32_t id : ids)
+      out = CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(id), out);
+  }
   for (const int32_t id : ids) {
     const std::string_view piece = model.Piece(id);
-    response->add_pieces(piece.data(), piece.size());
+    out = CodedOutputStream::WriteTagToArray(kPiecesTag, out);
+    out = CodedOutputStream::WriteVarint32ToArray(static_cast<uint32_t>(piece.size()), out);
+    out = std::copy(piece.begin(), piece.end(), out);
   }
-  return absl::OkStatus();
+  const grpc::Slice owned(slice, grpc::Slice::STEAL_REF);
+  return grpc::ByteBuffer(&owned, 1);
 }
 
 // A token may stand for many times the bytes that its id takes: of text no more is made than of a message is
@@ -72,7 +112,8 @@ absl::Status Detokenize(const v1::DetokenizeRequest& request, const ServedModel&
   return absl::OkStatus();
 }
 
-class GenerationService final : public v1::Generation::CallbackService {
+class GenerationService final
+    : public v1::Generation::WithRawCallbackMethod_Tokenize<v1::Generation::CallbackService> {
  public:
   explicit GenerationService(ServiceContext* context) : context_(context) {}
 
@@ -81,11 +122,24 @@ class GenerationService final : public v1::Generation::CallbackService {
     return StartGenerate(context_, call, request, source_.Draw());
   }
 
-  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override {
-    const size_t bytes = request->has_chat() ? TextBytes(request->chat()) : request->text().size();
-    return RunSized(call, bytes, [request, response, model = context_->model] {
-      return frontend::Tokenize(*request, *model, response);
+  using WithRawCallbackMethod_Tokenize::Tokenize;
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* call, const grpc::ByteBuffer* bytes,
+                                     grpc::ByteBuffer* response) override {
+    const auto request = std::make_shared<v1::TokenizeRequest>();
+    grpc::ByteBuffer taken(*bytes);
+    if (const grpc::Status parsed =
+            grpc::SerializationTraits<v1::TokenizeRequest>::Deserialize(&taken, request.get());
+        !parsed.ok()) {
+      // As gRPC answers for the other calls.
+      grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+      reactor->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "not a valid TokenizeRequest"));
+      return reactor;
+    }
+    const size_t size = request->has_chat() ? TextBytes(request->chat()) : request->text().size();
+    return RunSized(call, size, [request, response, context = context_]() -> absl::Status {
+      MNEMO_ASSIGN_OR_RETURN(*response,
+                             frontend::Tokenize(*request, *context->model, context->max_message_bytes));
+      return absl::OkStatus();
     });
   }
 

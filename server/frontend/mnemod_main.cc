@@ -1,5 +1,6 @@
 // mnemod: the front end as a process.
 #include <absl/synchronization/mutex.h>
+#include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -270,6 +271,9 @@ int Main(int argc, char** argv) {
   if (!config.ok()) return Fail(config.status());
   // Debian's Abseil is built with its detection of deadlocks on, which every lock inside gRPC pays for.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  // Fixed, since glibc raises it to the largest block that was ever freed: large messages and texts then stay
+  // in its heaps instead of going back to the system.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
   const absl::Status logging =
       telemetry::SetUpLogging({"mnemod", config->log.level, config->log.format, config->log.file});
   if (!logging.ok()) return Fail(logging);

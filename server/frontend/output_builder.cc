@@ -33,7 +33,7 @@ v1::Delta* ResponseQueue::DeltaWithRoom(size_t bytes) {
 
 void ResponseQueue::AddToken(v1::Token token) {
   *DeltaWithRoom(TokenBytes(token))->add_tokens() = std::move(token);
-  ++delta_tokens_;
+  ++waiting_tokens_;
 }
 
 void ResponseQueue::AddText(const std::string& text) {
@@ -49,17 +49,18 @@ void ResponseQueue::AddPromptToken(int32_t position, v1::Token token) {
   }
   last_bytes_ += bytes;
   *messages_.back().mutable_prompt()->add_tokens() = std::move(token);
+  ++waiting_tokens_;
 }
 
 void ResponseQueue::Pop(v1::GenerateResponse* message) {
   *message = std::move(messages_.front());
   messages_.pop_front();
-  if (message->has_delta()) delta_tokens_ -= message->delta().tokens_size();
+  waiting_tokens_ -= message->delta().tokens_size() + message->prompt().tokens_size();
 }
 
 void ResponseQueue::Clear() {
   messages_.clear();
-  delta_tokens_ = 0;
+  waiting_tokens_ = 0;
 }
 
 OutputBuilder::OutputBuilder(const ServedModel& model, const TextSettings& text,

@@ -23,8 +23,8 @@ class ResponseQueue {
   static constexpr size_t kMaxMessageBytes = (1 << 20) - 4096;
 
   bool empty() const { return messages_.empty(); }
-  // Tokens in waiting Deltas.
-  int delta_tokens() const { return delta_tokens_; }
+  // Tokens in waiting Deltas and PromptTokens.
+  int waiting_tokens() const { return waiting_tokens_; }
   void Push(v1::GenerateResponse message);
   void AddToken(v1::Token token);
   void AddText(const std::string& text);
@@ -38,7 +38,7 @@ class ResponseQueue {
 
   std::deque<v1::GenerateResponse> messages_;
   size_t last_bytes_ = 0;  // of messages_.back(), about
-  int delta_tokens_ = 0;
+  int waiting_tokens_ = 0;
 };
 
 class OutputBuilder {

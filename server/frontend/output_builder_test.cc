@@ -40,7 +40,7 @@ Collected Drain(ResponseQueue* queue) {
     all.text += message.delta().text();
     for (const v1::Token& token : message.delta().tokens()) all.ids.push_back(token.id());
   }
-  CHECK(queue->delta_tokens() == 0);
+  CHECK(queue->waiting_tokens() == 0);
   return all;
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("deltas merge, but no message grows past what clients take") {
     }
     REQUIRE(builder.Add(event, &queue).ok());
   }
-  CHECK(queue.delta_tokens() == kTokens);
+  CHECK(queue.waiting_tokens() == kTokens);
   const Collected all = Drain(&queue);
   CHECK(all.ids.size() == kTokens);
   CHECK(all.text == std::string(kTokens, 'a'));

@@ -1,8 +1,17 @@
 #include "server/frontend/text_pool.h"
 
+#include <malloc.h>
+
+#include <chrono>
 #include <utility>
 
 namespace mnemo::frontend {
+namespace {
+
+// By then gRPC has sent the answer and freed it.
+constexpr std::chrono::milliseconds kIdleBeforeTrim{500};
+
+}  // namespace
 
 TextPool::TextPool() : thread_([this] { Loop(); }) {}
 
@@ -27,9 +36,19 @@ bool TextPool::Run(std::function<void()> work) {
 
 void TextPool::Loop() {
   std::unique_lock lock(mutex_);
+  const auto has_news = [this] { return is_ending_ || !queue_.empty(); };
+  bool may_trim = false;
   while (true) {
-    changed_.wait(lock, [this] { return is_ending_ || !queue_.empty(); });
+    if (may_trim && !changed_.wait_for(lock, kIdleBeforeTrim, has_news)) {
+      may_trim = false;
+      lock.unlock();
+      malloc_trim(0);
+      lock.lock();
+      continue;
+    }
+    changed_.wait(lock, has_news);
     if (queue_.empty()) return;
+    may_trim = true;
     std::function<void()> work = std::move(queue_.front());
     queue_.pop_front();
     lock.unlock();

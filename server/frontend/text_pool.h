@@ -1,5 +1,6 @@
 // One thread for work on long texts. A prompt of megabytes takes long to tokenize, and gRPC has few callback
-// threads: on them it would hold up every other stream.
+// threads: on them it would hold up every other stream. Once it is idle, memory that long texts took is given
+// back to the system.
 #pragma once
 
 #include <condition_variable>

@@ -10,6 +10,9 @@
 namespace mnemo::frontend {
 namespace {
 
+// Tokens of a prompt over the context that are counted for the message that refuses it, at least.
+constexpr size_t kCountedTokens = 1 << 18;
+
 // The comparisons are false for NaN, which so is out of every range.
 absl::Status CheckFloat(std::string_view field, float value, float low, float high, bool low_is_open) {
   const bool inside = (low_is_open ? value > low : value >= low) && value <= high;
@@ -155,6 +158,8 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
     return InvalidArgument("parse_special: only with prompt");
   }
   if (!is_prompt && request.has_add_special()) return InvalidArgument("add_special: only with prompt");
+  // Of what is too long anyway, no more is made than tells so.
+  const size_t max_ids = std::max(kCountedTokens, 4 * static_cast<size_t>(model.context_tokens));
   std::string_view field;
   switch (request.input_case()) {
     case v1::GenerateRequest::kPrompt: {
@@ -165,6 +170,7 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
       options.add_special =
           request.has_add_special() ? request.add_special() : model.tokenizer->default_add_special();
       options.parse_special = request.parse_special();
+      options.max_ids = max_ids;
       const std::vector<int32_t> ids = model.tokenizer->Encode(request.prompt(), options);
       submit->mutable_prompt()->Add(ids.begin(), ids.end());
       break;
@@ -181,7 +187,7 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
     case v1::GenerateRequest::kChat: {
       field = "chat";
       MNEMO_RETURN_IF_ERROR(CheckChatLength(request.chat(), model));
-      MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeChat(request.chat(), model));
+      MNEMO_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodeChat(request.chat(), model, max_ids));
       submit->mutable_prompt()->Add(ids.begin(), ids.end());
       break;
     }
@@ -190,9 +196,11 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
   }
   if (submit->prompt().empty()) return InvalidArgument("{}: empty; at least 1 token is needed", field);
   if (submit->prompt_size() > model.context_tokens) {
-    return InvalidArgument("{}: {} tokens are longer than the context; at most {}{}{}", field,
-                           submit->prompt_size(), model.context_tokens,
-                           model.context_bound.empty() ? "" : ", which is what fits ", model.context_bound);
+    const bool is_counted = static_cast<size_t>(submit->prompt_size()) <= max_ids;
+    return InvalidArgument(
+        "{}: {}{} tokens are longer than the context; at most {}{}{}", field, is_counted ? "" : "more than ",
+        is_counted ? static_cast<size_t>(submit->prompt_size()) : max_ids, model.context_tokens,
+        model.context_bound.empty() ? "" : ", which is what fits ", model.context_bound);
   }
   return absl::OkStatus();
 }
@@ -308,7 +316,8 @@ absl::Status CheckSessionId(const std::string& session_id) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model) {
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model,
+                                                size_t max_ids) {
   if (!chat.tools_json().empty()) return NotAvailable("chat.tools_json (tools)");
   if (chat.messages().empty()) return InvalidArgument("chat.messages: empty; at least 1 is needed");
   model::ChatRequest render;
@@ -341,23 +350,25 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const Serv
   options.add_special = rendered->add_special;
   options.parse_special = true;
   options.literal = rendered->literal;
+  options.max_ids = max_ids;
   return model.tokenizer->Encode(rendered->text, options);
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
-                                                       const ServedModel& model) {
+                                                       const ServedModel& model, size_t max_ids) {
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText: {
       model::EncodeOptions options;
       options.add_special = request.add_special();
       options.parse_special = request.parse_special();
+      options.max_ids = max_ids;
       return model.tokenizer->Encode(request.text(), options);
     }
     case v1::TokenizeRequest::kChat:
       if (request.add_special()) return InvalidArgument("add_special: only with text");
       if (request.parse_special()) return InvalidArgument("parse_special: only with text");
-      return EncodeChat(request.chat(), model);
+      return EncodeChat(request.chat(), model, max_ids);
     case v1::TokenizeRequest::INPUT_NOT_SET:
       break;
   }

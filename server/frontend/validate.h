@@ -52,9 +52,11 @@ size_t TextBytes(const v1::GenerateRequest& request);
 
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);
 absl::Status CheckSessionId(const std::string& session_id);
-absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model);
+// `max_ids`: of a longer result only the beginning is made, of more ids than this.
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model,
+                                                size_t max_ids = SIZE_MAX);
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
-                                                       const ServedModel& model);
+                                                       const ServedModel& model, size_t max_ids = SIZE_MAX);
 // Names of the optional request fields that are honoured, for ListModels.
 std::vector<std::string> Features(const ServedModel& model, bool has_sparse_attention);
 

@@ -2,6 +2,8 @@
 
 #include <absl/strings/str_join.h>
 
+#include <algorithm>
+
 #include "server/model/utf8.h"
 
 namespace mnemo::model {
@@ -168,7 +170,30 @@ void BpeTokenizer::Merge(std::string_view piece, MergeScratch* scratch) const {
   });
 }
 
-void BpeTokenizer::EncodeFragment(std::string_view fragment, bool /*at_start*/,
+void BpeTokenizer::EncodeLong(std::string_view piece, const EncodeOptions& options, MergeScratch* scratch,
+                              std::vector<int32_t>* ids) const {
+  // Without the bytes that have no token, so that symbols and text have the same positions.
+  std::string encodable;
+  if (std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end()) {
+    encodable.reserve(piece.size());
+    for (const char c : piece) {
+      if (byte_ids_[static_cast<uint8_t>(c)] >= 0) encodable.push_back(c);
+    }
+    piece = encodable;
+  }
+  const size_t begin = ids->size();
+  const auto append = [&](const MergeSymbol& symbol) {
+    ids->push_back(symbol.id);
+    return ids->size() <= options.max_ids;
+  };
+  const auto merge = [&](std::string_view stretch) { Merge(stretch, scratch); };
+  if (MergeInWindows(piece, options.window_bytes, scratch, merge, append)) return;
+  ids->resize(begin);
+  Merge(piece, scratch);
+  for (const MergeSymbol& symbol : scratch->symbols) ids->push_back(symbol.id);
+}
+
+void BpeTokenizer::EncodeFragment(std::string_view fragment, bool /*at_start*/, const EncodeOptions& options,
                                   std::vector<int32_t>* ids) const {
   std::string normalized;
   if (pre_.normalizes && Unicode::Get().MayNeedNfc(fragment)) {
@@ -177,7 +202,7 @@ void BpeTokenizer::EncodeFragment(std::string_view fragment, bool /*at_start*/,
   }
   MergeScratch scratch;
   PieceScanner scanner(pre_, fragment);
-  while (!scanner.done()) {
+  while (!scanner.done() && ids->size() <= options.max_ids) {
     const std::string_view piece = scanner.Next();
     if (piece.size() <= longest_whole_piece_) {
       const auto whole = whole_pieces_.find(ToAbsl(piece));
@@ -185,6 +210,10 @@ void BpeTokenizer::EncodeFragment(std::string_view fragment, bool /*at_start*/,
         ids->push_back(whole->second);
         continue;
       }
+    }
+    if (piece.size() > options.window_bytes) {
+      EncodeLong(piece, options, &scratch, ids);
+      continue;
     }
     Merge(piece, &scratch);
     for (const MergeSymbol& symbol : scratch.symbols) ids->push_back(symbol.id);

@@ -21,7 +21,8 @@ class BpeTokenizer : public VocabularyTokenizer {
                                                            std::string_view chat_template);
 
  protected:
-  void EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const override;
+  void EncodeFragment(std::string_view fragment, bool at_start, const EncodeOptions& options,
+                      std::vector<int32_t>* ids) const override;
 
  private:
   BpeTokenizer(const VocabularyFields& fields, const PreTokenizer& pre);
@@ -29,6 +30,8 @@ class BpeTokenizer : public VocabularyTokenizer {
   absl::Status ReadMerges(const GgufFile& file, const VocabularyFields& fields);
   void FindWholePieces();
   void Merge(std::string_view piece, MergeScratch* scratch) const;
+  void EncodeLong(std::string_view piece, const EncodeOptions& options, MergeScratch* scratch,
+                  std::vector<int32_t>* ids) const;
 
   const PreTokenizer pre_;
   // Token of each byte; -1: the vocabulary has none, and the byte is dropped, as the reference drops it.

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mnemo::model {
@@ -127,6 +129,61 @@ void MergeSymbols(MergeScratch* scratch, const Find& find) {
   } else {
     MergeMany(scratch, find);
   }
+}
+
+// Merges a text of any length in windows, so that the memory for it is that of one window. `merge(stretch)`
+// leaves the symbols of a stretch, which cover it, in scratch->symbols; `emit(symbol)` takes them in order,
+// with `begin` in the text, and says whether to go on.
+//
+// The result is that of one merge over the whole text. Tokens are the merged form of their text if and only
+// if each two neighbours are that of theirs ("Fast byte-pair encoding", github.com/github/rust-gems, crate
+// bpe): inside a window they are, and the pair at an edge is tested. An edge lies well before the window's
+// end, where the cut is seldom felt.
+//
+// False: no edges were found that hold, which takes a window hardly longer than a token. What was emitted is
+// void then, and the caller merges the text as a whole.
+template <typename Merge, typename Emit>
+bool MergeInWindows(std::string_view text, size_t window, MergeScratch* scratch, const Merge& merge,
+                    const Emit& emit) {
+  constexpr int kEdgesTried = 16;
+  const auto merged = [&](size_t begin, size_t length) {
+    merge(text.substr(begin, length));
+    for (MergeSymbol& symbol : scratch->symbols) symbol.begin += static_cast<uint32_t>(begin);
+    return scratch->symbols;
+  };
+  const auto are_neighbours = [&](const MergeSymbol& left, const MergeSymbol& right) {
+    merge(text.substr(left.begin, left.length + right.length));
+    return scratch->symbols.size() == 2 && scratch->symbols[0].length == left.length;
+  };
+  size_t at = 0;
+  size_t length = window;
+  MergeSymbol before;  // the last that was emitted
+  std::vector<MergeSymbol> current = merged(at, length);
+  while (at + length < text.size()) {
+    size_t edge = current.size() - current.size() / 8;
+    bool is_found = false;
+    for (int tried = 0; tried < kEdgesTried && edge > 0 && edge < current.size(); ++tried, --edge) {
+      std::vector<MergeSymbol> next = merged(current[edge].begin, window);
+      is_found = are_neighbours(current[edge - 1], next.front());
+      if (!is_found) continue;
+      for (size_t i = 0; i < edge; ++i) {
+        if (!emit(current[i])) return true;
+      }
+      before = current[edge - 1];
+      at = current[edge].begin;
+      length = window;
+      current = std::move(next);
+      break;
+    }
+    if (is_found) continue;
+    length *= 2;
+    current = merged(at, length);
+    if (at > 0 && !are_neighbours(before, current.front())) return false;
+  }
+  for (const MergeSymbol& symbol : current) {
+    if (!emit(symbol)) break;
+  }
+  return true;
 }
 
 }  // namespace mnemo::model

@@ -37,6 +37,8 @@ bool IsMergeable(TokenKind kind) {
 // Where the ids of one fragment go.
 struct SpmTokenizer::Output {
   std::vector<int32_t>* ids;
+  const EncodeOptions* options;
+  bool is_full() const { return ids->size() > options->max_ids; }
   size_t unknown_end = 0;  // ids->size() after the last unknown token: a run of unknown characters is one
   MergeScratch scratch;
   // How the text of an unused token was put together last: bytes of its left part.
@@ -79,6 +81,7 @@ absl::Status SpmTokenizer::FillPieces(const GgufFile& file, const VocabularyFiel
       matcher_.Add(text, id, true);
     } else {
       AppendUnmarked(fields.texts[i], &text);
+      has_unused_ = has_unused_ || kind == TokenKind::kUnused;
       if (kind == TokenKind::kUserDefined) user_defined_.Add(text, id, false);
       longest_ = std::max(longest_, text.size());
     }
@@ -171,7 +174,7 @@ void SpmTokenizer::AppendResegmented(std::string_view text, int32_t id, Output* 
   AppendResegmented(right, Find(right).id, output);
 }
 
-void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
+void SpmTokenizer::Merge(std::string_view word, Output* output) const {
   std::vector<MergeSymbol>& symbols = output->scratch.symbols;
   symbols.clear();
   for (size_t at = 0; at < word.size();) {
@@ -188,25 +191,41 @@ void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
     }
     return merge;
   });
-  for (const MergeSymbol& symbol : symbols) {
+}
+
+void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
+  const auto append = [&](const MergeSymbol& symbol) {
     AppendResegmented(word.substr(symbol.begin, symbol.length), symbol.id, output);
+    return !output->is_full();
+  };
+  // The latest split of an unused token holds for all of the word.
+  if (word.size() > output->options->window_bytes && !has_unused_) {
+    const size_t begin = output->ids->size();
+    const size_t unknown_end = output->unknown_end;
+    const auto merge = [&](std::string_view stretch) { Merge(stretch, output); };
+    if (MergeInWindows(word, output->options->window_bytes, &output->scratch, merge, append)) return;
+    output->ids->resize(begin);
+    output->unknown_end = unknown_end;
   }
+  Merge(word, output);
+  for (const MergeSymbol& symbol : output->scratch.symbols) append(symbol);
 }
 
 void SpmTokenizer::EncodeStretch(std::string_view stretch, Output* output) const {
   size_t begin = 0;
   if (splits_words_) {
-    for (size_t at = 1; at < stretch.size(); ++at) {
+    for (size_t at = 1; at < stretch.size() && !output->is_full(); ++at) {
       if (stretch[at] == ' ' && stretch[at - 1] != ' ') {
         EncodeWord(stretch.substr(begin, at - begin), output);
         begin = at;
       }
     }
   }
-  if (begin < stretch.size()) EncodeWord(stretch.substr(begin), output);
+  if (begin < stretch.size() && !output->is_full()) EncodeWord(stretch.substr(begin), output);
 }
 
-void SpmTokenizer::EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const {
+void SpmTokenizer::EncodeFragment(std::string_view fragment, bool at_start, const EncodeOptions& options,
+                                  std::vector<int32_t>* ids) const {
   std::string text;
   text.reserve(fragment.size() + 1);
   // At the start of a text always. Behind a control token the models were trained with one blank as well, be
@@ -215,9 +234,9 @@ void SpmTokenizer::EncodeFragment(std::string_view fragment, bool at_start, std:
   if (adds_blank_ && (at_start || !has_blank)) text.push_back(' ');
   AppendUnmarked(fragment, &text);
 
-  Output output{.ids = ids, .unknown_end = SIZE_MAX, .scratch = {}, .splits = {}};
+  Output output{.ids = ids, .options = &options, .unknown_end = SIZE_MAX, .scratch = {}, .splits = {}};
   TokenMatcher::Search search(user_defined_, text, false, {});
-  for (size_t at = 0; at < text.size();) {
+  for (size_t at = 0; at < text.size() && !output.is_full();) {
     const TokenMatcher::Match match = search.Next();
     EncodeStretch(std::string_view(text).substr(at, match.begin - at), &output);
     if (match.id >= 0) ids->push_back(match.id);

@@ -22,7 +22,8 @@ class SpmTokenizer : public VocabularyTokenizer {
                                                            std::string_view chat_template);
 
  protected:
-  void EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const override;
+  void EncodeFragment(std::string_view fragment, bool at_start, const EncodeOptions& options,
+                      std::vector<int32_t>* ids) const override;
 
  private:
   struct Output;
@@ -33,6 +34,7 @@ class SpmTokenizer : public VocabularyTokenizer {
   MergeResult Find(std::string_view text) const;
   void EncodeStretch(std::string_view stretch, Output* output) const;
   void EncodeWord(std::string_view word, Output* output) const;
+  void Merge(std::string_view word, Output* output) const;
   void AppendUnknown(std::string_view bytes, Output* output) const;
   void AppendResegmented(std::string_view text, int32_t id, Output* output) const;
 
@@ -45,6 +47,7 @@ class SpmTokenizer : public VocabularyTokenizer {
   bool has_bytes_ = false;
   const int32_t unknown_id_;
   bool adds_blank_ = false;    // in front of a text
+  bool has_unused_ = false;    // merges may form tokens that are taken apart again
   bool splits_words_ = false;  // no merge reaches over a blank that follows another character
 };
 

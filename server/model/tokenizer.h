@@ -2,6 +2,7 @@
 // only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -37,6 +38,12 @@ struct EncodeOptions {
   // With parse_special: ranges (ascending, disjoint) whose bytes never become part of a control token: what
   // came from messages.
   std::span<const ByteRange> literal;
+  // Encode ends soon after it has more ids than this: an answer with more is one that is too long, of so many
+  // at least.
+  size_t max_ids = SIZE_MAX;
+  // A stretch of text without an edge is merged in windows of so many bytes, which bounds the memory for it.
+  // The ids do not depend on it.
+  size_t window_bytes = 256 << 10;
 };
 
 // Immutable and thread-safe.

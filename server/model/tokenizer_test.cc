@@ -101,6 +101,61 @@ TEST_CASE("long texts without a blank take no quadratic time") {
   }
 }
 
+TEST_CASE("a stretch merged in windows has the ids that one merge gives") {
+  const nlohmann::json golden = ReadJson(MNEMO_TEST_DATA "/tokenizer_golden.json");
+  std::mt19937 random(11);
+  for (const std::string name :
+       {"gpt-2", "smollm", "llama-bpe", "qwen2", "spm", "spm-no-prefix", "spm-unused"}) {
+    const std::unique_ptr<Tokenizer> tokenizer = Make(VocabularyFromJson(golden["vocabularies"][name]));
+    const auto text_of = [&](size_t letters) {
+      // Common letters in runs, doubled ones and the vocabulary's own pieces: what merges most.
+      std::string text;
+      while (text.size() < letters) {
+        const auto piece =
+            tokenizer->Piece(static_cast<int32_t>(random() % static_cast<uint32_t>(tokenizer->size())));
+        const auto is_letter = [](char c) { return c >= 'a' && c <= 'z'; };
+        if (std::all_of(piece.begin(), piece.end(), is_letter)) text += piece;
+        text += std::string(random() % 4, static_cast<char>('a' + random() % 26));
+        if (random() % 16 == 0) text += "\u00e9\u4e2d";
+      }
+      return text;
+    };
+    for (int round = 0; round < 300; ++round) {
+      const std::string text = round % 10 == 0 ? std::string(500, "ae "[round / 10 % 3]) : text_of(400);
+      const std::vector<int32_t> whole = tokenizer->Encode(text, {});
+      for (const size_t window : {size_t{3}, size_t{17}, size_t{64}, size_t{300}}) {
+        EncodeOptions options;
+        options.window_bytes = window;
+        INFO(name << ", round " << round << ", seed 11, window " << window << ": " << text);
+        REQUIRE(tokenizer->Encode(text, options) == whole);
+      }
+    }
+  }
+}
+
+TEST_CASE("no more is encoded than asked for") {
+  const nlohmann::json golden = ReadJson(MNEMO_TEST_DATA "/tokenizer_golden.json");
+  for (const std::string name : {"gpt-2", "qwen2", "spm", "spm-unused"}) {
+    const std::unique_ptr<Tokenizer> tokenizer = Make(VocabularyFromJson(golden["vocabularies"][name]));
+    for (const std::string& text : {std::string(1 << 20, 'x'), [] {
+                                      std::string words;
+                                      while (words.size() < 1 << 20) words += "some words, ";
+                                      return words;
+                                    }()}) {
+      const std::vector<int32_t> all = tokenizer->Encode(text, {});
+      EncodeOptions options;
+      options.max_ids = 1000;
+      options.window_bytes = 4096;
+      const std::vector<int32_t> some = tokenizer->Encode(text, options);
+      INFO(name << ": " << some.size() << " of " << all.size());
+      CHECK(some.size() > 1000);
+      if (name != "spm-unused") CHECK(some.size() < 6000);
+      options.max_ids = all.size();
+      CHECK(tokenizer->Encode(text, options) == all);
+    }
+  }
+}
+
 TEST_CASE("control tokens are text unless asked for, and never where a message put them") {
   TestVocabulary vocabulary = ByteVocabulary();
   const int32_t end = AddToken(&vocabulary, "<|end|>", TokenKind::kControl);

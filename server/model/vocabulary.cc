@@ -225,12 +225,12 @@ TokenKind VocabularyTokenizer::Kind(int32_t id) const {
 
 std::vector<int32_t> VocabularyTokenizer::Encode(std::string_view text, const EncodeOptions& options) const {
   std::vector<int32_t> ids;
-  ids.reserve(text.size() / 3 + 8);
+  ids.reserve(std::min(text.size() / 3, options.max_ids) + 8);
   if (options.add_special && add_bos_) ids.push_back(bos_id_);
   TokenMatcher::Search search(matcher_, text, options.parse_special, options.literal);
-  for (size_t at = 0; at < text.size();) {
+  for (size_t at = 0; at < text.size() && ids.size() <= options.max_ids;) {
     const TokenMatcher::Match match = search.Next();
-    if (match.begin > at) EncodeFragment(text.substr(at, match.begin - at), at == 0, &ids);
+    if (match.begin > at) EncodeFragment(text.substr(at, match.begin - at), at == 0, options, &ids);
     if (match.id >= 0) ids.push_back(match.id);
     at = match.end;
   }

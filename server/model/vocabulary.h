@@ -118,7 +118,8 @@ class VocabularyTokenizer : public Tokenizer {
   explicit VocabularyTokenizer(const VocabularyFields& fields);
   // Appends the ids of a stretch of text, not empty, that no token of matcher_ interrupts. `at_start`: it
   // begins the text; otherwise it follows a token of matcher_.
-  virtual void EncodeFragment(std::string_view fragment, bool at_start, std::vector<int32_t>* ids) const = 0;
+  virtual void EncodeFragment(std::string_view fragment, bool at_start, const EncodeOptions& options,
+                              std::vector<int32_t>* ids) const = 0;
 
   PieceTable pieces_;
   TokenMatcher matcher_;

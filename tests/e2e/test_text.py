@@ -426,3 +426,186 @@ def test_blank_behind_a_prompt_on_the_command_line(spm: Daemon, pieces: sentence
     command += ["--logit-bias", f"{pieces.piece_to_id(chr(0x2581) + 'b')}=100", "a"]
     out = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
     assert out.decode().rstrip("\n") == " b b"
+
+
+# --- Bounds of what a call makes -------------------------------------------------------------------------------
+
+MIB = 1 << 20
+MESSAGE_BYTES = 16 * MIB  # server.max_message_bytes by default
+
+
+def memory(daemon: Daemon, field: str) -> int:
+    """VmRSS, or VmHWM: the largest since reset_peak."""
+    for line in pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(field)
+
+
+@contextlib.contextmanager
+def memory_bounded(daemon: Daemon, most: int) -> Iterator[None]:
+    """At no time much more than before, and soon as before."""
+    before = memory(daemon, "VmRSS")
+    pathlib.Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
+    yield
+    peak = memory(daemon, "VmHWM") - before
+    assert peak < most, f"{peak / MIB:.0f} MiB more than before"
+    harness.wait_for("memory given back", lambda: memory(daemon, "VmRSS") - before < 24 * MIB, timeout=10)
+
+
+@pytest.fixture(scope="module")
+def bytes_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with Daemon(write_model(tmp_path_factory.mktemp("bytes") / "bytes.gguf", CHATML)) as daemon:
+        daemon.generation.Tokenize(pb.TokenizeRequest(text="x" * 100000), timeout=30)  # threads and arenas are there
+        yield daemon
+
+
+def too_large(call: object) -> str:
+    with pytest.raises(grpc.RpcError) as error:
+        call()  # type: ignore[operator]
+    assert error.value.code() == Code.INVALID_ARGUMENT, error.value
+    return str(error.value.details())
+
+
+def chat_of(text: str, messages: int = 1) -> pb.TokenizeRequest:
+    chat = pb.TokenizeRequest()
+    for _ in range(messages):
+        chat.chat.messages.add(role="user", content=text)
+    return chat
+
+
+LONG = {
+    "one letter": "a" * (MESSAGE_BYTES - 64),
+    "words": "some words and more, " * (MESSAGE_BYTES // 21 - 4),
+    "blanks": " " * (MESSAGE_BYTES - 64),
+    "marks": "a\u0323\u0308" * (MESSAGE_BYTES // 5 - 16),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_tokenize_is_bounded(bytes_model: Daemon, kind: str) -> None:
+    with memory_bounded(bytes_model, 6 * MESSAGE_BYTES):
+        details = too_large(lambda: bytes_model.generation.Tokenize(pb.TokenizeRequest(text=LONG[kind]), timeout=60))
+        assert details.startswith("text:") and "server.max_message_bytes" in details and str(MESSAGE_BYTES) in details
+
+
+def test_tokenize_of_chats_is_bounded(bytes_model: Daemon) -> None:
+    for messages in (1, 8, 100000):
+        chat = chat_of("a" * ((MESSAGE_BYTES - 4096) // messages - 16), messages)
+        with memory_bounded(bytes_model, 12 * MESSAGE_BYTES):
+            details = too_large(lambda chat=chat: bytes_model.generation.Tokenize(chat, timeout=60))
+            assert details.startswith("chat:") and "server.max_message_bytes" in details
+
+
+def test_tokenize_up_to_its_bound(bytes_model: Daemon) -> None:
+    """Just below the bound everything is there, and it is the message that protobuf would have made."""
+    count = MESSAGE_BYTES // 4 - 1  # a byte for the id, three for the piece; five in front of the ids
+    with memory_bounded(bytes_model, 8 * MESSAGE_BYTES):
+        call = bytes_model.channel.unary_unary("/mnemo.v1.Generation/Tokenize", pb.TokenizeRequest.SerializeToString, lambda b: b)
+        raw = call(pb.TokenizeRequest(text="a" * (count - 1)), timeout=60)
+        assert MESSAGE_BYTES - 12 < len(raw) <= MESSAGE_BYTES
+        reply = pb.TokenizeResponse.FromString(raw)
+        assert list(reply.ids) == [97] * (count - 1) and reply.pieces[-1] == b"a"
+        assert pb.TokenizeResponse(ids=reply.ids, pieces=reply.pieces).SerializeToString() == raw
+    assert "max_message_bytes" in too_large(
+        lambda: bytes_model.generation.Tokenize(pb.TokenizeRequest(text="a" * (count + 8)), timeout=60)
+    )
+    assert bytes_model.generation.Tokenize(pb.TokenizeRequest(text=""), timeout=10) == pb.TokenizeResponse()
+
+
+def test_sentencepiece_is_bounded(spm: Daemon) -> None:
+    for text in (LONG["one letter"], LONG["words"], "\u4e2d" * (MESSAGE_BYTES // 3 - 16)):
+        with memory_bounded(spm, 8 * MESSAGE_BYTES):
+            details = too_large(lambda text=text: spm.generation.Tokenize(pb.TokenizeRequest(text=text), timeout=60))
+            assert "server.max_message_bytes" in details
+
+
+def test_prompts_are_bounded(bytes_model: Daemon, spm: Daemon) -> None:
+    for daemon in (bytes_model, spm):
+        for field in ("prompt", "chat"):
+            req = request(max_tokens=1)
+            text = LONG["one letter"][: -4096]
+            if field == "chat":
+                req.chat.messages.add(role="user", content=text)
+            else:
+                req.prompt = text
+            with memory_bounded(daemon, 4 * MESSAGE_BYTES):
+                result = daemon.generate(req)
+                assert result.code == Code.INVALID_ARGUMENT and "context" in result.details
+
+
+def test_prompt_tokens_wait_within_the_bound_of_slow_readers(tmp_path: pathlib.Path) -> None:
+    path = write_model(tmp_path / "slow.gguf", CHATML)
+    with Daemon(path, settings={"server.slow_reader_max_tokens": 100}) as daemon:
+        options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+        with grpc.insecure_channel(daemon.address, options=options) as channel:
+            req = request([97] * 2000, max_tokens=1)
+            req.output.prompt_logprobs = 20
+            call = harness.generation_pb2_grpc.GenerationStub(channel).Generate(req)
+            harness.wait_for("the call ends", lambda: "slow_reader_max_tokens" in daemon.log(), timeout=20)
+            assert harness.collect(call).code == Code.CANCELLED
+
+
+# Each call of the public services, with the request that makes most of the least, and the row of docs/API.md.
+LARGEST = {
+    "Generate": lambda d: _generate(d),
+    "Tokenize": lambda d: d.generation.Tokenize(pb.TokenizeRequest(text="\x01" * (MESSAGE_BYTES // 5 - 64)), timeout=60),
+    "Detokenize": lambda d: d.generation.Detokenize(pb.DetokenizeRequest(ids=[CHATML.id("<|endoftext|>")] * (MESSAGE_BYTES // 16)), timeout=60),
+    "ListModels": lambda d: d.generation.ListModels(pb.ListModelsRequest(), timeout=10),
+    "EndSession": lambda d: d.generation.EndSession(pb.EndSessionRequest(session_id="s" * 64), timeout=10),
+    "Status": lambda d: d.admin.Status(harness.admin_pb2.StatusRequest(), timeout=10),
+    "Resume": lambda d: d.admin.Resume(harness.admin_pb2.ResumeRequest(), timeout=10),
+    "Check": lambda d: d.health.Check(harness.health_pb2.HealthCheckRequest(), timeout=10),
+    "ServerReflectionInfo": lambda d: _reflect(d),
+    "Drain": lambda d: d.admin.Drain(harness.admin_pb2.DrainRequest(), timeout=20),
+}
+SMALL = {"ListModels", "EndSession", "Status", "Resume", "Check", "Drain"}
+
+
+def _generate(daemon: Daemon) -> pb.GenerateResponse:
+    req = request([97] * 2000, max_tokens=48)
+    req.output.prompt_logprobs = req.output.logprobs = 20
+    sizes = [message.ByteSize() for message in daemon.generation.Generate(req, timeout=60)]
+    assert max(sizes) <= MIB and sum(sizes) < 2048 * 21 * 64, "a token and its alternatives take at most 64 bytes each"
+    return pb.GenerateResponse()
+
+
+def _reflect(daemon: Daemon, count: int = 20) -> object:
+    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+    stub = reflection_pb2_grpc.ServerReflectionStub(daemon.channel)
+    ask = reflection_pb2.ServerReflectionRequest(file_containing_symbol="mnemo.v1.Generation")
+    replies = list(stub.ServerReflectionInfo(iter([ask] * count), timeout=60))
+    assert len(replies) == count
+    return max(replies, key=lambda reply: reply.ByteSize())
+
+
+def test_reflection_is_bounded(tmp_path: pathlib.Path) -> None:
+    with Daemon(write_model(tmp_path / "small.gguf", CHATML), settings={"server.max_message_bytes": 65536}) as daemon:
+        _reflect(daemon, 5)
+        with pytest.raises(grpc.RpcError) as error:
+            _reflect(daemon, 500)
+        assert error.value.code() == Code.RESOURCE_EXHAUSTED
+        # Answers of our own have room up to their bound.
+        text = "a" * (65536 // 4 - 4)
+        assert len(daemon.generation.Tokenize(pb.TokenizeRequest(text=text), timeout=10).ids) == len(text)
+        # Its own answers at the bound of Detokenize.
+        ids = [97] * 21000
+        assert daemon.generation.Detokenize(pb.DetokenizeRequest(ids=ids), timeout=10).text == "a" * 21000
+
+
+def test_every_call_has_a_bound_in_the_documents(bytes_model: Daemon) -> None:
+    text = (harness.ROOT / "docs" / "API.md").read_text()
+    rows = {
+        name
+        for line in text[text.index("## Bounds") :].splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    services = [pb.DESCRIPTOR.services_by_name["Generation"], harness.admin_pb2.DESCRIPTOR.services_by_name["Admin"]]
+    calls = {method.name for service in services for method in service.methods}
+    assert calls <= set(LARGEST) and set(LARGEST) <= rows, "a call without a case, or without a row"
+    for name, call in LARGEST.items():
+        with memory_bounded(bytes_model, 8 * MESSAGE_BYTES):
+            reply = call(bytes_model)
+            assert reply.ByteSize() <= (16384 if name in SMALL else MESSAGE_BYTES), name
