@@ -9,6 +9,8 @@
 #include <charconv>
 #include <utility>
 
+#include "devices/base/display_name.h"
+
 namespace mnemo::config {
 namespace {
 
@@ -88,7 +90,7 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
             "Serve gRPC reflection, by which generic clients find the services and their messages."),
        Text(MNEMO_KEY(model.path), TextForm::kModelFile,
             "The GGUF file to serve, absolute or relative to the working directory. Serving needs one."),
-       Text(MNEMO_KEY(model.name), TextForm::kAny,
+       Text(MNEMO_KEY(model.name), TextForm::kName,
             "Name under which clients see the model; empty takes general.name of the file."),
        Text(MNEMO_KEY(model.chat_template), TextForm::kAny,
             "Family of the chat template, such as chatml, llama3 or gemma; empty recognises the file's."),
@@ -314,6 +316,8 @@ std::string TextAllowed(const TextSpec& spec) {
   switch (spec.form) {
     case TextForm::kAny:
       return "any text";
+    case TextForm::kName:
+      return "UTF-8 of up to 256 bytes without control characters";
     case TextForm::kChoice:
       return fmt::format("{}", fmt::join(spec.choices, " | "));
     case TextForm::kListenAddress:
@@ -456,6 +460,8 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
   switch (spec.form) {
     case TextForm::kAny:
       return nullptr;
+    case TextForm::kName:
+      return NameProblem(text).empty() ? nullptr : "is too long, or has a control character";
     case TextForm::kChoice:
       return std::find(spec.choices.begin(), spec.choices.end(), text) != spec.choices.end()
                  ? nullptr

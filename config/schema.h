@@ -30,6 +30,7 @@ struct BoolSpec {
 // What a text must be, beyond UTF-8 without control characters.
 enum class TextForm {
   kAny,
+  kName,            // what NameProblem allows, or empty
   kChoice,          // one of `choices`
   kListenAddress,   // HOST:PORT, port 0 = any free one, or unix:/PATH in a directory that is there
   kOptionalListen,  // HOST:PORT or empty

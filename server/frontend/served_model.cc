@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "devices/base/display_name.h"
+
 namespace mnemo::frontend {
 namespace {
 
@@ -77,6 +79,13 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Confi
   }
   if (const absl::Status text = LoadText(config, model.get()); !text.ok()) return named(text);
   MNEMO_RETURN_IF_ERROR(LoadBounds(config, model.get()));
+  if (config.name.empty() && !model->config.name_problem.empty()) {
+    return InvalidArgument("{}: general.name {}; set model.name to the name to serve it under", config.path,
+                           model->config.name_problem);
+  }
+  if (const std::string problem = NameProblem(config.name); !problem.empty()) {
+    return InvalidArgument("model.name: {}", problem);
+  }
   model->name = config.name.empty() ? model->config.name : config.name;
   return model;
 }

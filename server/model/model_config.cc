@@ -11,6 +11,7 @@
 #include <set>
 #include <string_view>
 
+#include "devices/base/display_name.h"
 #include "server/model/metadata_keys.h"
 
 namespace mnemo::model {
@@ -140,6 +141,7 @@ absl::StatusOr<int> Keys::IntOfLayers(std::string_view key, int layers, double m
   return static_cast<int>(values->front());
 }
 
+// For messages: ASCII alone.
 std::string PrintableName(std::string_view name) {
   std::string printable(name.substr(0, 256));
   for (char& c : printable) {
@@ -442,8 +444,12 @@ void Describe(const GgufFile& file, ModelConfig& config) {
                                      [](const auto& a, const auto& b) { return a.second < b.second; });
   if (most != matrix_bytes.end()) config.quantization = most->first;
   const absl::StatusOr<std::string_view> name = file.GetString("general.name");
-  config.name = PrintableName(
-      name.ok() && !name->empty() ? std::string(*name) : std::filesystem::path(file.path()).stem().string());
+  if (name.ok() && !name->empty()) {
+    config.name = SafeName(*name);
+    config.name_problem = NameProblem(*name);
+  } else {
+    config.name = SafeName(std::filesystem::path(file.path()).stem().string());
+  }
 }
 
 }  // namespace

@@ -403,11 +403,17 @@ TEST_CASE("Rotary factors that would break the frequencies are refused") {
   }
 }
 
-TEST_CASE("A name that is no printable text is made one, and a file without a name has its stem") {
+TEST_CASE("A name that cannot be shown is made one that can, and a file without a name has its stem") {
   CHECK(Read(Changed({}, {{"general.name"}}))->name == "tiny");
   CHECK(Read(Changed({}, {{"general.name"},
                           [](GgufWriter& writer) { writer.AddString("general.name", "a\xff\nb"); }}))
             ->name == "a__b");
+  const auto named = [](const std::string& name) {
+    return *Read(Changed({}, {{"general.name"}, [&](GgufWriter& w) { w.AddString("general.name", name); }}));
+  };
+  CHECK(named("a\nb").name_problem == "has a control character at byte 1");
+  CHECK(named("Mod\u00e8le \u901a").name == "Mod\u00e8le \u901a");
+  CHECK(named("Mod\u00e8le \u901a").name_problem.empty());
 }
 
 TEST_CASE("The rotary table agrees with sines and cosines of the angles") {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import re
 import signal
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 
 import grpc
@@ -609,3 +611,101 @@ def test_every_call_has_a_bound_in_the_documents(bytes_model: Daemon) -> None:
         with memory_bounded(bytes_model, 8 * MESSAGE_BYTES):
             reply = call(bytes_model)
             assert reply.ByteSize() <= (16384 if name in SMALL else MESSAGE_BYTES), name
+
+
+# --- Names of models -------------------------------------------------------------------------------------------
+
+NAMES = ["Mod\u00e8le fran\u00e7ais", "\u901a\u4e49\u5343\u95ee 2.5", "\U0001f999 a\u0301", "it's \"q\" \\ {} %s", "x" * 256, "\u00e9" * 128]
+# A name, or its bytes, and what the message says of it.
+BAD_NAMES = {
+    "line feed": (b"a\nb", "control character at byte 1"),
+    "zero": (b"a\0b", "control character at byte 1"),
+    "delete": (b"\x7f", "control character at byte 0"),
+    "next line": ("a\u0085".encode(), "control character at byte 1"),
+    "right to left": ("\u202egnp".encode(), "control character at byte 0"),
+    "257 bytes": (b"x" * 257, "257 bytes"),
+    "no UTF-8": (b"a\xff\xfe", "no UTF-8 at byte 1"),
+    "surrogate": (b"\xed\xa0\x80", "no UTF-8 at byte 0"),
+}
+
+
+def check_name(daemon: Daemon, name: str) -> None:
+    assert daemon.model().name == name
+    for model in (name, ""):
+        req = request("a", max_tokens=1)
+        req.model = model
+        result = daemon.generate(req).check_ok()
+        assert result.started is not None and result.started.model == name
+    assert daemon.generation.Tokenize(pb.TokenizeRequest(model=name, text="a"), timeout=10).ids == [97]
+    assert daemon.generation.Detokenize(pb.DetokenizeRequest(model=name, ids=[97]), timeout=10).text == "a"
+    with pytest.raises(grpc.RpcError) as error:
+        daemon.generation.Tokenize(pb.TokenizeRequest(model=name + "\u00e8", text="a"), timeout=10)
+    assert error.value.code() == Code.NOT_FOUND and name[:16] in str(error.value.details())
+    label = name.replace("\\", "\\\\").replace('"', '\\"')
+    assert f'model="{label}"' in daemon.metrics()
+    assert f"serving {name} (" in daemon.log()
+    mnemo, server = str(harness.BIN / "mnemo"), ["--address", daemon.address]
+    shown = subprocess.run([mnemo, "models", *server], capture_output=True, check=True, timeout=30).stdout.decode()
+    assert name + " *" in shown
+    listed = json.loads(subprocess.run([mnemo, "models", "--json", *server], capture_output=True, check=True, timeout=30).stdout)
+    assert [model["name"] for model in listed["models"]] == [name]
+    command = [mnemo, "generate", *server, "--model", name, "-n", "1", "a"]
+    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_name_of_the_file(tmp_path: pathlib.Path, name: str) -> None:
+    with Daemon(write_model(tmp_path / "named.gguf", dataclasses.replace(CHATML, name=name))) as daemon:
+        check_name(daemon, name)
+
+
+def test_name_of_the_configuration(tmp_path: pathlib.Path) -> None:
+    path = write_model(tmp_path / "named.gguf", CHATML)
+    for name in NAMES[:4]:
+        with Daemon(path, settings={"model.name": json.dumps(name, ensure_ascii=False), "log.format": "text"}) as daemon:
+            check_name(daemon, name)
+
+
+def test_name_in_json_logs(tmp_path: pathlib.Path) -> None:
+    name = NAMES[3] + NAMES[1]
+    path = write_model(tmp_path / "named.gguf", dataclasses.replace(CHATML, name=name))
+    with Daemon(path, settings={"log.format": "json"}) as daemon:
+        lines = [json.loads(line) for line in daemon.log().splitlines()]
+        assert any(f"serving {name} (" in str(value) for line in lines for value in line.values())
+
+
+def refused(path: pathlib.Path, *arguments: str) -> str:
+    command = [str(harness.BIN / "mnemod"), "--listen", "127.0.0.1:0", "--metrics-listen", "", "--model", str(path), *arguments]
+    ended = subprocess.run(command, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 1, ended
+    return ended.stderr.decode()
+
+
+@pytest.mark.parametrize("kind", BAD_NAMES)
+def test_bad_name_of_the_file_is_refused_by_its_key(tmp_path: pathlib.Path, kind: str) -> None:
+    name, problem = BAD_NAMES[kind]
+    stand_in = "N" * len(name)
+    path = write_model(tmp_path / "named.gguf", dataclasses.replace(CHATML, name=stand_in))
+    whole = path.read_bytes()
+    assert whole.count(stand_in.encode()) == 1 or len(name) < 4
+    at = whole.index(stand_in.encode(), whole.index(b"general.name"))
+    path.write_bytes(whole[:at] + name + whole[at + len(name) :])
+    message = refused(path)
+    assert "general.name" in message and problem in message and "model.name" in message
+    assert all(unicodedata.category(c) != "Cc" or c == "\n" for c in message), "a control character in the log"
+    with Daemon(path, settings={"model.name": "other"}) as daemon:
+        assert daemon.model().name == "other"
+
+
+def test_bad_name_of_the_configuration_is_refused_by_its_key(tmp_path: pathlib.Path) -> None:
+    path = write_model(tmp_path / "named.gguf", CHATML)
+    for name in ("a\nb", "\x7f", "a\u0085", "\u202egnp", "x" * 257):
+        message = refused(path, "--set", f"model.name={json.dumps(name)}")
+        assert "model.name" in message and "256" in message, message
+
+
+def test_file_without_a_name_has_its_stem(tmp_path: pathlib.Path) -> None:
+    stem = "mod\u00e8le \u901a"
+    path = write_model(tmp_path / f"{stem}.gguf", dataclasses.replace(CHATML, name=""))
+    with Daemon(path) as daemon:
+        assert daemon.model().name == stem
