@@ -31,10 +31,17 @@ struct Config {
   struct Model {
     std::string path;                    // GGUF file; required to serve
     std::string name;                    // empty = general.name of the file
-    std::string chat_template;           // empty = recognised from the file; else a family's name
+    std::string chat_template;           // empty = the file's; else a family's name or a file
     std::vector<int64_t> end_token_ids;  // empty = the family's
     int context_tokens = 0;              // 0 = the model's, or what fits the pool; [64, the model's]
   } model;
+  // The process that renders chat templates.
+  struct Text {
+    std::string python = "/usr/bin/python3";   // with Jinja2
+    int template_timeout_ms = 5000;            // one chat; past it the process is killed
+    int64_t template_memory_bytes = 1 << 30;   // address space
+    int64_t template_output_bytes = 64 << 20;  // text of one chat
+  } text;
   std::string device = "cpu";  // cpu | reference
   struct Cpu {
     std::string isa = "auto";  // auto | baseline | avx2 | avx512 | avx512_vnni

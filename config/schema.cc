@@ -93,7 +93,9 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
        Text(MNEMO_KEY(model.name), TextForm::kName,
             "Name under which clients see the model; empty takes general.name of the file."),
        Text(MNEMO_KEY(model.chat_template), TextForm::kAny,
-            "Family of the chat template, such as chatml, llama3 or gemma; empty recognises the file's."),
+            "The chat template instead of the model file's: a family's name, such as chatml or llama3, or "
+            "the path "
+            "of a file with a template."),
        {"model.end_token_ids",
         NumberListSpec{[](Config& config) -> std::vector<int64_t>& { return config.model.end_token_ids; }, 0,
                        INT32_MAX, 64},
@@ -102,7 +104,17 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
            MNEMO_KEY(model.context_tokens), 64, kMaxTokens,
            "Longest sequence, prompt and output together, at most the model's own; 0 takes the "
            "model's own, or as much of it as fits the KV page pool. One that is set and does not fit "
-           "is refused at the start.")});
+           "is refused at the start."),
+       Text(MNEMO_KEY(text.python), TextForm::kAny,
+            "Interpreter of the process that renders chat templates; it needs Python 3 with Jinja2."),
+       Number(MNEMO_KEY(text.template_timeout_ms), 10, kHourMs,
+              "Rendering a chat may take so long; past it the chat is refused and the process is killed and "
+              "started "
+              "again."),
+       Number(MNEMO_KEY(text.template_memory_bytes), 128 << 20, int64_t{1} << 40,
+              "Address space of the process that renders chat templates; a chat that needs more is refused."),
+       Number(MNEMO_KEY(text.template_output_bytes), 64 << 10, 1 << 30,
+              "Text that a template may make of one chat; a chat with more is refused.")});
 }
 
 void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {

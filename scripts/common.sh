@@ -7,6 +7,7 @@ export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mnemo
 venv=$cache/venv
 models=$cache/models
+templates=$cache/templates
 python=$venv/bin/python
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }

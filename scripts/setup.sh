@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready to build, run and test mnemo: Debian packages (scripts/debian-packages.txt), a Python
-# virtual environment with the tests' tools, and two small models. Does only what is not yet done.
+# virtual environment with the tests' tools, two small models, and the chat templates of some seventy models. Does only what is not yet done.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
@@ -104,7 +104,25 @@ PYTHON
   say "Models: $(cd "$models" && echo *.gguf) in $models"
 }
 
+# The chat templates that llama.cpp tests itself with: part of a source package, which is taken apart and not built.
+install_templates() {
+  local package=llama-cpp-python==0.3.36 part=$templates.part
+  if [[ $(cat "$templates/package" 2>/dev/null) == "$package" ]]; then
+    say "Chat templates: all there"
+    return
+  fi
+  say "Chat templates: taking those of $package"
+  rm -rf "$part" "$templates"
+  mkdir -p "$part"
+  "$python" -m pip download -q --disable-pip-version-check --no-deps --no-binary llama-cpp-python -d "$part" "$package"
+  tar -xzf "$part"/*.tar.gz -C "$part" --wildcards --strip-components=5 '*/vendor/llama.cpp/models/templates/*.jinja'
+  rm "$part"/*.tar.gz
+  echo "$package" >"$part/package"
+  mv "$part" "$templates"
+}
+
 install_packages
 make_venv
+install_templates
 if ((with_models)); then install_models; fi
 say "Ready. Next: scripts/run.sh, or scripts/test.sh"

@@ -96,6 +96,7 @@ struct FrontEnd::Impl {
                .admission = &admission,
                .streams = &streams,
                .text_pool = &text_pool,
+               .chat_pool = &chat_pool,
                .tunables = &tunables,
                .reserve_tokens = options.config.engine.reserve_tokens,
                .max_message_bytes = options.config.server.max_message_bytes};
@@ -152,6 +153,7 @@ struct FrontEnd::Impl {
   Admission admission;
   Streams streams;
   TextPool text_pool;
+  TextPool chat_pool{TextPool::kMaxQueuedChats};
   ServiceContext context;
   HealthService health;
   std::unique_ptr<grpc::Service> generation;

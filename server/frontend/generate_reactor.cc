@@ -123,6 +123,10 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   };
 
   void Prepare();
+  bool IsCancelled() {
+    std::lock_guard lock(mutex_);
+    return is_cancelled_;
+  }
   bool Admit(absl::StatusOr<ValidRequest>* valid, Unlocked* unlocked);
   void StartDispatch();
   void OnEvent(const internal::v1::Event& event);
@@ -186,15 +190,19 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
   self_ = std::move(self);
   if (const std::optional<nanoseconds> left = TimeLeft(*call_)) deadline_ = arrived_ + *left;
-  if (TextBytes(*request_) <= TextPool::kLongTextBytes) {
+  const bool is_long = TextBytes(*request_) > TextPool::kLongTextBytes;
+  if (!is_long && !request_->has_chat()) {
     Prepare();
     return;
   }
-  if (context_->text_pool->Run([reactor = shared_from_this()] { reactor->Prepare(); })) return;
+  TextPool* const pool = is_long ? context_->text_pool : context_->chat_pool;
+  if (pool->Run([reactor = shared_from_this()] { reactor->Prepare(); })) return;
   Unlocked unlocked;
   {
     std::lock_guard lock(mutex_);
-    Refuse(ResourceExhausted("queue full: {} long prompts wait to be tokenized", TextPool::kMaxQueued),
+    Refuse(is_long
+               ? ResourceExhausted("queue full: {} long prompts wait to be tokenized", TextPool::kMaxQueued)
+               : ResourceExhausted("queue full: {} chats wait to be rendered", TextPool::kMaxQueuedChats),
            RefusalReason::kQueueFull, &unlocked);
   }
   Run(std::move(unlocked));
@@ -202,7 +210,8 @@ void GenerateReactor::Begin(std::shared_ptr<GenerateReactor> self) {
 
 // Tokenizes without the lock: while is_preparing_, nobody finishes the call, so that the request stays.
 void GenerateReactor::Prepare() {
-  auto valid = FailWithoutMemory([this] {
+  auto valid = FailWithoutMemory([this]() -> absl::StatusOr<ValidRequest> {
+    if (IsCancelled()) return absl::CancelledError("cancelled by the client");
     return Validate(*request_, *context_->model, *context_->attention, context_->tunables->max_tokens.load(),
                     drawn_);
   });

@@ -136,19 +136,21 @@ class GenerationService final
       return reactor;
     }
     const size_t size = request->has_chat() ? TextBytes(request->chat()) : request->text().size();
-    return RunSized(call, size, [request, response, context = context_]() -> absl::Status {
-      MNEMO_ASSIGN_OR_RETURN(*response,
-                             frontend::Tokenize(*request, *context->model, context->max_message_bytes));
-      return absl::OkStatus();
-    });
+    return RunSized(
+        call, size, request->has_chat(), [request, response, context = context_]() -> absl::Status {
+          MNEMO_ASSIGN_OR_RETURN(*response,
+                                 frontend::Tokenize(*request, *context->model, context->max_message_bytes));
+          return absl::OkStatus();
+        });
   }
 
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* call,
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
-    return RunSized(call, static_cast<size_t>(request->ids_size()), [request, response, context = context_] {
-      return frontend::Detokenize(*request, *context->model, context->max_message_bytes, response);
-    });
+    return RunSized(
+        call, static_cast<size_t>(request->ids_size()), false, [request, response, context = context_] {
+          return frontend::Detokenize(*request, *context->model, context->max_message_bytes, response);
+        });
   }
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* call, const v1::ListModelsRequest*,
@@ -170,18 +172,21 @@ class GenerationService final
   }
 
  private:
-  // `size`: bytes or tokens that the work goes over. The default reactor, request and response live until
-  // Finish, also when the client leaves.
+  // `size`: bytes or tokens that the work goes over; `waits`: for another process, too. The default reactor,
+  // request and response live until Finish, also when the client leaves.
   template <typename Work>
-  grpc::ServerUnaryReactor* RunSized(grpc::CallbackServerContext* call, size_t size, Work work) {
+  grpc::ServerUnaryReactor* RunSized(grpc::CallbackServerContext* call, size_t size, bool waits, Work work) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
-    if (size <= TextPool::kLongTextBytes) {
+    const bool is_long = size > TextPool::kLongTextBytes;
+    TextPool* const pool = is_long ? context_->text_pool : context_->chat_pool;
+    if (!is_long && !waits) {
       reactor->Finish(ToGrpcStatus(FailWithoutMemory(work)));
-    } else if (!context_->text_pool->Run(
-                   [reactor, work] { reactor->Finish(ToGrpcStatus(FailWithoutMemory(work))); })) {
+    } else if (!pool->Run([reactor, work] { reactor->Finish(ToGrpcStatus(FailWithoutMemory(work))); })) {
       AddPushback(call, context_->tunables->retry_pushback_ms.load());
       reactor->Finish(ToGrpcStatus(
-          ResourceExhausted("queue full: {} long texts wait to be tokenized", TextPool::kMaxQueued)));
+          is_long
+              ? ResourceExhausted("queue full: {} long texts wait to be tokenized", TextPool::kMaxQueued)
+              : ResourceExhausted("queue full: {} chats wait to be rendered", TextPool::kMaxQueuedChats)));
     }
     return reactor;
   }

@@ -167,11 +167,10 @@ class Daemon {
 };
 
 absl::Status Daemon::Start() {
-  MNEMO_ASSIGN_OR_RETURN(model_, LoadServedModel(config_.model));
+  MNEMO_ASSIGN_OR_RETURN(model_, LoadServedModel(config_.model, config_.text));
   for (const std::string& note : model_->tokenizer->notes()) spdlog::warn("{}: {}", config_.model.path, note);
   for (const std::string& warning : model_->config.warnings)
     spdlog::warn("{}: {}", config_.model.path, warning);
-  if (!model_->chat.ok()) spdlog::warn("chats are refused: {}", std::string(model_->chat.status().message()));
   metrics_ = std::make_unique<telemetry::Metrics>();
   if (!config_.server.metrics_listen.empty()) {
     MNEMO_ASSIGN_OR_RETURN(const int port, metrics_->Listen(config_.server.metrics_listen));
@@ -187,6 +186,9 @@ absl::Status Daemon::Start() {
   if (const ContextBound bound = dispatcher_->context_bound(); bound.tokens > 0) {
     model_->context_tokens = bound.tokens;
     model_->context_bound = bound.reason;
+  }
+  if (const absl::Status chat = model_->ChatStatus(); !chat.ok()) {
+    spdlog::warn("chats are refused: {}", std::string(chat.message()));
   }
   MNEMO_ASSIGN_OR_RETURN(
       front_end_, FrontEnd::Start({config_, MNEMO_VERSION}, model_.get(), dispatcher_.get(), metrics_.get()));

@@ -1,7 +1,5 @@
 #include "server/frontend/served_model.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 #include "devices/base/display_name.h"
@@ -9,23 +7,33 @@
 namespace mnemo::frontend {
 namespace {
 
-absl::Status LoadText(const config::Config::Model& config, ServedModel* model) {
-  MNEMO_ASSIGN_OR_RETURN(model->tokenizer, model::Tokenizer::FromGguf(*model->file));
+absl::Status LoadText(const config::Config::Model& config, const config::Config::Text& text,
+                      ServedModel* model) {
+  auto chat_template = model::ChatTemplate::Read(*model->file, config.chat_template);
+  // Markers of a template make control tokens, also of one that the file does not hold.
+  MNEMO_ASSIGN_OR_RETURN(
+      model->tokenizer,
+      model::Tokenizer::FromGguf(*model->file, chat_template.ok() ? chat_template->text : std::string()));
   for (int32_t id = 0; id < model->tokenizer->size(); ++id) {
     model->longest_piece_bytes = std::max(model->longest_piece_bytes, model->tokenizer->Piece(id).size());
   }
-  const std::vector<std::string> families = model::ChatTemplate::Families();
-  if (!config.chat_template.empty() &&
-      std::find(families.begin(), families.end(), config.chat_template) == families.end()) {
-    return InvalidArgument("model.chat_template: '{}' is unknown; allowed: {}", config.chat_template,
-                           fmt::join(families, ", "));
+  if (!chat_template.ok()) {
+    if (!config.chat_template.empty()) return chat_template.status();
+    model->chat = Annotate(chat_template.status(), "chat");
+    return absl::OkStatus();
   }
-  auto chat = model::ChatTemplate::Create(*model->file, config.chat_template);
-  if (chat.ok()) {
-    model->chat = std::move(chat).value();
-  } else {
-    model->chat = Annotate(chat.status(), "chat");
+  ChatRenderer::Options options;
+  options.chat_template = *std::move(chat_template);
+  for (int32_t id = 0; id < model->tokenizer->size(); ++id) {
+    if (model->tokenizer->Kind(id) == model::TokenKind::kControl) {
+      options.control_tokens.emplace_back(model->tokenizer->Piece(id));
+    }
   }
+  options.interpreter = text.python;
+  options.timeout = std::chrono::milliseconds(text.template_timeout_ms);
+  options.memory_bytes = text.template_memory_bytes;
+  options.output_bytes = text.template_output_bytes;
+  model->chat = std::make_unique<ChatRenderer>(std::move(options));
   return absl::OkStatus();
 }
 
@@ -59,7 +67,14 @@ std::string ServedModel::ContextText() const {
                      context_bound.empty() ? "" : ", which is what fits ", context_bound);
 }
 
-absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config) {
+absl::Status ServedModel::ChatStatus() const {
+  if (!chat.ok()) return chat.status();
+  const absl::Status status = (*chat)->WaitStarted();
+  return status.code() == absl::StatusCode::kUnimplemented ? status : absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config,
+                                                             const config::Config::Text& text) {
   if (config.path.empty()) {
     return InvalidArgument("model.path: empty; name a GGUF file, in the configuration or with --model FILE");
   }
@@ -77,7 +92,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Confi
   if (auto sources = model::WeightSources(*model->file, model->config); !sources.ok()) {
     return named(sources.status());
   }
-  if (const absl::Status text = LoadText(config, model.get()); !text.ok()) return named(text);
+  if (const absl::Status status = LoadText(config, text, model.get()); !status.ok()) return named(status);
   MNEMO_RETURN_IF_ERROR(LoadBounds(config, model.get()));
   if (config.name.empty() && !model->config.name_problem.empty()) {
     return InvalidArgument("{}: general.name {}; set model.name to the name to serve it under", config.path,

@@ -9,21 +9,21 @@
 
 #include "config/config.h"
 #include "devices/base/status.h"
-#include "server/model/chat_template.h"
+#include "server/frontend/chat/chat_renderer.h"
 #include "server/model/gguf.h"
 #include "server/model/model_config.h"
 #include "server/model/tokenizer.h"
 
 namespace mnemo::frontend {
 
-// Immutable and thread-safe once loaded.
+// Immutable and thread-safe once loaded, but for the process that renders chats.
 struct ServedModel {
   std::unique_ptr<const model::GgufFile> file;
   std::string name;
   model::ModelConfig config;
   std::unique_ptr<const model::Tokenizer> tokenizer;
   // An unknown template is no reason not to serve prompts: the error goes to those who send a chat.
-  absl::StatusOr<std::unique_ptr<const model::ChatTemplate>> chat = absl::UnknownError("not loaded");
+  absl::StatusOr<std::unique_ptr<ChatRenderer>> chat = absl::UnknownError("not loaded");
   std::vector<int32_t> end_ids;
   int context_tokens = 0;     // longest sequence that is offered
   std::string context_bound;  // why that is less than the model's, as a part of a sentence; else empty
@@ -31,6 +31,8 @@ struct ServedModel {
 
   // "the context of 4096 tokens", with the reason where it is less than the model's.
   std::string ContextText() const;
+  // Why chats are refused for good; OK: they are not. Waits for the first start of what renders them.
+  absl::Status ChatStatus() const;
   int vocabulary() const { return config.vocabulary; }
   // Empty for an id of the embedding table that has no entry in the vocabulary (padding rows).
   std::string_view Piece(int32_t id) const {
@@ -39,6 +41,7 @@ struct ServedModel {
 };
 
 // Errors name the file or the configuration key.
-absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config);
+absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config,
+                                                             const config::Config::Text& text = {});
 
 }  // namespace mnemo::frontend

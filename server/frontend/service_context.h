@@ -30,6 +30,7 @@ struct ServiceContext {
   Admission* admission = nullptr;
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;
+  TextPool* chat_pool = nullptr;  // short chats: rendering waits for another process
   Tunables* tunables = nullptr;
   int reserve_tokens = 0;         // engine.reserve_tokens
   int64_t max_message_bytes = 0;  // server.max_message_bytes

@@ -13,7 +13,7 @@ constexpr std::chrono::milliseconds kIdleBeforeTrim{500};
 
 }  // namespace
 
-TextPool::TextPool() : thread_([this] { Loop(); }) {}
+TextPool::TextPool(size_t max_queued) : max_queued_(max_queued), thread_([this] { Loop(); }) {}
 
 TextPool::~TextPool() {
   {
@@ -27,7 +27,7 @@ TextPool::~TextPool() {
 bool TextPool::Run(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
-    if (is_ending_ || queue_.size() >= kMaxQueued) return false;
+    if (is_ending_ || queue_.size() >= max_queued_) return false;
     queue_.push_back(std::move(work));
   }
   changed_.notify_one();

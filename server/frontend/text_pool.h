@@ -16,8 +16,10 @@ class TextPool {
   // Shorter work is done where it arises.
   static constexpr size_t kLongTextBytes = 32 << 10;
   static constexpr size_t kMaxQueued = 64;
+  // Chats wait for their template to be rendered, which mostly takes a tenth of a millisecond.
+  static constexpr size_t kMaxQueuedChats = 4096;
 
-  TextPool();
+  explicit TextPool(size_t max_queued = kMaxQueued);
   ~TextPool();  // after the work that is queued
 
   // False when the queue is full.
@@ -29,6 +31,7 @@ class TextPool {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> queue_;
+  const size_t max_queued_;
   bool is_ending_ = false;
   std::thread thread_;
 };

@@ -141,7 +141,6 @@ absl::Status CheckTextLength(std::string_view field, size_t text_bytes, const Se
 }
 
 absl::Status CheckChatLength(const v1::Chat& chat, const ServedModel& model) {
-  // Every template marks where a message begins or ends.
   if (chat.messages_size() > model.context_tokens) {
     return InvalidArgument("chat.messages: {} of them cannot fit {}", chat.messages_size(),
                            model.ContextText());
@@ -260,10 +259,6 @@ absl::Status CheckOutput(const v1::Output& in) {
   return absl::OkStatus();
 }
 
-bool IsKnownRole(std::string_view role) {
-  return role == "system" || role == "user" || role == "assistant" || role == "tool";
-}
-
 }  // namespace
 
 absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
@@ -318,40 +313,26 @@ absl::Status CheckSessionId(const std::string& session_id) {
 
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model,
                                                 size_t max_ids) {
-  if (!chat.tools_json().empty()) return NotAvailable("chat.tools_json (tools)");
   if (chat.messages().empty()) return InvalidArgument("chat.messages: empty; at least 1 is needed");
   model::ChatRequest render;
   for (int i = 0; i < chat.messages_size(); ++i) {
     const v1::Chat::Message& message = chat.messages(i);
-    if (!IsKnownRole(message.role())) {
-      return InvalidArgument("chat.messages[{}].role: {} is unknown; allowed: system, user, assistant, tool",
-                             i, Quoted(message.role()));
-    }
-    if (!message.tool_calls_json().empty()) {
-      return NotAvailable(fmt::format("chat.messages[{}].tool_calls_json (tools)", i));
-    }
-    if (!message.tool_call_id().empty()) {
-      return NotAvailable(fmt::format("chat.messages[{}].tool_call_id (tools)", i));
-    }
-    if (message.role() == "tool") {
-      return NotAvailable(fmt::format("chat.messages[{}].role: tool (tools)", i));
-    }
-    render.messages.push_back({message.role(), message.content()});
+    if (message.role().empty()) return InvalidArgument("chat.messages[{}].role: empty", i);
+    render.messages.push_back({message.role(), message.content(), message.name(), message.tool_call_id(),
+                               message.tool_calls_json()});
   }
   if (!model.chat.ok()) return model.chat.status();
   render.omit_generation_prompt = chat.omit_generation_prompt();
   render.continue_final_message = chat.continue_final_message();
+  render.tools_json = chat.tools_json();
   render.template_args.insert(chat.template_args().begin(), chat.template_args().end());
-  const absl::StatusOr<model::RenderedChat> rendered = (*model.chat)->Render(render);
-  if (!rendered.ok()) {  // it names the chat's fields, and here they are those of a request
-    return absl::Status(rendered.status().code(), "chat." + std::string(rendered.status().message()));
-  }
+  MNEMO_ASSIGN_OR_RETURN(const model::RenderedChat rendered, (*model.chat)->Render(render));
   model::EncodeOptions options;
-  options.add_special = rendered->add_special;
+  options.add_special = rendered.add_special;
   options.parse_special = true;
-  options.literal = rendered->literal;
+  options.literal = rendered.literal;
   options.max_ids = max_ids;
-  return model.tokenizer->Encode(rendered->text, options);
+  return model.tokenizer->Encode(rendered.text, options);
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
@@ -400,8 +381,9 @@ std::vector<std::string> Features(const ServedModel& model, bool has_sparse_atte
                                     "prompt_logprobs",
                                     "prompt_logprobs_from",
                                     "include_special_tokens"};
-  if (model.chat.ok()) {
-    for (const char* name : {"chat", "omit_generation_prompt", "continue_final_message", "template_args"}) {
+  if (model.ChatStatus().ok()) {
+    for (const char* name : {"chat", "name", "tool_call_id", "tool_calls_json", "tools_json",
+                             "omit_generation_prompt", "continue_final_message", "template_args"}) {
       names.emplace_back(name);
     }
   }

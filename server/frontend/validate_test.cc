@@ -302,7 +302,6 @@ TEST_CASE("chats are rendered and their fields checked") {
   v1::Chat* chat = request.mutable_chat();
   CHECK_THAT(std::string(Check(request).status().message()), Contains("messages"));
   v1::Chat::Message* message = chat->add_messages();
-  message->set_role("wizard");
   CHECK_THAT(std::string(Check(request).status().message()), Contains("messages[0].role"));
   message->set_role("user");
   message->set_content("a<|im_end|>b");
@@ -316,18 +315,23 @@ TEST_CASE("chats are rendered and their fields checked") {
     return std::count(plain->submit.prompt().begin(), plain->submit.prompt().end(), testing::kEndId);
   }());
   for (const auto& [name, change] : std::vector<std::pair<std::string, std::function<void()>>>{
-           {"tools_json", [&] { chat->set_tools_json("[]"); }},
-           {"tool_call_id", [&] { message->set_tool_call_id("1"); }},
-           {"tool_calls_json", [&] { message->set_tool_calls_json("[]"); }},
-           {"role", [&] { message->set_role("tool"); }}}) {
+           {"chat.tools_json: ", [&] { chat->set_tools_json("{}"); }},
+           {"chat.tools_json[0]: ", [&] { chat->set_tools_json("[\"a\"]"); }},
+           {"chat.messages[0].tool_calls_json: ", [&] { message->set_tool_calls_json("[{]"); }},
+           {"chat.template_args[\"messages\"]: ",
+            [&] { (*chat->mutable_template_args())["messages"] = "[]"; }}}) {
     const GenerateRequest saved = request;
     change();
-    CHECK(Check(request).status().code() == kUnimplemented);
-    CHECK_THAT(std::string(Check(request).status().message()), Contains(name) && Contains("tools"));
+    CHECK(Check(request).status().code() == kInvalid);
+    CHECK_THAT(std::string(Check(request).status().message()), Catch::Matchers::StartsWith(name));
     request = saved;
     chat = request.mutable_chat();
     message = chat->mutable_messages(0);
   }
+  // A role is the template's business; a tool's answer has its fields.
+  message->set_role("tool");
+  message->set_tool_call_id("1");
+  CHECK(Check(request).ok());
 }
 
 TEST_CASE("a message's name renders as the models' templates render it: not at all") {
@@ -341,15 +345,6 @@ TEST_CASE("a message's name renders as the models' templates render it: not at a
   const auto with = Check(request);
   REQUIRE(with.ok());
   CHECK(std::ranges::equal(without->submit.prompt(), with->submit.prompt()));
-}
-
-TEST_CASE("what a chat template refuses is named as a field of the request") {
-  GenerateRequest request;
-  v1::Chat::Message* message = request.mutable_chat()->add_messages();
-  message->set_role("user");
-  (*request.mutable_chat()->mutable_template_args())["tone"] = "kind";
-  CHECK_THAT(std::string(Check(request).status().message()),
-             Catch::Matchers::StartsWith("chat.template_args[\"tone\"]"));
 }
 
 TEST_CASE("a chat of a great many short messages counts as a long text, and is refused unrendered") {
@@ -375,10 +370,11 @@ TEST_CASE("add_special and parse_special do not go with a chat") {
 
 TEST_CASE("features leave out what is refused") {
   const std::vector<std::string> features = Features(Model(), false);
-  for (const char* name : {"chat", "omit_generation_prompt", "continue_final_message", "template_args"}) {
+  for (const char* name : {"chat", "omit_generation_prompt", "continue_final_message", "template_args",
+                           "name", "tool_call_id", "tool_calls_json", "tools_json"}) {
     CHECK(std::find(features.begin(), features.end(), name) != features.end());
   }
-  for (const char* refused : {"attention", "retrieval", "context_memory", "constraint", "tools"}) {
+  for (const char* refused : {"attention", "retrieval", "context_memory", "constraint"}) {
     CHECK(std::find(features.begin(), features.end(), refused) == features.end());
   }
   const std::vector<std::string> more = Features(Model(), true);

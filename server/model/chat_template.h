@@ -1,9 +1,8 @@
-// Chat rendering for the template families of the supported models, without a template engine: a family is
-// recognised from the text of the file's tokenizer.chat_template and rendered by our own code.
+// The chat template of a model: which one it is, its text, and what it is given. Rendering is done elsewhere,
+// by Jinja (server/frontend/chat).
 #pragma once
 
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,40 +13,45 @@
 
 namespace mnemo::model {
 
+// Strings are UTF-8; an empty one is absent, but for content.
 struct ChatMessage {
-  std::string role;     // system | user | assistant | tool
-  std::string content;  // UTF-8; control-token text in it stays text
+  std::string role;
+  std::string content;  // control-token text in it stays text
+  std::string name;
+  std::string tool_call_id;
+  std::string tool_calls_json;  // a JSON array
 };
 
 struct ChatRequest {
   std::vector<ChatMessage> messages;
   bool omit_generation_prompt = false;
-  bool continue_final_message = false;  // leave the last message's turn open
-  std::map<std::string, std::string> template_args;
+  bool continue_final_message = false;               // leave the last message's turn open
+  std::string tools_json;                            // a JSON array
+  std::map<std::string, std::string> template_args;  // values that are JSON have its type
 };
 
 struct RenderedChat {
   std::string text;                // without begin-of-text where the tokenizer adds it
-  std::vector<ByteRange> literal;  // bytes that came from messages: barred from becoming control tokens
+  std::vector<ByteRange> literal;  // ascending; bytes of the request: barred from becoming control tokens
   bool add_special = false;        // how to encode `text`
 };
 
-// Immutable and thread-safe.
-class ChatTemplate {
- public:
-  virtual ~ChatTemplate() = default;
+struct ChatTemplate {
+  std::string origin;         // for messages: "tokenizer.chat_template of FILE"
+  std::string text;           // Jinja
+  std::string tool_use_text;  // for chats with tools; empty = `text` serves them too
+  // "bos_token" and the like, with the texts of the file's tokens; a token that the file lacks is not there.
+  std::map<std::string, std::string> special_tokens;
+  bool encoder_adds_bos = false;  // and nothing at the end: then begin-of-text is left to it
 
-  // `family_override` (configuration) names a family, or is empty: then the file's template decides, and
-  // without one the architecture's family. UNIMPLEMENTED for an unknown template, saying how to override and
-  // which families there are.
-  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Create(const GgufFile& file,
-                                                              std::string_view family_override);
-  static std::vector<std::string> Families();  // "chatml", "llama2", "llama3", "mistral", "gemma", ...
-
-  virtual std::string_view family() const = 0;
-  // INVALID_ARGUMENT names the message by index and what the family does not allow (unknown role, order,
-  // template_args).
-  virtual absl::StatusOr<RenderedChat> Render(const ChatRequest& request) const = 0;
+  // `choice` (model.chat_template) is a family's name or the path of a file with a template, or empty: then
+  // the file's own template is taken, and without one the family of its architecture. UNIMPLEMENTED when
+  // there is none, INVALID_ARGUMENT when `choice` is neither; both say which families there are.
+  static absl::StatusOr<ChatTemplate> Read(const GgufFile& file, std::string_view choice);
+  static std::vector<std::string> Families();  // "chatml", "gemma", "llama2", ...
 };
+
+// Leaves a begin-of-text that the template wrote to the encoder where that adds it, so that there is one.
+void LeaveBosToEncoder(const ChatTemplate& chat_template, RenderedChat* chat);
 
 }  // namespace mnemo::model

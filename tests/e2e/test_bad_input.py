@@ -80,7 +80,9 @@ INVALID: dict[str, tuple[pb.GenerateRequest, str]] = {
     "key bits of 3": (_with(lambda r: setattr(r.attention, "key_bits", 3)), "attention.key_bits"),
     "threshold without a gate": (_with(lambda r: setattr(r.attention, "threshold", 0.5)), "attention.threshold"),
     "unknown attention": (_with(lambda r: setattr(r.attention, "method", 99)), "attention.method"),
-    "unknown role": (_chat(("wizard", "hello")), "role"),
+    "no role": (_chat(("", "hello")), "role"),
+    "tools that are no list": (_chat(("user", "hello"), tools_json="{}"), "chat.tools_json"),
+    "tools that are no JSON": (_chat(("user", "hello"), tools_json="[{"), "chat.tools_json"),
 }
 
 UNIMPLEMENTED: dict[str, tuple[pb.GenerateRequest, str]] = {
@@ -91,7 +93,6 @@ UNIMPLEMENTED: dict[str, tuple[pb.GenerateRequest, str]] = {
     "json_schema": (request("x", json_schema="{}"), "json_schema"),
     "regex": (request("x", regex="a+"), "regex"),
     "grammar": (request("x", grammar="root ::= 'a'"), "grammar"),
-    "tools": (_chat(("user", "hello"), tools_json="[]"), "tools"),
 }
 
 

@@ -54,7 +54,7 @@ class GenerateOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Message:
-    role: str  # system | user | assistant | tool
+    role: str  # what the model's template knows: system, user, assistant, tool, ...
     content: str
     name: str = ""
     tool_call_id: str = ""  # of a tool's answer

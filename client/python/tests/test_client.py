@@ -75,7 +75,13 @@ def test_every_option_reaches_the_request(daemon: FakeDaemon) -> None:
         )
         client.generate(token_ids=[104, 105])
         client.generate(
-            messages=[mnemo.Message("system", "be brief"), mnemo.Message("user", "hi", name="me")],
+            messages=[
+                mnemo.Message("system", "be brief"),
+                mnemo.Message("user", "hi", name="me"),
+                mnemo.Message("assistant", "", tool_calls=[{"id": "1"}]),
+                mnemo.Message("tool", "5", tool_call_id="1"),
+            ],
+            tools=[{"name": "f"}],
             continue_final_message=True,
             template_args={"enable_thinking": "false"},
         )
@@ -94,7 +100,9 @@ def test_every_option_reaches_the_request(daemon: FakeDaemon) -> None:
     assert attention.placement == generation_pb2.PLACEMENT_MEMORY_SERVICE and not second.HasField("attention")
     assert list(second.token_ids.ids) == [104, 105]
     assert not second.sampling.HasField("max_tokens") and not second.HasField("add_special")
-    assert [m.role for m in third.chat.messages] == ["system", "user"]
+    assert [m.role for m in third.chat.messages] == ["system", "user", "assistant", "tool"]
+    assert third.chat.messages[2].tool_calls_json == '[{"id": "1"}]' and third.chat.messages[3].tool_call_id == "1"
+    assert third.chat.tools_json == '[{"name": "f"}]'
     assert third.chat.continue_final_message and third.chat.template_args["enable_thinking"] == "false"
 
 

@@ -1,0 +1,32 @@
+// Frames over a stream socket with a time bound: four bytes of length, little endian, then as many bytes.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace mnemo::frontend {
+
+using Deadline = std::chrono::steady_clock::time_point;
+
+// Does not own its descriptors. `wake` (-1 = none) ends a wait as kClosed when it becomes readable.
+class FrameChannel {
+ public:
+  enum class Result { kDone, kLate, kClosed, kTooLong };
+
+  FrameChannel(int fd, int wake) : fd_(fd), wake_(wake) {}
+  Result Send(std::string_view body, Deadline deadline) const;
+  // kTooLong: longer than `most`; the channel is of no more use.
+  Result Receive(size_t most, Deadline deadline, std::string* body) const;
+
+ private:
+  Result SendAll(std::string_view bytes, Deadline deadline, bool more) const;
+  Result ReceiveAll(char* bytes, size_t count, Deadline deadline) const;
+  Result Wait(short events, Deadline deadline) const;
+
+  const int fd_;
+  const int wake_;
+};
+
+}  // namespace mnemo::frontend
