@@ -26,12 +26,13 @@ def commands() -> dict[str, list[str]]:
     return result
 
 
-def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[str] | None:
-    """Those of a source beside the header: its namesake, else one of the folder, else one of a folder above or below."""
+def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[list[str]]:
+    """Those of a source beside the header: its namesake, else one of the folder, else one of a folder above or below.
+    Several where the folder has several layers: the header is of one of them."""
     namesakes = [str(tree.ROOT / header.with_suffix(".cc")), str(tree.ROOT / header.with_name(header.stem + "_test.cc"))]
     for name in namesakes:
         if name in known:
-            return known[name]
+            return [known[name]]
     folder = tree.ROOT / header.parent
     of_tests = "testing" in header.parts
     while folder != tree.ROOT:
@@ -39,9 +40,10 @@ def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[str] | 
         # A test sees more than the layer does.
         beside.sort(key=lambda name: (name.endswith("_test.cc") != of_tests, len(pathlib.Path(name).parts)))
         if beside:
-            return known[beside[0]]
+            different = {tuple(word for word in known[name] if word.startswith("-I")): known[name] for name in reversed(beside)}
+            return list(reversed(different.values()))
         folder = folder.parent
-    return None
+    return []
 
 
 def proven_by_source(header: pathlib.Path, known: dict[str, list[str]]) -> bool:
@@ -62,16 +64,22 @@ def test_headers_are_self_contained() -> None:
     known = commands()
     jobs = []
     for header in headers():
-        words = None if proven_by_source(header, known) else arguments(header, known)
-        if words is not None:
+        choices = [] if proven_by_source(header, known) else arguments(header, known)
+        if choices:
             include = f'#include "{header}"\n#include "{header}"\n'
-            jobs.append((header, [*words, "-O0", "-fsyntax-only", "-x", "c++", "-"], include))
+            commands_of = [[*words, "-O0", "-fsyntax-only", "-x", "c++", "-"] for words in choices]
+            jobs.append((header, commands_of, include))
     assert len(jobs) > 10
 
-    def compile_one(job: tuple[pathlib.Path, list[str], str]) -> str:
-        header, command, text = job
-        done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tree.BUILD)
-        return "" if done.returncode == 0 else f"{header}:\n{done.stderr[:2000]}"
+    def compile_one(job: tuple[pathlib.Path, list[list[str]], str]) -> str:
+        header, choices, text = job
+        first_error = ""
+        for command in choices:
+            done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tree.BUILD)
+            if done.returncode == 0:
+                return ""
+            first_error = first_error or f"{header}:\n{done.stderr[:2000]}"
+        return first_error
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = [error for error in pool.map(compile_one, jobs) if error]
