@@ -1,6 +1,7 @@
 #include "devices/weights.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,15 +16,17 @@ namespace mnemo::devices {
 namespace {
 
 // An image: Header, then `tensor_count` entries sorted by name, then the bytes of the strings, then the
-// tensors' data, each at a multiple of kAlignment. Offsets are from the start of the image; integers are
-// little-endian as the machine that maps it is the one that wrote it.
+// tensors' data, each at a multiple of kAlignment, then the model's id and the description. Offsets are from
+// the start of the image; integers are little-endian as the machine that maps it is the one that wrote it.
 constexpr uint64_t kMagic = 0x3149574F4D454E4Dull;  // "MNEMOWI1"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr uint64_t kAlignment = 64;
 constexpr uint64_t kMaxTensors = 1 << 20;
 constexpr uint32_t kMaxStringBytes = 4096;
 constexpr int64_t kMaxDimension = int64_t{1} << 40;
 constexpr unsigned kMaxPackThreads = 16;
+constexpr uint64_t kChunkBytes = 1 << 20;  // read at a time; more when a row is longer
+constexpr uint64_t kMaxDescriptionBytes = uint64_t{1} << 30;
 
 struct StringRef {
   uint64_t offset = 0;
@@ -39,8 +42,9 @@ struct Header {
   uint64_t tensor_count = 0;
   StringRef layout;
   StringRef model_id;
+  StringRef description;
 };
-static_assert(sizeof(Header) == 64);
+static_assert(sizeof(Header) == 80);
 
 struct Entry {
   StringRef name;
@@ -57,29 +61,76 @@ static_assert(sizeof(Entry) == 64);
 
 uint64_t AlignUp(uint64_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Packs every tensor at its place; tensors are independent, so they are shared out over threads.
-absl::Status PackAll(const WeightPacker& packer, const std::vector<const TensorSource*>& sources,
-                     std::span<const Entry> entries, std::span<std::byte> image) {
+// Calls work(i) for each of `count` independent tensors, shared out over threads; the first error ends it.
+absl::Status ForEachTensor(size_t count, const std::function<absl::Status(size_t)>& work) {
   std::atomic<size_t> next{0};
   std::mutex mutex;
   absl::Status first_error;
-  auto work = [&] {
-    for (size_t i = next++; i < sources.size(); i = next++) {
-      absl::Status status =
-          packer.Pack(*sources[i], image.subspan(entries[i].data_offset, entries[i].data_bytes));
+  auto run = [&] {
+    for (size_t i = next++; i < count; i = next++) {
+      const absl::Status status = work(i);
       if (status.ok()) continue;
       const std::lock_guard<std::mutex> lock(mutex);
       first_error.Update(status);
-      next = sources.size();
+      next = count;
     }
   };
   const unsigned thread_count = std::min({static_cast<unsigned>(AvailableResources().cores), kMaxPackThreads,
-                                          static_cast<unsigned>(std::max<size_t>(sources.size(), 1))});
+                                          static_cast<unsigned>(std::max<size_t>(count, 1))});
   std::vector<std::jthread> threads;
-  for (unsigned i = 1; i < thread_count; ++i) threads.emplace_back(work);
-  work();
+  for (unsigned i = 1; i < thread_count; ++i) threads.emplace_back(run);
+  run();
   threads.clear();
   return first_error;
+}
+
+uint64_t RowBytes(const TensorSource& source) {
+  const TensorTypeTraits& traits = Traits(source.type);
+  return static_cast<uint64_t>(source.cols / traits.block_elements * traits.block_bytes);
+}
+
+// Reads `source`, which has passed CheckTensorSource, once from end to end in chunks of whole rows.
+absl::StatusOr<Digest> ReadInChunks(
+    const TensorSource& source,
+    const std::function<absl::Status(int64_t first_row, std::span<const std::byte> rows)>& take) {
+  const uint64_t row_bytes = RowBytes(source);
+  const auto rows_at_once = static_cast<int64_t>(std::max<uint64_t>(kChunkBytes / row_bytes, 1));
+  std::vector<std::byte> buffer;
+  Hasher hasher;
+  for (int64_t row = 0; row < source.rows; row += rows_at_once) {
+    const auto rows = static_cast<uint64_t>(std::min(rows_at_once, source.rows - row));
+    const uint64_t offset = static_cast<uint64_t>(row) * row_bytes;
+    std::span<const std::byte> chunk;
+    if (source.data.memory().empty()) {
+      buffer.resize(rows * row_bytes);
+      MNEMO_RETURN_IF_ERROR(source.data.Read(offset, buffer));
+      chunk = buffer;
+    } else {
+      chunk = source.data.memory().subspan(offset, rows * row_bytes);
+    }
+    hasher.Add(chunk);
+    MNEMO_RETURN_IF_ERROR(take(row, chunk));
+  }
+  return hasher.digest();
+}
+
+absl::StatusOr<std::map<std::string, Digest>> PackAll(const WeightPacker& packer,
+                                                      const std::vector<const TensorSource*>& sources,
+                                                      std::span<const Entry> entries,
+                                                      std::span<std::byte> image) {
+  std::vector<Digest> digests(sources.size());
+  const absl::Status packed = ForEachTensor(sources.size(), [&](size_t i) -> absl::Status {
+    const std::span<std::byte> out = image.subspan(entries[i].data_offset, entries[i].data_bytes);
+    MNEMO_ASSIGN_OR_RETURN(digests[i],
+                           ReadInChunks(*sources[i], [&](int64_t row, std::span<const std::byte> rows) {
+                             return packer.Pack(*sources[i], row, rows, out);
+                           }));
+    return absl::OkStatus();
+  });
+  MNEMO_RETURN_IF_ERROR(packed);
+  std::map<std::string, Digest> by_name;
+  for (size_t i = 0; i < sources.size(); ++i) by_name.emplace(sources[i]->name, digests[i]);
+  return by_name;
 }
 
 // The whole image in order of offsets, and the place of every part. Strings go after the table.
@@ -91,8 +142,7 @@ struct Plan {
   uint64_t strings_offset = 0;
 };
 
-absl::StatusOr<Plan> MakePlan(const WeightPacker& packer, std::span<const TensorSource> sources,
-                              const std::string& model_id) {
+absl::StatusOr<Plan> MakePlan(const WeightPacker& packer, std::span<const TensorSource> sources) {
   Plan plan;
   if (sources.size() > kMaxTensors) {
     return InvalidArgument("a model of {} tensors; at most {} are allowed", sources.size(), kMaxTensors);
@@ -106,15 +156,12 @@ absl::StatusOr<Plan> MakePlan(const WeightPacker& packer, std::span<const Tensor
     plan.strings += text;
     return ref;
   };
-  for (const std::string& text : {packer.layout(), model_id}) {
-    if (text.size() > kMaxStringBytes) {
-      return InvalidArgument("a layout name or model id of {} bytes; at most {} are allowed", text.size(),
-                             kMaxStringBytes);
-    }
+  if (packer.layout().size() > kMaxStringBytes) {
+    return InvalidArgument("a layout name of {} bytes; at most {} are allowed", packer.layout().size(),
+                           kMaxStringBytes);
   }
   plan.header.tensor_count = plan.sources.size();
   plan.header.layout = add_string(packer.layout());
-  plan.header.model_id = add_string(model_id);
   for (size_t i = 0; i < plan.sources.size(); ++i) {
     const TensorSource& source = *plan.sources[i];
     MNEMO_RETURN_IF_ERROR(CheckTensorSource(source));
@@ -137,6 +184,42 @@ absl::StatusOr<Plan> MakePlan(const WeightPacker& packer, std::span<const Tensor
   }
   plan.header.total_bytes = AlignUp(offset);
   return plan;
+}
+
+// Makes the file that long, with memory behind it: writing to memory that is not there would end the
+// process with SIGBUS.
+absl::Status Reserve(int fd, uint64_t total_bytes) {
+  const int error = ::posix_fallocate(fd, 0, static_cast<off_t>(total_bytes));
+  if (error == 0) return absl::OkStatus();
+  return ResourceExhausted("weight image of {} bytes: {}", total_bytes, std::strerror(error));
+}
+
+absl::Status WriteAt(int fd, uint64_t offset, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return Internal("writing a weight image: {}", std::strerror(errno));
+    bytes.remove_prefix(static_cast<size_t>(written));
+    offset += static_cast<uint64_t>(written);
+  }
+  return absl::OkStatus();
+}
+
+// Behind the tensors; the header is complete then.
+absl::Status WriteIdentity(int fd, const ImageIdentity& identity, Header* header) {
+  if (identity.model_id.size() > kMaxStringBytes || identity.description.size() > kMaxDescriptionBytes) {
+    return InvalidArgument("a model id of {} bytes and a description of {}; at most {} and {} are allowed",
+                           identity.model_id.size(), identity.description.size(), kMaxStringBytes,
+                           kMaxDescriptionBytes);
+  }
+  header->model_id = {header->total_bytes, static_cast<uint32_t>(identity.model_id.size())};
+  header->description = {header->model_id.offset + header->model_id.bytes,
+                         static_cast<uint32_t>(identity.description.size())};
+  header->total_bytes = AlignUp(header->description.offset + header->description.bytes);
+  MNEMO_RETURN_IF_ERROR(Reserve(fd, header->total_bytes));
+  MNEMO_RETURN_IF_ERROR(WriteAt(fd, header->model_id.offset, identity.model_id));
+  MNEMO_RETURN_IF_ERROR(WriteAt(fd, header->description.offset, identity.description));
+  return WriteAt(fd, 0, {reinterpret_cast<const char*>(header), sizeof(Header)});
 }
 
 // Reads an untrusted image: nothing is used before it was checked to lie within it.
@@ -234,7 +317,7 @@ absl::Status CheckTensorSource(const TensorSource& source) {
     return InvalidArgument("tensor {}: {} columns of {}; a multiple of {} is allowed", source.name,
                            source.cols, traits->name, traits->block_elements);
   }
-  const auto row_bytes = static_cast<uint64_t>(source.cols / traits->block_elements * traits->block_bytes);
+  const uint64_t row_bytes = RowBytes(source);
   if (source.data.size() % row_bytes != 0 ||
       source.data.size() / row_bytes != static_cast<uint64_t>(source.rows)) {
     return InvalidArgument("tensor {}: {} bytes of data for {} rows of {} bytes", source.name,
@@ -243,27 +326,59 @@ absl::Status CheckTensorSource(const TensorSource& source) {
   return absl::OkStatus();
 }
 
+absl::Status TensorData::Read(uint64_t offset, std::span<std::byte> out) const {
+  MNEMO_CHECK(offset <= size_ && out.size() <= size_ - offset);
+  if (out.empty()) return absl::OkStatus();
+  if (reader_) return reader_(offset, out);
+  std::memcpy(out.data(), memory_.data() + offset, out.size());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::byte>> TensorData::ReadAll() const {
+  std::vector<std::byte> bytes(size_);
+  MNEMO_RETURN_IF_ERROR(Read(0, bytes));
+  return bytes;
+}
+
 absl::StatusOr<UniqueFd> BuildWeightImage(const WeightPacker& packer, std::span<const TensorSource> sources,
-                                          const std::string& model_id) {
-  MNEMO_ASSIGN_OR_RETURN(Plan plan, MakePlan(packer, sources, model_id));
+                                          const Identify& identify) {
+  MNEMO_ASSIGN_OR_RETURN(Plan plan, MakePlan(packer, sources));
   MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, CreateMemfd("mnemo-weights", plan.header.total_bytes));
-  // Writing to memory that is not there would end the process with SIGBUS: it is reserved first.
-  if (const int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(plan.header.total_bytes));
-      error != 0) {
-    return ResourceExhausted("weight image of {} bytes: {}", plan.header.total_bytes, std::strerror(error));
-  }
+  MNEMO_RETURN_IF_ERROR(Reserve(fd.get(), plan.header.total_bytes));
+  std::map<std::string, Digest> digests;
   {
     MNEMO_ASSIGN_OR_RETURN(Mapping mapping, Mapping::FromFd(fd.get(), plan.header.total_bytes, true));
     const std::span<std::byte> image = mapping.mutable_bytes();
-    std::memcpy(image.data(), &plan.header, sizeof(Header));
     if (!plan.entries.empty()) {
       std::memcpy(image.data() + sizeof(Header), plan.entries.data(), plan.entries.size() * sizeof(Entry));
     }
     std::memcpy(image.data() + plan.strings_offset, plan.strings.data(), plan.strings.size());
-    MNEMO_RETURN_IF_ERROR(PackAll(packer, plan.sources, plan.entries, image));
+    MNEMO_ASSIGN_OR_RETURN(digests, PackAll(packer, plan.sources, plan.entries, image));
   }
+  MNEMO_ASSIGN_OR_RETURN(const ImageIdentity identity, identify(digests));
+  MNEMO_RETURN_IF_ERROR(WriteIdentity(fd.get(), identity, &plan.header));
   MNEMO_RETURN_IF_ERROR(SealMemfd(fd.get()));
   return fd;
+}
+
+absl::StatusOr<UniqueFd> BuildWeightImage(const WeightPacker& packer, std::span<const TensorSource> sources,
+                                          const std::string& model_id) {
+  return BuildWeightImage(packer, sources, [&](const auto&) -> absl::StatusOr<ImageIdentity> {
+    return ImageIdentity{model_id, {}};
+  });
+}
+
+absl::StatusOr<std::map<std::string, Digest>> HashSources(std::span<const TensorSource> sources) {
+  std::vector<Digest> digests(sources.size());
+  const absl::Status hashed = ForEachTensor(sources.size(), [&](size_t i) -> absl::Status {
+    MNEMO_RETURN_IF_ERROR(CheckTensorSource(sources[i]));
+    MNEMO_ASSIGN_OR_RETURN(digests[i], ReadInChunks(sources[i], [](auto, auto) { return absl::OkStatus(); }));
+    return absl::OkStatus();
+  });
+  MNEMO_RETURN_IF_ERROR(hashed);
+  std::map<std::string, Digest> by_name;
+  for (size_t i = 0; i < sources.size(); ++i) by_name.emplace(sources[i].name, digests[i]);
+  return by_name;
 }
 
 absl::StatusOr<std::unique_ptr<WeightImage>> WeightImage::Map(int fd, std::string_view layout) {
@@ -286,6 +401,12 @@ absl::StatusOr<std::unique_ptr<WeightImage>> WeightImage::Map(int fd, std::strin
     return FailedPrecondition("weight image: layout \"{}\", the device wants \"{}\"", found_layout, layout);
   }
   MNEMO_ASSIGN_OR_RETURN(image->model_id_, reader.ReadString(header.model_id, "the model id"));
+  if (header.description.bytes > kMaxDescriptionBytes ||
+      !reader.Contains(header.description.offset, header.description.bytes)) {
+    return DataLoss("weight image: a description of {} bytes at byte {} does not fit",
+                    header.description.bytes, header.description.offset);
+  }
+  image->description_ = image->mapping_.bytes().subspan(header.description.offset, header.description.bytes);
   for (uint64_t i = 0; i < header.tensor_count; ++i) {
     MNEMO_ASSIGN_OR_RETURN(PackedTensor tensor, reader.ReadTensor(i));
     if (i > 0 && !(image->tensors_.back().name < tensor.name)) {

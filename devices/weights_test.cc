@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <random>
@@ -20,13 +21,14 @@ class PlainPacker : public WeightPacker {
     return source.role == TensorRole::kVector ? static_cast<size_t>(source.cols) * sizeof(float)
                                               : source.data.size();
   }
-  absl::Status Pack(const TensorSource& source, std::span<std::byte> out) const override {
+  absl::Status Pack(const TensorSource& source, int64_t first_row, std::span<const std::byte> rows,
+                    std::span<std::byte> out) const override {
     if (source.name == "breaks") return Internal("tensor breaks: cannot be packed");
     if (source.role == TensorRole::kVector) {
-      Dequantize(source.type, source.data,
-                 {reinterpret_cast<float*>(out.data()), static_cast<size_t>(source.cols)});
+      Dequantize(source.type, rows, {reinterpret_cast<float*>(out.data()), static_cast<size_t>(source.cols)});
     } else {
-      std::memcpy(out.data(), source.data.data(), out.size());
+      const auto row_bytes = static_cast<int64_t>(source.data.size()) / source.rows;
+      std::memcpy(out.data() + first_row * row_bytes, rows.data(), rows.size());
     }
     return absl::OkStatus();
   }
@@ -90,7 +92,7 @@ TEST_CASE("what was packed is found in the mapped image") {
     CHECK(reinterpret_cast<uintptr_t>(tensor->data.data()) % 64 == 0);
     if (source.role == TensorRole::kMatrix) {
       REQUIRE(tensor->data.size() == source.data.size());
-      CHECK(std::memcmp(tensor->data.data(), source.data.data(), source.data.size()) == 0);
+      CHECK(std::memcmp(tensor->data.data(), source.data.memory().data(), source.data.size()) == 0);
     } else {
       CHECK(tensor->data.size() == static_cast<size_t>(source.cols) * sizeof(float));
     }
@@ -98,6 +100,54 @@ TEST_CASE("what was packed is found in the mapped image") {
   CHECK(image->Find("") == nullptr);
   CHECK(image->Find("norm2") == nullptr);
   CHECK(image->Find("zzz") == nullptr);
+}
+
+TEST_CASE("data that is read gives the image of the same data in memory, with its hash") {
+  Model model;
+  model.Add("long", TensorRole::kMatrix, TensorType::kF16, 3000, 512);  // several chunks
+  model.Add("norm", TensorRole::kVector, TensorType::kF32, 1, 33);
+  std::vector<TensorSource> read = model.sources;
+  std::atomic<uint64_t> bytes_read{0};
+  for (size_t i = 0; i < read.size(); ++i) {
+    const std::vector<std::byte>& data = model.data[i];
+    read[i].data = TensorData(data.size(), [&](uint64_t offset, std::span<std::byte> out) {
+      REQUIRE(offset + out.size() <= data.size());
+      std::memcpy(out.data(), data.data() + offset, out.size());
+      bytes_read += out.size();
+      return absl::OkStatus();
+    });
+  }
+  std::map<std::string, Digest> seen;
+  const auto build = [&](std::span<const TensorSource> sources) {
+    const UniqueFd fd =
+        BuildWeightImage(PlainPacker(), sources, [&](const auto& digests) -> absl::StatusOr<ImageIdentity> {
+          seen = digests;
+          return ImageIdentity{"id", "described"};
+        }).value();
+    const auto image = WeightImage::Map(fd.get(), "plain-v1").value();
+    CHECK(image->model_id() == "id");
+    CHECK(std::string(reinterpret_cast<const char*>(image->description().data()),
+                      image->description().size()) == "described");
+    return ImageBytes(fd.get());
+  };
+  const std::vector<std::byte> from_memory = build(model.sources);
+  const std::map<std::string, Digest> digests = seen;
+  CHECK(build(read) == from_memory);
+  CHECK(seen == digests);
+  CHECK(bytes_read == model.data[0].size() + model.data[1].size());  // each once
+  CHECK(HashSources(read).value() == digests);
+  model.data[0].back() ^= std::byte{1};
+  const auto changed = HashSources(read).value();
+  CHECK(changed.at("long") != digests.at("long"));
+  CHECK(changed.at("norm") == digests.at("norm"));
+}
+
+TEST_CASE("data that cannot be read is the error") {
+  Model model = SmallModel();
+  model.sources[0].data = TensorData(model.sources[0].data.size(),
+                                     [](uint64_t, std::span<std::byte>) { return DataLoss("file: cut"); });
+  CHECK(BuildWeightImage(PlainPacker(), model.sources, "m").status().message() == "file: cut");
+  CHECK(HashSources(model.sources).status().message() == "file: cut");
 }
 
 TEST_CASE("an image cannot be written or cut any more") {
@@ -124,7 +174,7 @@ TEST_CASE("bad sources are refused, naming the tensor") {
   };
   SECTION("data too short") {
     Model model = SmallModel();
-    model.sources[2].data = model.sources[2].data.first(200);
+    model.sources[2].data = model.sources[2].data.memory().first(200);
     const absl::Status status = build(model);
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
     CHECK_THAT(std::string(status.message()), Catch::Contains("blk.0.up"));
@@ -192,7 +242,7 @@ TEST_CASE("a hostile image is refused or harmless, whatever is changed in its he
   const Model model = SmallModel();
   const std::vector<std::byte> good =
       ImageBytes(BuildWeightImage(PlainPacker(), model.sources, "m").value().get());
-  const size_t table_end = 64 + 64 * model.sources.size() + 32;
+  const size_t table_end = 80 + 64 * model.sources.size() + 32;
   const uint64_t hostile[] = {0,
                               1,
                               63,

@@ -53,6 +53,26 @@ absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writab
   return Mapping(static_cast<std::byte*>(data), length_bytes);
 }
 
+absl::StatusOr<Mapping> Mapping::Anonymous(size_t length_bytes) {
+  void* data = ::mmap(nullptr, length_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED)
+    return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  return Mapping(static_cast<std::byte*>(data), length_bytes);
+}
+
+void Mapping::Shrink(size_t length_bytes) {
+  MNEMO_CHECK(length_bytes <= length_);
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t kept = (length_bytes + page - 1) / page * page;
+  if (kept == 0) {
+    *this = Mapping();
+  } else if (kept < length_) {
+    ::munmap(data_ + kept, length_ - kept);
+    length_ = kept;
+  }
+}
+
 absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes) {
   constexpr size_t kLargePage = size_t{2} << 20;
   constexpr int kAdviceCollapse = 25;  // MADV_COLLAPSE of Linux 6.1, which Debian 12's headers lack

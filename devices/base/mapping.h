@@ -26,12 +26,17 @@ class Mapping {
   // Maps the first `length_bytes` of `fd`, which stays the caller's. `writable` maps shared for writing.
   static absl::StatusOr<Mapping> FromFd(int fd, size_t length_bytes, bool writable);
 
+  // Zero bytes of this process alone, which take memory once they are written.
+  static absl::StatusOr<Mapping> Anonymous(size_t length_bytes);
+  // Gives back what lies behind the first `length_bytes`, at most what there is; those stay where they are.
+  void Shrink(size_t length_bytes);
+
   // The same for reading, at an address and with advice such that the system can back a memfd with large
   // pages: reading it through is then up to twice as fast. Works without them as well.
   static absl::StatusOr<Mapping> FromFdInLargePages(int fd, size_t length_bytes);
 
   std::span<const std::byte> bytes() const { return {data_, length_}; }
-  // Only for a mapping made writable.
+  // Only for a mapping made writable, or anonymous.
   std::span<std::byte> mutable_bytes() const { return {data_, length_}; }
 
  private:

@@ -165,30 +165,30 @@ void WriteLane(const FormatTraits& traits, const Block& block, int lane, uint8_t
   std::memcpy(scales + kTileRows * 4 + lane * 4, &second, 4);
 }
 
-void PackQuantized(const TensorSource& source, PackedFormat format, uint8_t* out) {
+// Packs rows [first_row, first_row + count) whose stored bytes begin at `data`.
+void PackQuantized(const TensorSource& source, PackedFormat format, int64_t first_row, int64_t count,
+                   const uint8_t* data, uint8_t* out) {
   const FormatTraits traits = TraitsOf(format);
   const TensorTypeTraits& type = Traits(source.type);
   const int64_t row_bytes = source.cols / type.block_elements * type.block_bytes;
-  const uint8_t* data = reinterpret_cast<const uint8_t*>(source.data.data());
   const int64_t blocks = source.cols / kBlockCols;
-  for (int64_t row = 0; row < source.rows; ++row) {
+  for (int64_t row = first_row; row < first_row + count; ++row, data += row_bytes) {
     uint8_t* tile = out + row / kTileRows * TileBytes(format, source.cols);
     for (int64_t b = 0; b < blocks; ++b) {
       Block block;
-      ReadBlock(source.type, data + row * row_bytes, b, &block);
+      ReadBlock(source.type, data, b, &block);
       WriteLane(traits, block, static_cast<int>(row % kTileRows), tile + b * traits.block_bytes());
     }
   }
 }
 
-void PackFloat(const TensorSource& source, PackedFormat format, uint8_t* out) {
+void PackFloat(const TensorSource& source, PackedFormat format, int64_t first_row, int64_t count,
+               const uint8_t* data, uint8_t* out) {
   const int64_t element = source.type == TensorType::kF32 ? 4 : 2;
-  const uint8_t* data = reinterpret_cast<const uint8_t*>(source.data.data());
-  for (int64_t row = 0; row < source.rows; ++row) {
+  for (int64_t row = first_row; row < first_row + count; ++row) {
     uint8_t* lane = out + row / kTileRows * TileBytes(format, source.cols) + row % kTileRows * element;
-    for (int64_t c = 0; c < source.cols; ++c) {
-      std::memcpy(lane + c * kTileRows * element, data + (row * source.cols + c) * element,
-                  static_cast<size_t>(element));
+    for (int64_t c = 0; c < source.cols; ++c, data += element) {
+      std::memcpy(lane + c * kTileRows * element, data, static_cast<size_t>(element));
     }
   }
 }
@@ -227,20 +227,28 @@ absl::StatusOr<size_t> CpuWeightPacker::PackedBytes(const TensorSource& source, 
   return static_cast<size_t>((source.rows + kTileRows - 1) / kTileRows * TileBytes(packed, source.cols));
 }
 
-absl::Status CpuWeightPacker::Pack(const TensorSource& source, std::span<std::byte> out) const {
+absl::Status CpuWeightPacker::Pack(const TensorSource& source, int64_t first_row,
+                                   std::span<const std::byte> rows, std::span<std::byte> out) const {
   uint32_t format = 0;
   MNEMO_ASSIGN_OR_RETURN(const size_t bytes, PackedBytes(source, &format));
   MNEMO_CHECK(out.size() == bytes);
-  std::fill(out.begin(), out.end(), std::byte{0});
+  if (first_row == 0) std::fill(out.begin(), out.end(), std::byte{0});
   const PackedFormat packed = static_cast<PackedFormat>(format);
-  uint8_t* destination = reinterpret_cast<uint8_t*>(out.data());
+  const auto* data = reinterpret_cast<const uint8_t*>(rows.data());
+  auto* destination = reinterpret_cast<uint8_t*>(out.data());
   if (packed == PackedFormat::kVector) {
-    Dequantize(source.type, source.data,
+    Dequantize(source.type, rows,
                std::span(reinterpret_cast<float*>(out.data()), static_cast<size_t>(source.cols)));
-  } else if (IsFloatFormat(packed)) {
-    PackFloat(source, packed, destination);
+    return absl::OkStatus();
+  }
+  const TensorTypeTraits& type = Traits(source.type);
+  const int64_t row_bytes = source.cols / type.block_elements * type.block_bytes;
+  const int64_t count = static_cast<int64_t>(rows.size()) / row_bytes;
+  MNEMO_CHECK(first_row >= 0 && count <= source.rows - first_row);
+  if (IsFloatFormat(packed)) {
+    PackFloat(source, packed, first_row, count, data, destination);
   } else {
-    PackQuantized(source, packed, destination);
+    PackQuantized(source, packed, first_row, count, data, destination);
   }
   return absl::OkStatus();
 }

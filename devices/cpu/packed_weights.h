@@ -15,7 +15,8 @@ class CpuWeightPacker final : public WeightPacker {
  public:
   std::string layout() const override;
   absl::StatusOr<size_t> PackedBytes(const TensorSource& source, uint32_t* format) const override;
-  absl::Status Pack(const TensorSource& source, std::span<std::byte> out) const override;
+  absl::Status Pack(const TensorSource& source, int64_t first_row, std::span<const std::byte> rows,
+                    std::span<std::byte> out) const override;
 };
 
 // Row `row` of a packed matrix as float32, [cols]; equal to Dequantize of the source.

@@ -28,7 +28,13 @@ TEST_CASE("a packed matrix unpacks to what its source means, bit for bit, in eve
       const auto bytes = packer.PackedBytes(source, &packed.format);
       REQUIRE(bytes.ok());
       std::vector<std::byte> image(*bytes, std::byte{0xee});
-      REQUIRE(packer.Pack(source, image).ok());
+      // In pieces that cut tiles.
+      for (int64_t row = 0; row < rows; row += 7) {
+        const auto piece =
+            std::span(data).subspan(static_cast<size_t>(row * row_bytes),
+                                    static_cast<size_t>(std::min<int64_t>(7, rows - row) * row_bytes));
+        REQUIRE(packer.Pack(source, row, piece, image).ok());
+      }
       packed.data = image;
       std::vector<float> wanted(static_cast<size_t>(cols)), got(wanted.size());
       for (int64_t r = 0; r < rows; ++r) {
@@ -58,7 +64,7 @@ TEST_CASE("a vector is packed as float32 with whole vectors behind it") {
   REQUIRE(bytes.ok());
   REQUIRE(*bytes == 64);
   std::vector<std::byte> image(*bytes, std::byte{0xee});
-  REQUIRE(packer.Pack(source, image).ok());
+  REQUIRE(packer.Pack(source, 0, source.data.memory(), image).ok());
   float got[16];
   std::memcpy(got, image.data(), sizeof got);
   for (size_t i = 0; i < 16; ++i) CHECK(got[i] == (i < 3 ? values[i] : 0.0f));

@@ -7,8 +7,12 @@ absl::StatusOr<size_t> ReferencePacker::PackedBytes(const TensorSource& source, 
   return static_cast<size_t>(source.rows) * static_cast<size_t>(source.cols) * sizeof(float);
 }
 
-absl::Status ReferencePacker::Pack(const TensorSource& source, std::span<std::byte> out) const {
-  Dequantize(source.type, source.data, {reinterpret_cast<float*>(out.data()), out.size() / sizeof(float)});
+absl::Status ReferencePacker::Pack(const TensorSource& source, int64_t first_row,
+                                   std::span<const std::byte> rows, std::span<std::byte> out) const {
+  const TensorTypeTraits& traits = Traits(source.type);
+  const auto elements = static_cast<int64_t>(rows.size()) / traits.block_bytes * traits.block_elements;
+  Dequantize(source.type, rows,
+             {reinterpret_cast<float*>(out.data()) + first_row * source.cols, static_cast<size_t>(elements)});
   return absl::OkStatus();
 }
 

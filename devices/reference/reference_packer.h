@@ -12,7 +12,8 @@ class ReferencePacker : public WeightPacker {
  public:
   std::string layout() const override { return "reference-f32-v1"; }
   absl::StatusOr<size_t> PackedBytes(const TensorSource& source, uint32_t* format) const override;
-  absl::Status Pack(const TensorSource& source, std::span<std::byte> out) const override;
+  absl::Status Pack(const TensorSource& source, int64_t first_row, std::span<const std::byte> rows,
+                    std::span<std::byte> out) const override;
 };
 
 // [rows, cols] of a tensor that ReferencePacker packed; the process ends when it has fewer bytes than that.

@@ -179,6 +179,8 @@ absl::Status Daemon::Start() {
   DispatcherOptions options;
   options.config = config_;
   options.version = MNEMO_VERSION;
+  options.file = model_->file.get();
+  options.model = &model_->config;
   options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
     metrics->RequestReplayed(worker);
   };

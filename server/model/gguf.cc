@@ -1,15 +1,41 @@
 #include "server/model/gguf.h"
 
 #include <absl/strings/escaping.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <type_traits>
 
+#include "devices/base/mapping.h"
+#include "devices/base/unique_fd.h"
+
 namespace mnemo::model {
+
+// One file: a descriptor and its beginning in private memory, at a fixed address and read as far as it was
+// asked for; or memory of the caller.
+struct GgufFile::Part {
+  std::string path;
+  UniqueFd fd;
+  uint64_t bytes = 0;  // of the whole file
+  timespec modified = {};
+  Mapping head;
+  std::span<const std::byte> view;  // `loaded` bytes of it may be read
+  uint64_t loaded = 0;
+  uint64_t header_bytes = 0;  // up to the end of the tensors' entries
+
+  static absl::StatusOr<std::shared_ptr<Part>> Open(const std::string& path);
+  // Makes the first `end` bytes readable; `end` is at most `bytes`.
+  absl::Status Load(uint64_t end);
+  absl::Status ReadAt(uint64_t offset, std::span<std::byte> out) const;
+};
+
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF is read in place as little-endian");
@@ -24,6 +50,8 @@ constexpr uint64_t kMaxTensorNameBytes = 255;
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 1 << 20;
+constexpr uint64_t kMaxHeaderBytes = 1 << 30;
+constexpr uint64_t kLoadBytes = 1 << 20;  // of the header at a time
 
 // Numbers of the value types in the file.
 enum ValueType : uint32_t {
@@ -64,13 +92,23 @@ std::string_view TypeName(const GgufValue& value) {
   return kNames[value.index()];
 }
 
-// Reads forward through the file; never past its end.
+// Reads forward through the header of a file; never past its end.
 class Reader {
  public:
-  Reader(std::span<const std::byte> bytes, const std::string& path) : bytes_(bytes), path_(path) {}
+  // `load(end)` makes bytes up to `end` readable at `data`, of a file of `size` bytes.
+  using Load = std::function<absl::Status(uint64_t end)>;
+  Reader(const std::byte* data, uint64_t size, Load load, const std::string& path)
+      : data_(data), size_(size), load_(std::move(load)), path_(path) {}
 
   uint64_t position() const { return position_; }
-  uint64_t bytes_left() const { return bytes_.size() - position_; }
+  uint64_t bytes_left() const { return size_ - position_; }
+  std::span<const std::byte> Since(uint64_t begin) const { return {data_ + begin, position_ - begin}; }
+
+  // The next `bytes` bytes may be read.
+  absl::Status Need(std::string_view what, uint64_t bytes) {
+    if (bytes > bytes_left()) return Truncated(what, bytes);
+    return load_(position_ + bytes);
+  }
 
   template <typename... Args>
   absl::Status Invalid(uint64_t at, fmt::format_string<Args...> format, Args&&... args) const {
@@ -83,9 +121,9 @@ class Reader {
 
   template <typename T>
   absl::StatusOr<T> Number(std::string_view what) {
-    if (bytes_left() < sizeof(T)) return Truncated(what, sizeof(T));
+    MNEMO_RETURN_IF_ERROR(Need(what, sizeof(T)));
     T value;
-    std::memcpy(&value, bytes_.data() + position_, sizeof(T));
+    std::memcpy(&value, data_ + position_, sizeof(T));
     position_ += sizeof(T);
     return value;
   }
@@ -96,8 +134,8 @@ class Reader {
     if (length > max_bytes) {
       return Invalid(at, "the length of {} is {} bytes; at most {} are allowed", what, length, max_bytes);
     }
-    if (length > bytes_left()) return Truncated(what, length);
-    const std::string_view text(reinterpret_cast<const char*>(bytes_.data()) + position_, length);
+    MNEMO_RETURN_IF_ERROR(Need(what, length));
+    const std::string_view text(reinterpret_cast<const char*>(data_) + position_, length);
     position_ += length;
     return text;
   }
@@ -152,7 +190,7 @@ class Reader {
         return GgufValue(std::in_place_type<bool>, value);
       }
       case kString: {
-        MNEMO_ASSIGN_OR_RETURN(const std::string_view value, String(what, bytes_.size()));
+        MNEMO_ASSIGN_OR_RETURN(const std::string_view value, String(what, size_));
         return GgufValue(std::in_place_type<std::string_view>, value);
       }
       default:
@@ -177,10 +215,11 @@ class Reader {
   template <typename Stored, typename Held>
   absl::StatusOr<GgufValue> NumberArray(uint64_t at, uint64_t count, std::string_view what) {
     MNEMO_RETURN_IF_ERROR(CheckArray(at, count, sizeof(Stored), what));
+    MNEMO_RETURN_IF_ERROR(Need(what, count * sizeof(Stored)));
     std::vector<Held> values(count);
     for (Held& value : values) {
       Stored stored;
-      std::memcpy(&stored, bytes_.data() + position_, sizeof(Stored));
+      std::memcpy(&stored, data_ + position_, sizeof(Stored));
       position_ += sizeof(Stored);
       value = stored;
     }
@@ -224,7 +263,7 @@ class Reader {
         MNEMO_RETURN_IF_ERROR(CheckArray(at, count, sizeof(uint64_t), what));
         std::vector<std::string_view> values(count);
         for (std::string_view& value : values) {
-          MNEMO_ASSIGN_OR_RETURN(value, String(what, bytes_.size()));
+          MNEMO_ASSIGN_OR_RETURN(value, String(what, size_));
         }
         return GgufValue(std::move(values));
       }
@@ -235,7 +274,9 @@ class Reader {
     }
   }
 
-  std::span<const std::byte> bytes_;
+  const std::byte* const data_;
+  const uint64_t size_;
+  const Load load_;
   const std::string& path_;
   uint64_t position_ = 0;
   uint64_t array_elements_ = 0;
@@ -371,42 +412,123 @@ absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> e
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<GgufFile::Part>> GgufFile::Part::Open(const std::string& path) {
+  auto part = std::make_shared<Part>();
+  part->path = path;
+  part->fd = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!part->fd.valid()) {
+    const int error = errno;
+    const std::string message = fmt::format("{}: {}", path, std::strerror(error));
+    return absl::Status(absl::ErrnoToStatusCode(error), message);
+  }
+  struct stat info = {};
+  if (::fstat(part->fd.get(), &info) != 0) return Internal("{}: fstat: {}", path, std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) return InvalidArgument("{}: not a regular file", path);
+  if (info.st_size == 0) return InvalidArgument("{}: the file is empty", path);
+  part->bytes = static_cast<uint64_t>(info.st_size);
+  part->modified = info.st_mtim;
+  absl::StatusOr<Mapping> head = Mapping::Anonymous(std::min(part->bytes, kMaxHeaderBytes));
+  if (!head.ok()) return Annotate(head.status(), path);
+  part->head = *std::move(head);
+  part->view = part->head.bytes();
+  return part;
+}
+
+absl::Status GgufFile::Part::Load(uint64_t end) {
+  if (end <= loaded) return absl::OkStatus();
+  if (!fd.valid()) return DataLoss("{}: the header in the snapshot is cut at byte {}", path, loaded);
+  if (end > view.size()) {
+    return InvalidArgument("{}: the header reaches beyond byte {}; at most {} bytes are allowed", path, end,
+                           view.size());
+  }
+  const uint64_t until = std::min<uint64_t>(std::max(end, loaded + kLoadBytes), view.size());
+  MNEMO_RETURN_IF_ERROR(ReadAt(loaded, head.mutable_bytes().subspan(loaded, until - loaded)));
+  loaded = until;
+  return absl::OkStatus();
+}
+
+absl::Status GgufFile::Part::ReadAt(uint64_t offset, std::span<std::byte> out) const {
+  while (!out.empty()) {
+    const ssize_t count = ::pread(fd.get(), out.data(), out.size(), static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return DataLoss("{}: reading at byte {}: {}", path, offset, std::strerror(errno));
+    if (count == 0) {
+      return DataLoss("{}: the file ends at byte {} now; it had {} bytes when it was opened", path, offset,
+                      bytes);
+    }
+    out = out.subspan(static_cast<size_t>(count));
+    offset += static_cast<uint64_t>(count);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path, Options options) {
-  MNEMO_ASSIGN_OR_RETURN(Mapping mapping, Mapping::OpenFile(path));
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, Parse(mapping.bytes(), path, options));
-  file->mapping_ = std::move(mapping);
-  return file;
+  MNEMO_ASSIGN_OR_RETURN(std::shared_ptr<Part> part, Part::Open(path));
+  return Read({std::move(part)}, options);
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::byte> bytes,
                                                           const std::string& path, Options options) {
+  auto part = std::make_shared<Part>();
+  part->path = path;
+  part->view = bytes;
+  part->bytes = part->loaded = bytes.size();
+  return Read({std::move(part)}, options);
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Read(std::vector<std::shared_ptr<Part>> parts,
+                                                         Options options) {
   std::unique_ptr<GgufFile> file(new GgufFile());
-  file->path_ = path;
-  Reader reader(bytes, file->path_);
+  file->path_ = parts.front()->path;
+  file->parts_ = std::move(parts);
+  for (const std::shared_ptr<Part>& part : file->parts_) {
+    MNEMO_RETURN_IF_ERROR(file->ReadPart(part, options));
+  }
+  return file;
+}
+
+absl::Status GgufFile::ReadPart(const std::shared_ptr<Part>& part, Options options) {
+  const std::string& path = part->path;
+  Reader reader(
+      part->view.data(), part->bytes, [&part](uint64_t end) { return part->Load(end); }, path);
   MNEMO_ASSIGN_OR_RETURN(const Header header, ReadHeader(reader));
+  std::map<std::string_view, std::span<const std::byte>> raw;
   for (uint64_t i = 0; i < header.key_count; ++i) {
     const uint64_t at = reader.position();
     MNEMO_ASSIGN_OR_RETURN(const std::string_view key, reader.String("a metadata key", kMaxKeyBytes));
+    const uint64_t value_at = reader.position();
     MNEMO_ASSIGN_OR_RETURN(GgufValue value, reader.Value(key));
-    if (!file->metadata_.emplace(key, std::move(value)).second) {
+    raw.emplace(key, reader.Since(value_at));
+    if (!metadata_.emplace(key, std::move(value)).second) {
       return reader.Invalid(at, "key '{}' is there twice", Printable(key));
     }
   }
-  if (options.metadata_only) return file;
-
+  Hasher hasher;
+  for (const auto& [key, bytes] : raw) {
+    if (key.starts_with("split.")) continue;
+    hasher.AddText(key);
+    hasher.AddNumber(bytes.size());
+    hasher.Add(bytes);
+  }
+  metadata_digest_ = hasher.digest();
   std::vector<TensorEntry> entries;
-  for (uint64_t i = 0; i < header.tensor_count; ++i) {
+  for (uint64_t i = 0; !options.metadata_only && i < header.tensor_count; ++i) {
     MNEMO_ASSIGN_OR_RETURN(TensorEntry entry, ReadTensorEntry(reader));
-    if (!file->tensor_index_.emplace(entry.tensor.name, i).second) {
+    if (!tensor_index_.emplace(entry.tensor.name, tensors_.size() + i).second) {
       return reader.Invalid(entry.entry_at, "tensor '{}' is there twice", Printable(entry.tensor.name));
     }
     entries.push_back(std::move(entry));
   }
-  if (entries.empty()) return file;
+  part->header_bytes = reader.position();
+  if (part->fd.valid()) {
+    part->head.Shrink(part->header_bytes);
+    part->view = part->head.bytes().first(part->header_bytes);
+  }
+  if (entries.empty()) return absl::OkStatus();
 
   uint64_t alignment = kDefaultAlignment;
-  if (file->Find("general.alignment") != nullptr) {
-    MNEMO_ASSIGN_OR_RETURN(const int64_t value, file->GetInt("general.alignment"));
+  if (Find("general.alignment") != nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(const int64_t value, GetInt("general.alignment"));
     if (value < 8 || value > static_cast<int64_t>(kMaxAlignment) ||
         !std::has_single_bit(static_cast<uint64_t>(value))) {
       return InvalidArgument("{}: key 'general.alignment' is {}; a power of two from 8 to {} is allowed",
@@ -415,11 +537,115 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::b
     alignment = static_cast<uint64_t>(value);
   }
   const uint64_t data_begin = (reader.position() + alignment - 1) / alignment * alignment;
-  if (data_begin > bytes.size()) return reader.Truncated("the padding before the tensor data", alignment);
-  MNEMO_RETURN_IF_ERROR(CheckPlacement(reader, entries, alignment, data_begin, bytes.size()));
+  if (data_begin > part->bytes) return reader.Truncated("the padding before the tensor data", alignment);
+  MNEMO_RETURN_IF_ERROR(CheckPlacement(reader, entries, alignment, data_begin, part->bytes));
   for (TensorEntry& entry : entries) {
-    entry.tensor.data = bytes.subspan(data_begin + entry.offset, entry.bytes);
-    file->tensors_.push_back(std::move(entry.tensor));
+    const uint64_t begin = data_begin + entry.offset;
+    if (part->fd.valid()) {
+      entry.tensor.data = devices::TensorData(entry.bytes, [part, begin](uint64_t offset, auto out) {
+        return part->ReadAt(begin + offset, out);
+      });
+    } else if (begin <= part->view.size() && entry.bytes <= part->view.size() - begin) {
+      entry.tensor.data = part->view.subspan(begin, entry.bytes);
+    } else {
+      entry.tensor.data = devices::TensorData(
+          entry.bytes, [name = entry.tensor.name, file = path](uint64_t, std::span<std::byte>) {
+            return FailedPrecondition("{}: the data of tensor '{}' is not in the snapshot", file, name);
+          });
+    }
+    tensors_.push_back(std::move(entry.tensor));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status GgufFile::CheckUnchanged() const {
+  for (const std::shared_ptr<Part>& part : parts_) {
+    if (!part->fd.valid()) continue;
+    struct stat info = {};
+    if (::fstat(part->fd.get(), &info) != 0) return Internal("{}: {}", part->path, std::strerror(errno));
+    if (static_cast<uint64_t>(info.st_size) != part->bytes) {
+      return DataLoss("{}: the file has {} bytes now; it had {} when it was opened", part->path, info.st_size,
+                      part->bytes);
+    }
+    if (info.st_mtim.tv_sec != part->modified.tv_sec || info.st_mtim.tv_nsec != part->modified.tv_nsec) {
+      return DataLoss("{}: the file was written to while it was read", part->path);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Digest> GgufFile::Identity(const std::map<std::string, Digest>& tensors) const {
+  Hasher hasher;
+  hasher.AddNumber(metadata_digest_.high);
+  hasher.AddNumber(metadata_digest_.low);
+  for (const auto& [name, index] : tensor_index_) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) return Internal("{}: tensor '{}' has no hash", path_, Printable(name));
+    hasher.AddText(name);
+    hasher.AddNumber(static_cast<uint64_t>(tensors_[index].type));
+    hasher.AddNumber(tensors_[index].dims.size());
+    for (const int64_t dim : tensors_[index].dims) hasher.AddNumber(static_cast<uint64_t>(dim));
+    hasher.AddNumber(found->second.high);
+    hasher.AddNumber(found->second.low);
+  }
+  return hasher.digest();
+}
+
+// A snapshot: the number of parts, for each its path, the length of its file and its header; then the number
+// of tensors with data, for each its name and bytes. Numbers have 64 bits, texts their length before them.
+absl::StatusOr<std::string> GgufFile::Snapshot(std::span<const std::string> with_data) const {
+  std::string out;
+  const auto number = [&out](uint64_t value) {
+    out.append(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const auto text = [&](std::string_view value) {
+    number(value.size());
+    out += value;
+  };
+  number(parts_.size());
+  for (const std::shared_ptr<Part>& part : parts_) {
+    text(part->path);
+    number(part->bytes);
+    text({reinterpret_cast<const char*>(part->view.data()), part->header_bytes});
+  }
+  number(with_data.size());
+  for (const std::string& name : with_data) {
+    const GgufTensor* tensor = FindTensor(name);
+    MNEMO_CHECK(tensor != nullptr);
+    MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> data, tensor->data.ReadAll());
+    text(name);
+    text({reinterpret_cast<const char*>(data.data()), data.size()});
+  }
+  return out;
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::FromSnapshot(std::span<const std::byte> snapshot) {
+  const std::string path = "snapshot";
+  Reader reader(
+      snapshot.data(), snapshot.size(), [](uint64_t) { return absl::OkStatus(); }, path);
+  const auto text = [&]() { return reader.String("a snapshot", snapshot.size()); };
+  MNEMO_ASSIGN_OR_RETURN(const uint64_t part_count, reader.Number<uint64_t>("a snapshot"));
+  std::vector<std::shared_ptr<Part>> parts;
+  for (uint64_t i = 0; i < part_count; ++i) {
+    auto part = std::make_shared<Part>();
+    MNEMO_ASSIGN_OR_RETURN(part->path, text());
+    MNEMO_ASSIGN_OR_RETURN(part->bytes, reader.Number<uint64_t>("a snapshot"));
+    MNEMO_ASSIGN_OR_RETURN(const std::string_view header, text());
+    part->view = std::as_bytes(std::span(header));
+    part->loaded = header.size();
+    parts.push_back(std::move(part));
+  }
+  if (parts.empty()) return DataLoss("snapshot: no part");
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, Read(std::move(parts), Options()));
+  MNEMO_ASSIGN_OR_RETURN(const uint64_t tensor_count, reader.Number<uint64_t>("a snapshot"));
+  for (uint64_t i = 0; i < tensor_count; ++i) {
+    MNEMO_ASSIGN_OR_RETURN(const std::string_view name, text());
+    MNEMO_ASSIGN_OR_RETURN(const std::string_view data, text());
+    const auto found = file->tensor_index_.find(name);
+    if (found == file->tensor_index_.end() || file->tensors_[found->second].data.size() != data.size()) {
+      return DataLoss("snapshot: tensor '{}' of {} bytes has no place", Printable(name), data.size());
+    }
+    file->tensors_[found->second].data = std::as_bytes(std::span(data));
   }
   return file;
 }

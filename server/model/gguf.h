@@ -1,5 +1,7 @@
-// GGUF v3, read in place by mmap. Every count, offset and size is checked before it is used: a truncated,
-// overflowing or hostile file gets an error that names what is wrong and at which byte.
+// GGUF v3. What the file says of itself is read once into private memory, and tensors through the descriptor
+// that was opened: a file that is changed, cut, replaced or deleted later is an error or nothing to us. Every
+// count, offset and size is checked before it is used: a truncated, overflowing or hostile file gets an error
+// that names what is wrong and at which byte.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +14,14 @@
 #include <variant>
 #include <vector>
 
-#include "devices/base/mapping.h"
+#include "devices/base/hash.h"
 #include "devices/base/status.h"
 #include "devices/tensor_type.h"
+#include "devices/weights.h"
 
 namespace mnemo::model {
 
-// Arrays of strings are views into the file.
+// Strings are views into what the file's object holds.
 using GgufValue =
     std::variant<uint64_t, int64_t, double, bool, std::string_view, std::vector<uint64_t>,
                  std::vector<int64_t>, std::vector<double>, std::vector<bool>, std::vector<std::string_view>>;
@@ -26,8 +29,8 @@ using GgufValue =
 struct GgufTensor {
   std::string name;
   devices::TensorType type = devices::TensorType::kF32;
-  std::vector<int64_t> dims;        // fastest first, as stored: a matrix [rows, cols] has dims {cols, rows}
-  std::span<const std::byte> data;  // in the mapped file
+  std::vector<int64_t> dims;  // fastest first, as stored: a matrix [rows, cols] has dims {cols, rows}
+  devices::TensorData data;   // DATA_LOSS, naming the file, when it ends before the tensor does
 };
 
 // Immutable and thread-safe once opened.
@@ -48,6 +51,20 @@ class GgufFile {
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes,
                                                          const std::string& path, Options options);
 
+  // What a process needs that makes a model of this file and has its tensors from elsewhere: all metadata and
+  // entries, and the data of the named tensors.
+  absl::StatusOr<std::string> Snapshot(std::span<const std::string> with_data) const;
+  // The file that the snapshot was taken of; the memory outlives the object. Reading a tensor that is not in
+  // it is FAILED_PRECONDITION.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> FromSnapshot(std::span<const std::byte> snapshot);
+
+  // Hash of all metadata but the keys of `split.`, and of each tensor's name, type, dimensions and data,
+  // whose hashes `tensors` has by name: the same however the file is ordered, aligned or split. INTERNAL when
+  // one is missing.
+  absl::StatusOr<Digest> Identity(const std::map<std::string, Digest>& tensors) const;
+  // DATA_LOSS when the file was changed since it was opened.
+  absl::Status CheckUnchanged() const;
+
   const std::string& path() const { return path_; }
 
   // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range;
@@ -66,9 +83,15 @@ class GgufFile {
   const GgufTensor* FindTensor(std::string_view name) const;  // nullptr when absent
 
  private:
+  struct Part;  // one file
   GgufFile() = default;
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Read(std::vector<std::shared_ptr<Part>> parts,
+                                                        Options options);
+  absl::Status ReadPart(const std::shared_ptr<Part>& part, Options options);
+
   std::string path_;
-  Mapping mapping_;
+  std::vector<std::shared_ptr<Part>> parts_;
+  Digest metadata_digest_;
   std::map<std::string, GgufValue, std::less<>> metadata_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t, std::less<>> tensor_index_;

@@ -109,7 +109,7 @@ TEST_CASE("What a writer wrote is read back") {
   REQUIRE(tensor != nullptr);
   CHECK(tensor->type == devices::TensorType::kQ4_0);
   CHECK(tensor->dims == std::vector<int64_t>{32, 2});
-  CHECK(std::equal(tensor->data.begin(), tensor->data.end(), second.begin(), second.end()));
+  CHECK(std::ranges::equal(tensor->data.memory(), second));
   CHECK(file.FindTensor("third") == nullptr);
 }
 

@@ -389,7 +389,8 @@ absl::Status ReadRopeFactors(const GgufFile& file, ModelConfig& config) {
   if (tensor == nullptr) return absl::OkStatus();
   MNEMO_RETURN_IF_ERROR(CheckShape(file, {tensor->name, TensorRole::kVector, 1, config.rotary_dims / 2}));
   config.rope_factors.resize(static_cast<size_t>(config.rotary_dims / 2));
-  devices::Dequantize(tensor->type, tensor->data, config.rope_factors);
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> data, tensor->data.ReadAll());
+  devices::Dequantize(tensor->type, data, config.rope_factors);
   for (const float factor : config.rope_factors) {
     if (!(factor >= 1e-6f && factor <= 1e6f)) {
       return InvalidArgument("{}: tensor '{}' holds {}; 1e-06 to 1e+06 is allowed", file.path(), tensor->name,

@@ -54,7 +54,7 @@ Bytes Changed(const TinyModelOptions& options, const Changes& changes) {
   }
   for (const GgufTensor& tensor : (*file)->tensors()) {
     if (changes.without.contains(tensor.name)) continue;
-    writer.AddTensor(tensor.name, tensor.type, tensor.dims, Bytes(tensor.data.begin(), tensor.data.end()));
+    writer.AddTensor(tensor.name, tensor.type, tensor.dims, *tensor.data.ReadAll());
   }
   changes.add(writer);
   return writer.Bytes();
@@ -120,7 +120,7 @@ TEST_CASE("llama: the configuration and its tensors") {
     const GgufTensor* tensor = (*file)->FindTensor(source.name);
     CHECK(source.cols == tensor->dims[0]);
     CHECK((source.role == devices::TensorRole::kVector) == (tensor->dims.size() == 1));
-    CHECK(source.data.data() == tensor->data.data());
+    CHECK(source.data.memory().data() == tensor->data.memory().data());
   }
 }
 

@@ -31,7 +31,7 @@ void ReadAll(const GgufFile& file) {
     if (!strings.ok()) continue;
     for (const std::string_view text : *strings) Touch(std::as_bytes(std::span(text)));
   }
-  for (const mnemo::model::GgufTensor& tensor : file.tensors()) Touch(tensor.data);
+  for (const mnemo::model::GgufTensor& tensor : file.tensors()) Touch(tensor.data.memory());
 }
 
 }  // namespace
@@ -50,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   MNEMO_CHECK(sources.ok());
   for (const mnemo::devices::TensorSource& source : *sources) {
     MNEMO_CHECK(mnemo::devices::CheckTensorSource(source).ok());
-    Touch(source.data);
+    Touch(source.data.memory());
   }
   return 0;
 }

@@ -64,8 +64,8 @@ void DispatchCore::OnLinkReady(int worker, uint64_t life, internal::v1::Ready re
                           link::kProtocolVersion),
               Death::kNo, now, &effects);
     } else if (!options_.model_id.empty() && ready.model_id() != options_.model_id) {
-      EndLife(worker, fmt::format("it serves {}, and this server {}", ready.model_id(), options_.model_id),
-              Death::kNo, now, &effects);
+      slot.refusal = fmt::format("it serves {}, and this server {}", ready.model_id(), options_.model_id);
+      EndLife(worker, slot.refusal, Death::kNo, now, &effects);
     } else {
       spdlog::info("{}: ready, {} on {}", slot.spec.name, ready.model_id(), ready.numerics_id());
       slot.BecomeReady(std::move(ready), now);
@@ -335,9 +335,13 @@ void DispatchCore::ExpireRequests(TimePoint now, Effects* effects) {
     } else if (!request->stranded_time) {
       request->stranded_time = now;
     } else if (now >= *request->stranded_time + bound) {
-      ended.emplace_back(request, Unavailable("no worker{} within {} ms",
+      std::string refusals;
+      for (const WorkerSlot& slot : slots_) {
+        if (!slot.refusal.empty()) absl::StrAppend(&refusals, "; ", slot.spec.name, ": ", slot.refusal);
+      }
+      ended.emplace_back(request, Unavailable("no worker{} within {} ms{}",
                                               request->numerics_id.empty() ? "" : " that could go on with it",
-                                              options_.timing.no_worker_timeout_ms));
+                                              options_.timing.no_worker_timeout_ms, refusals));
     }
   }
   for (auto& [request, status] : ended) EndRequest(request, std::move(status), effects);

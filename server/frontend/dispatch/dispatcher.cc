@@ -280,12 +280,17 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   if (config.workers.count == 0 && config.workers.addresses.empty()) {
     return InvalidArgument("workers: count is 0 and addresses is empty; at least one worker is needed");
   }
-  MNEMO_ASSIGN_OR_RETURN(const worker::LoadedModel model, worker::LoadModel(config.model.path));
+  worker::LoadedModel own;
+  if (options.file == nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(own, worker::LoadModel(config.model.path));
+    options.file = own.file.get();
+    options.model = &own.config;
+  }
+  const model::ModelConfig& model = *options.model;
   CoreOptions core;
   core.timing = config.workers;
   core.max_sessions = config.limits.max_sessions;
   core.event_interval_ms = config.server.stream_interval_ms;
-  core.model_id = model.id;
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);
   ProcessHost::Options host;
@@ -297,17 +302,22 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   if (config.workers.count > 0) {
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
-    const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model.config);
+    const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model);
     MNEMO_ASSIGN_OR_RETURN(
-        bound, DecideSizes(CommonOptions(config), model.config, device, AvailableResources(), &config));
+        bound, DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
     const auto began = std::chrono::steady_clock::now();
-    MNEMO_ASSIGN_OR_RETURN(weights, worker::PackWeights(model, device));
+    MNEMO_ASSIGN_OR_RETURN(worker::PackedModel packed, worker::PackModel(*options.file, model, device));
+    weights = std::move(packed.image);
+    core.model_id = std::move(packed.id);
     const auto took = std::chrono::steady_clock::now() - began;
-    spdlog::info("weights of {} packed in {} ms", model.id,
+    spdlog::info("weights of {} packed in {} ms", core.model_id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
     MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, runtime_dir));
     MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), memory.services, &core, &host));
+  }
+  if (core.model_id.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(core.model_id, worker::ModelId(*options.file, model));
   }
   for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
     const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));

@@ -15,6 +15,11 @@
 #include "mnemo/internal/memory.pb.h"
 #include "mnemo/internal/worker.pb.h"
 
+namespace mnemo::model {
+class GgufFile;
+struct ModelConfig;
+}  // namespace mnemo::model
+
 namespace mnemo::frontend {
 
 // What the dispatcher tells about one request. Called on a link's or the supervisor's thread, never two at
@@ -104,16 +109,21 @@ struct DispatcherOptions {
   config::Config
       config;  // model, device, cpu, workers, engine, attention, memory, log, server.drain_timeout_ms
   std::string version;  // of this program, for the logs of the workers
+  // The opened model and what was read of it, used during CreateDispatcher alone. Without them the dispatcher
+  // opens config.model.path.
+  const model::GgufFile* file = nullptr;
+  const model::ModelConfig* model = nullptr;
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
 };
 
-// Packs the model's weights once (when there are local workers; takes seconds for a large model), starts the
-// local memory services, the local workers and the links to the others, and returns without waiting for any
-// of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or UNIMPLEMENTED say what is wrong with the model file or
-// the settings, INVALID_ARGUMENT and RESOURCE_EXHAUSTED which size exceeds what the process may use. The
-// destructor ends every request that is still there with UNAVAILABLE, stops the local processes, workers
-// first (SIGTERM, and SIGKILL to one that does not end), and returns when they are gone.
+// Packs the model's weights once (when there are local workers; takes seconds for a large model) and hashes
+// them, or hashes the file alone, starts the local memory services, the local workers and the links to the
+// others, and returns without waiting for any of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or
+// UNIMPLEMENTED say what is wrong with the model file or the settings, INVALID_ARGUMENT and
+// RESOURCE_EXHAUSTED which size exceeds what the process may use. The destructor ends every request that is
+// still there with UNAVAILABLE, stops the local processes, workers first (SIGTERM, and SIGKILL to one that
+// does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 
 }  // namespace mnemo::frontend

@@ -41,6 +41,7 @@ void WorkerSlot::BecomeReady(internal::v1::Ready new_ready, TimePoint now) {
   heartbeat.Clear();
   state = State::kReady;
   detail.clear();
+  refusal.clear();
   ready_time = heartbeat_time = progress_time = now;
   refuse_time = TimePoint();
   const int64_t pages = std::clamp<int64_t>(ready.kv_pages_total(), 1, kMaxPrefixEntries / 2);

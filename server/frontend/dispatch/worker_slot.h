@@ -51,6 +51,7 @@ struct WorkerSlot {
   uint64_t life = 0;
   int restarts = 0;
   std::string detail;
+  std::string refusal;  // why the newest process that answered was not taken; empty once one is
 
   int pid = 0;
   bool process_alive = false;

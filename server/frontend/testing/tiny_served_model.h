@@ -15,7 +15,7 @@ namespace mnemo::frontend::testing {
 inline constexpr int32_t kEndId = 257;  // <|im_end|>
 
 inline std::unique_ptr<const ServedModel> LoadTiny(config::Config::Model settings = {}) {
-  const mnemo::testing::TempFolder folder;  // the file stays mapped when it is gone
+  const mnemo::testing::TempFolder folder;  // the file stays open when it is gone
   settings.path = mnemo::testing::WriteTinyModel({}, folder.path());
   auto model = LoadServedModel(settings);
   if (!model.ok()) {

@@ -1,45 +1,41 @@
 #include "server/worker/service/model_image.h"
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string_view>
+#include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
 namespace mnemo::worker {
 namespace {
 
-// 64-bit FNV-1a (Fowler, Noll, Vo).
-class Fingerprint {
- public:
-  void Add(std::span<const std::byte> bytes) {
-    for (const std::byte byte : bytes) {
-      hash_ = (hash_ ^ static_cast<uint64_t>(byte)) * 0x100000001b3u;
-    }
-  }
-  void Add(std::string_view text) { Add(std::as_bytes(std::span(text))); }
-  void Add(uint64_t value) { Add(std::as_bytes(std::span(&value, 1))); }
-  uint64_t value() const { return hash_; }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325u;
-};
-
-// The head of each tensor, since hashing all of a large model takes longer than packing it.
-constexpr size_t kHeadBytes = 4096;
-
-std::string ModelId(const model::GgufFile& file, const model::ModelConfig& config) {
-  Fingerprint fingerprint;
-  fingerprint.Add(config.architecture);
+// The tensors of the file that are not among `packed`, for hashing.
+std::vector<devices::TensorSource> Others(const model::GgufFile& file,
+                                          const std::vector<devices::TensorSource>& packed) {
+  std::set<std::string> names;
+  for (const devices::TensorSource& source : packed) names.insert(source.name);
+  std::vector<devices::TensorSource> others;
   for (const model::GgufTensor& tensor : file.tensors()) {
-    fingerprint.Add(tensor.name);
-    fingerprint.Add(static_cast<uint64_t>(tensor.type));
-    for (const int64_t dim : tensor.dims) fingerprint.Add(static_cast<uint64_t>(dim));
-    fingerprint.Add(tensor.data.first(std::min(kHeadBytes, tensor.data.size())));
+    if (names.contains(tensor.name)) continue;
+    int64_t rows = 1;
+    for (size_t i = 1; i < tensor.dims.size(); ++i) rows *= tensor.dims[i];
+    others.push_back({.name = tensor.name,
+                      .type = tensor.type,
+                      .rows = rows,
+                      .cols = tensor.dims[0],
+                      .data = tensor.data});
   }
-  return fmt::format("{}-{:016x}", config.name, fingerprint.value());
+  return others;
+}
+
+absl::StatusOr<std::string> IdOf(const model::GgufFile& file, const model::ModelConfig& config,
+                                 std::map<std::string, Digest> digests,
+                                 const std::vector<devices::TensorSource>& others) {
+  MNEMO_ASSIGN_OR_RETURN(auto more, devices::HashSources(others));
+  digests.merge(more);
+  MNEMO_ASSIGN_OR_RETURN(const Digest digest, file.Identity(digests));
+  // Not a name that was made of the path: the same file may lie elsewhere under another one.
+  const bool named = file.Find("general.name") != nullptr;
+  return fmt::format("{}-{}", named ? config.name : config.architecture, digest.Text());
 }
 
 }  // namespace
@@ -50,18 +46,44 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path) {
   absl::StatusOr<model::ModelConfig> config = model::ReadModelConfig(*model.file);
   if (!config.ok()) return Annotate(config.status(), path);
   model.config = *std::move(config);
-  model.id = ModelId(*model.file, model.config);
   return model;
 }
 
-absl::StatusOr<UniqueFd> PackWeights(const LoadedModel& model, const devices::DeviceOptions& device) {
+absl::StatusOr<PackedModel> PackModel(const model::GgufFile& file, const model::ModelConfig& config,
+                                      const devices::DeviceOptions& device) {
   MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<devices::WeightPacker> packer,
                          devices::CreateWeightPacker(device));
   MNEMO_ASSIGN_OR_RETURN(const std::vector<devices::TensorSource> sources,
-                         model::WeightSources(*model.file, model.config));
-  absl::StatusOr<UniqueFd> image = devices::BuildWeightImage(*packer, sources, model.id);
-  if (!image.ok()) return Annotate(image.status(), model.file->path());
-  return image;
+                         model::WeightSources(file, config));
+  const std::vector<devices::TensorSource> others = Others(file, sources);
+  std::vector<std::string> kept;
+  for (const devices::TensorSource& source : others) kept.push_back(source.name);
+  PackedModel packed;
+  const auto identify = [&](const auto& digests) -> absl::StatusOr<devices::ImageIdentity> {
+    MNEMO_ASSIGN_OR_RETURN(packed.id, IdOf(file, config, digests, others));
+    MNEMO_ASSIGN_OR_RETURN(std::string snapshot, file.Snapshot(kept));
+    MNEMO_RETURN_IF_ERROR(file.CheckUnchanged());
+    return devices::ImageIdentity{packed.id, std::move(snapshot)};
+  };
+  absl::StatusOr<UniqueFd> image = devices::BuildWeightImage(*packer, sources, identify);
+  if (!image.ok()) {
+    const std::string_view message(image.status().message().data(), image.status().message().size());
+    return message.find(file.path()) == message.npos ? Annotate(image.status(), file.path()) : image.status();
+  }
+  packed.image = *std::move(image);
+  return packed;
+}
+
+absl::StatusOr<std::string> ModelId(const model::GgufFile& file, const model::ModelConfig& config) {
+  MNEMO_ASSIGN_OR_RETURN(std::string id, IdOf(file, config, {}, Others(file, {})));
+  MNEMO_RETURN_IF_ERROR(file.CheckUnchanged());
+  return id;
+}
+
+absl::StatusOr<model::ModelConfig> ConfigOfImage(const devices::WeightImage& image) {
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<model::GgufFile> file,
+                         model::GgufFile::FromSnapshot(image.description()));
+  return model::ReadModelConfig(*file);
 }
 
 }  // namespace mnemo::worker

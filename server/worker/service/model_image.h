@@ -16,16 +16,27 @@ namespace mnemo::worker {
 struct LoadedModel {
   std::unique_ptr<model::GgufFile> file;
   model::ModelConfig config;
-  // Name and fingerprint, e.g. "SmolLM2-135M-Instruct-3f9c0a7b12d45e68": equal for files with the same
-  // network and, in all likelihood, the same weights, wherever they lie.
+};
+
+// Opens and checks the file; reads no weights. Errors as GgufFile::Open and ReadModelConfig.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+
+struct PackedModel {
+  UniqueFd image;  // a sealed memfd, with all that a worker needs of the file
+  // Name and hash (XXH3, 128 bits) of all metadata and of every byte of every tensor, e.g.
+  // "SmolLM2-135M-Instruct-<32 digits>": equal for the same model wherever it lies and however it is split.
   std::string id;
 };
 
-// Opens and checks the file; reads no more of the weights than the fingerprint takes (the first kilobytes of
-// each tensor). Errors as GgufFile::Open and ReadModelConfig.
-absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+// Packs the weights as the device that `device` describes wants them, and hashes them on the way. DATA_LOSS
+// when the file was changed since it was opened.
+absl::StatusOr<PackedModel> PackModel(const model::GgufFile& file, const model::ModelConfig& config,
+                                      const devices::DeviceOptions& device);
 
-// Packs the weights as the device that `device` describes wants them. A sealed memfd.
-absl::StatusOr<UniqueFd> PackWeights(const LoadedModel& model, const devices::DeviceOptions& device);
+// The same id without packing; reads the whole file.
+absl::StatusOr<std::string> ModelId(const model::GgufFile& file, const model::ModelConfig& config);
+
+// The configuration of the model whose weights `image` has, from the image alone.
+absl::StatusOr<model::ModelConfig> ConfigOfImage(const devices::WeightImage& image);
 
 }  // namespace mnemo::worker

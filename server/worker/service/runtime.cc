@@ -16,20 +16,32 @@
 namespace mnemo::worker {
 namespace {
 
-absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOptions& options,
-                                                                 const LoadedModel& model,
-                                                                 const devices::DeviceOptions& device_options,
-                                                                 const devices::WeightPacker& packer) {
+struct Weights {
+  std::unique_ptr<devices::WeightImage> image;
+  model::ModelConfig config;
+};
+
+// The layout of the weights does not depend on the model, so that a packer can be had before it is known.
+absl::StatusOr<std::string> LayoutOf(const WorkerOptions& options) {
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<devices::WeightPacker> packer,
+                         devices::CreateWeightPacker(DeviceOptionsOf(options, {})));
+  return packer->layout();
+}
+
+// Inherited weights come with the configuration that they were packed under: the file may be another one by
+// now.
+absl::StatusOr<Weights> GetWeights(const WorkerOptions& options) {
   UniqueFd fd(options.weights_fd);
   if (!fd.valid()) {
-    MNEMO_ASSIGN_OR_RETURN(fd, PackWeights(model, device_options));
+    MNEMO_ASSIGN_OR_RETURN(const LoadedModel model, LoadModel(options.model_path));
+    MNEMO_ASSIGN_OR_RETURN(PackedModel packed,
+                           PackModel(*model.file, model.config, DeviceOptionsOf(options, model.config)));
+    fd = std::move(packed.image);
   }
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::WeightImage> weights,
-                         devices::WeightImage::Map(fd.get(), packer.layout()));
-  if (weights->model_id() != model.id) {
-    return FailedPrecondition("{}: the file is {} now, the packed weights are of {}", model.file->path(),
-                              model.id, weights->model_id());
-  }
+  Weights weights;
+  MNEMO_ASSIGN_OR_RETURN(const std::string layout, LayoutOf(options));
+  MNEMO_ASSIGN_OR_RETURN(weights.image, devices::WeightImage::Map(fd.get(), layout));
+  MNEMO_ASSIGN_OR_RETURN(weights.config, ConfigOfImage(*weights.image));
   return weights;
 }
 
@@ -37,13 +49,13 @@ absl::StatusOr<std::unique_ptr<devices::WeightImage>> MapWeights(const WorkerOpt
 
 absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& options) {
   auto runtime = std::unique_ptr<Runtime>(new Runtime);
-  MNEMO_ASSIGN_OR_RETURN(runtime->model_, LoadModel(options.model_path));
-  const model::ModelConfig& config = runtime->model_.config;
+  MNEMO_ASSIGN_OR_RETURN(Weights weights, GetWeights(options));
+  runtime->model_ = std::move(weights.config);
+  runtime->weights_ = std::move(weights.image);
+  const model::ModelConfig& config = runtime->model_;
   devices::DeviceOptions device_options = DeviceOptionsOf(options, config);
   device_options.progress = &runtime->progress_;
   MNEMO_ASSIGN_OR_RETURN(runtime->device_, devices::CreateDevice(device_options));
-  MNEMO_ASSIGN_OR_RETURN(runtime->weights_,
-                         MapWeights(options, runtime->model_, device_options, runtime->device_->packer()));
   const int sequences = std::min(options.engine.max_running, options.engine.max_batch_rows);
   const model::TransformerOptions transformer_options = {
       .max_rows = options.engine.max_batch_rows,
@@ -82,21 +94,24 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   const devices::DeviceInfo& info = device_->info();
   internal::v1::Ready ready;
   ready.set_protocol(link::kProtocolVersion);
-  // Where selections may differ, tokens may.
-  ready.set_numerics_id(fmt::format("{} {} sparse-{}-{}", info.numerics_id, model_.id, options.dense_layers,
-                                    options.page_tokens));
+  // All that decides a number: of the device its kind, instruction set, KV type, layout of weights and build;
+  // of the model every byte (PackedModel::id), which covers what is read from the file; the layers and the
+  // pages of sparse attention. Not in it, since no number depends on them: context, threads, batch, pools and
+  // placements.
+  ready.set_numerics_id(fmt::format("{} {} sparse-{}-{}", info.numerics_id, weights_->model_id(),
+                                    options.dense_layers, options.page_tokens));
   ready.set_device(info.name);
-  ready.set_model_name(model_.config.name);
-  ready.set_architecture(model_.config.architecture);
+  ready.set_model_name(model_.name);
+  ready.set_architecture(model_.architecture);
   ready.set_context_tokens(engine_options_.context_tokens);
   ready.set_kv_pages_total(engine_options_.kv_pages);
   ready.set_kv_page_tokens(devices::kPageTokens);
   ready.set_max_running(options.engine.max_running);
   ready.set_pid(::getpid());
-  ready.set_vocabulary(model_.config.vocabulary);
+  ready.set_vocabulary(model_.vocabulary);
   ready.set_isa(info.isa);
   ready.set_threads(info.threads);
-  ready.set_model_id(model_.id);
+  ready.set_model_id(weights_->model_id());
   ready.set_has_memory_service(!options.memory_address.empty());
   ready.add_attention_methods(static_cast<int32_t>(memory::AttentionSettings::Method::kDense));
   if (!transformer_->options().indexed_layers.empty()) {

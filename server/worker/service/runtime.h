@@ -16,7 +16,8 @@ namespace mnemo::worker {
 
 class Runtime {
  public:
-  // Takes over options.weights_fd. Loads the model and, without that descriptor, packs its weights.
+  // Takes over options.weights_fd, which has all of the model; without it reads the file and packs its
+  // weights.
   static absl::StatusOr<std::unique_ptr<Runtime>> Create(const WorkerOptions& options);
 
   // What a session begins with.
@@ -30,7 +31,7 @@ class Runtime {
   memory::Pipeline::Attach AttachMemory(const WorkerOptions& options, int max_queries) const;
 
   std::atomic<uint64_t> progress_{0};
-  LoadedModel model_;
+  model::ModelConfig model_;
   std::unique_ptr<devices::WeightImage> weights_;
   std::unique_ptr<devices::Device> device_;
   std::unique_ptr<model::Transformer> transformer_;
