@@ -136,7 +136,10 @@ void AddDeviceAndWorkers(std::vector<KeySpec>* specs) {
        Text(MNEMO_KEY(workers.binary), TextForm::kProgram,
             "The worker program; empty takes mnemo-worker beside mnemod."),
        Text(MNEMO_KEY(workers.runtime_dir), TextForm::kAny,
-            "Directory of the workers' sockets; empty makes a private one under $XDG_RUNTIME_DIR or /tmp."),
+            "Directory of the workers' sockets, of one mnemod alone; empty makes a private one under "
+            "$XDG_RUNTIME_DIR or /tmp. It is made again when it is removed; sockets whose path would be too "
+            "long are in "
+            "a private one in /tmp."),
        Number(MNEMO_KEY(workers.start_timeout_ms), 100, kHourMs,
               "A started worker that is not ready after so long is killed and started again."),
        Number(MNEMO_KEY(workers.heartbeat_interval_ms), 10, 60000, "A worker reports its state this often."),

@@ -1,5 +1,6 @@
 // mnemo-memory: one memory device, a data plane for workers, a control plane for mnemod and people.
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <chrono>
@@ -100,10 +101,17 @@ int Main(int argc, char** argv) {
                        .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
-    status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->log_level,
-                                      .format = options->log_format,
-                                      .file = options->log_file});
+    telemetry::LogOptions log = {.process = options->name,
+                                 .level = options->log_level,
+                                 .format = options->log_format,
+                                 .file = options->log_file};
+    status = telemetry::SetUpLogging(log);
+    // The folder of the log may have gone since mnemod opened it: a child without one is better than none.
+    if (!status.ok() && options->lifeline_fd >= 0 && !log.file.empty()) {
+      log.file.clear();
+      const absl::Status why = std::exchange(status, telemetry::SetUpLogging(log));
+      if (status.ok()) spdlog::warn("logging on standard error: {}", std::string(why.message()));
+    }
   }
   if (!status.ok()) {
     std::fprintf(stderr, "mnemo-memory: %s\n", std::string(status.message()).c_str());
@@ -123,5 +131,6 @@ int main(int argc, char** argv) {
   mnemo::HoldSignals();
   mnemo::RaiseDescriptorLimit();
   mnemo::MakeThreadsPatient();
+  ::prctl(PR_SET_NAME, "mnemo-memory");  // started through a descriptor it has the name of that
   return mnemo::memory::Main(argc, argv);
 }

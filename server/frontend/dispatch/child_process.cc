@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -55,7 +56,7 @@ class SpawnSettings {
   SpawnSettings(const SpawnSettings&) = delete;
   SpawnSettings& operator=(const SpawnSettings&) = delete;
 
-  int Fill(int weights_fd, int lifeline_fd) {
+  int Fill(int weights_fd, int lifeline_fd, int program_fd) {
     // A SIGHUP that comes before the child listens to it must not end it.
     sigset_t held, all;
     sigemptyset(&held);
@@ -72,7 +73,11 @@ class SpawnSettings {
     if (error == 0 && weights_fd >= 0) {
       error = ::posix_spawn_file_actions_adddup2(&actions_, weights_fd, kChildWeightsFd);
     }
-    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, kChildLifelineFd + 1);
+    if (error == 0 && program_fd >= 0) {
+      error = ::posix_spawn_file_actions_adddup2(&actions_, program_fd, kChildProgramFd);
+    }
+    const int last = program_fd >= 0 ? kChildProgramFd : kChildLifelineFd;
+    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, last + 1);
     return error;
   }
   const posix_spawn_file_actions_t* actions() const { return &actions_; }
@@ -97,7 +102,7 @@ ChildProcess::Listed::~Listed() {
   LiveChildren().erase(pid_);
 }
 
-absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
+absl::StatusOr<ChildProcess> ChildProcess::Spawn(const Program& program,
                                                  const std::vector<std::string>& arguments, int weights_fd) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -108,21 +113,26 @@ absl::StatusOr<ChildProcess> ChildProcess::Spawn(const std::string& program,
   const UniqueFd child_end(ends[1]);
   const UniqueFd lifeline = CopyAbove(child_end.get());
   const UniqueFd weights = weights_fd >= 0 ? CopyAbove(weights_fd) : UniqueFd();
-  if (!lifeline.valid() || (weights_fd >= 0 && !weights.valid())) {
+  const bool by_path =
+      program.file == nullptr || (program.is_script && ::access(program.path.c_str(), X_OK) == 0);
+  const UniqueFd file = by_path ? UniqueFd() : CopyAbove(program.file->get());
+  if (!lifeline.valid() || (weights_fd >= 0 && !weights.valid()) || (!by_path && !file.valid())) {
     return ResourceExhausted("copying a descriptor: {}", std::strerror(errno));
   }
-  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
+  std::vector<char*> argv = {const_cast<char*>(program.path.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   SpawnSettings settings;
-  int error = settings.Fill(weights.get(), lifeline.get());
+  int error = settings.Fill(weights.get(), lifeline.get(), file.get());
   const auto lock = UndoAtEnd::Making();
   if (error == 0) {
-    error = ::posix_spawn(&child.pid_, program.c_str(), settings.actions(), settings.attributes(),
-                          argv.data(), environ);
+    // In the child, where the descriptor has this number.
+    const std::string path = by_path ? program.path : fmt::format("/proc/self/fd/{}", kChildProgramFd);
+    error = ::posix_spawn(&child.pid_, path.c_str(), settings.actions(), settings.attributes(), argv.data(),
+                          environ);
   }
   if (error != 0) {
-    const std::string message = fmt::format("starting {}: {}", program, std::strerror(error));
+    const std::string message = fmt::format("starting {}: {}", program.path, std::strerror(error));
     return absl::Status(absl::ErrnoToStatusCode(error), message);
   }
   // Ours until it is reaped, so its number cannot be another's.

@@ -11,12 +11,14 @@
 
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
+#include "server/frontend/dispatch/program.h"
 
 namespace mnemo::frontend {
 
 // Where the child finds what it inherits.
 inline constexpr int kChildWeightsFd = 3;
 inline constexpr int kChildLifelineFd = 4;
+inline constexpr int kChildProgramFd = 5;  // its own file, when it was started through a descriptor
 
 // Move-only. Destroying it closes the lifeline, and neither kills nor reaps. UndoAtEnd::UndoAll
 // (devices/base) ends all children that are alive: it closes their lifelines, and kills what is left after
@@ -28,8 +30,8 @@ class ChildProcess {
   // Starts `program` with `arguments` (the first is argv[1]) and an end of a new lifeline, in a process group
   // of its own so that Ctrl-C reaches us alone. `weights_fd` stays the caller's; -1 = none. Safe with
   // threads. NOT_FOUND or PERMISSION_DENIED when the program cannot be started.
-  static absl::StatusOr<ChildProcess> Spawn(const std::string& program,
-                                            const std::vector<std::string>& arguments, int weights_fd);
+  static absl::StatusOr<ChildProcess> Spawn(const Program& program, const std::vector<std::string>& arguments,
+                                            int weights_fd);
 
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }        // readable once it has ended

@@ -18,7 +18,7 @@ absl::StatusOr<ChildSet> ChildSet::Create() {
   return ChildSet(std::move(wake));
 }
 
-absl::StatusOr<int> ChildSet::Spawn(int child, uint64_t life, const std::string& program,
+absl::StatusOr<int> ChildSet::Spawn(int child, uint64_t life, const Program& program,
                                     const std::vector<std::string>& arguments, int weights_fd) {
   MNEMO_ASSIGN_OR_RETURN(ChildProcess process, ChildProcess::Spawn(program, arguments, weights_fd));
   const int pid = process.pid();

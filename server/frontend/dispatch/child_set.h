@@ -25,7 +25,7 @@ class ChildSet {
   static absl::StatusOr<ChildSet> Create();
 
   // As ChildProcess::Spawn; returns the process id. There is no child of that number.
-  absl::StatusOr<int> Spawn(int child, uint64_t life, const std::string& program,
+  absl::StatusOr<int> Spawn(int child, uint64_t life, const Program& program,
                             const std::vector<std::string>& arguments, int weights_fd);
   // Nothing happens when the child of that life has ended.
   void Signal(int child, uint64_t life, int number);

@@ -1,14 +1,9 @@
 #include "server/frontend/dispatch/dispatcher.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
-#include <climits>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <span>
 #include <system_error>
@@ -20,6 +15,8 @@
 #include "server/frontend/dispatch/child_process.h"
 #include "server/frontend/dispatch/dispatch_core.h"
 #include "server/frontend/dispatch/memory_supervisor.h"
+#include "server/frontend/dispatch/program.h"
+#include "server/frontend/dispatch/runtime_dir.h"
 #include "server/frontend/dispatch/sizes.h"
 #include "server/frontend/dispatch/worker_host.h"
 #include "server/worker/service/device_options.h"
@@ -31,63 +28,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxSocketPath = 107;  // sun_path of a Unix socket, without the end
-
-// Where the sockets are. Removed with what is in it if it was made here.
-class RuntimeDir {
- public:
-  RuntimeDir() = default;
-  RuntimeDir(RuntimeDir&& other) noexcept
-      : path_(std::move(other.path_)),
-        owned_(std::exchange(other.owned_, false)),
-        undo_(std::move(other.undo_)) {}
-  RuntimeDir& operator=(RuntimeDir&& other) noexcept {
-    std::swap(path_, other.path_);
-    std::swap(owned_, other.owned_);
-    std::swap(undo_, other.undo_);
-    return *this;
-  }
-  ~RuntimeDir() {
-    std::error_code ignored;
-    if (owned_) fs::remove_all(path_, ignored);
-  }
-
-  static absl::StatusOr<RuntimeDir> Make(const std::string& configured) {
-    RuntimeDir dir;
-    if (!configured.empty()) {
-      std::error_code error;
-      fs::create_directories(configured, error);
-      if (error) return FailedPrecondition("workers.runtime_dir: {}: {}", configured, error.message());
-      dir.path_ = configured;
-      return dir;
-    }
-    const char* base = std::getenv("XDG_RUNTIME_DIR");
-    std::string pattern =
-        (base != nullptr && ::access(base, W_OK) == 0 ? std::string(base) : "/tmp") + "/mnemo-XXXXXX";
-    const auto lock = UndoAtEnd::Making();
-    if (::mkdtemp(pattern.data()) == nullptr) {
-      return FailedPrecondition("workers.runtime_dir: making {}: {}", pattern, std::strerror(errno));
-    }
-    dir.path_ = pattern;
-    dir.owned_ = true;
-    dir.undo_ = UndoAtEnd([pattern] {
-      std::error_code ignored;
-      fs::remove_all(pattern, ignored);
-    });
-    return dir;
-  }
-  const std::string& path() const { return path_; }
-  bool owned() const { return owned_; }
-
- private:
-  std::string path_;
-  bool owned_ = false;
-  UndoAtEnd undo_;
-};
-
 // `configured`, or the program of that name beside this one. FAILED_PRECONDITION when it cannot be run.
-absl::StatusOr<std::string> FindProgram(std::string_view key, const std::string& configured,
-                                        const char* name) {
+absl::StatusOr<Program> FindProgram(std::string_view key, const std::string& configured, const char* name) {
   std::string program = configured;
   if (program.empty()) {
     std::error_code error;
@@ -95,19 +37,7 @@ absl::StatusOr<std::string> FindProgram(std::string_view key, const std::string&
     if (error) return Internal("/proc/self/exe: {}", error.message());
     program = (self.parent_path() / name).string();
   }
-  if (::access(program.c_str(), X_OK) != 0) {
-    return FailedPrecondition("{}: {}: {}", key, program, std::strerror(errno));
-  }
-  return program;
-}
-
-absl::StatusOr<std::string> SocketPath(const RuntimeDir& runtime_dir, std::string_view name) {
-  std::string path = fmt::format("{}/{}.sock", runtime_dir.path(), name);
-  if (path.size() > kMaxSocketPath) {
-    return InvalidArgument("workers.runtime_dir: {} is longer than the {} bytes of a socket's path", path,
-                           kMaxSocketPath);
-  }
-  return path;
+  return Program::Open(key, program);
 }
 
 bool KvInService(const config::Config& config) { return config.memory.kv_residency == "memory_service"; }
@@ -141,8 +71,8 @@ int ThreadsOf(const config::Config& config, int index) {
 class DispatcherImpl final : public Dispatcher {
  public:
   // `foreign_memory`: addresses of the memory services that others run.
-  DispatcherImpl(RuntimeDir runtime_dir, std::unique_ptr<MemorySupervisor> memory, int child_workers,
-                 std::vector<std::string> foreign_memory, ContextBound bound,
+  DispatcherImpl(std::shared_ptr<const RuntimeDir> runtime_dir, std::unique_ptr<MemorySupervisor> memory,
+                 int child_workers, std::vector<std::string> foreign_memory, ContextBound bound,
                  std::unique_ptr<ProcessHost> host, CoreOptions options)
       : bound_(std::move(bound)),
         runtime_dir_(std::move(runtime_dir)),
@@ -184,8 +114,8 @@ class DispatcherImpl final : public Dispatcher {
   void AddForeignServices(std::vector<MemorySnapshot>* snapshots) const;
 
   const ContextBound bound_;
-  const RuntimeDir runtime_dir_;
-  const std::unique_ptr<MemorySupervisor> memory_;  // none without services; ends after the workers
+  const std::shared_ptr<const RuntimeDir> runtime_dir_;  // none without local workers
+  const std::unique_ptr<MemorySupervisor> memory_;       // none without services; ends after the workers
   const int child_workers_;
   const std::vector<std::string> foreign_memory_;
   const std::unique_ptr<ProcessHost> host_;
@@ -224,9 +154,8 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
   for (int i = 0; i < config.memory.services; ++i) {
     memory::MemoryOptions options;
     options.name = fmt::format("memory{}", i);
-    MNEMO_ASSIGN_OR_RETURN(options.data_socket, SocketPath(runtime_dir, options.name));
-    MNEMO_ASSIGN_OR_RETURN(const std::string control, SocketPath(runtime_dir, options.name + "-control"));
-    options.control_address = "unix:" + control;
+    options.data_socket = runtime_dir.SocketPath(options.name);
+    options.control_address = "unix:" + runtime_dir.SocketPath(options.name + "-control");
     options.device = config.memory.device;
     options.threads = config.memory.threads;
     options.memory_bytes = config.memory.index_bytes;
@@ -249,14 +178,13 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
   return supervised;
 }
 
-absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
-                         std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
-                         ProcessHost::Options* host) {
+void AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
+                 std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
+                 ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
     worker::WorkerOptions options = CommonOptions(config);
     options.name = fmt::format("worker{}", i);
-    MNEMO_ASSIGN_OR_RETURN(const std::string path, SocketPath(runtime_dir, options.name));
-    options.listen = "unix:" + path;
+    options.listen = "unix:" + runtime_dir.SocketPath(options.name);
     if (const size_t services = config.memory.service_count(); services > 0) {
       const size_t service = ServiceOf(i, services);
       options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
@@ -270,7 +198,6 @@ absl::Status AddChildren(const config::Config& config, const RuntimeDir& runtime
     core->workers.push_back({.name = options.name, .address = options.listen, .is_child = true});
     host->workers.push_back({.address = options.listen, .arguments = WorkerArguments(options)});
   }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -295,16 +222,19 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   core.on_replay = std::move(options.on_replay);
   ProcessHost::Options host;
   host.keepalive = {config.workers.keepalive_time_ms, config.workers.keepalive_timeout_ms};
-  RuntimeDir runtime_dir;
+  std::shared_ptr<const RuntimeDir> runtime_dir;
   MemorySupervisor::Options memory;
   UniqueFd weights;
   ContextBound bound;
   if (config.workers.count > 0) {
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
+    // First, since a second daemon on one directory is to end before it packs.
+    MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
+    host.before_spawn = [runtime_dir] { return runtime_dir->Ensure(); };
     const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model);
-    MNEMO_ASSIGN_OR_RETURN(
-        bound, DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
+    MNEMO_ASSIGN_OR_RETURN(bound,
+                           DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
     const auto began = std::chrono::steady_clock::now();
     MNEMO_ASSIGN_OR_RETURN(worker::PackedModel packed, worker::PackModel(*options.file, model, device));
     weights = std::move(packed.image);
@@ -312,9 +242,9 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     const auto took = std::chrono::steady_clock::now() - began;
     spdlog::info("weights of {} packed in {} ms", core.model_id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
-    MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
-    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, runtime_dir));
-    MNEMO_RETURN_IF_ERROR(AddChildren(config, runtime_dir, weights.valid(), memory.services, &core, &host));
+    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, *runtime_dir));
+    memory.before_spawn = host.before_spawn;
+    AddChildren(config, *runtime_dir, weights.valid(), memory.services, &core, &host);
   }
   if (core.model_id.empty()) {
     MNEMO_ASSIGN_OR_RETURN(core.model_id, worker::ModelId(*options.file, model));

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -59,6 +60,7 @@ struct Slot {
   uint64_t life = 0;
   bool alive = false;  // the process
   bool killed = false;
+  bool had_socket = false;           // at the last answer
   Clock::time_point resume_time;     // kWaiting
   Clock::time_point start_deadline;  // kStarting
   Clock::time_point ready_time;
@@ -190,9 +192,12 @@ void MemorySupervisor::Impl::Begin(int index, Clock::time_point now) {
   if (++slot.life > 1) ++slot.shown.restarts;
   slot.phase = Slot::Phase::kStarting;
   slot.shown.state = State::kStarting;
-  slot.killed = false;
+  slot.killed = slot.had_socket = false;
   slot.start_deadline = now + milliseconds(options.timing.start_timeout_ms);
-  const auto pid = children.Spawn(index, slot.life, options.program, slot.service.arguments, -1);
+  const absl::Status prepared = options.before_spawn ? options.before_spawn() : absl::OkStatus();
+  const absl::StatusOr<int> pid =
+      prepared.ok() ? children.Spawn(index, slot.life, options.program, slot.service.arguments, -1)
+                    : absl::StatusOr<int>(prepared);
   if (!pid.ok()) {
     EndLife(&slot, std::string(pid.status().message()), now, false);
     return;
@@ -241,6 +246,13 @@ void MemorySupervisor::Impl::TakeAnswers(Clock::time_point now) {
       slot.ready_time = now;
       slot.shown.detail.clear();
       spdlog::info("{}: ready, process {}", slot.service.name, slot.shown.pid);
+    }
+    // Workers that are attached go on without it, but none could attach any more.
+    const bool has_socket = ::access(slot.service.data_socket.c_str(), F_OK) == 0;
+    if (std::exchange(slot.had_socket, has_socket) && !has_socket) {
+      spdlog::warn("{}: its socket was removed; it is started again", slot.service.name);
+      EndLife(&slot, "its socket was removed", now, true);
+      continue;
     }
     slot.shown.state = ping->reply.draining() ? State::kDraining : State::kReady;
     slot.shown.stats = std::move(ping->reply);

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -12,6 +13,7 @@
 #include "config/config.h"
 #include "devices/base/status.h"
 #include "server/frontend/dispatch/dispatcher.h"
+#include "server/frontend/dispatch/program.h"
 
 namespace mnemo::frontend {
 
@@ -24,7 +26,8 @@ class MemorySupervisor {
     std::vector<std::string> arguments;
   };
   struct Options {
-    std::string program;
+    Program program;
+    std::function<absl::Status()> before_spawn;  // as ProcessHost::Options has it
     std::vector<Service> services;
     config::Config::Memory timing;
   };

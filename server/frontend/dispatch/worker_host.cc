@@ -30,6 +30,7 @@ void ProcessHost::Join() {
 }
 
 absl::StatusOr<int> ProcessHost::Spawn(int worker, uint64_t life) {
+  if (options_.before_spawn) MNEMO_RETURN_IF_ERROR(options_.before_spawn());
   return children_.Spawn(worker, life, options_.program, options_.workers[worker].arguments, weights_.get());
 }
 

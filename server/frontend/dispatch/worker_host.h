@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -22,7 +23,9 @@ class ProcessHost final : public WorkerHost {
     std::vector<std::string> arguments;  // of a child's command line
   };
   struct Options {
-    std::string program;
+    Program program;
+    // Makes what a child needs and somebody may have removed; an error is that of the start. May be empty.
+    std::function<absl::Status()> before_spawn;
     std::vector<Worker> workers;  // as in CoreOptions::workers
     link::Keepalive keepalive;
   };

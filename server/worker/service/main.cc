@@ -1,10 +1,12 @@
 // mnemo-worker: one device, one engine, one link to mnemod.
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
@@ -68,10 +70,17 @@ int Main(int argc, char** argv) {
                        .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
-    status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->log.level,
-                                      .format = options->log.format,
-                                      .file = options->log.file});
+    telemetry::LogOptions log = {.process = options->name,
+                                 .level = options->log.level,
+                                 .format = options->log.format,
+                                 .file = options->log.file};
+    status = telemetry::SetUpLogging(log);
+    // The folder of the log may have gone since mnemod opened it: a child without one is better than none.
+    if (!status.ok() && options->lifeline_fd >= 0 && !log.file.empty()) {
+      log.file.clear();
+      const absl::Status why = std::exchange(status, telemetry::SetUpLogging(log));
+      if (status.ok()) spdlog::warn("logging on standard error: {}", std::string(why.message()));
+    }
   }
   if (!status.ok()) {
     std::fprintf(stderr, "mnemo-worker: %s\n", std::string(status.message()).c_str());
@@ -90,5 +99,6 @@ int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
   mnemo::RaiseDescriptorLimit();
+  ::prctl(PR_SET_NAME, "mnemo-worker");  // started through a descriptor it has the name of that
   return mnemo::worker::Main(argc, argv);
 }
