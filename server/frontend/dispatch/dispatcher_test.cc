@@ -250,10 +250,20 @@ TEST_CASE("what cannot work is an error at once") {
     config.workers.count = 0;
     CHECK_THAT(message(), Catch::Contains("workers") && Catch::Contains("addresses"));
   }
-  SECTION("a socket's path that is too long") {
-    config.workers.runtime_dir = (folder.sockets() / std::string(100, 'x')).string();
-    CHECK_THAT(message(), Catch::Contains("workers.runtime_dir") && Catch::Contains("107"));
+  SECTION("a runtime directory that another one has") {
+    const auto first = MakeDispatcher(config);
+    CHECK_THAT(message(), Catch::Contains("workers.runtime_dir") &&
+                              Catch::Contains(fmt::format("process {}", ::getpid())));
   }
+}
+
+TEST_CASE("a runtime directory too long for a socket's path gives way to a short one") {
+  Folder folder;
+  config::Config config = MakeConfig(folder, 1);
+  config.workers.runtime_dir = (folder.sockets() / std::string(100, 'x')).string();
+  const auto dispatcher = MakeDispatcher(config);
+  CHECK(Eventually([&] { return AllReady(*dispatcher); }));
+  CHECK(dispatcher->Workers()[0].address.find(config.workers.runtime_dir) == std::string::npos);
 }
 
 // A port that was free a moment ago.
