@@ -9,7 +9,6 @@
 #include <system_error>
 #include <utility>
 
-#include "devices/base/undo_at_end.h"
 #include "devices/base/unique_fd.h"
 #include "fpga/service/memory_options.h"
 #include "server/frontend/dispatch/child_process.h"
