@@ -101,17 +101,12 @@ int Main(int argc, char** argv) {
                        .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
-    telemetry::LogOptions log = {.process = options->name,
-                                 .level = options->log_level,
-                                 .format = options->log_format,
-                                 .file = options->log_file};
-    status = telemetry::SetUpLogging(log);
-    // The folder of the log may have gone since mnemod opened it: a child without one is better than none.
-    if (!status.ok() && options->lifeline_fd >= 0 && !log.file.empty()) {
-      log.file.clear();
-      const absl::Status why = std::exchange(status, telemetry::SetUpLogging(log));
-      if (status.ok()) spdlog::warn("logging on standard error: {}", std::string(why.message()));
-    }
+    // The folder of the log may have gone since mnemod opened it.
+    status = telemetry::SetUpLogging({.process = options->name,
+                                      .level = options->log_level,
+                                      .format = options->log_format,
+                                      .file = options->log_file,
+                                      .file_may_wait = options->lifeline_fd >= 0});
   }
   if (!status.ok()) {
     std::fprintf(stderr, "mnemo-memory: %s\n", std::string(status.message()).c_str());

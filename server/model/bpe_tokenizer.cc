@@ -106,8 +106,13 @@ void BpeTokenizer::FillPieces(const VocabularyFields& fields) {
 
 absl::Status BpeTokenizer::ReadMerges(const GgufFile& file, const VocabularyFields& fields) {
   if (file.Find(kMergesKey) == nullptr) {
-    return InvalidArgument("{}: {} is absent; a vocabulary of byte-level BPE needs it", file.path(),
-                           kMergesKey);
+    // Without a token of several bytes there is nothing to merge.
+    for (size_t i = 0; i < fields.texts.size(); ++i) {
+      if (!IsEncodable(fields.kinds[i]) || pieces_[i].size() <= 1) continue;
+      return InvalidArgument("{}: {} is absent, and token {} has {} bytes, which only merges make",
+                             file.path(), kMergesKey, i, pieces_[i].size());
+    }
+    return absl::OkStatus();
   }
   MNEMO_ASSIGN_OR_RETURN(const std::vector<std::string_view> merges, file.GetStrings(kMergesKey));
   absl::flat_hash_map<absl::string_view, int32_t> ids;

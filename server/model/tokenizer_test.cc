@@ -280,7 +280,8 @@ TEST_CASE("what is unknown or broken is refused by name") {
 
 // An image of a vocabulary without one of its keys, or with another.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeChanged(const std::string& model, int specials_at,
-                                                       const std::function<void(testing::GgufWriter&)>& add) {
+                                                       const std::function<void(testing::GgufWriter&)>& add,
+                                                       size_t letters = 1) {
   testing::GgufWriter writer;
   std::vector<std::string> tokens;
   std::vector<int32_t> kinds;
@@ -291,7 +292,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeChanged(const std::string& model,
     scores.push_back(-static_cast<float>(scores.size()));
   };
   for (int i = 0; i < 20; ++i) {
-    if (i < specials_at || i >= specials_at + 3) token(std::string(1, static_cast<char>('a' + i)), 1);
+    if (i < specials_at || i >= specials_at + 3) token(std::string(letters, static_cast<char>('a' + i)), 1);
     if (i == specials_at) token("<unk>", 2);
     if (i == specials_at + 1) token("<begin>", 3);
     if (i == specials_at + 2) token("<end>", 3);
@@ -328,13 +329,15 @@ TEST_CASE(
 
 TEST_CASE("keys of the tokenizer that would change ids are refused by name") {
   const auto refused = [](const std::string& model, const std::string& named,
-                          const std::function<void(testing::GgufWriter&)>& add) {
+                          const std::function<void(testing::GgufWriter&)>& add, size_t letters = 1) {
     INFO(named);
-    const absl::Status status = MakeChanged(model, 0, add).status();
+    const absl::Status status = MakeChanged(model, 0, add, letters).status();
     REQUIRE_FALSE(status.ok());
     CHECK_THAT(std::string(status.message()), Catch::Contains(named));
   };
-  refused("gpt2", "tokenizer.ggml.merges", [](testing::GgufWriter&) {});
+  CHECK(MakeChanged("gpt2", 0, [](testing::GgufWriter&) {}).ok());  // single bytes: nothing to merge
+  refused(
+      "gpt2", "tokenizer.ggml.merges", [](testing::GgufWriter&) {}, 2);
   refused("gpt2", "tokenizer.ggml.add_space_prefix", [](testing::GgufWriter& writer) {
     writer.AddStrings("tokenizer.ggml.merges", {});
     writer.AddBool("tokenizer.ggml.add_space_prefix", true);

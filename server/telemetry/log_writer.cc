@@ -69,7 +69,7 @@ struct LogWriter::State {
   bool WaitFor(int output, milliseconds timeout) const;
   bool WaitForRoom(milliseconds timeout) const { return WaitFor(fd, timeout); }
   void Pause(milliseconds timeout) const { WaitFor(-1, timeout); }
-  void OpenAgain();
+  absl::Status OpenAgain();
   bool HoldsNameless() const;
   void Wake() const;
 
@@ -195,7 +195,7 @@ bool LogWriter::State::ReopenIsDue() const {
 void LogWriter::State::ReopenNow(std::unique_lock<std::mutex>& lock) {
   const uint64_t asked = reopens_asked;
   lock.unlock();
-  OpenAgain();
+  OpenAgain().IgnoreError();  // the log says it
   lock.lock();
   reopens_done = asked;
   changed.notify_all();
@@ -245,20 +245,21 @@ bool LogWriter::State::HoldsNameless() const {
   return file.valid() && ::fstat(file.get(), &info) == 0 && info.st_nlink == 0;
 }
 
-void LogWriter::State::OpenAgain() {
-  if (options.file.empty()) return;
+absl::Status LogWriter::State::OpenAgain() {
+  if (options.file.empty()) return absl::OkStatus();
   absl::StatusOr<UniqueFd> opened = OpenFile(options.file);
   if (opened.ok()) {
     file = *std::move(opened);
     fd = file.get();
     reopen_failed = false;
-    return;
+    return absl::OkStatus();
   }
   reopen_time = Clock::now() + kReopenTime;
   if (HoldsNameless()) fd = -1;
-  if (std::exchange(reopen_failed, true)) return;
+  if (std::exchange(reopen_failed, true)) return opened.status();
   std::lock_guard lock(mutex);
   if (options.reopen_failed) Enqueue(options.reopen_failed(std::string(opened.status().message())));
+  return opened.status();
 }
 
 absl::StatusOr<std::unique_ptr<LogWriter>> LogWriter::Open(Options options) {
@@ -266,8 +267,8 @@ absl::StatusOr<std::unique_ptr<LogWriter>> LogWriter::Open(Options options) {
   if (state->options.file.empty()) {
     state->fd = STDERR_FILENO;
   } else {
-    MNEMO_ASSIGN_OR_RETURN(state->file, OpenFile(state->options.file));
-    state->fd = state->file.get();
+    const absl::Status opened = state->OpenAgain();
+    if (!opened.ok() && !state->options.file_may_wait) return opened;
   }
   struct stat info = {};
   state->is_socket = ::fstat(state->fd, &info) == 0 && S_ISSOCK(info.st_mode);

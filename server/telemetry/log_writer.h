@@ -20,7 +20,8 @@ namespace mnemo::telemetry {
 class LogWriter {
  public:
   struct Options {
-    std::string file;  // appended to; a FIFO needs no reader yet. Empty = standard error
+    std::string file;            // appended to; a FIFO needs no reader yet. Empty = standard error
+    bool file_may_wait = false;  // one that cannot be opened is no error: as Reopen goes on with it
     size_t max_lines = 1024;
     size_t max_bytes = 1 << 20;  // of all lines in the queue; a longer line is dropped
     // The line, with its newline, that says how many were dropped.
@@ -28,7 +29,7 @@ class LogWriter {
     // The line that says why `file` could not be opened again.
     std::function<std::string(const std::string& why)> reopen_failed;
   };
-  // INVALID_ARGUMENT: the file cannot be opened.
+  // INVALID_ARGUMENT: the file cannot be opened, and may not wait.
   static absl::StatusOr<std::unique_ptr<LogWriter>> Open(Options options);
   ~LogWriter();  // Close
   // Gives the queue up to kCloseTime; what comes later is dropped. A thread that is stuck in a write is left

@@ -82,6 +82,21 @@ struct Fifo {
   UniqueFd reader;
 };
 
+TEST_CASE("A file that cannot be opened yet gets the lines once it can") {
+  TempFolder folder;
+  LogWriter::Options options;
+  options.file = folder.path("gone") + "/log";
+  CHECK_FALSE(LogWriter::Open(options).ok());
+  options.file_may_wait = true;
+  const auto writer = LogWriter::Open(options);
+  REQUIRE(writer.status() == absl::OkStatus());
+  (*writer)->Write("early\n");
+  CHECK_FALSE((*writer)->Flush(milliseconds(20)));
+  REQUIRE(std::filesystem::create_directory(folder.path("gone")));
+  CHECK(Eventually([&] { return ReadAll(options.file) == "early\n"; }));
+  CHECK((*writer)->dropped() == 0);
+}
+
 TEST_CASE("Lines come out whole and in order") {
   TempFolder folder;
   const std::unique_ptr<LogWriter> writer = OpenWriter(folder.path("log"), 5000);

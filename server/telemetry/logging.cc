@@ -235,6 +235,7 @@ absl::Status SetUpLogging(const LogOptions& options) {
   }
   LogWriter::Options writing;
   writing.file = options.file;
+  writing.file_may_wait = options.file_may_wait;
   const std::shared_ptr<spdlog::formatter> own_lines = MakeFormatter(options);
   writing.notice = [own_lines](uint64_t dropped) {
     return FormatLine(

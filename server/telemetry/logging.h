@@ -15,6 +15,7 @@ struct LogOptions {
   std::string format = "text";  // text | json (one object a line: time, level, process, message, and
                                 // request_id when there is one)
   std::string file;             // empty = standard error
+  bool file_may_wait = false;   // one that cannot be opened is tried again each second and is no error
 };
 
 // Once per process, before other threads start. From then on no thread waits for a log line to be written

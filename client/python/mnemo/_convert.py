@@ -73,7 +73,7 @@ def build_request(
         (request, _REQUEST_FIELDS),
         (request.sampling, _SAMPLING_FIELDS),
         (request.output, _OUTPUT_FIELDS),
-        (request.chat, _CHAT_FIELDS[:3]),
+        (request.chat, _CHAT_FIELDS[:2]),
     ):
         for name in names:
             if name in given:

@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
@@ -70,17 +69,12 @@ int Main(int argc, char** argv) {
                        .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
   absl::Status status = watcher.status();
   if (status.ok()) {
-    telemetry::LogOptions log = {.process = options->name,
-                                 .level = options->log.level,
-                                 .format = options->log.format,
-                                 .file = options->log.file};
-    status = telemetry::SetUpLogging(log);
-    // The folder of the log may have gone since mnemod opened it: a child without one is better than none.
-    if (!status.ok() && options->lifeline_fd >= 0 && !log.file.empty()) {
-      log.file.clear();
-      const absl::Status why = std::exchange(status, telemetry::SetUpLogging(log));
-      if (status.ok()) spdlog::warn("logging on standard error: {}", std::string(why.message()));
-    }
+    // The folder of the log may have gone since mnemod opened it.
+    status = telemetry::SetUpLogging({.process = options->name,
+                                      .level = options->log.level,
+                                      .format = options->log.format,
+                                      .file = options->log.file,
+                                      .file_may_wait = options->lifeline_fd >= 0});
   }
   if (!status.ok()) {
     std::fprintf(stderr, "mnemo-worker: %s\n", std::string(status.message()).c_str());
