@@ -223,7 +223,7 @@ def test_missing_configuration_and_bad_overrides(tmp_path: pathlib.Path) -> None
         (["--config", str(tmp_path / "absent.yaml")], "absent.yaml"),
         (["--set", "engine.max_runing=3"], "engine.max_runing"),
         (["--set", "engine.max_running=-3"], "engine.max_running"),
-        (["--listen", f"unix:{tmp_path}/mnemo.sock"], "server.listen"),
+        (["--listen", f"unix:{tmp_path}/{'x' * 200}.sock"], "server.listen"),
         (["--listen", "::1:50051"], "server.listen"),
     ):
         result = run_mnemod(*arguments, "--check-config")

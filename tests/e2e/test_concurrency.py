@@ -84,8 +84,8 @@ async def storm(daemon: Daemon, rng: random.Random, expected: dict[bytes, Result
 def test_a_thousand_requests_leave_nothing_behind(tiny: pathlib.Path, pages: str) -> None:
     settings: dict[str, Any] = {"limits.max_running": 64, "limits.max_queued": 64, "log.level": "warn"}
     if pages == "scarce":
-        # Four contexts' worth is the default; here requests must wait and be preempted. 2 layers x 2 heads x (2 x 16 + 4) bytes a token.
-        settings["engine.kv_cache_bytes"] = 144 * 20000
+        # Four contexts' worth is the default; here requests must wait and be preempted. 2 layers x 2 heads x (2 x 32 + 4) bytes a token.
+        settings["engine.kv_cache_bytes"] = 272 * 20000
     with seeded(f"storm-{pages}") as rng, Daemon(tiny, workers=1 if pages == "scarce" else 2, settings=settings) as daemon:
         daemon.wait_workers(1 if pages == "scarce" else 2)
         expected: dict[bytes, Result] = {}

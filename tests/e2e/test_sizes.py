@@ -16,15 +16,15 @@ import pytest
 from harness import Code, Daemon, pb, request
 
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-# 80 layers of 2 KV heads of 16: K and V of 8 bits, keys a second time in 78 of them, four bytes of scales for each.
-PAGE_BYTES = 64 * 2 * (2 * 36 + 78 * 52)
+# 80 layers of 2 KV heads of 16: K and V of 16 bits, keys a second time in 78 of them, four bytes of a scale for each key.
+PAGE_BYTES = 64 * 2 * (2 * 68 + 78 * 100)
 # Stacks, arenas, libraries, weights, buffers of the model: what a worker has mapped beside its KV pages.
 REST = 2 << 30
 
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Eight kilobytes of KV cache a token, ten million tokens."""
+    """Sixteen kilobytes of KV cache a token, ten million tokens."""
     return harness.tiny_model(tmp_path_factory.mktemp("deep") / "deep.gguf", context=10_000_000, layers=80)
 
 
