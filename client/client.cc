@@ -1,5 +1,6 @@
 #include "client/client.h"
 
+#include <google/protobuf/message.h>
 #include <google/protobuf/util/time_util.h>
 #include <grpcpp/grpcpp.h>
 
@@ -11,6 +12,7 @@
 #include <mutex>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "client/call.h"
 #include "mnemo/v1/admin.grpc.pb.h"
@@ -106,20 +108,30 @@ class PulledStream final : public GenerateStream {
   std::shared_ptr<QueueSink> queue_;
 };
 
-// Every string of the request that protobuf would refuse to send.
-absl::Status CheckRequest(const v1::GenerateRequest& request) {
-  if (request.has_prompt()) MNEMO_RETURN_IF_ERROR(CheckUtf8("prompt", request.prompt()));
-  MNEMO_RETURN_IF_ERROR(CheckUtf8("model", request.model()));
-  MNEMO_RETURN_IF_ERROR(CheckUtf8("session_id", request.session_id()));
-  MNEMO_RETURN_IF_ERROR(CheckUtf8("request_id", request.request_id()));
-  for (int i = 0; i < request.chat().messages_size(); ++i) {
-    MNEMO_RETURN_IF_ERROR(
-        CheckUtf8(fmt::format("chat.messages[{}].content", i), request.chat().messages(i).content()));
-    MNEMO_RETURN_IF_ERROR(
-        CheckUtf8(fmt::format("chat.messages[{}].role", i), request.chat().messages(i).role()));
-  }
-  for (int i = 0; i < request.sampling().stop_size(); ++i) {
-    MNEMO_RETURN_IF_ERROR(CheckUtf8(fmt::format("sampling.stop[{}]", i), request.sampling().stop(i)));
+// Every string of a message, which protobuf would refuse to send; the error names it by its path.
+absl::Status CheckStrings(const google::protobuf::Message& message, const std::string& prefix = "") {
+  using google::protobuf::FieldDescriptor;
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(message, &fields);
+  for (const FieldDescriptor* field : fields) {
+    const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+    if (!is_message && field->type() != FieldDescriptor::TYPE_STRING) continue;
+    const int count = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+    for (int i = 0; i < count; ++i) {
+      const std::string path =
+          field->is_repeated() ? fmt::format("{}{}[{}]", prefix, field->name(), i) : prefix + field->name();
+      if (is_message) {
+        MNEMO_RETURN_IF_ERROR(CheckStrings(field->is_repeated()
+                                               ? reflection.GetRepeatedMessage(message, field, i)
+                                               : reflection.GetMessage(message, field),
+                                           path + "."));
+      } else {
+        MNEMO_RETURN_IF_ERROR(CheckUtf8(path, field->is_repeated()
+                                                  ? reflection.GetRepeatedString(message, field, i)
+                                                  : reflection.GetString(message, field)));
+      }
+    }
   }
   return absl::OkStatus();
 }
@@ -243,7 +255,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
 
 std::shared_ptr<GenerateCall> Client::Generate(v1::GenerateRequest request, const CallOptions& options,
                                                std::shared_ptr<GenerateObserver> observer) {
-  const absl::Status valid = CheckRequest(request);
+  const absl::Status valid = CheckStrings(request);
   auto call = std::make_shared<StreamCall>(impl_->generation.get(), impl_->calls, std::move(request), options,
                                            std::make_shared<ObserverSink>(observer));
   if (valid.ok()) {
@@ -255,7 +267,7 @@ std::shared_ptr<GenerateCall> Client::Generate(v1::GenerateRequest request, cons
 }
 
 std::unique_ptr<GenerateStream> Client::Generate(v1::GenerateRequest request, const CallOptions& options) {
-  const absl::Status valid = CheckRequest(request);
+  const absl::Status valid = CheckStrings(request);
   auto queue = std::make_shared<QueueSink>();
   auto call =
       std::make_shared<StreamCall>(impl_->generation.get(), impl_->calls, std::move(request), options, queue);
@@ -269,7 +281,7 @@ std::unique_ptr<GenerateStream> Client::Generate(v1::GenerateRequest request, co
 
 absl::StatusOr<v1::TokenizeResponse> Client::Tokenize(const v1::TokenizeRequest& request,
                                                       const CallOptions& options) {
-  if (request.has_text()) MNEMO_RETURN_IF_ERROR(CheckUtf8("text", request.text()));
+  MNEMO_RETURN_IF_ERROR(CheckStrings(request));
   return impl_->Unary<v1::TokenizeResponse>(options, [&](grpc::ClientContext* context, auto* response) {
     return impl_->generation->Tokenize(context, request, response);
   });

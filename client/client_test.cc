@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 
 #include <catch2/catch.hpp>
+#include <functional>
 #include <mutex>
 #include <thread>
 
@@ -148,6 +149,21 @@ TEST_CASE("text that is not UTF-8 is refused here and never sent") {
   auto stream = client->Generate(Prompt("ab\xff"));
   CHECK_FALSE(stream->Next().has_value());
   CHECK(stream->status().message() == "prompt: not valid UTF-8 at byte 2");
+  const auto refusal = [&](const std::function<void(v1::Chat&)>& spoil) {
+    v1::GenerateRequest chat;
+    chat.mutable_chat()->add_messages()->set_content("x");
+    chat.mutable_chat()->add_messages()->set_content("y");
+    spoil(*chat.mutable_chat());
+    auto refused = client->Generate(chat);
+    CHECK_FALSE(refused->Next().has_value());
+    return std::string(refused->status().message());
+  };
+  CHECK(refusal([](v1::Chat& chat) { chat.mutable_messages(1)->set_name("\xff"); }) ==
+        "chat.messages[1].name: not valid UTF-8 at byte 0");
+  CHECK(refusal([](v1::Chat& chat) { chat.set_tools_json("[\xff]"); }) ==
+        "chat.tools_json: not valid UTF-8 at byte 1");
+  CHECK(refusal([](v1::Chat& chat) { (*chat.mutable_template_args())["a"] = "\xff"; }) ==
+        "chat.template_args[0].value: not valid UTF-8 at byte 0");
   v1::TokenizeRequest request;
   request.set_text("\xed\xa0\x80");  // a surrogate
   CHECK(absl::IsInvalidArgument(client->Tokenize(request).status()));

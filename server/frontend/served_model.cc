@@ -25,7 +25,7 @@ absl::Status LoadText(const config::Config::Model& config, const config::Config:
   ChatRenderer::Options options;
   options.chat_template = *std::move(chat_template);
   for (int32_t id = 0; id < model->tokenizer->size(); ++id) {
-    if (model->tokenizer->Kind(id) == model::TokenKind::kControl) {
+    if (model->tokenizer->IsControl(id)) {
       options.control_tokens.emplace_back(model->tokenizer->Piece(id));
     }
   }
