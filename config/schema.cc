@@ -67,8 +67,9 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
        Number(
            MNEMO_KEY(server.max_connections), 0, 1 << 20,
            "Connections of clients at once; calls on a further one end with RESOURCE_EXHAUSTED. 0 stands for "
-           "as many as the hard limit of descriptors leaves after 64, and 8 for each worker and memory "
-           "service, at most 65536; a larger figure than it leaves is cut to that."),
+           "as many as the hard limit of descriptors leaves after 64, 8 for each worker and memory service, "
+           "and one for each further file of the model, at most 65536; a larger figure than it leaves is cut "
+           "to that."),
        Text(MNEMO_KEY(server.metrics_listen), TextForm::kOptionalListen,
             "Address of the Prometheus endpoint /metrics, IPv4; empty switches it off."),
        Number(MNEMO_KEY(server.max_message_bytes), 64 << 10, 1 << 30,
@@ -89,7 +90,8 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
        Bool(MNEMO_KEY(server.reflection),
             "Serve gRPC reflection, by which generic clients find the services and their messages."),
        Text(MNEMO_KEY(model.path), TextForm::kModelFile,
-            "The GGUF file to serve, absolute or relative to the working directory. Serving needs one."),
+            "The GGUF file to serve, absolute or relative to the working directory; the first one of a model "
+            "in several, NAME-00001-of-0000N.gguf. Serving needs one."),
        Text(MNEMO_KEY(model.name), TextForm::kName,
             "Name under which clients see the model; empty takes general.name of the file."),
        Text(MNEMO_KEY(model.chat_template), TextForm::kAny,

@@ -9,7 +9,7 @@ usage() {
   cat <<USAGE
 usage: scripts/run.sh [--keep] [--model FILE.gguf] [--set KEY=VALUE]... [PROMPT...]
   --keep   leave the daemon serving afterwards, until Ctrl-C
-  --model  serve this file (default: SmolLM2 135M Instruct, which scripts/setup.sh installs)
+  --model  serve this file, the first one of a split model (default: SmolLM2 135M Instruct, which scripts/setup.sh installs)
   --set    any other setting of the daemon (docs/CONFIGURATION.md)
 USAGE
 }

@@ -49,11 +49,12 @@ constexpr int64_t kMostConnections = 65536;  // unless configured
 constexpr int kKeepaliveTimeoutMs = 20000;
 
 // server.max_connections, or what stands for it, within the limit of descriptors.
-int ConnectionBound(const config::Config& config) {
+int ConnectionBound(const config::Config& config, const ServedModel& model) {
   const auto children =
       static_cast<int64_t>(config.workers.addresses.size()) + config.workers.count + config.memory.services;
+  const int64_t more_files = model.file != nullptr ? static_cast<int64_t>(model.file->part_count()) - 1 : 0;
   const int64_t room =
-      std::max<int64_t>(DescriptorLimit() - kOwnDescriptors - kDescriptorsOfChild * children, 1);
+      std::max<int64_t>(DescriptorLimit() - kOwnDescriptors - kDescriptorsOfChild * children - more_files, 1);
   const int64_t wanted = config.server.max_connections;
   if (wanted > room) {
     spdlog::warn("server.max_connections: {} are not to be had with a limit of {} descriptors; it is {}",
@@ -214,7 +215,7 @@ absl::Status FrontEnd::Impl::MakeAcceptor() {
   link::Acceptor::Options accepting;
   accepting.address = config.listen;
   accepting.unix_mode = static_cast<mode_t>(std::stoul(config.listen_mode, nullptr, 8));
-  accepting.max_connections = ConnectionBound(options.config);
+  accepting.max_connections = ConnectionBound(options.config, *context.model);
   accepting.bound = "server.max_connections";
   accepting.user_timeout_ms = kKeepaliveTimeoutMs;
   accepting.on_trouble = [](const std::string& line) { spdlog::warn("server.listen: {}", line); };

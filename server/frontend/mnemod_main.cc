@@ -195,8 +195,10 @@ absl::Status Daemon::Start() {
   MNEMO_ASSIGN_OR_RETURN(
       front_end_, FrontEnd::Start({config_, MNEMO_VERSION}, model_.get(), dispatcher_.get(), metrics_.get()));
   spdlog::info("listening on {}", front_end_->address());
-  spdlog::info("serving {} ({}, {}, {} tokens of context) from {}", model_->name, model_->config.architecture,
-               model_->config.quantization, model_->context_tokens, config_.model.path);
+  const size_t parts = model_->file->part_count();
+  spdlog::info("serving {} ({}, {}, {} tokens of context) from {}{}", model_->name,
+               model_->config.architecture, model_->config.quantization, model_->context_tokens,
+               config_.model.path, parts > 1 ? fmt::format(", the first of {} files", parts) : "");
   NotifySystemd("READY=1\nSTATUS=listening on " + front_end_->address());
   return absl::OkStatus();
 }

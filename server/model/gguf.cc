@@ -15,6 +15,7 @@
 
 #include "devices/base/mapping.h"
 #include "devices/base/unique_fd.h"
+#include "server/model/gguf_split.h"
 
 namespace mnemo::model {
 
@@ -31,6 +32,8 @@ struct GgufFile::Part {
   uint64_t header_bytes = 0;  // up to the end of the tensors' entries
 
   static absl::StatusOr<std::shared_ptr<Part>> Open(const std::string& path);
+  // Address space for the header, of an opened file, until it is cut to what the header has.
+  absl::Status MapHead();
   // Makes the first `end` bytes readable; `end` is at most `bytes`.
   absl::Status Load(uint64_t end);
   absl::Status ReadAt(uint64_t offset, std::span<std::byte> out) const;
@@ -75,21 +78,6 @@ std::string Printable(std::string_view name) {
   constexpr size_t kShown = 80;
   const absl::string_view shown(name.data(), std::min(name.size(), kShown));
   return absl::CHexEscape(shown) + (name.size() > kShown ? "..." : "");
-}
-
-std::string_view TypeName(const GgufValue& value) {
-  static constexpr std::array<std::string_view, std::variant_size_v<GgufValue>> kNames = {
-      "an unsigned integer",
-      "an integer",
-      "a floating-point number",
-      "a bool",
-      "a string",
-      "an array of unsigned integers",
-      "an array of integers",
-      "an array of floating-point numbers",
-      "an array of bools",
-      "an array of strings"};
-  return kNames[value.index()];
 }
 
 // Reads forward through the header of a file; never past its end.
@@ -376,6 +364,44 @@ absl::StatusOr<TensorEntry> ReadTensorEntry(Reader& reader) {
   return entry;
 }
 
+absl::StatusOr<uint64_t> AlignmentOf(const GgufFile& file) {
+  if (file.Find("general.alignment") == nullptr) return kDefaultAlignment;
+  MNEMO_ASSIGN_OR_RETURN(const int64_t value, file.GetInt("general.alignment"));
+  if (value < 8 || value > static_cast<int64_t>(kMaxAlignment) ||
+      !std::has_single_bit(static_cast<uint64_t>(value))) {
+    return InvalidArgument("{}: key 'general.alignment' is {}; a power of two from 8 to {} is allowed",
+                           file.path(), value, kMaxAlignment);
+  }
+  return static_cast<uint64_t>(value);
+}
+
+uint64_t Align(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+
+// Alignment of a later part that does not tell it: the default, with which llama.cpp reads and writes it, or
+// that of the first part, with which the Python package gguf writes it. The file's length tells which.
+absl::StatusOr<uint64_t> AlignmentByLength(const Reader& reader, std::span<const TensorEntry> entries,
+                                           uint64_t of_first, uint64_t file_bytes) {
+  const uint64_t header_end = reader.position();
+  if (Align(header_end, kDefaultAlignment) == Align(header_end, of_first)) {
+    return std::min(kDefaultAlignment, of_first);
+  }
+  uint64_t end = 0;
+  for (const TensorEntry& entry : entries) {
+    if (entry.offset > file_bytes || entry.bytes > file_bytes - entry.offset) return kDefaultAlignment;
+    end = std::max(end, entry.offset + entry.bytes);
+  }
+  for (const uint64_t alignment : {kDefaultAlignment, of_first}) {
+    const uint64_t begin = Align(header_end, alignment);
+    if (file_bytes == begin + end || file_bytes == begin + Align(end, alignment)) return alignment;
+  }
+  const absl::Status status = reader.Invalid(header_end,
+                                             "key 'general.alignment' is absent, and the file of {} bytes "
+                                             "fits neither {} nor the {} of the first part: "
+                                             "it is truncated, or the key is missing",
+                                             file_bytes, kDefaultAlignment, of_first);
+  return absl::DataLossError(status.message());
+}
+
 // Every tensor lies within the file, aligned, and no two share bytes.
 absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> entries, uint64_t alignment,
                             uint64_t data_begin, uint64_t file_bytes) {
@@ -427,11 +453,15 @@ absl::StatusOr<std::shared_ptr<GgufFile::Part>> GgufFile::Part::Open(const std::
   if (info.st_size == 0) return InvalidArgument("{}: the file is empty", path);
   part->bytes = static_cast<uint64_t>(info.st_size);
   part->modified = info.st_mtim;
-  absl::StatusOr<Mapping> head = Mapping::Anonymous(std::min(part->bytes, kMaxHeaderBytes));
-  if (!head.ok()) return Annotate(head.status(), path);
-  part->head = *std::move(head);
-  part->view = part->head.bytes();
   return part;
+}
+
+absl::Status GgufFile::Part::MapHead() {
+  absl::StatusOr<Mapping> mapping = Mapping::Anonymous(std::min(bytes, kMaxHeaderBytes));
+  if (!mapping.ok()) return Annotate(mapping.status(), path);
+  head = *std::move(mapping);
+  view = head.bytes();
+  return absl::OkStatus();
 }
 
 absl::Status GgufFile::Part::Load(uint64_t end) {
@@ -464,7 +494,21 @@ absl::Status GgufFile::Part::ReadAt(uint64_t offset, std::span<std::byte> out) c
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Open(const std::string& path, Options options) {
   MNEMO_ASSIGN_OR_RETURN(std::shared_ptr<Part> part, Part::Open(path));
-  return Read({std::move(part)}, options);
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, ReadPart(std::move(part), options));
+  MNEMO_ASSIGN_OR_RETURN(const Split split, ReadSplit(*file));
+  if (!split.several()) return file;
+  MNEMO_ASSIGN_OR_RETURN(const std::vector<std::string> paths, PartPaths(*file, split));
+  if (options.metadata_only) return file;
+  std::vector<std::shared_ptr<Part>> others;
+  for (size_t i = 1; i < paths.size(); ++i) {
+    absl::StatusOr<std::shared_ptr<Part>> other = Part::Open(paths[i]);
+    if (!other.ok()) {
+      return Annotate(other.status(), fmt::format("{}: part {} of {}", path, i + 1, paths.size()));
+    }
+    others.push_back(*std::move(other));
+  }
+  MNEMO_RETURN_IF_ERROR(file->Join(others));
+  return file;
 }
 
 absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::byte> bytes,
@@ -473,22 +517,67 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Parse(std::span<const std::b
   part->path = path;
   part->view = bytes;
   part->bytes = part->loaded = bytes.size();
-  return Read({std::move(part)}, options);
-}
-
-absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::Read(std::vector<std::shared_ptr<Part>> parts,
-                                                         Options options) {
-  std::unique_ptr<GgufFile> file(new GgufFile());
-  file->path_ = parts.front()->path;
-  file->parts_ = std::move(parts);
-  for (const std::shared_ptr<Part>& part : file->parts_) {
-    MNEMO_RETURN_IF_ERROR(file->ReadPart(part, options));
-  }
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, ReadPart(std::move(part), options));
+  if (options.metadata_only) return file;
+  MNEMO_RETURN_IF_ERROR(file->Join({}));
   return file;
 }
 
-absl::Status GgufFile::ReadPart(const std::shared_ptr<Part>& part, Options options) {
+absl::Status GgufFile::Join(std::span<const std::shared_ptr<Part>> others) {
+  MNEMO_ASSIGN_OR_RETURN(const Split split, ReadSplit(*this));
+  if (static_cast<size_t>(split.count) != 1 + others.size()) {
+    return InvalidArgument("{}: key 'split.count' is {}; {} parts are given", path_, split.count,
+                           1 + others.size());
+  }
+  if (!split.several()) return absl::OkStatus();
+  if (!split.tensor_count.has_value()) {
+    return InvalidArgument("{}: key 'split.tensors.count' is absent; a model of several parts needs it",
+                           path_);
+  }
+  MNEMO_ASSIGN_OR_RETURN(const uint64_t alignment, AlignmentOf(*this));
+  uint64_t header_bytes = parts_.front()->header_bytes;
+  std::vector<size_t> part_of(tensors_.size(), 0);
+  for (const std::shared_ptr<Part>& other : others) {
+    MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<GgufFile> part, ReadPart(other, Options(), alignment));
+    MNEMO_RETURN_IF_ERROR(CheckPart(*this, split, *part, static_cast<int64_t>(parts_.size())));
+    header_bytes += other->header_bytes;
+    if (header_bytes > kMaxHeaderBytes) {
+      return InvalidArgument(
+          "{}: the headers of the parts up to this one have {} bytes; at most {} are allowed", other->path,
+          header_bytes, kMaxHeaderBytes);
+    }
+    for (GgufTensor& tensor : part->tensors_) {
+      const auto [found, is_new] = tensor_index_.emplace(tensor.name, tensors_.size());
+      if (!is_new) {
+        return InvalidArgument("{}: tensor '{}' is there twice: in {} too", other->path,
+                               Printable(tensor.name), parts_[part_of[found->second]]->path);
+      }
+      part_of.push_back(parts_.size());
+      tensors_.push_back(std::move(tensor));
+    }
+    parts_.push_back(other);
+    if (static_cast<int64_t>(tensors_.size()) > *split.tensor_count) break;
+  }
+  if (static_cast<int64_t>(tensors_.size()) != *split.tensor_count) {
+    return InvalidArgument("{}: key 'split.tensors.count' is {}; the parts up to {} have {} tensors", path_,
+                           *split.tensor_count, parts_.back()->path, tensors_.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::ReadPart(std::shared_ptr<Part> part, Options options,
+                                                             std::optional<uint64_t> alignment_of_first) {
+  std::unique_ptr<GgufFile> file(new GgufFile());
+  file->path_ = part->path;
+  file->parts_.push_back(part);
+  MNEMO_RETURN_IF_ERROR(file->ReadHead(part, options, alignment_of_first));
+  return file;
+}
+
+absl::Status GgufFile::ReadHead(const std::shared_ptr<Part>& part, Options options,
+                                std::optional<uint64_t> alignment_of_first) {
   const std::string& path = part->path;
+  if (part->fd.valid()) MNEMO_RETURN_IF_ERROR(part->MapHead());
   Reader reader(
       part->view.data(), part->bytes, [&part](uint64_t end) { return part->Load(end); }, path);
   MNEMO_ASSIGN_OR_RETURN(const Header header, ReadHeader(reader));
@@ -526,17 +615,11 @@ absl::Status GgufFile::ReadPart(const std::shared_ptr<Part>& part, Options optio
   }
   if (entries.empty()) return absl::OkStatus();
 
-  uint64_t alignment = kDefaultAlignment;
-  if (Find("general.alignment") != nullptr) {
-    MNEMO_ASSIGN_OR_RETURN(const int64_t value, GetInt("general.alignment"));
-    if (value < 8 || value > static_cast<int64_t>(kMaxAlignment) ||
-        !std::has_single_bit(static_cast<uint64_t>(value))) {
-      return InvalidArgument("{}: key 'general.alignment' is {}; a power of two from 8 to {} is allowed",
-                             path, value, kMaxAlignment);
-    }
-    alignment = static_cast<uint64_t>(value);
+  MNEMO_ASSIGN_OR_RETURN(uint64_t alignment, AlignmentOf(*this));
+  if (alignment_of_first.has_value() && Find("general.alignment") == nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(alignment, AlignmentByLength(reader, entries, *alignment_of_first, part->bytes));
   }
-  const uint64_t data_begin = (reader.position() + alignment - 1) / alignment * alignment;
+  const uint64_t data_begin = Align(reader.position(), alignment);
   if (data_begin > part->bytes) return reader.Truncated("the padding before the tensor data", alignment);
   MNEMO_RETURN_IF_ERROR(CheckPlacement(reader, entries, alignment, data_begin, part->bytes));
   for (TensorEntry& entry : entries) {
@@ -636,7 +719,8 @@ absl::StatusOr<std::unique_ptr<GgufFile>> GgufFile::FromSnapshot(std::span<const
     parts.push_back(std::move(part));
   }
   if (parts.empty()) return DataLoss("snapshot: no part");
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, Read(std::move(parts), Options()));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<GgufFile> file, ReadPart(parts.front(), Options()));
+  MNEMO_RETURN_IF_ERROR(file->Join(std::span(parts).subspan(1)));
   MNEMO_ASSIGN_OR_RETURN(const uint64_t tensor_count, reader.Number<uint64_t>("a snapshot"));
   for (uint64_t i = 0; i < tensor_count; ++i) {
     MNEMO_ASSIGN_OR_RETURN(const std::string_view name, text());
@@ -658,94 +742,6 @@ const GgufValue* GgufFile::Find(std::string_view key) const {
 const GgufTensor* GgufFile::FindTensor(std::string_view name) const {
   const auto found = tensor_index_.find(name);
   return found == tensor_index_.end() ? nullptr : &tensors_[found->second];
-}
-
-namespace {
-
-absl::Status KeyMissing(const GgufFile& file, std::string_view key) {
-  return NotFound("{}: key '{}' is missing", file.path(), key);
-}
-
-absl::Status KeyHasType(const GgufFile& file, std::string_view key, const GgufValue& value,
-                        std::string_view wanted) {
-  return InvalidArgument("{}: key '{}' is {}; {} is wanted", file.path(), key, TypeName(value), wanted);
-}
-
-absl::StatusOr<int64_t> ToInt64(const GgufFile& file, std::string_view key, uint64_t value) {
-  if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
-    return InvalidArgument("{}: key '{}' is {}, beyond a signed 64-bit integer", file.path(), key, value);
-  }
-  return static_cast<int64_t>(value);
-}
-
-// The value as the one C++ type that stores it.
-template <typename T>
-absl::StatusOr<T> GetAs(const GgufFile& file, std::string_view key, std::string_view wanted) {
-  const GgufValue* value = file.Find(key);
-  if (value == nullptr) return KeyMissing(file, key);
-  if (const T* held = std::get_if<T>(value)) return *held;
-  return KeyHasType(file, key, *value, wanted);
-}
-
-}  // namespace
-
-absl::StatusOr<int64_t> GgufFile::GetInt(std::string_view key) const {
-  const GgufValue* value = Find(key);
-  if (value == nullptr) return KeyMissing(*this, key);
-  if (const auto* number = std::get_if<int64_t>(value)) return *number;
-  if (const auto* number = std::get_if<uint64_t>(value)) return ToInt64(*this, key, *number);
-  return KeyHasType(*this, key, *value, "an integer");
-}
-
-absl::StatusOr<double> GgufFile::GetFloat(std::string_view key) const {
-  const GgufValue* value = Find(key);
-  if (value == nullptr) return KeyMissing(*this, key);
-  if (const auto* number = std::get_if<double>(value)) return *number;
-  if (const auto* number = std::get_if<int64_t>(value)) return static_cast<double>(*number);
-  if (const auto* number = std::get_if<uint64_t>(value)) return static_cast<double>(*number);
-  return KeyHasType(*this, key, *value, "a number");
-}
-
-absl::StatusOr<bool> GgufFile::GetBool(std::string_view key) const {
-  return GetAs<bool>(*this, key, "a bool");
-}
-
-absl::StatusOr<std::string_view> GgufFile::GetString(std::string_view key) const {
-  return GetAs<std::string_view>(*this, key, "a string");
-}
-
-absl::StatusOr<std::vector<std::string_view>> GgufFile::GetStrings(std::string_view key) const {
-  return GetAs<std::vector<std::string_view>>(*this, key, "an array of strings");
-}
-
-absl::StatusOr<std::vector<int64_t>> GgufFile::GetInts(std::string_view key) const {
-  const GgufValue* value = Find(key);
-  if (value == nullptr) return KeyMissing(*this, key);
-  if (const auto* numbers = std::get_if<std::vector<int64_t>>(value)) return *numbers;
-  const auto* numbers = std::get_if<std::vector<uint64_t>>(value);
-  if (numbers == nullptr) return KeyHasType(*this, key, *value, "an array of integers");
-  std::vector<int64_t> converted;
-  converted.reserve(numbers->size());
-  for (const uint64_t number : *numbers) {
-    MNEMO_ASSIGN_OR_RETURN(const int64_t signed_number, ToInt64(*this, key, number));
-    converted.push_back(signed_number);
-  }
-  return converted;
-}
-
-absl::StatusOr<std::vector<double>> GgufFile::GetFloats(std::string_view key) const {
-  const GgufValue* value = Find(key);
-  if (value == nullptr) return KeyMissing(*this, key);
-  return std::visit(
-      [&]<typename T>(const T& held) -> absl::StatusOr<std::vector<double>> {
-        if constexpr (std::is_same_v<T, std::vector<double>> || std::is_same_v<T, std::vector<int64_t>> ||
-                      std::is_same_v<T, std::vector<uint64_t>>) {
-          return std::vector<double>(held.begin(), held.end());
-        } else {
-          return KeyHasType(*this, key, *value, "an array of numbers");
-        }
-      },
-      *value);
 }
 
 }  // namespace mnemo::model

@@ -33,7 +33,8 @@ struct GgufTensor {
   devices::TensorData data;   // DATA_LOSS, naming the file, when it ends before the tensor does
 };
 
-// Immutable and thread-safe once opened.
+// A model's file, or all parts of one in several files (server/model/gguf_split.h). Immutable and thread-safe
+// once opened.
 class GgufFile {
  public:
   struct Options {
@@ -41,13 +42,14 @@ class GgufFile {
     // so that a tensor type we do not know is no error there.
     bool metadata_only = false;
   };
-  // NOT_FOUND / PERMISSION_DENIED as the system says; DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..."
-  // for a bad file.
+  // `path` names the first part where there are several: all are opened now, and checked to be one model.
+  // Only the first is opened for metadata alone, which is all in it. NOT_FOUND / PERMISSION_DENIED as the
+  // system says; DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..." for a bad file. Messages name the part.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path, Options options);
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path) {
     return Open(path, Options());
   }
-  // The same over memory that outlives the object (tests, fuzzing). `path` is used in messages.
+  // The same over memory that outlives the object, of one file (tests, fuzzing). `path` is used in messages.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes,
                                                          const std::string& path, Options options);
 
@@ -62,10 +64,11 @@ class GgufFile {
   // whose hashes `tensors` has by name: the same however the file is ordered, aligned or split. INTERNAL when
   // one is missing.
   absl::StatusOr<Digest> Identity(const std::map<std::string, Digest>& tensors) const;
-  // DATA_LOSS when the file was changed since it was opened.
+  // DATA_LOSS, naming the part, when one was changed since it was opened.
   absl::Status CheckUnchanged() const;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return path_; }  // of the first part
+  size_t part_count() const { return parts_.size(); }
 
   // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range;
   // both name the key.
@@ -85,9 +88,13 @@ class GgufFile {
  private:
   struct Part;  // one file
   GgufFile() = default;
-  static absl::StatusOr<std::unique_ptr<GgufFile>> Read(std::vector<std::shared_ptr<Part>> parts,
-                                                        Options options);
-  absl::Status ReadPart(const std::shared_ptr<Part>& part, Options options);
+  // One file by itself; `alignment_of_first` is given for a later part.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> ReadPart(
+      std::shared_ptr<Part> part, Options options, std::optional<uint64_t> alignment_of_first = std::nullopt);
+  absl::Status ReadHead(const std::shared_ptr<Part>& part, Options options,
+                        std::optional<uint64_t> alignment_of_first);
+  // Checks the other parts against this one, the first, and takes their tensors.
+  absl::Status Join(std::span<const std::shared_ptr<Part>> others);
 
   std::string path_;
   std::vector<std::shared_ptr<Part>> parts_;

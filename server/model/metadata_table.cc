@@ -1,6 +1,7 @@
 // The table itself, in the order of docs/MODELS.md.
 #include <array>
 
+#include "server/model/gguf_split.h"
 #include "server/model/metadata_keys.h"
 
 namespace mnemo::model {
@@ -178,7 +179,8 @@ constexpr std::array kKeys = {
 
     // The file.
     MetadataKey{"general.architecture", "", kRead, "string", 0, 0, kRequired, "gemma3, llama, qwen2, qwen3"},
-    MetadataKey{"general.name", "", kRead, "string", 0, 0, "the file's name", "The model's name"},
+    MetadataKey{"general.name", "", kRead, "string", 0, 0, "the file's name, without the number of a part",
+                "The model's name"},
     MetadataKey{"general.alignment", "", kRead, "integer, a power of two", 8, 1 << 20, "32",
                 "Of tensors in the file"},
     MetadataKey{"general.type", "", kNeutral, "string", 0, 0, "model",
@@ -187,10 +189,12 @@ constexpr std::array kKeys = {
                 "Layout of quantised blocks"},
     MetadataKey{"general.*", "", kIgnored, "any", 0, 0, "",
                 "Where the model comes from, what others sample it with"},
-    MetadataKey{"split.no", "", kRead, "integer", 0, 0, "0",
-                "Which part of a model in several files this is"},
-    MetadataKey{"split.count", "", kRead, "integer", 0, 0, "1", "How many parts there are"},
-    MetadataKey{"split.tensors.count", "", kRead, "integer", 0, 0, "", "Tensors of all parts together"},
+    MetadataKey{"split.no", "", kRead, "integer", 0, kMaxParts - 1, "0; required with several parts",
+                "Place of the part, from 0; below `split.count` and as the file's name says"},
+    MetadataKey{"split.count", "", kRead, "integer", 0, kMaxParts, "1",
+                "Parts of the model; 0 and 1 stand for a file by itself"},
+    MetadataKey{"split.tensors.count", "", kRead, "integer", 0, 1 << 16, "required with several parts",
+                "Tensors of all parts together; not used in a file by itself"},
     MetadataKey{"split.*", "", kWarned, "any", 0, 0, "", "Every other key of split files"},
 };
 

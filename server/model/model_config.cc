@@ -4,7 +4,6 @@
 #include <array>
 #include <charconv>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 #include <map>
 #include <optional>
@@ -12,6 +11,7 @@
 #include <string_view>
 
 #include "devices/base/display_name.h"
+#include "server/model/gguf_split.h"
 #include "server/model/metadata_keys.h"
 
 namespace mnemo::model {
@@ -449,7 +449,7 @@ void Describe(const GgufFile& file, ModelConfig& config) {
     config.name = SafeName(*name);
     config.name_problem = NameProblem(*name);
   } else {
-    config.name = SafeName(std::filesystem::path(file.path()).stem().string());
+    config.name = SafeName(ModelStem(file.path()));
   }
 }
 

@@ -29,6 +29,12 @@ llama.cpp, the field's reference loader. Where these two differ, or a key says h
 a number and is not supported refuses the file by name, and so does every tensor without a place. A key that is present and not used, or absent
 and missed, is warned of once in the log when the model is loaded. The keys that decide nothing are read over.
 
+A model in several files, NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, is served by the name of the first. All parts are opened at once
+and held. Each says its place and the count of parts as its name does; each tensor is in one part, and as many are there as `split.tensors.count`
+says. The first part's metadata holds for all: another part that contradicts it, or has a key outside `general.` that the first lacks, is refused.
+`general.alignment` is each part's own; where only the first has it, the length of the file decides between it and 32. The model's id leaves out
+the keys `split.`: it is that of the same model in one file. Parts of two models that are split alike look like one, with an id of its own.
+
 Keys that begin with a dot have the architecture's name before it. `*` stands for any rest; the first line that fits counts.
 )";
 
