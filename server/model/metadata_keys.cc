@@ -112,9 +112,14 @@ void WarnOfAbsentText(const GgufFile& file, std::vector<std::string>& warnings) 
     if (file.Find(key) == nullptr)
       warnings.push_back(fmt::format("key '{}' is absent: {}", key, consequence));
   };
+  constexpr std::string_view kPreKey = "tokenizer.ggml.pre";
+  constexpr std::string_view kConsequence =
+      "text is cut as GPT-2 does, and the model may know it cut otherwise";
   if (*model == "gpt2") {
-    warn_if_absent("tokenizer.ggml.pre",
-                   "text is cut as 'default' says, and the model may know it cut otherwise");
+    warn_if_absent(kPreKey, kConsequence);
+    if (const auto pre = file.GetString(kPreKey); pre.ok() && *pre == "default") {
+      warnings.push_back(fmt::format("key '{}' is 'default': {}", kPreKey, kConsequence));
+    }
   }
   warn_if_absent(
       "tokenizer.ggml.eos_token_id",

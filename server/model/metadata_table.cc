@@ -112,9 +112,9 @@ constexpr std::array kKeys = {
     // Text.
     MetadataKey{"tokenizer.ggml.model", "", kRead, "string", 0, 0, kRequired,
                 "`gpt2` (byte-level BPE) or `llama` (SentencePiece)"},
-    MetadataKey{
-        "tokenizer.ggml.pre", "", kRead, "string", 0, 0, "default",
-        "gpt2: how text is cut before merging (docs/TEXT.md); its absence is warned of. llama: not used"},
+    MetadataKey{"tokenizer.ggml.pre", "", kRead, "string", 0, 0, "default",
+                "gpt2: how text is cut before merging (docs/TEXT.md); absent or `default` is warned "
+                "of. llama: not used"},
     MetadataKey{"tokenizer.ggml.tokens", "", kRead, "array of strings", 0, 0, kRequired,
                 "Text of each token"},
     MetadataKey{"tokenizer.ggml.token_type", "", kRead, "array of integers", 0, 6, "1 for all, normal",

@@ -288,6 +288,14 @@ TEST_CASE("Keys that decide no number are warned of by name, and well-known ones
     CHECK_THAT(all, Contains(key));
   }
   CHECK(warned->warnings.size() == 6);
+  const auto vague = Read(Changed({}, {{}, [](GgufWriter& writer) {
+                                         writer.AddString("tokenizer.ggml.model", "gpt2");
+                                         writer.AddString("tokenizer.ggml.pre", "default");
+                                         writer.AddUint32("tokenizer.ggml.eos_token_id", 1);
+                                       }}));
+  REQUIRE(vague.status() == absl::OkStatus());
+  REQUIRE(vague->warnings.size() == 1);
+  CHECK_THAT(vague->warnings[0], Contains("'tokenizer.ggml.pre' is 'default'"));
 }
 
 TEST_CASE("The table of metadata keys finds the first entry that fits") {
