@@ -7,12 +7,13 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from typing import Any
 
 import gguf
 import pytest
-from harness import BIN, Daemon, request, tiny_model, wait_for
+from harness import BIN, Daemon, process_ended, request, tiny_model, wait_for
 
 SMOL = pathlib.Path(os.environ.get("MNEMO_MODELS", pathlib.Path.home() / ".cache" / "mnemo" / "models")) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -71,7 +72,7 @@ def answer(daemon: Daemon, prompt: Any, max_tokens: int = 24) -> list[Any]:
 
 def refusal(model: pathlib.Path) -> str:
     """What mnemod ends with, without having served."""
-    command = [BIN / "mnemod", "--listen", "127.0.0.1:0", "--metrics-listen", "", "--model", model]
+    command = [str(BIN / "mnemod"), "--listen", "127.0.0.1:0", "--metrics-listen", "", "--model", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done
     return done.stdout + done.stderr
@@ -89,7 +90,7 @@ def refusal(model: pathlib.Path) -> str:
         {"split_max_tensors": 3, "alignment": 8},
     ],
 )
-def test_a_split_model_is_the_unsplit_one(tiny: pathlib.Path, tmp_path: pathlib.Path, how: dict[str, int]) -> None:
+def test_a_split_model_is_the_unsplit_one(tiny: pathlib.Path, tmp_path: pathlib.Path, how: dict[str, Any]) -> None:
     whole = tiny
     if "alignment" in how:  # a key that is read, and so in the id
         (whole,) = split(tiny, tmp_path / "whole", alignment=how["alignment"])
@@ -122,7 +123,7 @@ def test_the_name_of_a_file_without_one_has_no_number(tiny: pathlib.Path, tmp_pa
 def test_text_needs_the_first_part_alone(parts: list[pathlib.Path]) -> None:
     for path in parts[1:]:
         path.unlink()
-    done = subprocess.run([BIN / "mnemo", "tokenize", "--gguf", parts[0], "hello"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([BIN / "mnemo", "tokenize", "--gguf", parts[0]], input="hello", capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "104" in done.stdout, done
 
 
@@ -142,7 +143,7 @@ def _change_count(path: pathlib.Path) -> None:
 
 def _mix(path: pathlib.Path) -> None:
     """A part of another set: the same model, the same count of parts, cut elsewhere."""
-    other = split(path.parents[1] / "tiny.gguf", path.parents[1] / "other", split_max_size=110_000)
+    other = split(path.parents[1] / "tiny.gguf", path.parents[1] / "other", split_max_size=140_000)
     assert len(other) == 4
     shutil.copy(other[1], path)
 
@@ -187,6 +188,17 @@ def test_another_part_or_another_name_says_what_to_give(parts: list[pathlib.Path
     assert str(renamed) in message and "'split.count' is 4" in message and "NAME-00001-of-00004.gguf" in message
 
 
+def test_a_part_of_a_model_that_is_split_alike_gives_another_id(parts: list[pathlib.Path], tmp_path: pathlib.Path) -> None:
+    """The files do not tell the two models apart; their identity does."""
+    other = split(tiny_model(tmp_path / "other.gguf", seed=8), tmp_path / "other", split_max_tensors=6)
+    identities = []
+    for source in (parts[2], other[2]):
+        os.replace(shutil.copy(source, tmp_path / "copy"), parts[2])
+        with Daemon(parts[0]) as daemon:
+            identities.append(daemon.model().numerics_id)
+    assert identities[0] != identities[1]
+
+
 def _replace(path: pathlib.Path) -> None:
     os.replace(shutil.copy(path.with_name("model-00001-of-00004.gguf"), path.with_name("other")), path)
 
@@ -201,3 +213,33 @@ def test_a_part_that_changes_changes_no_answer(parts: list[pathlib.Path], change
         daemon.wait_workers(1)
         assert answer(daemon, [1, 2, 3]) == expected
         assert daemon.model().numerics_id == identity
+
+
+def test_a_part_cut_while_the_model_is_packed_ends_the_daemon_with_its_name(tmp_path: pathlib.Path) -> None:
+    """Wherever the cut falls, mnemod serves or names the part; it never dies of a signal."""
+    found = split(tiny_model(tmp_path / "large.gguf", layers=200), tmp_path / "parts", split_max_tensors=400)
+    whole = found[2].read_bytes()
+    seen = set()
+    for delay in (0.0, 0.005, 0.01, 0.02, 0.04, 0.08):
+        found[2].write_bytes(whole)
+        daemon = Daemon(found[0])
+        try:
+            wait_for("the part is open", lambda: daemon.process.poll() is not None or has_open(daemon.process.pid, found[2]), 20, 0.0005)
+            time.sleep(delay)
+            os.truncate(found[2], len(whole) // 2)
+            wait_for("an end or service", lambda: daemon.process.poll() is not None or daemon.serving(), 30)
+            code = daemon.process.poll()
+            seen.add(code)
+            assert code in (None, 1), f"ended with {code}: {daemon.log()}"
+            if code == 1:
+                assert str(found[2]) in daemon.log(), daemon.log()
+        finally:
+            daemon._end()
+    assert 1 in seen
+
+
+def has_open(pid: int, path: pathlib.Path) -> bool:
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}") == str(path) for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return process_ended(pid)
