@@ -19,7 +19,7 @@ fail() {
 jobs() {
   local cores memory_gb
   cores=$(nproc)
-  # What a container allows is less than what there is.
+  # A container may allow less than there is.
   memory_gb=$({
     awk '/^MemTotal/ {printf "%.0f\n", $2 * 1024}' /proc/meminfo
     cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null

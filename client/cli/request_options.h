@@ -71,7 +71,7 @@ struct RequestOptions {
   std::optional<int> key_bits;
   std::string placement;  // inline | memory-service
 
-  // What AddRequestOptions made, by the option's name; with the reason of those that are refused.
+  // Options that AddRequestOptions made, by name; with the reason of those that are refused.
   struct Added {
     std::string name;
     CLI::Option* option = nullptr;
@@ -80,7 +80,7 @@ struct RequestOptions {
   std::vector<Added> added;
 };
 
-// What is different with one command.
+// The difference that one command makes.
 struct Variation {
   enum class Kind {
     kOwn,     // the command has its own of this name
@@ -108,7 +108,7 @@ bool IsChat(const RequestOptions& options);
 // name option and file.
 absl::StatusOr<v1::Chat> MakeChat(const RequestOptions& options);
 
-// What was given on the command line: the option's name without dashes, and its values.
+// Arguments of the command line: the option's name without dashes, and its values.
 std::vector<std::pair<std::string, std::vector<std::string>>> GivenOptions(const RequestOptions& options);
 
 // The table's fields of GenerateRequest, "sampling.top_k", and the option of each.

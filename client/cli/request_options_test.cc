@@ -298,7 +298,7 @@ TEST_CASE("chat goes on from messages of a file, and saves what it was given") {
   CHECK(chat.messages(3).content() == "c");
   CHECK(chat.tools_json() == R"([{"type":"function"}])");
   CHECK(chat.template_args().at("thinking") == "true");
-  // What was saved is taken again.
+  // The next pass takes what was saved.
   const ProcessResult again =
       RunProcess({MNEMO_PROGRAM, "generate", "--address", server.address(), "--messages", saved});
   CHECK(again.exit_code == 0);

@@ -168,7 +168,7 @@ int RunTokenize(const TokenizeOptions& options) {
   return options.gguf.empty() ? RunOnline(options, *input) : RunOffline(options, *input);
 }
 
-// Of the options of a request those that the tokens depend on.
+// Options of a request that its tokens depend on.
 void AddTokenizeOptions(CLI::App* command, RequestOptions* options) {
   using Kind = Variation::Kind;
   constexpr char kInput[] = "the input is standard input, or --file";

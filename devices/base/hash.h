@@ -30,7 +30,7 @@ class Hasher {
   // With its length before it, so that neighbours cannot trade bytes.
   void AddText(std::string_view text);
   void AddNumber(uint64_t value);
-  // Of all bytes so far.
+  // The digest of all bytes so far.
   Digest digest() const;
 
  private:

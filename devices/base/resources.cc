@@ -196,7 +196,7 @@ class Reader {
     LowerMemory(*bytes, folder, name);
   }
 
-  // What groups above allow, also those that a container does not see.
+  // Limits of the groups above, also of those that a container does not see.
   void BoundHierarchy(const std::string& folder) {
     const std::string name = "memory.stat", key = "hierarchical_memory_limit ";
     const std::optional<std::string> text = ReadText(folder, name);

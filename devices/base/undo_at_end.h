@@ -1,5 +1,5 @@
-// What a process leaves behind unless it removes it: directories, sockets' files, children. A process that a
-// signal ends while it starts does not unwind; it undoes what is registered here.
+// Things that outlive a process unless it removes them: directories, sockets' files, children. A process that
+// a signal ends while it starts does not unwind; it undoes what is registered here.
 #pragma once
 
 #include <functional>

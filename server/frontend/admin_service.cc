@@ -24,7 +24,7 @@ v1::StatusResponse::State ToState(WorkerSnapshot::State state) {
   return v1::StatusResponse::STATE_UNSPECIFIED;
 }
 
-// What a child said of its failure, cut to what a status message may have.
+// A child's words about its failure, cut to what a status message may have.
 std::string Detail(const std::string& detail) {
   return ToGrpcStatus(absl::UnknownError(detail)).error_message();
 }

@@ -29,7 +29,7 @@ using std::chrono::milliseconds;
 // What is still open when the server ends (a client that reads nothing, a reflection stream) gets so long.
 constexpr milliseconds kShutdownGrace{1500};
 
-// Of a model whose longest sequence has `context_tokens`: by default it can be admitted.
+// For a model whose longest sequence has `context_tokens`: by default it can be admitted.
 AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
   AdmissionLimits limits;
   limits.max_running = config.limits.max_running;
@@ -40,8 +40,8 @@ AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
   return limits;
 }
 
-// What the process needs besides connections: its own files and those of the connections that are just being
-// refused, and for each child its process, lifeline and link, twice while one replaces another.
+// Descriptors besides those of connections: the process's own files, those of the connections that are just
+// being refused, and for each child its process, lifeline and link, twice while one replaces another.
 constexpr int64_t kOwnDescriptors = 64;
 constexpr int64_t kDescriptorsOfChild = 8;
 constexpr int64_t kMostConnections = 65536;  // unless configured

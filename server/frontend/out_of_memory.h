@@ -7,7 +7,7 @@
 
 namespace mnemo::frontend {
 
-// What `work` returns (absl::Status or absl::StatusOr), or RESOURCE_EXHAUSTED when it runs out of memory.
+// Result of `work` (absl::Status or absl::StatusOr), or RESOURCE_EXHAUSTED when it runs out of memory.
 template <typename Work>
 auto FailWithoutMemory(Work&& work) -> decltype(work()) {
   try {

@@ -157,7 +157,7 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
     return InvalidArgument("parse_special: only with prompt");
   }
   if (!is_prompt && request.has_add_special()) return InvalidArgument("add_special: only with prompt");
-  // Of what is too long anyway, no more is made than tells so.
+  // A text that is too long anyway is tokenized only as far as tells so.
   const size_t max_ids = std::max(kCountedTokens, 4 * static_cast<size_t>(model.context_tokens));
   std::string_view field;
   switch (request.input_case()) {

@@ -28,7 +28,7 @@ using std::chrono::seconds;
 constexpr seconds kLong{20};
 const std::atomic<bool> kNeverCancelled{false};
 
-// What an acceptor hands over and says.
+// Records what an acceptor hands over and says.
 struct Host {
   Acceptor::Options Options(const std::string& address, int max_connections = 0) {
     Acceptor::Options options;
@@ -75,7 +75,7 @@ UniqueFd ConnectTo(const std::string& address) {
   return *std::move(connection);
 }
 
-// What comes until the other end closes.
+// Everything that comes until the other end closes.
 std::string ReadToEnd(int fd) {
   std::string text;
   char buffer[1024];

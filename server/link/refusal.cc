@@ -46,7 +46,7 @@ Refusal::Refusal(UniqueFd socket, std::string_view message)
 }
 
 void Refusal::Send(std::string_view bytes) const {
-  // What is sent fits into a new socket's buffer.
+  // The answer fits into a new socket's buffer.
   [[maybe_unused]] const ssize_t sent =
       ::send(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }

@@ -53,7 +53,7 @@ class GgufFile {
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes,
                                                          const std::string& path, Options options);
 
-  // What a process needs that makes a model of this file and has its tensors from elsewhere: all metadata and
+  // A process that makes a model of this file and has its tensors from elsewhere needs this: all metadata and
   // entries, and the data of the named tensors.
   absl::StatusOr<std::string> Snapshot(std::span<const std::string> with_data) const;
   // The file that the snapshot was taken of; the memory outlives the object. Reading a tensor that is not in

@@ -15,7 +15,7 @@ namespace mnemo::model {
 
 inline constexpr int64_t kMaxParts = 1024;  // each holds a descriptor
 
-// What a file says of its place. A file with a count of 0 or 1, or none, is a model by itself.
+// A file's place in its set. A file with a count of 0 or 1, or none, is a model by itself.
 struct Split {
   int64_t number = 0;                   // split.no, from 0
   int64_t count = 1;                    // split.count

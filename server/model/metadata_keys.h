@@ -22,7 +22,7 @@ enum class KeyUse : uint8_t {
 };
 
 struct MetadataKey {
-  // What follows "<architecture>" when it begins with a dot, else the whole key. A trailing '*' stands for
+  // The part behind "<architecture>" when it begins with a dot, else the whole key. A trailing '*' stands for
   // any rest.
   std::string_view key;
   std::string_view architectures;  // comma-separated; empty: all

@@ -17,7 +17,7 @@ struct ModelConfig {
   std::string name;          // general.name, or the file's stem; UTF-8 that can be shown (SafeName)
   std::string name_problem;  // why general.name is not that name; empty = it is, or is absent
   std::string quantization;  // most frequent matrix type by bytes, e.g. "Q4_1"
-  // Of the elements of the layers' matrices, the embedding and output tables left out, how many are stored in
+  // Share of the elements of the layers' matrices, embedding and output tables left out, that is stored in
   // at most 9 bits: block formats. [0, 1]
   double coarse_share = 0;
   int64_t parameters = 0;

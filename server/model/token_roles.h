@@ -12,7 +12,7 @@
 
 namespace mnemo::model {
 
-// What a file says of its tokens. All views outlive the call of DecideTokenRoles.
+// A file's words about its tokens. All views outlive the call of DecideTokenRoles.
 struct TokenEvidence {
   std::span<const std::string_view> texts;
   std::span<const TokenKind> kinds;          // as many; empty: the file types no token

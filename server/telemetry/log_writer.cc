@@ -44,7 +44,7 @@ absl::StatusOr<UniqueFd> OpenFile(const std::string& file) {
   return fd;
 }
 
-// What cannot be better soon: the reader is gone, or the descriptor was never good.
+// Errors that do not pass soon: the reader is gone, or the descriptor was never good.
 bool IsLost(int error) { return error == EPIPE || error == ECONNRESET || error == EBADF || error == EINVAL; }
 
 }  // namespace
@@ -169,7 +169,7 @@ void LogWriter::State::Loop() {
     lock.lock();
     Done(lines);
   }
-  // What is left is not written any more.
+  // The rest is not written any more.
   CountDropped(queue.size());
   Done(queue.size());
   queue.clear();

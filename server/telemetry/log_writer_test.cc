@@ -64,7 +64,7 @@ struct Fifo {
     reader = UniqueFd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     REQUIRE(reader.valid());
   }
-  // What comes until nothing does for a moment after `last` was seen.
+  // Everything that comes until nothing does for a moment after `last` was seen.
   std::string ReadUntil(const std::string& last) const {
     std::string text;
     char buffer[4096];

@@ -116,7 +116,7 @@ def test_no_text_becomes_a_control_token(name: str) -> None:
             assert counts[0] == counts[1], (number, chat)
 
 
-# What templates may do to a text, each with a message that holds control tokens: all of it stays the request's.
+# Operations of templates on a text, each with a message that holds control tokens: all of it stays the request's.
 OPERATIONS = """
 {{ c }} {{ c ~ 'x' }} {{ 'x' + c }} {{ c + 'x' }} {{ c * 2 }} {{ 2 * c }} {{ 'x%sy' % c }} {{ '%s %s' % (c, c) }} {{ '%(a)s' % {'a': c} }}
 {{ c[1:] }} {{ c[:-1] }} {{ c[::-1][::-1] }} {{ c[0] }}{{ c[1:] }} {% for x in c %}{{ x }}{% endfor %} {{ c | list | join }} {{ c | trim }}

@@ -158,7 +158,7 @@ def test_no_layer_of_gemma3_sees_everything(tmp_path: pathlib.Path) -> None:
     check(numpy_model.write(tmp_path / "absent.gguf", six, weights, {}), six, weights, network)
 
 
-# What is refused, and what the message has to name.
+# Files that are refused, and what the message has to name.
 REFUSED: dict[str, tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     "yarn": ("qwen2", {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, (), ("qwen2.rope.scaling.type", "yarn", "linear")),
     "longrope": ("llama", {"rope.scaling.type": "longrope"}, (), ("llama.rope.scaling.type", "longrope")),

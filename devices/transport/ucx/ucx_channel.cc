@@ -34,7 +34,7 @@ void SetDefaults() {
 }
 
 // Values of UCX_TLS that are tried in turn: all transports, without shared memory in /dev/shm, without any.
-// What the environment says stays.
+// A setting of the environment stays.
 constexpr const char* kTransports[] = {nullptr, "^posix", "^posix,sysv"};
 
 // Whether /dev/shm has room for the queues of a channel, of which UCX's take 4 MiB. Where it has not, UCX

@@ -386,7 +386,7 @@ absl::StatusOr<model::RenderedChat> ChatRenderer::Render(const model::ChatReques
     const FrameChannel channel(fd, -1);
     const Deadline deadline = Clock::now() + options.timeout;
     FrameChannel::Result result = channel.Send(body, deadline);
-    // What JSON adds to the text in front of it: at most two numbers for each of its characters.
+    // JSON adds to the text in front of it: at most two numbers for each of its characters.
     const size_t most = static_cast<size_t>(options.output_bytes) + (size_t{512} << 20);
     if (result == FrameChannel::Result::kDone) result = channel.Receive(most, deadline, &frame);
     if (result == FrameChannel::Result::kDone) break;

@@ -35,7 +35,7 @@ void EndLiveChildren() {
   std::map<pid_t, int>& children = LiveChildren();
   for (const auto& [pid, lifeline] : children) ::shutdown(lifeline, SHUT_RDWR);
   const auto end = std::chrono::steady_clock::now() + ChildProcess::kUndoTime;
-  // Whoever supervises them may reap them first.
+  // Their supervisor may reap them first.
   const auto has_ended = [](const auto& child) { return ::waitpid(child.first, nullptr, WNOHANG) != 0; };
   while (std::erase_if(children, has_ended), !children.empty() && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));

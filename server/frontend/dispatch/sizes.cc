@@ -33,7 +33,7 @@ absl::Status DecideIndexBytes(const Resources& resources, config::Config::Memory
   return absl::OkStatus();
 }
 
-// What a worker may take of its service, the least of all workers; INT64_MAX when others run a service.
+// A worker's share of its service, the least of all workers; INT64_MAX when others run a service.
 int64_t LeastQuota(const config::Config& config) {
   if (config.memory.services == 0 || !config.memory.addresses.empty()) return INT64_MAX;
   int64_t least = INT64_MAX;

@@ -15,7 +15,7 @@ namespace mnemo::frontend {
 size_t ServiceOf(int index, size_t services);
 // Workers that use local memory service `service`, at least 1.
 int SharersOf(const config::Config& config, int service);
-// Of local memory service `service`, what each of its workers may take. memory.index_bytes is decided.
+// Share of each worker in local memory service `service`. memory.index_bytes is decided.
 int64_t QuotaOf(const config::Config& config, int service);
 
 // Fills in model.context_tokens, cpu.threads, engine.kv_cache_bytes, memory.resident_tokens and

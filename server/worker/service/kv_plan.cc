@@ -17,7 +17,7 @@ constexpr int64_t kDefaultContexts = 4;  // that the default pool holds, and the
 constexpr int64_t kMemoryFraction = 4;   // of all workers' default pools together: 1 / this
 constexpr int64_t kMaxPages = 1 << 24;
 constexpr int64_t kMaxResidentTokens = 1 << 28;
-// What a process has beside pages and weights. With a limit of its own also what is mapped and hardly used:
+// Memory of a process beside pages and weights. With a limit of its own also what is mapped and hardly used:
 // stacks of threads, arenas of malloc.
 constexpr int64_t kOtherBytes = int64_t{64} << 20;
 constexpr int64_t kOtherMappedBytes = int64_t{512} << 20;
@@ -40,14 +40,14 @@ PageBytes BytesOf(const model::ModelConfig& model, const std::vector<int>& index
   return {devices::KvPageBytes(shape), devices::KvExtraPageBytes(shape), devices::KvStagingPageBytes(shape)};
 }
 
-// What a memory service keeps of one position, at most: K and V as stored, and records of keys of 8 bits with
-// their scales.
+// Bytes that a memory service keeps of one position, at most: K and V as stored, and records of keys of 8
+// bits with their scales.
 int64_t ServiceTokenBytes(const model::ModelConfig& model, int64_t indexed_layers, devices::KvType kv_type) {
   const int64_t stored = devices::StoredKvBytes(devices::StoredForm(kv_type), model.head_dim);
   return indexed_layers * model.kv_heads * (stored + model.head_dim + int64_t{2} * sizeof(float));
 }
 
-// What one worker may have by default, and the name of the bound.
+// Bytes that one worker may have by default, and the name of the bound.
 struct Share {
   int64_t bytes = 0;
   std::string name;

@@ -69,7 +69,7 @@ TEST_CASE("the default pool stays within its part of a quarter, and the context 
           memory_bytes / 4 - options.local_workers * kPage);
     CHECK_THAT(plan->bound, Catch::Contains("memory.max of /a") && Catch::Contains("engine.kv_cache_bytes"));
   }
-  // What is decided once is what a worker decides that is told so.
+  // A worker that is told the decided figures decides the same.
   WorkerOptions told = options;
   told.context_tokens = plan->context_tokens;
   told.engine.kv_cache_bytes = plan->pages * plan->page_bytes;
