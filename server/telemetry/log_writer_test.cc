@@ -122,7 +122,8 @@ TEST_CASE("A pipe that nobody reads holds nobody up, and what is missing is coun
   for (int i = 0; i < count; ++i) writer->Write(filler);
   CHECK_FALSE(writer->Flush(milliseconds(50)));
   const uint64_t dropped = writer->dropped();
-  CHECK(dropped >= static_cast<uint64_t>(count) - 100 - 66);
+  // The pipe holds 65 of them, and the writer's thread has four in its hands, what PIPE_BUF takes.
+  CHECK(dropped >= static_cast<uint64_t>(count) - 100 - 65 - 4);
   CHECK(dropped < static_cast<uint64_t>(count));
   const std::string text = fifo.ReadUntil("missing");
   CHECK(text.find("missing " + std::to_string(dropped) + "\n") != std::string::npos);
