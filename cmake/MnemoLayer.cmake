@@ -1,8 +1,8 @@
-# mnemo_layer(NAME DIR folder [HEADERS a.h ...] SRCS ... [DEPS ...] [PRIVATE_DEPS ...])
+# mnemo_layer(NAME DIR folder [HEADERS a.h ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...])
 #
 # One static library for one folder. Its headers are reached as "folder/header.h", but only by targets that link it: each
 # layer has an include directory of its own that holds a link to its folder alone (or to the named HEADERS alone, when part
-# of the folder is private). So an include that points the wrong way finds no file and does not build.
+# of the folder is private). Without SRCS it is headers alone. So an include that points the wrong way finds no file and does not build.
 function(mnemo_layer name)
   cmake_parse_arguments(LAYER "" "DIR" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(public_root ${CMAKE_BINARY_DIR}/layers/${name}/public)
@@ -18,6 +18,12 @@ function(mnemo_layer name)
     endforeach()
   else()
     _mnemo_link_folder(${public_root} ${LAYER_DIR})
+  endif()
+  if(NOT LAYER_SRCS)
+    add_library(${name} INTERFACE)
+    target_include_directories(${name} INTERFACE ${public_root})
+    target_link_libraries(${name} INTERFACE ${LAYER_DEPS})
+    return()
   endif()
   add_library(${name} STATIC ${LAYER_SRCS})
   target_include_directories(${name} PUBLIC ${public_root} PRIVATE ${private_root})

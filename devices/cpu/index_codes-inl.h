@@ -1,4 +1,4 @@
-// Records from keys and codes from queries: the steps of fpga/layout/quantise.cc on vectors, to the same
+// Records from keys and codes from queries: the steps of proto/layout/quantise.cc on vectors, to the same
 // bits. Included once into each kernel file.
 //
 // Where that file divides integers, this one multiplies doubles. A quotient before rounding is a fraction

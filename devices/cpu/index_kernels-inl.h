@@ -3,8 +3,8 @@
 #include <immintrin.h>
 
 #include "devices/cpu/index_kernels.h"
-#include "fpga/layout/payload.h"
-#include "fpga/layout/record.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::devices::cpu {
 namespace {

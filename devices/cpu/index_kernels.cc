@@ -3,8 +3,8 @@
 #include <bit>
 #include <cstring>
 
-#include "fpga/layout/numerics.h"
-#include "fpga/layout/record.h"
+#include "proto/layout/numerics.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::devices::cpu {
 namespace {

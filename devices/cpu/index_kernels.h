@@ -1,6 +1,6 @@
 // Kernels of memory indexes: making records and query codes, scanning resident pages, and selecting by
-// counting. One table for each instruction set, all of them exactly the arithmetic of fpga/layout. No include
-// of a standard library class: kernel files are compiled for other instruction sets.
+// counting. One table for each instruction set, all of them exactly the arithmetic of proto/layout. No
+// include of a standard library class: kernel files are compiled for other instruction sets.
 #pragma once
 
 #include <cstddef>

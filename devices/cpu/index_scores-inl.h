@@ -3,7 +3,7 @@
 constexpr int kMaxDim = layout::kMaxDim;
 constexpr int kPage = 64;
 
-// T8[i] = round(128 * 2^(i / 8)), as in fpga/layout/numerics.h.
+// T8[i] = round(128 * 2^(i / 8)), as in proto/layout/numerics.h.
 constexpr int32_t kMantissa[8] = {128, 140, 152, 166, 181, 197, 215, 235};
 
 MNEMO_INLINE int32_t Limit(int32_t value, int32_t low, int32_t high) {

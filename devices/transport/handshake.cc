@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "devices/transport/rings.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {

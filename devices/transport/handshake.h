@@ -9,7 +9,7 @@
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
 #include "devices/transport/memory_link.h"
-#include "fpga/layout/attach.h"
+#include "proto/layout/attach.h"
 
 namespace mnemo::transport {
 

@@ -8,8 +8,8 @@
 #include <ostream>
 #include <utility>
 
-#include "fpga/layout/payload.h"
-#include "fpga/layout/record.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::transport {
 namespace {

@@ -17,7 +17,7 @@
 #include "devices/base/wait.h"
 #include "devices/transport/listener.h"
 #include "devices/transport/memory_link.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
 

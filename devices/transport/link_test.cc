@@ -18,7 +18,7 @@
 #include "devices/transport/listener.h"
 #include "devices/transport/memory_link.h"
 #include "devices/transport/region.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "devices/transport/region.h"
 #include "devices/transport/shm_channel.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {

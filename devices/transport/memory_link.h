@@ -9,10 +9,10 @@
 #include <string>
 
 #include "devices/base/status.h"
-#include "fpga/layout/attach.h"
-#include "fpga/layout/completion.h"
-#include "fpga/layout/descriptor.h"
-#include "fpga/layout/ring.h"
+#include "proto/layout/attach.h"
+#include "proto/layout/completion.h"
+#include "proto/layout/descriptor.h"
+#include "proto/layout/ring.h"
 
 namespace mnemo::transport {
 

@@ -1,5 +1,5 @@
 // The two ends of a single-producer single-consumer ring of 64-byte slots in a channel's memory
-// (fpga/layout/ring.h). Neither trusts the header after it was made: the number of slots and the own index
+// (proto/layout/ring.h). Neither trusts the header after it was made: the number of slots and the own index
 // are kept here, and the other side's index is checked whenever it is read.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 #include "devices/base/status.h"
 #include "devices/transport/channel.h"
-#include "fpga/layout/ring.h"
+#include "proto/layout/ring.h"
 
 namespace mnemo::transport {
 

@@ -9,7 +9,7 @@ namespace {
 
 using Method = memory::AttentionSettings::Method;
 
-// What an index takes: the Hadamard transform needs powers of two (fpga/layout/record.h).
+// What an index takes: the Hadamard transform needs powers of two (proto/layout/record.h).
 constexpr int kMinHeadDim = 16;
 constexpr int kMaxHeadDim = 512;
 constexpr int kPageTokens = 64;

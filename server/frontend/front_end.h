@@ -8,7 +8,7 @@
 
 #include "config/config.h"
 #include "devices/base/status.h"
-#include "server/frontend/dispatch/dispatcher.h"
+#include "server/dispatch/dispatcher.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/telemetry/metrics.h"

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "server/frontend/dispatch/dispatcher.h"
+#include "server/dispatch/dispatcher.h"
 #include "server/telemetry/metrics.h"
 
 namespace mnemo::frontend {

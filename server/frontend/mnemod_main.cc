@@ -23,7 +23,7 @@
 #include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
 #include "devices/base/undo_at_end.h"
-#include "server/frontend/dispatch/dispatcher.h"
+#include "server/dispatch/dispatcher.h"
 #include "server/frontend/front_end.h"
 #include "server/frontend/notify.h"
 #include "server/frontend/served_model.h"

@@ -3,9 +3,9 @@
 
 #include <atomic>
 
+#include "server/dispatch/dispatcher.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/attention_check.h"
-#include "server/frontend/dispatch/dispatcher.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/frontend/text_pool.h"

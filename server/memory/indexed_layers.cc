@@ -1,6 +1,6 @@
 #include "server/memory/indexed_layers.h"
 
-#include "fpga/layout/record.h"
+#include "proto/layout/record.h"
 #include "server/model/model_config.h"
 
 namespace mnemo::memory {

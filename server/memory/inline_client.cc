@@ -6,9 +6,9 @@
 #include <limits>
 #include <utility>
 
-#include "fpga/device/index_store.h"
-#include "fpga/device/query_batch.h"
-#include "fpga/layout/record.h"
+#include "devices/memory/cpu/query_batch.h"
+#include "devices/memory/index_store.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::memory {
 namespace {

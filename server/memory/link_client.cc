@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "fpga/layout/layout_hash.h"
-#include "fpga/layout/record.h"
+#include "proto/layout/layout_hash.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::memory {
 namespace {

@@ -7,9 +7,9 @@
 #include <string>
 
 #include "devices/base/status.h"
-#include "fpga/layout/completion.h"
-#include "fpga/layout/descriptor.h"
-#include "fpga/layout/payload.h"
+#include "proto/layout/completion.h"
+#include "proto/layout/descriptor.h"
+#include "proto/layout/payload.h"
 #include "server/memory/step_stats.h"
 
 namespace mnemo::memory {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 
-#include "fpga/layout/record.h"
+#include "proto/layout/record.h"
 #include "server/memory/methods/block_mean/block_mean.h"
 #include "server/memory/methods/cascade/cascade.h"
 #include "server/memory/methods/page_bound/page_bound.h"

@@ -1,13 +1,13 @@
 // A memory method: what each of the four steps does, as data. The steps are made of the closed set of
-// operations of fpga/layout, so that a memory device needs no knowledge of methods, and no method knows where
-// its steps run (placement.h). A new method is one folder under methods/ and one line in method.cc.
+// operations of proto/layout, so that a memory device needs no knowledge of methods, and no method knows
+// where its steps run (placement.h). A new method is one folder under methods/ and one line in method.cc.
 #pragma once
 
 #include <span>
 #include <string_view>
 
 #include "devices/base/status.h"
-#include "fpga/layout/descriptor.h"
+#include "proto/layout/descriptor.h"
 #include "server/memory/attention_settings.h"
 
 namespace mnemo::memory {

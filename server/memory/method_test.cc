@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 
-#include "fpga/layout/record.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::memory {
 namespace {

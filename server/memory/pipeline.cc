@@ -5,8 +5,8 @@
 #include <atomic>
 #include <utility>
 
-#include "fpga/device/codes.h"
-#include "fpga/layout/record.h"
+#include "devices/memory/codes.h"
+#include "proto/layout/record.h"
 #include "server/memory/attacher.h"
 #include "server/memory/cache_source.h"
 #include "server/memory/hot_cache.h"

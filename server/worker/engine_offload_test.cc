@@ -8,8 +8,8 @@
 #include <random>
 
 #include "devices/transport/link_decorators.h"
-#include "fpga/service/service_fixture.h"
 #include "server/memory/link_client.h"
+#include "server/memory_service/service_fixture.h"
 #include "server/worker/engine_fixture.h"
 #include "tests/support/eventually.h"
 

@@ -23,11 +23,11 @@
 #include <vector>
 
 #include "devices/base/mapping.h"
-#include "fpga/device/codes.h"
-#include "fpga/device/cpu_memory_device.h"
-#include "fpga/device/index_store.h"
-#include "fpga/layout/payload.h"
-#include "fpga/layout/record.h"
+#include "devices/memory/codes.h"
+#include "devices/memory/cpu/cpu_memory_device.h"
+#include "devices/memory/index_store.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/record.h"
 
 namespace mnemo {
 namespace {

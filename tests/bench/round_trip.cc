@@ -29,7 +29,7 @@
 #include "devices/transport/memory_link.h"
 #include "devices/transport/peer_socket.h"
 #include "devices/transport/region.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo {
 namespace {

@@ -6,11 +6,11 @@
 #include <cstring>
 #include <vector>
 
-#include "fpga/layout/layout_hash.h"
-#include "fpga/layout/payload.h"
-#include "fpga/layout/reference.h"
-#include "fpga/layout/ring.h"
-#include "fpga/layout/validate.h"
+#include "proto/layout/layout_hash.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/reference.h"
+#include "proto/layout/ring.h"
+#include "proto/layout/validate.h"
 
 namespace {
 

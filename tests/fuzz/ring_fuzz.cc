@@ -9,14 +9,14 @@
 #include <vector>
 
 #include "devices/cpu/index_kernels.h"
+#include "devices/memory/index_store.h"
 #include "devices/transport/service_link.h"
-#include "fpga/device/index_store.h"
-#include "fpga/layout/layout_hash.h"
-#include "fpga/layout/payload.h"
-#include "fpga/layout/quantise.h"
-#include "fpga/layout/record.h"
-#include "fpga/layout/ring.h"
-#include "fpga/service/attachment.h"
+#include "proto/layout/layout_hash.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/quantise.h"
+#include "proto/layout/record.h"
+#include "proto/layout/ring.h"
+#include "server/memory_service/attachment.h"
 
 // The kernels are for GCC alone: records stay as they are on the wire.
 namespace mnemo::devices::cpu {

@@ -10,32 +10,39 @@ import tree
 
 # Which folders a layer of a folder may link. A name stands for the folder and what is below it.
 ALLOWED = {
-    "fpga/layout": [],
-    "fpga/device": ["fpga/layout", "devices/base", "devices/cpu"],
-    "fpga/service": ["fpga", "devices/base", "devices/transport", "server/link", "server/telemetry"],
+    "proto/layout": [],
+    "proto": ["proto/layout"],
     "devices/base": [],
-    "devices/transport": ["devices/base", "fpga/layout"],
-    "devices": ["devices"],
+    "devices": ["devices/base"],
     # Kernels of memory indexes.
-    "devices/cpu": ["devices", "fpga/layout"],
+    "devices/cpu": ["devices/base", "devices", "proto/layout"],
+    "devices/reference": ["devices/base", "devices"],
+    "devices/factory": ["devices"],
+    "devices/memory": ["devices/base", "devices/cpu", "proto/layout"],
+    "devices/memory/cpu": ["devices/base", "devices/cpu", "devices/memory", "proto/layout"],
+    "devices/memory/factory": ["devices/base", "devices/memory"],
+    "devices/transport": ["devices/base", "proto/layout"],
     "config": ["devices/base"],
-    "proto": [],
-    "server/model": ["devices", "server/model"],
+    "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/link": ["devices/base"],
-    "server/memory": ["devices", "fpga/device", "fpga/layout", "server/memory", "server/model"],
-    "server/worker": ["devices", "server/memory", "server/model", "server/telemetry", "server/worker"],
+    "server/memory_service": ["devices/base", "devices/memory", "devices/transport", "proto", "server/link", "server/telemetry"],
+    "server/memory": ["devices", "proto/layout", "server/model"],
+    "server/worker": ["devices", "server/memory", "server/model", "server/telemetry"],
     "server/worker/service": [
-        "config", "devices", "server/link", "server/memory", "server/model", "server/telemetry", "server/worker"
+        "config", "devices", "proto", "server/link", "server/memory", "server/model", "server/telemetry", "server/worker"
     ],
-    # Of the worker, only its command line and the weights' image; of the memory service, its command line.
-    "server/frontend/dispatch": [
-        "config", "devices", "fpga/service", "server/link", "server/telemetry", "server/frontend/dispatch", "server/worker/service"
+    # The worker's command line and the weights' image; the memory service's command line.
+    "server/dispatch": [
+        "config", "devices", "proto", "server/link", "server/memory_service", "server/telemetry", "server/worker/service"
     ],
-    "server/frontend": ["config", "devices", "server/link", "server/memory", "server/model", "server/telemetry", "server/frontend"],
-    # Of the server, a client knows the vocabulary alone: `mnemo tokenize` works offline.
-    "client": ["client", "devices/base", "server/model"],
-    "tests": ["config", "devices", "server", "tests"],
+    "server/frontend": [
+        "config", "devices", "proto", "server/dispatch", "server/link", "server/memory", "server/model",
+        "server/telemetry",
+    ],
+    # A client knows the server's vocabulary alone: `mnemo tokenize` works offline.
+    "client": ["client", "devices/base", "proto", "server/model"],
+    "tests": ["config", "devices", "proto", "server", "tests"],
 }
 
 
@@ -44,11 +51,11 @@ def below(folder: str, parent: str) -> bool:
 
 
 def rule(layer: tree.Layer) -> list[str]:
-    """The rule of the nearest folder that has one. A layer that only tests link may have models made for tests."""
+    """The nearest folder that has a rule, and what its rule allows. A layer that only tests link may have models made for tests."""
     folder = layer.folder
     nearest = max((known for known in ALLOWED if below(folder, known)), key=len, default=None)
     assert nearest is not None, f"{folder}: no rule; add one to {__file__}"
-    return ALLOWED[nearest] + (["tests/support"] if layer.name.endswith("_testing") else [])
+    return [nearest, *ALLOWED[nearest]] + (["tests/support"] if layer.name.endswith("_testing") else [])
 
 
 def test_the_layers_are_found() -> None:
@@ -79,6 +86,30 @@ def test_layers_have_no_cycle() -> None:
 
     for name in known:
         visit(name, [])
+
+
+def build_order() -> list[str]:
+    """MNEMO_FOLDERS of the root's CMakeLists.txt, lowest folder first."""
+    match = re.search(r"set\(MNEMO_FOLDERS([^)]*)\)", tree.read("CMakeLists.txt"))
+    assert match, "CMakeLists.txt: no MNEMO_FOLDERS"
+    return match.group(1).split()
+
+
+def test_no_folder_includes_one_above_it() -> None:
+    order = build_order()
+    of_tests = sources_of_tests()
+
+    def place(path: str) -> int:
+        return order.index(max((folder for folder in order if below(str(pathlib.Path(path).parent), folder)), key=len))
+
+    wrong = [
+        f"{path} includes {include}"
+        for path in tree.files(".h", ".cc")
+        if path not in of_tests
+        for include in re.findall(r'^#include "([^"]+)"', tree.read(path), re.MULTILINE)
+        if ".pb.h" not in include and place(include) > place(str(path))
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_include_is_of_a_linked_layer() -> None:

@@ -19,7 +19,7 @@
 #include "devices/transport/service_link.h"
 #include "devices/transport/ucx/ucx_channel.h"
 #include "devices/transport/worker_link.h"
-#include "fpga/layout/layout_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
 namespace {

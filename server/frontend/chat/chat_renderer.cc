@@ -15,9 +15,9 @@
 #include <thread>
 #include <utility>
 
+#include "server/dispatch/backoff.h"
+#include "server/dispatch/child_process.h"
 #include "server/frontend/chat/frame_channel.h"
-#include "server/frontend/dispatch/backoff.h"
-#include "server/frontend/dispatch/child_process.h"
 
 namespace mnemo::frontend {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "server/frontend/dispatch/dispatcher.h"
+#include "server/dispatch/dispatcher.h"
 
 namespace mnemo::frontend::testing {
 

@@ -1,6 +1,6 @@
 #include "server/memory/methods/block_mean/block_mean.h"
 
-#include "fpga/layout/record.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::memory {
 namespace {

@@ -1,6 +1,6 @@
 #include "server/memory/methods/page_bound/page_bound.h"
 
-#include "fpga/layout/record.h"
+#include "proto/layout/record.h"
 
 namespace mnemo::memory {
 namespace {

@@ -1,0 +1,121 @@
+#pragma once
+
+// A batch of query operations on the CPU, cut into items that any threads run: by the worker between the
+// operations of a model, or by a memory device with its own team. Results are bit for bit those of
+// layout::ScoreSelect, however the items are cut and whoever runs them.
+
+#include <stdint.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "devices/cpu/index_kernels.h"
+#include "devices/memory/index_store.h"
+#include "devices/memory/memory_device.h"
+#include "proto/layout/completion.h"
+
+namespace mnemo::fpga {
+
+struct QueryBatchLimits {
+  uint32_t max_operations = 64;   // of one batch
+  uint32_t max_blocks = 1024;     // query positions times heads, of all operations of a batch
+  uint32_t max_tokens = 1 << 17;  // of a scan
+  uint32_t max_group = 16;
+  uint32_t max_k = 1 << 14;
+  int threads = 1;
+  // Scores under way at once; a batch that needs more does so in several rounds. Raised to what one block of
+  // max_tokens and max_group takes.
+  uint64_t scratch_bytes = 4 << 20;
+  std::string isa = "auto";
+};
+
+class QueryBatch {
+ public:
+  // Allocates all it will ever need. INVALID_ARGUMENT when the machine lacks the instruction set.
+  static absl::StatusOr<std::unique_ptr<QueryBatch>> Create(const QueryBatchLimits& limits);
+  ~QueryBatch();
+  QueryBatch(const QueryBatch&) = delete;
+  QueryBatch& operator=(const QueryBatch&) = delete;
+
+  // Takes the first of `operations`, as many as fit, and returns how many: at least 1 if there is one that
+  // keeps to the limits. An operation that no longer fits its index, or exceeds the limits, is taken and
+  // answered with a status. Reads no payload. `operations` and the store's indexes stay as they are until
+  // Finish.
+  size_t Begin(std::span<const Operation> operations, const IndexStore& store);
+
+  // The items of phase p may run when all of phase p - 1 are done. Both counts follow from the shapes of the
+  // operations alone (indexes' length, ranges, heads, formats), so a caller that repeats a batch over layers
+  // may take them from the first.
+  int phases() const { return static_cast<int>(phases_.size()); }
+  uint32_t items(int phase) const { return phases_[static_cast<size_t>(phase)].count; }
+  // Distinct items of a phase at once, each once. `thread` is below the limits' threads, and no two calls at
+  // once have the same. A phase or an item past the last does nothing.
+  void RunItem(int phase, uint32_t item, int thread);
+
+  // After the last phase. One completion for each operation taken. Times are sums over threads of what the
+  // items took: score up to and with the last score, select what comes after it; queue_ns is 0.
+  void Finish(std::span<layout::Completion> completions);
+
+  // Begin, all items on this thread, Finish, until all are done.
+  void RunAll(std::span<const Operation> operations, const IndexStore& store,
+              std::span<layout::Completion> completions);
+
+ private:
+  enum class Kind : uint8_t { kScore, kSelect };
+  struct Phase {
+    Kind kind;
+    bool second;  // stage of a cascade
+    uint32_t first_item;
+    uint32_t count;
+  };
+  struct Item {
+    uint32_t block;
+    uint32_t blocks;  // scores: so many from `block` on, neighbouring heads of one position
+    uint32_t page;    // first of the scan's
+    uint32_t page_count;
+    uint32_t score_ns;
+    uint32_t select_ns;
+    uint32_t gather_ns;
+  };
+  struct Taken;    // an operation
+  struct Block;    // a query position and head
+  struct Scratch;  // of a thread
+
+  explicit QueryBatch(const QueryBatchLimits& limits);
+  bool Take(const Operation& operation, const IndexStore& store);
+  void AddBlocks(uint32_t operation);
+  void Plan();
+  void PlanRound(uint32_t first, uint32_t end);
+  void AddPhase(Kind kind, bool second, uint32_t first, uint32_t end);
+  uint32_t HeadsTogether(uint32_t first, uint32_t end) const;
+
+  void RunScore(bool second, const Item& item);
+  void RunSelect(Block& block, bool second, Item& item, Scratch& scratch);
+  void SelectOfBlock(Block& block, bool second, Item& item, Scratch& scratch);
+  bool SelectFewOfMany(Block& block, Scratch& scratch);
+  void CountBytesRead(Block& block, bool first_of_two, bool second);
+  void SelectLatest(Block& block, Scratch& scratch);
+  void MakeRanks(const Block& block, uint32_t count, const int32_t* best);
+  void SumWeighted(Block& block);
+  void Emit(Block& block, uint32_t count, int32_t last_rank, uint32_t candidates, uint32_t flags,
+            Scratch& scratch);
+  void SortByRank(const Block& block, uint32_t count, Scratch& scratch);
+  void GatherListed(Block& block, Scratch& scratch);
+  void GatherSelected(const Block& block, uint32_t count, const uint32_t* ids);
+
+  const QueryBatchLimits limits_;
+  const uint32_t parts_;  // that a round's scores are cut into
+  const devices::cpu::IndexKernels* kernels_;
+  std::vector<Taken> taken_;
+  std::vector<Block> blocks_;
+  std::vector<Phase> phases_;
+  std::vector<Item> items_;
+  uint8_t* scores_ = nullptr;  // scratch_bytes, 64-byte aligned
+  uint64_t scores_bytes_ = 0;
+  std::vector<std::unique_ptr<Scratch>> scratch_;
+};
+
+}  // namespace mnemo::fpga

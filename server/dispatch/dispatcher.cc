@@ -1,0 +1,269 @@
+#include "server/dispatch/dispatcher.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <span>
+#include <system_error>
+#include <utility>
+
+#include "devices/base/unique_fd.h"
+#include "server/dispatch/child_process.h"
+#include "server/dispatch/dispatch_core.h"
+#include "server/dispatch/memory_supervisor.h"
+#include "server/dispatch/program.h"
+#include "server/dispatch/runtime_dir.h"
+#include "server/dispatch/sizes.h"
+#include "server/dispatch/worker_host.h"
+#include "server/memory_service/memory_options.h"
+#include "server/worker/service/device_options.h"
+#include "server/worker/service/model_image.h"
+#include "server/worker/service/worker_options.h"
+
+namespace mnemo::frontend {
+namespace {
+
+namespace fs = std::filesystem;
+
+// `configured`, or the program of that name beside this one. FAILED_PRECONDITION when it cannot be run.
+absl::StatusOr<Program> FindProgram(std::string_view key, const std::string& configured, const char* name) {
+  std::string program = configured;
+  if (program.empty()) {
+    std::error_code error;
+    const fs::path self = fs::read_symlink("/proc/self/exe", error);
+    if (error) return Internal("/proc/self/exe: {}", error.message());
+    program = (self.parent_path() / name).string();
+  }
+  return Program::Open(key, program);
+}
+
+bool KvInService(const config::Config& config) { return config.memory.kv_residency == "memory_service"; }
+
+// What all local workers have in common.
+worker::WorkerOptions CommonOptions(const config::Config& config) {
+  worker::WorkerOptions options;
+  options.model_path = config.model.path;
+  options.context_tokens = config.model.context_tokens;
+  options.device = config.device;
+  options.isa = config.cpu.isa;
+  options.local_workers = std::max(1, config.workers.count);
+  options.drain_timeout_ms = config.server.drain_timeout_ms;
+  options.engine = config.engine;
+  options.dense_layers = config.attention.dense_layers;
+  options.page_tokens = config.attention.page_tokens;
+  options.offload = KvInService(config) || config.memory.placement == "memory_service";
+  options.kv_wait_ms = config.memory.kv_wait_ms;
+  options.memory_timeout_ms = config.memory.round_trip_timeout_ms;
+  options.log = config.log;
+  return options;
+}
+
+// Worker `index`'s part of the threads: as even as it goes, at least one.
+int ThreadsOf(const config::Config& config, int index) {
+  const int total = config.cpu.threads;
+  const int count = config.workers.count;
+  return std::max(1, total / count + (index < total % count ? 1 : 0));
+}
+
+class DispatcherImpl final : public Dispatcher {
+ public:
+  // `foreign_memory`: addresses of the memory services that others run.
+  DispatcherImpl(std::shared_ptr<const RuntimeDir> runtime_dir, std::unique_ptr<MemorySupervisor> memory,
+                 int child_workers, std::vector<std::string> foreign_memory, ContextBound bound,
+                 std::unique_ptr<ProcessHost> host, CoreOptions options)
+      : bound_(std::move(bound)),
+        runtime_dir_(std::move(runtime_dir)),
+        memory_(std::move(memory)),
+        child_workers_(child_workers),
+        foreign_memory_(std::move(foreign_memory)),
+        host_(std::move(host)),
+        core_(std::make_shared<DispatchCore>(std::move(options), host_.get())) {
+    host_->Run(core_);
+  }
+  ~DispatcherImpl() override {
+    core_->Stop();
+    host_->Join();
+  }
+
+  std::shared_ptr<Dispatch> Start(internal::v1::Submit submit, std::optional<TimePoint> deadline,
+                                  std::shared_ptr<DispatchSink> sink) override {
+    return core_->Start(std::move(submit), deadline, std::move(sink));
+  }
+  bool EndSession(const std::string& session_id) override { return core_->EndSession(session_id); }
+  ContextBound context_bound() const override { return bound_; }
+  std::vector<WorkerSnapshot> Workers() const override { return core_->Workers(); }
+  std::vector<MemorySnapshot> MemoryServices() const override {
+    std::vector<MemorySnapshot> snapshots =
+        memory_ != nullptr ? memory_->Snapshots() : std::vector<MemorySnapshot>();
+    AddForeignServices(&snapshots);
+    return snapshots;
+  }
+  void ReopenLogs() override {
+    host_->HangUp();
+    if (memory_ != nullptr) memory_->HangUp();
+  }
+  void OnReadyChange(std::function<void(int)> callback) override {
+    core_->OnReadyChange(std::move(callback));
+  }
+
+ private:
+  // A service that others run is known as far as its workers tell.
+  void AddForeignServices(std::vector<MemorySnapshot>* snapshots) const;
+
+  const ContextBound bound_;
+  const std::shared_ptr<const RuntimeDir> runtime_dir_;  // none without local workers
+  const std::unique_ptr<MemorySupervisor> memory_;       // none without services; ends after the workers
+  const int child_workers_;
+  const std::vector<std::string> foreign_memory_;
+  const std::unique_ptr<ProcessHost> host_;
+  const std::shared_ptr<DispatchCore> core_;
+};
+
+void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) const {
+  if (foreign_memory_.empty()) return;
+  const std::vector<WorkerSnapshot> workers = core_->Workers();
+  const size_t local = snapshots->size();
+  const size_t all = local + foreign_memory_.size();
+  for (size_t i = local; i < all; ++i) {
+    MemorySnapshot& service = snapshots->emplace_back();
+    service.name = fmt::format("memory{}", i);
+    service.address = foreign_memory_[i - local];
+    service.state = WorkerSnapshot::State::kDown;
+    service.detail = "no worker is attached";
+    for (int worker = 0; worker < child_workers_; ++worker) {
+      const internal::v1::MemoryFigures& figures = workers[static_cast<size_t>(worker)].heartbeat.memory();
+      if (ServiceOf(worker, all) != i || !figures.service_attached()) continue;
+      service.state = WorkerSnapshot::State::kReady;
+      service.detail.clear();
+      service.stats.set_device(figures.service());
+      service.stats.set_indexes(service.stats.indexes() + static_cast<uint32_t>(figures.service_indexes()));
+    }
+  }
+}
+
+absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config,
+                                                           const RuntimeDir& runtime_dir) {
+  MemorySupervisor::Options supervised;
+  supervised.timing = config.memory;
+  if (config.memory.services == 0) return supervised;
+  MNEMO_ASSIGN_OR_RETURN(supervised.program,
+                         FindProgram("memory.binary", config.memory.binary, "mnemo-memory"));
+  for (int i = 0; i < config.memory.services; ++i) {
+    memory::MemoryOptions options;
+    options.name = fmt::format("memory{}", i);
+    options.data_socket = runtime_dir.SocketPath(options.name);
+    options.control_address = "unix:" + runtime_dir.SocketPath(options.name + "-control");
+    options.device = config.memory.device;
+    options.threads = config.memory.threads;
+    options.memory_bytes = config.memory.index_bytes;
+    // Of a worker that died an attachment may still be there when the next one comes.
+    options.max_owners = std::min(2 * SharersOf(config, i), 64);
+    options.quota_bytes = QuotaOf(config, i);
+    options.max_indexes =
+        std::clamp(config.engine.max_running + config.engine.max_waiting, options.max_indexes, 1 << 20);
+    options.max_tokens = std::clamp(config.model.context_tokens, options.max_tokens, 1 << 24);
+    options.log_level = config.log.level;
+    options.log_format = config.log.format;
+    options.log_file = config.log.file;
+    options.lifeline_fd = kChildLifelineFd;
+    if (runtime_dir.owned()) options.private_dir = runtime_dir.path();
+    supervised.services.push_back({.name = options.name,
+                                   .data_socket = options.data_socket,
+                                   .control_address = options.control_address,
+                                   .arguments = MemoryArguments(options)});
+  }
+  return supervised;
+}
+
+void AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bool has_weights,
+                 std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
+                 ProcessHost::Options* host) {
+  for (int i = 0; i < config.workers.count; ++i) {
+    worker::WorkerOptions options = CommonOptions(config);
+    options.name = fmt::format("worker{}", i);
+    options.listen = "unix:" + runtime_dir.SocketPath(options.name);
+    if (const size_t services = config.memory.service_count(); services > 0) {
+      const size_t service = ServiceOf(i, services);
+      options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
+                                                       : config.memory.addresses[service - memory.size()];
+    }
+    if (KvInService(config)) options.resident_tokens = config.memory.resident_tokens;
+    options.threads = ThreadsOf(config, i);
+    options.weights_fd = has_weights ? kChildWeightsFd : -1;
+    options.lifeline_fd = kChildLifelineFd;
+    if (runtime_dir.owned()) options.private_dir = runtime_dir.path();
+    core->workers.push_back({.name = options.name, .address = options.listen, .is_child = true});
+    host->workers.push_back({.address = options.listen, .arguments = WorkerArguments(options)});
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options) {
+  config::Config& config = options.config;
+  if (config.workers.count == 0 && config.workers.addresses.empty()) {
+    return InvalidArgument("workers: count is 0 and addresses is empty; at least one worker is needed");
+  }
+  worker::LoadedModel own;
+  if (options.file == nullptr) {
+    MNEMO_ASSIGN_OR_RETURN(own, worker::LoadModel(config.model.path));
+    options.file = own.file.get();
+    options.model = &own.config;
+  }
+  const model::ModelConfig& model = *options.model;
+  CoreOptions core;
+  core.timing = config.workers;
+  core.max_sessions = config.limits.max_sessions;
+  core.event_interval_ms = config.server.stream_interval_ms;
+  core.version = options.version;
+  core.on_replay = std::move(options.on_replay);
+  ProcessHost::Options host;
+  host.keepalive = {config.workers.keepalive_time_ms, config.workers.keepalive_timeout_ms};
+  std::shared_ptr<const RuntimeDir> runtime_dir;
+  MemorySupervisor::Options memory;
+  UniqueFd weights;
+  ContextBound bound;
+  if (config.workers.count > 0) {
+    MNEMO_ASSIGN_OR_RETURN(host.program,
+                           FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
+    // First, since a second daemon on one directory is to end before it packs.
+    MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
+    host.before_spawn = [runtime_dir] { return runtime_dir->Ensure(); };
+    const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model);
+    MNEMO_ASSIGN_OR_RETURN(bound,
+                           DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
+    const auto began = std::chrono::steady_clock::now();
+    MNEMO_ASSIGN_OR_RETURN(worker::PackedModel packed, worker::PackModel(*options.file, model, device));
+    weights = std::move(packed.image);
+    core.model_id = std::move(packed.id);
+    const auto took = std::chrono::steady_clock::now() - began;
+    spdlog::info("weights of {} packed in {} ms", core.model_id,
+                 std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, *runtime_dir));
+    memory.before_spawn = host.before_spawn;
+    AddChildren(config, *runtime_dir, weights.valid(), memory.services, &core, &host);
+  }
+  if (core.model_id.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(core.model_id, worker::ModelId(*options.file, model));
+  }
+  for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
+    const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));
+    core.workers.push_back({.name = name, .address = config.workers.addresses[i], .is_child = false});
+    host.workers.push_back({.address = config.workers.addresses[i], .arguments = {}});
+  }
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ProcessHost> process_host,
+                         ProcessHost::Create(std::move(host), std::move(weights)));
+  std::unique_ptr<MemorySupervisor> supervisor;
+  if (!memory.services.empty()) {
+    MNEMO_ASSIGN_OR_RETURN(supervisor, MemorySupervisor::Start(std::move(memory)));
+  }
+  // Workers that others run have memory services of their own, of which nothing is known here.
+  return std::make_unique<DispatcherImpl>(
+      std::move(runtime_dir), std::move(supervisor), config.workers.count,
+      config.workers.count > 0 ? config.memory.addresses : std::vector<std::string>(), std::move(bound),
+      std::move(process_host), std::move(core));
+}
+
+}  // namespace mnemo::frontend

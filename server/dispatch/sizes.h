@@ -1,0 +1,29 @@
+// Every size that follows from what the daemon may use, decided once: mnemod tells its workers and memory
+// services, and the front end offers what they can hold.
+#pragma once
+
+#include "config/config.h"
+#include "devices/base/resources.h"
+#include "devices/device.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/model/model_config.h"
+#include "server/worker/service/worker_options.h"
+
+namespace mnemo::frontend {
+
+// Which memory service worker `index` uses, of `services` in all: local ones first, then foreign ones.
+size_t ServiceOf(int index, size_t services);
+// Workers that use local memory service `service`, at least 1.
+int SharersOf(const config::Config& config, int service);
+// Share of each worker in local memory service `service`. memory.index_bytes is decided.
+int64_t QuotaOf(const config::Config& config, int service);
+
+// Fills in model.context_tokens, cpu.threads, engine.kv_cache_bytes, memory.resident_tokens and
+// memory.index_bytes where they leave it to the daemon, and checks what they say. `common`: what the workers
+// have in common by now; `device`: theirs. Tells in the log what is bound by what. Errors as of
+// CreateDispatcher.
+absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, const model::ModelConfig& model,
+                                         const devices::DeviceOptions& device, const Resources& resources,
+                                         config::Config* config);
+
+}  // namespace mnemo::frontend

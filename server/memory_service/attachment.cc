@@ -1,0 +1,220 @@
+#include "server/memory_service/attachment.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace mnemo::memory {
+namespace {
+
+using layout::Completion;
+using layout::Descriptor;
+using transport::Ring;
+using transport::RingIndex;
+
+constexpr uint32_t kItemsPerLook = 4;  // of an append, between looks at the clock
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<transport::ServiceLink> link,
+                                                               fpga::IndexStore* store,
+                                                               PlaneCounters* counters) {
+  const layout::AttachHello& granted = link->attached().granted;
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, store->AddOwner({.quota_bytes = granted.quota_bytes,
+                                                                .max_indexes = granted.max_indexes}));
+  return std::unique_ptr<Attachment>(new Attachment(std::move(link), store, owner, counters));
+}
+
+Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, fpga::IndexStore* store, uint32_t owner,
+                       PlaneCounters* counters)
+    : link_(std::move(link)),
+      store_(store),
+      owner_(owner),
+      plane_counters_(counters),
+      region_bytes_(link_->data().size()),
+      next_seq_{transport::kFirstSeq, transport::kFirstSeq} {
+  limits_.granted = attached().granted;
+  limits_.region_bytes = std::span(&region_bytes_, 1);
+  const uint32_t slots = std::max(limits_.granted.bulk_slots, limits_.granted.query_slots);
+  taken_.resize(slots);
+  finished_.reserve(slots);
+}
+
+Attachment::~Attachment() {
+  if (append_.active()) store_->AbortAppend(&append_);
+  store_->RemoveOwner(owner_);
+}
+
+layout::IndexInfo Attachment::InfoOf(uint32_t index_id, uint32_t layer_slot) const {
+  if (index_id >= limits_.granted.max_indexes) return {};
+  const layout::IndexInfo all = store_->Info(owner_, index_id, layout::kAllLayerSlots);
+  if (!all.exists || layer_slot >= all.layer_slots) return all;
+  return store_->Info(owner_, index_id, layer_slot);
+}
+
+layout::Verdict Attachment::Check(const Descriptor& d, Ring ring) {
+  uint32_t& next_seq = next_seq_[RingIndex(ring)];
+  limits_.ring_kind = static_cast<uint16_t>(ring);
+  limits_.next_seq = next_seq;
+  // After a gap every descriptor of the ring is out of sequence, until the owner attaches anew.
+  if (d.seq == next_seq) ++next_seq;
+  const layout::IndexInfo source =
+      d.op == layout::kOpFork ? InfoOf(d.k1, layout::kAllLayerSlots) : layout::IndexInfo{};
+  return layout::Validate(d, limits_, InfoOf(d.index_id, d.layer_slot), source);
+}
+
+Completion Attachment::Refusal(const Descriptor& d, layout::Verdict verdict) const {
+  Completion completion{};
+  completion.index_id = d.index_id;
+  completion.energy_uj = layout::kEnergyUnknown;
+  completion.status = verdict.status;
+  completion.detail = verdict.detail;
+  completion.seq = d.seq;
+  return completion;
+}
+
+const uint8_t* Attachment::Payload(const Descriptor& d) const {
+  return link_->data().data() + uint64_t{d.payload_offset} * layout::kUnitBytes;
+}
+
+void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
+  const absl::StatusOr<uint32_t> count =
+      link_->Take(Ring::kQuery, std::span(taken_).subspan(0, std::min<size_t>(limit, taken_.size())));
+  if (!count.ok()) failed_ = count.status();
+  if (!count.ok() || *count == 0) return;
+  const Clock::time_point now = work->begun_at = Clock::now();
+  for (const Descriptor& d : std::span(taken_).subspan(0, *count)) {
+    const layout::Verdict verdict = Check(d, Ring::kQuery);
+    if (verdict.status != layout::kStatusOk) {
+      AddCompletion({.descriptor = d}, Refusal(d, verdict));
+      continue;
+    }
+    work->operations.push_back(
+        {.descriptor = d,
+         .owner = owner_,
+         .payload = Payload(d),
+         .result = link_->data().data() + uint64_t{d.result_offset} * layout::kUnitBytes});
+    work->origins.push_back({this, now});
+  }
+}
+
+void Attachment::AddCompletion(const fpga::Operation& operation, Completion completion) {
+  const Descriptor& d = operation.descriptor;
+  if (completion.status == layout::kStatusOk && d.result_length > 0) {
+    // Validated: the place is within the region. That it fails means a lost peer, which shows elsewhere.
+    (void)link_->PushResults(uint64_t{d.result_offset} * layout::kUnitBytes,
+                             uint64_t{d.result_length} * layout::kUnitBytes);
+  }
+  const uint32_t op = d.op < kOps ? d.op : 0;
+  const uint32_t status = std::min<uint32_t>(completion.status, kStatuses - 1);
+  Add(plane_counters_->operations[op][status], 1);
+  Add(plane_counters_->queue_ns, completion.queue_ns);
+  Add(plane_counters_->prepare_ns, completion.prepare_ns);
+  Add(plane_counters_->score_ns, completion.score_ns);
+  Add(plane_counters_->select_ns, completion.select_ns);
+  Add(plane_counters_->gather_ns, completion.gather_ns);
+  Add(plane_counters_->bytes_read, completion.bytes_read);
+  Add(plane_counters_->bytes_written, completion.bytes_written);
+  Add(counters_.operations, 1);
+  if (completion.status != layout::kStatusOk) Add(counters_.refused, 1);
+  finished_.push_back(completion);
+}
+
+absl::Status Attachment::CompleteQueries() {
+  MNEMO_RETURN_IF_ERROR(failed_);
+  if (finished_.empty()) return absl::OkStatus();
+  absl::Status status = link_->Complete(Ring::kQuery, finished_);
+  finished_.clear();
+  return status;
+}
+
+Completion Attachment::RunBulk(const Descriptor& d) {
+  switch (d.op) {
+    case layout::kOpCreate: {
+      layout::IndexSpec spec;
+      std::memcpy(&spec, Payload(d), sizeof spec);
+      const layout::Verdict verdict = layout::ValidateSpec(d, spec, limits_);
+      if (verdict.status != layout::kStatusOk) return Refusal(d, verdict);
+      return store_->Create(owner_, d, spec);
+    }
+    case layout::kOpFork:
+      return store_->Fork(owner_, d);
+    case layout::kOpTruncate:
+      return store_->Truncate(owner_, d);
+    case layout::kOpFree:
+      return store_->Free(owner_, d);
+    default:
+      return store_->KvStore(owner_, d, Payload(d));
+  }
+}
+
+bool Attachment::StartBulk(const Descriptor& d, Completion* completion) {
+  const layout::Verdict verdict = Check(d, Ring::kBulk);
+  if (verdict.status != layout::kStatusOk) {
+    *completion = Refusal(d, verdict);
+    return true;
+  }
+  if (d.op != layout::kOpAppend) {
+    *completion = RunBulk(d);
+    return true;
+  }
+  const uint16_t status = store_->BeginAppend(owner_, d, Payload(d), &append_);
+  if (status != layout::kStatusOk) {
+    *completion = Refusal(d, {status, layout::kNoDetail});
+    return true;
+  }
+  bulk_descriptor_ = d;
+  next_item_ = 0;
+  return false;
+}
+
+bool Attachment::RunItems(Clock::time_point until) {
+  while (next_item_ < append_.items()) {
+    const uint32_t end = std::min(next_item_ + kItemsPerLook, append_.items());
+    while (next_item_ < end) append_.RunItem(next_item_++, 0);
+    if (Clock::now() >= until) break;
+  }
+  return next_item_ == append_.items();
+}
+
+absl::Status Attachment::FinishBulk(Completion completion) {
+  const fpga::OwnerStats usage = Usage();
+  counters_.used_bytes.store(usage.held_bytes, std::memory_order_relaxed);
+  counters_.indexes.store(usage.indexes, std::memory_order_relaxed);
+  const uint32_t status = std::min<uint32_t>(completion.status, kStatuses - 1);
+  const uint32_t op = bulk_descriptor_.op < kOps ? bulk_descriptor_.op : 0;
+  Add(plane_counters_->operations[op][status], 1);
+  Add(plane_counters_->prepare_ns, completion.prepare_ns);
+  Add(plane_counters_->bytes_read, completion.bytes_read);
+  Add(plane_counters_->bytes_written, completion.bytes_written);
+  Add(counters_.operations, 1);
+  if (completion.status != layout::kStatusOk) Add(counters_.refused, 1);
+  return link_->Complete(Ring::kBulk, std::span(&completion, 1));
+}
+
+absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked) {
+  // The clock is not asked when there is nothing to do.
+  if (!append_.active() && !link_->Ready(Ring::kBulk)) return absl::OkStatus();
+  const Clock::time_point until = Clock::now() + slice;
+  do {
+    Completion completion{};
+    if (!append_.active()) {
+      Descriptor d;
+      MNEMO_ASSIGN_OR_RETURN(const uint32_t count, link_->Take(Ring::kBulk, std::span(&d, 1)));
+      if (count == 0) return absl::OkStatus();
+      *worked = true;
+      bulk_descriptor_ = d;
+      if (StartBulk(d, &completion)) {
+        MNEMO_RETURN_IF_ERROR(FinishBulk(completion));
+        continue;
+      }
+    }
+    *worked = true;
+    if (!RunItems(until)) return absl::OkStatus();
+    completion = store_->EndAppend(&append_);
+    MNEMO_RETURN_IF_ERROR(FinishBulk(completion));
+  } while (Clock::now() < until);
+  return absl::OkStatus();
+}
+
+}  // namespace mnemo::memory

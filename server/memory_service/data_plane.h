@@ -1,0 +1,119 @@
+// The data plane of a memory service: one thread takes the descriptors of all attached workers and has them
+// carried out.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "devices/base/unique_fd.h"
+#include "devices/transport/listener.h"
+#include "server/memory_service/attachment.h"
+#include "server/memory_service/plane_stats.h"
+
+namespace mnemo::memory {
+
+// Queries of all owners go to the device together; between two such batches each owner has a slice of time
+// for its bulk operations, so that an append of many pages holds up no query for long. The thread looks for
+// work for at most 300 us, then sleeps until a doorbell, a worker's end or a call of this class. An owner's
+// death, silence or nonsense concerns its attachment alone.
+class DataPlane final : public transport::ListenerHost {
+ public:
+  struct Options {
+    std::string name = "memory";
+    std::string device = "cpu";  // kind
+    std::string isa = "auto";
+    int threads = 1;
+    uint64_t memory_bytes = uint64_t{1} << 30;
+    uint64_t quota_bytes = 0;  // of an owner; 0 = memory_bytes / max_owners
+    uint64_t region_bytes = 64 << 20;
+    uint32_t max_owners = 8;  // at most 64
+    uint32_t max_indexes = 1024;
+    uint32_t max_tokens = 1 << 20;
+    uint32_t bulk_slots = 256;
+    uint32_t query_slots = 1024;
+  };
+  // Starts the thread. INVALID_ARGUMENT names the option.
+  static absl::StatusOr<std::unique_ptr<DataPlane>> Create(const Options& options);
+  // Ends all attachments. Nothing calls Grant or Attached any more.
+  ~DataPlane() override;
+
+  absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
+                                            const layout::AttachHello& wanted) override;
+  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceLink> link) override;
+
+  // The rest: any thread.
+  const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
+  const Options& options() const { return options_; }
+  const layout::AttachHello& limits() const { return limits_; }
+  const PlaneCounters& counters() const { return counters_; }
+  PlaneStats Stats() const;
+  // No new indexes and owners while draining.
+  void Drain(bool draining);
+  // From the owner's next attachment on; 0 = the default. RESOURCE_EXHAUSTED: more than the memory there is,
+  // or too many owners have a quota of their own.
+  absl::Status SetQuota(const std::string& owner, uint64_t quota_bytes);
+  // What it is granted at its next attachment, if there is so much left.
+  uint64_t Quota(const std::string& owner) const;
+  // Ends the attachments of this name, or the one of this epoch if that is not 0. How many.
+  uint32_t Drop(const std::string& owner, uint16_t epoch);
+
+ private:
+  struct Entry {  // an attachment as other threads know it
+    std::string owner;
+    uint16_t epoch = 0;
+    int pid = 0;
+    uint64_t quota_bytes = 0;
+    OwnerCounters* counters = nullptr;  // null until the data plane has taken it over
+    bool drop = false;
+  };
+
+  explicit DataPlane(const Options& options);
+  absl::Status Start();
+  void Run();
+  void Notify();
+  void TakeCalls();
+  void Remove(size_t index, const absl::Status& why);
+  bool RunQueries();
+  bool RunBulk();
+  void CheckPeers();
+  bool Ready() const;
+  void Sleep();
+  uint64_t QuotaLocked(const std::string& owner) const;
+
+  const Options options_;
+  const std::string device_name_;
+  layout::AttachHello limits_;
+  PlaneCounters counters_;
+
+  // Of the thread alone.
+  std::unique_ptr<fpga::IndexStore> store_;
+  std::unique_ptr<fpga::MemoryDevice> device_;
+  std::vector<std::unique_ptr<Attachment>> attachments_;
+  QueryWork work_;
+  std::vector<layout::Completion> completions_;
+  std::vector<pollfd> fds_;
+  size_t turn_ = 0;
+
+  UniqueFd wake_;  // eventfd
+  std::atomic<bool> called_ = false;
+  std::atomic<bool> stop_ = false;
+  mutable std::mutex mutex_;
+  std::condition_variable room_;  // an owner has gone
+  std::vector<std::unique_ptr<transport::ServiceLink>> arrived_;
+  std::vector<Entry> entries_;
+  std::map<std::string, uint64_t> quotas_;
+  uint64_t granted_bytes_ = 0;
+  uint64_t attachment_count_ = 0;
+  uint64_t lost_owners_ = 0;
+  uint16_t last_epoch_ = 0;
+  bool draining_ = false;
+  std::thread thread_;
+};
+
+}  // namespace mnemo::memory

@@ -1,0 +1,103 @@
+#include "server/memory_service/memory_options.h"
+
+#include <sys/un.h>
+
+#include <CLI/CLI.hpp>
+
+#include "devices/base/command_line.h"
+
+#ifndef MNEMO_VERSION
+#error MNEMO_VERSION is set by CMakeLists.txt
+#endif
+
+namespace mnemo::memory {
+namespace {
+
+constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+constexpr size_t kMaxName = 48;  // with ":" and a device's name it fits what a worker is told at attach
+
+void AddOptions(CLI::App& app, MemoryOptions& options) {
+  app.add_option("--name", options.name, "Name in logs and in what workers report of their steps")
+      ->check(CLI::Validator(
+          [](const std::string& name) {
+            return name.empty() || name.size() > kMaxName
+                       ? fmt::format("has {} bytes, allowed are 1 to {}", name.size(), kMaxName)
+                       : std::string();
+          },
+          ""));
+  app.add_option("--data-socket", options.data_socket, "Path of the Unix socket where workers attach")
+      ->check(CLI::Validator(
+          [](const std::string& path) {
+            return path.empty() || path.size() > kMaxSocketPath
+                       ? fmt::format("has {} bytes, a socket's path has 1 to {}", path.size(), kMaxSocketPath)
+                       : std::string();
+          },
+          "PATH"))
+      ->required();
+  app.add_option("--control-address", options.control_address, "gRPC control: unix:/PATH or HOST:PORT")
+      ->required();
+  app.add_option("--remote-listen", options.remote_listen,
+                 "HOST:PORT where workers attach from other machines, through UCX; none if not given");
+  app.add_option("--metrics-listen", options.metrics_listen, "HOST:PORT of /metrics; none if not given");
+  app.add_option("--device", options.device, "What keeps and searches indexes")
+      ->check(CLI::IsMember({"cpu"}));
+  app.add_option("--isa", options.isa, "Instruction set of the cpu device, or auto");
+  app.add_option("--threads", options.threads, "Threads that compute; 0 = as many as cores")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--memory-bytes", options.memory_bytes,
+                 "Memory of all indexes together; 0 = a quarter of what may be used")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--quota-bytes", options.quota_bytes,
+                 "Memory of one owner's indexes; 0 = an equal part for each of --max-owners")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--region-bytes", options.region_bytes,
+                 "Largest region for payloads and results of one owner")
+      ->check(CLI::Range(int64_t{1} << 16, int64_t{1} << 36));
+  app.add_option("--max-owners", options.max_owners, "Workers attached at once")->check(CLI::Range(1, 64));
+  app.add_option("--max-indexes", options.max_indexes, "Indexes of one owner")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--max-tokens", options.max_tokens, "Tokens of one index")->check(CLI::Range(64, 1 << 24));
+  AddLogOptions(&app, &options.log_level, &options.log_format, &options.log_file);
+  AddChildOptions(&app, &options.lifeline_fd, &options.private_dir);
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryOptions> ParseMemoryOptions(int argc, const char* const* argv) {
+  MemoryOptions options;
+  CLI::App app("Memory service of mnemo: keeps indexes of keys and searches them for workers.",
+               "mnemo-memory");
+  app.option_defaults()->always_capture_default();
+  app.set_version_flag("--version", "mnemo-memory " MNEMO_VERSION);
+  AddOptions(app, options);
+  MNEMO_RETURN_IF_ERROR(ParseCommandLine(&app, argc, argv));
+  return options;
+}
+
+std::vector<std::string> MemoryArguments(const MemoryOptions& options) {
+  std::vector<std::string> arguments;
+  const auto add = [&](const char* name, const auto& value) {
+    arguments.push_back(fmt::format("--{}={}", name, value));
+  };
+  add("name", options.name);
+  add("data-socket", options.data_socket);
+  add("control-address", options.control_address);
+  if (!options.remote_listen.empty()) add("remote-listen", options.remote_listen);
+  if (!options.metrics_listen.empty()) add("metrics-listen", options.metrics_listen);
+  add("device", options.device);
+  add("isa", options.isa);
+  add("threads", options.threads);
+  add("memory-bytes", options.memory_bytes);
+  add("quota-bytes", options.quota_bytes);
+  add("region-bytes", options.region_bytes);
+  add("max-owners", options.max_owners);
+  add("max-indexes", options.max_indexes);
+  add("max-tokens", options.max_tokens);
+  add("log-level", options.log_level);
+  add("log-format", options.log_format);
+  if (!options.log_file.empty()) add("log-file", options.log_file);
+  if (options.lifeline_fd >= 0) add("lifeline-fd", options.lifeline_fd);
+  if (!options.private_dir.empty()) add("private-dir", options.private_dir);
+  return arguments;
+}
+
+}  // namespace mnemo::memory

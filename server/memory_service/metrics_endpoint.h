@@ -1,0 +1,33 @@
+// /metrics of a memory service.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "devices/base/status.h"
+#include "server/memory_service/data_plane.h"
+
+namespace mnemo::memory {
+
+class MetricsEndpoint {
+ public:
+  // Serves on "host:port" (port 0: any) until destroyed. `plane` outlives it. UNAVAILABLE: the address is
+  // taken.
+  static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Create(const std::string& address,
+                                                                 const DataPlane* plane);
+  ~MetricsEndpoint();
+  // For the end of the process, instead of the destructor: shows nothing of the plane any more, and leaves
+  // the listener, which would take up to 2 s to stop, to that end.
+  static void LeaveToProcess(std::unique_ptr<MetricsEndpoint> endpoint);
+
+  int port() const;
+  // The exposition text, as a scrape would see it.
+  static std::string Expose(const DataPlane& plane);
+
+ private:
+  struct Impl;
+  explicit MetricsEndpoint(std::unique_ptr<Impl> impl);
+  const std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace mnemo::memory
