@@ -5,7 +5,7 @@
 
 #include "devices/cpu/index_kernels.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 namespace {
 
 const devices::cpu::IndexKernels& Best() {
@@ -45,4 +45,4 @@ void MakeQueryBlockFast(std::span<const float> queries, uint32_t group, uint32_t
   }
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

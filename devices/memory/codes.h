@@ -9,7 +9,7 @@
 
 #include "proto/layout/quantise.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 
 // Arguments and results as layout::MakeRecord has them.
 void MakeRecordFast(const layout::PageKeys& keys, uint32_t dim, uint32_t record_format,
@@ -19,4 +19,4 @@ void MakeRecordFast(const layout::PageKeys& keys, uint32_t dim, uint32_t record_
 void MakeQueryBlockFast(std::span<const float> queries, uint32_t group, uint32_t dim, uint32_t record_format,
                         float softmax_scale, std::span<const int16_t> weights, std::span<uint8_t> block);
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

@@ -11,7 +11,7 @@
 #include "devices/cpu/index_kernels.h"
 #include "proto/layout/record.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 namespace {
 
 using devices::cpu::IndexKernels;
@@ -128,4 +128,4 @@ TEST_CASE("what is not a head dim makes no record") {
 }
 
 }  // namespace
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

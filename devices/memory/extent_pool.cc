@@ -6,7 +6,7 @@
 
 #include "devices/base/status.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 namespace {
 
 constexpr uint64_t kLargePage = uint64_t{2} << 20;
@@ -119,4 +119,4 @@ bool ExtentPool::Release(uint8_t* extent) {
   return true;
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 
 class ExtentPool {
  public:
@@ -37,4 +37,4 @@ class ExtentPool {
   std::map<uint64_t, std::vector<std::unique_ptr<Slab>>> slabs_;
 };
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

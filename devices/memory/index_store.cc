@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstring>
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 namespace {
 
 using layout::Completion;
@@ -469,4 +469,4 @@ Completion IndexStore::Append(uint32_t owner, const Descriptor& descriptor, cons
   return EndAppend(&job);
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

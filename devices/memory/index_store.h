@@ -26,7 +26,7 @@
 #include "proto/layout/quantise.h"
 #include "proto/layout/validate.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 
 struct OwnerLimits {
   uint64_t quota_bytes = 0;  // resident bytes of all indexes, with what they may still append
@@ -188,4 +188,4 @@ class IndexStore {
   std::vector<std::unique_ptr<Scratch>> scratch_;  // by thread
 };
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

@@ -10,7 +10,7 @@
 #include "devices/memory/codes.h"
 #include "proto/layout/record.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 namespace {
 
 using layout::Completion;
@@ -357,4 +357,4 @@ TEST_CASE("a store that drains takes no new indexes") {
 }
 
 }  // namespace
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

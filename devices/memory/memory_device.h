@@ -15,7 +15,7 @@
 #include "proto/layout/completion.h"
 #include "proto/layout/descriptor.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device {
 
 class IndexStore;
 
@@ -70,4 +70,4 @@ struct MemoryDeviceOptions {
 absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options,
                                                                IndexStore* store);
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 class Backoff {
  public:
@@ -28,4 +28,4 @@ class Backoff {
   milliseconds next_{0};
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -17,7 +17,7 @@
 
 #include "devices/base/undo_at_end.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 constexpr int kFirstFreeFd = 10;
@@ -180,4 +180,4 @@ std::optional<std::string> ChildProcess::Reap() {
   return fmt::format("signal {}", WTERMSIG(status));
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -13,7 +13,7 @@
 #include "devices/base/unique_fd.h"
 #include "server/dispatch/program.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Where the child finds what it inherits.
 inline constexpr int kChildWeightsFd = 3;
@@ -68,4 +68,4 @@ class ChildProcess {
   Listed listed_;  // last: it names the lifeline
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 absl::StatusOr<ChildSet> ChildSet::Create() {
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -81,4 +81,4 @@ void ChildSet::Poll(std::chrono::steady_clock::time_point until, const Listener&
   }
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

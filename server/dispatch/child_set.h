@@ -11,7 +11,7 @@
 #include "devices/base/unique_fd.h"
 #include "server/dispatch/child_process.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 class ChildSet {
  public:
@@ -49,4 +49,4 @@ class ChildSet {
   std::map<int, Child> children_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -6,7 +6,7 @@
 
 #include "server/dispatch/router.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using internal::v1::Event;
@@ -419,4 +419,4 @@ void DispatchCore::Run(const Effects& effects) {
   }
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -20,7 +20,7 @@
 #include "server/dispatch/session_map.h"
 #include "server/dispatch/worker_slot.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 struct CoreOptions {
   std::vector<WorkerSpec> workers;
@@ -136,4 +136,4 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   int told_ready_ = -1;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -3,7 +3,7 @@
 
 #include "server/dispatch/dispatch_fixture.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using absl::StatusCode;
@@ -534,4 +534,4 @@ TEST_CASE("an equal prefix draws a request to where it is cached") {
 }
 
 }  // namespace
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -13,7 +13,7 @@
 
 #include "server/dispatch/dispatch_core.h"
 
-namespace mnemo::frontend::testing {
+namespace mnemo::dispatch::testing {
 
 class FakeLink final : public WorkerLink {
  public:
@@ -253,4 +253,4 @@ inline std::vector<int> Count(int n) {
   return ids;
 }
 
-}  // namespace mnemo::frontend::testing
+}  // namespace mnemo::dispatch::testing

@@ -8,7 +8,7 @@
 #include "server/dispatch/dispatch_core.h"
 #include "server/link/frame.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using internal::v1::ToWorker;
@@ -410,4 +410,4 @@ void DispatchCore::TellReadyChange() {
   if (*callback) (*callback)(ready);
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -6,7 +6,7 @@
 
 #include "server/dispatch/dispatch_fixture.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using absl::StatusCode;
@@ -445,4 +445,4 @@ TEST_CASE("a storm of deaths, cancels and tokens on many threads") {
 }
 
 }  // namespace
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -22,7 +22,7 @@
 #include "server/worker/service/model_image.h"
 #include "server/worker/service/worker_options.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 namespace fs = std::filesystem;
@@ -42,8 +42,8 @@ absl::StatusOr<Program> FindProgram(std::string_view key, const std::string& con
 bool KvInService(const config::Config& config) { return config.memory.kv_residency == "memory_service"; }
 
 // What all local workers have in common.
-worker::WorkerOptions CommonOptions(const config::Config& config) {
-  worker::WorkerOptions options;
+worker_service::WorkerOptions CommonOptions(const config::Config& config) {
+  worker_service::WorkerOptions options;
   options.model_path = config.model.path;
   options.context_tokens = config.model.context_tokens;
   options.device = config.device;
@@ -151,7 +151,7 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
   MNEMO_ASSIGN_OR_RETURN(supervised.program,
                          FindProgram("memory.binary", config.memory.binary, "mnemo-memory"));
   for (int i = 0; i < config.memory.services; ++i) {
-    memory::MemoryOptions options;
+    memory_service::MemoryOptions options;
     options.name = fmt::format("memory{}", i);
     options.data_socket = runtime_dir.SocketPath(options.name);
     options.control_address = "unix:" + runtime_dir.SocketPath(options.name + "-control");
@@ -181,7 +181,7 @@ void AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bo
                  std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
                  ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
-    worker::WorkerOptions options = CommonOptions(config);
+    worker_service::WorkerOptions options = CommonOptions(config);
     options.name = fmt::format("worker{}", i);
     options.listen = "unix:" + runtime_dir.SocketPath(options.name);
     if (const size_t services = config.memory.service_count(); services > 0) {
@@ -206,9 +206,9 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   if (config.workers.count == 0 && config.workers.addresses.empty()) {
     return InvalidArgument("workers: count is 0 and addresses is empty; at least one worker is needed");
   }
-  worker::LoadedModel own;
+  worker_service::LoadedModel own;
   if (options.file == nullptr) {
-    MNEMO_ASSIGN_OR_RETURN(own, worker::LoadModel(config.model.path));
+    MNEMO_ASSIGN_OR_RETURN(own, worker_service::LoadModel(config.model.path));
     options.file = own.file.get();
     options.model = &own.config;
   }
@@ -231,11 +231,12 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     // First, since a second daemon on one directory is to end before it packs.
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
     host.before_spawn = [runtime_dir] { return runtime_dir->Ensure(); };
-    const devices::DeviceOptions device = worker::DeviceOptionsOf(CommonOptions(config), model);
+    const devices::DeviceOptions device = worker_service::DeviceOptionsOf(CommonOptions(config), model);
     MNEMO_ASSIGN_OR_RETURN(bound,
                            DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
     const auto began = std::chrono::steady_clock::now();
-    MNEMO_ASSIGN_OR_RETURN(worker::PackedModel packed, worker::PackModel(*options.file, model, device));
+    MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed,
+                           worker_service::PackModel(*options.file, model, device));
     weights = std::move(packed.image);
     core.model_id = std::move(packed.id);
     const auto took = std::chrono::steady_clock::now() - began;
@@ -246,7 +247,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     AddChildren(config, *runtime_dir, weights.valid(), memory.services, &core, &host);
   }
   if (core.model_id.empty()) {
-    MNEMO_ASSIGN_OR_RETURN(core.model_id, worker::ModelId(*options.file, model));
+    MNEMO_ASSIGN_OR_RETURN(core.model_id, worker_service::ModelId(*options.file, model));
   }
   for (size_t i = 0; i < config.workers.addresses.size(); ++i) {
     const std::string name = fmt::format("worker{}", config.workers.count + static_cast<int>(i));
@@ -266,4 +267,4 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
       std::move(process_host), std::move(core));
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -20,7 +20,7 @@ class GgufFile;
 struct ModelConfig;
 }  // namespace mnemo::model
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // What the dispatcher tells about one request. Called on a link's or the supervisor's thread, never two at
 // once for one request; must not block. OnEvent never repeats or skips an output index, whatever died in
@@ -126,4 +126,4 @@ struct DispatcherOptions {
 // does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

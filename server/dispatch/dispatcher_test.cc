@@ -21,7 +21,7 @@
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 namespace fs = std::filesystem;
@@ -280,7 +280,7 @@ int FreePort() {
 
 TEST_CASE("a worker that others run is used over TCP, and again when it is back") {
   Folder folder;
-  worker::WorkerOptions options;
+  worker_service::WorkerOptions options;
   options.listen = fmt::format("127.0.0.1:{}", FreePort());
   options.model_path = folder.model;
   options.device = "reference";
@@ -336,7 +336,7 @@ TEST_CASE("a child's wait for a core can be read, and a stopped child does not w
 
 TEST_CASE("a child ends when the other end of its lifeline closes") {
   Folder folder;
-  worker::WorkerOptions options;
+  worker_service::WorkerOptions options;
   options.model_path = folder.model;
   options.device = "reference";
   options.threads = 1;
@@ -360,4 +360,4 @@ TEST_CASE("a child ends when the other end of its lifeline closes") {
 }
 
 }  // namespace
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

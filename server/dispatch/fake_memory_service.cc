@@ -47,9 +47,9 @@ int main(int argc, char** argv) {
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return 1;
   char byte = 1;
-  if (::write(mnemo::frontend::kChildLifelineFd, &byte, 1) != 1) return 1;
+  if (::write(mnemo::dispatch::kChildLifelineFd, &byte, 1) != 1) return 1;
   // Until the other end closes; SIGTERM ends the process as it does any.
-  while (::read(mnemo::frontend::kChildLifelineFd, &byte, 1) > 0) {
+  while (::read(mnemo::dispatch::kChildLifelineFd, &byte, 1) > 0) {
   }
   ::_exit(0);
 }

@@ -9,7 +9,7 @@
 #include "devices/base/status.h"
 #include "mnemo/internal/worker.pb.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // One connection to a worker. A worker's lives are numbered; each has at most one link.
 class WorkerLink {
@@ -53,4 +53,4 @@ class WorkerHost {
   virtual void Wake() = 0;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -16,7 +16,7 @@
 #include "server/dispatch/backoff.h"
 #include "server/dispatch/child_set.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -349,4 +349,4 @@ std::vector<MemorySnapshot> MemorySupervisor::Snapshots() const {
   return snapshots;
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -15,7 +15,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/program.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 class MemorySupervisor {
  public:
@@ -45,4 +45,4 @@ class MemorySupervisor {
   const std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <thread>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using std::chrono::milliseconds;
@@ -145,4 +145,4 @@ TEST_CASE("a service that never answers, or cannot be started, is down and says 
   CHECK_THAT(down.detail, Catch::Contains(detail));
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <bit>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 std::vector<uint64_t> PrefixHashes(std::span<const int32_t> prompt) {
   constexpr uint64_t kMultiplier = 0x9E3779B97F4A7C15u;  // 2^64 / golden ratio
@@ -35,4 +35,4 @@ int64_t PrefixTable::MatchTokens(std::span<const uint64_t> hashes) const {
 
 void PrefixTable::Clear() { std::fill(slots_.begin(), slots_.end(), 0); }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

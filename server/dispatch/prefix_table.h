@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Of the affinity, not of any worker's pages: a guess needs no more than a like grain.
 inline constexpr int kPrefixPageTokens = 64;
@@ -27,4 +27,4 @@ class PrefixTable {
   std::vector<uint64_t> slots_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

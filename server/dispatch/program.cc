@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 absl::StatusOr<Program> Program::Open(std::string_view key, const std::string& path) {
   if (::access(path.c_str(), X_OK) != 0) {
@@ -25,4 +25,4 @@ absl::StatusOr<Program> Program::Open(std::string_view key, const std::string& p
   return program;
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -7,7 +7,7 @@
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 struct Program {
   Program() = default;
@@ -25,4 +25,4 @@ struct Program {
   bool is_script = false;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 // Drops the first `count` of a column that may be shorter.
@@ -51,4 +51,4 @@ int64_t RequestState::OutstandingTokens(int64_t cached_tokens) const {
   return prompt + std::max(0, submit.max_tokens());
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

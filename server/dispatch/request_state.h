@@ -11,7 +11,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/worker_slot.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Guarded by the core's mutex; `sink` belongs to the thread that set `delivering`.
 struct RequestState {
@@ -55,4 +55,4 @@ struct RequestState {
   std::vector<std::variant<internal::v1::Event, Done>> outbox;  // what came meanwhile
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <tuple>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 bool IsEligible(const RouteCandidate& candidate, const RouteQuery& query) {
   return candidate.ready && (query.numerics_id.empty() || query.numerics_id == candidate.numerics_id) &&
@@ -29,4 +29,4 @@ std::optional<size_t> Route(std::span<const RouteCandidate> candidates, const Ro
   return best;
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

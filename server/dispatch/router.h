@@ -6,7 +6,7 @@
 #include <span>
 #include <string_view>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // One worker as the router sees it, for one request.
 struct RouteCandidate {
@@ -34,4 +34,4 @@ bool IsEligible(const RouteCandidate& candidate, const RouteQuery& query);
 // as a prompt cached in full; the cheapest wins, then the one with fewer requests, then the lower index.
 std::optional<size_t> Route(std::span<const RouteCandidate> candidates, const RouteQuery& query);
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <vector>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 RouteCandidate Worker(int64_t outstanding_tokens, int outstanding_requests = 0) {
@@ -75,4 +75,4 @@ TEST_CASE("a session stays where it is until the load differs by more than its p
 }
 
 }  // namespace
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

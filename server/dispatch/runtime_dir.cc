@@ -12,7 +12,7 @@
 #include <filesystem>
 #include <system_error>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 namespace fs = std::filesystem;
@@ -130,4 +130,4 @@ std::string RuntimeDir::SocketPath(std::string_view name) const {
   return fmt::format("{}/{}.sock", path_, name);
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

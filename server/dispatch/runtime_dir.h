@@ -8,7 +8,7 @@
 #include "devices/base/undo_at_end.h"
 #include "devices/base/unique_fd.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Thread-safe but for moving. A private directory is removed, with what is in it, by the destructor.
 class RuntimeDir {
@@ -42,4 +42,4 @@ class RuntimeDir {
   UndoAtEnd undo_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 class SessionMap {
  public:
@@ -53,4 +53,4 @@ class SessionMap {
   absl::flat_hash_map<std::string, Order::iterator> index_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -8,7 +8,7 @@
 
 #include "server/worker/service/kv_plan.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 constexpr int64_t kMemoryFraction = 4;  // of all memory services' indexes together: 1 / this
@@ -61,7 +61,8 @@ int64_t QuotaOf(const config::Config& config, int service) {
   return (config.memory.index_bytes + sharers - 1) / sharers;
 }
 
-absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, const model::ModelConfig& model,
+absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& common,
+                                         const model::ModelConfig& model,
                                          const devices::DeviceOptions& device, const Resources& resources,
                                          config::Config* config) {
   for (const std::string& warning : resources.warnings) spdlog::warn("{}", warning);
@@ -74,19 +75,20 @@ absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, co
   if (config->cpu.threads == 0) config->cpu.threads = resources.cores;
   MNEMO_RETURN_IF_ERROR(DecideIndexBytes(resources, &config->memory));
 
-  worker::WorkerOptions options = common;
+  worker_service::WorkerOptions options = common;
   if (config->memory.kv_residency == "memory_service" && config->memory.service_count() > 0) {
     options.memory_address = "some";
     options.resident_tokens =
-        config->memory.resident_tokens > 0 ? config->memory.resident_tokens : worker::kAutoResident;
+        config->memory.resident_tokens > 0 ? config->memory.resident_tokens : worker_service::kAutoResident;
   }
   devices::DeviceOptions one_thread = device;
   one_thread.threads = 1;
   one_thread.cpus.clear();
   MNEMO_ASSIGN_OR_RETURN(const auto probed, devices::CreateDevice(one_thread));
-  MNEMO_ASSIGN_OR_RETURN(const worker::KvPlan plan, worker::PlanKv(options, model, probed->info().kv_type,
-                                                                   resources, LeastQuota(*config)));
-  MNEMO_RETURN_IF_ERROR(worker::ProbeKv(plan, model.weight_bytes, resources));
+  MNEMO_ASSIGN_OR_RETURN(
+      const worker_service::KvPlan plan,
+      worker_service::PlanKv(options, model, probed->info().kv_type, resources, LeastQuota(*config)));
+  MNEMO_RETURN_IF_ERROR(worker_service::ProbeKv(plan, model.weight_bytes, resources));
   const int64_t all_bytes = model.weight_bytes + plan.cache_bytes * config->workers.count +
                             config->memory.index_bytes * config->memory.services;
   if (all_bytes > resources.memory_bytes) {
@@ -111,4 +113,4 @@ absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, co
   return ContextBound{plan.context_tokens, plan.bound};
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

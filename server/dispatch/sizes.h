@@ -9,7 +9,7 @@
 #include "server/model/model_config.h"
 #include "server/worker/service/worker_options.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Which memory service worker `index` uses, of `services` in all: local ones first, then foreign ones.
 size_t ServiceOf(int index, size_t services);
@@ -22,8 +22,9 @@ int64_t QuotaOf(const config::Config& config, int service);
 // memory.index_bytes where they leave it to the daemon, and checks what they say. `common`: what the workers
 // have in common by now; `device`: theirs. Tells in the log what is bound by what. Errors as of
 // CreateDispatcher.
-absl::StatusOr<ContextBound> DecideSizes(const worker::WorkerOptions& common, const model::ModelConfig& model,
+absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& common,
+                                         const model::ModelConfig& model,
                                          const devices::DeviceOptions& device, const Resources& resources,
                                          config::Config* config);
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

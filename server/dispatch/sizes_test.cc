@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
@@ -27,7 +27,7 @@ Resources Machine(int64_t memory_bytes) {
 }
 
 absl::StatusOr<ContextBound> Decide(int context_tokens, const Resources& machine, config::Config* config) {
-  worker::WorkerOptions common;
+  worker_service::WorkerOptions common;
   common.context_tokens = config->model.context_tokens;
   common.local_workers = std::max(1, config->workers.count);
   common.engine = config->engine;
@@ -90,4 +90,4 @@ TEST_CASE("sequences that the memory service keeps have their share") {
 }
 
 }  // namespace
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

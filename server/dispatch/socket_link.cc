@@ -15,7 +15,7 @@
 #include "devices/base/patient_threads.h"
 #include "server/link/connection.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 using internal::v1::FromWorker;
 using internal::v1::ToWorker;
@@ -231,4 +231,4 @@ void SocketConnector::WaitForAll() {
   for (std::thread& thread : done) thread.join();
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -8,7 +8,7 @@
 #include "server/dispatch/link.h"
 #include "server/link/socket.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 // Makes links and knows when all of them are over. Thread-safe.
 class SocketConnector {
@@ -31,4 +31,4 @@ class SocketConnector {
   const std::shared_ptr<Alive> alive_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

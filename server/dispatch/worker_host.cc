@@ -3,7 +3,7 @@
 #include <csignal>
 #include <utility>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 absl::StatusOr<std::unique_ptr<ProcessHost>> ProcessHost::Create(Options options, UniqueFd weights) {
   MNEMO_ASSIGN_OR_RETURN(ChildSet children, ChildSet::Create());
@@ -65,4 +65,4 @@ void ProcessHost::Loop() {
   }
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

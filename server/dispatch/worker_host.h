@@ -14,7 +14,7 @@
 #include "server/dispatch/link.h"
 #include "server/dispatch/socket_link.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 class ProcessHost final : public WorkerHost {
  public:
@@ -59,4 +59,4 @@ class ProcessHost final : public WorkerHost {
   std::thread thread_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

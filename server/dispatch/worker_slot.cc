@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 namespace {
 
 using std::chrono::milliseconds;
@@ -113,4 +113,4 @@ WorkerSnapshot WorkerSlot::Snapshot() const {
   return snapshot;
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

@@ -13,7 +13,7 @@
 #include "server/dispatch/link.h"
 #include "server/dispatch/prefix_table.h"
 
-namespace mnemo::frontend {
+namespace mnemo::dispatch {
 
 struct WorkerSpec {
   std::string name;
@@ -84,4 +84,4 @@ struct WorkerSlot {
   PrefixTable prefixes{2};
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::dispatch

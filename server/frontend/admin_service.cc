@@ -10,15 +10,15 @@ namespace {
 
 using std::chrono::milliseconds;
 
-v1::StatusResponse::State ToState(WorkerSnapshot::State state) {
+v1::StatusResponse::State ToState(dispatch::WorkerSnapshot::State state) {
   switch (state) {
-    case WorkerSnapshot::State::kStarting:
+    case dispatch::WorkerSnapshot::State::kStarting:
       return v1::StatusResponse::STATE_STARTING;
-    case WorkerSnapshot::State::kReady:
+    case dispatch::WorkerSnapshot::State::kReady:
       return v1::StatusResponse::STATE_READY;
-    case WorkerSnapshot::State::kDraining:
+    case dispatch::WorkerSnapshot::State::kDraining:
       return v1::StatusResponse::STATE_DRAINING;
-    case WorkerSnapshot::State::kDown:
+    case dispatch::WorkerSnapshot::State::kDown:
       return v1::StatusResponse::STATE_DOWN;
   }
   return v1::StatusResponse::STATE_UNSPECIFIED;
@@ -29,7 +29,7 @@ std::string Detail(const std::string& detail) {
   return ToGrpcStatus(absl::UnknownError(detail)).error_message();
 }
 
-void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
+void FillWorker(const dispatch::WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_name(worker.name);
   out->set_address(worker.address);
   out->set_state(ToState(worker.state));
@@ -44,7 +44,7 @@ void FillWorker(const WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_detail(Detail(worker.detail));
 }
 
-void FillMemoryService(const MemorySnapshot& service, v1::StatusResponse::MemoryService* out) {
+void FillMemoryService(const dispatch::MemorySnapshot& service, v1::StatusResponse::MemoryService* out) {
   out->set_name(service.name);
   out->set_address(service.address);
   out->set_state(ToState(service.state));
@@ -90,10 +90,10 @@ class AdminService final : public v1::Admin::CallbackService {
     response->set_requests_running(counts.running);
     response->set_requests_queued(counts.queued);
     response->set_tokens_in_flight(counts.tokens_in_flight);
-    for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
+    for (const dispatch::WorkerSnapshot& worker : context_->dispatcher->Workers()) {
       FillWorker(worker, response->add_workers());
     }
-    for (const MemorySnapshot& service : context_->dispatcher->MemoryServices()) {
+    for (const dispatch::MemorySnapshot& service : context_->dispatcher->MemoryServices()) {
       FillMemoryService(service, response->add_memory_services());
     }
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();

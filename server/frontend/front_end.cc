@@ -63,8 +63,8 @@ int ConnectionBound(const config::Config& config, const ServedModel& model) {
   return static_cast<int>(wanted > 0 ? std::min(wanted, room) : std::min(room, kMostConnections));
 }
 
-telemetry::ForeignFamily DroppedLogLines(const std::vector<WorkerSnapshot>& workers,
-                                         const std::vector<MemorySnapshot>& services) {
+telemetry::ForeignFamily DroppedLogLines(const std::vector<dispatch::WorkerSnapshot>& workers,
+                                         const std::vector<dispatch::MemorySnapshot>& services) {
   telemetry::ForeignFamily family = {
       "log_lines_dropped_total",
       "Lines of a process's log that were dropped, since what they go to did not take them.",
@@ -74,15 +74,18 @@ telemetry::ForeignFamily DroppedLogLines(const std::vector<WorkerSnapshot>& work
     family.samples.push_back({{{"process", process}}, static_cast<double>(lines)});
   };
   add("mnemod", telemetry::LogLinesDropped());
-  for (const WorkerSnapshot& worker : workers) add(worker.name, worker.heartbeat.log_lines_dropped());
-  for (const MemorySnapshot& service : services) add(service.name, service.stats.log_lines_dropped());
+  for (const dispatch::WorkerSnapshot& worker : workers)
+    add(worker.name, worker.heartbeat.log_lines_dropped());
+  for (const dispatch::MemorySnapshot& service : services)
+    add(service.name, service.stats.log_lines_dropped());
   return family;
 }
 
 }  // namespace
 
 struct FrontEnd::Impl {
-  Impl(Options given, const ServedModel* model, Dispatcher* the_dispatcher, telemetry::Metrics* the_metrics)
+  Impl(Options given, const ServedModel* model, dispatch::Dispatcher* the_dispatcher,
+       telemetry::Metrics* the_metrics)
       : options(std::move(given)),
         metrics(the_metrics),
         dispatcher(the_dispatcher),
@@ -148,7 +151,7 @@ struct FrontEnd::Impl {
 
   const Options options;
   telemetry::Metrics* const metrics;
-  Dispatcher* const dispatcher;
+  dispatch::Dispatcher* const dispatcher;
   const AttentionServing attention;
   Tunables tunables;
   Admission admission;
@@ -233,11 +236,11 @@ absl::Status FrontEnd::Impl::MakeAcceptor() {
 
 void FrontEnd::Impl::FeedMetrics() {
   std::vector<telemetry::WorkerGauges> gauges;
-  const std::vector<WorkerSnapshot> workers = dispatcher->Workers();
-  for (const WorkerSnapshot& worker : workers) {
+  const std::vector<dispatch::WorkerSnapshot> workers = dispatcher->Workers();
+  for (const dispatch::WorkerSnapshot& worker : workers) {
     telemetry::WorkerGauges gauge;
     gauge.worker = worker.name;
-    gauge.ready = worker.state == WorkerSnapshot::State::kReady;
+    gauge.ready = worker.state == dispatch::WorkerSnapshot::State::kReady;
     gauge.running = worker.heartbeat.running();
     gauge.waiting = worker.heartbeat.waiting();
     gauge.kv_pages_used = worker.heartbeat.kv_pages_used();
@@ -254,7 +257,7 @@ void FrontEnd::Impl::FeedMetrics() {
     }
   }
   metrics->SetWorkers(gauges);
-  const std::vector<MemorySnapshot> services = dispatcher->MemoryServices();
+  const std::vector<dispatch::MemorySnapshot> services = dispatcher->MemoryServices();
   std::vector<telemetry::ForeignFamily> families = MemoryFamilies(workers, services);
   families.push_back(DroppedLogLines(workers, services));
   using Kind = telemetry::ForeignFamily::Kind;
@@ -270,7 +273,7 @@ void FrontEnd::Impl::FeedMetrics() {
 }
 
 absl::StatusOr<std::unique_ptr<FrontEnd>> FrontEnd::Start(Options options, const ServedModel* model,
-                                                          Dispatcher* dispatcher,
+                                                          dispatch::Dispatcher* dispatcher,
                                                           telemetry::Metrics* metrics) {
   auto impl = std::make_unique<Impl>(std::move(options), model, dispatcher, metrics);
   MNEMO_RETURN_IF_ERROR(CheckDefaultMethod(impl->attention));

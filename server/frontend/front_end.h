@@ -26,7 +26,8 @@ class FrontEnd {
   // destructor, since the requests that it ends report here. UNAVAILABLE when the address cannot be listened
   // on.
   static absl::StatusOr<std::unique_ptr<FrontEnd>> Start(Options options, const ServedModel* model,
-                                                         Dispatcher* dispatcher, telemetry::Metrics* metrics);
+                                                         dispatch::Dispatcher* dispatcher,
+                                                         telemetry::Metrics* metrics);
   ~FrontEnd();  // Shutdown, if it was not called
 
   // "127.0.0.1:50051", with the port that was really taken.

@@ -100,7 +100,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 
  private:
   // A dispatch's view of the reactor; both have an OnDone.
-  class Sink final : public DispatchSink {
+  class Sink final : public dispatch::DispatchSink {
    public:
     explicit Sink(std::shared_ptr<GenerateReactor> reactor) : reactor_(std::move(reactor)) {}
     void OnEvent(const internal::v1::Event& event) override { reactor_->OnEvent(event); }
@@ -116,7 +116,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     enum class Call { kNone, kWrite, kWriteAndFinish, kFinish };
     Call call = Call::kNone;
     grpc::Status status;  // of kFinish
-    std::shared_ptr<Dispatch> cancel;
+    std::shared_ptr<dispatch::Dispatch> cancel;
     Admission::Ticket release;
     std::string log;
     telemetry::LogLevel log_level = telemetry::LogLevel::kInfo;
@@ -160,7 +160,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   int prompt_tokens_ = 0;
   std::unique_ptr<OutputBuilder> output_;
   Admission::Ticket ticket_;
-  std::shared_ptr<Dispatch> dispatch_;
+  std::shared_ptr<dispatch::Dispatch> dispatch_;
 
   bool is_preparing_ = true;
   bool is_cancelled_ = false;  // by the client, its deadline or its connection

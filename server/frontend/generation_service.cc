@@ -205,8 +205,8 @@ class GenerationService final
     int ready = 0;
     int longest = 0;  // context of the workers that are ready; those that others run may have less
     std::set<int32_t> methods = {v1::ATTENTION_METHOD_DENSE};
-    for (const WorkerSnapshot& worker : context_->dispatcher->Workers()) {
-      if (worker.state != WorkerSnapshot::State::kReady) continue;
+    for (const dispatch::WorkerSnapshot& worker : context_->dispatcher->Workers()) {
+      if (worker.state != dispatch::WorkerSnapshot::State::kReady) continue;
       longest = std::max(longest, worker.ready.context_tokens());
       if (ready++ == 0) out->set_numerics_id(worker.ready.numerics_id());
       methods.insert(worker.ready.attention_methods().begin(), worker.ready.attention_methods().end());

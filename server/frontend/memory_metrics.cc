@@ -77,7 +77,7 @@ struct Families {
       "memory_service_restarts_total", "Times the memory service was started again.", Kind::kCounter, {}};
 };
 
-void AddWorker(const WorkerSnapshot& worker, Families* families) {
+void AddWorker(const dispatch::WorkerSnapshot& worker, Families* families) {
   const internal::v1::MemoryFigures& memory = worker.heartbeat.memory();
   const std::pair<std::string, std::string> label{"worker", worker.name};
   for (const internal::v1::MemoryStepTotal& step : memory.steps()) {
@@ -115,24 +115,25 @@ void AddWorker(const WorkerSnapshot& worker, Families* families) {
       {{{"place", worker.name}}, static_cast<double>(memory.inline_bytes())});
 }
 
-void AddService(const MemorySnapshot& service, Families* families) {
+void AddService(const dispatch::MemorySnapshot& service, Families* families) {
   const std::pair<std::string, std::string> label{"service", service.name};
   families->indexes.samples.push_back(
       {{{"place", service.name}}, static_cast<double>(service.stats.indexes())});
   families->index_bytes.samples.push_back(
       {{{"place", service.name}}, static_cast<double>(service.stats.used_bytes())});
   families->limit.samples.push_back({{label}, static_cast<double>(service.stats.memory_bytes())});
-  families->ready.samples.push_back({{label}, service.state == WorkerSnapshot::State::kReady ? 1.0 : 0.0});
+  families->ready.samples.push_back(
+      {{label}, service.state == dispatch::WorkerSnapshot::State::kReady ? 1.0 : 0.0});
   families->restarts.samples.push_back({{label}, static_cast<double>(service.restarts)});
 }
 
 }  // namespace
 
-std::vector<ForeignFamily> MemoryFamilies(const std::vector<WorkerSnapshot>& workers,
-                                          const std::vector<MemorySnapshot>& services) {
+std::vector<ForeignFamily> MemoryFamilies(const std::vector<dispatch::WorkerSnapshot>& workers,
+                                          const std::vector<dispatch::MemorySnapshot>& services) {
   Families families;
-  for (const WorkerSnapshot& worker : workers) AddWorker(worker, &families);
-  for (const MemorySnapshot& service : services) AddService(service, &families);
+  for (const dispatch::WorkerSnapshot& worker : workers) AddWorker(worker, &families);
+  for (const dispatch::MemorySnapshot& service : services) AddService(service, &families);
   return {families.step_seconds, families.step_bytes, families.round_trips, families.bytes,
           families.selected,     families.hot,        families.resident,    families.fallbacks,
           families.attached,     families.indexes,    families.index_bytes, families.limit,

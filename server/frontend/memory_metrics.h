@@ -8,7 +8,7 @@
 
 namespace mnemo::frontend {
 
-std::vector<telemetry::ForeignFamily> MemoryFamilies(const std::vector<WorkerSnapshot>& workers,
-                                                     const std::vector<MemorySnapshot>& services);
+std::vector<telemetry::ForeignFamily> MemoryFamilies(const std::vector<dispatch::WorkerSnapshot>& workers,
+                                                     const std::vector<dispatch::MemorySnapshot>& services);
 
 }  // namespace mnemo::frontend

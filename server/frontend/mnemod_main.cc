@@ -162,7 +162,7 @@ class Daemon {
   std::unique_ptr<telemetry::Metrics> metrics_;
   // The dispatcher is destroyed first: it ends requests, of which the front end keeps count.
   std::unique_ptr<FrontEnd> front_end_;
-  std::unique_ptr<Dispatcher> dispatcher_;
+  std::unique_ptr<dispatch::Dispatcher> dispatcher_;
   bool is_draining_ = false;
 };
 
@@ -176,7 +176,7 @@ absl::Status Daemon::Start() {
     MNEMO_ASSIGN_OR_RETURN(const int port, metrics_->Listen(config_.server.metrics_listen));
     spdlog::info("metrics on port {}", port);
   }
-  DispatcherOptions options;
+  dispatch::DispatcherOptions options;
   options.config = config_;
   options.version = MNEMO_VERSION;
   options.file = model_->file.get();
@@ -184,8 +184,8 @@ absl::Status Daemon::Start() {
   options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
     metrics->RequestReplayed(worker);
   };
-  MNEMO_ASSIGN_OR_RETURN(dispatcher_, CreateDispatcher(std::move(options)));
-  if (const ContextBound bound = dispatcher_->context_bound(); bound.tokens > 0) {
+  MNEMO_ASSIGN_OR_RETURN(dispatcher_, dispatch::CreateDispatcher(std::move(options)));
+  if (const dispatch::ContextBound bound = dispatcher_->context_bound(); bound.tokens > 0) {
     model_->context_tokens = bound.tokens;
     model_->context_bound = bound.reason;
   }

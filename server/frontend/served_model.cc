@@ -22,7 +22,7 @@ absl::Status LoadText(const config::Config::Model& config, const config::Config:
     model->chat = Annotate(chat_template.status(), "chat");
     return absl::OkStatus();
   }
-  ChatRenderer::Options options;
+  chat::ChatRenderer::Options options;
   options.chat_template = *std::move(chat_template);
   for (int32_t id = 0; id < model->tokenizer->size(); ++id) {
     if (model->tokenizer->IsControl(id)) {
@@ -33,7 +33,7 @@ absl::Status LoadText(const config::Config::Model& config, const config::Config:
   options.timeout = std::chrono::milliseconds(text.template_timeout_ms);
   options.memory_bytes = text.template_memory_bytes;
   options.output_bytes = text.template_output_bytes;
-  model->chat = std::make_unique<ChatRenderer>(std::move(options));
+  model->chat = std::make_unique<chat::ChatRenderer>(std::move(options));
   return absl::OkStatus();
 }
 

@@ -23,7 +23,7 @@ struct ServedModel {
   model::ModelConfig config;
   std::unique_ptr<const model::Tokenizer> tokenizer;
   // An unknown template is no reason not to serve prompts: the error goes to those who send a chat.
-  absl::StatusOr<std::unique_ptr<ChatRenderer>> chat = absl::UnknownError("not loaded");
+  absl::StatusOr<std::unique_ptr<chat::ChatRenderer>> chat = absl::UnknownError("not loaded");
   std::vector<int32_t> end_ids;
   int context_tokens = 0;     // longest sequence that is offered
   std::string context_bound;  // why that is less than the model's, as a part of a sentence; else empty

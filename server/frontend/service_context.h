@@ -25,7 +25,7 @@ struct Tunables {
 struct ServiceContext {
   const ServedModel* model = nullptr;
   const AttentionServing* attention = nullptr;
-  Dispatcher* dispatcher = nullptr;
+  dispatch::Dispatcher* dispatcher = nullptr;
   telemetry::Metrics* metrics = nullptr;
   Admission* admission = nullptr;
   Streams* streams = nullptr;

@@ -45,16 +45,16 @@ struct InlineClient::Impl {
 
   const InlineOptions options;
   devices::Device* const device;
-  std::unique_ptr<fpga::IndexStore> store;
-  std::unique_ptr<fpga::QueryBatch> batch;
+  std::unique_ptr<memory_device::IndexStore> store;
+  std::unique_ptr<memory_device::cpu::QueryBatch> batch;
   uint32_t owner = 0;
   std::vector<uint32_t> free_ids;
   std::vector<uint16_t> generations;
-  fpga::AppendJob job;
+  memory_device::AppendJob job;
 
   std::span<IndexQuery> queries;
   std::vector<uint8_t> payload;
-  std::vector<fpga::Operation> operations;
+  std::vector<memory_device::Operation> operations;
   std::vector<layout::Completion> completions;
 };
 
@@ -65,19 +65,19 @@ absl::Status InlineClient::Impl::Prepare() {
   const auto blocks = max_queries * static_cast<uint32_t>(shape.kv_heads);
   const auto tokens = static_cast<uint32_t>((options.context_tokens + layout::kPageTokens - 1) /
                                             layout::kPageTokens * layout::kPageTokens);
-  MNEMO_ASSIGN_OR_RETURN(store, fpga::IndexStore::Create({.max_owners = 1, .threads = threads}));
+  MNEMO_ASSIGN_OR_RETURN(store, memory_device::IndexStore::Create({.max_owners = 1, .threads = threads}));
   const auto max_indexes = static_cast<uint32_t>(options.max_indexes);
   MNEMO_ASSIGN_OR_RETURN(owner, store->AddOwner({.quota_bytes = std::numeric_limits<uint64_t>::max(),
                                                  .max_indexes = max_indexes}));
   const uint64_t scores = uint64_t{blocks} * static_cast<uint64_t>(shape.group) * tokens * sizeof(int16_t);
-  MNEMO_ASSIGN_OR_RETURN(batch,
-                         fpga::QueryBatch::Create({.max_operations = max_queries,
-                                                   .max_blocks = blocks,
-                                                   .max_tokens = tokens,
-                                                   .max_group = static_cast<uint32_t>(shape.group),
-                                                   .max_k = tokens,
-                                                   .threads = threads,
-                                                   .scratch_bytes = std::min(scores, kMaxScratchBytes)}));
+  MNEMO_ASSIGN_OR_RETURN(
+      batch, memory_device::cpu::QueryBatch::Create({.max_operations = max_queries,
+                                                     .max_blocks = blocks,
+                                                     .max_tokens = tokens,
+                                                     .max_group = static_cast<uint32_t>(shape.group),
+                                                     .max_k = tokens,
+                                                     .threads = threads,
+                                                     .scratch_bytes = std::min(scores, kMaxScratchBytes)}));
   generations.resize(max_indexes);
   for (uint32_t id = max_indexes; id-- > 0;) free_ids.push_back(id);
   payload.resize(blocks * layout::QueryBlockBytes(static_cast<uint32_t>(shape.group),
@@ -146,10 +146,10 @@ absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, 
   const uint64_t began_ns = NowNs();
   struct Context {
     const KeySource* keys;
-    fpga::AppendJob* job;
+    memory_device::AppendJob* job;
     size_t row_bytes;
   } context = {&keys, &impl.job, sizeof(float) * static_cast<size_t>(impl.options.shape.head_dim)};
-  const fpga::KeySource source = {
+  const memory_device::KeySource source = {
       .get =
           [](void* argument, uint32_t page, uint32_t slot, uint32_t head, float* scratch) {
             const auto& c = *static_cast<const Context*>(argument);
@@ -199,7 +199,7 @@ absl::Status InlineClient::Begin(std::span<IndexQuery> queries) {
 }
 
 int InlineClient::Items(int phase) const {
-  const fpga::QueryBatch& batch = *impl_->batch;
+  const memory_device::cpu::QueryBatch& batch = *impl_->batch;
   const int own = phase - 1;
   if (own < 0) return 0;
   if (own < kBatchPhases) return own < batch.phases() ? static_cast<int>(batch.items(own)) : 0;

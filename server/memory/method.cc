@@ -12,7 +12,8 @@
 namespace mnemo::memory {
 namespace {
 
-constexpr std::array<const Method*, 4> kMethods = {&kTokenTopk, &kCascade, &kPageBound, &kBlockMean};
+constexpr std::array<const Method*, 4> kMethods = {&methods::kTokenTopk, &methods::kCascade,
+                                                   &methods::kPageBound, &methods::kBlockMean};
 
 int RoundDown(int x, int unit) { return x / unit * unit; }
 int RoundUp(int x, int unit) { return (x + unit - 1) / unit * unit; }

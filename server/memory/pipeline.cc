@@ -420,8 +420,9 @@ void Pipeline::Impl::Encode(const SlotContext& context, int item) const {
   const float* q = context.q + (static_cast<size_t>(row.row) * static_cast<size_t>(kv_heads) +
                                 static_cast<size_t>(kv_head)) *
                                    head_floats;
-  fpga::MakeQueryBlockFast({q, head_floats}, group, dim, query.op.format, options.shape.softmax_scale, {},
-                           {query.payload + block * static_cast<uint64_t>(kv_head), block});
+  memory_device::MakeQueryBlockFast({q, head_floats}, group, dim, query.op.format,
+                                    options.shape.softmax_scale, {},
+                                    {query.payload + block * static_cast<uint64_t>(kv_head), block});
 }
 
 void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using layout::Completion;
@@ -17,7 +17,7 @@ constexpr uint32_t kItemsPerLook = 4;  // of an append, between looks at the clo
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<transport::ServiceLink> link,
-                                                               fpga::IndexStore* store,
+                                                               memory_device::IndexStore* store,
                                                                PlaneCounters* counters) {
   const layout::AttachHello& granted = link->attached().granted;
   MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, store->AddOwner({.quota_bytes = granted.quota_bytes,
@@ -25,8 +25,8 @@ absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<t
   return std::unique_ptr<Attachment>(new Attachment(std::move(link), store, owner, counters));
 }
 
-Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, fpga::IndexStore* store, uint32_t owner,
-                       PlaneCounters* counters)
+Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexStore* store,
+                       uint32_t owner, PlaneCounters* counters)
     : link_(std::move(link)),
       store_(store),
       owner_(owner),
@@ -98,7 +98,7 @@ void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
   }
 }
 
-void Attachment::AddCompletion(const fpga::Operation& operation, Completion completion) {
+void Attachment::AddCompletion(const memory_device::Operation& operation, Completion completion) {
   const Descriptor& d = operation.descriptor;
   if (completion.status == layout::kStatusOk && d.result_length > 0) {
     // Validated: the place is within the region. That it fails means a lost peer, which shows elsewhere.
@@ -178,7 +178,7 @@ bool Attachment::RunItems(Clock::time_point until) {
 }
 
 absl::Status Attachment::FinishBulk(Completion completion) {
-  const fpga::OwnerStats usage = Usage();
+  const memory_device::OwnerStats usage = Usage();
   counters_.used_bytes.store(usage.held_bytes, std::memory_order_relaxed);
   counters_.indexes.store(usage.indexes, std::memory_order_relaxed);
   const uint32_t status = std::min<uint32_t>(completion.status, kStatuses - 1);
@@ -217,4 +217,4 @@ absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked
   return absl::OkStatus();
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

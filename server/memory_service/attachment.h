@@ -13,7 +13,7 @@
 #include "proto/layout/completion.h"
 #include "server/memory_service/plane_stats.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 using Clock = std::chrono::steady_clock;
 
@@ -25,7 +25,7 @@ struct QueryWork {
     Attachment* attachment;
     Clock::time_point taken_at;
   };
-  std::vector<fpga::Operation> operations;
+  std::vector<memory_device::Operation> operations;
   std::vector<Origin> origins;   // parallel
   Clock::time_point begun_at{};  // when the last of them was taken
 };
@@ -38,7 +38,8 @@ class Attachment {
  public:
   // `store` and `counters` outlive this. RESOURCE_EXHAUSTED: the store has no room for another owner.
   static absl::StatusOr<std::unique_ptr<Attachment>> Create(std::unique_ptr<transport::ServiceLink> link,
-                                                            fpga::IndexStore* store, PlaneCounters* counters);
+                                                            memory_device::IndexStore* store,
+                                                            PlaneCounters* counters);
   ~Attachment();
   Attachment(const Attachment&) = delete;
   Attachment& operator=(const Attachment&) = delete;
@@ -50,7 +51,7 @@ class Attachment {
   // Appends at most `limit` operations of the query ring to `work`. What goes wrong CompleteQueries tells.
   void TakeQueries(uint32_t limit, QueryWork* work);
   // The device has finished one of them.
-  void AddCompletion(const fpga::Operation& operation, layout::Completion completion);
+  void AddCompletion(const memory_device::Operation& operation, layout::Completion completion);
   bool has_finished() const { return !finished_.empty(); }
   // Publishes what AddCompletion and TakeQueries gathered; one doorbell.
   absl::Status CompleteQueries();
@@ -59,10 +60,10 @@ class Attachment {
   // there was anything to do.
   absl::Status WorkOnBulk(std::chrono::nanoseconds slice, bool* worked);
   // Usage as the store has it, for the list of owners.
-  fpga::OwnerStats Usage() const { return store_->Stats(owner_); }
+  memory_device::OwnerStats Usage() const { return store_->Stats(owner_); }
 
  private:
-  Attachment(std::unique_ptr<transport::ServiceLink> link, fpga::IndexStore* store, uint32_t owner,
+  Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexStore* store, uint32_t owner,
              PlaneCounters* counters);
   layout::Verdict Check(const layout::Descriptor& descriptor, transport::Ring ring);
   layout::IndexInfo InfoOf(uint32_t index_id, uint32_t layer_slot) const;
@@ -75,7 +76,7 @@ class Attachment {
   absl::Status FinishBulk(layout::Completion completion);
 
   const std::unique_ptr<transport::ServiceLink> link_;
-  fpga::IndexStore* const store_;
+  memory_device::IndexStore* const store_;
   const uint32_t owner_;
   PlaneCounters* const plane_counters_;
   OwnerCounters counters_;
@@ -85,9 +86,9 @@ class Attachment {
   std::vector<layout::Descriptor> taken_;     // room for a ring
   std::vector<layout::Completion> finished_;  // of the query ring, not published yet
   absl::Status failed_;
-  fpga::AppendJob append_;
+  memory_device::AppendJob append_;
   layout::Descriptor bulk_descriptor_{};  // the one at work
   uint32_t next_item_ = 0;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -14,7 +14,7 @@
 #include "server/link/acceptor.h"
 #include "server/telemetry/logging.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using internal::v1::AttachReply;
@@ -194,4 +194,4 @@ ControlServer::~ControlServer() {
 
 int ControlServer::port() const { return impl_->acceptor->port(); }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -7,7 +7,7 @@
 #include "devices/base/status.h"
 #include "server/memory_service/data_plane.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 // Serves until destroyed: the control service, health (SERVING but while draining) and reflection.
 class ControlServer {
@@ -27,4 +27,4 @@ class ControlServer {
   const std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

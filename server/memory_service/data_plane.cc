@@ -12,7 +12,7 @@
 #include "devices/base/wait.h"
 #include "proto/layout/layout_hash.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using layout::AttachHello;
@@ -46,17 +46,17 @@ absl::StatusOr<std::unique_ptr<DataPlane>> DataPlane::Create(const Options& opti
 }
 
 absl::Status DataPlane::Start() {
-  MNEMO_ASSIGN_OR_RETURN(store_, fpga::IndexStore::Create({.capacity_bytes = options_.memory_bytes,
-                                                           .max_owners = options_.max_owners,
-                                                           .threads = options_.threads,
-                                                           .isa = options_.isa}));
-  MNEMO_ASSIGN_OR_RETURN(device_, fpga::MakeMemoryDevice({.kind = options_.device,
-                                                          .name = device_name_,
-                                                          .threads = options_.threads,
-                                                          .isa = options_.isa,
-                                                          .max_operations = kBatch,
-                                                          .max_tokens = options_.max_tokens},
-                                                         store_.get()));
+  MNEMO_ASSIGN_OR_RETURN(store_, memory_device::IndexStore::Create({.capacity_bytes = options_.memory_bytes,
+                                                                    .max_owners = options_.max_owners,
+                                                                    .threads = options_.threads,
+                                                                    .isa = options_.isa}));
+  MNEMO_ASSIGN_OR_RETURN(device_, memory_device::MakeMemoryDevice({.kind = options_.device,
+                                                                   .name = device_name_,
+                                                                   .threads = options_.threads,
+                                                                   .isa = options_.isa,
+                                                                   .max_operations = kBatch,
+                                                                   .max_tokens = options_.max_tokens},
+                                                                  store_.get()));
   limits_ = device_->caps();
   const AttachHello fresh = layout::NewHello();
   limits_.magic = fresh.magic;
@@ -273,7 +273,7 @@ void DataPlane::Remove(size_t index, const absl::Status& why) {
   const std::unique_ptr<Attachment> attachment = std::move(attachments_[index]);
   attachments_.erase(attachments_.begin() + static_cast<ptrdiff_t>(index));
   const transport::Attached& attached = attachment->attached();
-  const fpga::OwnerStats usage = attachment->Usage();
+  const memory_device::OwnerStats usage = attachment->Usage();
   spdlog::info("{} (pid {}) detached as {} with {} indexes of {} bytes: {}", attached.owner, attached.pid,
                attached.granted.epoch, usage.indexes, usage.held_bytes, std::string(why.message()));
   std::lock_guard lock(mutex_);
@@ -378,4 +378,4 @@ void DataPlane::Run() {
   while (!attachments_.empty()) Remove(attachments_.size() - 1, absl::CancelledError("the service stops"));
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -16,7 +16,7 @@
 #include "server/memory_service/attachment.h"
 #include "server/memory_service/plane_stats.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 // Queries of all owners go to the device together; between two such batches each owner has a slice of time
 // for its bulk operations, so that an append of many pages holds up no query for long. The thread looks for
@@ -92,8 +92,8 @@ class DataPlane final : public transport::ListenerHost {
   PlaneCounters counters_;
 
   // Of the thread alone.
-  std::unique_ptr<fpga::IndexStore> store_;
-  std::unique_ptr<fpga::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexStore> store_;
+  std::unique_ptr<memory_device::MemoryDevice> device_;
   std::vector<std::unique_ptr<Attachment>> attachments_;
   QueryWork work_;
   std::vector<layout::Completion> completions_;
@@ -116,4 +116,4 @@ class DataPlane final : public transport::ListenerHost {
   std::thread thread_;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -12,7 +12,7 @@
 #include "server/memory_service/plane_fixture.h"
 #include "server/memory_service/random_worker.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using layout::IndexSpec;
@@ -304,4 +304,4 @@ TEST_CASE("a worker that is killed is forgotten with all its indexes") {
 }
 
 }  // namespace
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -24,7 +24,7 @@
 #include "server/memory_service/metrics_endpoint.h"
 #include "server/telemetry/logging.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 constexpr int kExitUsage = 2;
@@ -119,7 +119,7 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service
 
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
@@ -127,5 +127,5 @@ int main(int argc, char** argv) {
   mnemo::RaiseDescriptorLimit();
   mnemo::MakeThreadsPatient();
   ::prctl(PR_SET_NAME, "mnemo-memory");  // started through a descriptor it has the name of that
-  return mnemo::memory::Main(argc, argv);
+  return mnemo::memory_service::Main(argc, argv);
 }

@@ -10,7 +10,7 @@
 #error MNEMO_VERSION is set by CMakeLists.txt
 #endif
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
@@ -100,4 +100,4 @@ std::vector<std::string> MemoryArguments(const MemoryOptions& options) {
   return arguments;
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -7,7 +7,7 @@
 
 #include "devices/base/status.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 struct MemoryOptions {
   std::string name = "memory";
@@ -39,4 +39,4 @@ absl::StatusOr<MemoryOptions> ParseMemoryOptions(int argc, const char* const* ar
 // The arguments, without the program's name, that ParseMemoryOptions turns into `options`.
 std::vector<std::string> MemoryArguments(const MemoryOptions& options);
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

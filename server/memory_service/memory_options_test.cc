@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 absl::StatusOr<MemoryOptions> Parse(const std::vector<std::string>& arguments) {
@@ -66,4 +66,4 @@ TEST_CASE("help and version are answers, not errors") {
 }
 
 }  // namespace
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -14,7 +14,7 @@
 #include "server/memory_service/metrics_endpoint.h"
 #include "server/memory_service/plane_fixture.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using std::chrono::milliseconds;
@@ -180,4 +180,4 @@ TEST_CASE("the program ends when its lifeline closes, and its workers notice whe
 }
 
 }  // namespace
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -12,7 +12,7 @@
 
 #include "server/telemetry/logging.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using prometheus::MetricFamily;
@@ -195,4 +195,4 @@ std::string MetricsEndpoint::Expose(const DataPlane& plane) {
   return prometheus::TextSerializer().Serialize(CollectFrom(plane));
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -7,7 +7,7 @@
 #include "devices/base/status.h"
 #include "server/memory_service/data_plane.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 class MetricsEndpoint {
  public:
@@ -30,4 +30,4 @@ class MetricsEndpoint {
   const std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -21,7 +21,7 @@
 #include "proto/layout/record.h"
 #include "server/memory_service/data_plane.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 using layout::Completion;
 using layout::Descriptor;
@@ -146,4 +146,4 @@ inline std::vector<float> RandomFloats(std::mt19937& random, size_t count) {
   return values;
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

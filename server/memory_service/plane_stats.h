@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 using Counter = std::atomic<uint64_t>;
 
@@ -60,4 +60,4 @@ struct PlaneStats {
   std::vector<OwnerStats> owners;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

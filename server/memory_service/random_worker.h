@@ -13,7 +13,7 @@
 #include "proto/layout/reference.h"
 #include "server/memory_service/plane_fixture.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 using layout::IndexSpec;
 
@@ -213,4 +213,4 @@ class RandomWorker {
   std::map<uint32_t, uint16_t> generations_;
 };
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -19,7 +19,7 @@
 #include "server/memory_service/plane_fixture.h"
 #include "server/memory_service/random_worker.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 namespace {
 
 using transport::RemoteListener;
@@ -192,4 +192,4 @@ TEST_CASE("a remote attachment is refused like a local one, and its end is notic
 }
 
 }  // namespace
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -13,7 +13,7 @@
 #include "devices/transport/listener.h"
 #include "server/memory_service/data_plane.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory_service {
 
 // It can go and come back under the same address.
 class Service {
@@ -58,4 +58,4 @@ inline transport::FaultPlan FaultOf(int schedule, uint64_t number, uint64_t most
   return plan;
 }
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory_service

@@ -20,8 +20,8 @@ using mnemo::testing::Eventually;
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
 using devices::KvType;
-using memory::FaultOf;
-using memory::Service;
+using memory_service::FaultOf;
+using memory_service::Service;
 
 std::vector<EngineRequest> Requests(P placement) {
   std::mt19937 random(22);
@@ -195,7 +195,7 @@ TEST_CASE("a sequence shares the records of an open one with the same beginning"
 }
 
 TEST_CASE("a full service: refused when it was asked for, otherwise in the worker and counted") {
-  memory::DataPlane::Options options;
+  memory_service::DataPlane::Options options;
   options.memory_bytes = 48 << 10;
   options.max_owners = 1;
   Service service(options);

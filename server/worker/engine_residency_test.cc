@@ -22,8 +22,8 @@ namespace {
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
 using devices::KvType;
-using memory::FaultOf;
-using memory::Service;
+using memory_service::FaultOf;
+using memory_service::Service;
 using mnemo::testing::Eventually;
 
 constexpr int kContext = 3072;
@@ -357,7 +357,7 @@ TEST_CASE(
 }
 
 TEST_CASE("a full service: refused before it starts when it was asked for, otherwise in the worker") {
-  memory::DataPlane::Options small;
+  memory_service::DataPlane::Options small;
   small.memory_bytes = 400 << 10;
   small.max_owners = 1;
   Service service(small);
@@ -377,7 +377,7 @@ TEST_CASE("a full service: refused before it starts when it was asked for, other
 
 uint64_t Refused(Service* service) {
   uint64_t refused = 0;
-  for (const memory::OwnerStats& owner : service->plane().Stats().owners) refused += owner.refused;
+  for (const memory_service::OwnerStats& owner : service->plane().Stats().owners) refused += owner.refused;
   return refused;
 }
 
@@ -385,7 +385,7 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   EngineRequest request = Requests(P::kMemoryService)[0];
   request.prompt.resize(2300, 5);
   request.max_tokens = kManyTokens;
-  memory::DataPlane::Options small;
+  memory_service::DataPlane::Options small;
   small.max_owners = 1;
   // The least that has room for one, which is less than two need.
   EngineResult wanted;

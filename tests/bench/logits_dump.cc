@@ -75,8 +75,8 @@ absl::Status DumpAttention(const Options& options, const std::vector<int32_t>& i
   const int tokens = static_cast<int>(ids.size());
   MNEMO_ASSIGN_OR_RETURN(
       const auto runner,
-      testing::ModelRunner::Create(*file, options.device,
-                                   {.max_rows = options.chunk, .indexed_layers = layers}, 1, tokens));
+      golden::ModelRunner::Create(*file, options.device,
+                                  {.max_rows = options.chunk, .indexed_layers = layers}, 1, tokens));
   QueryRecorder recorder(layers.size(), static_cast<size_t>(config.heads * config.head_dim));
   int queries = 0;
   const int first_query = std::max(tokens - options.last, 0);
@@ -85,7 +85,7 @@ absl::Status DumpAttention(const Options& options, const std::vector<int32_t>& i
     const bool alone = begin >= first_query;
     const bool asked = alone && (begin - first_query) % options.every == 0;
     const int count = alone ? 1 : std::min(options.chunk, first_query - begin);
-    const testing::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
+    const golden::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
     runner->Forward({&chunk, 1}, asked ? &recorder : nullptr);
     queries += asked ? 1 : 0;
     begin += count;
@@ -117,14 +117,14 @@ absl::Status Run(const Options& options, const std::vector<int32_t>& ids) {
   MNEMO_ASSIGN_OR_RETURN(const auto file, model::GgufFile::Open(options.model));
   const int token_count = static_cast<int>(ids.size());
   MNEMO_ASSIGN_OR_RETURN(const auto runner,
-                         testing::ModelRunner::Create(
+                         golden::ModelRunner::Create(
                              *file, options.device,
                              {.max_rows = options.chunk, .max_logit_rows = options.chunk}, 1, token_count));
   std::vector<int32_t> rows(options.chunk);
   std::iota(rows.begin(), rows.end(), 0);
   for (int begin = 0; begin < token_count; begin += options.chunk) {
     const int count = std::min(options.chunk, token_count - begin);
-    const testing::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
+    const golden::ModelRunner::Chunk chunk{0, std::span(ids).subspan(begin, count)};
     runner->Forward({&chunk, 1});
     const std::vector<float> logits = runner->Logits(std::span(rows).first(count));
     if (std::fwrite(logits.data(), sizeof(float), logits.size(), stdout) != logits.size()) {

@@ -40,7 +40,7 @@ class ModelSpeed {
     const int decode = *std::max_element(options.decode_at.begin(), options.decode_at.end());
     const int max_rows = std::max({options.chunk_rows, devices::kPageTokens, sequences});
     MNEMO_ASSIGN_OR_RETURN(
-        auto runner, testing::ModelRunner::Create(
+        auto runner, golden::ModelRunner::Create(
                          *file,
                          {.isa = options.isa,
                           .threads = options.threads,
@@ -61,7 +61,7 @@ class ModelSpeed {
   }
 
  private:
-  ModelSpeed(const Options& options, std::unique_ptr<testing::ModelRunner> runner)
+  ModelSpeed(const Options& options, std::unique_ptr<golden::ModelRunner> runner)
       : options_(options), runner_(std::move(runner)) {}
 
   // Writes every page of the cache, so that the memory is there and decoding reads it.
@@ -82,7 +82,7 @@ class ModelSpeed {
       runner_->Restart(0);
       const double begin = Seconds();
       for (std::span<const int32_t> rest = ids; !rest.empty();) {
-        const testing::ModelRunner::Chunk chunk{
+        const golden::ModelRunner::Chunk chunk{
             0, rest.first(std::min(rest.size(), static_cast<size_t>(options_.chunk_rows)))};
         runner_->Forward({&chunk, 1});
         rest = rest.subspan(chunk.ids.size());
@@ -100,7 +100,7 @@ class ModelSpeed {
     const devices::SamplingParams greedy{.temperature = 0};
     std::vector<devices::SampleRow> samples(ids.size());
     std::vector<devices::SampleResult> results(ids.size());
-    std::vector<testing::ModelRunner::Chunk> chunks;
+    std::vector<golden::ModelRunner::Chunk> chunks;
     for (int i = 0; i < batch; ++i) {
       runner_->Restart(i, at);
       chunks.push_back({i, {&ids[static_cast<size_t>(i)], 1}});
@@ -129,7 +129,7 @@ class ModelSpeed {
   }
 
   const Options options_;
-  std::unique_ptr<testing::ModelRunner> runner_;
+  std::unique_ptr<golden::ModelRunner> runner_;
 };
 
 }  // namespace

@@ -68,15 +68,15 @@ class Relevancy {
   absl::Status Prepare() {
     MNEMO_RETURN_IF_ERROR(ReadFloats(options_.keys, size_t{options_.heads} * options_.tokens, &keys_));
     MNEMO_RETURN_IF_ERROR(ReadFloats(options_.queries, size_t{options_.heads} * options_.group, &queries_));
-    MNEMO_ASSIGN_OR_RETURN(store_,
-                           fpga::IndexStore::Create({.threads = options_.threads, .isa = options_.isa}));
+    MNEMO_ASSIGN_OR_RETURN(
+        store_, memory_device::IndexStore::Create({.threads = options_.threads, .isa = options_.isa}));
     MNEMO_ASSIGN_OR_RETURN(owner_, store_->AddOwner({.quota_bytes = uint64_t{1} << 40,
                                                      .max_indexes = IndexOf(0, options_.sequences)}));
-    MNEMO_ASSIGN_OR_RETURN(device_, fpga::MakeMemoryDevice({.threads = options_.threads,
-                                                            .isa = options_.isa,
-                                                            .max_tokens = options_.tokens,
-                                                            .max_heads = options_.heads},
-                                                           store_.get()));
+    MNEMO_ASSIGN_OR_RETURN(device_, memory_device::MakeMemoryDevice({.threads = options_.threads,
+                                                                     .isa = options_.isa,
+                                                                     .max_tokens = options_.tokens,
+                                                                     .max_heads = options_.heads},
+                                                                    store_.get()));
     for (const std::string& name : options_.formats) {
       for (uint32_t sequence = 0; sequence < options_.sequences; ++sequence) {
         MNEMO_RETURN_IF_ERROR(MakeIndex(FormatOf(name), sequence));
@@ -155,8 +155,8 @@ class Relevancy {
     d.heads = static_cast<uint8_t>(options_.heads);
     d.format = layout::kFormatF32;
     d.end = options_.tokens;
-    fpga::AppendJob job;
-    const fpga::KeySource source{
+    memory_device::AppendJob job;
+    const memory_device::KeySource source{
         [](void* context, uint32_t page, uint32_t /*slot*/, uint32_t head, float* /*scratch*/) {
           const auto& self = *static_cast<const Relevancy*>(context);
           const size_t row = size_t{head} * self.options_.tokens + size_t{page} * kPageTokens;
@@ -165,7 +165,7 @@ class Relevancy {
         },
         this};
     store_->BeginAppend(owner_, d, source, &job);
-    static_cast<fpga::CpuMemoryDevice*>(device_.get())->RunAppend(&job);
+    static_cast<memory_device::cpu::CpuMemoryDevice*>(device_.get())->RunAppend(&job);
     const uint32_t records = job.items();
     const layout::Completion done = store_->EndAppend(&job);
     std::fprintf(stderr, "format %u: %u records, %.2f us each\n", format, records,
@@ -196,10 +196,10 @@ class Relevancy {
     const size_t block = payload_.size() / options_.heads;
     const size_t floats = size_t{options_.group} * options_.dim;
     for (uint32_t h = 0; h < options_.heads; ++h) {
-      fpga::MakeQueryBlockFast(std::span(queries_).subspan((query * options_.heads + h) * floats, floats),
-                               options_.group, options_.dim, d.format,
-                               1 / std::sqrt(static_cast<float>(options_.dim)), {},
-                               std::span(payload_).subspan(h * block, block));
+      memory_device::MakeQueryBlockFast(
+          std::span(queries_).subspan((query * options_.heads + h) * floats, floats), options_.group,
+          options_.dim, d.format, 1 / std::sqrt(static_cast<float>(options_.dim)), {},
+          std::span(payload_).subspan(h * block, block));
     }
   }
 
@@ -210,7 +210,7 @@ class Relevancy {
   layout::Completion Run(const Descriptor& d, size_t query) {
     MakeQuery(d, query);
     result_.resize(ResultBytes(d));
-    const fpga::Operation operation{d, owner_, payload_.data(), result_.data()};
+    const memory_device::Operation operation{d, owner_, payload_.data(), result_.data()};
     layout::Completion done;
     device_->Submit({&operation, 1});
     device_->Poll({&done, 1});
@@ -262,7 +262,7 @@ class Relevancy {
   void Step(uint32_t format, uint32_t k, int repeats) {
     Descriptor d = Query(format, k);
     result_.resize(options_.sequences * ResultBytes(d));
-    std::vector<fpga::Operation> operations(options_.sequences);
+    std::vector<memory_device::Operation> operations(options_.sequences);
     std::vector<layout::Completion> done(options_.sequences);
     Timing timing;
     for (int n = 0; n < repeats + 2; ++n) {
@@ -348,8 +348,8 @@ class Relevancy {
   const Options options_;
   std::vector<float> keys_;
   std::vector<float> queries_;
-  std::unique_ptr<fpga::IndexStore> store_;
-  std::unique_ptr<fpga::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexStore> store_;
+  std::unique_ptr<memory_device::MemoryDevice> device_;
   uint32_t owner_ = 0;
   std::vector<uint8_t> payload_;
   std::vector<uint8_t> result_;

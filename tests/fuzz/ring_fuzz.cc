@@ -87,7 +87,7 @@ class Input {
 };
 
 // Reads all that an operation may read and writes all that it may write.
-layout::Completion CarryOut(const fpga::Operation& operation, const layout::IndexInfo& info) {
+layout::Completion CarryOut(const memory_device::Operation& operation, const layout::IndexInfo& info) {
   const uint64_t payload_bytes = layout::PayloadBytes(operation.descriptor, info);
   uint8_t sum = 0;
   for (uint64_t i = 0; i < payload_bytes; ++i) sum = static_cast<uint8_t>(sum + operation.payload[i]);
@@ -100,11 +100,11 @@ layout::Completion CarryOut(const fpga::Operation& operation, const layout::Inde
 
 // The store stays from run to run, as a service's does; an attachment is new each time.
 struct Service {
-  std::unique_ptr<fpga::IndexStore> store;
-  memory::PlaneCounters counters;
+  std::unique_ptr<memory_device::IndexStore> store;
+  memory_service::PlaneCounters counters;
 
   Service() {
-    auto made = fpga::IndexStore::Create({.capacity_bytes = 32 << 20, .max_owners = 1});
+    auto made = memory_device::IndexStore::Create({.capacity_bytes = 32 << 20, .max_owners = 1});
     Require(made.ok());
     store = std::move(*made);
   }
@@ -195,10 +195,10 @@ void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::R
   std::memcpy(memory.data() + plan.requests[ring] + offsetof(layout::RingHeader, head), &heads[ring], 4);
 }
 
-bool Turn(Service& service, memory::Attachment& attachment) {
-  memory::QueryWork work;
+bool Turn(Service& service, memory_service::Attachment& attachment) {
+  memory_service::QueryWork work;
   attachment.TakeQueries(8, &work);
-  for (const fpga::Operation& operation : work.operations) {
+  for (const memory_device::Operation& operation : work.operations) {
     const layout::IndexInfo info =
         service.store->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
     Require(info.exists);
@@ -221,9 +221,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<std::byte> memory(bytes.get(), plan.total_bytes);
   auto link = std::make_unique<transport::ServiceLink>(transport::Attached{"fuzz", 0, granted},
                                                        std::make_unique<LooseChannel>(memory));
-  auto made = memory::Attachment::Create(std::move(link), service.store.get(), &service.counters);
+  auto made = memory_service::Attachment::Create(std::move(link), service.store.get(), &service.counters);
   Require(made.ok());
-  memory::Attachment& attachment = **made;
+  memory_service::Attachment& attachment = **made;
   uint32_t heads[2] = {0, 0};
   uint32_t seqs[2] = {transport::kFirstSeq, transport::kFirstSeq};
   while (!input.empty()) {

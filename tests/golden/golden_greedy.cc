@@ -12,7 +12,7 @@
 
 #include "tests/golden/model_runner.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 namespace {
 
 // Activations of 8 bits change a logit by about 0.1 on average, at a few positions by several times that, and
@@ -71,7 +71,7 @@ absl::StatusOr<bool> Compare(const char* model_path, const Golden& golden,
 }
 
 }  // namespace
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden
 
 int main(int argc, char** argv) {
   if (argc < 3 || argc > 5) {
@@ -86,10 +86,10 @@ int main(int argc, char** argv) {
   if (device.kind == "reference") types = {device.kv_type};
   bool all_good = true;
   try {
-    const mnemo::testing::Golden golden = mnemo::testing::ReadGolden(argv[2]);
+    const mnemo::golden::Golden golden = mnemo::golden::ReadGolden(argv[2]);
     for (const KvType type : types) {
       device.kv_type = type;
-      const auto good = mnemo::testing::Compare(argv[1], golden, device);
+      const auto good = mnemo::golden::Compare(argv[1], golden, device);
       if (!good.ok()) std::fprintf(stderr, "%s\n", std::string(good.status().message()).c_str());
       all_good = all_good && good.ok() && *good;
     }

@@ -8,7 +8,7 @@
 #include "devices/device_registry.h"
 #include "tests/golden/model_runner.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 namespace {
 
 constexpr int kMaxRows = 512;
@@ -116,4 +116,4 @@ absl::StatusOr<InvariantResult> CheckInvariant(const model::GgufFile& file,
   return result;
 }
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

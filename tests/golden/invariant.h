@@ -9,7 +9,7 @@
 #include "devices/device.h"
 #include "server/model/gguf.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 
 struct InvariantMatrix {
   static constexpr int kUneven = 0;
@@ -33,4 +33,4 @@ absl::StatusOr<InvariantResult> CheckInvariant(const model::GgufFile& file,
                                                const devices::DeviceOptions& device,
                                                const InvariantMatrix& matrix);
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

@@ -10,14 +10,14 @@
 namespace {
 
 absl::StatusOr<bool> Check(const char* path) {
-  using mnemo::testing::InvariantMatrix;
+  using mnemo::golden::InvariantMatrix;
   MNEMO_ASSIGN_OR_RETURN(const auto file, mnemo::model::GgufFile::Open(path));
   const InvariantMatrix matrix{
       .chunks = {1, 512}, .batches = {1, 3}, .threads = {1, 2}, .prompt_tokens = 16, .compared_positions = 3};
   bool good = true;
   for (const mnemo::devices::DeviceKind& kind : mnemo::devices::DeviceKinds()) {
     MNEMO_ASSIGN_OR_RETURN(const auto result,
-                           mnemo::testing::CheckInvariant(*file, {.kind = kind.name}, matrix));
+                           mnemo::golden::CheckInvariant(*file, {.kind = kind.name}, matrix));
     for (const std::string& wrong : result.wrong) fmt::print("{}: {}\n", result.numerics_id, wrong);
     fmt::print("{}: {} combinations, {} differ\n", result.numerics_id, result.combinations,
                result.wrong.size());

@@ -4,13 +4,13 @@
 
 #include "tests/support/tiny_model.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 namespace {
 
 // Chunk 1 / 7 / 512 x batch 1 / 8 / 32 x threads 1 / 2. The long prompt reaches into the second split of
 // attention.
-void CheckTiny(const TinyModelOptions& tiny, const InvariantMatrix& matrix) {
-  const std::vector<std::byte> bytes = TinyModel(tiny);
+void CheckTiny(const testing::TinyModelOptions& tiny, const InvariantMatrix& matrix) {
+  const std::vector<std::byte> bytes = testing::TinyModel(tiny);
   const auto file = model::GgufFile::Parse(bytes, "tiny.gguf", {});
   REQUIRE(file.ok());
   const std::vector<devices::DeviceOptions> all = AllDevices();
@@ -32,7 +32,7 @@ constexpr int kLongPrompt = devices::kKvSplitTokens + 37;
 }  // namespace
 
 TEST_CASE("Logits are the same bits in every chunking, batch and count of threads") {
-  TinyModelOptions tiny;
+  testing::TinyModelOptions tiny;
   tiny.layers = 1;
   SECTION("llama, a prompt of two attention splits") {
     tiny.matrix_type = devices::TensorType::kQ4_1;
@@ -65,4 +65,4 @@ TEST_CASE("Logits are the same bits in every chunking, batch and count of thread
   }
 }
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Create(const model::GgufFile& file,
                                                                  const devices::DeviceOptions& device_options,
@@ -88,4 +88,4 @@ std::vector<std::vector<int32_t>> ModelRunner::Greedy(std::span<const std::vecto
   return tokens;
 }
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

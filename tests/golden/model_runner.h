@@ -11,7 +11,7 @@
 #include "server/model/model_config.h"
 #include "server/model/transformer.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 
 // One sequence with pages of its own.
 struct RunnerSequence {
@@ -64,4 +64,4 @@ class ModelRunner {
   std::vector<RunnerSequence> sequences_;
 };
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

@@ -8,7 +8,7 @@
 #include "tests/golden/model_runner.h"
 #include "tests/golden/tiny_spec.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 namespace {
 
 // Both sides round to float32 at every step, in another order; logits are of size 10.
@@ -27,7 +27,7 @@ TEST_CASE("Logits of tiny models equal transformers'") {
   for (const nlohmann::json& golden : cases) {
     const std::string label = golden.at("options").dump();
     INFO(label);
-    const std::vector<std::byte> bytes = TinyModel(TinyOptionsFromJson(golden.at("options")));
+    const std::vector<std::byte> bytes = testing::TinyModel(TinyOptionsFromJson(golden.at("options")));
     const auto file = model::GgufFile::Parse(bytes, "tiny.gguf", {});
     REQUIRE(file.ok());
     const std::vector<int32_t> ids = golden.at("ids");
@@ -55,4 +55,4 @@ TEST_CASE("Logits of tiny models equal transformers'") {
   }
 }
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

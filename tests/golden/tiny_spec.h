@@ -7,7 +7,7 @@
 
 #include "tests/support/tiny_model.h"
 
-namespace mnemo::testing {
+namespace mnemo::golden {
 
 inline devices::TensorType TensorTypeNamed(const std::string& name) {
   for (uint32_t type = 0; type < 64; ++type) {
@@ -18,8 +18,8 @@ inline devices::TensorType TensorTypeNamed(const std::string& name) {
 }
 
 // Fields that are not there keep their default; one that TinyModelOptions lacks is an error.
-inline TinyModelOptions TinyOptionsFromJson(const nlohmann::json& json) {
-  TinyModelOptions options;
+inline testing::TinyModelOptions TinyOptionsFromJson(const nlohmann::json& json) {
+  testing::TinyModelOptions options;
   for (const auto& [key, value] : json.items()) {
     if (key == "architecture") {
       options.architecture = value;
@@ -52,4 +52,4 @@ inline TinyModelOptions TinyOptionsFromJson(const nlohmann::json& json) {
   return options;
 }
 
-}  // namespace mnemo::testing
+}  // namespace mnemo::golden

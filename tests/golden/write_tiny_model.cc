@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
-    const auto options = mnemo::testing::TinyOptionsFromJson(nlohmann::json::parse(std::cin));
+    const auto options = mnemo::golden::TinyOptionsFromJson(nlohmann::json::parse(std::cin));
     const std::vector<std::byte> bytes = mnemo::testing::TinyModel(options);
     std::ofstream file(argv[1], std::ios::binary);
     file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));

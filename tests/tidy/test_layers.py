@@ -112,6 +112,18 @@ def test_no_folder_includes_one_above_it() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_two_folders_share_a_namespace() -> None:
+    """A namespace belongs to one folder; a folder of the parts of one thing (server/memory/methods) counts as one."""
+    owners: dict[str, set[str]] = {}
+    for path in tree.files(".h"):
+        text = tree.read(path)
+        for match in re.finditer(r"^namespace (mnemo[\w:]*) \{\n(?!(?:(?:class|struct) \w+;\n)+\})", text, re.MULTILINE):
+            folder = path.parent.parent if path.parent.parent.name == "methods" else path.parent
+            owners.setdefault(match.group(1), set()).add(str(folder))
+    shared = [f"{name}: {', '.join(sorted(folders))}" for name, folders in owners.items() if len(folders) > 1]
+    assert not shared, "\n".join(shared)
+
+
 def test_every_include_is_of_a_linked_layer() -> None:
     known = tree.layers()
     owners: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@
 #include "devices/cpu/thread_pool.h"
 #include "proto/layout/layout_hash.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 namespace {
 
 using devices::cpu::ThreadPool;
@@ -166,4 +166,4 @@ void CpuMemoryDevice::RunAppend(AppendJob* job) {
   pool_->Run(&items);
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

@@ -12,7 +12,7 @@ namespace mnemo::devices::cpu {
 class ThreadPool;
 }
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 
 class CpuMemoryDevice final : public MemoryDevice {
  public:
@@ -46,4 +46,4 @@ class CpuMemoryDevice final : public MemoryDevice {
   size_t polled_ = 0;  // of done_
 };
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

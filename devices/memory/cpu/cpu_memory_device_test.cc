@@ -11,7 +11,7 @@
 #include "proto/layout/ring.h"
 #include "proto/layout/validate.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 namespace {
 
 using layout::Completion;
@@ -233,4 +233,4 @@ TEST_CASE("no more is taken than there is room for, and a reset forgets") {
 }
 
 }  // namespace
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

@@ -7,7 +7,7 @@
 
 #include "devices/memory/cpu/query_batch_parts.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 namespace {
 
 using layout::Descriptor;
@@ -377,4 +377,4 @@ void QueryBatch::RunAll(std::span<const Operation> operations, const IndexStore&
   }
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

@@ -17,7 +17,7 @@
 #include "devices/memory/memory_device.h"
 #include "proto/layout/completion.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 
 struct QueryBatchLimits {
   uint32_t max_operations = 64;   // of one batch
@@ -118,4 +118,4 @@ class QueryBatch {
   std::vector<std::unique_ptr<Scratch>> scratch_;
 };
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

@@ -10,7 +10,7 @@
 #include "proto/layout/payload.h"
 #include "proto/layout/record.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 
 // Scores and ranks that do not count stand below all that do.
 inline constexpr int16_t kNoScore = -32768;
@@ -85,4 +85,4 @@ inline bool IsFewOfMany(const layout::Descriptor& d, uint64_t padded) {
          uint64_t{d.k} * 4 <= padded / 64;
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

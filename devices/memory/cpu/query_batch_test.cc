@@ -13,7 +13,7 @@
 #include "proto/layout/reference.h"
 #include "tests/conformance/allocation_count.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 namespace {
 
 using layout::Descriptor;
@@ -377,4 +377,4 @@ TEST_CASE("ties, ascending scores and pages of zeros select as the reference doe
 }
 
 }  // namespace
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

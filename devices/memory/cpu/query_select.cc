@@ -8,7 +8,7 @@
 #include "devices/memory/cpu/query_batch_parts.h"
 #include "proto/layout/numerics.h"
 
-namespace mnemo::fpga {
+namespace mnemo::memory_device::cpu {
 namespace {
 
 using layout::Descriptor;
@@ -448,4 +448,4 @@ void QueryBatch::GatherSelected(const Block& block, uint32_t count, const uint32
   }
 }
 
-}  // namespace mnemo::fpga
+}  // namespace mnemo::memory_device::cpu

@@ -83,7 +83,7 @@ void SetUp(int socket) {
   set(IPPROTO_TCP, TCP_USER_TIMEOUT, 2000);
 }
 
-absl::Status SendAddress(int socket, const UcxChannel& channel, Deadline deadline) {
+absl::Status SendAddress(int socket, const ucx::UcxChannel& channel, Deadline deadline) {
   MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> address, channel.Address());
   const auto length = static_cast<uint32_t>(address.size());
   MNEMO_RETURN_IF_ERROR(SendAll(socket, std::as_bytes(std::span(&length, 1)), deadline));
@@ -93,9 +93,9 @@ absl::Status SendAddress(int socket, const UcxChannel& channel, Deadline deadlin
 absl::StatusOr<std::vector<std::byte>> ReceiveAddress(int socket, Deadline deadline) {
   uint32_t length = 0;
   MNEMO_RETURN_IF_ERROR(ReceiveAll(socket, std::as_writable_bytes(std::span(&length, 1)), deadline, nullptr));
-  if (length > UcxChannel::kMaxAddressBytes) {
+  if (length > ucx::UcxChannel::kMaxAddressBytes) {
     return InvalidArgument("a peer's address of {} bytes, {} are allowed", length,
-                           UcxChannel::kMaxAddressBytes);
+                           ucx::UcxChannel::kMaxAddressBytes);
   }
   std::vector<std::byte> address(length);
   MNEMO_RETURN_IF_ERROR(ReceiveAll(socket, address, deadline, nullptr));
@@ -158,7 +158,8 @@ class UcxListener final : public RemoteListener {
                                                         AttachReply& reply, Deadline deadline) {
     const RegionPlan plan = PlanRegion(reply.hello);
     reply.region_length = plan.total_bytes;
-    MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<UcxChannel> channel, UcxChannel::Create(plan.total_bytes));
+    MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ucx::UcxChannel> channel,
+                           ucx::UcxChannel::Create(plan.total_bytes));
     MNEMO_RETURN_IF_ERROR(SendAll(socket.get(), std::as_bytes(std::span(&reply, 1)), deadline));
     MNEMO_RETURN_IF_ERROR(SendAddress(socket.get(), *channel, deadline));
     MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> peer, ReceiveAddress(socket.get(), deadline));
@@ -211,7 +212,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& opti
       ReceiveAll(socket.get(), std::as_writable_bytes(std::span(&reply, 1)), deadline, nullptr));
   MNEMO_RETURN_IF_ERROR(CheckReply(options.wanted, reply));
   const RegionPlan plan = PlanRegion(reply.hello);
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<UcxChannel> channel, UcxChannel::Create(plan.total_bytes));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ucx::UcxChannel> channel, ucx::UcxChannel::Create(plan.total_bytes));
   MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> peer, ReceiveAddress(socket.get(), deadline));
   // Made here as they are made there, before anything can arrive.
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {

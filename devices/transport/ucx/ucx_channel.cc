@@ -14,7 +14,7 @@
 #include "devices/transport/peer_socket.h"
 #include "devices/transport/region.h"
 
-namespace mnemo::transport {
+namespace mnemo::transport::ucx {
 namespace {
 
 constexpr unsigned kMessageId = 0;
@@ -349,4 +349,4 @@ bool UcxChannel::PrepareSleep(std::span<pollfd, 2> fds) {
 
 bool UcxChannel::lost(bool now) const { return impl_->socket->lost(now); }
 
-}  // namespace mnemo::transport
+}  // namespace mnemo::transport::ucx

@@ -9,7 +9,7 @@
 #include "devices/base/unique_fd.h"
 #include "devices/transport/channel.h"
 
-namespace mnemo::transport {
+namespace mnemo::transport::ucx {
 
 // Both ends have memory of their own. Up to kMessageBytes go as an active message, which the other end puts
 // in its place; these arrive in order, and wake a sleeper on every transport, which one-sided puts do not.
@@ -52,4 +52,4 @@ class UcxChannel final : public Channel {
   const std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace mnemo::transport
+}  // namespace mnemo::transport::ucx

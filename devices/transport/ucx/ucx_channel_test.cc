@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-namespace mnemo::transport {
+namespace mnemo::transport::ucx {
 namespace {
 
 std::vector<std::byte> AddressOf(const UcxChannel& channel) {
@@ -96,4 +96,4 @@ TEST_CASE("an address that is cut short or tells of too little memory is refused
 }
 
 }  // namespace
-}  // namespace mnemo::transport
+}  // namespace mnemo::transport::ucx

@@ -19,7 +19,7 @@
 #include "server/dispatch/child_process.h"
 #include "server/frontend/chat/frame_channel.h"
 
-namespace mnemo::frontend {
+namespace mnemo::chat {
 
 // The Python files of this folder by name.
 extern const std::span<const std::pair<std::string_view, std::string_view>> kChatScripts;
@@ -148,7 +148,7 @@ struct ChatRenderer::Impl {
   enum class State { kDown, kReady, kBusy, kCondemned };  // condemned: killed, not yet reaped
 
   void Supervise();
-  std::string Start(ChildProcess* process);
+  std::string Start(dispatch::ChildProcess* process);
   void WatchLife(int pidfd);
   bool Pause(milliseconds time);
   void DrainWake();
@@ -166,7 +166,8 @@ struct ChatRenderer::Impl {
   mutable std::mutex mutex;  // guards what follows
   std::condition_variable changed;
   State state = State::kDown;
-  std::optional<ChildProcess> child;  // made and dropped by the supervising thread, never while busy
+  std::optional<dispatch::ChildProcess>
+      child;  // made and dropped by the supervising thread, never while busy
   int shown_pid = 0;
   bool has_tried = false;
   std::string trouble;         // why there is no child, for whoever waits for one
@@ -176,7 +177,7 @@ struct ChatRenderer::Impl {
 };
 
 // Starts one child up to its first word. Returns what went wrong, empty = nothing.
-std::string ChatRenderer::Impl::Start(ChildProcess* process) {
+std::string ChatRenderer::Impl::Start(dispatch::ChildProcess* process) {
   const Deadline deadline = Clock::now() + kStartTime;
   const FrameChannel channel(process->lifeline(), wake.get());
   std::string hello;
@@ -218,7 +219,7 @@ std::string ChatRenderer::Impl::Start(ChildProcess* process) {
 }
 
 void ChatRenderer::Impl::Supervise() {
-  Backoff backoff;
+  dispatch::Backoff backoff;
   std::string last_logged;
   while (true) {
     DrainWake();
@@ -227,8 +228,8 @@ void ChatRenderer::Impl::Supervise() {
     std::string why;
     bool was_ready = false;
     bool was_condemned = false;
-    absl::StatusOr<ChildProcess> process =
-        ChildProcess::Spawn(options.interpreter, {"-I", "-c", std::string(Script("boot"))}, -1);
+    absl::StatusOr<dispatch::ChildProcess> process =
+        dispatch::ChildProcess::Spawn(options.interpreter, {"-I", "-c", std::string(Script("boot"))}, -1);
     if (!process.ok()) {
       why = std::string(process.status().message());
     } else {
@@ -416,4 +417,4 @@ absl::StatusOr<model::RenderedChat> ChatRenderer::Render(const model::ChatReques
   return chat;
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::chat

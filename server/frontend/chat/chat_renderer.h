@@ -11,7 +11,7 @@
 #include "devices/base/status.h"
 #include "server/model/chat_template.h"
 
-namespace mnemo::frontend {
+namespace mnemo::chat {
 
 class ChatRenderer {
  public:
@@ -44,4 +44,4 @@ class ChatRenderer {
   const std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::chat

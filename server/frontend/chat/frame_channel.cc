@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <cstdint>
 
-namespace mnemo::frontend {
+namespace mnemo::chat {
 
 FrameChannel::Result FrameChannel::Wait(short events, Deadline deadline) const {
   while (true) {
@@ -76,4 +76,4 @@ FrameChannel::Result FrameChannel::Receive(size_t most, Deadline deadline, std::
   return ReceiveAll(body->data(), count, deadline);
 }
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::chat

@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-namespace mnemo::frontend {
+namespace mnemo::chat {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
@@ -29,4 +29,4 @@ class FrameChannel {
   const int wake_;
 };
 
-}  // namespace mnemo::frontend
+}  // namespace mnemo::chat

@@ -12,13 +12,13 @@
 
 namespace mnemo::frontend::testing {
 
-class FakeDispatcher final : public Dispatcher {
+class FakeDispatcher final : public dispatch::Dispatcher {
  public:
   // One request at a worker. Thread-safe.
-  class Request final : public Dispatch {
+  class Request final : public dispatch::Dispatch {
    public:
     Request(internal::v1::Submit given, std::optional<std::chrono::steady_clock::time_point> until,
-            std::shared_ptr<DispatchSink> sink)
+            std::shared_ptr<dispatch::DispatchSink> sink)
         : submit(std::move(given)), deadline(until), sink_(std::move(sink)) {}
 
     // Output tokens, one event for all.
@@ -34,7 +34,7 @@ class FakeDispatcher final : public Dispatcher {
       if (const auto sink = Sink()) sink->OnEvent(event);
     }
     void Done(const absl::Status& status, int replays = 0) {
-      std::shared_ptr<DispatchSink> sink;
+      std::shared_ptr<dispatch::DispatchSink> sink;
       {
         std::lock_guard lock(mutex_);
         sink = std::move(sink_);
@@ -58,7 +58,7 @@ class FakeDispatcher final : public Dispatcher {
     const std::optional<std::chrono::steady_clock::time_point> deadline;
 
    private:
-    std::shared_ptr<DispatchSink> Sink() const {
+    std::shared_ptr<dispatch::DispatchSink> Sink() const {
       std::lock_guard lock(mutex_);
       return sink_;
     }
@@ -76,14 +76,14 @@ class FakeDispatcher final : public Dispatcher {
     }
 
     mutable std::mutex mutex_;
-    std::shared_ptr<DispatchSink> sink_;
+    std::shared_ptr<dispatch::DispatchSink> sink_;
     bool is_cancelled_ = false;
     int32_t next_index_ = 0;
   };
 
-  std::shared_ptr<Dispatch> Start(internal::v1::Submit submit,
-                                  std::optional<std::chrono::steady_clock::time_point> deadline,
-                                  std::shared_ptr<DispatchSink> sink) override {
+  std::shared_ptr<dispatch::Dispatch> Start(internal::v1::Submit submit,
+                                            std::optional<std::chrono::steady_clock::time_point> deadline,
+                                            std::shared_ptr<dispatch::DispatchSink> sink) override {
     auto request = std::make_shared<Request>(std::move(submit), deadline, std::move(sink));
     {
       std::lock_guard lock(mutex_);
@@ -93,20 +93,20 @@ class FakeDispatcher final : public Dispatcher {
     return request;
   }
   bool EndSession(const std::string& session_id) override { return session_id == "known"; }
-  std::vector<WorkerSnapshot> Workers() const override {
-    WorkerSnapshot worker;
+  std::vector<dispatch::WorkerSnapshot> Workers() const override {
+    dispatch::WorkerSnapshot worker;
     worker.name = "worker0";
-    worker.state = WorkerSnapshot::State::kReady;
+    worker.state = dispatch::WorkerSnapshot::State::kReady;
     worker.ready.set_numerics_id("fake-numerics");
     worker.ready.set_kv_pages_total(100);
     worker.heartbeat.set_kv_pages_used(25);
     return {worker};
   }
-  std::vector<MemorySnapshot> MemoryServices() const override {
-    MemorySnapshot service;
+  std::vector<dispatch::MemorySnapshot> MemoryServices() const override {
+    dispatch::MemorySnapshot service;
     service.name = "memory0";
     service.address = "unix:/run/memory0.sock";
-    service.state = WorkerSnapshot::State::kReady;
+    service.state = dispatch::WorkerSnapshot::State::kReady;
     service.pid = 7;
     service.restarts = 2;
     service.stats.set_device("memory0:cpu");

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 // A number that no method has stays what it is: the engine refuses it.
@@ -30,8 +30,9 @@ void FillHistogram(const Histogram& histogram, internal::v1::Histogram* out) {
 
 }  // namespace
 
-EngineRequest ToEngineRequest(const internal::v1::Submit& submit, std::chrono::steady_clock::time_point now) {
-  EngineRequest request;
+worker::EngineRequest ToEngineRequest(const internal::v1::Submit& submit,
+                                      std::chrono::steady_clock::time_point now) {
+  worker::EngineRequest request;
   request.attempt = submit.attempt();
   request.request_id = submit.request_id();
   request.prompt.assign(submit.prompt().begin(), submit.prompt().end());
@@ -94,4 +95,4 @@ void FillMemoryFigures(const memory::PipelineStats& stats, internal::v1::MemoryF
   }
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

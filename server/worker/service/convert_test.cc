@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 using memory::AttentionSettings;
@@ -94,4 +94,4 @@ TEST_CASE("what memory processing cost is reported whole") {
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -2,7 +2,7 @@
 
 #include "devices/base/resources.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model) {
   devices::DeviceOptions device;
@@ -14,4 +14,4 @@ devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model
   return device;
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

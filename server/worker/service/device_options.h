@@ -5,9 +5,9 @@
 #include "server/model/model_config.h"
 #include "server/worker/service/worker_options.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 // For the model that it is to run. Threads are at least 1: by default one for each core that may be used.
 devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model);
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

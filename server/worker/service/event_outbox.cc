@@ -2,7 +2,7 @@
 
 #include "server/worker/service/convert.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 using internal::v1::Event;
@@ -12,7 +12,7 @@ constexpr size_t kEventBytes = 256;  // of an event or a detail without its list
 constexpr size_t kTokenBytes = 4;
 constexpr size_t kAlternativeBytes = 8;
 
-size_t FillDetail(const EngineToken& token, TokenDetail* out) {
+size_t FillDetail(const worker::EngineToken& token, TokenDetail* out) {
   out->set_has_logprob(token.has_logprob);
   if (!token.has_logprob) return kEventBytes;
   out->set_logprob(token.detail.logprob);
@@ -24,17 +24,17 @@ size_t FillDetail(const EngineToken& token, TokenDetail* out) {
   return kEventBytes + static_cast<size_t>(token.detail.alternative_count) * kAlternativeBytes;
 }
 
-void FillFinish(const EngineEvent& event, internal::v1::Finish* finish) {
+void FillFinish(const worker::EngineEvent& event, internal::v1::Finish* finish) {
   switch (event.finish) {
-    case EngineFinish::kNone:
+    case worker::EngineFinish::kNone:
       break;
-    case EngineFinish::kEndToken:
+    case worker::EngineFinish::kEndToken:
       finish->set_reason(internal::v1::Finish::REASON_END_TOKEN);
       break;
-    case EngineFinish::kLength:
+    case worker::EngineFinish::kLength:
       finish->set_reason(internal::v1::Finish::REASON_LENGTH);
       break;
-    case EngineFinish::kError:
+    case worker::EngineFinish::kError:
       finish->set_reason(internal::v1::Finish::REASON_ERROR);
       finish->set_status_code(static_cast<int32_t>(event.status.code()));
       finish->set_status_message(std::string(event.status.message()));
@@ -43,7 +43,7 @@ void FillFinish(const EngineEvent& event, internal::v1::Finish* finish) {
   }
 }
 
-void FillSummary(const EngineEvent& event, internal::v1::Summary* summary) {
+void FillSummary(const worker::EngineEvent& event, internal::v1::Summary* summary) {
   summary->set_cached_prompt_tokens(event.cached_prompt_tokens);
   summary->set_queue_ns(event.queue_time.count());
   summary->set_prefill_ns(event.prefill_time.count());
@@ -74,16 +74,16 @@ Event* EventOutbox::FindOrAdd(uint64_t id, uint32_t attempt) {
   return event;
 }
 
-void EventOutbox::Add(const EngineEvent& event, uint64_t id, uint32_t attempt) {
+void EventOutbox::Add(const worker::EngineEvent& event, uint64_t id, uint32_t attempt) {
   Event* out = FindOrAdd(id, attempt);
   bool first_token = false;
-  for (const EngineToken& token : event.prompt_tokens) {
+  for (const worker::EngineToken& token : event.prompt_tokens) {
     if (out->prompt_ids_size() == 0) out->set_prompt_first(token.index);
     MNEMO_CHECK(token.index == out->prompt_first() + out->prompt_ids_size());
     out->add_prompt_ids(token.id);
     bytes_ += kTokenBytes + FillDetail(token, out->add_prompt_details());
   }
-  for (const EngineToken& token : event.tokens) {
+  for (const worker::EngineToken& token : event.tokens) {
     if (out->token_ids_size() == 0) {
       out->set_first_index(token.index);
       first_token = token.index == 0;
@@ -93,8 +93,8 @@ void EventOutbox::Add(const EngineEvent& event, uint64_t id, uint32_t attempt) {
     bytes_ += kTokenBytes;
     if (token.has_logprob) bytes_ += FillDetail(token, out->add_details());
   }
-  if (event.finish != EngineFinish::kNone) FillFinish(event, out->mutable_finish());
-  if (event.finish != EngineFinish::kNone || first_token || !event.memory_steps.empty()) {
+  if (event.finish != worker::EngineFinish::kNone) FillFinish(event, out->mutable_finish());
+  if (event.finish != worker::EngineFinish::kNone || first_token || !event.memory_steps.empty()) {
     FillSummary(event, out->mutable_summary());
   }
 }
@@ -106,4 +106,4 @@ void EventOutbox::TakeInto(internal::v1::Events* out) {
   bytes_ = 0;
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -10,13 +10,13 @@
 #include "mnemo/internal/worker.pb.h"
 #include "server/worker/engine.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 // Not thread-safe.
 class EventOutbox {
  public:
   // Appends `event` under the front end's number of the request. Events of one request come in order.
-  void Add(const EngineEvent& event, uint64_t id, uint32_t attempt);
+  void Add(const worker::EngineEvent& event, uint64_t id, uint32_t attempt);
   // Puts all that is pending into `out`, whose old content is recycled.
   void TakeInto(internal::v1::Events* out);
   bool empty() const { return pending_.events_size() == 0; }
@@ -30,4 +30,4 @@ class EventOutbox {
   size_t bytes_ = 0;
 };
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

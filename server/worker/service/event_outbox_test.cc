@@ -2,22 +2,22 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 using internal::v1::Event;
 using internal::v1::Events;
 using internal::v1::Finish;
 
-EngineToken Token(int32_t index, int32_t id) {
-  EngineToken token;
+worker::EngineToken Token(int32_t index, int32_t id) {
+  worker::EngineToken token;
   token.index = index;
   token.id = id;
   return token;
 }
 
-EngineEvent Step(std::vector<EngineToken> tokens) {
-  EngineEvent event;
+worker::EngineEvent Step(std::vector<worker::EngineToken> tokens) {
+  worker::EngineEvent event;
   event.tokens = std::move(tokens);
   return event;
 }
@@ -44,13 +44,13 @@ TEST_CASE("steps merge while nobody reads, in order and with nothing lost") {
   EventOutbox outbox;
   size_t bytes = 0;
   for (int32_t i = 0; i < 100; ++i) {
-    EngineEvent event = Step({Token(i, 1000 + i)});
+    worker::EngineEvent event = Step({Token(i, 1000 + i)});
     event.tokens[0].has_logprob = true;
     event.tokens[0].detail.logprob = -static_cast<float>(i);
     event.tokens[0].detail.alternative_count = 2;
     event.tokens[0].detail.alternative_ids = {i, i + 1};
     if (i == 99) {
-      event.finish = EngineFinish::kLength;
+      event.finish = worker::EngineFinish::kLength;
       event.preemptions = 4;
       event.memory_steps.push_back({.step = memory::MemoryStepKind::kRetrieval,
                                     .method = "token_topk",
@@ -106,11 +106,11 @@ TEST_CASE("attempts of one request do not merge") {
 
 TEST_CASE("scored prompt positions and errors are carried") {
   EventOutbox outbox;
-  EngineEvent event;
+  worker::EngineEvent event;
   event.prompt_tokens = {Token(3, 30), Token(4, 40)};
   outbox.Add(event, 9, 0);
   event.prompt_tokens = {Token(5, 50)};
-  event.finish = EngineFinish::kError;
+  event.finish = worker::EngineFinish::kError;
   event.status = absl::InvalidArgumentError("prompt: 9 tokens; at most 5");
   outbox.Add(event, 9, 0);
   Events events;
@@ -125,4 +125,4 @@ TEST_CASE("scored prompt positions and errors are carried") {
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

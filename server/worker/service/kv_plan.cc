@@ -10,7 +10,7 @@
 
 #include "server/memory/indexed_layers.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 constexpr int64_t kDefaultContexts = 4;  // that the default pool holds, and the default of resident_tokens
@@ -216,4 +216,4 @@ absl::Status ProbeKv(const KvPlan& plan, int64_t weight_bytes, const Resources& 
           : fmt::format(", {} for a process ({})", resources.process_bytes, resources.process_bound));
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -10,7 +10,7 @@
 #include "server/model/model_config.h"
 #include "server/worker/service/worker_options.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 // WorkerOptions::resident_tokens: four contexts, or as many as fit.
 inline constexpr int64_t kAutoResident = -1;
@@ -40,4 +40,4 @@ absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelCo
 // RESOURCE_EXHAUSTED names the limits and the settings.
 absl::Status ProbeKv(const KvPlan& plan, int64_t weight_bytes, const Resources& resources);
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

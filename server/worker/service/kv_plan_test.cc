@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
@@ -163,4 +163,4 @@ TEST_CASE("memory that cannot be had is known before it is needed") {
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

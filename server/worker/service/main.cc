@@ -16,7 +16,7 @@
 #include "server/worker/service/worker_options.h"
 #include "server/worker/service/worker_service.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 constexpr int kExitUsage = 2;
@@ -32,7 +32,7 @@ absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
   MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<Runtime> runtime, Runtime::Create(options));
   const internal::v1::Ready ready = runtime->MakeReady(options);
   WorkerService service(ready, runtime->progress());
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, runtime->CreateEngine(&service));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<worker::Engine> engine, runtime->CreateEngine(&service));
   service.Start(engine.get());
   if (const absl::Status status = service.Listen(options.listen); !status.ok()) {
     service.StopSessions();
@@ -87,12 +87,12 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service
 
 int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   mnemo::HoldSignals();
   mnemo::RaiseDescriptorLimit();
   ::prctl(PR_SET_NAME, "mnemo-worker");  // started through a descriptor it has the name of that
-  return mnemo::worker::Main(argc, argv);
+  return mnemo::worker_service::Main(argc, argv);
 }

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 // The tensors of the file that are not among `packed`, for hashing.
@@ -86,4 +86,4 @@ absl::StatusOr<model::ModelConfig> ConfigOfImage(const devices::WeightImage& ima
   return model::ReadModelConfig(*file);
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

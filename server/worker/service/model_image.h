@@ -11,7 +11,7 @@
 #include "server/model/gguf.h"
 #include "server/model/model_config.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 struct LoadedModel {
   std::unique_ptr<model::GgufFile> file;
@@ -39,4 +39,4 @@ absl::StatusOr<std::string> ModelId(const model::GgufFile& file, const model::Mo
 // The configuration of the model whose weights `image` has, from the image alone.
 absl::StatusOr<model::ModelConfig> ConfigOfImage(const devices::WeightImage& image);
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

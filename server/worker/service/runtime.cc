@@ -13,7 +13,7 @@
 #include "server/worker/service/device_options.h"
 #include "server/worker/service/kv_plan.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 struct Weights {
@@ -134,8 +134,8 @@ memory::Pipeline::Attach Runtime::AttachMemory(const WorkerOptions& options, int
   return [link, device = device_.get()] { return memory::LinkClient::Attach(link, device); };
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> Runtime::CreateEngine(EngineSink* sink) {
-  return Engine::Create(engine_options_, transformer_.get(), device_.get(), sink);
+absl::StatusOr<std::unique_ptr<worker::Engine>> Runtime::CreateEngine(worker::EngineSink* sink) {
+  return worker::Engine::Create(engine_options_, transformer_.get(), device_.get(), sink);
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

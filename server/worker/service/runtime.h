@@ -12,7 +12,7 @@
 #include "server/worker/service/model_image.h"
 #include "server/worker/service/worker_options.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 class Runtime {
  public:
@@ -24,7 +24,7 @@ class Runtime {
   internal::v1::Ready MakeReady(const WorkerOptions& options) const;
   const std::atomic<uint64_t>* progress() const { return &progress_; }
   // `sink` outlives the engine, which lives no longer than this object.
-  absl::StatusOr<std::unique_ptr<Engine>> CreateEngine(EngineSink* sink);
+  absl::StatusOr<std::unique_ptr<worker::Engine>> CreateEngine(worker::EngineSink* sink);
 
  private:
   Runtime() = default;
@@ -35,7 +35,7 @@ class Runtime {
   std::unique_ptr<devices::WeightImage> weights_;
   std::unique_ptr<devices::Device> device_;
   std::unique_ptr<model::Transformer> transformer_;
-  EngineOptions engine_options_;
+  worker::EngineOptions engine_options_;
 };
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -10,7 +10,7 @@
 #include "server/link/frame.h"
 #include "server/worker/service/convert.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 // A front end that reads nothing while so much is made for it is taken for dead.
@@ -59,22 +59,22 @@ bool Session::MayWait(bool is_urgent) {
   return !is_urgent && now + step <= events_taken_at_ + event_interval_;
 }
 
-void Session::AddEvents(std::span<const EngineEvent> events) {
+void Session::AddEvents(std::span<const worker::EngineEvent> events) {
   bool overflow = false;
   bool may_wait = false;
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;
     bool is_urgent = false;
-    for (const EngineEvent& event : events) {
+    for (const worker::EngineEvent& event : events) {
       const auto it = live_.find(event.id);
       if (it == live_.end()) continue;  // of an older session
       Live& live = it->second;
-      is_urgent =
-          is_urgent || live.at_once || live.tokens < kTokensAtOnce || event.finish != EngineFinish::kNone;
+      is_urgent = is_urgent || live.at_once || live.tokens < kTokensAtOnce ||
+                  event.finish != worker::EngineFinish::kNone;
       live.tokens += event.tokens.size();
       outbox_.Add(event, live.id, live.attempt);
-      if (event.finish == EngineFinish::kNone) continue;
+      if (event.finish == worker::EngineFinish::kNone) continue;
       const auto number = engine_ids_.find(live.id);
       if (number != engine_ids_.end() && number->second == event.id) engine_ids_.erase(number);
       live_.erase(it);
@@ -253,7 +253,7 @@ void Session::HandleSubmit(const internal::v1::Submit& submit) {
     Refuse(submit, Unavailable("the worker is draining"));
     return;
   }
-  EngineRequest request = ToEngineRequest(submit, std::chrono::steady_clock::now());
+  worker::EngineRequest request = ToEngineRequest(submit, std::chrono::steady_clock::now());
   request.id = host_->NextEngineId();
   uint64_t replaced = 0;
   uint32_t replaced_attempt = 0;
@@ -288,13 +288,13 @@ void Session::HandleSubmit(const internal::v1::Submit& submit) {
 }
 
 void Session::Refuse(const internal::v1::Submit& submit, const absl::Status& status) {
-  EngineEvent event;
-  event.finish = EngineFinish::kError;
+  worker::EngineEvent event;
+  event.finish = worker::EngineFinish::kError;
   event.status = status;
   Tell(submit, event);
 }
 
-void Session::Tell(const internal::v1::Submit& submit, const EngineEvent& event) {
+void Session::Tell(const internal::v1::Submit& submit, const worker::EngineEvent& event) {
   {
     std::lock_guard lock(mutex_);
     if (ending_) return;
@@ -314,4 +314,4 @@ void Session::HandleCancel(const internal::v1::Cancel& cancel) {
   host_->engine()->Cancel(engine_id, cancel.attempt());
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

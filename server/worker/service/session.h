@@ -14,13 +14,13 @@
 #include "server/worker/engine.h"
 #include "server/worker/service/event_outbox.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 // What a session needs of the service around it.
 class SessionHost {
  public:
   virtual ~SessionHost() = default;
-  virtual Engine* engine() = 0;
+  virtual worker::Engine* engine() = 0;
   // A number for a request that no live request in the engine has.
   virtual uint64_t NextEngineId() = 0;
   virtual const internal::v1::Ready& ready() const = 0;
@@ -43,7 +43,7 @@ class Session {
   // Reads until the connection ends, on the session's thread. Afterwards all its requests are cancelled.
   void Run();
   // On the engine's thread.
-  void AddEvents(std::span<const EngineEvent> events);
+  void AddEvents(std::span<const worker::EngineEvent> events);
   // Writes events that were kept back. On the engine's thread.
   void Flush() { Pump(); }
   // The interval is over. Skipped, up to a bound, while events show that the worker lives.
@@ -73,7 +73,7 @@ class Session {
   void HandleSubmit(const internal::v1::Submit& submit);
   void HandleCancel(const internal::v1::Cancel& cancel);
   // An event that is not the engine's; for this submit.
-  void Tell(const internal::v1::Submit& submit, const EngineEvent& event);
+  void Tell(const internal::v1::Submit& submit, const worker::EngineEvent& event);
   // A submit that the engine has not taken.
   void Refuse(const internal::v1::Submit& submit, const absl::Status& status);
   // Writes what there is to be written, unless somebody does. The engine's thread gets away after one system
@@ -114,4 +114,4 @@ class Session {
   link::Connection connection_;  // last: its thread ends before the others go
 };
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -8,7 +8,7 @@
 #error MNEMO_VERSION is set by CMakeLists.txt
 #endif
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 void AddEngineOptions(CLI::App& app, config::Config::Engine& engine) {
@@ -141,4 +141,4 @@ std::vector<std::string> WorkerArguments(const WorkerOptions& options) {
   return arguments;
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

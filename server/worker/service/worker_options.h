@@ -7,7 +7,7 @@
 #include "config/config.h"
 #include "devices/base/status.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 struct WorkerOptions {
   std::string name = "worker";
@@ -43,4 +43,4 @@ absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, const char* const* ar
 // The arguments, without the program's name, that ParseWorkerOptions turns into `options`.
 std::vector<std::string> WorkerArguments(const WorkerOptions& options);
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

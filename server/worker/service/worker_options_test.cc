@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 absl::StatusOr<WorkerOptions> Parse(const std::vector<std::string>& arguments) {
@@ -91,4 +91,4 @@ TEST_CASE("help and version are answers, not errors") {
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

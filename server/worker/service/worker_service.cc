@@ -15,7 +15,7 @@
 #include "server/telemetry/logging.h"
 #include "server/worker/service/convert.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 // Of one front end there is one connection, and for a moment the one before it. What is beyond that are
@@ -31,7 +31,7 @@ WorkerService::WorkerService(internal::v1::Ready ready, const std::atomic<uint64
 
 WorkerService::~WorkerService() { MNEMO_CHECK(!heartbeat_thread_.joinable()); }
 
-void WorkerService::Start(Engine* engine) {
+void WorkerService::Start(worker::Engine* engine) {
   engine_ = engine;
   heartbeat_thread_ = std::thread([this] { HeartbeatLoop(); });
 }
@@ -137,7 +137,7 @@ std::shared_ptr<Session> WorkerService::current() const {
   return current_;
 }
 
-void WorkerService::OnStep(std::vector<EngineEvent> events) {
+void WorkerService::OnStep(std::vector<worker::EngineEvent> events) {
   if (const std::shared_ptr<Session> session = current()) session->AddEvents(events);
 }
 
@@ -146,7 +146,7 @@ void WorkerService::BeforePause() {
 }
 
 internal::v1::Heartbeat WorkerService::MakeHeartbeat() const {
-  const EngineStats stats = engine_->Stats();
+  const worker::EngineStats stats = engine_->Stats();
   internal::v1::Heartbeat heartbeat;
   heartbeat.set_progress(progress_->load(std::memory_order_relaxed));
   heartbeat.set_steps(stats.steps);
@@ -238,4 +238,4 @@ void WorkerService::StopSessions() {
   if (heartbeat_thread_.joinable()) heartbeat_thread_.join();
 }
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

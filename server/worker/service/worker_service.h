@@ -15,10 +15,10 @@
 #include "server/worker/engine.h"
 #include "server/worker/service/session.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 
 // Thread-safe. The engine calls OnStep and BeforePause.
-class WorkerService final : public EngineSink, private SessionHost {
+class WorkerService final : public worker::EngineSink, private SessionHost {
  public:
   // `ready` is what a session begins with, `progress` the counter that heartbeats carry.
   WorkerService(internal::v1::Ready ready, const std::atomic<uint64_t>* progress);
@@ -26,11 +26,11 @@ class WorkerService final : public EngineSink, private SessionHost {
   ~WorkerService() override;
 
   // Before Listen. `engine` has this object as its sink and lives until StopSessions returns.
-  void Start(Engine* engine);
+  void Start(worker::Engine* engine);
   // Takes connections at `address`, see link::Listen.
   absl::Status Listen(const std::string& address);
 
-  void OnStep(std::vector<EngineEvent> events) override;
+  void OnStep(std::vector<worker::EngineEvent> events) override;
   void BeforePause() override;
 
   // Takes no more requests and tells the front end so; returns when the last one has ended and its events
@@ -40,7 +40,7 @@ class WorkerService final : public EngineSink, private SessionHost {
   void StopSessions();
 
  private:
-  Engine* engine() override { return engine_; }
+  worker::Engine* engine() override { return engine_; }
   uint64_t NextEngineId() override { return next_engine_id_.fetch_add(1, std::memory_order_relaxed); }
   const internal::v1::Ready& ready() const override { return ready_; }
   internal::v1::Heartbeat MakeHeartbeat() const override;
@@ -59,7 +59,7 @@ class WorkerService final : public EngineSink, private SessionHost {
 
   const internal::v1::Ready ready_;
   const std::atomic<uint64_t>* const progress_;
-  Engine* engine_ = nullptr;
+  worker::Engine* engine_ = nullptr;
   std::atomic<uint64_t> next_engine_id_{1};
   std::atomic<bool> draining_{false};
 
@@ -82,4 +82,4 @@ class WorkerService final : public EngineSink, private SessionHost {
   std::thread accept_thread_;
 };
 
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

@@ -20,7 +20,7 @@
 #include "tests/support/temp_folder.h"
 #include "tests/support/tiny_model.h"
 
-namespace mnemo::worker {
+namespace mnemo::worker_service {
 namespace {
 
 using internal::v1::Event;
@@ -49,7 +49,7 @@ class TestWorker {
     REQUIRE(runtime.ok());
     runtime_ = *std::move(runtime);
     service = std::make_unique<WorkerService>(runtime_->MakeReady(options), runtime_->progress());
-    absl::StatusOr<std::unique_ptr<Engine>> made = runtime_->CreateEngine(service.get());
+    absl::StatusOr<std::unique_ptr<worker::Engine>> made = runtime_->CreateEngine(service.get());
     REQUIRE(made.ok());
     engine = *std::move(made);
     service->Start(engine.get());
@@ -64,13 +64,13 @@ class TestWorker {
   // Until no request holds a page.
   bool BecomesIdle() const {
     return Eventually([&] {
-      const EngineStats stats = engine->Stats();
+      const worker::EngineStats stats = engine->Stats();
       return stats.running == 0 && stats.waiting == 0 && stats.kv_pages_used == 0;
     });
   }
 
   std::unique_ptr<WorkerService> service;
-  std::unique_ptr<Engine> engine;
+  std::unique_ptr<worker::Engine> engine;
   std::string address;
 
  private:
@@ -464,4 +464,4 @@ TEST_CASE("a worker that drains finishes what it has, takes no more, and says so
 }
 
 }  // namespace
-}  // namespace mnemo::worker
+}  // namespace mnemo::worker_service

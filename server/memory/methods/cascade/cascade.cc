@@ -1,6 +1,6 @@
 #include "server/memory/methods/cascade/cascade.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory::methods {
 namespace {
 
 MethodSteps Steps(const AttentionSettings& settings, const MethodOptions&) {
@@ -14,4 +14,4 @@ MethodSteps Steps(const AttentionSettings& settings, const MethodOptions&) {
 
 const Method kCascade = {.id = AttentionSettings::Method::kCascade, .name = "cascade", .steps = Steps};
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory::methods

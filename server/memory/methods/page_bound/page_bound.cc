@@ -2,7 +2,7 @@
 
 #include "proto/layout/record.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory::methods {
 namespace {
 
 MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
@@ -19,4 +19,4 @@ MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
 
 const Method kPageBound = {.id = AttentionSettings::Method::kPageBound, .name = "page_bound", .steps = Steps};
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory::methods

@@ -1,6 +1,6 @@
 #include "server/memory/methods/token_topk/token_topk.h"
 
-namespace mnemo::memory {
+namespace mnemo::memory::methods {
 namespace {
 
 MethodSteps Steps(const AttentionSettings& settings, const MethodOptions&) {
@@ -15,4 +15,4 @@ MethodSteps Steps(const AttentionSettings& settings, const MethodOptions&) {
 
 const Method kTokenTopk = {.id = AttentionSettings::Method::kTokenTopk, .name = "token_topk", .steps = Steps};
 
-}  // namespace mnemo::memory
+}  // namespace mnemo::memory::methods
