@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import tree
@@ -66,6 +67,12 @@ def test_architecture_cites_the_parts() -> None:
     assert len(cited) > 30
     for folder in ("client", "config", "devices", "proto", "server/frontend", "server/model", "server/telemetry", "server/worker", "tests"):
         assert any(path.startswith(folder) for path in cited), f"nothing of {folder} is cited"
+
+
+def test_picture_of_speed_is_current() -> None:
+    script = tree.ROOT / "tests" / "bench" / "speed_chart.py"
+    drawn = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert tree.read("docs/speed.svg") == drawn, f"run: python {script.relative_to(tree.ROOT)} > docs/speed.svg"
 
 
 def schema() -> str:
