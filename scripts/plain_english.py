@@ -200,7 +200,8 @@ def torn(text: str) -> list[tuple[int, str]]:
             indent = len(previous) - len(previous.lstrip())
             deeper = len(stripped) - len(stripped.lstrip()) > indent
             whole = f"{previous}{'' if previous.endswith('(') else ' '}{stripped.strip()}"
-            if deeper and not previous.endswith((";", "{", "}", ":", ",", "[")) and not previous.lstrip().startswith("#"):
+            braced = previous.endswith("{") and re.fullmatch(r"\s*[\w.]+\};", stripped)
+            if deeper and (braced or not previous.endswith((";", "{", "}", ":", ",", "["))) and not previous.lstrip().startswith("#"):
                 if len(whole) <= MAX_COLUMNS:
                     result.append((index + 1, whole.strip()))
                     continue
