@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""List comments and documents that a reader stumbles over.
+"""Lists comments and documents that are hard to read.
 
-Three findings, one line each, as FILE:LINE: KIND: TEXT:
-  opening   a comment or docstring whose first word is Of, What or Who
-  long      a sentence of more than 30 words, in a comment, a docstring or a document
-  torn      a declaration or expression that a trailing comment breaks over two lines
+There are three kinds of findings, each one line, FILE:LINE: KIND: TEXT:
+    opening   a comment or docstring whose first word is Of, What or Who
+    long      a sentence of more than 30 words, in a comment, a docstring or a document
+    torn      a declaration or expression that a trailing comment breaks over two lines
 
 Exit status: 1 with findings, 0 without. The list is advice: the reader's eye decides.
 """
@@ -141,7 +141,7 @@ def paragraphs(lines: list[str], first: int) -> list[tuple[int, str]]:
         elif item:
             result.append((number, body[item.end() :]))
             open_ = listed = True
-        elif re.match(r"\s{4,}", line) and not listed:
+        elif re.match(r"\s{3,}", line) and not listed:
             open_ = False
         elif open_:
             result[-1] = (result[-1][0], f"{result[-1][1]} {body}")

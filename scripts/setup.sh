@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready to build, run and test mnemo: Debian packages (scripts/debian-packages.txt), a Python
-# virtual environment with the tests' tools, two small models, and the chat templates of some seventy models. A second run does
-# only what is missing.
+# Makes a Debian 12 machine ready to build, run and test mnemo. Installs Debian packages (scripts/debian-packages.txt), a
+# Python virtual environment with the tests' tools, two small models, and the chat templates of some seventy models. A second
+# run installs only missing parts.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
