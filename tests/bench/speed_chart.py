@@ -1,4 +1,4 @@
-"""Draw README's picture, docs/speed.svg, from the figures recorded in tests/bench/NOTES.md.
+"""Draws README's picture, docs/speed.svg, from the figures recorded in tests/bench/NOTES.md.
 
     speed_chart.py > docs/speed.svg
 

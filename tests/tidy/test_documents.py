@@ -1,4 +1,4 @@
-"""Documents cite what is there, and what an operator can set or call is documented."""
+"""Documents cite existing files and stay short; all settings and calls are documented."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DOCUMENTS = tree.files(".md")
 
 
 def prose(name: pathlib.Path) -> str:
-    """Without fenced code."""
+    """The text without fenced code."""
     return re.sub(r"^```.*?^```", "", tree.read(name), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(name: pathlib.Path) -> set[str]:
-    """As GitHub makes them: lower case, blanks to dashes, other signs dropped."""
+    """Anchors of the headings as GitHub makes them: lower case, blanks to dashes, other signs dropped."""
     headings = re.findall(r"^#+\s+(.*)$", prose(name), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -42,7 +42,7 @@ def test_links_lead_somewhere(name: pathlib.Path) -> None:
 
 
 def cited_paths(name: pathlib.Path) -> set[str]:
-    """What stands in backticks and begins with a folder of the root, or is a file of the root. `a/{b,c}.h` cites two files, `a/*_x.cc`
+    """Words in backticks that begin with a folder of the root, or are a file of the root. `a/{b,c}.h` cites two files, `a/*_x.cc`
     any that fit."""
     tops = {path.parts[0] for path in tree.files()}
     cited = set()
