@@ -68,7 +68,7 @@ TEST_CASE("callbacks get the messages and one end") {
   {
     auto client = Connected(server);
     client->Generate(Prompt("callbacks"), {}, recorder);
-  }  // the handle is not needed for the call to go on; the client waits for it
+  }  // the call goes on without its handle; the client waits for it
   std::lock_guard lock(recorder->mutex);
   CHECK(recorder->ends == 1);
   CHECK(recorder->status.ok());
@@ -316,7 +316,7 @@ TEST_CASE("a refused connection is told quickly, a silent one within the timeout
   {
     FakeServer server({});
     address = server.address();
-  }  // nobody listens there now
+  }  // no server listens there now
   ClientOptions options;
   const auto begin = std::chrono::steady_clock::now();
   const absl::Status status = Client::Connect(address, options).status();

@@ -19,7 +19,7 @@ constexpr const char* kSampling = "Sampling";
 constexpr const char* kOutput = "Output";
 constexpr const char* kAttention = "Attention";
 
-// Each adds an option that writes into a member of RequestOptions.
+// Functions that each add an option, which writes into a member of RequestOptions.
 using Options = RequestOptions;
 
 template <auto Member>

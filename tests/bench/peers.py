@@ -121,8 +121,8 @@ class OpenVino:
         self.chunked = chunked
 
     def _run(self, prompts: list[list[int]], tokens: int) -> tuple[float, float]:
-        """Seconds from the start to the moment at which every prompt has its first token, and from there to the end. A prompt's tokens
-        before that moment do not count: the seconds grow by the same factor by which the tokens shrink."""
+        """Seconds from the start to the moment at which every prompt has its first token, and from there to the end. Tokens
+        from before that moment do not count: the second time is scaled up to all tokens asked for."""
         settings = self.api.GenerationConfig()
         settings.max_new_tokens = settings.min_new_tokens = tokens
         settings.ignore_eos = True

@@ -223,7 +223,7 @@ class Cell:
 
 
 class Attention:
-    """transformers' attention function, with a cache of its own: dense, or as the cell says."""
+    """transformers' attention function, with a cache of its own: dense, or by the cell's method."""
 
     def __init__(self, dense_layers: int):
         self.dense_layers = dense_layers

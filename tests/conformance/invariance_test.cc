@@ -299,7 +299,7 @@ TEST_CASE("a reserved device does not allocate") {
     std::vector<Op> ops = {EmbedOp{weights["gate"], ids.data(), kRows, 1.0f, x.data()},
                            NormOp{x.data(), weights["norm"], 1e-5f, kRows, true, x.data()}, store, attend,
                            product};
-    // x += norm(x) reads what it writes; the contract allows that only without accumulation.
+    // x += norm(x) reads its own output; the contract allows that only without accumulation.
     std::get<NormOp>(ops[1]).out = k.data();
     // A counter that does not count would pass as well.
     const uint64_t start = AllocationCount();

@@ -439,7 +439,7 @@ TEST_CASE("a list of all positions gives the bits of a row without a list") {
       std::vector<Context> contexts;
       for (int entry_tokens : {1, 16, 64}) {
         contexts.push_back(MakeContext(&random, shape, positions, entry_tokens, positions));
-        // Entries are whole: the ends take what is left between.
+        // Entries are whole: the ends take the positions left between.
         Context& c = contexts.back();
         c.first_end = c.first_end / entry_tokens * entry_tokens;
         c.tail_begin = std::max(c.first_end, c.tail_begin / entry_tokens * entry_tokens);

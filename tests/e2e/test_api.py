@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_tokens_and_another_others(smol: Daemon) ->
     again = smol.generate(request(PROMPT, temperature=1.0, seed=5)).check_ok()
     other = smol.generate(request(PROMPT, temperature=1.0, seed=6)).check_ok()
     assert first.ids == again.ids != other.ids
-    # Without a seed the server draws one and tells it, so that the request can be repeated.
+    # Without a seed the server draws one and reports it, so that the request can be repeated.
     drawn = smol.generate(request(PROMPT, temperature=1.0)).check_ok()
     assert drawn.started is not None
     assert smol.generate(request(PROMPT, temperature=1.0, seed=drawn.started.seed)).check_ok().ids == drawn.ids

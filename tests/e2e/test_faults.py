@@ -92,7 +92,7 @@ def test_a_request_on_two_dead_workers_ends_internal() -> None:
 
 
 def test_workers_that_are_killed_together_end_no_request(tiny: pathlib.Path) -> None:
-    """A request that goes to the second worker after the first one's death never ran there."""
+    """A request that is sent to the second worker after the first one's death never ran there: that worker is dead, too."""
     with Daemon(tiny, workers=2) as daemon:
         daemon.wait_workers(2)
         requests = [request([i, i + 1], max_tokens=2000, ignore_eos=True) for i in range(8)]
@@ -105,7 +105,7 @@ def test_workers_that_are_killed_together_end_no_request(tiny: pathlib.Path) -> 
             for call, result in zip(calls, results):
                 while not result.ids:
                     result.add(next(call))
-            # Stopped first: between two kills the second worker could take what the first one had.
+            # Both are stopped first: between two kills the second worker could take the requests of the first.
             for end in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in pids:
                     os.kill(pid, end)

@@ -41,7 +41,7 @@ def fallbacks(daemon: Daemon) -> dict[str, int]:
 
 
 def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
-    """For collect(): the signal is sent once, when so many tokens are there."""
+    """For collect(): sends the signal once, after that number of tokens."""
     sent = []
 
     def on_token(result: Result) -> None:
@@ -285,7 +285,7 @@ def label_names(text: str, metric: str) -> set[str]:
 
 def test_metrics_after_sparse_requests_pass_promtool(tiny: pathlib.Path) -> None:
     with MemoryService("--max-owners=1") as service:
-        # One service of mnemod's own, one of its own endpoint; one worker at each.
+        # One service that mnemod starts, one at an address; one worker at each.
         settings = {**SETTINGS, "memory.services": 1, "memory.addresses": f"[unix:{service.socket}]", "memory.placement": "memory_service"}
         with Daemon(tiny, workers=2, settings=settings) as daemon:
             daemon.wait_workers(2)

@@ -119,7 +119,7 @@ def test_the_second_daemon_on_a_runtime_directory_ends_at_once(tiny: pathlib.Pat
         finally:
             second._end()
         _kill_worker(first)
-        # A crash of the first blocks nobody.
+        # A crash of the first daemon does not block the next one.
         first.process.kill()
         first.process.wait(10)
         with Daemon(tiny, settings=settings) as third:

@@ -26,7 +26,7 @@ def children_of(pid: int) -> list[int]:
 
 
 class Starting:
-    """A mnemod in namespaces of its own, so that the test sees every trace of it."""
+    """A mnemod with a socket, a log and a runtime directory of its own, so that the test sees every trace of it."""
 
     def __init__(self, folder: pathlib.Path, model: pathlib.Path, *settings: str):
         self.runtime = folder / "run"

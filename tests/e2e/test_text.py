@@ -181,7 +181,7 @@ MISTRAL = Vocabulary(
     bos="<s>",
     eos="</s>",
 )
-# Names that no family has: the template alone tells them.
+# Names that no family has: only the template shows that they are markers.
 OWN = Vocabulary(
     kind="gpt2",
     template="{% for message in messages %}{{ '<|sp:' ~ 'x|><|opens|>' + message['role'] + '\n' + message['content'] + '<|over|>' }}{% endfor %}"
@@ -415,7 +415,7 @@ def test_blank_behind_texts_and_chats(spm: Daemon, pieces: sentencepiece.Sentenc
     stopped = spm.generate(request("a", max_tokens=4, logit_bias=bias, stop=[" b b"])).check_ok()
     assert (stopped.text, stopped.final.stop_matched) == ("", " b b")  # type: ignore[union-attr]
     assert spm.generate(request("a", max_tokens=2, logit_bias=bias, stop=["a b"])).check_ok().text == " b b"
-    # Tokens are raw pieces, and Detokenize takes what begins a text.
+    # Tokens are raw pieces; Detokenize takes its ids as the begin of a text.
     scored = request([1, *pieces.encode("a")], max_tokens=1, logit_bias=bias)
     scored.output.prompt_logprobs = 0
     result = spm.generate(scored).check_ok()
