@@ -221,7 +221,7 @@ class Relevancy {
     return queries_.size() / (size_t{options_.heads} * options_.group * options_.dim);
   }
 
-  // Times of `repeats` runs of a query operation; two runs before them do not count.
+  // Times of `repeats` runs of a query operation; two more before them are not counted.
   struct Timing {
     std::vector<double> seconds;
     double score_us = 0;

@@ -130,7 +130,7 @@ layout::AttachHello Granted() {
   return granted;
 }
 
-// A worker's descriptor: wholly random, or with the parts right that a fuzzer would not guess.
+// Writes a descriptor as a worker may: wholly random, or with the parts right that a fuzzer would not guess.
 void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::RegionPlan& plan,
                    uint32_t* heads, uint32_t* seqs) {
   const int ring = input.Byte() % 2;

@@ -37,7 +37,7 @@ class GenerateOptions(TypedDict, total=False):
     include_special_tokens: bool
     decode_from: int
     attention: str  # dense | page_bound | block_mean | token_topk | cascade
-    token_budget: int  # of sparse attention, as the keywords below
+    token_budget: int  # of sparse attention, as what follows
     threshold: float  # with block_gate, instead of token_budget
     keep_first: int
     keep_last: int
