@@ -75,6 +75,15 @@ def test_picture_of_speed_is_current() -> None:
     assert tree.read("docs/speed.svg") == drawn, f"run: python {script.relative_to(tree.ROOT)} > docs/speed.svg"
 
 
+# Longest documents of their kind; what is cut goes to tests/bench/NOTES.md or to the headers.
+MAX_LINES = {"ARCHITECTURE.md": 250, "docs/PERFORMANCE.md": 90, "docs/QUALITY.md": 90}
+
+
+@pytest.mark.parametrize("name", MAX_LINES)
+def test_documents_are_short(name: str) -> None:
+    assert tree.read(name).count("\n") <= MAX_LINES[name]
+
+
 def schema() -> str:
     return subprocess.run([tree.BUILD / "tools" / "print_schema"], capture_output=True, text=True, check=True).stdout
 
