@@ -16,7 +16,7 @@ constexpr std::chrono::seconds kStatusTimeout(2);  // from the last message to t
 
 absl::Status FromGrpc(const grpc::Status& status, const grpc::ClientContext& context) {
   if (status.ok()) return absl::OkStatus();
-  // The codes of the two are the same numbers; what lies outside is a peer's invention.
+  // Both enumerations have the same numbers; any other number is a peer's error.
   const int code = status.error_code();
   absl::Status result(
       code >= 1 && code <= 16 ? static_cast<absl::StatusCode>(code) : absl::StatusCode::kUnknown,
@@ -52,7 +52,7 @@ std::optional<std::chrono::milliseconds> RetryDelay(const RetryPolicy& policy, c
   return std::min(policy.max_backoff, policy.backoff * (1 << doublings));
 }
 
-// One try of the call. A hold keeps OnDone away while reading is paused, so that Resume may start a read from
+// One attempt of the call. A hold delays OnDone while reading is paused, so that Resume may start a read from
 // any thread.
 class StreamCall::Attempt final : public grpc::ClientReadReactor<v1::GenerateResponse> {
  public:
@@ -127,7 +127,7 @@ void StreamCall::StartAttempt() {
   attempt_ = std::make_unique<Attempt>(this);
   Attempt* const attempt = attempt_.get();
   lock.unlock();
-  attempt->Start();  // it cannot end before it has begun; a Cancel in between is remembered by its context
+  attempt->Start();  // it cannot end before it has begun; its context remembers a Cancel in between
 }
 
 void StreamCall::WatchEnd(grpc::Alarm* alarm) {

@@ -19,7 +19,7 @@ absl::Status FromGrpc(const grpc::Status& status, const grpc::ClientContext& con
 std::optional<std::chrono::milliseconds> RetryDelay(const RetryPolicy& policy, const absl::Status& status,
                                                     int attempt);
 
-// Flow control between a call and who reads it: OnMessage returns false to stop reading until Resume.
+// Flow control between a call and its reader: OnMessage returns false to stop reading until Resume.
 class MessageSink {
  public:
   virtual ~MessageSink() = default;
@@ -57,14 +57,14 @@ class StreamCall final : public GenerateCall, public std::enable_shared_from_thi
   ~StreamCall() override;
   void Start();
   void Cancel() override;
-  // Reads on after OnMessage returned false. Once per false.
+  // Continues to read after OnMessage returned false. Called once for each false.
   void Resume();
 
  private:
   class Attempt;
   void StartAttempt();
-  // gRPC reports a message that cannot be parsed like the end of the stream, but the status then never comes
-  // while the server has more to send: the attempt is cancelled when the status does not follow soon.
+  // gRPC reports a message that it cannot parse like the end of the stream. The status then never comes while
+  // the server has more to send, so the attempt is cancelled when the status does not follow soon.
   void WatchEnd(grpc::Alarm* alarm);
   void AttemptDone(const grpc::Status& status);
   void Finish(const absl::Status& status);
@@ -75,8 +75,8 @@ class StreamCall final : public GenerateCall, public std::enable_shared_from_thi
   const RetryPolicy retry_;
   const std::shared_ptr<MessageSink> sink_;
   std::optional<std::chrono::system_clock::time_point> deadline_;
-  std::mutex mutex_;                    // guards what follows
-  std::unique_ptr<Attempt> attempt_;    // the one that runs; null between attempts
+  std::mutex mutex_;                    // guards all members below
+  std::unique_ptr<Attempt> attempt_;    // the running one; null between attempts
   std::unique_ptr<grpc::Alarm> alarm_;  // between attempts
   int attempts_ = 0;
   bool cancelled_ = false;

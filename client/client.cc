@@ -36,7 +36,7 @@ class ObserverSink final : public MessageSink {
   std::shared_ptr<GenerateObserver> observer_;
 };
 
-// The queue between gRPC's thread and the one that pulls.
+// The queue between gRPC's thread and the pulling thread.
 class QueueSink final : public MessageSink {
  public:
   bool OnMessage(v1::GenerateResponse message) override {
@@ -52,7 +52,7 @@ class QueueSink final : public MessageSink {
     done_ = true;
     ready_.notify_all();
   }
-  // Nothing at the end. `resume` is set when reading was paused and must go on.
+  // Absent at the end. Sets `resume` when reading was paused and must continue.
   std::optional<v1::GenerateResponse> Pop(bool* resume) {
     std::unique_lock lock(mutex_);
     ready_.wait(lock, [&] { return done_ || !queue_.empty(); });
@@ -62,7 +62,7 @@ class QueueSink final : public MessageSink {
     *resume = std::exchange(paused_, false);
     return message;
   }
-  // From now on messages are dropped. True when reading was paused and must go on.
+  // Drops all later messages. True when reading was paused and must continue.
   bool Discard() {
     std::lock_guard lock(mutex_);
     discarding_ = true;
@@ -108,7 +108,8 @@ class PulledStream final : public GenerateStream {
   std::shared_ptr<QueueSink> queue_;
 };
 
-// Every string of a message, which protobuf would refuse to send; the error names it by its path.
+// Checks every string of a message for UTF-8, without which protobuf does not send it; the error names its
+// path.
 absl::Status CheckStrings(const google::protobuf::Message& message, const std::string& prefix = "") {
   using google::protobuf::FieldDescriptor;
   const google::protobuf::Reflection& reflection = *message.GetReflection();
@@ -136,7 +137,7 @@ absl::Status CheckStrings(const google::protobuf::Message& message, const std::s
   return absl::OkStatus();
 }
 
-// gRPC takes ports modulo 65,536 and so would reach another server.
+// gRPC takes ports modulo 65,536, and would reach another server.
 absl::Status CheckPort(const std::string& address) {
   const size_t colon = address.rfind(':');
   if (colon == std::string::npos || address.starts_with("unix")) return absl::OkStatus();
@@ -220,7 +221,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Retries are ours alone (RetryPolicy), else the two would multiply.
+  // gRPC's own retries are off: they would multiply with those of RetryPolicy.
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (options.private_connection) arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -240,7 +241,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
     }
     std::string reason = fmt::format("no answer within {} ms", options.connect_timeout.count());
     if (refused) {
-      // The channel keeps its reason to itself; a call on it fails at once and tells.
+      // The channel does not tell its reason; a call on it fails at once with it.
       grpc::ClientContext context;
       context.set_deadline(system_clock::now() + milliseconds(200));
       v1::StatusResponse response;

@@ -1,6 +1,6 @@
 // C++ client of mnemo.v1.
 //
-// Errors are absl::Status with the code and message that the server sent; the daemon that cannot be reached
+// Errors are absl::Status with the code and message that the server sent; a daemon that cannot be reached
 // is UNAVAILABLE. A failed call may carry a retry hint (RetryPushback). Sizes are bytes, times are
 // std::chrono; requests and answers are the protobuf messages of proto/mnemo/v1, whose comments say unit,
 // range and default of each field.
@@ -24,11 +24,11 @@ struct ClientOptions {
   // False: the first refusal ends Connect. True: tries again until connect_timeout, for a daemon that is
   // still starting.
   bool wait_for_server = false;
-  std::chrono::milliseconds unary_timeout{
-      30000};                            // of Tokenize, ListModels, Status ... when the call names none
-  int64_t max_message_bytes = 64 << 20;  // of one answer; larger ones end RESOURCE_EXHAUSTED
-  // A connection of its own instead of the one shared by all clients of this process and address: for load
-  // generators.
+  // Timeout of Tokenize, ListModels, Status ... when the call names none.
+  std::chrono::milliseconds unary_timeout{30000};
+  int64_t max_message_bytes = 64 << 20;  // largest answer; a larger one ends RESOURCE_EXHAUSTED
+  // True: a connection of its own instead of the one that all clients of this process and address share. For
+  // load generators.
   bool private_connection = false;
 };
 
@@ -44,22 +44,21 @@ struct RetryPolicy {
 };
 
 struct CallOptions {
-  // From now until the whole call, retries included, must have ended. Absent: unary_timeout, and none for
-  // Generate.
+  // Time from now for the whole call, retries included. Absent: unary_timeout, and no limit for Generate.
   std::optional<std::chrono::nanoseconds> timeout;
-  // A Generate is only tried again while it has delivered no message; Drain is never tried again.
+  // Generate is tried again only while it has delivered no message; Drain never.
   RetryPolicy retry;
 };
 
-// Milliseconds the server asked to wait before a retry; negative = do not retry; absent = it did not say.
+// Milliseconds to wait before a retry, as the server asked; negative = do not retry; absent = it did not ask.
 std::optional<int> RetryPushback(const absl::Status& status);
 
 // INVALID_ARGUMENT naming the byte of the first malformed sequence, when `text` is not UTF-8 and so cannot be
 // a protobuf string.
 absl::Status CheckUtf8(const std::string& what, const std::string& text);
 
-// Receives one generation. Called on threads of gRPC, never two calls at once. What it does holds up this
-// stream (the next message is read when OnMessage has returned) and, for long, others: do not block.
+// Receives one generation. Called on threads of gRPC, never two calls at once. Do not block: the next message
+// is read when OnMessage has returned, and a long call delays other streams, too.
 class GenerateObserver {
  public:
   virtual ~GenerateObserver() = default;
@@ -72,8 +71,8 @@ class GenerateObserver {
 class GenerateCall {
  public:
   virtual ~GenerateCall() = default;
-  // The server frees what the request holds within one engine step; the observer still gets OnDone. Twice, or
-  // after the end: nothing.
+  // The server frees the request's resources within one engine step; the observer still gets OnDone. A second
+  // call, or one after the end, does nothing.
   virtual void Cancel() = 0;
 };
 
@@ -84,14 +83,14 @@ class GenerateStream {
  public:
   static constexpr int kReadAhead = 64;
   virtual ~GenerateStream() = default;
-  // Blocks for the next message; nothing at the end of the stream.
+  // Blocks for the next message; absent at the end of the stream.
   virtual std::optional<v1::GenerateResponse> Next() = 0;
-  // After Next has returned nothing: how the call ended.
+  // The status of the call, after Next has returned no message.
   virtual const absl::Status& status() const = 0;
   virtual void Cancel() = 0;
 };
 
-// One daemon. Thread-safe. Calls in progress keep what they need: the client may be destroyed before they
+// One daemon. Thread-safe. Calls in progress own their resources: the client may be destroyed before they
 // end.
 class Client {
  public:
@@ -110,7 +109,7 @@ class Client {
                                          std::shared_ptr<GenerateObserver> observer);
   std::unique_ptr<GenerateStream> Generate(v1::GenerateRequest request, const CallOptions& options = {});
 
-  // The rest block until the answer or the deadline.
+  // The calls below block until the answer or the deadline.
   absl::StatusOr<v1::TokenizeResponse> Tokenize(const v1::TokenizeRequest& request,
                                                 const CallOptions& options = {});
   absl::StatusOr<v1::DetokenizeResponse> Detokenize(const v1::DetokenizeRequest& request,

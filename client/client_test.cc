@@ -68,7 +68,7 @@ TEST_CASE("callbacks get the messages and one end") {
   {
     auto client = Connected(server);
     client->Generate(Prompt("callbacks"), {}, recorder);
-  }  // the handle is not needed for the call to go on; the client waits for it
+  }  // the call goes on without its handle; the client waits for it
   std::lock_guard lock(recorder->mutex);
   CHECK(recorder->ends == 1);
   CHECK(recorder->status.ok());
@@ -175,11 +175,11 @@ TEST_CASE("text that is not UTF-8 is refused here and never sent") {
 }
 
 TEST_CASE("a message that cannot be read ends the call instead of hanging it") {
-  google::protobuf::LogSilencer silencer;  // it tells of every such string
+  google::protobuf::LogSilencer silencer;  // protobuf logs every such string
   FakeScript script;
   script.generate = [](grpc::ServerContext* context, const v1::GenerateRequest&, FakeScript::Writer* writer) {
     for (int i = 0; i < 1000 && !context->IsCancelled(); ++i) {
-      writer->Write(MakeDelta(1, "\xff"));  // no UTF-8: protobuf refuses it when it is read
+      writer->Write(MakeDelta(1, "\xff"));  // not UTF-8: protobuf refuses it when it reads it
       std::this_thread::sleep_for(10ms);
     }
     return grpc::Status::OK;
@@ -316,7 +316,7 @@ TEST_CASE("a refused connection is told quickly, a silent one within the timeout
   {
     FakeServer server({});
     address = server.address();
-  }  // nobody listens there now
+  }  // no server listens there now
   ClientOptions options;
   const auto begin = std::chrono::steady_clock::now();
   const absl::Status status = Client::Connect(address, options).status();

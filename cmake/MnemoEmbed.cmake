@@ -1,6 +1,6 @@
 # mnemo_embed(OUTPUT.cc NAMESPACE SYMBOL FILE...): writes a source with
 #   extern const std::span<const std::pair<std::string_view, std::string_view>> SYMBOL;
-# the name of each file, without folder and extension, and its text. So a program needs no file at run time.
+# the name of each file, without folder and extension, and its text. A program then needs no file at run time.
 function(mnemo_embed output namespace symbol)
   set(entries "")
   foreach(file IN LISTS ARGN)

@@ -1,9 +1,9 @@
 # mnemo_fuzz(NAME SRCS file... LIBS lib... [SEEDS folder] [SEEDS_TARGET target] [MAX_LENGTH bytes] [SECONDS n])
 #
-# A libFuzzer program and a test that runs it for a short while. Whatever compiler builds the tree, clang++ builds this: the
-# fuzzer's own source and the few sources under test (paths from the top of the tree) with the fuzzer, address and
-# undefined-behaviour instrumentation. SEEDS is the folder of the seed corpus, made by SEEDS_TARGET if it is given; inputs
-# found on the way are kept in the build folder.
+# Adds a libFuzzer program and a test that runs it for SECONDS. clang++ builds it, whatever compiler builds the tree.
+# SRCS: the fuzzer's own source and the few sources under test, by paths from the root, all with the fuzzer's, address and
+# undefined-behaviour instrumentation. SEEDS: the folder of the seed corpus; SEEDS_TARGET, if given, makes it.
+# Inputs that a run finds stay in the build folder.
 find_program(MNEMO_CLANGXX NAMES clang++ clang++-19 clang++-16 clang++-14)
 
 function(mnemo_fuzz name)
@@ -42,7 +42,7 @@ function(mnemo_fuzz name)
   if(FUZZ_SEEDS_TARGET)
     add_dependencies(${name} ${FUZZ_SEEDS_TARGET})
   endif()
-  # The seed of the fuzzer's random numbers is printed by it and can be given as -seed.
+  # The fuzzer prints the seed of its random numbers; -seed repeats a run.
   add_test(NAME ${name}
     COMMAND ${program} -max_total_time=${FUZZ_SECONDS} -max_len=${FUZZ_MAX_LENGTH} -timeout=10 -rss_limit_mb=2048
             -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix=${CMAKE_CURRENT_BINARY_DIR}/${name}_

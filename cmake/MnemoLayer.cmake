@@ -1,15 +1,16 @@
-# mnemo_layer(NAME DIR folder [HEADERS a.h ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...])
+# mnemo_layer(NAME DIR folder [HEADERS header ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...])
 #
-# One static library for one folder. Its headers are reached as "folder/header.h", but only by targets that link it: each
-# layer has an include directory of its own that holds a link to its folder alone (or to the named HEADERS alone, when part
-# of the folder is private). Without SRCS it is headers alone. So an include that points the wrong way finds no file and does not build.
+# Adds one static library for one folder, or a header-only one without SRCS. Its headers are included as "FOLDER/HEADER.h",
+# and only by targets that link it: each layer has an include directory of its own with a symbolic link to its folder.
+# With HEADERS the directory holds links to these headers alone, and the folder's other headers are private.
+# An include that points to a layer above finds no file, so it does not build.
 function(mnemo_layer name)
   cmake_parse_arguments(LAYER "" "DIR" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(public_root ${CMAKE_BINARY_DIR}/layers/${name}/public)
   set(private_root ${CMAKE_BINARY_DIR}/layers/${name}/private)
   _mnemo_link_folder(${private_root} ${LAYER_DIR})
   if(LAYER_HEADERS)
-    if(IS_SYMLINK ${public_root}/${LAYER_DIR})  # of a build when the whole folder was public
+    if(IS_SYMLINK ${public_root}/${LAYER_DIR})  # left by a build in which the whole folder was public
       file(REMOVE ${public_root}/${LAYER_DIR})
     endif()
     file(MAKE_DIRECTORY ${public_root}/${LAYER_DIR})
@@ -43,9 +44,9 @@ function(mnemo_executable name)
   target_link_libraries(${name} PRIVATE ${EXE_DEPS} mnemo_warnings)
 endfunction()
 
-# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer] [REDUCED]): a Catch2 program, one ctest
-# entry. PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer it has MNEMO_TEST_SLOWDOWN times as
-# long. REDUCED defines MNEMO_TEST_REDUCTION, which is as much there and 1 otherwise: by how much less to repeat.
+# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer] [REDUCED]): a Catch2 program and
+# its one ctest entry. PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer TIMEOUT is multiplied by
+# MNEMO_TEST_SLOWDOWN. REDUCED defines MNEMO_TEST_REDUCTION, the divisor of repetitions: above 1 under a sanitizer, else 1.
 function(mnemo_test name)
   cmake_parse_arguments(TEST "REDUCED" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)

@@ -24,7 +24,7 @@ endif()
 if(MNEMO_SANITIZER STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
-  # What the checks add takes -O2 more than twice as long to compile; stacks need lines alone.
+  # -O2 takes more than twice as long to compile the checks' code; stack traces need line numbers alone.
   set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -DNDEBUG")
 elseif(MNEMO_SANITIZER STREQUAL "thread")
   add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
@@ -33,7 +33,7 @@ elseif(NOT MNEMO_SANITIZER STREQUAL "")
   message(FATAL_ERROR "MNEMO_SANITIZER is '${MNEMO_SANITIZER}'; allowed: address, thread, or empty")
 endif()
 
-# How much longer tests may take under a sanitizer, and by how much the longest ones do less there.
+# Sanitizers: the factor of each test's timeout, and the divisor of the longest tests' repetitions.
 set(MNEMO_TEST_SLOWDOWN 1)
 if(NOT MNEMO_SANITIZER STREQUAL "")
   set(MNEMO_TEST_SLOWDOWN 4)

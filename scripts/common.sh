@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by the other scripts: places and small helpers.
+# Paths and small helpers; the other scripts source this file.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# Some services run without it.
+# HOME is unset under some service managers.
 export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d: -f6)}"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/mnemo
 venv=$cache/venv
@@ -15,11 +15,11 @@ fail() {
   printf '%s: %s\n' "$(basename "$0")" "$*" >&2
   exit 1
 }
-# What make and ctest may run at once: one job a core, fewer when memory is small (a gRPC unit takes about 1 GB).
+# Prints the number of parallel jobs of make and ctest: one a core, fewer where memory is small (a gRPC unit takes about 1 GB).
 jobs() {
   local cores memory_gb
   cores=$(nproc)
-  # A container may allow less than there is.
+  # A container's limit may be lower than the machine's memory.
   memory_gb=$({
     awk '/^MemTotal/ {printf "%.0f\n", $2 * 1024}' /proc/meminfo
     cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh machine to a model's answer in the terminal: sets up, builds, starts mnemod with its worker, and streams one
+# Takes a fresh machine to a model's answer in the terminal: sets up, builds, starts mnemod with its worker, and streams one
 # answer through the client.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -39,7 +39,7 @@ cd "$root"
 cmake --preset release >"$cache/configure.log" || { cat "$cache/configure.log" >&2 && exit 1; }
 cmake --build --preset release --parallel "$(jobs)" --target mnemod mnemo-worker mnemo-memory mnemo
 
-# The default ports, or free ones where those are taken.
+# Ports: the defaults, or free ones where those are taken.
 free_ports() {
   "$python" - <<'PYTHON'
 import socket
@@ -68,7 +68,7 @@ say "Starting mnemod on $address (metrics: http://127.0.0.1:$metrics_port/metric
   --model "$model" "${settings[@]}" >"$log" 2>&1 &
 daemon=$!
 stop() {
-  # mnemod finishes what runs and ends its workers; see server.drain_timeout_ms.
+  # mnemod finishes running requests and ends its workers (server.drain_timeout_ms).
   kill -TERM "$daemon" 2>/dev/null || true
   wait "$daemon" 2>/dev/null || true
 }

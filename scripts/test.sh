@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is checked before a change goes in: sets up, builds the release preset and runs all tests. Ends with
-# ctest's summary and returns its status.
+# Runs all checks of a change: sets up, builds the release preset and runs all tests. Ends with ctest's summary and returns
+# its status.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
@@ -28,7 +28,7 @@ if ((setup)); then "$root/scripts/setup.sh"; fi
 cd "$root"
 export PYTHONDONTWRITEBYTECODE=1
 
-# Seconds of each step, for whoever wants the whole to be faster.
+# Runs one step and prints the seconds that it took.
 step() {
   local what=$1 began=$SECONDS
   shift

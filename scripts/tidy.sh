@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs clang-tidy (.clang-tidy) over the sources of a configured release build: all of them, or those named. Takes minutes.
+# Runs clang-tidy (.clang-tidy) over the sources of a configured release build: all, or the named ones. It takes minutes.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "$0")/common.sh"
@@ -22,13 +22,13 @@ case ${1:-} in
 esac
 [[ -f $build/compile_commands.json ]] || cmake --preset release >/dev/null
 
-# Only what this build compiles: a part may be switched off here. Fuzz targets have a build of their own.
+# Keeps only sources that this build compiles: some parts are optional, and fuzz targets have a build of their own.
 known=()
 for file in "${files[@]}"; do
   if grep -qF "\"$root/$file\"" "$build/compile_commands.json"; then known+=("$file"); fi
 done
 ((${#known[@]})) || { say "Nothing to check" && exit 0; }
 say "clang-tidy over ${#known[@]} files"
-# GCC's own warning flags are unknown to clang.
+# clang does not know some warning flags of GCC.
 printf '%s\0' "${known[@]}" |
   xargs -0 -n 1 -P "$(jobs)" clang-tidy --quiet -p "$build" --extra-arg=-Wno-unknown-warning-option

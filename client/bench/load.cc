@@ -22,19 +22,19 @@ double ToSeconds(const google::protobuf::Duration& duration) {
 
 struct LoadRun::State {
   Clock::time_point begin;
-  std::mutex mutex;  // guards what follows
+  std::mutex mutex;  // guards all members below
   std::condition_variable changed;
   bool stopped = false;
   int64_t in_flight = 0;
   LoadProgress progress;
   std::vector<RequestRecord> records;
-  std::unordered_map<int64_t, std::shared_ptr<client::GenerateCall>>
-      calls;  // in flight; null until Generate has returned
+  // In flight, by index; null until Generate has returned.
+  std::unordered_map<int64_t, std::shared_ptr<client::GenerateCall>> calls;
 
   double Now() const { return ToSeconds(Clock::now() - begin); }
 };
 
-// Times are taken before anything else is done with a message.
+// Reads the clock before any other work on a message.
 class LoadRun::Observer final : public client::GenerateObserver {
  public:
   Observer(std::shared_ptr<State> state, int64_t index, double due) : state_(std::move(state)) {
@@ -112,7 +112,7 @@ std::vector<RequestRecord> LoadRun::Run(const std::function<void(const LoadProgr
       options_.num_requests > 0 ? options_.num_requests : std::numeric_limits<int64_t>::max();
 
   Clock::time_point next_progress = state.begin;
-  // Waits under `lock` until `ready` or `until`, telling the progress in between. True when `ready` holds.
+  // Waits under `lock` until `ready` or `until`, and reports progress meanwhile. True when `ready` holds.
   const auto wait = [&](std::unique_lock<std::mutex>& lock, Clock::time_point until, const auto& ready) {
     while (!ready() && Clock::now() < until) {
       state.changed.wait_until(lock, std::min(until, Clock::now() + kProgressInterval), ready);
@@ -133,8 +133,8 @@ std::vector<RequestRecord> LoadRun::Run(const std::function<void(const LoadProgr
   const double last_due = options_.duration_seconds.value_or(std::numeric_limits<double>::infinity());
 
   for (int64_t index = 0; index < count; ++index) {
-    v1::GenerateRequest request =
-        make_request_(index);  // before it is due, so that making it costs no time that is measured
+    // Made before it is due, so that its making costs no measured time.
+    v1::GenerateRequest request = make_request_(index);
     std::unique_lock lock(state.mutex);
     double due = 0;
     if (!closed) {

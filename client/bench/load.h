@@ -1,4 +1,4 @@
-// Sends a load and records what comes back.
+// Sends a load and records the answers.
 #pragma once
 
 #include <functional>
@@ -14,9 +14,9 @@ namespace mnemo::bench {
 struct LoadOptions {
   // Closed loop: this many requests are kept in flight. 0 = open loop: requests go out at their due times.
   int concurrency = 0;
-  int max_in_flight = 1024;                       // open loop; a request past it waits, and its wait counts
-  int64_t num_requests = 0;                       // 0 = no bound but the duration
-  std::optional<double> duration_seconds;         // no request is sent later; those in flight are waited for
+  int max_in_flight = 1024;                // open loop; a request past it waits, and its wait counts
+  int64_t num_requests = 0;                // 0 = no bound but the duration
+  std::optional<double> duration_seconds;  // no request is sent later; the run waits for those in flight
   std::optional<double> request_timeout_seconds;  // deadline of each
 };
 
@@ -28,13 +28,13 @@ struct LoadProgress {
   double elapsed = 0;  // seconds
 };
 
-// One run. Run is called once; Stop from any thread: nothing more is sent and what is in flight is cancelled.
+// One run. Run is called once. Stop, from any thread: nothing more is sent, requests in flight are cancelled.
 class LoadRun {
  public:
   using MakeRequest = std::function<v1::GenerateRequest(int64_t index)>;
   using DueTime = std::function<double(int64_t index)>;  // open loop: seconds since the start, ascending
 
-  // The clients outlive the run; requests go round over them.
+  // The clients outlive the run; requests go to them in turn.
   LoadRun(std::vector<client::Client*> clients, const LoadOptions& options, MakeRequest make_request,
           DueTime due_time);
   ~LoadRun();

@@ -26,7 +26,7 @@ StepSums Sum(std::span<const ProfileSample> samples) {
   for (const ProfileSample& sample : samples) {
     for (const v1::MemoryStep& step : sample.final.memory_steps()) {
       const int index = static_cast<int>(step.step()) - static_cast<int>(v1::MemoryStep::STEP_PREPARE);
-      if (index < 0 || index >= static_cast<int>(kMemorySteps)) continue;  // of a newer daemon
+      if (index < 0 || index >= static_cast<int>(kMemorySteps)) continue;  // a step of a newer daemon
       const auto i = static_cast<size_t>(index);
       sums.any = true;
       sums.seconds[i] += ToSeconds(step.time());

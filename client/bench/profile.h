@@ -1,4 +1,4 @@
-// Where a decode step's time goes: the rows of `mnemo profile`. Formulas: docs/BENCHMARK.md.
+// The rows of `mnemo profile`: the parts of a decode step's time. Formulas: docs/BENCHMARK.md.
 #pragma once
 
 #include <array>
@@ -33,29 +33,29 @@ struct ProfileSample {
 };
 
 struct StepFigure {
-  double seconds = 0;  // while decoding, of all requests of the batch
-  double share = 0;    // of the batch's decoding
+  double seconds = 0;  // while decoding, summed over the batch's requests
+  double share = 0;    // of the batch's decoding time
   std::string device;  // several are joined by '+'
 };
 
 struct ProfileRow {
   ProfileCase of;
-  double decode_seconds_per_token = 0;  // mean of the requests
+  double decode_seconds_per_token = 0;  // mean over the requests
   double wall_seconds = 0;              // from the batch's first token to its last
-  int64_t cached_prompt_tokens = 0;     // of all requests
-  // Absent: the daemon reported no step, as for dense attention. Then the rest means nothing.
+  int64_t cached_prompt_tokens = 0;     // summed over the requests
+  // Absent when the daemon reported no step, as for dense attention; the members below are then 0.
   std::optional<std::array<StepFigure, kMemorySteps>> steps;
-  double memory_share = 0;            // of all four
-  double prompt_prepare_seconds = 0;  // the part of `prepare` that is the prompts', in no share
-  double bytes_per_token = 0;         // moved by all four, a generated token
+  double memory_share = 0;            // all four steps, of the batch's decoding time
+  double prompt_prepare_seconds = 0;  // the prompts' part of `prepare`, in no share
+  double bytes_per_token = 0;         // moved by all four steps, a generated token
   double round_trips_per_token = 0;   // to the memory service, a generated token
-  // The steps of several requests ran at the same time and took more than the wall time together: the shares
-  // are of their sum then.
+  // True when steps of several requests ran at the same time and took more than the wall time together. The
+  // shares are then of the steps' sum.
   bool overlapped = false;
 };
 
-// Keys are indexed for the prompt, too, and page by page: `prepare` counts for the tokens decoded, each with
-// the same part of its time. Fails when a request has fewer than two tokens or no decode time.
+// The prompt's keys are indexed too, page by page. Each token has the same part of the time of `prepare`;
+// only decoded tokens count. Fails when a request has fewer than two tokens or no decode time.
 absl::StatusOr<ProfileRow> MakeProfileRow(const ProfileCase& of, std::span<const ProfileSample> samples);
 
 struct SkippedCase {
@@ -68,8 +68,8 @@ struct Profile {
   std::string model;
   uint64_t seed = 0;
   int token_budget = 0;
-  int output_tokens = 0;  // of a request
-  // Other options of the requests that were given, with their values.
+  int output_tokens = 0;  // a request
+  // Other given options of the requests, with their values.
   std::vector<std::pair<std::string, std::vector<std::string>>> options;
   std::vector<ProfileRow> rows;
   std::vector<SkippedCase> skipped;

@@ -7,12 +7,13 @@
 namespace mnemo::bench {
 namespace {
 
-// All in user units (pixels at scale 1).
+// Lengths are in user units (pixels at scale 1).
 constexpr double kBarLeft = 350, kBarsWidth = 560, kNoteWidth = 170;
 constexpr double kTop = 78, kRowHeight = 26, kBarHeight = 18, kAxisHeight = 46;
 constexpr double kWidth = kBarLeft + kBarsWidth + kNoteWidth;
 
-// Told apart in the common forms of colour blindness (Okabe and Ito 2008); the last is for what is no step.
+// Colours distinct in the common forms of colour blindness (Okabe and Ito 2008); the last one is for the time
+// outside the steps.
 constexpr std::array<const char*, kMemorySteps + 1> kColours = {"#e69f00", "#56b4e9", "#009e73", "#cc79a7",
                                                                 "#c8c8c8"};
 

@@ -21,7 +21,7 @@ std::string SummaryLine(const char* name, const Summary& summary) {
                      summary.p50 * 1e3, summary.p90 * 1e3, summary.p99 * 1e3, summary.max * 1e3);
 }
 
-// An option given once has its value, one that was repeated a list.
+// An option given once has its value, a repeated one a list.
 Json OptionsJson(const std::vector<std::pair<std::string, std::vector<std::string>>>& options) {
   Json json = Json::object();
   for (const auto& [name, values] : options) json[name] = values.size() == 1 ? Json(values[0]) : Json(values);

@@ -7,7 +7,7 @@
 
 namespace mnemo::bench {
 
-// What was asked for, repeated in the output so that a result can be understood alone.
+// Settings of the run, repeated in the output so that a result can be understood alone.
 struct RunDescription {
   std::string address;
   std::string model;
@@ -16,8 +16,8 @@ struct RunDescription {
   uint64_t seed = 0;
   std::string slo;  // as given; empty = none
   int64_t warmup = 0;
-  int64_t clipped = 0;  // trace entries that were shortened
-  // Options of the requests that were given, with their values.
+  int64_t clipped = 0;  // shortened trace entries
+  // Given options of the requests, with their values.
   std::vector<std::pair<std::string, std::vector<std::string>>> options;
 };
 

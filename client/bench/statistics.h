@@ -1,4 +1,4 @@
-// What a load run measured, and the figures made of it. Formulas: docs/BENCHMARK.md.
+// Records of a load run and the figures made from them. Formulas: docs/BENCHMARK.md.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,14 @@
 
 namespace mnemo::bench {
 
-// One request as the client saw it. Times are seconds since the measurement began, taken when a message was
-// received.
+// One request as the client saw it. Times are seconds since the begin of the measurement, read when a message
+// has been received.
 struct RequestRecord {
   int64_t index = 0;
-  double due =
-      0;  // when it was to be sent: the arrival time (open loop) or the time a slot came free (closed loop)
+  // The planned time of sending: the arrival time (open loop) or the time a slot came free (closed loop).
+  double due = 0;
   double sent = 0;
-  double first_token = -1;  // -1 = none came
+  double first_token = -1;  // -1 = no token came
   double last_token = -1;
   double end = 0;  // end of the stream
   int prompt_tokens = 0;
@@ -33,7 +33,7 @@ struct RequestRecord {
 
   bool ok() const { return status.ok(); }
   std::optional<double> TimeToFirstToken() const;    // from due
-  std::optional<double> TimePerOutputToken() const;  // nothing below two tokens
+  std::optional<double> TimePerOutputToken() const;  // absent below two tokens
   double EndToEnd() const { return end - due; }
 };
 
@@ -42,12 +42,12 @@ struct RequestRecord {
 double Percentile(std::span<const double> sorted, double p);
 
 struct Summary {
-  size_t count = 0;  // 0: the rest means nothing
+  size_t count = 0;  // 0: the other members have no meaning
   double mean = 0, min = 0, p50 = 0, p90 = 0, p99 = 0, max = 0;
 };
 Summary Summarize(std::vector<double> values);
 
-// Service level objectives, in seconds; absent = not asked.
+// Service level objectives, in seconds; absent = no objective.
 struct Slo {
   std::optional<double> ttft, tpot, itl, e2e;
   bool any() const { return ttft || tpot || itl || e2e; }
@@ -61,7 +61,7 @@ struct Report {
   int64_t succeeded = 0;
   std::map<std::string, int64_t> errors;  // status code -> count
   double span = 0;                        // seconds from the first due to the last end
-  int64_t prompt_tokens = 0;              // of requests that succeeded, like all that follows
+  int64_t prompt_tokens = 0;              // of succeeded requests, as all members below
   int64_t cached_prompt_tokens = 0;
   int64_t output_tokens = 0;
   Summary ttft, tpot, itl, e2e;

@@ -1,5 +1,5 @@
-// What a load run sends: prompts of given lengths, text prompts, or a recorded trace. Everything is a
-// function of the seed.
+// Prompts of a load run: token ids of given lengths, texts, or a recorded trace. All are a function of the
+// seed.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ struct LengthRange {
 };
 
 // One line of a trace in the format that Mooncake published: {"timestamp": ms, "input_length": tokens,
-// "output_length": tokens, "hash_ids": [one id for each 512 tokens of input, equal ids = equal prefixes up to
-// there]}.
+// "output_length": tokens, "hash_ids": [id, ...]}. There is one id for each 512 tokens of input; equal ids
+// mean equal prefixes up to there.
 struct TraceEntry {
   double arrival = 0;  // seconds since the first entry
   int64_t input_tokens = 0;
@@ -44,11 +44,11 @@ struct TraceEntry {
 };
 inline constexpr int64_t kTraceBlockTokens = 512;
 
-// By arrival; entries of equal times keep their order. Fewer hash ids than blocks: the rest of the prompt is
-// the entry's own. An error names FILE:LINE.
+// Sorted by arrival; entries of equal times keep their order. With fewer hash ids than blocks, the rest of
+// the prompt is the entry's own. An error names FILE:LINE.
 absl::StatusOr<std::vector<TraceEntry>> ParseTrace(std::string_view text, const std::string& name);
 
-// A line a prompt, either plain text or {"prompt": "...", "max_tokens": n}, or {"messages": [...], "tools":
+// One prompt a line: plain text, {"prompt": "...", "max_tokens": n}, or {"messages": [...], "tools":
 // [...], "max_tokens": n} for a chat (client/bench/messages.h).
 struct TextPrompt {
   std::string text;
@@ -70,7 +70,7 @@ class PoissonArrivals {
   double time_ = 0;
 };
 
-// Prompts of ids drawn evenly from `vocabulary`. Equal keys give equal ids, whatever else is drawn.
+// Prompts of ids drawn evenly from `vocabulary`. Equal keys give equal ids, whatever other keys are drawn.
 class PromptMaker {
  public:
   // `vocabulary`: not empty, ids of ordinary text.

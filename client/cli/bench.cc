@@ -60,7 +60,7 @@ struct BenchOptions {
   bool no_progress = false;
 };
 
-// Everything that follows from the options, checked.
+// The checked plan that the options give.
 struct Plan {
   bench::LengthRange input, output;
   std::vector<bench::TraceEntry> trace;
@@ -69,7 +69,7 @@ struct Plan {
   bench::LoadOptions load;
   bench::RunDescription description;
   int64_t clipped = 0;
-  v1::GenerateRequest request;  // what all requests have in common
+  v1::GenerateRequest request;  // the common part of all requests
   bool is_chat = false;         // text prompts are users' messages after those of `request`
 };
 
@@ -194,7 +194,7 @@ void NameRequest(const BenchOptions& options, int64_t index, v1::GenerateRequest
 
 void SetPrompt(const Plan& plan, const bench::TextPrompt& prompt, v1::GenerateRequest* request) {
   if (prompt.chat.has_value()) {
-    // A list of tools of its own wins.
+    // A prompt's own list of tools takes precedence.
     if (!prompt.chat->tools_json().empty()) request->mutable_chat()->clear_tools_json();
     request->mutable_chat()->MergeFrom(*prompt.chat);
   } else if (plan.is_chat) {
@@ -258,7 +258,7 @@ absl::Status SaveRecords(const std::string& path, const std::vector<bench::Reque
   return absl::OkStatus();
 }
 
-// The run that Ctrl-C is to stop: the warm-up, then the measurement.
+// The run that Ctrl-C stops: the warm-up, then the measurement.
 class CurrentRun {
  public:
   void Set(bench::LoadRun* run) {

@@ -32,7 +32,7 @@ struct ChatOptions {
 
 enum class ReadResult { kLine, kInterrupted, kEnd };
 
-// Lines from standard input. A Ctrl-C at the prompt gives up the line that was begun.
+// Lines from standard input. Ctrl-C at the prompt drops the line that was begun.
 class LineReader {
  public:
   ReadResult Read(std::string* line) {
@@ -84,7 +84,7 @@ std::string RandomSession() {
 
 class Conversation {
  public:
-  // `chat`: its settings and how it begins, without the system message of the options.
+  // `chat`: settings and first messages, without the system message of the options.
   Conversation(const ChatOptions& options, v1::Chat chat, client::Client* client)
       : options_(options), client_(client), system_(options.request.system), chat_(std::move(chat)) {
     messages_.assign(chat_.messages().begin(), chat_.messages().end());
@@ -118,7 +118,8 @@ class Conversation {
       }
       const int answered = Answer(line);
       if (answered == kExitBrokenPipe) return answered;
-      if (answered != kExitOk && !terminal) code = answered;  // a script learns of it; a person has read it
+      // A script gets the exit code; a person has read the message.
+      if (answered != kExitOk && !terminal) code = answered;
     }
     client::CallOptions brief;
     brief.timeout = std::chrono::seconds(1);
@@ -129,7 +130,7 @@ class Conversation {
   }
 
  private:
-  // False = leave.
+  // False = end the chat.
   bool Command(const std::string& line) {
     const size_t space = line.find(' ');
     const std::string name = line.substr(0, space);

@@ -1,4 +1,4 @@
-// The program itself against a server in this process: output, exit codes, signals.
+// The program against a server in this process: output, exit codes, signals.
 #include <signal.h>
 
 #include <catch2/catch.hpp>
@@ -199,7 +199,7 @@ TEST_CASE("generate takes ids and chats; an empty prompt is the server's to refu
   const ProcessResult empty = RunProcess(Command(server, {"generate", ""}));
   CHECK(empty.exit_code == 1);
   CHECK(empty.err == "mnemo: INVALID_ARGUMENT: prompt: empty; at least 1 token is needed\n");
-  // An empty list of ids is one, too, and standard input no prompt instead of it.
+  // An empty list of ids is a prompt, too; standard input does not replace it.
   RunProcess(Command(server, {"generate", "--token-ids", ""}), "text");
   const std::vector<v1::GenerateRequest> requests = server.generate_requests();
   REQUIRE(requests.size() == 4);
@@ -294,7 +294,7 @@ TEST_CASE("Ctrl-C cancels the request and ends with 130") {
   process.Signal(SIGINT);
   const ProcessResult result = process.Wait(20s);
   CHECK(result.exit_code == 130);
-  CHECK(result.err == "mnemo: CANCELLED\n");  // the only word that gRPC has for it, once
+  CHECK(result.err == "mnemo: CANCELLED\n");  // gRPC has no other text for it; printed once
   for (int i = 0; i < 500 && server.cancelled() == 0; ++i) std::this_thread::sleep_for(10ms);
   CHECK(server.cancelled() == 1);
 }
@@ -398,7 +398,7 @@ TEST_CASE("Ctrl-C in a chat stops the answer and not the program") {
   process.Wait(20s);
   const std::vector<v1::GenerateRequest> requests = server.generate_requests();
   REQUIRE(requests.size() == 2);
-  REQUIRE(requests[1].chat().messages_size() == 3);  // what was seen of the first answer stays
+  REQUIRE(requests[1].chat().messages_size() == 3);  // the seen part of the first answer stays
   CHECK(requests[1].chat().messages(1).content().substr(0, 6) == "abcabc");
 }
 
@@ -581,8 +581,8 @@ FakeScript ProfileScript(double apply_ms = 3) {
   return script;
 }
 
-// Elements open and close in order, text holds no bare sign, attributes are quoted: what this chart can get
-// wrong. Returns how many elements begin with `tag`.
+// Checks the errors that this chart can have: elements open and close in order, text holds no bare sign,
+// attributes are quoted. Returns the number of elements that begin with `tag`.
 int CountElements(const std::string& xml, const std::string& tag) {
   std::vector<std::string> open;
   int found = 0;
@@ -746,7 +746,7 @@ TEST_CASE("profile cancels on Ctrl-C and prints what it has") {
   script.token_gap = 10ms;
   FakeServer server(script);
   Process process(Command(server, {"profile", "--contexts", "50", "--tokens", "1900", "--json"}));
-  // The second of them is the first that is measured.
+  // The second one is the first measured one.
   for (int i = 0; i < 1000 && server.generate_requests().size() < 2; ++i) std::this_thread::sleep_for(10ms);
   process.Signal(SIGINT);
   const ProcessResult result = process.Wait(20s);

@@ -1,5 +1,5 @@
-// The commands of `mnemo`. Each Add... registers a subcommand with its options and says what runs when it is
-// chosen; the function returns the exit code.
+// The commands of `mnemo`. Each Add... registers a subcommand with its options and the function that it
+// runs; that function returns the exit code.
 #pragma once
 
 #include <functional>

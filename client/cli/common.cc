@@ -18,7 +18,7 @@
 namespace mnemo::cli {
 namespace {
 
-// Shared with the signal handler, hence global: an InterruptGuard is the process's one reader.
+// Global, since the signal handler shares it. An InterruptGuard is the process's one reader.
 std::atomic<int> g_interrupts{0};
 std::atomic<int> g_interrupt_fd{-1};
 
@@ -55,7 +55,7 @@ void AddServerOptions(CLI::App* command, ServerOptions* options) {
 
 int Fail(const absl::Status& status) {
   std::string line = "mnemo: " + absl::StatusCodeToString(status.code());
-  // What gRPC ends itself, as with a cancelled call, may have its code's name for a message.
+  // A call that gRPC itself ends, such as a cancelled one, may have its code's name for a message.
   const std::string message(status.message());
   if (!message.empty() && message != absl::StatusCodeToString(status.code())) line += ": " + message;
   std::fputs((line + "\n").c_str(), stderr);

@@ -1,4 +1,4 @@
-// What the commands of `mnemo` share: exit codes, connecting, reading and writing, Ctrl-C.
+// Helpers of all commands of `mnemo`: exit codes, connecting, reading and writing, Ctrl-C.
 #pragma once
 
 #include <chrono>
@@ -18,13 +18,13 @@ class App;
 
 namespace mnemo::cli {
 
-// Part of the contract with scripts.
+// Exit codes, which scripts rely on.
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailed = 1;  // the request failed: "mnemo: CODE: message" on standard error
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitCannotConnect = 3;
 inline constexpr int kExitInterrupted = 130;  // Ctrl-C
-inline constexpr int kExitBrokenPipe = 141;  // whoever read standard output has gone; silent, as with SIGPIPE
+inline constexpr int kExitBrokenPipe = 141;   // standard output has no reader; silent, as with SIGPIPE
 
 struct ServerOptions {
   std::string address = "127.0.0.1:50051";
@@ -33,15 +33,15 @@ struct ServerOptions {
 };
 void AddServerOptions(CLI::App* command, ServerOptions* options);
 
-// Prints "mnemo: CODE: message" and returns the exit code that goes with it.
+// Prints "mnemo: CODE: message" and returns the status's exit code.
 int Fail(const absl::Status& status);
 // Prints "mnemo: message" and returns kExitUsage.
 int FailUsage(const std::string& message);
-// On failure the reason is printed and *client stays null; the result is then the exit code.
+// On failure prints the reason, leaves *client null and returns the exit code.
 int Connect(const ServerOptions& options, std::unique_ptr<client::Client>* client,
             bool private_connection = false);
 
-// For CLI::Option::check: what is wrong with the text, or nothing. CLI11 alone takes -1 for an unsigned
+// For CLI::Option::check: the error of the text, or empty. CLI11 alone takes -1 for an unsigned
 // number, cuts one that is too large, and lets NaN pass every range.
 std::string CheckSeed(const std::string& text);
 std::string CheckNumber(const std::string& text);
@@ -55,10 +55,10 @@ std::string FormatBytes(double bytes);
 // Columns padded to their widest cell, two spaces between, the first row as the heading. No trailing blanks.
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
 
-// Every byte until the end of the input.
+// Reads every byte until the end of the input.
 absl::StatusOr<std::string> ReadAll(int fd);
 absl::StatusOr<std::string> ReadFile(const std::string& path);
-// To standard output at once. False when nobody reads it any more, or on an error, which is printed.
+// Writes to standard output at once. False when its reader has gone, or on an error, which it prints.
 bool WriteOut(std::string_view text);
 bool IsTerminal(int fd);
 

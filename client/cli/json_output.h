@@ -19,7 +19,7 @@ std::string ModelsJson(const v1::ListModelsResponse& models);
 std::string StatusJson(const v1::StatusResponse& status);
 
 double Seconds(const google::protobuf::Duration& duration);
-const char* StateName(
-    v1::StatusResponse::State state);  // "starting", "ready", "draining", "down", "unspecified"
+// "starting", "ready", "draining", "down", "unspecified".
+const char* StateName(v1::StatusResponse::State state);
 
 }  // namespace mnemo::cli

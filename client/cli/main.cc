@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
   mnemo::HoldStandardStreams();
   // A closed standard output shows as EPIPE where we write, so that a running request is cancelled first.
   ::signal(SIGPIPE, SIG_IGN);
-  // gRPC logs refused connections by itself; what went wrong is told once, by us.
+  // gRPC logs refused connections by itself; this program alone prints an error, once.
   ::setenv("GRPC_VERBOSITY", "NONE", 0);
 
   CLI::App app("Client of the mnemo daemon.", "mnemo");
@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::RequiredError& error) {
-    // CLI11 says that a command is missing, also where there is one that it does not know.
+    // CLI11 reports a missing command where there is an unknown one.
     const std::vector<std::string> unknown = app.remaining();
     if (!app.get_subcommands().empty() || unknown.empty()) {
       app.exit(error);

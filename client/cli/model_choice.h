@@ -1,4 +1,4 @@
-// The model that a measurement runs on, and what its prompts are made of.
+// The model of a measurement, and the token ids of its prompts.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace mnemo::cli {
 
-// The one of that name, or the daemon's default when empty.
+// The model of that name, or the daemon's default when it is empty.
 absl::StatusOr<v1::ListModelsResponse::Model> FindModel(client::Client* client, const std::string& name);
 
 // Ids of ordinary text: those of common words, within the vocabulary, control tokens excluded.

@@ -54,12 +54,12 @@ struct ProfileOptions {
   std::string svg;
 };
 
-// Requests that run at the same time, until all have ended.
+// Requests that run at the same time; it lives until all have ended.
 class Batch {
  public:
   explicit Batch(int size) : running_(size), samples_(static_cast<size_t>(size)) {}
 
-  // Of request `index`; the batch outlives it.
+  // Observer of request `index`; the batch outlives it.
   std::shared_ptr<client::GenerateObserver> Observe(size_t index) {
     samples_[index].sent = std::chrono::duration<double>(Clock::now() - begin_).count();
     return std::make_shared<Observer>(this, index);
@@ -97,14 +97,14 @@ class Batch {
   };
 
   const Clock::time_point begin_ = Clock::now();
-  std::mutex mutex_;  // guards what follows, but for the samples: each belongs to its request
+  std::mutex mutex_;  // guards all members below but the samples: each belongs to its request
   std::condition_variable changed_;
   int running_;
   absl::Status status_;
   std::vector<bench::ProfileSample> samples_;
 };
 
-// What Ctrl-C is to cancel.
+// The batch that Ctrl-C cancels.
 class RunningCalls {
  public:
   void Add(std::shared_ptr<client::GenerateCall> call) {
@@ -245,7 +245,7 @@ void Skip(const bench::ProfileCase& of, const std::string& reason, bench::Profil
   profile->skipped.push_back({of, reason});
 }
 
-// False: interrupted.
+// False when interrupted.
 bool MeasureAll(const ProfileOptions& options, client::Client* client,
                 const v1::ListModelsResponse::Model& model, bench::PromptMaker prompts,
                 bench::Profile* profile) {

@@ -19,7 +19,7 @@ constexpr const char* kSampling = "Sampling";
 constexpr const char* kOutput = "Output";
 constexpr const char* kAttention = "Attention";
 
-// Each adds an option that writes into a member of RequestOptions.
+// Functions that each add an option, which writes into a member of RequestOptions.
 using Options = RequestOptions;
 
 template <auto Member>
@@ -252,8 +252,8 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options, std::span<con
     const bool varies = found != variations.end();
     const bool is_refused = varies && found->kind == Kind::kRefuse;
     if (varies && found->kind == Kind::kOwn) continue;
-    if (is_refused && !name.starts_with("-")) continue;  // an argument without a name is not expected at all
-    // A refused option has no short name, which the command may have for something else.
+    if (is_refused && !name.starts_with("-")) continue;  // a refused argument without a name is not declared
+    // A refused option has no short name: the command may use it for another option.
     CLI::Option* option = entry.add(command, is_refused ? name.c_str() : entry.names, options);
     option->description(varies && found->kind == Kind::kText ? std::string(found->text) : entry.text);
     if (entry.type != nullptr) option->type_name(entry.type);

@@ -1,5 +1,5 @@
-// The options of a request, in one table from which every command that makes requests takes them. A command
-// says what is different with it: an option of its own instead, another text, or why it takes none.
+// The options of a request, in one table for every command that makes requests. A command declares its
+// differences: an option of its own instead, another text, or the reason to refuse one.
 #pragma once
 
 #include <optional>
@@ -71,7 +71,7 @@ struct RequestOptions {
   std::optional<int> key_bits;
   std::string placement;  // inline | memory-service
 
-  // Options that AddRequestOptions made, by name; with the reason of those that are refused.
+  // Options that AddRequestOptions made, by name, with the reason of refused ones.
   struct Added {
     std::string name;
     CLI::Option* option = nullptr;
@@ -94,8 +94,8 @@ struct Variation {
 
 void AddRequestOptions(CLI::App* command, RequestOptions* options, std::span<const Variation> variations);
 
-// INVALID_ARGUMENT names an option that the command refuses, and the reason. Before any other use of what was
-// given.
+// INVALID_ARGUMENT names an option that the command refuses, and the reason. Called before any other use of
+// the given options.
 absl::Status CheckRefused(const RequestOptions& options);
 
 // Fills everything but the input. INVALID_ARGUMENT names the option.

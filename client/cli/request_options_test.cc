@@ -24,7 +24,7 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using nlohmann::json;
 
-// Fields of features that there are not yet: the daemon refuses them by name.
+// Fields of absent features: the daemon refuses them by name.
 const std::set<std::string> kNotYet = {"retrieval", "context_memory", "sampling.json_schema",
                                        "sampling.regex", "sampling.grammar"};
 
@@ -48,7 +48,7 @@ TEST_CASE("every field of a request has its option, and every option its field")
   CHECK(in_table == fields);
 }
 
-// An option as it is given, and what of it is in the request, in protobuf's text form.
+// An option on the command line, and its part of the request in protobuf's text form.
 struct Sample {
   std::string option;
   std::string value;  // empty: a flag
@@ -298,7 +298,7 @@ TEST_CASE("chat goes on from messages of a file, and saves what it was given") {
   CHECK(chat.messages(3).content() == "c");
   CHECK(chat.tools_json() == R"([{"type":"function"}])");
   CHECK(chat.template_args().at("thinking") == "true");
-  // The next pass takes what was saved.
+  // The next pass takes the saved file.
   const ProcessResult again =
       RunProcess({MNEMO_PROGRAM, "generate", "--address", server.address(), "--messages", saved});
   CHECK(again.exit_code == 0);

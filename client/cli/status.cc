@@ -52,8 +52,8 @@ std::string StatusText(const v1::StatusResponse& status) {
   return text + FormatTable(rows);
 }
 
-// The table over and over, in place on a terminal. A daemon that is away for a while is shown as such; the
-// client reconnects.
+// Prints the table again and again, in place on a terminal. Shows an unreachable daemon as such; the client
+// reconnects.
 int Watch(client::Client* client, const StatusOptions& options, std::chrono::nanoseconds interval) {
   std::mutex mutex;
   std::condition_variable stop;

@@ -23,7 +23,7 @@ def proto_folder(here: pathlib.Path) -> pathlib.Path:
 
 
 def service_stub(file: FileDescriptorProto) -> str:
-    """Types of a service's stub for both kinds of channel; protoc's own --pyi_out covers messages only."""
+    """Types of a service's stub for both kinds of channel; protoc's --pyi_out covers messages only."""
     module = pathlib.PurePosixPath(file.name).stem + "_pb2"
     package = str(pathlib.PurePosixPath(file.name).parent).replace("/", ".")
     lines = [

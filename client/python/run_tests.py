@@ -1,6 +1,6 @@
-"""Installs the package into a folder of its own, the way a user's pip does, and tests what was installed: run_tests.py PROTO_FOLDER WORK_FOLDER
+"""Installs the package into a folder of its own, the way a user's pip does, and tests the installed package: run_tests.py PROTO_FOLDER WORK_FOLDER
 
-Nothing is downloaded: the interpreter's environment holds what scripts/python-requirements.txt names.
+Nothing is downloaded: the interpreter's environment holds the packages of scripts/python-requirements.txt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 def main() -> int:
     protos, work = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
     shutil.rmtree(work, ignore_errors=True)
-    # A copy, since setuptools leaves its own folders beside what it builds.
+    # A copy, since setuptools leaves its own folders beside the sources.
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist", ".mypy_cache", ".pytest_cache", "*_pb2*")
     shutil.copytree(HERE, work / "source", ignore=ignored)
     shutil.copytree(protos / "mnemo" / "v1", work / "source" / "proto" / "mnemo" / "v1")

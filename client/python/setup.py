@@ -1,4 +1,4 @@
-"""Everything static is in pyproject.toml; here only the step that makes the protobuf stubs."""
+"""The step that makes the protobuf stubs; all static settings are in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import build_stubs  # noqa: E402
 class BuildWithStubs(build_py):
     def run(self) -> None:
         super().run()
-        # An editable install imports from the source folder, so the stubs go there; else into what is being built.
+        # An editable install imports from the source folder, so the stubs go there; else into the build folder.
         out = HERE if self.editable_mode else pathlib.Path(self.build_lib)
         build_stubs.generate(build_stubs.proto_folder(HERE), out)
 

@@ -179,8 +179,8 @@ std::vector<std::string> FakeServer::ended_sessions() const {
   return ended_sessions_;
 }
 
-// The text of the last user message, prompt or ids comes back, a byte a token, again and again up to
-// max_tokens (default: once).
+// Returns the text of the last user message, prompt or ids, one byte a token, repeated up to max_tokens
+// (default: once).
 grpc::Status FakeServer::EchoGenerate(grpc::ServerContext* context, const v1::GenerateRequest& request,
                                       FakeScript::Writer* writer) {
   std::string text = request.prompt();

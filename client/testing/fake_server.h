@@ -1,5 +1,5 @@
-// A server of mnemo.v1 in this process, for tests of clients: by default it answers every prompt with the ids
-// and text of its bytes, and a test may replace any answer.
+// A server of mnemo.v1 in this process, for tests of clients. By default it answers every prompt with the ids
+// and text of its bytes; a test may replace any answer.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -19,10 +19,11 @@ namespace mnemo::client::testing {
 // Set the handlers before the first call. They run on threads of the server, several at once.
 struct FakeScript {
   using Writer = grpc::ServerWriter<v1::GenerateResponse>;
-  std::function<grpc::Status(grpc::ServerContext*, const v1::GenerateRequest&, Writer*)>
-      generate;  // empty = EchoGenerate
+  // Empty = EchoGenerate.
+  std::function<grpc::Status(grpc::ServerContext*, const v1::GenerateRequest&, Writer*)> generate;
+  // Empty = one token a byte.
   std::function<grpc::Status(grpc::ServerContext*, const v1::TokenizeRequest&, v1::TokenizeResponse*)>
-      tokenize;  // empty = a token a byte
+      tokenize;
   std::function<grpc::Status(v1::ListModelsResponse*)> list_models;
   std::function<grpc::Status(v1::StatusResponse*)> status;
   std::function<grpc::Status(const v1::DrainRequest&, v1::DrainResponse*)> drain;
@@ -36,13 +37,13 @@ v1::GenerateResponse MakeFinal(v1::FinishReason reason, int prompt_tokens, int c
 class FakeServer {
  public:
   explicit FakeServer(FakeScript script);
-  ~FakeServer();  // cuts what runs
+  ~FakeServer();  // cuts running calls
 
   const std::string& address() const { return address_; }  // "127.0.0.1:port"
   std::vector<v1::GenerateRequest> generate_requests() const;
   std::vector<v1::TokenizeRequest> tokenize_requests() const;
   std::vector<std::string> ended_sessions() const;
-  int calls() const { return calls_.load(); }          // of any method
+  int calls() const { return calls_.load(); }          // calls of any method
   int cancelled() const { return cancelled_.load(); }  // generations that ended because the client left
   int drains() const { return drains_.load(); }
   int resumes() const { return resumes_.load(); }

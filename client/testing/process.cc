@@ -60,7 +60,7 @@ Process::~Process() {
 void Process::Write(std::string_view text) {
   while (!text.empty()) {
     const ssize_t count = ::write(in_.get(), text.data(), text.size());
-    if (count <= 0) return;  // it does not read any more
+    if (count <= 0) return;  // the program has closed its input
     text.remove_prefix(static_cast<size_t>(count));
   }
 }

@@ -23,13 +23,13 @@ class Process {
   // `arguments[0]` is the path of the program. `environment`: "NAME=value" put over the test's own.
   explicit Process(const std::vector<std::string>& arguments,
                    const std::vector<std::string>& environment = {});
-  ~Process();  // kills what still runs
+  ~Process();  // kills a running program
 
   void Write(std::string_view text);
   void CloseInput();
-  void CloseOutput();  // nobody reads its standard output any more
+  void CloseOutput();  // closes the reading end of its standard output
   void Signal(int number);
-  // Reads standard output until `text` has come or the time is over; false then.
+  // Reads standard output until `text` has come. False when the time is over first.
   bool WaitForOutput(std::string_view text, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   bool WaitForError(std::string_view text, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   // Closes its input, reads the rest and reaps it; past the timeout it is killed and the exit code is 137.

@@ -1,6 +1,6 @@
 // A memory method: what each of the four steps does, as data. The steps are made of the closed set of
 // operations of proto/layout, so that a memory device needs no knowledge of methods, and no method knows
-// where its steps run (placement.h). A new method is one folder under methods/ and one line in method.cc.
+// where its steps run. A new method is one folder under methods/ and one line in method.cc.
 #pragma once
 
 #include <span>

@@ -1,6 +1,6 @@
 // Speed of attention alone: rows that attend to a list of positions spread over a long context, against rows
-// that attend to as many positions in sequence. Both read memory that no cache holds any more: each
-// repetition goes on to another layer, and to other positions.
+// that attend to as many positions in sequence. Each repetition goes on to another layer and to other
+// positions, so that both read memory and not a cache.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -163,7 +163,7 @@ class AttentionSpeed {
     return Seconds() - begin;
   }
 
-  // The least of all repetitions, which take turns so that both see the same disturbances.
+  // The least time of all repetitions, which take turns so that both see the same disturbances.
   void Compare(int batch, int budget, int entry_tokens) {
     std::vector<Selection> selections;
     for (int i = 0; i < 32; ++i) selections.push_back(Draw(budget, entry_tokens));

@@ -1,9 +1,9 @@
-"""What rendering a chat's template adds to the time to first token: the same token ids, sent as a chat and as ids, in turns.
+"""Time that rendering a chat's template adds to the first token: the same token ids, sent as a chat and as ids, in turns.
 
     chat_latency.py [--model M.gguf] [--pairs 1500]
 
-Without a model a tiny one is served, whose own time is short. Figures are medians, the last one that of the paired differences; it
-holds tokenizing the chat, too.
+Without a model a tiny one is served, whose own time is short. Figures are medians. The last one is the median of the paired differences
+and includes tokenizing the chat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Speed against peers, side by side in one run: mnemod through gRPC, llama-cpp-python (flash attention off and on, the better counts)
-and openvino-genai, each with the same threads and the same GGUF file.
+"""Speed against peers in one run: mnemod through gRPC, llama-cpp-python (the better of flash attention off and on) and openvino-genai.
+All have the same threads and the same GGUF file.
 
-Every cell is measured --rounds times, the servers taking turns, so that a change of the machine's load meets all of them; the best
-round of each counts (noise only ever slows down). Only one of them works at a time.
+Every cell is measured --rounds times. The servers take turns, one at a time, so that a change of the machine's load meets all of them.
+The best round of each counts, since noise only slows down.
 
     PEERS_PYTHON=python-with-the-peers compare.py --model M.gguf [--rounds 3] [--json]
 
@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 import harness  # noqa: E402
 from peers import prompt  # noqa: E402
 
-# name, what is asked, target ratio against the better peer (None: no target here)
+# Name, request, target ratio against the better peer (None: no target).
 CELLS: list[tuple[str, dict[str, int | str], float | None]] = [
     ("prefill 512", {"kind": "prefill", "tokens": 512}, 0.8),
     ("prefill 4,096", {"kind": "prefill", "tokens": 4096}, 0.8),
@@ -73,7 +73,7 @@ def add_peers(parser: argparse.ArgumentParser) -> None:
 
 
 def peers_of(arguments: argparse.Namespace) -> Iterator[Peer]:
-    """Started one by one; none without PEERS_PYTHON."""
+    """Starts the peers one by one; none without PEERS_PYTHON."""
     python = os.environ.get("PEERS_PYTHON")
     for name in arguments.peers.split(",") if python else ():
         yield Peer(name, python or "", arguments.model, arguments.threads)
@@ -97,8 +97,8 @@ class Mnemo:
         batch = cell["batch"]
         with concurrent.futures.ThreadPoolExecutor(batch) as pool:
             spans = list(pool.map(lambda i: self._stream(cell, seed + i), range(batch)))
-        # From the moment at which every stream has its first token until the last one ends. What a stream did before that is not
-        # counted, and by it the tokens are fewer.
+        # The time runs from the moment at which every stream has its first token until the last one ends. Tokens of a stream from
+        # before that moment do not count.
         start, end = max(times[0][0] for times in spans), max(times[-1][0] for times in spans)
         counted = sum(count for times in spans for at, count in times if at > start)
         return (end - start) * tokens_of(cell) / counted

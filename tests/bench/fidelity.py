@@ -1,8 +1,8 @@
-"""How true the fast paths are: teacher-forced over a real text, every position's distribution against float32 with the same
+"""Fidelity of the fast paths: every position's distribution, teacher-forced over a real text, against float32 with the same
 dequantised weights.
 
-For each position t the reference device's softmax P and another's Q over the whole vocabulary give: whether their likeliest tokens
-agree, |log P(next) - log Q(next)| for the token that follows in the text, KL(P || Q), and the perplexity exp(-mean log Q(next)).
+For each position t, P is the reference device's softmax over the whole vocabulary and Q another device's. Figures: whether the likeliest
+tokens agree, |log P(next) - log Q(next)| for the token that follows in the text, KL(P || Q), and the perplexity exp(-mean log Q(next)).
 llama.cpp is measured in the same run when llama-cpp-python is installed for PEERS_PYTHON (an interpreter).
 
     fidelity.py --model M.gguf --text TEXT [--tokens 6144] [--isa avx2 --isa avx512_vnni] [--kv-type bf16]

@@ -1,9 +1,10 @@
-// What mnemod adds to a worker's own time to first token, for a client in C++. overhead.py starts both sides:
+// Time that mnemod adds to a worker's own time to first token, for a client in C++. overhead.py starts both
+// sides:
 //
 //   build/release/bin/mnemo_first_token --mnemod HOST:PORT --worker unix:PATH --floor HOST:PORT [--pairs N]
 //
-// A prompt of token ids is given to mnemod over gRPC, to a worker of its own by the internal protocol, and to
-// mnemo_stream_floor, which has one more, over gRPC; they take turns in being first. All are timed from the
+// A prompt of token ids goes to mnemod over gRPC, to a second worker by the internal protocol, and over gRPC
+// to mnemo_stream_floor, which has a third worker. They take turns in being first. Each time runs from the
 // call to the first token in the caller's hands. Prints the worker's median and the medians of the
 // differences.
 #include <grpcpp/grpcpp.h>
@@ -72,7 +73,7 @@ internal::v1::ToWorker Submit(uint64_t number, const Ids& ids) {
   return request;
 }
 
-// Whether a worker's message has the first token of the request.
+// True when a worker's message has the first token of the request.
 absl::StatusOr<bool> HasToken(const internal::v1::FromWorker& message, uint64_t number) {
   for (const internal::v1::Event& event : message.events().events()) {
     if (event.id() == number && event.token_ids_size() > 0) return true;
@@ -142,7 +143,7 @@ class Floor {
       MNEMO_ASSIGN_OR_RETURN(const bool came, HasToken(message_, number_));
       if (came) took = MillisecondsSince(began);
     }
-    call.TryCancel();  // it would hand on whatever comes
+    call.TryCancel();  // the server would pass on all later messages
     const grpc::Status status = stream->Finish();
     if (took < 0) return Unavailable("the floor: {}", status.error_message());
     return took;
@@ -161,7 +162,7 @@ struct Options {
   std::string floor;
   int pairs = 200;
   int prompt_tokens = 16;
-  uint32_t ids = 30000;  // of the prompts lie below it
+  uint32_t ids = 30000;  // upper bound of the prompts' ids
 };
 
 absl::Status Compare(const Options& options) {
@@ -185,7 +186,7 @@ absl::Status Compare(const Options& options) {
       const size_t way = (i + static_cast<size_t>(round + 1)) % ways.size();
       MNEMO_ASSIGN_OR_RETURN(took[way], ways[way](ids));
     }
-    if (round < 0) continue;  // connections are made
+    if (round < 0) continue;  // warm-up: connections are made
     for (size_t way = 0; way < ways.size(); ++way) added[way].push_back(took[way] - (way == 0 ? 0 : took[0]));
   }
   std::printf(

@@ -1,10 +1,10 @@
-"""How much of the answer's precision the KV cache costs beside the rounding of the weights: the measurement behind
+"""Precision that the KV cache costs, beside the rounding of the weights: the measurement behind
 `engine.kv_type: auto` (`DefaultKvType` in server/model/model_config.cc).
 
     kv_fidelity.py --model FILE.gguf --text TEXT [--tokens 384] [--widen 2] [--key-bias 0] [--types F16,Q8_0,...]
 
 A "true" model is made of the file: dequantised, and every value of a matrix moved at random within half a step of its own
-block of 32, since values that lie on the grid of one format would round to it without an error. Norms and biases stay.
+block of 32. Values on the grid of one format would round to it without an error. Norms and biases stay.
 
 - Rounding of the weights: the true model with its matrices rounded to each format, against the true one, both in float32
   with a float32 cache (device reference).
@@ -12,12 +12,12 @@ block of 32, since values that lie on the grid of one format would round to it w
   float32 cache. The F16 cache's figure holds the CPU device's own rounding too.
 
 Figures are the mean absolute difference of the log-probability of the text's next token, and the mean KL divergence.
-Formats that the gguf package cannot write are rounded here, over rows laid end to end, since few small models have rows of
+This script rounds formats that the gguf package cannot write, over rows laid end to end, since few small models have rows of
 whole blocks of 256.
 
---widen N makes heads of N times as many dimensions that compute the same function: a head's key and value get those of the
-next heads beside them, its query zeros, and the output matrix zero columns, so that a row of the cache holds N heads with
-one scale. A rotated pair i goes to pair N * i, whose frequency is the same. --key-bias B adds a bias to the keys, B in the
+--widen N makes heads of N times as many dimensions that compute the same function. A head's key and value get those of the
+next heads beside them, its query zeros, and the output matrix zero columns. A row of the cache thus holds N heads with
+one scale. A rotated pair i goes to pair N * i, whose frequency is the same. --key-bias B adds a bias to the keys: B in the
 slowest pair of each head and B / 4 in the next.
 """
 
@@ -52,7 +52,7 @@ def half(values: np.ndarray) -> np.ndarray:
 
 
 def scale_and_min(blocks: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of x ~ scale * q + low, 0 <= q <= top, low <= 0: the best by least squares of a few steps around (max - min) / top."""
+    """Fit of x ~ scale * q + low, 0 <= q <= top, low <= 0: the best by least squares of a few steps around (max - min) / top."""
     low = np.minimum(blocks.min(1, keepdims=True), 0)
     reach = np.maximum(blocks.max(1, keepdims=True) - low, 1e-12)
     best_scale, best_low = reach / top, low
@@ -151,7 +151,7 @@ class Model:
         group = self.heads // self.kv_heads
 
         def spread(values: np.ndarray, heads: int, alone: bool) -> np.ndarray:
-            """Pair i of a head to pair times * i, those of the next heads between them."""
+            """Moves pair i of a head to pair times * i, those of the next heads between them."""
             pairs = values.reshape(heads, old // 2, 2, -1)
             out = np.zeros((heads, old // 2, times, 2, pairs.shape[-1]), np.float32)
             for at in range(1 if alone else times):

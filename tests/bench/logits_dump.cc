@@ -1,10 +1,11 @@
 // Writes the logits of every position of a text to standard output, for tests/bench/fidelity.py: float32, a
-// row of `vocabulary` entries a position. Token ids come on standard input, separated by blanks. With
-// --attention FOLDER, what attention works on instead, for tests/bench/relevancy.py: for each full-attention
-// layer N, after rotary embedding, keys.N of the whole pages before the last --last positions as the cache
-// stores them, float32 [kv_heads][tokens][head_dim], and queries.N of every --every-th of these last
-// positions, float32 [queries][kv_heads][group][head_dim]; standard output then has one line of JSON with
-// these figures.
+// row of `vocabulary` entries a position. Token ids come on standard input, separated by blanks.
+//
+// With --attention FOLDER it writes the operands of attention instead, for tests/bench/relevancy.py. Each
+// full-attention layer N has two files, after rotary embedding. keys.N: the whole pages before the last
+// --last positions as the cache stores them, float32 [kv_heads][tokens][head_dim]. queries.N: every
+// --every-th of these last positions, float32 [queries][kv_heads][group][head_dim]. Standard output then has
+// one line of JSON with these figures.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>

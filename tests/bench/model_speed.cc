@@ -1,5 +1,5 @@
 // Speed of the forward pass alone, straight on Transformer: prefill and decode in tokens a second, and bytes
-// of weights and cache read a second. Shows what the device gives before any server stands around it.
+// of weights and cache read a second. This is the device's speed without any server around it.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -64,7 +64,7 @@ class ModelSpeed {
   ModelSpeed(const Options& options, std::unique_ptr<golden::ModelRunner> runner)
       : options_(options), runner_(std::move(runner)) {}
 
-  // Writes every page of the cache, so that the memory is there and decoding reads it.
+  // Writes every page of the cache, so that its memory is resident and decoding reads it.
   void FillCache() {
     std::vector<int32_t> ids(devices::kPageTokens);
     std::iota(ids.begin(), ids.end(), 1000);

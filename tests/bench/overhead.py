@@ -1,11 +1,13 @@
-"""What mnemod costs: its CPU time for each streamed token, and what it adds to the worker's own time to first token.
+"""Cost of mnemod: its CPU time for each streamed token, and the time that it adds to the worker's own time to first token.
 
-CPU: user and system time of the mnemod process alone (getrusage's sum, read from the process's CPU clock), over streams of --tokens
-tokens, one at a time and eight at once. One stream takes turns with mnemo_stream_floor, a server with gRPC's callback API that does nothing
-but hand a worker's frames on, from a reading thread like mnemod's; both workers let tokens wait for --interval milliseconds
-(server.stream_interval_ms). Time to first token: three workers take turns, one asked through mnemod, one by its internal protocol, and one
-through mnemo_stream_floor; the same ids go in, and the median of the paired differences counts. Then the three once more with a client
-in C++, mnemo_first_token.
+CPU: user and system time of the mnemod process alone (getrusage's sum, read from the process's CPU clock). Streams have --tokens
+tokens, one at a time and eight at once. One stream takes turns with mnemo_stream_floor, a server with gRPC's callback API that only
+passes on a worker's frames, from a reading thread like mnemod's. Both workers let tokens wait for --interval milliseconds
+(server.stream_interval_ms).
+
+Time to first token: three workers take turns, one asked through mnemod, one by its internal protocol, and one through mnemo_stream_floor.
+All get the same ids, and the median of the paired differences counts. Then the three run once more with a client in C++,
+mnemo_first_token.
 
     overhead.py --model M.gguf [--pairs 200] [--interval 40]
 """
@@ -88,7 +90,7 @@ class Worker:
         return frame(self.pb.ToWorker(submit=submit))
 
     def count_tokens(self, data: bytes) -> int:
-        """Of the last submitted request, in a message of the worker."""
+        """Tokens of the last submitted request in a message of the worker."""
         events = self.pb.FromWorker.FromString(data).events.events
         return sum(len(event.token_ids) for event in events if event.id == self.number)
 
@@ -97,7 +99,7 @@ class Worker:
 
 
 class BareWorker(Worker):
-    """Is spoken to over its socket."""
+    """A worker reached over its socket."""
 
     def __init__(self, pb: Any, model: str, threads: int):
         super().__init__(pb, model, threads)
@@ -123,7 +125,7 @@ class BareWorker(Worker):
 
 
 class FloorWorker(Worker):
-    """Is spoken to through mnemo_stream_floor."""
+    """A worker reached through mnemo_stream_floor."""
 
     def __init__(self, pb: Any, model: str, threads: int, interval_ms: int):
         super().__init__(pb, model, threads)

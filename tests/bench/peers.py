@@ -1,8 +1,8 @@
-"""One peer in a process of its own: loads the model, then answers measurements asked for on standard input, a JSON object a line.
+"""One peer in a process of its own: loads the model, then answers requests for measurements on standard input, a JSON object a line.
 
 `peers.py NAME MODEL.gguf THREADS` with NAME llama.cpp, llama.cpp-fa or openvino. A request is {"kind": "prefill", "tokens": N} or
-{"kind": "decode", "batch": B, "context": N, "tokens": T}; the answer is {"seconds": S, "tokens": N}: what was processed, and in what
-time. Prompts are ids drawn from a seed that changes with every request, so that no cache of prefixes can help.
+{"kind": "decode", "batch": B, "context": N, "tokens": T}; the answer is {"seconds": S, "tokens": N}, with the
+tokens processed. Prompts are ids drawn from a seed that changes with every request, so that no cache of prefixes can help.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONTEXT = 8448
 
 
 def prompt(count: int, seed: int) -> list[int]:
-    """Ids of ordinary words: from 1,000 to 20,000 there is no control token in the vocabularies that are measured."""
+    """Ids of ordinary words: the measured vocabularies have no control token from 1,000 to 20,000."""
     return random.Random(seed).choices(range(1000, 20000), k=count)
 
 
@@ -54,7 +54,7 @@ class LlamaCpp:
         self.sequences = sequences
 
     def _decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
-        """rows: token, position, sequence, whether its logits are wanted."""
+        """rows: token, position, sequence, and whether it needs logits."""
         batch = self.api.llama_batch_init(len(rows), 0, 1)
         batch.n_tokens = len(rows)
         for i, (token, position, sequence, wanted) in enumerate(rows):
@@ -108,7 +108,7 @@ class OpenVino:
         self._open(chunked=True)
 
     def _open(self, chunked: bool) -> None:
-        """Prompts in chunks of 512 beside what decodes, or whole and before anything decodes."""
+        """Makes the pipeline: prompts in chunks of 512 beside decoding sequences, or whole and before any decoding."""
         if chunked == self.chunked:
             return
         self.pipeline = None
@@ -121,8 +121,8 @@ class OpenVino:
         self.chunked = chunked
 
     def _run(self, prompts: list[list[int]], tokens: int) -> tuple[float, float]:
-        """Seconds from the start to the moment at which every prompt has its first token, and from there to the end. What a prompt had
-        before that moment is not counted: the seconds are made as many more as the tokens are fewer."""
+        """Seconds from the start to the moment at which every prompt has its first token, and from there to the end. Tokens
+        from before that moment do not count: the second time is scaled up to all tokens asked for."""
         settings = self.api.GenerationConfig()
         settings.max_new_tokens = settings.min_new_tokens = tokens
         settings.ignore_eos = True
@@ -158,7 +158,7 @@ class OpenVino:
 
 def main() -> None:
     name, model, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    # Whatever a library prints must not mix with the answers.
+    # Output of libraries must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     peer: Any = OpenVino(model, threads) if name == "openvino" else LlamaCpp(model, threads, name.endswith("-fa"))

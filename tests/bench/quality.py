@@ -1,9 +1,9 @@
-"""What sparse attention costs in quality, through a running daemon.
+"""Cost of sparse attention in quality, through a running daemon.
 
 Each text is scored teacher-forced: the tokens before --decoded are prefilled (dense), the last --decoded are fed one a step through the
-method under test (output.decode_from), and the perplexity over them, exp(-mean log P(token)), is held against dense decoding's in the
-same run. Two texts: one that goes on ("plain"), and one whose last --decoded tokens repeat a passage --back tokens earlier ("repeat"),
-where a method that loses what lies far back fails.
+method under test (output.decode_from). Their perplexity, exp(-mean log P(token)), is compared with dense decoding's in the same run.
+There are two texts: one that goes on ("plain"), and one whose last --decoded tokens repeat a passage --back tokens earlier ("repeat").
+A method that loses distant tokens fails on the second.
 
     quality.py --model M.gguf --text TEXT [--tokens 8192] [--decoded 1024] [--budgets 512,1024,2048] [--methods token_topk:2,cascade,...]
 """

@@ -1,19 +1,19 @@
-"""What the methods of sparse attention cost in float32, with transformers: an oracle that shares no code with mnemo, for quality.py's
-texts and to be held beside its figures.
+"""Cost of the sparse methods in float32, with transformers: an oracle that shares no code with mnemo, over quality.py's texts and for
+comparison with its figures.
 
-One forward pass. Positions before the scored ones are dense; from there on, in layers from --dense-layers on, each KV head's queries see
-what the method selects for them. The scores are float32 products of queries and keys, so that what quantised records cost is not in them
-(token_topk:2 and the cascade of "mnemo" are of 2-bit codes, in float32 otherwise). Two variants:
+There is one forward pass. Positions before the scored ones are dense. From there on, in layers from --dense-layers on, each KV head's
+queries see the method's selection. The scores are float32 products of queries and keys, without the error of quantised records
+(token_topk:2 and the cascade of "mnemo" use 2-bit codes, in float32 otherwise). There are two variants:
 
-  figures  what the figures attainable in docs/QUALITY.md are of. Pages of 16: the first and the two newest (the open one and the one before)
-           always, and the best others up to the budget; bounds ranked by the maximum over the query group, means by the sum of softmaxes.
-           Single tokens: the budget goes to those with the largest sum of softmaxes, none is kept always. cascade: 2,048 tokens of pages
-           by their bounds, then tokens of these.
-  mnemo    what server/memory/method.cc plans: keep_first tokens in whole entries, the open page of 64, and the best entries in between,
-           whatever is attended to counted in the budget; tokens ranked by the largest score less the query's best, means by the sum of
-           exponentials of that, bounds by the largest. cascade: 4 x budget tokens by their signs, then tokens of these.
+  figures  The method of the attainable figures in docs/QUALITY.md. Pages of 16: the first and the two newest (the open one and the one
+           before) always, and the best others up to the budget. Bounds rank by the maximum over the query group, means by the sum of
+           softmaxes. Single tokens: the budget goes to those with the largest sum of softmaxes, none is kept always. cascade: 2,048 tokens
+           of pages by their bounds, then tokens of these.
+  mnemo    mnemo's plan (PlanPosition in server/memory): keep_first tokens in whole entries, the open page of 64, and the best entries
+           in between; all attended positions count in the budget. Tokens rank by the largest score less the query's best, means by the sum
+           of exponentials of that, bounds by the largest. cascade: 4 x budget tokens by their signs, then tokens of these.
 
-Needs torch, transformers and gguf beside what the tests need, and for SmolLM2 3 GiB of memory.
+Needs torch, transformers and gguf besides the tests' packages, and 3 GiB of memory for SmolLM2.
 
     quality_oracle.py --model M.gguf --text TEXT [--budgets 512,1024,2048] [--methods page_bound,...] [--variants figures,mnemo] [--threads 2]
 """
@@ -34,7 +34,7 @@ import transformers
 sys.path.insert(0, str(scored_texts.ROOT / "tests" / "golden"))
 import make_golden  # noqa: E402
 
-# Of which variants there are.
+# Methods, with the variants of each.
 METHODS = {
     "token_topk": ("figures", "mnemo"),
     "token_topk:2": ("mnemo",),
@@ -77,13 +77,13 @@ def plan_mnemo(position: torch.Tensor, budget: int, width: int) -> Plan:
 
 
 def highest(rank: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """[heads, rows, entries] -> where the k[row] highest of each row are; entries of rank -inf are none of them."""
+    """[heads, rows, entries] -> mask of the k[row] highest of each row; entries of rank -inf are never among them."""
     value, at = rank.topk(min(int(k.max()), rank.shape[-1]), dim=-1)
     taken = (torch.arange(value.shape[-1]) < k[:, None]) & (value > NEVER)
     return torch.zeros(rank.shape, dtype=torch.bool).scatter_(-1, at, taken)
 
 
-# Scores [heads, group, rows, entries], of those that count and -inf elsewhere, to ranks [heads, rows, entries].
+# Turns scores [heads, group, rows, entries], -inf for entries that do not count, into ranks [heads, rows, entries].
 def by_max(score: torch.Tensor) -> torch.Tensor:
     return score.amax(1)
 
@@ -101,7 +101,7 @@ def by_softmax_sum(score: torch.Tensor) -> torch.Tensor:
 
 
 class Keys:
-    """What a layer's keys [heads, tokens, dim] become; made when first asked for."""
+    """Derived forms of a layer's keys [heads, tokens, dim], each made at its first use."""
 
     def __init__(self, keys: torch.Tensor):
         self.keys = keys
@@ -113,7 +113,7 @@ class Keys:
         return self.made[name]
 
     def pages(self, width: int) -> torch.Tensor:
-        """[heads, pages, width, dim] of the complete ones."""
+        """[heads, pages, width, dim] of the complete pages."""
         heads, tokens, dim = self.keys.shape
         return self.keys[:, : tokens // width * width].reshape(heads, -1, width, dim)
 
@@ -174,7 +174,7 @@ class Cell:
     budget: int
 
     def allowed(self, query: torch.Tensor, position: torch.Tensor, keys: Keys) -> torch.Tensor:
-        """[heads, rows, tokens]: what each position attends to."""
+        """[heads, rows, tokens]: mask of the positions that each row attends to."""
         figures = self.variant == "figures"
         if self.method == "page_bound":
             return self._stage("bound", by_max, ENTRY, query, position, keys)
@@ -206,7 +206,7 @@ class Cell:
         scores = score(kind, query, keys)
         begin = torch.arange(scores.shape[-1]) * width
         selectable = (begin >= plan.begin[:, None]) & (begin + width <= plan.end[:, None])
-        # The simulations' softmaxes are over all that is complete, mnemo's maxima over what is scanned.
+        # The simulations' softmaxes cover all complete entries, mnemo's maxima the scanned ones.
         counts = (begin + width <= position[:, None] + 1) if figures else selectable
         if passed is not None:
             counts = (counts & passed)[:, None]
@@ -223,7 +223,7 @@ class Cell:
 
 
 class Attention:
-    """transformers' attention function, with a cache of its own: dense, or as the cell says."""
+    """transformers' attention function, with a cache of its own: dense, or by the cell's method."""
 
     def __init__(self, dense_layers: int):
         self.dense_layers = dense_layers
@@ -285,7 +285,7 @@ class Oracle:
         self.prefilled = len(ids)
 
     def perplexity(self, ids: list[int], cell: Cell | None) -> float:
-        """Over all but the first of ids, which go on where the prefilled ones end."""
+        """Perplexity over all ids but the first; they continue after the prefilled ones."""
         self.attention.cell = cell
         self.attention.attended = self.attention.rows = 0
         logits = self._run(self.model, ids[:-1], self.prefilled).logits[0]

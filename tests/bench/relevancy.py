@@ -1,18 +1,18 @@
-"""Relevancy and top-k of one query over many keys, beside faiss in one run: mnemo's memory device on 2-, 4- and 8-bit keys, faiss's
-exact scan of signed 8-bit codes (IndexScalarQuantizer, QT_8bit_direct_signed), both with the same threads. faiss scans one query on
-one thread, whatever it is given; so it is measured a second time with the keys in as many shards as there are threads (IndexShards).
+"""Relevancy and top-k of one query over many keys, beside faiss in one run. mnemo's memory device scans 2-, 4- and 8-bit keys, faiss
+signed 8-bit codes exactly (IndexScalarQuantizer, QT_8bit_direct_signed), both with the same threads. faiss scans one query on
+one thread, so it is measured a second time with the keys in as many shards as there are threads (IndexShards).
 
-The programs take turns, --rounds times; the best round of each counts (noise only ever slows down). Only one of them works at a
-time. The bandwidth that the threads read from memory is measured in the same run. Recall is the share of the float32 top-k.
+The programs take turns, one at a time, --rounds times; the best round of each counts, since noise only slows down. The bandwidth
+that the threads read from memory is measured in the same run. Recall is the share of the float32 top-k.
 
     PEERS_PYTHON=python-with-faiss relevancy.py [--tokens 1000000] [--dim 128] [--k 64 2048] [--keys keys.npy] [--json]
 
 The peer: `pip install faiss-cpu numpy`. Keys and queries are Gaussian unless --keys names an array [tokens, dim] of float32.
 
-With --model, recall on a model's own keys and queries instead, without the peer and without timing: the tokens of --text before the last
-1,024 of 8,192 are scanned by queries of these last ones (every 16th), in each layer but the first two, as token_topk does: a KV head's
-queries together, by the maximum of their scores, each less its best. Recall is the share of the k tokens that float32 ranks best that way;
-mass is what the selected tokens hold of the attention of the query group, relative to the k tokens that hold most.
+With --model it measures recall on a model's own keys and queries instead, without the peer and without timing. Queries of the last
+1,024 of 8,192 tokens of --text (every 16th) scan the tokens before them, in each layer but the first two. As in token_topk, a KV
+head's queries rank together, by the maximum of their scores, each less its best. Recall is the share of the k tokens that float32 ranks best
+that way. Mass is the query group's attention that the selected tokens hold, relative to the k tokens that hold most.
 
     relevancy.py --model M.gguf --text TEXT [--k 512 1024] [--skip-layers 2]
 """
@@ -131,7 +131,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         codes = np.round(keys / step).astype(np.float32)
         del keys
 
-        # faiss takes queries as such bytes too: each gets the scale that fills them.
+        # faiss takes queries as such bytes too: each query gets the scale that uses their whole range.
         query_codes = np.round(queries * (127 / np.abs(queries).max(axis=1, keepdims=True))).astype(np.float32)
 
         def flat(part: Any) -> Any:

@@ -1,5 +1,5 @@
-// Speed of relevancy and top-k alone, straight on the memory device: makes one index a format, then obeys
-// lines of standard input, each answered with one line of JSON. relevancy.py drives it beside other programs.
+// Speed of relevancy and top-k alone, straight on the memory device. Makes one index a format, then answers
+// each line of standard input with one line of JSON. relevancy.py drives it beside other programs.
 //
 //   time FORMAT K REPEATS   least and median microseconds of a query operation, and its bytes
 //   pair FORMAT K K1 REPEATS  the same of one stage and of a cascade whose first stage keeps K1, in turns
@@ -221,7 +221,7 @@ class Relevancy {
     return queries_.size() / (size_t{options_.heads} * options_.group * options_.dim);
   }
 
-  // What `repeats` runs of a query operation took, two more before them not counted.
+  // Times of `repeats` runs of a query operation; two more before them are not counted.
   struct Timing {
     std::vector<double> seconds;
     double score_us = 0;

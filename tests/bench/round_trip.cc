@@ -44,8 +44,8 @@ struct Options {
   int pause_us = 0;  // between round trips: over 50, both sides fall asleep
 };
 
-// With two cores, this process stays on the first and its partners on the second, so that both are measured
-// alike; left to the scheduler, they would now share a core and now not. n counts from 0.
+// Pins this thread to the n-th core, from 0. With two cores, this process stays on the first and its partners
+// on the second, so that both are measured alike. The scheduler would sometimes let them share one.
 void StayOn(int n) {
   cpu_set_t may;
   CPU_ZERO(&may);
@@ -60,7 +60,7 @@ void StayOn(int n) {
   }
 }
 
-// One direction of the ping-pong: a counter and whether its reader sleeps.
+// One direction of the ping-pong: a counter, and a flag that its reader sleeps.
 struct alignas(64) Word {
   std::atomic<uint32_t> count;
   alignas(64) std::atomic<uint32_t> asleep;
@@ -75,7 +75,7 @@ void Tell(Word& word, int socket) {
   if (word.asleep.exchange(0) != 0) (void)transport::SendWake(socket);
 }
 
-// Until the counter is no longer `seen`. False: the other side is gone.
+// Waits until the counter is no longer `seen`. False when the other side has gone.
 bool Await(Word& word, uint32_t seen, int socket) {
   const auto look = [&] { return word.count.load() != seen; };
   if (SpinUntil(look)) return true;

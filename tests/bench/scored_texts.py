@@ -1,4 +1,4 @@
-"""The token ids of a text that benchmarks score, and the options of quality.py and quality_oracle.py that say which."""
+"""The token ids of a text that benchmarks score, and the options of quality.py and quality_oracle.py that choose them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Decoding with sparse attention, each method in the worker and offloaded to the memory service, against dense decoding, llama.cpp and
-openvino-genai in one run: same threads, same GGUF file, servers taking turns, the best of --rounds counts (see compare.py).
+"""Decoding with sparse attention, each method in the worker and in the memory service, against dense decoding, llama.cpp and
+openvino-genai in one run. All have the same threads and the same GGUF file; they take turns, and the best of --rounds counts (compare.py).
 
     PEERS_PYTHON=python-with-the-peers sparse.py --model M.gguf [--contexts 2048,4096,8000] [--batches 1,8] [--budget 1024]
 
@@ -40,8 +40,8 @@ class Variant(compare.Mnemo):
         return request
 
     def _stream(self, cell: dict[str, Any], seed: int) -> list[tuple[float, int]]:
-        """Without the first tokens: before the second one, a prompt out of the prefix cache is indexed, which a prompt that is
-        prefilled has behind it by then."""
+        """Leaves out the first tokens: before the second one, a prompt from the prefix cache is indexed, which a prompt that is
+        prefilled has finished by then."""
         return super()._stream({**cell, "tokens": cell["tokens"] + 3}, seed)[3:]
 
     def cache_prompts(self, cell: dict[str, Any], seed: int) -> None:

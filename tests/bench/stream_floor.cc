@@ -1,11 +1,11 @@
-// What gRPC alone spends on a streamed token: a callback server that hands every frame of a
-// worker unread to the one client that streams. overhead.py compares mnemod with it:
+// Cost of gRPC alone for a streamed token: a callback server that passes every frame of a worker unread to
+// the one client that streams. overhead.py compares mnemod with it:
 //
 //   build/release/bin/mnemo_stream_floor --listen 127.0.0.1:PORT --worker unix:PATH [--interval MS]
 //
-// Any method of any service is served. The worker is greeted; the client's one message goes to it as it is,
-// frame and all; what the worker says comes back a message a frame, until the client cancels. As in mnemod
-// one thread reads the worker's socket and begins the writes.
+// Any method of any service is served. The server greets the worker and passes on the client's one message as
+// it is, with its frame. Each frame of the worker comes back as one message, until the client cancels. As in
+// mnemod one thread reads the worker's socket and begins the writes.
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
@@ -108,7 +108,7 @@ class Service final : public grpc::CallbackGenericService {
   Shared* const shared_;
 };
 
-// Until the worker ends.
+// Runs until the worker ends.
 absl::Status ReadWorker(Shared* shared) {
   link::FrameReader reader;
   while (true) {

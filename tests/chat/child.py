@@ -1,4 +1,4 @@
-"""The process that renders chat templates, started as mnemod starts it and spoken with in its own protocol."""
+"""The process that renders chat templates, started as mnemod starts it; tests use its own protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random conversations as the public protocol's Chat holds them, and what transformers is given for the same ones."""
+"""Random conversations as the public protocol's Chat holds them, and transformers' arguments for the same ones."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def conversation(rng: random.Random) -> dict[str, Any]:
 
 
 def with_texts(chat: dict[str, Any], change: Any) -> dict[str, Any]:
-    """The chat with each text of a message, a tool or a call made another one by change(text)."""
+    """The chat with change(text) in place of each text of a message, a tool or a call."""
 
     def changed(value: Any, key: str = "") -> Any:
         if isinstance(value, str):
@@ -116,7 +116,7 @@ def with_texts(chat: dict[str, Any], change: Any) -> dict[str, Any]:
 
 
 def request_of_child(chat: dict[str, Any]) -> dict[str, Any]:
-    """What mnemod sends to the process that renders."""
+    """The message that mnemod sends to the rendering process."""
     request = {key: value for key, value in chat.items() if key != "omit_generation_prompt"}
     request["add_generation_prompt"] = not chat["omit_generation_prompt"] and not chat["continue_final_message"]
     return request

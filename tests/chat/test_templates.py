@@ -1,5 +1,5 @@
-"""Some seventy models' own templates: the process that renders for mnemod gives what transformers gives, or refuses as it does;
-and no text of a request becomes a control token."""
+"""Some seventy models' own templates: mnemod's rendering process gives transformers' text, or refuses as transformers does;
+no text of a request becomes a control token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COUNT = int(os.environ.get("MNEMO_CONVERSATIONS", "200"))
 SEED = int(os.environ.get("MNEMO_SEED", "1"))
 
 MARKER = re.compile(r"<\|[^|<>\n]{1,40}\|>|<｜[^｜\n]{1,40}｜>|\[/?[A-Z_]{3,30}\]|</?[a-z_]{1,30}>")
-# Markers that templates look for in messages: there they decide what is rendered, as they should.
+# Markers that templates look for in messages: there they rightly decide the rendered text.
 LOOKED_FOR = re.compile("think|tool|response|func|arg|param|system|thought|call|invoke", re.IGNORECASE)
 
 
@@ -36,7 +36,7 @@ def test_the_templates_are_there() -> None:
 
 
 def render_expected(template: str, chat: dict[str, Any]) -> str | None:
-    """None: refused, by the template or by transformers."""
+    """None when the template or transformers refuses."""
     try:
         arguments = conversations.arguments_of_transformers(chat)
         return str(chat_template_utils.render_jinja_template(chat_template=template, **arguments)[0][0])
@@ -46,7 +46,7 @@ def render_expected(template: str, chat: dict[str, Any]) -> str | None:
 
 @pytest.fixture(scope="module")
 def child() -> Iterator[Child]:
-    """With all templates: most of a start's time is that of the interpreter."""
+    """One child for all templates: most of a start's time is the interpreter's."""
     with Child(TEMPLATES, conversations.SPECIAL_TOKENS, ["<s>", "</s>"]) as started:
         assert started.hello["errors"] == {} and started.hello["restricted"]
         yield started
@@ -79,7 +79,7 @@ def control_tokens(template: str) -> list[str]:
 
 
 def count_control(text: str, literal: list[int], tokens: list[str]) -> collections.Counter[str]:
-    """Leftmost, then longest, and none that touches a literal range: as mnemod's tokenizer does."""
+    """Matches as mnemod's tokenizer does: leftmost, then longest, and none that touches a literal range."""
     data = text.encode()
     barred = bytearray(len(data))
     for begin, end in zip(literal[::2], literal[1::2]):
@@ -116,7 +116,7 @@ def test_no_text_becomes_a_control_token(name: str) -> None:
             assert counts[0] == counts[1], (number, chat)
 
 
-# Operations of templates on a text, each with a message that holds control tokens: all of it stays the request's.
+# Operations of templates on a text, each with a message that holds control tokens: the result stays the request's.
 OPERATIONS = """
 {{ c }} {{ c ~ 'x' }} {{ 'x' + c }} {{ c + 'x' }} {{ c * 2 }} {{ 2 * c }} {{ 'x%sy' % c }} {{ '%s %s' % (c, c) }} {{ '%(a)s' % {'a': c} }}
 {{ c[1:] }} {{ c[:-1] }} {{ c[::-1][::-1] }} {{ c[0] }}{{ c[1:] }} {% for x in c %}{{ x }}{% endfor %} {{ c | list | join }} {{ c | trim }}

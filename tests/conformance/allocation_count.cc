@@ -1,5 +1,5 @@
-// Replaces operator new by one that counts; in a file of its own, so that the compiler sees no pair of a
-// replaced new with a free it could complain of.
+// Replaces operator new by one that counts. The file holds nothing else, so that the compiler does not warn
+// of a replaced new paired with free.
 #include "tests/conformance/allocation_count.h"
 
 #include <atomic>

@@ -19,12 +19,12 @@ double Stored(float value, KvType type) {
     case KvType::kBF16:
       return static_cast<double>(Bfloat16ToFloat(FloatToBfloat16(value)));
     case KvType::kQ8:
-      break;  // is read back: its step depends on the other elements
+      break;  // read back: its step depends on the other elements
   }
   return 0;
 }
 
-// Gap between neighbours of the stored type, relative: what one rounding the other way may change.
+// Relative gap between neighbours of the stored type: the effect of one rounding the other way.
 double StoredStep(KvType type) {
   return type == KvType::kF32 ? 0x1p-23 : type == KvType::kF16 ? 0x1p-10 : 0x1p-7;
 }
@@ -41,10 +41,10 @@ struct Case {
   int layer = 1;
   int window = 0;
   int positions = 1;
-  int query_begin = 0;  // attention is asked for positions from here on
+  int query_begin = 0;  // first position with attention
 };
 
-// What the oracle makes of one head: norm, then rotation.
+// The oracle's form of one head: norm, then rotation.
 std::vector<double> Prepare(const Case& c, const float* x, const float* norm, const float* cos_sin) {
   std::vector<double> y(x, x + c.head_dim);
   if (norm != nullptr) y = NormOracle(x, norm, c.head_dim, 1e-6f);
@@ -116,7 +116,7 @@ void CheckAttention(Bench& bench, const Case& c, Random* random) {
   store.layer = c.layer;
   store.slots = slots.data();
 
-  // Pages that no query's window reaches are not there any more.
+  // Pages that no query's window reaches have been given back.
   std::vector<int32_t> table(pages.begin(), pages.begin() + pages_used);
   const int oldest = c.window > 0 ? std::max(0, c.query_begin - c.window + 1) : 0;
   for (int i = 0; i < oldest / kPageTokens; ++i) table[static_cast<size_t>(i)] = -1;

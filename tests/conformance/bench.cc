@@ -24,7 +24,8 @@ std::vector<Variant> Variants() {
   std::vector<devices::DeviceKind> kinds = devices::DeviceKinds();
   for (devices::DeviceKind& kind : kinds) {
 #ifdef __SANITIZE_THREAD__
-    // Races do not depend on the instruction set, and all of this is fifty times as slow here.
+    // Races do not depend on the instruction set, and these tests are fifty times as slow under the thread
+    // sanitizer.
     if (!kind.isas.empty()) kind.isas.erase(kind.isas.begin(), kind.isas.end() - 1);
 #endif
     if (kind.isas.empty()) variants.push_back({kind.name, "auto"});

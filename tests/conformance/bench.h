@@ -1,6 +1,5 @@
-// What the conformance tests share: every device of this build on this machine, random tensors, and memory of
-// the device. A test draws random shapes and compares with a plain double-precision oracle written in the
-// test.
+// Helpers of the conformance tests: every device of this build on this machine, random tensors, and device
+// memory. A test draws random shapes and compares with its own plain oracle in double precision.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +21,7 @@ using Random = std::mt19937;
 int UniformInt(Random* random, int low, int high);  // both inclusive
 std::vector<float> Normal(Random* random, size_t count, float scale = 1.0f);
 
-// How far a kind may be from exact arithmetic on the values it is given.
+// Largest error of a kind against exact arithmetic on its input values.
 struct Bounds {
   // Activations of a matrix product are rounded to 8 bits, scale = largest magnitude / 127, per row and block
   // of 32.
@@ -45,7 +44,7 @@ struct Bench {
 // A step of KvType::kQ8, relative to the largest element: a scale may be a 128th larger than it must be.
 inline constexpr double kQ8Step = 1.0 / 127 * (1 + 1.0 / 128);
 
-// Of the magnitudes.
+// The largest magnitude.
 template <class Values>
 double LargestOf(const Values& values) {
   double largest = 0;
@@ -53,8 +52,8 @@ double LargestOf(const Values& values) {
   return largest;
 }
 
-// What kQ8 rounds of a key: blocks of the largest power of two that divides its length, by the definition of
-// the Walsh-Hadamard matrix.
+// The rotated key that kQ8 rounds: blocks of the largest power of two that divides its length, by the
+// definition of the Walsh-Hadamard matrix.
 template <class Values>
 std::vector<double> Rotated(const Values& key) {
   const size_t block = key.size() & (~key.size() + 1);
@@ -81,7 +80,7 @@ void EachBench(const std::function<void(Bench&)>& test);
 // The same for every KV type that the device has.
 void EachKvBench(const std::function<void(Bench&)>& test);
 
-// A random tensor as a file stores it, and what it stands for.
+// A random tensor as a file stores it, and the values that it encodes.
 struct Tensor {
   std::vector<std::byte> stored;
   std::vector<float> values;  // [rows, cols]
@@ -105,7 +104,7 @@ class Weights {
   std::unique_ptr<devices::WeightImage> image_;
 };
 
-// Floats in the device's memory.
+// An array of floats in the device's memory.
 class Array {
  public:
   Array(devices::Device* device, size_t count);

@@ -56,8 +56,8 @@ TEST_CASE("host work of no items does nothing, wherever it stands") {
   });
 }
 
-// What one step of host work leaves for the next: plain memory, so that the thread sanitizer sees a step that
-// begins too early.
+// Result of one step of host work for the next one: plain memory, so that the thread sanitizer sees a step
+// that begins too early.
 struct Chain {
   std::vector<int32_t> ids;
   std::vector<int32_t> reversed;

@@ -1,6 +1,5 @@
-// The numeric invariant of devices/device.h, by comparing bits: a row's result does not depend on the rows
-// beside it, on how rows are cut into lists, or on the number of threads. And: no allocation in Run or
-// Sample.
+// The numeric invariant of devices/device.h, by comparing bits. A row's result does not depend on the rows
+// beside it, on how rows are cut into lists, or on the number of threads. Run and Sample do not allocate.
 #include <algorithm>
 #include <cmath>
 
@@ -31,7 +30,7 @@ void SameOnAnyThreads(const std::function<std::vector<float>(Bench&)>& make) {
   }
 }
 
-// A product of `rows` rows taken from x by index, gate epilogue when there are two weights.
+// A product of `rows` rows taken from x by index, with the gate epilogue when there are two weights.
 std::vector<float> Product(Bench& bench, const Weights& weights, const std::vector<float>& x, int k, int n,
                            const std::vector<int32_t>& index, bool gate, bool norm) {
   const int rows = static_cast<int>(index.size());
@@ -300,7 +299,7 @@ TEST_CASE("a reserved device does not allocate") {
     std::vector<Op> ops = {EmbedOp{weights["gate"], ids.data(), kRows, 1.0f, x.data()},
                            NormOp{x.data(), weights["norm"], 1e-5f, kRows, true, x.data()}, store, attend,
                            product};
-    // x += norm(x) reads what it writes; the contract allows that only without accumulation.
+    // x += norm(x) reads its own output; the contract allows that only without accumulation.
     std::get<NormOp>(ops[1]).out = k.data();
     // A counter that does not count would pass as well.
     const uint64_t start = AllocationCount();

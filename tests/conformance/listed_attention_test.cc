@@ -18,7 +18,7 @@ struct Shape {
   int head_dim = 64;
 };
 
-// A sequence: keys and values of its positions, the query of the last one, and what that attends to.
+// A sequence: keys and values of its positions, and the query of the last one with its selection.
 struct Context {
   int positions = 0;
   std::vector<float> q, k, v;
@@ -74,7 +74,7 @@ class Store {
     KvCacheShape cache_shape{2, shape.kv_heads, shape.head_dim, pages, device_->info().kv_type};
     if (gather) {
       cache_shape.gather_layers = {0, 1};
-      cache_shape.extra_pages = 2;  // of no layer: changes nothing
+      cache_shape.extra_pages = 2;  // no layer uses them: changes nothing
       cache_shape.staging_pages = pages;
     }
     auto cache = device_->CreateKvCache(cache_shape);
@@ -91,8 +91,8 @@ class Store {
     }
   }
 
-  // Selected entries of lists go to the pages of another context, entry by entry in a random order, and
-  // pages of rows without a list to staging pages; where they stood, other numbers stand afterwards.
+  // Moves selected entries of lists to the pages of another context, entry by entry in a random order, and
+  // pages of rows without a list to staging pages. Other numbers overwrite their former places.
   void MoveAway(size_t context, size_t hot_context, Random* random) {
     const Context& c = *contexts_[context];
     const size_t bytes =
@@ -219,7 +219,7 @@ class Store {
   std::vector<std::vector<std::vector<int64_t>>> places_;  // [contexts][kv_heads], of moved entries
 };
 
-// Of one query head, from keys and values as the cache gives them back.
+// The oracle's output of one query head, from keys and values as the cache gives them back.
 std::vector<double> Oracle(const Store& store, const Shape& shape, const Context& c, size_t context, int head,
                            double* largest_value) {
   const auto dim = static_cast<size_t>(shape.head_dim);
@@ -341,7 +341,7 @@ TEST_CASE("keys and values are read back as they were stored") {
             REQUIRE(SameBits(key.data(), page.data() + static_cast<size_t>(p % kPageTokens) * dim, dim));
             const float* k = c.k.data() + static_cast<size_t>(p * shape.kv_heads + head) * dim;
             const float* v = c.v.data() + static_cast<size_t>(p * shape.kv_heads + head) * dim;
-            // In kQ8 what is rounded is the rotated key.
+            // kQ8 rounds the rotated key.
             const auto rounded = [&](const float* x) {
               return kv_type == KvType::kQ8 ? Rotated(std::span(x, dim)) : std::vector<double>(x, x + dim);
             };
@@ -439,7 +439,7 @@ TEST_CASE("a list of all positions gives the bits of a row without a list") {
       std::vector<Context> contexts;
       for (int entry_tokens : {1, 16, 64}) {
         contexts.push_back(MakeContext(&random, shape, positions, entry_tokens, positions));
-        // Entries are whole: the ends take what is left between.
+        // Entries are whole: the ends take the positions left between.
         Context& c = contexts.back();
         c.first_end = c.first_end / entry_tokens * entry_tokens;
         c.tail_begin = std::max(c.first_end, c.tail_begin / entry_tokens * entry_tokens);

@@ -18,8 +18,8 @@ struct Shape {
   bool bias = false;
   bool norm = false;
   bool row_index = false;
-  // Activations are integers up to 127 times a power of two, 127 in every block: rounding to 8 bits keeps
-  // them, and the result must be as exact as with float32 activations.
+  // Activations are integers up to 127 times a power of two, with a 127 in every block. Rounding to 8 bits
+  // keeps them, so the result must be as exact as with float32 activations.
   bool exact = true;
 };
 
@@ -51,11 +51,11 @@ std::vector<float> Activations(Random* random, int rows, int k, bool exact) {
 
 struct Result {
   double value = 0;
-  double error = 0;  // bound on what the device may be off
+  double error = 0;  // largest allowed error of the device
 };
 
-// One output: the sum, and how far the device may be from it. Rounding an activation to 8 bits is off by at
-// most half a step of its block, in either direction: five times the root of the sum of squares of those is
+// One output: the sum, and the device's allowed error. Rounding an activation to 8 bits has an error of at
+// most half a step of its block, in either direction. Five times the root of the sum of their squares is
 // allowed.
 Result SumOracle(const Bounds& bounds, const std::vector<double>& x, const float* w) {
   Result result;

@@ -18,6 +18,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def smol() -> Iterator[harness.Daemon]:
-    """One daemon with the real model, shared by the tests of a file."""
+    """One daemon with the real model for all tests of a file."""
     with harness.Daemon(models.find("smollm2")) as daemon:
         yield daemon

@@ -1,4 +1,4 @@
-"""Starts the real mnemod on a free port of the loopback and talks to it with plain grpcio: a client that shares no code with ours."""
+"""Starts mnemod on a free port of the loopback and calls it with plain grpcio: a client that shares no code with ours."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def free_port() -> int:
 
 
 def wait_for(what: str, condition: Callable[[], Any], timeout: float = 15.0, step: float = 0.02) -> Any:
-    """The condition's first true value; an assertion that names `what` when the time is over."""
+    """The condition's first true value. Fails with `what` when the time is over."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
@@ -70,7 +70,7 @@ def process_ended(pid: int) -> bool:
 
 
 def scrape(address: str) -> str:
-    """What an endpoint of Prometheus metrics tells."""
+    """Samples of a Prometheus endpoint."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{address}/metrics", timeout=10) as reply:
         return str(reply.read().decode())
@@ -103,7 +103,7 @@ class Daemon:
             self.command += ["--set", f"{key}={value}"]
         self._log = tempfile.NamedTemporaryFile(prefix="mnemod-", suffix=".log", delete=False)
         command = self.command
-        if closed:  # standard descriptors that it is started without
+        if closed:  # standard descriptors that the process lacks at its start
             command = ["/bin/sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{fd}>&-" for fd in closed), *command]
         command = [*prefix, *command]  # a program that sets limits and becomes mnemod
         error = self._log if stderr is None else stderr
@@ -128,7 +128,7 @@ class Daemon:
         try:
             if kind is not None:
                 self._show_log()
-        finally:  # also when nobody reads standard error any more
+        finally:  # also when standard error has no reader
             self._end()
 
     def log(self) -> str:
@@ -195,20 +195,20 @@ class Daemon:
             raise AssertionError(f"{error}: {self.status()}") from None
 
     def generate(self, request: pb.GenerateRequest, timeout: float | None = 60.0) -> Result:
-        """The whole answer; a failure is in the result's code."""
+        """The whole answer, with a failure in the result's code."""
         return collect(self.generation.Generate(request, timeout=timeout))
 
     def metrics(self) -> str:
         return scrape(self.metrics_address)
 
     def attached(self, workers: int = 1) -> bool:
-        """Whether each of the first workers is attached to its memory service."""
+        """True when each of the first workers is attached to its memory service."""
         text = self.metrics()
         return all(f'mnemo_memory_service_attached{{worker="worker{i}"}} 1' in text for i in range(workers))
 
 
 class Result:
-    """What one stream delivered, checked for the order that the API promises."""
+    """The messages of one stream, checked for the order that the API promises."""
 
     def __init__(self) -> None:
         self.started: pb.Started | None = None
@@ -227,7 +227,7 @@ class Result:
 
     @property
     def devices(self) -> dict[int, set[str]]:
-        """Of each step of memory processing, where it was done."""
+        """The device of each step of memory processing."""
         assert self.final is not None
         found: dict[int, set[str]] = {}
         for step in self.final.memory_steps:
@@ -280,7 +280,7 @@ def collect(call: Any, on_token: Callable[[Result], None] | None = None) -> Resu
 
 @contextlib.contextmanager
 def silent_reader(daemon: Daemon) -> Iterator[Any]:
-    """A call with a large answer of which nothing is read, so that the buffers between the two fill; what came can be read at last."""
+    """A call with a large answer that it does not read, so that the buffers between both ends fill. The answer can be read at the end."""
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
     with grpc.insecure_channel(daemon.address, options=options) as channel:
         message = request([1, 2, 3], max_tokens=16000, ignore_eos=True)
@@ -376,7 +376,7 @@ def _byte_token(byte: int) -> str:
 
 @contextlib.contextmanager
 def seeded(name: str) -> Iterator[random.Random]:
-    """A generator for a test; a failure tells how to get the same numbers again."""
+    """A random generator for a test; a failure prints the seed."""
     try:
         yield random.Random(f"{SEED}-{name}")
     except BaseException:

@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_tokens_and_another_others(smol: Daemon) ->
     again = smol.generate(request(PROMPT, temperature=1.0, seed=5)).check_ok()
     other = smol.generate(request(PROMPT, temperature=1.0, seed=6)).check_ok()
     assert first.ids == again.ids != other.ids
-    # Without a seed the server draws one and tells it, so that the request can be repeated.
+    # Without a seed the server draws one and reports it, so that the request can be repeated.
     drawn = smol.generate(request(PROMPT, temperature=1.0)).check_ok()
     assert drawn.started is not None
     assert smol.generate(request(PROMPT, temperature=1.0, seed=drawn.started.seed)).check_ok().ids == drawn.ids
@@ -163,7 +163,7 @@ def test_cancel_and_deadline_free_everything(smol: Daemon) -> None:
 
 
 def test_a_deadline_that_never_comes_is_none(smol: Daemon) -> None:
-    """What Go and Java send for their longest time, 292 years, and the longest that can be sent; grpcio itself sends no such thing."""
+    """Longest deadlines: 292 years, which Go and Java send for "for ever", and the longest that the protocol allows. grpcio sends neither."""
     for timeout in ("2562047H", "99999999H"):
         messages = raw_generate(smol, request(PROMPT, max_tokens=2), timeout)
         assert messages[-1].HasField("final"), f"{timeout}: {messages}"
@@ -290,7 +290,7 @@ def test_drain_and_resume(smol: Daemon) -> None:
 
 
 class _rest:
-    """What is left of a stream whose Started was read already."""
+    """The rest of a stream after its Started."""
 
     def __init__(self, call: grpc.Call) -> None:
         self._call = call

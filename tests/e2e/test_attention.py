@@ -95,7 +95,7 @@ def test_metrics_show_the_steps(daemon: Daemon) -> None:
 
 
 def test_the_service_dies_in_mid_stream(daemon: Daemon) -> None:
-    """The last of the file but for what needs no service: the tokens are the same, and the service comes back."""
+    """Runs after all tests that need the service: the tokens are the same, and the service comes back."""
     message = sparse(pb.ATTENTION_METHOD_TOKEN_TOPK, pb.PLACEMENT_MEMORY_SERVICE, max_tokens=200)
     expected = daemon.generate(message).check_ok().ids
     (service,) = daemon.status().memory_services

@@ -1,4 +1,4 @@
-"""Whatever comes in, a clear error goes out and the daemon serves on."""
+"""Bad input of every kind gets a clear error, and the daemon continues to serve."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _chat(*messages: tuple[str, str], **fields: Any) -> pb.GenerateRequest:
     return req
 
 
-# What is asked, and what the message must name.
+# Requests, each with the words that the message must have.
 INVALID: dict[str, tuple[pb.GenerateRequest, str]] = {
     "no input": (request(), "input"),
     "empty prompt": (request(""), "prompt"),
@@ -152,7 +152,7 @@ def test_bad_ids_of_detokenize(smol: Daemon) -> None:
 
 
 def test_the_server_still_serves(smol: Daemon) -> None:
-    """Last of those that use the shared daemon."""
+    """The last test that uses the shared daemon."""
     assert smol.process.poll() is None
     assert "Paris" in smol.generate(request("The capital of France is")).check_ok().text
     smol.wait_idle()
@@ -164,7 +164,7 @@ def run_mnemod(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_truncated_model_files(tmp_path: pathlib.Path) -> None:
-    """Cut at 50 random places, one after the other from the end: each time mnemod says what is wrong with the file, and ends."""
+    """A file cut at 50 random places, one after the other from the end: each time mnemod names the error of the file, and ends."""
     path = tmp_path / "cut.gguf"
     shutil.copyfile(models.find("smollm2"), path)
     size = path.stat().st_size
@@ -212,7 +212,7 @@ def test_bad_configuration(tmp_path: pathlib.Path, text: str, words: list[str]) 
 
 
 def test_metrics_over_ipv6(tmp_path: pathlib.Path) -> None:
-    """What serves the metrics knows IPv4 alone: that is said, and not taken for a port in use."""
+    """The metrics server knows IPv4 alone: the message says so, and does not name a port in use."""
     result = run_mnemod("--listen", "127.0.0.1:0", "--metrics-listen", "[::1]:0", "--model", str(tiny_model(tmp_path / "tiny.gguf")))
     assert result.returncode not in (0, -6, -11)
     assert "server.metrics_listen" in result.stdout + result.stderr and "IPv4" in result.stdout + result.stderr

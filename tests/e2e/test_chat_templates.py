@@ -1,4 +1,4 @@
-"""Chat templates through mnemod, against Jinja2 as transformers sets it up: text, refusals, bounds, deaths of what renders."""
+"""Chat templates through mnemod, against Jinja2 as transformers sets it up: text, refusals, bounds, deaths of the rendering process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-# Each does something that recognising a family by its marks gets wrong.
+# Each template has a trait that is lost when a family is recognised by its marks.
 TEMPLATES = {
     "end token after answers alone": (
         "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>\\n' + m.content + '\\n' }}"

@@ -1,4 +1,4 @@
-"""The program mnemo against a real daemon: a load of sparse attention is one, with the options of its requests."""
+"""The program mnemo against a real daemon: a load with sparse attention is sparse, with the options of its requests."""
 
 from __future__ import annotations
 

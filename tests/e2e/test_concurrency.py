@@ -1,4 +1,4 @@
-"""Many streams at once: every one ends with the right status and the right tokens, and nothing stays behind."""
+"""Many streams at once: each ends with the right status and the right tokens, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STREAMS = 32
 
 
 def make_request(rng: random.Random) -> pb.GenerateRequest:
-    """Few different ones, so that what they must answer can be found out one by one first."""
+    """A few different requests, so that their answers can be computed one by one first."""
     kind = rng.randrange(8)
     ids = [(7 * kind + 3 * i) % 250 for i in range(5 + 40 * kind)]
     if kind % 2:
@@ -27,7 +27,7 @@ def make_request(rng: random.Random) -> pb.GenerateRequest:
 
 
 async def one(stub: Any, rng: random.Random, expected: dict[bytes, Result]) -> str:
-    """Sends one request in one of three ways; returns which way, and how it ended."""
+    """Sends one request in one of three ways; returns the way and the result."""
     req = make_request(rng)
     way = rng.choices(["whole", "cancel", "deadline"], [70, 20, 10])[0]
     if way == "deadline":

@@ -1,4 +1,4 @@
-"""Processes that die or hang: streams go on unbroken, and nothing stays behind."""
+"""Processes that die or hang: streams continue without a gap, and nothing stays behind."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_request_on_two_dead_workers_ends_internal() -> None:
 
 
 def test_workers_that_are_killed_together_end_no_request(tiny: pathlib.Path) -> None:
-    """What goes to the second worker when the first one's death is seen never ran there."""
+    """A request that is sent to the second worker after the first one's death never ran there: that worker is dead, too."""
     with Daemon(tiny, workers=2) as daemon:
         daemon.wait_workers(2)
         requests = [request([i, i + 1], max_tokens=2000, ignore_eos=True) for i in range(8)]
@@ -105,7 +105,7 @@ def test_workers_that_are_killed_together_end_no_request(tiny: pathlib.Path) -> 
             for call, result in zip(calls, results):
                 while not result.ids:
                     result.add(next(call))
-            # Stopped first: between two kills the second worker could take what the first one had.
+            # Both are stopped first: between two kills the second worker could take the requests of the first.
             for end in (signal.SIGSTOP, signal.SIGKILL):
                 for pid in pids:
                     os.kill(pid, end)
@@ -141,7 +141,7 @@ def test_children_end_with_a_killed_mnemod(tiny: pathlib.Path) -> None:
 
 
 def test_started_without_standard_streams(tiny: pathlib.Path) -> None:
-    """Their numbers are not given to connections and files, which log lines would then be written into."""
+    """Connections and files do not get these descriptors, or log lines would be written into them."""
     with Daemon(tiny, workers=1, settings={"memory.services": 1}, closed=(0, 1, 2)) as daemon:
         daemon.generate(request([1], max_tokens=4)).check_ok()
         status = daemon.status()

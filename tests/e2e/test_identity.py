@@ -1,4 +1,4 @@
-"""What decides a number is in the identity, and a model file that changes under a running daemon changes no answer."""
+"""The identity holds everything that decides a number; a model file that changes under a running daemon changes no answer."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_remote_worker_with_another_file_is_refused_with_both_ids(tiny: pathli
 
 
 def test_a_file_cut_while_it_is_packed_ends_the_daemon_with_its_name(tmp_path: pathlib.Path) -> None:
-    """Wherever the cut falls, mnemod serves or says what is wrong; it never dies of a signal."""
+    """At every cut, mnemod serves or names the error; it never dies of a signal."""
     path = tiny_model(tmp_path / "large.gguf", layers=200)
     whole = path.read_bytes()
     seen = set()

@@ -1,4 +1,4 @@
-"""Logs that cannot be written: nobody waits for them, what is lost is counted and said, and renamed files are made anew."""
+"""Logs that cannot be written: nobody waits for them, lost lines are counted and reported, and renamed files are made again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def dropped(daemon: Daemon, process: str = "mnemod") -> int:
 
 
 def refuse_many(daemon: Daemon, count: int) -> None:
-    """Each of these ends with a line in the log."""
+    """Requests that each end with a line in the log."""
     for start in range(0, count, 50):
         calls = [daemon.generation.Generate(request([1], max_tokens=1), timeout=60) for _ in range(min(50, count - start))]
         for call in calls:
@@ -75,7 +75,7 @@ def drain_until(reader: int, wanted: bytes, timeout: float = 20.0) -> bytes:
 
 
 def test_a_pipe_that_nobody_reads(tiny: pathlib.Path) -> None:
-    """The pipe fills, calls and health go on, workers are restarted; when it drains the log says what is missing."""
+    """The pipe fills, calls and health continue, workers are restarted. When it drains the log reports the missing lines."""
     with full_pipe() as (reader, writer), Daemon(tiny, settings=CHATTY, stderr=writer) as daemon:
         os.close(writer)
         refuse_many(daemon, MANY)
@@ -105,7 +105,7 @@ def test_sigterm_with_a_pipe_that_nobody_reads(tiny: pathlib.Path) -> None:
 
 
 def test_a_pipe_that_is_full_from_the_start(tiny: pathlib.Path) -> None:
-    """Nothing was ever read: start, children and their restarts do without."""
+    """Nobody reads the pipe: the start, children and their restarts work all the same."""
     with full_pipe() as (_, writer):
         os.set_blocking(writer, False)
         with contextlib.suppress(BlockingIOError):
@@ -136,7 +136,7 @@ def test_a_device_that_is_always_full(tiny: pathlib.Path) -> None:
 
 
 def test_a_stopped_terminal(tiny: pathlib.Path) -> None:
-    """Ctrl-S holds the log and nothing else; what waited comes out after Ctrl-Q."""
+    """Ctrl-S holds the log and nothing else; the waiting lines come out after Ctrl-Q."""
     ours, theirs = pty.openpty()
     try:
         with Daemon(tiny, settings=CHATTY, stderr=theirs) as daemon:

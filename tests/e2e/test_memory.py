@@ -1,4 +1,4 @@
-"""Memory services from outside, with the tiny model: how their memory is shared out, and services that mnemod does not start."""
+"""Memory services from outside, with the tiny model: shares of their memory, and services that mnemod does not start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness import BIN, Code, Daemon, Result, admin_pb2, collect, free_port, pb
 
 MEBIBYTE = 1 << 20
 SETTINGS = {"attention.dense_layers": 0, "memory.health_interval_ms": 50, "workers.heartbeat_interval_ms": 50}
-# So many tokens that a signal at the 100th comes long before the last, however far the worker is ahead of its client.
+# Tokens of an answer: a signal at the 100th comes long before the last, however far the worker is ahead of its client.
 LONG = 6000
 READY = admin_pb2.StatusResponse.STATE_READY
 DOWN = admin_pb2.StatusResponse.STATE_DOWN
@@ -41,7 +41,7 @@ def fallbacks(daemon: Daemon) -> dict[str, int]:
 
 
 def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
-    """For collect(): the signal is sent once, when so many tokens are there."""
+    """For collect(): sends the signal once, after that number of tokens."""
     sent = []
 
     def on_token(result: Result) -> None:
@@ -57,7 +57,7 @@ def wait_attached(daemon: Daemon, workers: int = 1) -> None:
 
 
 class MemoryService:
-    """A mnemo-memory that is nobody's child but ours."""
+    """A mnemo-memory that is this test's child, not mnemod's."""
 
     def __init__(self, *arguments: str):
         self.folder = tempfile.TemporaryDirectory(prefix="mnemo-far-")
@@ -144,11 +144,11 @@ def test_a_service_that_others_run(tiny: pathlib.Path, way: str) -> None:
 
 
 def test_steps_of_a_killed_worker_are_summed(tiny: pathlib.Path) -> None:
-    """What it did is told every 16 tokens, and done again at the next one: the sum has both."""
+    """A worker reports its steps every 16 tokens, and the next worker repeats them: the sum has both."""
     with Daemon(tiny, settings={**SETTINGS, "memory.services": 1}) as daemon:
         for turn, placement in enumerate((pb.PLACEMENT_WORKER, pb.PLACEMENT_MEMORY_SERVICE)):
             wait_attached(daemon)
-            # A prompt of its own, so that neither run finds anything of another one.
+            # A prompt of its own, so that neither run finds pages of another one.
             message = sparse(1000 + turn, placement, max_tokens=LONG)
             whole = daemon.generate(message).check_ok()
             pid = daemon.status().workers[0].pid
@@ -183,7 +183,7 @@ def test_a_service_lost_in_the_middle_shows_both_devices(tiny: pathlib.Path) -> 
             wait_for("the service is another one", lambda pid=pid: daemon.status().memory_services[0].pid not in (0, pid), 30)
 
 
-# What the sequence may still append is reserved at once: this is more than the service has in all.
+# The tokens that the sequence may still append are reserved at once: more than the service has in all.
 TOO_LARGE = {"prompt_tokens": 300, "max_tokens": 16000}
 
 
@@ -204,12 +204,12 @@ def test_a_full_service(tiny: pathlib.Path, configured: str) -> None:
         ids = daemon.generate(short).check_ok().ids
         stop_id = ids[60]
         expected = ids[: ids.index(stop_id) + 1]
-        # Named: refused before it starts, and the worker stays in service.
+        # With the placement named: refused before it starts, and the worker stays in service.
         refused = daemon.generate(too_large(pb.PLACEMENT_MEMORY_SERVICE, stop_id), timeout=20)
         assert refused.code == Code.RESOURCE_EXHAUSTED, f"{refused.code}: {refused.details}"
         assert "is full" in refused.details and not refused.ids and "grpc-retry-pushback-ms" in refused.trailers
         assert daemon.serving() and fallbacks(daemon) == {}
-        # Left to the server: in the worker, and counted where it was to be offloaded.
+        # With the placement left to the server: in the worker, and counted as a fallback of offloading.
         result = daemon.generate(too_large(pb.PLACEMENT_UNSPECIFIED, stop_id)).check_ok()
         assert result.ids == expected
         assert set().union(*result.devices.values()) == {"cpu0"}
@@ -225,7 +225,7 @@ def test_a_full_service(tiny: pathlib.Path, configured: str) -> None:
 
 
 def test_the_largest_budget_of_a_service(tiny: pathlib.Path) -> None:
-    """8,192 entries of a selection: so many tokens, or pages of 16."""
+    """The largest budget is 8,192 entries of a selection: tokens, or pages of 16."""
     with Daemon(tiny, settings={**SETTINGS, "memory.services": 1}) as daemon:
         wait_attached(daemon)
 
@@ -285,7 +285,7 @@ def label_names(text: str, metric: str) -> set[str]:
 
 def test_metrics_after_sparse_requests_pass_promtool(tiny: pathlib.Path) -> None:
     with MemoryService("--max-owners=1") as service:
-        # One service of mnemod's own, one of its own endpoint; one worker at each.
+        # One service that mnemod starts, one at an address; one worker at each.
         settings = {**SETTINGS, "memory.services": 1, "memory.addresses": f"[unix:{service.socket}]", "memory.placement": "memory_service"}
         with Daemon(tiny, workers=2, settings=settings) as daemon:
             daemon.wait_workers(2)
@@ -303,7 +303,7 @@ def test_metrics_after_sparse_requests_pass_promtool(tiny: pathlib.Path) -> None
             def steps_of(text: str) -> set[tuple[str, str, str]]:
                 return set(re.findall(r'mnemo_memory_step_seconds_count\{.*method="(\w+)",step="(\w+)",device="([\w:]+)"\}', text))
 
-            # Which worker a request goes to is a matter of time; two at once sooner or later to either.
+            # The worker of a request depends on timing; of two at once, each gets one sooner or later.
             def both_services_worked() -> bool:
                 pair = [daemon.generation.Generate(sparse(1000, pb.PLACEMENT_MEMORY_SERVICE, max_tokens=300), timeout=60) for _ in range(2)]
                 for call in pair:

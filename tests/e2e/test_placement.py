@@ -1,7 +1,7 @@
-"""Sparse attention in the worker and offloaded to the memory service gives the same tokens with the same bits of every logprob, on the
-real model after a real prompt; with a budget of all positions it is dense attention; the death of the service changes nothing.
+"""Sparse attention in the worker and in the memory service gives the same tokens with the same bits of every logprob, on the real model
+after a real prompt. With a budget of all positions it equals dense attention. The death of the service changes nothing.
 
-MNEMO_PLACEMENT_TOKENS: how many tokens are compared (256; the nightly preset takes 2,000)."""
+MNEMO_PLACEMENT_TOKENS: number of compared tokens (256; the nightly preset takes 2,000)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def ask(prompt: list[int], attention: Any, placement: int, *, budget: int = BUDG
 
 
 def collect(daemon: harness.Daemon, request: Any, kill_at: int | None = None) -> harness.Result:
-    """The answer, whatever its status; with `kill_at` the service dies when so many tokens are there."""
+    """The answer, whatever its status; with `kill_at` the service dies after that number of tokens."""
     killed = []
 
     def on_token(result: harness.Result) -> None:

@@ -1,5 +1,5 @@
-"""Keys and values kept in the memory service: a context longer than the worker's own pool is served, with the tokens of a worker that has all
-of them; the service's death means that the sequence begins again, with the same tokens.
+"""Keys and values kept in the memory service: a context longer than the worker's own pool has the tokens of a worker with a pool for all
+of it. When the service dies the sequence begins again, with the same tokens.
 
 MNEMO_PLACEMENT_TOKENS: as for test_placement."""
 
@@ -100,7 +100,7 @@ def test_a_service_that_does_not_come_back(prompt: list[int]) -> None:  # noqa: 
 
 @pytest.mark.parametrize("way", ["unix", "ucx", "ucx, by tcp"])
 def test_in_a_service_that_others_run(tiny: pathlib.Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """Over each way that leads to it: every method; then its death in the middle, and another one at the same address."""
+    """Over each transport: every method; then the service's death in the middle, and another service at the same address."""
     if way == "ucx, by tcp":  # as between machines; on one of them UCX takes shared memory
         monkeypatch.setenv("UCX_TLS", "tcp")
     port = harness.free_port()

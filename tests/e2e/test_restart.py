@@ -1,4 +1,4 @@
-"""A child is started again whatever became of the files that the first start had: program, runtime directory, log."""
+"""A child is started again even when files of the first start have changed or gone: program, runtime directory, log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _kill_worker(daemon: Daemon) -> None:
-    """The worker dies and comes again, with the same answers."""
+    """The worker dies and is started again, with the same answers."""
     req = request([1, 2, 3], max_tokens=20, ignore_eos=True)
     before = daemon.status().workers[0]
     expected = daemon.generate(req).check_ok().ids
@@ -77,7 +77,7 @@ def test_the_runtime_directory_is_made_again(
         assert list(base.iterdir()), "the sockets are not where they should be"
         pid = _memory_pid(daemon)
         shutil.rmtree(base)
-        # Nobody has died, but none could attach any more: the service notices.
+        # No process has died, but no worker could attach again: the service notices.
         wait_for("a memory service with a socket", lambda: _memory_pid(daemon) not in (0, pid), 10)
         _kill_worker(daemon)
         wait_for("the worker is attached", lambda: daemon.attached(), 20)
@@ -119,7 +119,7 @@ def test_the_second_daemon_on_a_runtime_directory_ends_at_once(tiny: pathlib.Pat
         finally:
             second._end()
         _kill_worker(first)
-        # A crash of the first blocks nobody.
+        # A crash of the first daemon does not block the next one.
         first.process.kill()
         first.process.wait(10)
         with Daemon(tiny, settings=settings) as third:

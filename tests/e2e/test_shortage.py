@@ -27,7 +27,7 @@ def limited(soft: int, hard: int | None = None) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def idle_connections(daemon: Daemon, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that say nothing. Those that the server ends are seen by a read of nothing."""
+    """Silent connections. An empty read shows that the server ended one."""
     sockets = []
     try:
         for _ in range(count):
@@ -72,7 +72,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def test_the_soft_limit_is_raised(tiny: pathlib.Path) -> None:
-    """The situation of the report: a soft limit of 256, 320 idle connections. All are taken, new clients are served meanwhile and after."""
+    """A soft limit of 256 and 320 idle connections: all are accepted, and new clients are served meanwhile and afterwards."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY:
         assert hard > 1024, "the test needs a hard limit above"
@@ -90,7 +90,7 @@ def test_the_soft_limit_is_raised(tiny: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("unix", [False, True])
 def test_no_more_connections_than_descriptors(unix: bool, tiny: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """With soft and hard limit 256 a client past the bound is told at once, the others and the children work on."""
+    """With soft and hard limit 256 a client past the bound is refused at once; the others and the children continue."""
     listen = f"unix:{tmp_path / 's'}" if unix else None
     with Daemon(tiny, prefix=limited(FEW, FEW), listen=listen) as daemon:
         for _ in range(2):
@@ -110,7 +110,7 @@ def test_no_more_connections_than_descriptors(unix: bool, tiny: pathlib.Path, tm
 
 
 def test_a_bound_of_ones_own(tiny: pathlib.Path) -> None:
-    """Refused are also health checks, calls that wait for a server, and what is no HTTP/2; once there is room all is well again."""
+    """Health checks, calls that wait for a server, and bytes that are not HTTP/2 are refused too; all calls work once there is room."""
     with Daemon(tiny, settings={"server.max_connections": 5}) as daemon:
         with idle_connections(daemon, 4) as idle:
             wait_for("five are open", lambda: sample(daemon, "connections") == 5)
@@ -137,7 +137,7 @@ def test_a_bound_of_ones_own(tiny: pathlib.Path) -> None:
 
 
 def test_descriptors_that_run_out_all_the_same(tiny: pathlib.Path) -> None:
-    """The limit falls under a running daemon, so that accept itself fails: it is told once, costs no CPU and passes."""
+    """The limit falls under a running daemon, so that accept itself fails: logged once, without CPU, until it passes."""
     with Daemon(tiny) as daemon:
         pid = daemon.process.pid
         before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -212,7 +212,7 @@ def test_memory_service_by_hand(tmp_path: pathlib.Path) -> None:
             s.connect(str(data))
             s.sendall(b"x" * 4096)
             with contextlib.suppress(ConnectionResetError):
-                s.recv(4096)  # it answers, or ends what makes no sense
+                s.recv(4096)  # it answers, or ends a senseless connection
         assert process.poll() is None
     finally:
         process.terminate()
@@ -221,7 +221,7 @@ def test_memory_service_by_hand(tmp_path: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def no_more_memory(pid: int, slack_mib: int) -> Iterator[None]:
-    """The process gets no address space beyond what it has and the slack: enough for messages, not for a thread's stack of 8 MiB."""
+    """Limits the process's address space to its present size and the slack: enough for messages, not for a thread's stack of 8 MiB."""
     before = resource.prlimit(pid, resource.RLIMIT_AS)
     size = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (size + (slack_mib << 20), before[1]))
@@ -233,7 +233,7 @@ def no_more_memory(pid: int, slack_mib: int) -> Iterator[None]:
 
 
 def test_memory_for_a_text(tiny: pathlib.Path) -> None:
-    """Texts that are refused for want of memory, or answered, but never cost the daemon."""
+    """Texts are answered, or refused for lack of memory; the daemon survives."""
     with Daemon(tiny) as daemon:
         with no_more_memory(daemon.process.pid, 64):
             for size in (1 << 20, 4 << 20, 12 << 20):
@@ -252,7 +252,7 @@ def test_memory_for_a_text(tiny: pathlib.Path) -> None:
 
 
 def test_threads(tiny: pathlib.Path) -> None:
-    """While no thread can be started 50 new clients come; all calls end well once that has passed, and later ones too."""
+    """50 new clients come while no thread can be started. All calls succeed once the shortage has passed, and later ones too."""
     with Daemon(tiny, workers=2) as daemon, contextlib.ExitStack() as stack:
         daemon.wait_workers(2)
         options = [("grpc.use_local_subchannel_pool", 1)]

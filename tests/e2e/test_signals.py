@@ -26,7 +26,7 @@ def children_of(pid: int) -> list[int]:
 
 
 class Starting:
-    """A mnemod in a world of its own, of which every trace is seen."""
+    """A mnemod with a socket, a log and a runtime directory of its own, so that the test sees every trace of it."""
 
     def __init__(self, folder: pathlib.Path, model: pathlib.Path, *settings: str):
         self.runtime = folder / "run"
@@ -58,7 +58,7 @@ class Starting:
 
 
 def loaded(pid: int) -> bool:
-    """Past the dynamic loader: before it no program can do anything about a signal."""
+    """Waits until the process has passed the dynamic loader: before, no program can handle a signal."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     blocked = int(re.search(r"^SigBlk:\s+(\w+)", status, re.MULTILINE).group(1), 16)  # type: ignore[union-attr]
     return bool(blocked & 1 << (signal.SIGTERM - 1))
@@ -66,7 +66,7 @@ def loaded(pid: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ends_at_any_moment_of_the_start(number: int, tmp_path: pathlib.Path) -> None:
-    """From the first moment to past the first answer, with a model whose packing and loading take a while."""
+    """Moments from the first one to past the first answer, with a model whose packing and loading take a while."""
     model = models.find("smollm2")
     with seeded(f"moments-{number}") as rng:
         for turn in range(12):
@@ -79,7 +79,7 @@ def test_ends_at_any_moment_of_the_start(number: int, tmp_path: pathlib.Path) ->
 
 
 def test_ends_while_it_waits_for_a_worker(tiny: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Also with a request that waits."""
+    """The same with a waiting request."""
     import grpc
     from harness import generation_pb2_grpc
 
@@ -98,7 +98,7 @@ def test_ends_while_it_waits_for_a_worker(tiny: pathlib.Path, tmp_path: pathlib.
 
 
 def test_sighup_during_the_start_is_kept(tmp_path: pathlib.Path) -> None:
-    """While the weights are packed, and so early in the life of children that they do not listen to it yet."""
+    """Signals while the weights are packed, and so early that the children do not listen to them yet."""
     config = tmp_path / "node.yaml"
     config.write_text("limits:\n  max_tokens: 0\n")
     daemon = Daemon(models.find("smollm2"), config=config)

@@ -1,5 +1,5 @@
-"""Sizes follow from what the daemon may use, and stay within their documented bounds: a context that does not fit is cut to what does, everywhere
-alike. The operating system is the oracle: what it says of memory, of cores and of what a process has mapped."""
+"""Sizes follow from the resources that the daemon may use, and stay within their documented bounds. A context that does not fit is cut to one
+that does, in all places alike. The operating system's figures of memory, cores and mappings are the oracle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness import Code, Daemon, pb, request
 MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 # 80 layers of 2 KV heads of 16: K and V of 16 bits, keys a second time in 78 of them, four bytes of a scale for each key.
 PAGE_BYTES = 64 * 2 * (2 * 68 + 78 * 100)
-# Stacks, arenas, libraries, weights, buffers of the model: what a worker has mapped beside its KV pages.
+# A worker's mappings beside its KV pages: stacks, arenas, libraries, weights, buffers of the model.
 REST = 2 << 30
 
 
@@ -37,7 +37,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path, *lines: str) 
 
 
 def refused(model: pathlib.Path, *settings: str) -> str:
-    """What mnemod says that ends at once since a size cannot be had."""
+    """The message of a mnemod that ends at once since a size is not available."""
     command = [str(harness.BIN / "mnemod"), "--listen", "127.0.0.1:0", "--metrics-listen", "", "--model", str(model)]
     for setting in settings:
         command += ["--set", setting]
@@ -52,7 +52,7 @@ def mapped(pid: int) -> int:
 
 
 def check_offer(daemon: Daemon, bound: int) -> int:
-    """The context that is offered fits the pool, and the pool `bound` bytes; more is refused with the reason. Returns the context."""
+    """Checks that the offered context fits the pool, that the pool fits `bound` bytes, and that more is refused with the reason. Returns the context."""
     context = daemon.model().context_tokens
     for worker in daemon.status().workers:
         assert context <= worker.kv_pages_total * 64

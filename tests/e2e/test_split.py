@@ -1,4 +1,4 @@
-"""Models in several GGUF files, split by the Python package gguf: one model, told from every set of files that is none."""
+"""Models in several GGUF files, split by the Python package gguf: one model, and an error for every inconsistent set of files."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def parts(tiny: pathlib.Path, tmp_path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def answer(daemon: Daemon, prompt: Any, max_tokens: int = 24) -> list[Any]:
-    """Tokens with their log probabilities, those of the first alternatives too, to the last bit."""
+    """Tokens with their log probabilities and those of the first alternatives, to the last bit."""
     message = request(prompt, max_tokens=max_tokens, ignore_eos=True)
     message.output.logprobs = 5
     return [t.SerializeToString() for t in daemon.generate(message).check_ok().tokens]
 
 
 def refusal(model: pathlib.Path) -> str:
-    """What mnemod ends with, without having served."""
+    """The error of a mnemod that ends without having served."""
     command = [str(BIN / "mnemod"), "--listen", "127.0.0.1:0", "--metrics-listen", "", "--model", str(model)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1, done
@@ -216,7 +216,7 @@ def test_a_part_that_changes_changes_no_answer(parts: list[pathlib.Path], change
 
 
 def test_a_part_cut_while_the_model_is_packed_ends_the_daemon_with_its_name(tmp_path: pathlib.Path) -> None:
-    """Wherever the cut falls, mnemod serves or names the part; it never dies of a signal."""
+    """At every cut, mnemod serves or names the part; it never dies of a signal."""
     found = split(tiny_model(tmp_path / "large.gguf", layers=200), tmp_path / "parts", split_max_tensors=400)
     whole = found[2].read_bytes()
     seen = set()

@@ -1,4 +1,4 @@
-"""docs/STATUSES.md: each row that names a test is brought about here, and the table names no other status."""
+"""docs/STATUSES.md: a test here provokes each row that names one, and the table names no other status."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def longer_than_pool(daemon: Daemon) -> Result:
     assert room < 10000
     result = daemon.generate(request([1] * 10, max_tokens=room - 10 + 2))
     assert str(room) in result.details and "pool" in result.details
-    # Without a limit the pool's end is one, as the context's end is.
+    # Without max_tokens the pool's end is a limit, as the context's end is.
     unlimited = daemon.generate(request([1] * 10, max_tokens=None, ignore_eos=True)).check_ok()
     assert unlimited.final is not None and unlimited.final.finish_reason == pb.FINISH_REASON_LENGTH
     assert unlimited.final.usage.completion_tokens == len(unlimited.ids) == room - 10 + 1
@@ -212,7 +212,7 @@ def cancelled(daemon: Daemon) -> Result:
 def slow_reader(daemon: Daemon, bound: str) -> Result:
     with silent_reader(daemon) as silent:
         wait_for("the request's end", lambda: "ended: CANCELLED" in daemon.log(), 40)
-        # What it was is told by the daemon alone: its word would have to wait behind what the client does not read.
+        # Only the daemon's log tells the reason: a message would have to wait behind unread ones.
         assert bound in daemon.log()
         result = collect(silent)
     daemon.wait_idle()

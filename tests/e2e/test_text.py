@@ -1,4 +1,4 @@
-"""Text: token types that a file has wrong, and what the tokens of an answer add to the text."""
+"""Text: wrong token types of a file, and the text that the tokens of an answer add."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENDING: list[subprocess.Popen[bytes]] = []
 
 
 class Daemon(harness.Daemon):
-    """Many files want many daemons: the end of one, which takes longer than its test, goes on beside the next."""
+    """One daemon for each file. The end of one takes longer than its test, so it runs beside the next."""
 
     def _end(self) -> None:
         self.channel.close()
@@ -46,7 +46,7 @@ def ended() -> Iterator[None]:
 
 @dataclasses.dataclass
 class Vocabulary:
-    """Of a file whose tokens are typed as they should be."""
+    """The vocabulary of a file whose tokens have the right types."""
 
     kind: str  # "gpt2" or "llama"
     template: str
@@ -181,7 +181,7 @@ MISTRAL = Vocabulary(
     bos="<s>",
     eos="</s>",
 )
-# Names that no family has: the template alone tells them.
+# Names that no family has: only the template shows that they are markers.
 OWN = Vocabulary(
     kind="gpt2",
     template="{% for message in messages %}{{ '<|sp:' ~ 'x|><|opens|>' + message['role'] + '\n' + message['content'] + '<|over|>' }}{% endfor %}"
@@ -200,11 +200,11 @@ def retyped(vocabulary: Vocabulary, kind: int) -> list[int]:
 
 @dataclasses.dataclass
 class Answers:
-    """What a file's types decide: ids of texts and chats, the end of an answer, and what is printed."""
+    """Results that a file's types decide: ids of texts and chats, the end of an answer, and the printed text."""
 
     ids: list[list[int]]
     chat: list[int] | None
-    ends: list[tuple[int, str, int]]  # of each token, when it is the next one
+    ends: list[tuple[int, str, int]]  # for each token, as the next one
     end_token_ids: list[int]
 
 
@@ -353,7 +353,7 @@ def decoded(pieces: sentencepiece.SentencePieceProcessor, ids: list[int]) -> str
 
 
 def behind(pieces: sentencepiece.SentencePieceProcessor, prompt: list[int], ids: list[int]) -> str:
-    """What SentencePiece's own decoder has for both behind what it has for the prompt alone."""
+    """The text that SentencePiece's own decoder has for both, after its text for the prompt alone."""
     before, both = decoded(pieces, prompt), decoded(pieces, prompt + ids)
     if not both.startswith(before):  # U+FFFD of an open character, which the answer completes
         before = before.rstrip("\ufffd")
@@ -381,7 +381,7 @@ def test_text_behind_a_prompt_is_what_sentencepiece_adds(spm: Daemon, pieces: se
             req = request(prompt, max_tokens=12, temperature=5.0, seed=seed, ignore_eos=True, logit_bias=never)
             result = spm.generate(req).check_ok()
             expected = behind(pieces, prompt, result.ids)
-            # A broken character that reaches over the border: so many U+FFFD more as SentencePiece writes for it.
+            # A broken character across the border adds as many U+FFFD as SentencePiece writes for it.
             assert joined(result.text).lstrip("\ufffd") == joined(expected).lstrip("\ufffd"), (prompt, result.ids)
             blanks += result.text.startswith(" ")
     assert blanks > 5
@@ -415,7 +415,7 @@ def test_blank_behind_texts_and_chats(spm: Daemon, pieces: sentencepiece.Sentenc
     stopped = spm.generate(request("a", max_tokens=4, logit_bias=bias, stop=[" b b"])).check_ok()
     assert (stopped.text, stopped.final.stop_matched) == ("", " b b")  # type: ignore[union-attr]
     assert spm.generate(request("a", max_tokens=2, logit_bias=bias, stop=["a b"])).check_ok().text == " b b"
-    # Tokens are raw pieces, and Detokenize takes what begins a text.
+    # Tokens are raw pieces; Detokenize takes its ids as the begin of a text.
     scored = request([1, *pieces.encode("a")], max_tokens=1, logit_bias=bias)
     scored.output.prompt_logprobs = 0
     result = spm.generate(scored).check_ok()
@@ -446,7 +446,7 @@ def memory(daemon: Daemon, field: str) -> int:
 
 @contextlib.contextmanager
 def memory_bounded(daemon: Daemon, most: int) -> Iterator[None]:
-    """At no time much more than before, and soon as before."""
+    """Memory never grows by much, and soon returns to its former size."""
     before = memory(daemon, "VmRSS")
     pathlib.Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
     yield
@@ -500,7 +500,7 @@ def test_tokenize_of_chats_is_bounded(bytes_model: Daemon) -> None:
 
 
 def test_tokenize_up_to_its_bound(bytes_model: Daemon) -> None:
-    """Just below the bound everything is there, and it is the message that protobuf would have made."""
+    """Just below the bound the answer is complete, and equal to the message that protobuf makes."""
     count = MESSAGE_BYTES // 4 - 1  # a byte for the id, three for the piece; five in front of the ids
     with memory_bounded(bytes_model, 8 * MESSAGE_BYTES):
         call = bytes_model.channel.unary_unary("/mnemo.v1.Generation/Tokenize", pb.TokenizeRequest.SerializeToString, lambda b: b)
@@ -548,7 +548,7 @@ def test_prompt_tokens_wait_within_the_bound_of_slow_readers(tmp_path: pathlib.P
             assert harness.collect(call).code == Code.CANCELLED
 
 
-# Each call of the public services, with the request that makes most of the least, and the row of docs/API.md.
+# Each call of the public services, with the smallest request of the largest answer, and the row of docs/API.md.
 LARGEST = {
     "Generate": lambda d: _generate(d),
     "Tokenize": lambda d: d.generation.Tokenize(pb.TokenizeRequest(text="\x01" * (MESSAGE_BYTES // 5 - 64)), timeout=60),
@@ -616,7 +616,7 @@ def test_every_call_has_a_bound_in_the_documents(bytes_model: Daemon) -> None:
 # --- Names of models -------------------------------------------------------------------------------------------
 
 NAMES = ["Mod\u00e8le fran\u00e7ais", "\u901a\u4e49\u5343\u95ee 2.5", "\U0001f999 a\u0301", "it's \"q\" \\ {} %s", "x" * 256, "\u00e9" * 128]
-# A name, or its bytes, and what the message says of it.
+# A name, or its bytes, and the message's words about it.
 BAD_NAMES = {
     "line feed": (b"a\nb", "control character at byte 1"),
     "zero": (b"a\0b", "control character at byte 1"),

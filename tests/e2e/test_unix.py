@@ -21,7 +21,7 @@ def check(tiny: pathlib.Path, listen: str, *settings: str) -> subprocess.Complet
 
 
 def python_client(folder: pathlib.Path, address: str) -> list[int]:
-    """What our package streams: a copy of it with the stubs that its build would put there."""
+    """The answer of the Python package: a copy of it with the stubs that its build makes."""
     package = folder / "package" / "mnemo"
     shutil.copytree(ROOT / "client" / "python" / "mnemo", package)
     for stub in pathlib.Path(str(generation_pb2.__file__)).parent.glob("*_pb2*.py"):

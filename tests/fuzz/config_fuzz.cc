@@ -32,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     MNEMO_CHECK(!config.status().message().empty());
     return 0;
   }
-  // What was loaded can be taken over by a reload, after which nothing is left to take.
+  // A reload takes the loaded settings over; a second one finds no change.
   mnemo::config::Config running;
   (void)mnemo::config::ApplyReload(*config, &running);
   for (const std::string& key : mnemo::config::ApplyReload(*config, &running)) {

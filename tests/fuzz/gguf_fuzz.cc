@@ -1,5 +1,4 @@
-// Any bytes as a GGUF file: parsed, its configuration read, and every byte that the result points at looked
-// at.
+// Any bytes as a GGUF file: parsed, its configuration read, and every byte that the result points to read.
 #include <cstddef>
 #include <cstdint>
 #include <span>

@@ -1,5 +1,5 @@
-// Any bytes as a descriptor, its payload and the records it scans: validated, and what is accepted is carried
-// out on a small index, inside the room that the validation promised.
+// Any bytes as a descriptor, its payload and the records it scans. An accepted descriptor is carried out on a
+// small index, inside the room that the validation promised.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -51,7 +51,7 @@ Limits AllLimits(const Descriptor& descriptor) {
   limits.granted.max_heads = 4;
   limits.granted.max_indexes = 16;
   limits.region_bytes = kRegions;
-  // These are known to the fuzzer to be compared only; spare it the guessing.
+  // The code only compares these fields; setting them spares the fuzzer the guessing.
   limits.granted.epoch = descriptor.epoch;
   limits.next_seq = descriptor.seq;
   limits.ring_kind = descriptor.op >= kOpScoreSelect ? kRingQuery : kRingBulk;

@@ -1,6 +1,6 @@
-// A worker gone mad: any bytes into ring headers, descriptors and payloads of an attachment, between turns of
-// the service's work on it. Nothing outside the region may be touched, every operation is answered, and what
-// it holds is freed at the end.
+// A hostile worker: any bytes in ring headers, descriptors and payloads of an attachment, between turns of
+// the service's work on it. Nothing outside the region may be touched, every operation is answered, and all
+// resources are freed at the end.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -130,7 +130,7 @@ layout::AttachHello Granted() {
   return granted;
 }
 
-// What a worker writes: wholly random, or with the parts right that a fuzzer would not guess.
+// Writes a descriptor as a worker may: wholly random, or with the parts right that a fuzzer would not guess.
 void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::RegionPlan& plan,
                    uint32_t* heads, uint32_t* seqs) {
   const int ring = input.Byte() % 2;
@@ -216,7 +216,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input(data, size);
   const layout::AttachHello granted = Granted();
   const transport::RegionPlan plan = transport::PlanRegion(granted);
-  // From the heap and exactly as long as it is, so that a byte outside is seen.
+  // A heap copy of the exact length, so that an access outside is seen.
   const std::unique_ptr<std::byte[]> bytes(new std::byte[plan.total_bytes]());
   const std::span<std::byte> memory(bytes.get(), plan.total_bytes);
   auto link = std::make_unique<transport::ServiceLink>(transport::Attached{"fuzz", 0, granted},

@@ -139,7 +139,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     MNEMO_CHECK(tokenizer.Encode(decoded, options) == ids);
     return 0;
   }
-  // Where the tokens stand can be told when every byte stays what it was.
+  // The tokens' places in the text are known when every byte is kept.
   if (tokenizer.strips_leading_space() || decoded != text) return 0;
   size_t at = 0;
   for (const int32_t id : ids) {

@@ -1,8 +1,8 @@
-// golden_greedy MODEL.gguf GOLDEN.json [DEVICE_KIND [ISA]]: are the greedy tokens those of the golden file?
+// golden_greedy MODEL.gguf GOLDEN.json [DEVICE_KIND [ISA]]: compares greedy tokens with the golden file's.
 //
-// On the reference device every token must be the same. On another device the exit status is 0 as long as a
-// divergence falls on a token whose margin over the second one, in float32, is below kAllowedMargin, with
-// keys and values of each type.
+// On the reference device every token must be the same. On another device a divergence is allowed on a token
+// whose margin over the second one, in float32, is below kAllowedMargin. The exit status is 0 when that holds
+// with keys and values of each type.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -16,8 +16,8 @@ namespace mnemo::golden {
 namespace {
 
 // Activations of 8 bits change a logit by about 0.1 on average, at a few positions by several times that, and
-// a margin is the difference of two logits. The widest that was lost on these prompts is 0.55 (and there
-// llama.cpp, with activations of the same width, loses it too); with q8, on Gemma 3, 0.87.
+// a margin is the difference of two logits. The widest one lost on these prompts is 0.55;
+// llama.cpp, with activations of the same width, loses it too. With q8, on Gemma 3, it is 0.87.
 constexpr double kAllowedMargin = 1.0;
 
 struct Golden {

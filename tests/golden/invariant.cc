@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kMaxRows = 512;
 
-// The text of one sequence: the same in every batch that it is in.
+// The text of one sequence, the same in every batch.
 std::vector<int32_t> Text(int sequence, int tokens, int vocabulary) {
   std::vector<int32_t> ids;
   uint64_t state = 0x9e3779b97f4a7c15 * static_cast<uint64_t>(sequence + 1);
@@ -24,9 +24,9 @@ std::vector<int32_t> Text(int sequence, int tokens, int vocabulary) {
   return ids;
 }
 
-// Logits of the last `matrix.compared_positions` positions of sequences 0..batch-1, fed in chunks of `chunk`
-// tokens a sequence (kUneven: of another size for each) and at most kMaxRows together:
-// [batch][positions * vocabulary].
+// Logits of the last `matrix.compared_positions` positions of sequences 0..batch-1:
+// [batch][positions * vocabulary]. They are fed in chunks of `chunk` tokens a sequence (kUneven: another size
+// for each), at most kMaxRows together.
 std::vector<std::vector<float>> Compute(ModelRunner& runner, const InvariantMatrix& matrix, int chunk,
                                         int batch) {
   const int vocabulary = runner.vocabulary();

@@ -1,5 +1,5 @@
-// The numeric invariant at the level of the forward pass: the logits of a position are the same bits however
-// its tokens were cut into chunks, what else was in the batch and how many threads ran.
+// The numeric invariant at the level of the forward pass. The logits of a position are the same bits for all
+// chunks of its tokens, all other sequences in the batch and all numbers of threads.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ std::vector<devices::DeviceOptions> AllDevices();
 struct InvariantResult {
   std::string numerics_id;
   int combinations = 0;            // compared with the first
-  bool sequences_differ = false;   // the logits of two texts do: what is compared says something
+  bool sequences_differ = false;   // the logits of two texts differ, so that the comparison means something
   std::vector<std::string> wrong;  // combinations whose logits differ, in words
 };
 absl::StatusOr<InvariantResult> CheckInvariant(const model::GgufFile& file,

@@ -2,9 +2,8 @@
 
     make_golden.py [tiny=build/release/tests/write_tiny_model] [smollm2=FILE.gguf] [gemma3=FILE.gguf]
 
-Needs torch, transformers, tokenizers and gguf; the
-tests themselves need none of them. The weights are the file's own, dequantised by the gguf package, put into a model
-whose configuration is built here, so that no GGUF loader of anyone else stands in between.
+Needs torch, transformers, tokenizers and gguf; the tests themselves need none of them. The weights are the file's own, dequantised
+by the gguf package, in a model whose configuration is built here: no other GGUF loader is involved.
 """
 
 from __future__ import annotations
@@ -198,10 +197,10 @@ class Model:
         return [row[longest:].tolist() for row in out]
 
     def greedy(self, ids: list[int], guess: list[int]) -> tuple[list[int], list[float]]:
-        """The tokens of highest logit, and how far above the second highest each stood.
+        """The tokens of highest logit, and the margin of each over the second highest.
 
-        Every token is the best after the prompt and the tokens before it, without padding or a cache; a guess that is
-        right all along is confirmed by one pass, and a wrong one is mended from its first wrong token on.
+        Every token is the best after the prompt and the tokens before it, without padding or a cache. One pass confirms a
+        guess that is right throughout; a wrong guess is corrected from its first wrong token on.
         """
         tokens = guess
         while True:

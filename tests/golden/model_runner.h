@@ -34,7 +34,7 @@ class ModelRunner {
   devices::KvCache& cache() { return *cache_; }
   int vocabulary() const { return config().vocabulary; }
 
-  // The next token of sequence `index` goes to `position`; what is before it stays as it is.
+  // The next token of sequence `index` goes to `position`; earlier positions stay as they are.
   void Restart(int index, int position = 0) { sequences_[static_cast<size_t>(index)].position = position; }
 
   // Page id of the sequence's tokens [page * kPageTokens, (page + 1) * kPageTokens).

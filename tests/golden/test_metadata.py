@@ -1,5 +1,5 @@
-"""Metadata keys of model files, one by one: logits against NumPy in float64 (tests/support/numpy_model.py), and every key that
-the gguf package knows of is read, refused by name, or in docs/MODELS.md as one that decides nothing."""
+"""Metadata keys of model files, one by one: logits against NumPy in float64 (tests/support/numpy_model.py). Every key that
+the gguf package knows is read, refused by name, or in docs/MODELS.md as one that decides nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def refusal(path: pathlib.Path) -> str:
 
 
 def check(path: pathlib.Path, network: Network, weights: dict[str, np.ndarray], otherwise: Network | None) -> None:
-    """`otherwise`: what a reader would compute that did not know the key."""
+    """`otherwise`: the network of a reader that does not know the key."""
     want = numpy_model.log_probabilities(network, weights, IDS)
     if otherwise is not None:
         assert np.abs(want - numpy_model.log_probabilities(otherwise, weights, IDS)).max() > 0.2, "the key decides nothing in this model"
@@ -61,7 +61,7 @@ def check(path: pathlib.Path, network: Network, weights: dict[str, np.ndarray], 
         assert np.abs(found(path, device) - want).max() < tolerance, device
 
 
-# Keys written, keys left out, and what the network then is, beside its usual self; for every architecture.
+# Keys written, keys left out, and the network's difference from its usual form; for every architecture.
 EVERYWHERE: dict[str, tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]] = {
     "factor without a type": ({"rope.scaling.factor": 4.0}, (), {"positions_divided_by": 4.0}),
     "linear and its factor": ({"rope.scaling.type": "linear", "rope.scaling.factor": 3.0}, (), {"positions_divided_by": 3.0}),
@@ -158,7 +158,7 @@ def test_no_layer_of_gemma3_sees_everything(tmp_path: pathlib.Path) -> None:
     check(numpy_model.write(tmp_path / "absent.gguf", six, weights, {}), six, weights, network)
 
 
-# Files that are refused, and what the message has to name.
+# Refused files, and the words that the message must have.
 REFUSED: dict[str, tuple[str, dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     "yarn": ("qwen2", {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, (), ("qwen2.rope.scaling.type", "yarn", "linear")),
     "longrope": ("llama", {"rope.scaling.type": "longrope"}, (), ("llama.rope.scaling.type", "longrope")),

@@ -1,4 +1,4 @@
-// Options of a tiny model from JSON: the golden file says which models its logits belong to.
+// Options of a tiny model from JSON: the golden file names the models of its logits.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,7 +17,7 @@ inline devices::TensorType TensorTypeNamed(const std::string& name) {
   throw std::runtime_error("no tensor type is named " + name);
 }
 
-// Fields that are not there keep their default; one that TinyModelOptions lacks is an error.
+// Absent fields keep their default; a field that TinyModelOptions lacks is an error.
 inline testing::TinyModelOptions TinyOptionsFromJson(const nlohmann::json& json) {
   testing::TinyModelOptions options;
   for (const auto& [key, value] : json.items()) {

@@ -5,15 +5,15 @@
 
 namespace mnemo::testing {
 
-// How long tests wait for what must happen; long, since the machine may be busy, and longer under a
-// sanitizer.
+// The longest time that tests wait for a required event: long, since the machine may be busy, and longer
+// under a sanitizer.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr std::chrono::seconds kPatience{360};
 #else
 inline constexpr std::chrono::seconds kPatience{90};
 #endif
 
-// Whether the condition, which is asked again and again, becomes true within kPatience.
+// Polls the condition. True when it holds within kPatience.
 template <typename Condition>
 bool Eventually(Condition condition) {
   const auto end = std::chrono::steady_clock::now() + kPatience;

@@ -8,7 +8,7 @@
 namespace mnemo::testing {
 namespace {
 
-constexpr size_t kAlignment = 32;  // what a reader assumes when general.alignment is absent
+constexpr size_t kAlignment = 32;  // a reader's default when general.alignment is absent
 
 // Numbers of the value types in the file.
 constexpr uint32_t kUint32 = 4;

@@ -1,8 +1,8 @@
-"""Where the real models are; to import, or as a program:
+"""Paths of the real models; to import, or as a program:
 
 models.py PROGRAM ARG...: runs the program with {smollm2} and {gemma3} in its arguments replaced by paths of the models.
 
-They are looked for in MNEMO_MODEL_DIR, then where scripts/setup.sh puts them, beside the virtual environment that runs this.
+The models are in MNEMO_MODEL_DIR, or where scripts/setup.sh puts them, beside the virtual environment that runs this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FILES = {"smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma3": "gemma-3-270m-q
 
 
 def find(name: str) -> pathlib.Path:
-    """The file of a model of FILES; an error, so that no test is left out, when it is missing."""
+    """The file of a model of FILES. A missing file is an error, so that no test is left out."""
     folders = [os.environ.get("MNEMO_MODEL_DIR", ""), str(pathlib.Path(sys.prefix).parent / "models")]
     for folder in filter(None, folders):
         if (pathlib.Path(folder) / FILES[name]).is_file():

@@ -1,8 +1,8 @@
 """Tiny random models written with the gguf package, and their logits in float64: an oracle that shares no code with ours.
 
 The forward pass is written from the papers: RMSNorm (Zhang and Sennrich 2019), RoPE (Su et al. 2021) with linear scaling of
-positions (Chen et al. 2023), grouped-query attention (Ainslie et al. 2023), gated feed-forward networks (Shazeer 2020), and
-from the definitions of Llama, Qwen and Gemma 3 for what each adds.
+positions (Chen et al. 2023), grouped-query attention (Ainslie et al. 2023), gated feed-forward networks (Shazeer 2020). The additions of
+Llama, Qwen and Gemma 3 are from their definitions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VOCABULARY = 260
 
 @dataclasses.dataclass
 class Network:
-    """What the oracle computes. A test says it apart from the keys that it writes."""
+    """The network that the oracle computes. A test gives it apart from the keys that it writes."""
 
     architecture: str = "llama"
     layers: int = 2
@@ -142,7 +142,7 @@ def log_probabilities(network: Network, weights: dict[str, np.ndarray], ids: lis
 
 
 def keys_of(network: Network) -> dict[str, Any]:
-    """The keys that every file has to have; what follows the architecture's name."""
+    """The keys that every file needs, without the architecture's name."""
     keys: dict[str, Any] = {
         "block_count": network.layers,
         "context_length": 512,

@@ -1,4 +1,4 @@
-// A folder of its own for one test, which goes with the object.
+// A folder of its own for one test; the destructor removes it.
 #pragma once
 
 #include <filesystem>

@@ -128,8 +128,8 @@ std::vector<std::byte> RandomData(TensorType type, int64_t elements, float mean,
       WriteBlock(type, deviation, random, data.data() + at);
       continue;
     }
-    const float value =
-        mean + deviation * 1.7320508f * random.Symmetric();  // uniform: deviation = half-width/sqrt(3)
+    // Uniform: deviation = half-width / sqrt(3).
+    const float value = mean + deviation * 1.7320508f * random.Symmetric();
     if (type == TensorType::kF32) {
       std::memcpy(data.data() + at, &value, sizeof(value));
     } else {
@@ -141,7 +141,7 @@ std::vector<std::byte> RandomData(TensorType type, int64_t elements, float mean,
   return data;
 }
 
-// Bytes as the printable characters that byte-level BPE (GPT-2) stands them for.
+// Bytes as the printable characters of byte-level BPE (GPT-2).
 std::string ByteLevelToken(int byte) {
   const auto printable = [](int b) { return (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174; };
   int code_point = byte;

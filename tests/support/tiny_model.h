@@ -22,14 +22,13 @@ struct TinyModelOptions {
   int sliding_window = 64;  // gemma3 only
   bool tied_output = true;
   bool rope_factors = false;  // llama only: adds rope_freqs.weight
-  devices::TensorType matrix_type =
-      devices::TensorType::kF32;  // falls back to F32 where a row is not whole blocks
+  // Falls back to F32 where a row is not whole blocks.
+  devices::TensorType matrix_type = devices::TensorType::kF32;
   uint64_t seed = 1;
 };
 
-// A GGUF file image. Vocabulary: the 256 bytes as gpt2 byte-level tokens (ids 0..255), then "<|im_start|>"
-// 256,
-// "<|im_end|>" 257 (eos), "<|endoftext|>" 258 (bos), no merges, chatml template.
+// A GGUF file image. Vocabulary: the 256 bytes as gpt2 byte-level tokens (ids 0..255), then
+// "<|im_start|>" 256, "<|im_end|>" 257 (eos), "<|endoftext|>" 258 (bos), no merges, chatml template.
 std::vector<std::byte> TinyModel(const TinyModelOptions& options);
 inline constexpr int kTinyVocabulary = 259;
 

@@ -1,4 +1,4 @@
-"""Documents cite what is there, and what an operator can set or call is documented."""
+"""Documents cite existing files and stay short; all settings and calls are documented."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import tree
@@ -15,12 +16,12 @@ DOCUMENTS = tree.files(".md")
 
 
 def prose(name: pathlib.Path) -> str:
-    """Without fenced code."""
+    """The text without fenced code."""
     return re.sub(r"^```.*?^```", "", tree.read(name), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(name: pathlib.Path) -> set[str]:
-    """As GitHub makes them: lower case, blanks to dashes, other signs dropped."""
+    """Anchors of the headings as GitHub makes them: lower case, blanks to dashes, other signs dropped."""
     headings = re.findall(r"^#+\s+(.*)$", prose(name), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -41,7 +42,7 @@ def test_links_lead_somewhere(name: pathlib.Path) -> None:
 
 
 def cited_paths(name: pathlib.Path) -> set[str]:
-    """What stands in backticks and begins with a folder of the root, or is a file of the root. `a/{b,c}.h` cites two files, `a/*_x.cc`
+    """Words in backticks that begin with a folder of the root, or are a file of the root. `a/{b,c}.h` cites two files, `a/*_x.cc`
     any that fit."""
     tops = {path.parts[0] for path in tree.files()}
     cited = set()
@@ -66,6 +67,21 @@ def test_architecture_cites_the_parts() -> None:
     assert len(cited) > 30
     for folder in ("client", "config", "devices", "proto", "server/frontend", "server/model", "server/telemetry", "server/worker", "tests"):
         assert any(path.startswith(folder) for path in cited), f"nothing of {folder} is cited"
+
+
+def test_picture_of_speed_is_current() -> None:
+    script = tree.ROOT / "tests" / "bench" / "speed_chart.py"
+    drawn = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
+    assert tree.read("docs/speed.svg") == drawn, f"run: python {script.relative_to(tree.ROOT)} > docs/speed.svg"
+
+
+# Longest documents of their kind; what is cut goes to tests/bench/NOTES.md or to the headers.
+MAX_LINES = {"ARCHITECTURE.md": 250, "docs/PERFORMANCE.md": 90, "docs/QUALITY.md": 90}
+
+
+@pytest.mark.parametrize("name", MAX_LINES)
+def test_documents_are_short(name: str) -> None:
+    assert tree.read(name).count("\n") <= MAX_LINES[name]
 
 
 def schema() -> str:

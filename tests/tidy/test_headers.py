@@ -27,8 +27,8 @@ def commands() -> dict[str, list[str]]:
 
 
 def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[list[str]]:
-    """Those of a source beside the header: its namesake, else one of the folder, else one of a folder above or below.
-    Several where the folder has several layers: the header is of one of them."""
+    """Arguments of a source beside the header: its namesake, else one of the folder, else one of a folder above or below.
+    There are several where the folder has several layers: the header belongs to one of them."""
     namesakes = [str(tree.ROOT / header.with_suffix(".cc")), str(tree.ROOT / header.with_name(header.stem + "_test.cc"))]
     for name in namesakes:
         if name in known:
@@ -47,7 +47,7 @@ def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[list[st
 
 
 def proven_by_source(header: pathlib.Path, known: dict[str, list[str]]) -> bool:
-    """A source that is built and includes its own header first shows the same, for nothing."""
+    """True when a built source includes its own header first, which proves the same at no cost."""
     source = tree.ROOT / header.with_suffix(".cc")
     if str(source) not in known:
         return False
@@ -56,7 +56,7 @@ def proven_by_source(header: pathlib.Path, known: dict[str, list[str]]) -> bool:
 
 
 def headers() -> list[pathlib.Path]:
-    """All but the bodies that are included once for each instruction set."""
+    """All headers but the bodies that are included once for each instruction set."""
     return [path for path in tree.files(".h") if not path.name.endswith("-inl.h")]
 
 

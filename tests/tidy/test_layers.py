@@ -1,5 +1,5 @@
-"""Layers point one way (ARCHITECTURE.md). CMake gives each target the headers of what it links and no others; this tells the same
-faster, and says which layers may link which at all."""
+"""Layers point one way (ARCHITECTURE.md). CMake gives each target the headers of the targets that it links and no others. This test
+reports a violation faster, and holds the table of allowed links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 import tree
 
-# Which folders a layer of a folder may link. A name stands for the folder and what is below it.
+# Folders that a layer of a folder may link. A name stands for the folder and all folders below it.
 ALLOWED = {
     "proto/layout": [],
     "proto": ["proto/layout"],
@@ -51,7 +51,7 @@ def below(folder: str, parent: str) -> bool:
 
 
 def rule(layer: tree.Layer) -> list[str]:
-    """The nearest folder that has a rule, and what its rule allows. A layer that only tests link may have models made for tests."""
+    """The nearest folder that has a rule, and the folders that the rule allows. A layer that only tests link may link tests/support."""
     folder = layer.folder
     nearest = max((known for known in ALLOWED if below(folder, known)), key=len, default=None)
     assert nearest is not None, f"{folder}: no rule; add one to {__file__}"
@@ -166,5 +166,5 @@ def sources_of_tests() -> set[pathlib.Path]:
 
 
 def is_main(path: pathlib.Path) -> bool:
-    """A program's main file sees what the program links, which CMake checks when it is built."""
+    """True for a program's main file: it sees all that the program links, which CMake checks when it is built."""
     return path.suffix == ".cc" and re.search(r"^int main\(", tree.read(path), re.MULTILINE) is not None

@@ -1,4 +1,4 @@
-"""What the tests of the tree share: its files, as git would take them, and its layers, as CMake reads them."""
+"""Helpers of the tests of the tree: its files, as git would take them, and its layers, as CMake reads them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BUILD = pathlib.Path(os.environ.get("MNEMO_BUILD", ROOT / "build" / "release"))
 
 @functools.cache
 def files(*suffixes: str) -> list[pathlib.Path]:
-    """The tree's files with one of the suffixes (all without any), relative to the root: what git tracks, and new files that it does
-    not ignore; without git, everything outside hidden folders and build/."""
+    """The tree's files with one of the suffixes (all without any), relative to the root. With git: tracked files, and new ones that it
+    does not ignore. Without git: all files outside hidden folders and build/."""
     listed = subprocess.run(
         ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         capture_output=True,
@@ -86,7 +86,7 @@ def layers() -> dict[str, Layer]:
         else:
             headers = {str(path) for path in files(".h") if str(path.parent) == folder or str(path).startswith(folder + "/")}
         result[name] = Layer(name, folder, headers, parts.get("DEPS", []), parts.get("PRIVATE_DEPS", []))
-    # What is linked under a condition is added apart.
+    # Targets that are linked under a condition are added apart.
     for _, (name, *words) in calls("target_link_libraries"):
         if name in result:
             result[name].private += [word for word in words if word not in ("PUBLIC", "PRIVATE", "INTERFACE")]
@@ -94,7 +94,7 @@ def layers() -> dict[str, Layer]:
 
 
 def reachable(name: str) -> set[str]:
-    """The layer and all whose public headers it sees: what it links, and what those link publicly."""
+    """The layer and all layers whose public headers it sees: the linked ones, and those that they link publicly."""
     known = layers()
     seen: set[str] = set()
     todo = [name, *known[name].links]

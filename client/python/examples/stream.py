@@ -24,7 +24,7 @@ def main() -> int:
             temperature=0,
         )
         try:
-            # Leaving the block in whatever way closes the generator, and that cancels the request.
+            # Every exit of the block closes the generator, which cancels the request.
             with contextlib.closing(events):
                 for event in events:
                     if isinstance(event, mnemo.Delta):
@@ -37,7 +37,7 @@ def main() -> int:
         except KeyboardInterrupt:
             return 130
         except BrokenPipeError:
-            # Nobody reads any more. Python would try again at its end to write what is left, and complain.
+            # The reader has gone. Python would write the rest at its end, and report an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
     return 0

@@ -68,7 +68,7 @@ def build_request(
     if "tools" in options:
         request.chat.tools_json = json.dumps(list(options["tools"]), ensure_ascii=False)
     given = cast("dict[str, object]", options)
-    # Reading request.chat does not make it present; setting a field of it does.
+    # A read of request.chat does not make it present; a write of one of its fields does.
     for target, names in (
         (request, _REQUEST_FIELDS),
         (request.sampling, _SAMPLING_FIELDS),

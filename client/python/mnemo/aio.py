@@ -58,7 +58,7 @@ class AsyncClient:
         messages: Iterable[types.Message] | None = None,
         **options: Unpack[types.GenerateOptions],
     ) -> AsyncGenerator[types.Event, None]:
-        """Yields what comes back, the Final last. Closing the generator (``aclose``) or cancelling the task cancels the request."""
+        """Yields the messages of the answer, the Final last. Closing the generator (``aclose``) or cancelling the task cancels the request."""
         request = _convert.build_request(prompt, token_ids, messages, options)
         return self._events(request, options.get("timeout"))
 

@@ -65,7 +65,7 @@ class Client:
         messages: Iterable[types.Message] | None = None,
         **options: Unpack[types.GenerateOptions],
     ) -> Generator[types.Event, None, None]:
-        """Sends the request and yields what comes back, the Final last. Closing the generator cancels the request."""
+        """Sends the request and yields the messages of the answer, the Final last. Closing the generator cancels the request."""
         request = _convert.build_request(prompt, token_ids, messages, options)
         return self._events(request, options.get("timeout"))
 
@@ -79,7 +79,7 @@ class Client:
         except grpc.RpcError as error:
             raise _translate(error) from None
         finally:
-            call.cancel()  # of a call that has ended it does nothing
+            call.cancel()  # does nothing to a call that has ended
 
     def generate(
         self,

@@ -11,7 +11,7 @@ class MnemoError(Exception):
     """A call that failed.
 
     code: name of the gRPC status, such as "RESOURCE_EXHAUSTED".
-    message: what the daemon said.
+    message: the daemon's text.
     retry_after: seconds after which it asked to be called again, or None. Negative: do not retry.
     """
 

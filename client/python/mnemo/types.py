@@ -1,4 +1,4 @@
-"""What goes into a request and what comes back. Times are seconds, pieces are raw bytes that may be part of a character."""
+"""Types of requests and answers. Times are seconds; pieces are raw bytes that may be part of a character."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FinishReason = Literal["eos", "stop", "length", "unspecified"]
 
 
 class GenerateOptions(TypedDict, total=False):
-    """Keywords of ``generate`` and ``stream``. What is left out takes the daemon's default."""
+    """Keywords of ``generate`` and ``stream``. An absent keyword takes the daemon's default."""
 
     model: str
     parse_special: bool  # control-token text in a prompt becomes control tokens
@@ -54,7 +54,7 @@ class GenerateOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Message:
-    role: str  # what the model's template knows: system, user, assistant, tool, ...
+    role: str  # a role of the model's template: system, user, assistant, tool, ...
     content: str
     name: str = ""
     tool_call_id: str = ""  # of a tool's answer

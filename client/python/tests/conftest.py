@@ -20,7 +20,7 @@ class FakeDaemon(generation_pb2_grpc.GenerationServicer, admin_pb2_grpc.AdminSer
     def __init__(self) -> None:
         self.requests: list[generation_pb2.GenerateRequest] = []
         self.cancelled = threading.Event()
-        self.unavailable = 0  # so many unary calls fail first
+        self.unavailable = 0  # number of unary calls that fail first
         self.unary_calls = 0
         self.drains = 0
         self.handler: GenerateHandler | None = None

@@ -14,9 +14,9 @@ import mnemo
 from mnemo import _convert
 from mnemo.v1 import generation_pb2
 
-# Features that there are not yet: the daemon refuses them by name.
+# Absent features: the daemon refuses them by name.
 NOT_YET = {"retrieval", "context_memory", "sampling.json_schema", "sampling.regex", "sampling.grammar"}
-# Where the keyword is not the field's own name.
+# Keywords that differ from the field's name.
 KEYWORDS = {"chat.tools_json": "tools", "attention.method": "attention"}
 MESSAGE = "chat.messages."
 INPUTS = {"prompt", "token_ids.ids"}
@@ -48,7 +48,7 @@ OF_OPTIONS = [path for path in FIELDS if path not in INPUTS and not path.startsw
 
 
 def sample(path: str, keyword: str) -> tuple[Any, Any]:
-    """A value to give, and what is then in the request."""
+    """A value of the keyword, and the expected value in the request."""
     if keyword in SAMPLES:
         return SAMPLES[keyword]
     kind = FIELDS[path].cpp_type
