@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "devices/base/status.h"
 #include "devices/base/wait.h"
 
@@ -23,10 +23,6 @@ namespace {
 constexpr int64_t kLongWaitNs = 1'000'000;
 constexpr int64_t kAloneFactor = 8;
 constexpr int64_t kMaxAloneNs = 100'000'000;
-
-int64_t NowNs() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void Futex(std::atomic<uint32_t>* word, int operation, uint32_t value) {
   static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));

@@ -33,7 +33,7 @@ class PeerSocket {
  private:
   const UniqueFd socket_;
   mutable std::atomic<bool> lost_ = false;
-  mutable std::atomic<int64_t> looked_at_ns_ = 0;
+  mutable std::atomic<int64_t> checked_at_ns_ = 0;
 };
 
 }  // namespace mnemo::transport
