@@ -11,7 +11,7 @@
 namespace mnemo::devices {
 namespace {
 
-// Stores tensors as they are; vectors as float32.
+// Stores tensors unchanged; vectors as float32.
 class PlainPacker : public WeightPacker {
  public:
   std::string layout() const override { return "plain-v1"; }
@@ -134,7 +134,7 @@ TEST_CASE("data that is read gives the image of the same data in memory, with it
   const std::map<std::string, Digest> digests = seen;
   CHECK(build(read) == from_memory);
   CHECK(seen == digests);
-  CHECK(bytes_read == model.data[0].size() + model.data[1].size());  // each once
+  CHECK(bytes_read == model.data[0].size() + model.data[1].size());  // each read once
   CHECK(HashSources(read).value() == digests);
   model.data[0].back() ^= std::byte{1};
   const auto changed = HashSources(read).value();
@@ -222,8 +222,8 @@ TEST_CASE("a truncated image is refused at every length") {
   }
 }
 
-// Reads all that a mapped image hands out: under the address sanitizer, or past the mapping, a bad range ends
-// the test.
+// Reads every range that a mapped image hands out. A bad range ends the test under the address sanitizer, or
+// when it lies past the mapping.
 uint64_t Touch(const WeightImage& image) {
   uint64_t sum = 0;
   for (const char* name : {"output", "norm", "blk.0.up"}) {
@@ -285,7 +285,7 @@ TEST_CASE("a hostile image is refused or harmless, whatever is changed in its he
     attempt(bytes);
   }
   CHECK(refused > 1000);
-  CHECK(accepted > 0);  // changes of what has no meaning to the reader
+  CHECK(accepted > 0);  // changes to bytes that have no meaning to the reader
 }
 
 }  // namespace

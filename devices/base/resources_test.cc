@@ -1,4 +1,4 @@
-// Against trees of files made here, and against the machine itself.
+// Tests against file trees made here and against the machine itself.
 #include "devices/base/resources.h"
 
 #include <fmt/format.h>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
-// A machine of 64 GiB and 16 cores with control groups as the test has them.
+// A machine of 64 GiB and 16 cores with the control groups that the test gives it.
 class Machine {
  public:
   void Write(const std::string& path, const std::string& text) {
@@ -30,7 +30,7 @@ class Machine {
   void Mounts(const std::string& text) {
     Write("/proc/self/mountinfo", "22 1 0:21 / /proc rw,nosuid shared:1 - proc proc rw\n" + text);
   }
-  // Version 2 mounted whole, the process in `group`.
+  // Version 2 mounted whole, with the process in `group`.
   void Unified(const std::string& group) {
     Groups("0::" + group + "\n");
     Mounts("30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
@@ -125,7 +125,7 @@ TEST_CASE("version 1: limits of the memory and the CPU controller, in hierarchie
   CHECK(machine.Read().cores == 16);
   machine.Write(cpu + "/c/cpu.cfs_quota_us", "400000\n");
   CHECK(machine.Read().cores == 4);
-  // A group above that this one does not see.
+  // A limit of a group above that this process does not see.
   machine.Write(
       memory + "/a/b/memory.stat",
       fmt::format("cache 4096\nhierarchical_memory_limit {}\nhierarchical_memsw_limit 1\n", 700 * kMiB));
@@ -162,7 +162,7 @@ TEST_CASE("what is not understood is told and bounds nothing") {
   }
   machine.Write("/sys/fs/cgroup/g/cpuset.cpus.effective", "3-1");
   CHECK(machine.Read().warnings.size() == 3);
-  // Nor does nonsense in place of the lists of groups and mounts end the process.
+  // Malformed lists of groups and mounts do not end the process either.
   machine.Groups("memory\n::\n:\n\n4:memory\n");
   machine.Mounts("- cgroup2\n30 23 0:27 / /x rw - cgroup2\n\n");
   CHECK(machine.Read().memory_bytes == 65536 * kMiB);

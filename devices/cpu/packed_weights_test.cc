@@ -28,7 +28,7 @@ TEST_CASE("a packed matrix unpacks to what its source means, bit for bit, in eve
       const auto bytes = packer.PackedBytes(source, &packed.format);
       REQUIRE(bytes.ok());
       std::vector<std::byte> image(*bytes, std::byte{0xee});
-      // In pieces that cut tiles.
+      // The pieces do not align with tiles.
       for (int64_t row = 0; row < rows; row += 7) {
         const auto piece =
             std::span(data).subspan(static_cast<size_t>(row * row_bytes),

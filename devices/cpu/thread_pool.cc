@@ -17,9 +17,9 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// A wait that is worth working alone afterwards: longer than what a program needs that only sends or receives
-// a message, shorter than a scheduler's time slice. Then alone for so many times as long, so that trying
-// again costs little.
+// A wait that justifies single-threaded work afterwards. It is longer than the core time of a program that
+// only sends or receives a message, and shorter than a scheduler's time slice. Work is then single-threaded
+// for kAloneFactor times the wait, at most kMaxAloneNs, so that a new attempt costs little.
 constexpr int64_t kLongWaitNs = 1'000'000;
 constexpr int64_t kAloneFactor = 8;
 constexpr int64_t kMaxAloneNs = 100'000'000;
@@ -79,7 +79,7 @@ void ThreadPool::Run(Job* job) {
 bool ThreadPool::TakePart(int thread) {
   uint64_t word = word_.load(std::memory_order_acquire);
   if (!Draw(&word)) return false;
-  // The item in hand keeps the step open, and with it the job and its count.
+  // The current item keeps the step open, and with it the job and its count.
   Items items;
   items.pool = this;
   items.count = count_;
@@ -124,7 +124,7 @@ bool ThreadPool::WasPutAside(int thread) {
   return std::exchange(switches_[static_cast<size_t>(thread)], usage.ru_nivcsw) != usage.ru_nivcsw;
 }
 
-// Sequentially consistent, so that either this thread sees the sleeper or the sleeper sees the new word.
+// Sequentially consistent: either this thread sees the sleeper, or the sleeper sees the new word.
 void ThreadPool::Open(uint64_t low_bits) {
   const uint64_t step = word_.load(std::memory_order_relaxed) & ~(kStep - 1);
   word_.store(step + kStep + low_bits);

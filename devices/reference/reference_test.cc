@@ -66,7 +66,7 @@ TEST_CASE("a product sums in the documented order, whatever tile it falls in") {
       MatMul(rows.data(), count, w.data(), k, 0, kOutputs, y.data(), kOutputs);
       for (int r = 0; r < count; ++r) {
         for (int64_t o = 0; o < kOutputs; ++o) {
-          volatile float s[8] = {};  // one rounding an operation
+          volatile float s[8] = {};  // one rounding per operation
           for (int64_t i = 0; i < k; ++i) {
             const volatile float product =
                 x[static_cast<size_t>(r * k + i)] * w[static_cast<size_t>(o * k + i)];
