@@ -22,7 +22,7 @@ Descriptor Simple(const MemoryLink& link, uint32_t unit, uint8_t op = layout::kO
   return d;
 }
 
-// A service of the test's own, with both ends in its hands.
+// A service of the test with access to both ends.
 struct Both {
   explicit Both(const std::string& path) {
     absl::StatusOr<std::unique_ptr<Listener>> made = Listener::Create(path, "memory", &host);
@@ -82,7 +82,7 @@ TEST_CASE("the check link tells what either side does wrong, and is silent other
   exchange({Simple(*link, 0)}, [](Completion& c) { c.seq = 1000; });
   said_of("1000, which is not under way");
 
-  // That one is still under way, and what takes its place overlaps it.
+  // The descriptor is still in flight, and the next one overlaps it.
   exchange({Simple(*link, 0)}, nothing);
   said_of("overlap");
 }
@@ -125,7 +125,7 @@ TEST_CASE("the check link looks at ids") {
   CHECK(select({10, 11, 12, 13}) == 1);
 }
 
-// What happens to 300 submissions of three descriptors.
+// Effects of faults on 300 submissions of three descriptors.
 std::map<std::string, int> Disturbed(const FaultPlan& plan) {
   const std::string path = SocketPath();
   EchoService service(path);
@@ -136,7 +136,8 @@ std::map<std::string, int> Disturbed(const FaultPlan& plan) {
   for (int i = 0; i < 300; ++i) {
     std::vector<Descriptor> batch = {Simple(*link, 0), Simple(*link, 1), Simple(*link, 2)};
     const absl::Status submitted = link->Submit(Ring::kQuery, batch);
-    CHECK(batch[0].op + batch[1].op + batch[2].op == 3 * layout::kOpGather);  // the caller's stays
+    // The caller's descriptors are unchanged.
+    CHECK(batch[0].op + batch[1].op + batch[2].op == 3 * layout::kOpGather);
     if (!submitted.ok()) {
       ++seen["submit " + absl::StatusCodeToString(submitted.code())];
       continue;

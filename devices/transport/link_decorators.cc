@@ -17,7 +17,7 @@ namespace {
 using layout::Completion;
 using layout::Descriptor;
 
-// All of it goes on to the inner link; decorators change what they are about.
+// Forwards every call to the inner attachment; decorators override the calls that they change.
 class Forward : public MemoryLink {
  public:
   explicit Forward(std::unique_ptr<MemoryLink> inner) : inner_(std::move(inner)) {}
@@ -31,12 +31,12 @@ class Forward : public MemoryLink {
   bool lost() const override { return inner_->lost(); }
 
  protected:
-  // The region as descriptors see it: its parts lie one behind the other.
+  // The region as descriptors see it: its parts are adjacent.
   std::span<const uint8_t> RegionBytes() const {
     const LinkInfo& all = info();
     return {all.bulk_payload.bytes.data(), all.results.offset_bytes + all.results.bytes.size()};
   }
-  // Empty when it is not within the region.
+  // Returns an empty span when the range is not within the region.
   std::span<const uint8_t> Units(uint32_t offset, uint32_t length) const {
     const std::span<const uint8_t> region = RegionBytes();
     if ((uint64_t{offset} + length) * layout::kUnitBytes > region.size()) return {};
@@ -132,7 +132,7 @@ class CheckLink final : public Forward {
   std::map<uint32_t, Descriptor> under_way_[kRings];  // by seq
 };
 
-// Stateless: draw n of a seed.
+// Returns draw n of a seed; stateless.
 uint64_t Draw(uint64_t seed, uint64_t n) {
   uint64_t x = seed + (n + 1) * 0x9E3779B97F4A7C15;  // SplitMix64
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
@@ -272,7 +272,7 @@ absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in) {
     event.ring = static_cast<Ring>(header.ring);
     event.is_completion = header.is_completion != 0;
     in.read(reinterpret_cast<char*>(event.slot), sizeof event.slot);
-    // Piece by piece, so that a length that is not there takes no memory.
+    // Reads in pieces, so that a false length allocates no memory.
     for (uint64_t left = header.bytes; left > 0 && in.good();) {
       const size_t piece = static_cast<size_t>(std::min<uint64_t>(left, 1 << 20));
       event.bytes.resize(event.bytes.size() + piece);

@@ -1,4 +1,4 @@
-// A service that answers every descriptor, for tests of links.
+// A service that answers every descriptor, for tests of attachments.
 #pragma once
 
 #include <poll.h>
@@ -42,7 +42,7 @@ inline AttachHello Limits() {
   return limits;
 }
 
-// Grants everything; hands over one link after the other.
+// Grants everything; hands over one attachment after the other.
 class TestHost : public ListenerHost {
  public:
   absl::StatusOr<AttachHello> Grant(const std::string& owner, const AttachHello& wanted) override {
@@ -79,7 +79,7 @@ inline LinkOptions Options(const std::string& path) {
   return options;
 }
 
-// Until work() is false or the peer is gone.
+// Serves until work() is false or the peer is gone.
 inline void ServeLoop(ServiceLink& link, const std::function<bool()>& work) {
   while (work() && !link.lost()) {
     const auto ready = [&] {
@@ -120,7 +120,7 @@ inline bool Echo(ServiceLink& link) {
   return true;
 }
 
-// A service of one link on a thread of its own.
+// A service of one attachment on its own thread.
 class EchoService {
  public:
   explicit EchoService(const std::string& path) : path_(path) {

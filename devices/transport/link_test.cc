@@ -1,4 +1,5 @@
-// Both ends of an attachment, through the handshake: what goes right, and what a broken or dead peer can do.
+// Both ends of an attachment through the handshake: normal operation, and the effects of a broken or dead
+// peer.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -108,7 +109,7 @@ TEST_CASE("a batch larger than the credits is refused whole") {
   CHECK((*link)->credits(Ring::kBulk) == 16);
   REQUIRE((*link)->Submit(Ring::kBulk, std::span(batch).subspan(0, 16)).ok());
   CHECK((*link)->credits(Ring::kBulk) == 0);
-  // Taking frees the slots, but credits are what is completed and polled.
+  // Taking a descriptor frees its slot, but a credit returns only when its completion is polled.
   Descriptor taken[64];
   CHECK(*service->Take(Ring::kBulk, taken) == 16);
   CHECK((*link)->credits(Ring::kBulk) == 0);
@@ -165,7 +166,7 @@ TEST_CASE("peers that do not fit are told both values") {
   CHECK(code == absl::StatusCode::kUnavailable);
   std::tie(code, message) = refused([](LinkOptions& o) { o.address = "carrier:pigeon"; });
   CHECK(code == absl::StatusCode::kInvalidArgument);
-  // After all of them the listener still serves.
+  // The listener still serves after all of them.
   CHECK(Attach(Options(path)).ok());
 }
 
@@ -208,7 +209,7 @@ TEST_CASE("one listener at a path; a dead one's socket is replaced") {
   CHECK(Listener::Create(path, "memory", &host).ok());
 }
 
-// Runs body in a process of its own.
+// Runs body in a separate process.
 pid_t Spawn(const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -260,7 +261,7 @@ TEST_CASE("a killed service is noticed by a worker that waits, and by one that d
     ::waitpid(child, nullptr, 0);
     CHECK((*link)->lost());
     CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kUnavailable);
-    (*link)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays
+    (*link)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays mapped
     ::unlink(path.c_str());
   }
 }
@@ -292,7 +293,7 @@ TEST_CASE("a killed worker is noticed by a sleeping service") {
   ::close(ready[1]);
 }
 
-// A worker of its own making: it has the region and the socket and does what it likes with them.
+// A hostile worker: it has the region and the socket and writes arbitrary data.
 TEST_CASE("whatever a worker writes into rings and headers, the service stays within its memory") {
   const std::string path = SocketPath();
   TestHost host;
@@ -318,7 +319,7 @@ TEST_CASE("whatever a worker writes into rings and headers, the service stays wi
     std::mt19937 random(seed);
     bool broken = false;
     for (int step = 0; step < 100 && !broken; ++step) {
-      if (random() % 2 == 0) {  // an index that may pass for one
+      if (random() % 2 == 0) {  // a plausible index
         const uint32_t value = random() % 80;
         const uint64_t ring =
             random() % 2 == 0 ? plan.requests[random() % 2] : plan.completions[random() % 2];

@@ -6,7 +6,7 @@
 namespace mnemo::transport {
 namespace {
 
-// Before the ends are made: the memory holds no rings yet.
+// Makes the rings before their ends are constructed.
 Channel& WithRings(Channel& channel, const RegionPlan& plan, uint16_t epoch) {
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
     const int i = RingIndex(ring);
@@ -52,7 +52,7 @@ absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion
   const int i = RingIndex(ring);
   const uint32_t count = static_cast<uint32_t>(completions.size());
   MNEMO_CHECK(count <= under_way_[i]);
-  // There was room when they were taken, and only the worker's index, which may be broken, can say otherwise.
+  // Take reserved the room. Only the worker's index, which may be broken, can contradict that.
   MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free(count));
   if (free < count) return Unavailable("the peer broke its completion ring: {} of {} slots", free, count);
   under_way_[i] -= count;

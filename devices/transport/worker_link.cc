@@ -33,7 +33,7 @@ class WorkerLink final : public MemoryLink {
   bool lost() const override { return broken_.load(std::memory_order_relaxed) || channel_->lost(false); }
 
  private:
-  // One request ring, its completions, and what is kept of them where the peer cannot write.
+  // One request ring, its completions, and their state in memory that the peer cannot write.
   struct Queue {
     Queue(Channel& channel, const RegionPlan& plan, int i)
         : requests(channel, plan.requests[i], plan.slots[i]),
@@ -45,7 +45,8 @@ class WorkerLink final : public MemoryLink {
     const uint32_t slots;
     uint32_t credits;
     uint32_t next_seq = kFirstSeq;
-    bool failed = false;  // a wait has timed out
+    // A wait has timed out.
+    bool failed = false;
   };
 
   Queue& At(Ring ring) { return queues_[RingIndex(ring)]; }
@@ -65,7 +66,7 @@ class WorkerLink final : public MemoryLink {
   std::atomic<bool> broken_ = false;
 };
 
-// A payload that reaches outside is the service's to refuse, with the field's name.
+// The service refuses a payload outside of the region and names the field.
 absl::Status WorkerLink::PushPayload(const Descriptor& descriptor) {
   const uint64_t offset = uint64_t{descriptor.payload_offset} * layout::kUnitBytes;
   const uint64_t length = uint64_t{descriptor.payload_length} * layout::kUnitBytes;
@@ -85,7 +86,7 @@ absl::Status WorkerLink::Submit(Ring ring, std::span<Descriptor> batch) {
   }
   const absl::StatusOr<uint32_t> free = queue.requests.Free(static_cast<uint32_t>(batch.size()));
   if (!free.ok()) return Broken(free.status());
-  // What is completed has been taken from the ring before, unless the peer forgot to say so.
+  // A completed descriptor has left the ring, unless the peer did not advance its index.
   if (*free < batch.size()) return Broken(Unavailable("{}: the peer broke the ring", info_.device_name));
   for (Descriptor& descriptor : batch) {
     descriptor.epoch = info_.granted.epoch;
@@ -101,7 +102,8 @@ size_t WorkerLink::Poll(Ring ring, std::span<Completion> out) {
   Queue& queue = At(ring);
   channel_->Progress();
   const absl::StatusOr<uint32_t> taken = queue.completions.Take(out);
-  if (!taken.ok() || *taken > queue.slots - queue.credits) {  // more than was asked for
+  // More than this end asked for.
+  if (!taken.ok() || *taken > queue.slots - queue.credits) {
     broken_.store(true, std::memory_order_relaxed);
     return 0;
   }
@@ -130,7 +132,7 @@ absl::Status WorkerLink::Wait(Ring ring, std::chrono::nanoseconds timeout) {
   }
 }
 
-// Until woken, the peer's end, or the time. Returns early without harm.
+// Sleeps until a wake-up, the peer's end, or the given time. May return early; that is harmless.
 absl::Status WorkerLink::Sleep(Queue& queue, std::chrono::steady_clock::time_point until) {
   const auto left = until - std::chrono::steady_clock::now();
   if (left.count() <= 0) return absl::OkStatus();
@@ -148,7 +150,7 @@ absl::Status WorkerLink::Sleep(Queue& queue, std::chrono::steady_clock::time_poi
   return absl::OkStatus();
 }
 
-// Divides the region in the wished parts, at multiples of a page.
+// Divides the region in the requested shares, at multiples of a page.
 absl::Status Divide(const LinkOptions& options, const RegionPlan& plan, std::span<std::byte> memory,
                     LinkInfo& info) {
   constexpr uint64_t kAlignment = 1024;

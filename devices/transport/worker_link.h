@@ -1,4 +1,4 @@
-// The link that all channels share; memory_link.h says what it does.
+// The implementation of MemoryLink over any channel.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace mnemo::transport {
 
-// `granted` has passed CheckGranted, and the channel's memory is as long as PlanRegion wants.
-// INVALID_ARGUMENT: the rings in it are not what was granted, or the shares of `options` are all zero.
+// `granted` has passed CheckGranted, and the channel's memory is as long as PlanRegion requires.
+// INVALID_ARGUMENT: the rings in it do not match `granted`, or the shares of `options` are all zero.
 absl::StatusOr<std::unique_ptr<MemoryLink>> MakeWorkerLink(const LinkOptions& options,
                                                            const layout::AttachHello& granted,
                                                            const std::string& device_name,
