@@ -35,7 +35,7 @@ void AddPlace(GgufWriter& writer, uint32_t number, uint32_t count, uint32_t tens
   writer.AddUint32("split.tensors.count", tensors);
 }
 
-// A folder with a model of tensors a, b, c, d, e in three files, each of which a test may write otherwise.
+// A folder with a model of tensors a, b, c, d, e in three files. A test may write any of them differently.
 class Model {
  public:
   Model() {

@@ -39,7 +39,7 @@ Bytes Header(uint64_t tensors, uint64_t keys, uint32_t version = 3) {
   return bytes;
 }
 
-// A file with one key, whose value is written by the caller.
+// A file with one key; the caller writes its value.
 Bytes OneKey(std::string_view key, uint32_t type) {
   Bytes bytes = Header(0, 1);
   PutString(bytes, key);
@@ -148,7 +148,7 @@ TEST_CASE("A file cut anywhere is refused, and never read past its end") {
   const Bytes whole = testing::TinyModel(options);
   REQUIRE(Parse(whole).ok());
   for (size_t length = 0; length < whole.size(); length += length < 200 ? 1 : 97) {
-    // A buffer of exactly that length: the address sanitizer sees a read past it.
+    // A buffer of exactly that length: the address sanitizer detects a read past it.
     const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length));
     const auto file = Parse(cut);
     // The padding after the last tensor's data may be missing.

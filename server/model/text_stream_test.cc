@@ -25,7 +25,7 @@ std::string Valid(std::string_view bytes) {
   return text;
 }
 
-// All texts of a stream joined, with what stopped it.
+// All texts of a stream joined, with the stop string that ended it.
 struct Streamed {
   std::string text;
   std::string matched;
@@ -163,7 +163,7 @@ TEST_CASE("behind a prompt the text goes on, and its first blank is no start of 
   CHECK(behind({kBos}, {kBlankB}) == "b");         // nothing visible yet
   CHECK(behind({kBos}, {kBlankB}, true) == " b");  // "<s>" is
   CHECK(behind({kBlankA, kBos}, {kBlankB}) == " b");
-  CHECK(behind({kBlank}, {kBlankB}) == " b");  // the blank that is taken away is the prompt's
+  CHECK(behind({kBlank}, {kBlankB}) == " b");  // the removed blank is the prompt's
   CHECK(behind({kBlankA, 999999, -1}, {kBlankB}) == " b");
   CHECK(behind({999999}, {kBlankB}) == "b");
 }
@@ -185,7 +185,7 @@ TEST_CASE("a character that begins in the prompt is given out as a whole") {
   CHECK(behind({byte(0xE2), byte(0x82), byte(0xAC)}, {byte(0xAC)}).text == "\uFFFD");
   const Streamed stopped = behind({byte(0xE2), byte(0x82)}, {byte(0xAC), 260}, {"\u20ac"});
   CHECK((stopped.text.empty() && stopped.matched == "\u20ac"));
-  // A stop string is looked for in the generated text alone.
+  // Stop strings are matched in the generated text only.
   CHECK(behind({260}, {263}, {"a b"}).text == " b");
   CHECK(behind({260}, {263}, {" b"}).matched == " b");
 }
@@ -206,7 +206,7 @@ TEST_CASE("prompt and stream together are what detokenising both gives") {
     for (const bool include_special : {false, true}) {
       const std::string before = tokenizer->Decode(prompt, !include_special);
       const std::string both = tokenizer->Decode(ids, !include_special);
-      // An open character at the end of the prompt is U+FFFD there and may become another one.
+      // An incomplete character at the end of the prompt is U+FFFD there and may become another one.
       const size_t whole = both.starts_with(before) ? before.size() : before.size() - 3;
       INFO("round " << round << ", seed 23: " << both << " behind " << before);
       REQUIRE(both.substr(0, whole) == before.substr(0, whole));
