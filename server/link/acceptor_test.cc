@@ -28,7 +28,7 @@ using std::chrono::seconds;
 constexpr seconds kLong{20};
 const std::atomic<bool> kNeverCancelled{false};
 
-// Records what an acceptor hands over and says.
+// Records the connections and log lines of an acceptor.
 struct Host {
   Acceptor::Options Options(const std::string& address, int max_connections = 0) {
     Acceptor::Options options;
@@ -75,7 +75,7 @@ UniqueFd ConnectTo(const std::string& address) {
   return *std::move(connection);
 }
 
-// Everything that comes until the other end closes.
+// Reads everything until the other end closes.
 std::string ReadToEnd(int fd) {
   std::string text;
   char buffer[1024];
@@ -158,7 +158,7 @@ TEST_CASE("A file that another process has put there stays at the end") {
   CHECK(std::filesystem::exists(path));
 }
 
-// Lowers the limit so that some few descriptors are left, and takes these.
+// Lowers the limit so that few descriptors are left, and takes these.
 struct Shortage {
   Shortage() {
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
@@ -177,7 +177,7 @@ TEST_CASE("A shortage of descriptors passes, and is told once") {
   const auto acceptor = Listening(host.Options("127.0.0.1:0"));
   Shortage shortage;
   shortage.taken.resize(shortage.taken.size() - 1);  // one for the client
-  // No check before the shortage is over: a sanitizer's own look at an object takes descriptors.
+  // No check before the shortage is over: a sanitizer's inspection of an object takes descriptors.
   const auto early = Connect(acceptor->address(), {}, kNeverCancelled);
   const bool was_told = host.Wait([&] { return host.troubles.size() == 1; });
   ::usleep(300000);
@@ -206,7 +206,7 @@ TEST_CASE("One past the bound is answered, and taken once there is room") {
   // The preface, empty SETTINGS, and HEADERS of stream 1 with one field (:method POST).
   const std::string call = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") +
                            std::string("\0\0\0\4\0\0\0\0\0", 9) + std::string("\0\0\1\1\5\0\0\0\1\x83", 10);
-  // In pieces, as a network may have it.
+  // In pieces, as a network may deliver it.
   for (const char byte : call) REQUIRE(::write(extra.get(), &byte, 1) == 1);
   const std::string answer = ReadToEnd(extra.get());
   CHECK(answer.substr(0, 9) == std::string("\0\0\0\4\0\0\0\0\0", 9));

@@ -26,7 +26,7 @@ using internal::v1::FromWorker;
 using internal::v1::ToWorker;
 using mnemo::testing::kPatience;
 
-// A connection at one end; the other is ours to misuse.
+// A connection at one end, and a raw socket at the other for misuse.
 struct Ends {
   Ends() {
     int fds[2];
@@ -133,7 +133,7 @@ TEST_CASE("a peer that does not read holds up no writer") {
     }
     CHECK(got == bytes);
     CHECK(ends.WaitForWrites(1));
-    CHECK_FALSE(ends.connection->Write(bytes));  // the same thread again
+    CHECK_FALSE(ends.connection->Write(bytes));  // uses the same thread again
   }
   SECTION("or is broken off") {
     ends.connection->Break();

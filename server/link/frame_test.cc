@@ -17,7 +17,7 @@ ToWorker MakeSubmit(int tokens) {
   return message;
 }
 
-// Puts `bytes` in by pieces of at most `piece`, and takes out every message on the way.
+// Feeds `bytes` in pieces of at most `piece` bytes and returns all messages found.
 std::vector<std::string> Feed(FrameReader& reader, std::string_view bytes, size_t piece) {
   std::vector<std::string> messages;
   while (!bytes.empty()) {
@@ -45,7 +45,7 @@ TEST_CASE("messages come out as they went in, however the stream is cut") {
     expected.push_back(message.SerializeAsString());
     REQUIRE(AppendFrame(message, &bytes).ok());
   }
-  REQUIRE(AppendFrame(ToWorker(), &bytes).ok());  // of no bytes
+  REQUIRE(AppendFrame(ToWorker(), &bytes).ok());  // a message of no bytes
   expected.emplace_back();
   const size_t piece = GENERATE(1u, 3u, 4u, 5u, 1000u, 65536u, 1u << 24);
   FrameReader reader;
@@ -67,7 +67,7 @@ TEST_CASE("what announces more than a frame may hold is of another protocol") {
 
 TEST_CASE("a header that claims much is not believed before the bytes come") {
   FrameReader reader;
-  const char header[] = {0, 0, 0, 4};  // 64 MiB, the most there may be
+  const char header[] = {0, 0, 0, 4};  // 64 MiB, the maximum
   std::memcpy(reader.Space().data(), header, sizeof header);
   reader.Add(sizeof header);
   REQUIRE(reader.Next().ok());

@@ -13,7 +13,7 @@
 namespace mnemo::telemetry {
 namespace {
 
-// Logs into a file of its own; the lines can be read at any time.
+// Logs into a separate file; its lines can be read at any time.
 class LogFile {
  public:
   explicit LogFile(const std::string& format, const std::string& level = "info") {

@@ -34,7 +34,7 @@ std::string Scrape(int port) {
   return reply;
 }
 
-// One of everything.
+// Sets one value of every metric.
 void Fill(Metrics* metrics) {
   metrics->SetBuildInfo("0.1.0", "cpu-avx512_vnni-f16", "tiny");
   metrics->AddPromptTokens(12);
