@@ -43,10 +43,11 @@ TEST_CASE("top k by counting is a stable sort's beginning") {
     std::vector<int32_t> ranks(random() % 3000);
     const int kind = n % 4;
     for (size_t j = 0; j < ranks.size(); ++j) {
+      // Ascending, the worst order for a heap.
       ranks[j] = kind == 0   ? static_cast<int32_t>(random())
                  : kind == 1 ? -static_cast<int32_t>(random() % 4096)
                  : kind == 2 ? static_cast<int32_t>(random() % 3) * 5000 - 5000
-                             : static_cast<int32_t>(j) * 7 - 4000;  // ascending, the worst order for a heap
+                             : static_cast<int32_t>(j) * 7 - 4000;
     }
     const uint32_t k = random() % 3200;
     std::vector<uint32_t> order(ranks.size());
@@ -70,7 +71,7 @@ TEST_CASE("products of scores stay within 32 bits at the extremes") {
       const int64_t v = (-dot * 235) >> DotShift(code_max, dim);
       REQUIRE(v >= -32768);
       REQUIRE(v * 65535 >= INT32_MIN);
-      // The undefined-behaviour sanitizer sees an overflow of the function itself.
+      // The undefined-behaviour sanitizer detects an overflow in the function itself.
       for (const int32_t sign : {-1, 1}) {
         for (const uint32_t scale : {0U, 7U, 128U, 255U}) {
           const int32_t y =
