@@ -10,6 +10,7 @@
 #include <optional>
 #include <thread>
 
+#include "devices/base/range.h"
 #include "devices/base/resources.h"
 
 namespace mnemo::devices {
@@ -230,9 +231,7 @@ class ImageReader {
  public:
   explicit ImageReader(std::span<const std::byte> image) : image_(image) {}
 
-  bool Contains(uint64_t offset, uint64_t bytes) const {
-    return offset <= image_.size() && bytes <= image_.size() - offset;
-  }
+  bool Contains(uint64_t offset, uint64_t bytes) const { return IsWithin(offset, bytes, image_.size()); }
 
   absl::StatusOr<Header> ReadHeader() const {
     Header header;
@@ -330,7 +329,7 @@ absl::Status CheckTensorSource(const TensorSource& source) {
 }
 
 absl::Status TensorData::Read(uint64_t offset, std::span<std::byte> out) const {
-  MNEMO_CHECK(offset <= size_ && out.size() <= size_ - offset);
+  MNEMO_CHECK(IsWithin(offset, out.size(), size_));
   if (out.empty()) return absl::OkStatus();
   if (reader_) return reader_(offset, out);
   std::memcpy(out.data(), memory_.data() + offset, out.size());

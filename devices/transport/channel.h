@@ -8,18 +8,17 @@
 #include <cstdint>
 #include <span>
 
+#include "devices/base/range.h"
 #include "devices/base/status.h"
 
 namespace mnemo::transport {
 
 inline constexpr uint64_t kCopiedBytes = 64;
 
-// Check at the start of every Write and Read.
-inline absl::Status CheckRange(uint64_t region_bytes, uint64_t offset_bytes, uint64_t length_bytes) {
-  if (offset_bytes > region_bytes || length_bytes > region_bytes - offset_bytes) {
-    return InvalidArgument("{} bytes at {} of a region of {}", length_bytes, offset_bytes, region_bytes);
-  }
-  return absl::OkStatus();
+// Check at the start of every Write and Read. INVALID_ARGUMENT: the range is outside of the region.
+inline absl::Status CheckRegionRange(uint64_t region_bytes, uint64_t offset_bytes, uint64_t length_bytes) {
+  if (IsWithin(offset_bytes, length_bytes, region_bytes)) return absl::OkStatus();
+  return InvalidArgument("{} bytes at {} of a region of {}", length_bytes, offset_bytes, region_bytes);
 }
 
 // One end of the connection between a worker and a memory service. The region exists at both ends, byte for

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/base/range.h"
+
 namespace mnemo::transport {
 namespace {
 
@@ -44,7 +46,7 @@ absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descript
 }
 
 absl::Status ServiceLink::PushResults(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_CHECK(offset_bytes <= plan_.data_bytes && length_bytes <= plan_.data_bytes - offset_bytes);
+  MNEMO_CHECK(IsWithin(offset_bytes, length_bytes, plan_.data_bytes));
   return channel_->Write(plan_.data + offset_bytes, length_bytes);
 }
 

@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "devices/base/mapping.h"
+#include "devices/base/range.h"
 #include "devices/base/unique_fd.h"
 #include "server/model/gguf_split.h"
 
@@ -395,7 +396,7 @@ absl::StatusOr<uint64_t> AlignmentByLength(const Reader& reader, std::span<const
   }
   uint64_t end = 0;
   for (const TensorEntry& entry : entries) {
-    if (entry.offset > file_bytes || entry.bytes > file_bytes - entry.offset) return kDefaultAlignment;
+    if (!IsWithin(entry.offset, entry.bytes, file_bytes)) return kDefaultAlignment;
     end = std::max(end, entry.offset + entry.bytes);
   }
   for (const uint64_t alignment : {kDefaultAlignment, of_first}) {
@@ -422,7 +423,7 @@ absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> e
                             "the offset {} of tensor '{}' is not a multiple of the alignment {}",
                             entry.offset, name, alignment);
     }
-    if (entry.offset > data_bytes || entry.bytes > data_bytes - entry.offset) {
+    if (!IsWithin(entry.offset, entry.bytes, data_bytes)) {
       const absl::Status status = reader.Invalid(
           entry.entry_at,
           "tensor '{}' takes {} bytes from {} of the data, which begins at byte {} and is {} bytes "

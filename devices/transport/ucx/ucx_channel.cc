@@ -145,7 +145,8 @@ ucs_status_t UcxChannel::Impl::MessageCame(void* self, const void* header, size_
   uint64_t offset = 0;
   const bool whole = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0;
   if (header_bytes == sizeof offset) std::memcpy(&offset, header, sizeof offset);
-  if (header_bytes != sizeof offset || !whole || !CheckRange(impl->memory.size(), offset, length).ok()) {
+  if (header_bytes != sizeof offset || !whole ||
+      !CheckRegionRange(impl->memory.size(), offset, length).ok()) {
     if (impl->socket != nullptr) impl->socket->MarkLost();  // not one of our messages
     return UCS_OK;
   }
@@ -300,7 +301,7 @@ absl::Status UcxChannel::Connect(std::span<const std::byte> peer, UniqueFd socke
 std::span<std::byte> UcxChannel::memory() const { return impl_->memory; }
 
 absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRegionRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   if (impl_->socket->lost(false)) return impl_->Lost();
   if (length_bytes <= kMessageBytes) {
@@ -318,7 +319,7 @@ absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
 }
 
 absl::Status UcxChannel::Read(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRegionRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   ucp_request_param_t param{};
   return impl_->Await(ucp_get_nbx(impl_->endpoint, impl_->memory.data() + offset_bytes, length_bytes,
