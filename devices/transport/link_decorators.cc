@@ -46,9 +46,9 @@ class Forward : public MemoryLink {
   const std::unique_ptr<MemoryLink> inner_;
 };
 
-class CheckLink final : public Forward {
+class CheckedAttachment final : public Forward {
  public:
-  CheckLink(std::unique_ptr<MemoryLink> inner, Violation violation)
+  CheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation)
       : Forward(std::move(inner)), violation_(std::move(violation)) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -140,9 +140,9 @@ uint64_t Draw(uint64_t seed, uint64_t n) {
   return x ^ (x >> 31);
 }
 
-class FaultLink final : public Forward {
+class FaultyAttachment final : public Forward {
  public:
-  FaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan)
+  FaultyAttachment(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan)
       : Forward(std::move(inner)), plan_(plan) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -206,9 +206,10 @@ struct EventHeader {
 constexpr uint32_t kEventMagic = 0x4352504D;
 constexpr uint64_t kMaxEventBytes = uint64_t{1} << 38;
 
-class RecordLink final : public Forward {
+class RecordedAttachment final : public Forward {
  public:
-  RecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out) : Forward(std::move(inner)), out_(out) {}
+  RecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out)
+      : Forward(std::move(inner)), out_(out) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
     absl::Status status = Forward::Submit(ring, batch);
@@ -248,16 +249,16 @@ class RecordLink final : public Forward {
 
 }  // namespace
 
-std::unique_ptr<MemoryLink> MakeCheckLink(std::unique_ptr<MemoryLink> inner, Violation violation) {
-  return std::make_unique<CheckLink>(std::move(inner), std::move(violation));
+std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation) {
+  return std::make_unique<CheckedAttachment>(std::move(inner), std::move(violation));
 }
 
 std::unique_ptr<MemoryLink> MakeFaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan) {
-  return std::make_unique<FaultLink>(std::move(inner), plan);
+  return std::make_unique<FaultyAttachment>(std::move(inner), plan);
 }
 
-std::unique_ptr<MemoryLink> MakeRecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out) {
-  return std::make_unique<RecordLink>(std::move(inner), out);
+std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out) {
+  return std::make_unique<RecordedAttachment>(std::move(inner), out);
 }
 
 absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in) {

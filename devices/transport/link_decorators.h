@@ -20,7 +20,7 @@ namespace mnemo::transport {
 //
 // Everything is passed on unchanged.
 using Violation = std::function<void(const std::string& what)>;
-std::unique_ptr<MemoryLink> MakeCheckLink(std::unique_ptr<MemoryLink> inner, Violation violation);
+std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation);
 
 // Faults that a worker must handle, drawn from a seed: the same seed and the same calls give the same faults.
 // Chances are in 65,536ths per call that the fault applies to.
@@ -50,7 +50,7 @@ struct RecordedEvent {
 };
 // Writes every event to `out`, which must outlive the attachment. For tests and diagnosis; it copies
 // everything.
-std::unique_ptr<MemoryLink> MakeRecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out);
+std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out);
 // DATA_LOSS: the recording is truncated or malformed.
 absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in);
 

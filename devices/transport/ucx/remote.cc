@@ -13,12 +13,12 @@
 #include <utility>
 #include <vector>
 
+#include "devices/transport/channel_attachment.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/request_reader.h"
 #include "devices/transport/rings.h"
 #include "devices/transport/service_link.h"
 #include "devices/transport/ucx/ucx_channel.h"
-#include "devices/transport/worker_link.h"
 #include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
@@ -151,9 +151,9 @@ class UcxListener final : public RemoteListener {
     wanted.placement = layout::kResultsAtService;
     MNEMO_ASSIGN_OR_RETURN(reply.hello, host_->Grant(owner, wanted));
     reply.hello.placement = layout::kResultsAtWorker;
-    absl::StatusOr<std::unique_ptr<ServiceLink>> link = MakeLink(owner, socket, reply, deadline);
-    host_->Attached(reply.hello.epoch, link.ok() ? std::move(*link) : nullptr);
-    return link.status();
+    absl::StatusOr<std::unique_ptr<ServiceLink>> attachment = MakeLink(owner, socket, reply, deadline);
+    host_->Attached(reply.hello.epoch, attachment.ok() ? std::move(*attachment) : nullptr);
+    return attachment.status();
   }
 
   absl::StatusOr<std::unique_ptr<ServiceLink>> MakeLink(const std::string& owner, UniqueFd& socket,
@@ -225,7 +225,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& opti
   }
   MNEMO_RETURN_IF_ERROR(SendAddress(socket.get(), *channel, deadline));
   MNEMO_RETURN_IF_ERROR(channel->Connect(peer, std::move(socket)));
-  return MakeWorkerLink(options, reply.hello, FixedText(reply.device_name), std::move(channel));
+  return MakeChannelAttachment(options, reply.hello, FixedText(reply.device_name), std::move(channel));
 }
 
 }  // namespace mnemo::transport
