@@ -18,7 +18,7 @@ namespace {
 
 // Returns whether another process listens at the path. SO_PEERCRED of the connecting end names the process
 // that called listen (unix(7)).
-bool IsAnothers(const std::string& path) {
+bool ListensInAnotherProcess(const std::string& path) {
   sockaddr_un address = {};
   if (path.size() >= sizeof address.sun_path) return false;
   address.sun_family = AF_UNIX;
@@ -87,7 +87,7 @@ void Watcher::EndProcess(int code) {
   // Two passes: another thread that is about to listen may make its socket once, after the first unlink.
   for (int pass = 0; pass < 2; ++pass) {
     for (const std::string& path : options_.socket_paths) {
-      if (!path.empty() && !IsAnothers(path)) ::unlink(path.c_str());
+      if (!path.empty() && !ListensInAnotherProcess(path)) ::unlink(path.c_str());
     }
     if (options_.private_dir.empty() || ::rmdir(options_.private_dir.c_str()) == 0) break;
   }

@@ -111,7 +111,7 @@ template <class Source>
 MNEMO_INLINE const typename Source::Element* AfterValues(const AttendTask& t, int page, int page_end) {
   const int ahead = page + kPagesAhead;
   if (ahead < page_end) return ValuesOf<Source>(t, ahead);
-  if (t.goes_on) return reinterpret_cast<const typename Source::Element*>(PageAhead(t, ahead));
+  if (t.next_split_follows) return reinterpret_cast<const typename Source::Element*>(PageAhead(t, ahead));
   return ValuesOf<Source>(t, page);
 }
 

@@ -227,7 +227,7 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
                        .split = split,
                        .pages = item.sequence->pages,
                        .cache = cache,
-                       .goes_on = split + 1 < item.split_end,
+                       .next_split_follows = split + 1 < item.split_end,
                        .states = states,
                        .state_stride = plan.state_floats,
                        .scores = scratch.scores,

@@ -145,7 +145,7 @@ struct AttendTask {
   // `base` is that of this KV head.
   CacheView cache;
   // The next split follows directly.
-  bool goes_on = false;
+  bool next_split_follows = false;
   // [positions * group] of state_stride.
   float* states = nullptr;
   int64_t state_stride = 0;

@@ -87,12 +87,12 @@ bool ThreadPool::TakePart(int thread) {
   items.taken = 1;
   job_->Work(thread, items);
   if (done_.fetch_add(items.taken, std::memory_order_acq_rel) + items.taken == items.count) {
-    OpenNext(thread, sleepers_.load(std::memory_order_relaxed) != 0 && WasPutAside(thread));
+    OpenNext(thread, sleepers_.load(std::memory_order_relaxed) != 0 && WasPreempted(thread));
   }
   return true;
 }
 
-void ThreadPool::OpenNext(int thread, bool put_aside) {
+void ThreadPool::OpenNext(int thread, bool preempted) {
   for (Step step; job_->NextStep(&step);) {
     if (step.items == 0) continue;
     MNEMO_CHECK(step.items > 0 && step.items <= kMaxItems);
@@ -102,23 +102,23 @@ void ThreadPool::OpenNext(int thread, bool put_aside) {
         alone_until_ns_.store(0, std::memory_order_relaxed);
         count_ = step.items;
         done_.store(0, std::memory_order_relaxed);
-        put_aside_.store(put_aside, std::memory_order_relaxed);
+        preempted_.store(preempted, std::memory_order_relaxed);
         Open(static_cast<uint64_t>(step.items));
         return;
       }
-      put_aside = false;
+      preempted = false;
     }
     Items all;
     all.count = step.items;
     job_->Work(thread, all);
   }
   if ((word_.load(std::memory_order_relaxed) & kIdle) == 0) {
-    put_aside_.store(put_aside, std::memory_order_relaxed);
+    preempted_.store(preempted, std::memory_order_relaxed);
     Open(kIdle);
   }
 }
 
-bool ThreadPool::WasPutAside(int thread) {
+bool ThreadPool::WasPreempted(int thread) {
   rusage usage = {};
   getrusage(RUSAGE_THREAD, &usage);
   return std::exchange(switches_[static_cast<size_t>(thread)], usage.ru_nivcsw) != usage.ru_nivcsw;
@@ -143,7 +143,7 @@ void ThreadPool::WaitWhile(uint64_t word) {
     if (word_.load() != word) break;
     Futex(&wakes_, FUTEX_WAIT, wakes);
   }
-  if ((word & kIdle) != 0 || !put_aside_.load(std::memory_order_relaxed)) return;
+  if ((word & kIdle) != 0 || !preempted_.load(std::memory_order_relaxed)) return;
   const int64_t now_ns = NowNs();
   const int64_t waited_ns = now_ns - begin_ns;
   if (waited_ns < kLongWaitNs) return;

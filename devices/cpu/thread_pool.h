@@ -80,13 +80,13 @@ class ThreadPool {
   bool Draw(uint64_t* word);
   // Takes part in the open step if any of its items is left.
   bool TakePart(int thread);
-  // Runs `alone` steps and opens the first other one; ends the job after the last. put_aside: the previous
+  // Runs `alone` steps and opens the first other one; ends the job after the last. preempted: the previous
   // step ended late because its thread was preempted.
-  void OpenNext(int thread, bool put_aside);
+  void OpenNext(int thread, bool preempted);
   void Open(uint64_t low_bits);
   void WaitWhile(uint64_t word);
   // Returns whether the system has run something else on the thread's core since the last call.
-  bool WasPutAside(int thread);
+  bool WasPreempted(int thread);
   void Serve(int thread, int cpu);
 
   const int threads_;
@@ -97,7 +97,7 @@ class ThreadPool {
   // [threads], each entry used by its own thread.
   std::vector<int64_t> switches_;
   // Set when the thread that ended the previous step was preempted while others slept.
-  std::atomic<bool> put_aside_ = false;
+  std::atomic<bool> preempted_ = false;
   // Time by NowNs.
   std::atomic<int64_t> alone_until_ns_ = 0;
   alignas(64) std::atomic<uint64_t> word_ = kIdle;
