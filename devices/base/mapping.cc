@@ -80,8 +80,8 @@ absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes)
   if (length_bytes < kLargePage || length_bytes > SIZE_MAX - kLargePage) {
     return FromFd(fd, length_bytes, false);
   }
-  // A large page needs an address that is a multiple of its size. More than needed is reserved, and what lies
-  // before and behind is returned.
+  // A large page needs an address that is a multiple of its size. The reservation is larger than needed; the
+  // parts before and after the mapping are returned.
   const size_t reserved = length_bytes + kLargePage;
   void* area = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (area == MAP_FAILED) {
