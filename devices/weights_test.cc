@@ -75,7 +75,7 @@ UniqueFd SealedCopy(const std::vector<std::byte>& bytes) {
   return fd;
 }
 
-TEST_CASE("what was packed is found in the mapped image") {
+TEST_CASE("packed tensors are found in the mapped image") {
   const Model model = SmallModel();
   const UniqueFd fd = BuildWeightImage(PlainPacker(), model.sources, "model-1").value();
   const std::unique_ptr<WeightImage> image = WeightImage::Map(fd.get(), "plain-v1").value();
@@ -102,7 +102,7 @@ TEST_CASE("what was packed is found in the mapped image") {
   CHECK(image->Find("zzz") == nullptr);
 }
 
-TEST_CASE("data that is read gives the image of the same data in memory, with its hash") {
+TEST_CASE("data from a reader gives the same image as data in memory, with its hash") {
   Model model;
   model.Add("long", TensorRole::kMatrix, TensorType::kF16, 3000, 512);  // several chunks
   model.Add("norm", TensorRole::kVector, TensorType::kF32, 1, 33);
@@ -142,7 +142,7 @@ TEST_CASE("data that is read gives the image of the same data in memory, with it
   CHECK(changed.at("norm") == digests.at("norm"));
 }
 
-TEST_CASE("data that cannot be read is the error") {
+TEST_CASE("unreadable data gives its error") {
   Model model = SmallModel();
   model.sources[0].data = TensorData(model.sources[0].data.size(),
                                      [](uint64_t, std::span<std::byte>) { return DataLoss("file: cut"); });

@@ -14,7 +14,7 @@ TEST_CASE("names are UTF-8 as they are, without control characters") {
   }
 }
 
-TEST_CASE("what cannot be shown is named, and is an underscore in the safe name") {
+TEST_CASE("invalid characters are named, and become underscores in the safe name") {
   const auto problem = [](const std::string& name) { return NameProblem(name); };
   CHECK(problem("ab\n") == "has a control character at byte 2");
   CHECK(problem(std::string("a\0b", 3)) == "has a control character at byte 1");

@@ -47,7 +47,7 @@ class Machine {
   testing::TempFolder folder_;
 };
 
-TEST_CASE("without control groups the machine is the bound") {
+TEST_CASE("without control groups the machine sets the limits") {
   Machine machine;
   const Resources resources = machine.Read();
   CHECK(resources.memory_bytes == 65536 * kMiB);
@@ -58,7 +58,7 @@ TEST_CASE("without control groups the machine is the bound") {
   CHECK(resources.warnings.empty());
 }
 
-TEST_CASE("version 2: the least of the group and those above it") {
+TEST_CASE("version 2: the minimum of the group and those above it") {
   Machine machine;
   machine.Unified("/system.slice/mnemo.service");
   const std::string root = "/sys/fs/cgroup", slice = root + "/system.slice", unit = slice + "/mnemo.service";
@@ -143,7 +143,7 @@ TEST_CASE("inside a container the mount point is the group") {
   CHECK(machine.Read().memory_bytes == 256 * kMiB);
 }
 
-TEST_CASE("what is not understood is told and bounds nothing") {
+TEST_CASE("unparsable limits give a warning and set no limit") {
   Machine machine;
   machine.Unified("/g");
   const std::string text = GENERATE("", "many", "-5", "12 MiB", "99999999999999999999999", "0x10", "1.5");
@@ -182,7 +182,7 @@ TEST_CASE("limits of the process") {
   CHECK(AvailableResources(sources).process_bound == "RLIMIT_DATA (ulimit -d)");
 }
 
-TEST_CASE("this machine: the affinity of the thread and its resource limits are seen") {
+TEST_CASE("this machine: the affinity of the thread and its resource limits apply") {
   const Resources before = AvailableResources();
   CHECK(before.memory_bytes > 0);
   CHECK(before.memory_bytes <= int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE));

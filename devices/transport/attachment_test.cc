@@ -27,7 +27,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-TEST_CASE("what is granted is told, and the region is divided") {
+TEST_CASE("granted limits are reported, and the region is divided") {
   const std::string path = SocketPath();
   EchoService service(path);
   LinkOptions options = Options(path);
@@ -56,7 +56,7 @@ TEST_CASE("what is granted is told, and the region is divided") {
   CHECK(reinterpret_cast<uintptr_t>(results.bytes.data()) % 64 == 0);
 }
 
-TEST_CASE("payloads go there, results come back before their completion") {
+TEST_CASE("payloads arrive, and results return before their completion") {
   const std::string path = SocketPath();
   EchoService service(path);
   absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
@@ -123,7 +123,7 @@ TEST_CASE("a batch larger than the credits is refused whole") {
   CHECK((*attachment)->credits(Ring::kBulk) == 3);
 }
 
-TEST_CASE("a service that says nothing is an error at the deadline, and the ring takes no more") {
+TEST_CASE("a silent service gives an error at the deadline, and the ring accepts no more") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
@@ -137,7 +137,7 @@ TEST_CASE("a service that says nothing is an error at the deadline, and the ring
   CHECK(!(*attachment)->lost());
 }
 
-TEST_CASE("peers that do not fit are told both values") {
+TEST_CASE("incompatible peers are reported with both values") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
@@ -170,7 +170,7 @@ TEST_CASE("peers that do not fit are told both values") {
   CHECK(Attach(Options(path)).ok());
 }
 
-TEST_CASE("connections that say nothing, half or nonsense do not hold up others") {
+TEST_CASE("silent, partial or malformed connections do not delay others") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
@@ -228,7 +228,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachSoon(const std::string& path) 
   }
 }
 
-TEST_CASE("a killed service is noticed by a worker that waits, and by one that does not") {
+TEST_CASE("a killed service is detected by a waiting worker, and by one that does not wait") {
   for (const bool waits : {true, false}) {
     const std::string path = SocketPath();
     const pid_t child = Spawn([&] {
@@ -267,7 +267,7 @@ TEST_CASE("a killed service is noticed by a worker that waits, and by one that d
   }
 }
 
-TEST_CASE("a killed worker is noticed by a sleeping service") {
+TEST_CASE("a killed worker is detected by a sleeping service") {
   const std::string path = SocketPath();
   int ready[2];
   REQUIRE(::pipe(ready) == 0);
@@ -295,7 +295,7 @@ TEST_CASE("a killed worker is noticed by a sleeping service") {
 }
 
 // A hostile worker: it has the region and the socket and writes arbitrary data.
-TEST_CASE("whatever a worker writes into rings and headers, the service stays within its memory") {
+TEST_CASE("the service stays within its memory, whatever a worker writes into rings and headers") {
   const std::string path = SocketPath();
   TestHost host;
   const auto listener = Listener::Create(path, "memory", &host);
@@ -341,7 +341,7 @@ TEST_CASE("whatever a worker writes into rings and headers, the service stays wi
   }
 }
 
-TEST_CASE("a broken service is an error, not a fault") {
+TEST_CASE("a broken service gives an error, not a crash") {
   const std::string path = SocketPath();
   for (uint32_t seed = 0; seed < 100; ++seed) {
     INFO("seed " << seed);

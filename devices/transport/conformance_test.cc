@@ -92,7 +92,7 @@ TEST_CASE("bytes that one end writes the other sees, both ways") {
   }
 }
 
-TEST_CASE("a read fetches what the other end has") {
+TEST_CASE("a read fetches the other end's bytes") {
   for (const ChannelKind& kind : ChannelKinds()) {
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
@@ -124,7 +124,7 @@ TEST_CASE("writes and reads stay within the region") {
   }
 }
 
-TEST_CASE("an end that is destroyed is noticed, also by a sleeper") {
+TEST_CASE("a destroyed end is detected, also by a sleeper") {
   for (const ChannelKind& kind : ChannelKinds()) {
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
@@ -194,7 +194,7 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
   CHECK(right);
 }
 
-TEST_CASE("what goes into a ring comes out of it, in order, over many turns of the ring") {
+TEST_CASE("slots leave a ring unchanged and in order, over many turns of the ring") {
   for (const ChannelKind& kind : ChannelKinds()) {
     for (const uint32_t slots : {8U, 64U}) {
       INFO(kind.name << " slots " << slots);
@@ -211,7 +211,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
     constexpr uint32_t kSlots = 8;
     MakeRing(*pair.service, 0, kSlots, layout::kRingQuery, 1);
     MakeRing(*pair.worker, 0, kSlots, layout::kRingQuery, 1);
-    // Both ends begin shortly before the wrap, as if four thousand million slots had passed.
+    // Both ends begin shortly before the wrap, as if about 2^32 slots had passed.
     constexpr uint32_t kBegin = UINT32_MAX - 5;
     RingProducer producer(*pair.worker, 0, kSlots, kBegin);
     RingConsumer consumer(*pair.service, 0, kSlots, kBegin);
@@ -238,7 +238,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
   }
 }
 
-TEST_CASE("a full ring has no room, and an index that makes no sense breaks it") {
+TEST_CASE("a full ring has no room, and an invalid index breaks it") {
   for (const ChannelKind& kind : ChannelKinds()) {
     if (kind.has_own_memory) continue;  // each end has its own copy of the ring here
     INFO(kind.name);

@@ -157,7 +157,7 @@ std::map<std::string, int> Disturbed(const FaultPlan& plan) {
   return seen;
 }
 
-TEST_CASE("faults come as often as the plan says, the same ones for the same seed") {
+TEST_CASE("faults have the planned frequency, and are the same for the same seed") {
   CHECK(Disturbed({.seed = 1}) == std::map<std::string, int>{{"status 0", 900}});
   auto seen = Disturbed({.seed = 2, .full_chance = 65536 / 3});
   CHECK(seen["submit RESOURCE_EXHAUSTED"] > 50);
@@ -195,7 +195,7 @@ TEST_CASE("garbage reaches the service, a failed device the worker") {
   CHECK(failed == 1);
 }
 
-TEST_CASE("a recording holds what went through, and a broken one is refused") {
+TEST_CASE("a recording holds all operations, and a broken one is refused") {
   const std::string path = SocketPath();
   EchoService service(path);
   absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));

@@ -15,7 +15,7 @@
 namespace mnemo::layout {
 namespace {
 
-TEST_CASE("the stored vectors come out the same") {
+TEST_CASE("the stored vectors are reproduced") {
   std::ifstream file(MNEMO_LAYOUT_VECTORS, std::ios::binary);
   REQUIRE(file);
   std::stringstream stored;
@@ -107,7 +107,7 @@ TEST_CASE("keys of every exponent make records without overflow") {
   }
 }
 
-TEST_CASE("what is not a head dim or a format makes no record") {
+TEST_CASE("an invalid head dim or format makes no record") {
   const std::vector<float> keys(64 * 48);
   std::vector<uint8_t> record(4096, 1);
   MakeRecord({keys.data(), 48 * 4, kFormatF32}, 48, kFormatCodes2, record);
@@ -118,7 +118,7 @@ TEST_CASE("what is not a head dim or a format makes no record") {
   CHECK_FALSE(IsIndexDim(1024));
 }
 
-TEST_CASE("rotation is its own inverse but for the factor dim") {
+TEST_CASE("rotation is its own inverse up to the factor dim") {
   std::vector<int32_t> x(128);
   std::iota(x.begin(), x.end(), -50);
   std::vector<int32_t> y = x;
@@ -129,7 +129,7 @@ TEST_CASE("rotation is its own inverse but for the factor dim") {
   }
 }
 
-TEST_CASE("the first stage of a cascade reads bases and sign planes alone") {
+TEST_CASE("the first stage of a cascade reads only bases and sign planes") {
   std::mt19937 random(7);
   std::vector<float> keys(kPageTokens * 64);
   std::generate(keys.begin(), keys.end(),
@@ -151,7 +151,7 @@ TEST_CASE("the first stage of a cascade reads bases and sign planes alone") {
   CHECK(scores() == before);
 }
 
-TEST_CASE("peers that differ are told by what, with both values") {
+TEST_CASE("a difference between peers is reported with both values") {
   const AttachHello own = NewHello();
   CHECK(CompareHello(own, own).empty());
   AttachHello peer = own;

@@ -88,7 +88,7 @@ std::string ReadToEnd(int fd) {
   return text;
 }
 
-TEST_CASE("Connections are handed over at every address of a host") {
+TEST_CASE("Connections are accepted at every address of a host") {
   Host host;
   const auto acceptor = Listening(host.Options("localhost:0"));
   REQUIRE(acceptor->port() > 0);
@@ -100,7 +100,7 @@ TEST_CASE("Connections are handed over at every address of a host") {
   CHECK(acceptor->CountOpen() == 0);
 }
 
-TEST_CASE("An address is taken once") {
+TEST_CASE("An address can be used only once") {
   Host host;
   const auto first = Listening(host.Options("127.0.0.1:0"));
   const auto second = Acceptor::Listen(host.Options(first->address()));
@@ -172,7 +172,7 @@ struct Shortage {
   std::vector<UniqueFd> taken;
 };
 
-TEST_CASE("A shortage of descriptors passes, and is told once") {
+TEST_CASE("A shortage of descriptors passes, and is reported once") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0"));
   Shortage shortage;
@@ -196,7 +196,7 @@ TEST_CASE("A shortage of descriptors passes, and is told once") {
   CHECK(host.troubles[1] == "connections are accepted again");
 }
 
-TEST_CASE("One past the bound is answered, and taken once there is room") {
+TEST_CASE("One connection past the limit is refused, and accepted once there is room") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 3));
   std::vector<UniqueFd> clients;
@@ -224,7 +224,7 @@ TEST_CASE("One past the bound is answered, and taken once there is room") {
   CHECK(acceptor->refused() == 1);
 }
 
-TEST_CASE("Refused connections that say nothing are closed, however many come") {
+TEST_CASE("Silent refused connections are closed, however many there are") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 1));
   const UniqueFd kept = ConnectTo(acceptor->address());
@@ -236,7 +236,7 @@ TEST_CASE("Refused connections that say nothing are closed, however many come") 
   CHECK(host.connections.size() == 1);
 }
 
-TEST_CASE("Nothing that a refused client sends disturbs") {
+TEST_CASE("Input of a refused client does no harm") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 1));
   const UniqueFd kept = ConnectTo(acceptor->address());

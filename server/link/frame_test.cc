@@ -37,7 +37,7 @@ std::vector<std::string> Feed(FrameReader& reader, std::string_view bytes, size_
   return messages;
 }
 
-TEST_CASE("messages come out as they went in, however the stream is cut") {
+TEST_CASE("messages are unchanged, however the stream is cut") {
   std::string bytes;
   std::vector<std::string> expected;
   for (const int tokens : {0, 1, 1000, 200000, 3, 0, 50000}) {
@@ -53,7 +53,7 @@ TEST_CASE("messages come out as they went in, however the stream is cut") {
   CHECK(Feed(reader, bytes, piece) == expected);
 }
 
-TEST_CASE("what announces more than a frame may hold is of another protocol") {
+TEST_CASE("a length above the maximum of a frame is another protocol") {
   FrameReader reader;
   const std::string_view stranger = "PRI * HTTP/2.0\r\n\r\n";
   const std::span<char> space = reader.Space();
@@ -65,7 +65,7 @@ TEST_CASE("what announces more than a frame may hold is of another protocol") {
              Catch::Contains(std::to_string(kMaxFrameBytes)) && Catch::Contains("541676112"));
 }
 
-TEST_CASE("a header that claims much is not believed before the bytes come") {
+TEST_CASE("a header with a large length allocates nothing before the bytes arrive") {
   FrameReader reader;
   const char header[] = {0, 0, 0, 4};  // 64 MiB, the maximum
   std::memcpy(reader.Space().data(), header, sizeof header);
@@ -75,7 +75,7 @@ TEST_CASE("a header that claims much is not believed before the bytes come") {
   CHECK(reader.Space().size() <= 1 << 20);
 }
 
-TEST_CASE("a message that is larger than a frame is refused where it is made") {
+TEST_CASE("a message larger than a frame is refused by its sender") {
   ToWorker message;
   message.mutable_end_session()->set_session_id(std::string(kMaxFrameBytes, 'x'));
   std::string bytes = "before";

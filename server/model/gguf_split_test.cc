@@ -131,7 +131,7 @@ TEST_CASE("A snapshot of several parts is the same model") {
   CHECK((*read)->FindTensor("e")->data.ReadAll().status().code() == absl::StatusCode::kFailedPrecondition);
 }
 
-TEST_CASE("What was opened is held, and a part that is written to is named") {
+TEST_CASE("Opened files stay readable, and a modified part is named") {
   const Model model;
   const auto file = model.Open();
   REQUIRE(file.ok());
@@ -153,7 +153,7 @@ TEST_CASE("What was opened is held, and a part that is written to is named") {
   }
 }
 
-TEST_CASE("A part that is missing or no part of the model is refused by name") {
+TEST_CASE("A missing part, or one of another model, is refused by name") {
   const Model model;
   SECTION("missing") {
     std::filesystem::remove(model.path(2));

@@ -75,7 +75,7 @@ constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
 
 }  // namespace
 
-TEST_CASE("What a writer wrote is read back") {
+TEST_CASE("A written file is read back") {
   GgufWriter writer;
   writer.AddUint32("count", 7);
   writer.AddFloat32("ratio", 0.5f);
@@ -113,7 +113,7 @@ TEST_CASE("What a writer wrote is read back") {
   CHECK(file.FindTensor("third") == nullptr);
 }
 
-TEST_CASE("Getters name the key and what is wrong") {
+TEST_CASE("Getters name the key and the error") {
   GgufWriter writer;
   writer.AddString("text", "x");
   writer.AddFloat32("ratio", 0.5f);
@@ -159,7 +159,7 @@ TEST_CASE("A file cut anywhere is refused, and never read past its end") {
   }
 }
 
-TEST_CASE("Headers that are not ours") {
+TEST_CASE("Headers of other formats") {
   CheckRefused({}, kDataLoss, "at byte 0: the file ends within the magic number");
   Bytes bytes = Header(0, 0);
   bytes[0] = std::byte{'g'};
@@ -250,7 +250,7 @@ TEST_CASE("Hostile tensor entries") {
   }
 }
 
-TEST_CASE("A reader of text alone ignores tensors, also those that are not there") {
+TEST_CASE("A reader of text ignores tensors, including missing ones") {
   const Bytes no_data = OneTensor({uint64_t{1} << 40}, 99, 7, 0);
   CHECK_FALSE(Parse(no_data).ok());
   const auto file = Parse(no_data, true);

@@ -137,7 +137,7 @@ TEST_CASE("The KV cache has 8 bits by default where its error is below that of t
   CHECK(DefaultKvType(config) == devices::KvType::kF16);
 }
 
-TEST_CASE("The KV cache has 16 bits where the layers' weights have as many") {
+TEST_CASE("The KV cache has 16 bits where the layers' weights have 16") {
   using devices::KvType;
   using devices::TensorType;
   const std::map<TensorType, KvType> expected = {
@@ -163,7 +163,7 @@ TEST_CASE("The KV cache has 16 bits where the layers' weights have as many") {
   }
 }
 
-TEST_CASE("What most elements of the layers are stored in decides the KV cache, not the tables") {
+TEST_CASE("The format of most layer elements decides the KV cache, not that of the tables") {
   // Rows of 64: block formats of 256 fall back to F32, except for ffn_down, whose rows have 256.
   TinyModelOptions options;
   options.ffn_dim = 256;
@@ -179,7 +179,7 @@ TEST_CASE("What most elements of the layers are stored in decides the KV cache, 
   CHECK(DefaultKvType(*config) == devices::KvType::kF16);
 }
 
-TEST_CASE("What sets the architectures apart") {
+TEST_CASE("Differences between the architectures") {
   TinyModelOptions options;
   options.layers = 7;
   options.architecture = "qwen2";
@@ -220,7 +220,7 @@ TEST_CASE("What sets the architectures apart") {
   CHECK(config->attention_scale == static_cast<float>(1 / std::sqrt(17.0)));
 }
 
-TEST_CASE("gemma3: keys that say what is otherwise known of the architecture") {
+TEST_CASE("gemma3: keys that repeat properties of the architecture") {
   TinyModelOptions options;
   options.architecture = "gemma3";
   options.layers = 3;
@@ -238,7 +238,7 @@ TEST_CASE("gemma3: keys that say what is otherwise known of the architecture") {
   CHECK(config->attention_scale == 0.5f);
 }
 
-TEST_CASE("A factor of rotary scaling counts without a type, and what is not used is said") {
+TEST_CASE("A factor of rotary scaling counts without a type, and unused keys give warnings") {
   const auto read = [](const Edit& add) {
     const auto config = Read(Changed({}, {{}, add}));
     REQUIRE(config.status() == absl::OkStatus());
@@ -265,7 +265,7 @@ TEST_CASE("A factor of rotary scaling counts without a type, and what is not use
   CHECK_THAT(config.warnings[0], Contains("'llama.rope.scale_linear' is not used"));
 }
 
-TEST_CASE("Keys that decide no number are warned of by name, and well-known ones are not") {
+TEST_CASE("Keys that change no number are warned of by name, and well-known ones are not") {
   const auto config = Read(Changed({}, {{}, [](GgufWriter& writer) {
                                           writer.AddUint32("general.file_type", 3);
                                           writer.AddUint32("general.quantization_version", 2);
@@ -319,7 +319,7 @@ TEST_CASE("A window in a file of another architecture holds for all layers") {
   CHECK(config->layer_is_windowed == std::vector<bool>{true, true});
 }
 
-TEST_CASE("What is not known is refused with what is") {
+TEST_CASE("Unknown values are refused, listing the known ones") {
   CheckRefused(Changed({}, {{"general.architecture"},
                             [](GgufWriter& writer) { writer.AddString("general.architecture", "mamba\n"); }}),
                kUnimplemented, "architecture 'mamba_' is not supported; known: gemma3, llama, qwen2, qwen3");
@@ -381,7 +381,7 @@ TEST_CASE("Numbers out of range name key and bound") {
                kInvalid, "'llama.block_count' is a string");
 }
 
-TEST_CASE("Every tensor is missed by its name, and its shape is checked") {
+TEST_CASE("Every missing tensor is named, and every shape is checked") {
   for (const char* architecture : {"llama", "qwen2", "qwen3", "gemma3"}) {
     TinyModelOptions options;
     options.architecture = architecture;
@@ -414,7 +414,7 @@ TEST_CASE("Rotary factors that would break the frequencies are refused") {
   }
 }
 
-TEST_CASE("A name that cannot be shown is made one that can, and a file without a name has its stem") {
+TEST_CASE("A name that cannot be displayed is made displayable, and a file without a name gets its stem") {
   CHECK(Read(Changed({}, {{"general.name"}}))->name == "tiny");
   CHECK(Read(Changed({}, {{"general.name"},
                           [](GgufWriter& writer) { writer.AddString("general.name", "a\xff\nb"); }}))

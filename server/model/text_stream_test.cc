@@ -115,7 +115,7 @@ TEST_CASE("text that may begin a stop match is held back, no more than that") {
   CHECK(stream.Finish().text.empty());
 }
 
-TEST_CASE("stop matching does not depend on how the text comes, against a plain search") {
+TEST_CASE("stop matching does not depend on how the text is cut, compared with a plain search") {
   const std::unique_ptr<Tokenizer> tokenizer = ByteTokenizer();
   std::mt19937 random(11);
   const auto word = [&](size_t longest) {
@@ -150,7 +150,7 @@ std::unique_ptr<Tokenizer> SentencePieceTokenizer() {
   return std::move(tokenizer).value();
 }
 
-TEST_CASE("behind a prompt the text goes on, and its first blank is no start of a text") {
+TEST_CASE("after a prompt the text continues, and its first blank is no start of a text") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   constexpr int32_t kBlank = 259, kA = 260, kBlankA = 262, kBlankB = 263, kBos = 1;
   const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
@@ -168,7 +168,7 @@ TEST_CASE("behind a prompt the text goes on, and its first blank is no start of 
   CHECK(behind({999999}, {kBlankB}) == "b");
 }
 
-TEST_CASE("a character that begins in the prompt is given out as a whole") {
+TEST_CASE("a character that begins in the prompt is returned as a whole") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   const auto byte = [](int value) { return 3 + value; };
   const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
@@ -190,7 +190,7 @@ TEST_CASE("a character that begins in the prompt is given out as a whole") {
   CHECK(behind({260}, {263}, {" b"}).matched == " b");
 }
 
-TEST_CASE("prompt and stream together are what detokenising both gives") {
+TEST_CASE("prompt and stream together equal the detokenised whole") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   std::mt19937 random(23);
   const auto draw = [&]() -> int32_t {

@@ -133,7 +133,7 @@ TEST_CASE("a stretch merged in windows has the ids that one merge gives") {
   }
 }
 
-TEST_CASE("no more is encoded than asked for") {
+TEST_CASE("encoding stops at the requested number of ids") {
   const nlohmann::json golden = ReadJson(MNEMO_TEST_DATA "/tokenizer_golden.json");
   for (const std::string name : {"gpt-2", "qwen2", "spm", "spm-unused"}) {
     const std::unique_ptr<Tokenizer> tokenizer = Make(VocabularyFromJson(golden["vocabularies"][name]));
@@ -224,7 +224,7 @@ TEST_CASE("SentencePiece without byte tokens: a run of unknown characters is one
   CHECK(Make(vocabulary)->Encode("abca b", {}) == std::vector<int32_t>{3, 0, 2, 1, 0});
 }
 
-TEST_CASE("what ends a generation, and what begins a text") {
+TEST_CASE("tokens that end a generation, and tokens that begin a text") {
   TestVocabulary vocabulary = ByteVocabulary();
   vocabulary.bos_id = AddToken(&vocabulary, "<|begin_of_text|>", TokenKind::kControl);
   vocabulary.eos_id = AddToken(&vocabulary, "<|end_of_text|>", TokenKind::kControl);
@@ -243,7 +243,7 @@ TEST_CASE("what ends a generation, and what begins a text") {
   CHECK(llama3->Decode(llama3->Encode("x", {.add_special = true}), false) == "<|begin_of_text|>x");
 }
 
-TEST_CASE("what is unknown or broken is refused by name") {
+TEST_CASE("unknown or broken parts are refused by name") {
   const auto refusal = [](const TestVocabulary& vocabulary, absl::StatusCode code) {
     const absl::Status status = MakeTokenizer(vocabulary).status();
     CHECK(status.code() == code);

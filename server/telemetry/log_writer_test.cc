@@ -125,7 +125,7 @@ uint64_t Missing(const std::string& text) {
   return sum;
 }
 
-TEST_CASE("A pipe that nobody reads holds nobody up, and what is missing is counted and told") {
+TEST_CASE("A pipe without a reader blocks no caller, and missing lines are counted and reported") {
   const Fifo fifo;
   const std::unique_ptr<LogWriter> writer = OpenWriter(fifo.path);
   const std::string filler = std::string(1000, '.') + "\n";
@@ -193,7 +193,7 @@ TEST_CASE("A device that is always full drops and counts") {
   CHECK(Eventually([&] { return writer->dropped() >= 80; }));
 }
 
-TEST_CASE("A reader that is gone loses lines and blocks none") {
+TEST_CASE("A reader that is gone loses lines and blocks no caller") {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   ::close(ends[0]);
@@ -225,7 +225,7 @@ TEST_CASE("A file that was renamed is made anew by its name") {
   CHECK(ReadAll(folder.path("log")) == "three\n");
 }
 
-TEST_CASE("Where a file cannot be opened again the old one goes on") {
+TEST_CASE("The old file stays in use when it cannot be reopened") {
   TempFolder folder;
   const std::unique_ptr<LogWriter> writer = OpenWriter(folder.path("log"));
   std::filesystem::rename(folder.path("log"), folder.path("log.1"));
@@ -258,7 +258,7 @@ TEST_CASE("Lines wait for a directory that was removed") {
   CHECK(ReadAll(file).find("waits\n") != std::string::npos);
 }
 
-TEST_CASE("The last lines before an abort get out, and so does what libraries print") {
+TEST_CASE("The last lines before an abort are written, and so is the output of libraries") {
   TempFolder folder;
   const pid_t child = ::fork();
   if (child == 0) {
@@ -276,7 +276,7 @@ TEST_CASE("The last lines before an abort get out, and so does what libraries pr
   CHECK(text.find("error p printed by a library") != std::string::npos);
 }
 
-TEST_CASE("An abort does not wait long for a log that nobody reads") {
+TEST_CASE("An abort does not wait long for a log without a reader") {
   const Fifo fifo;
   const pid_t child = ::fork();
   if (child == 0) {

@@ -54,7 +54,7 @@ TEST_CASE("without room for shared memory a channel takes other transports") {
 
 // A worker may be killed at any point of its part of the handshake. UCX may detect it while connecting or
 // only when something is sent.
-TEST_CASE("a peer that has gone since it told its address crashes nobody") {
+TEST_CASE("a peer that exits after sending its address causes no crash") {
   for (int round = 0; round < 10; ++round) {
     const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
     std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
@@ -66,7 +66,7 @@ TEST_CASE("a peer that has gone since it told its address crashes nobody") {
   }
 }
 
-TEST_CASE("a peer that goes between being connected to and having its memory looked at crashes nobody") {
+TEST_CASE("a peer that exits between connection and memory access causes no crash") {
   const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
   const std::unique_ptr<UcxChannel> there = Make(1 << 16);
   std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
@@ -85,7 +85,7 @@ TEST_CASE("a peer that goes between being connected to and having its memory loo
   CHECK(stays->lost(true));
 }
 
-TEST_CASE("an address that is cut short or tells of too little memory is refused") {
+TEST_CASE("an address that is truncated or names too little memory is refused") {
   const std::unique_ptr<UcxChannel> large = Make(1 << 17);
   const std::unique_ptr<UcxChannel> small = Make(1 << 16);
   std::vector<std::byte> address = AddressOf(*small);
