@@ -31,6 +31,7 @@ class Watcher {
     // Called before the watcher ends the process; must be short.
     std::function<void()> before_end;
   };
+  // INVALID_ARGUMENT: lifeline_fd is no open descriptor. INTERNAL: the system refuses a descriptor.
   static absl::StatusOr<std::unique_ptr<Watcher>> Create(Options options);
   ~Watcher();
 

@@ -29,7 +29,7 @@ struct AttachRequest {
 };
 static_assert(sizeof(AttachRequest) == 192);
 
-// The answer. When status is 0, the region's descriptor is attached; otherwise the connection ends.
+// The answer. When status is 0, the region's descriptor comes with it; otherwise the connection ends.
 struct AttachReply {
   // Granted limits. Also set with an error, so that the worker can name the difference.
   layout::AttachHello hello;
@@ -55,11 +55,12 @@ struct RegionPlan {
   uint64_t data_bytes;
   uint64_t total_bytes;
 };
+// `granted` must come from GrantWithin or satisfy CheckGranted.
 RegionPlan PlanRegion(const layout::AttachHello& granted);
 
-// Returns the smaller of the two in each field; masks are intersected. 0 in `wanted` means the service's
-// value. Ring sizes become powers of two and region_bytes a multiple of 4,096, as PlanRegion requires.
-// INVALID_ARGUMENT names a field that cannot be granted.
+// Returns the smaller of the two values in each field; masks are intersected. 0 in `wanted` means the
+// service's value. Ring sizes become powers of two and region_bytes a multiple of 4,096, as PlanRegion
+// requires. INVALID_ARGUMENT names a field that cannot be granted.
 absl::StatusOr<layout::AttachHello> GrantWithin(const layout::AttachHello& wanted,
                                                 const layout::AttachHello& limits);
 // Checks, at the worker, the limits granted: they are input from a peer like any other.
@@ -73,10 +74,12 @@ absl::Status CheckReply(const layout::AttachHello& wanted, const AttachReply& re
 std::string FixedText(std::span<const char> field);
 void SetFixedText(const std::string& text, std::span<char> field);
 
-// SendAll and ReceiveAll block up to the deadline, for a worker that attaches. `fd`, when not null, receives
-// a passed descriptor.
 using Deadline = std::chrono::steady_clock::time_point;
+// Connects to a listening socket; blocks only for room in its queue. INVALID_ARGUMENT: the path is empty or
+// too long. UNAVAILABLE: there is no listener.
 absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path);
+// SendAll and ReceiveAll block up to the deadline, for a worker that attaches. UNAVAILABLE: the peer closed,
+// or the deadline has passed. `fd`, when not null, receives a passed descriptor.
 absl::Status SendAll(int socket, std::span<const std::byte> bytes, Deadline deadline);
 absl::Status ReceiveAll(int socket, std::span<std::byte> bytes, Deadline deadline, UniqueFd* fd);
 // Sends one message with a descriptor; never blocks.

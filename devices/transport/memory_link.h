@@ -32,6 +32,7 @@ struct Area {
   uint64_t offset_bytes = 0;
 };
 
+// Properties of an established attachment.
 struct LinkInfo {
   // Limits that the service allows for everything below.
   layout::AttachHello granted;
@@ -44,6 +45,7 @@ struct LinkInfo {
   Area results;
 };
 
+// A worker's request for an attachment.
 struct LinkOptions {
   // "unix:/path": shared memory. "ucx:host:port": UCX, where it is built in.
   std::string address;

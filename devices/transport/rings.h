@@ -51,8 +51,8 @@ class RingProducer : private RingEnd {
   // `enough` slots are known to be free, since the consumer must then fetch its cache line back. UNAVAILABLE:
   // the index is invalid, the ring is broken.
   absl::StatusOr<uint32_t> Free(uint32_t enough) const;
-  // Fills slots, publishes them together and wakes the consumer if it sleeps. `count` must not exceed the
-  // result of Free().
+  // Fills slots, publishes them together and wakes the consumer if it sleeps. The number of slots must not
+  // exceed the result of Free().
   template <typename Slot>
   absl::Status Put(std::span<const Slot> slots) {
     static_assert(sizeof(Slot) == kSlotBytes);

@@ -22,6 +22,7 @@
 
 namespace mnemo::link {
 
+// Start and Stop are called by one thread.
 class Acceptor {
  public:
   struct Options {
