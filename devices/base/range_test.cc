@@ -30,6 +30,8 @@ TEST_CASE("a value outside of its bounds is an error that names field and bounds
   CHECK(high.code() == absl::StatusCode::kInvalidArgument);
   CHECK(high.message() == "top_k is 6; allowed: 0 to 5");
   CHECK(CheckRange("top_k", -1, 0, 5).message() == "top_k is -1; allowed: 0 to 5");
+  CHECK(CheckRange("pages", int64_t{9}, 1, 8, ", the pool").message() ==
+        "pages is 9; allowed: 1 to 8, the pool");
 }
 
 TEST_CASE("NaN is in no range") {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "devices/base/range.h"
 #include "devices/tensor_type.h"
 
 namespace mnemo::devices::cpu {
@@ -106,10 +107,7 @@ absl::StatusOr<std::unique_ptr<CpuKvCache>> CpuKvCache::Create(const KvCacheShap
                           {"kv_heads", shape.kv_heads, 1 << 16},
                           {"head_dim", shape.head_dim, 1024}};
   for (const Bound& bound : bounds) {
-    if (bound.value < 1 || bound.value > bound.largest) {
-      return InvalidArgument("KV cache: {} is {}; [1, {}] is allowed", bound.name, bound.value,
-                             bound.largest);
-    }
+    MNEMO_RETURN_IF_ERROR(CheckRange(fmt::format("KV cache: {}", bound.name), bound.value, 1, bound.largest));
   }
   if (shape.pages < 1) return InvalidArgument("KV cache: pages is {}; at least 1 is allowed", shape.pages);
   if (shape.type == KvType::kF32) {

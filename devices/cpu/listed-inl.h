@@ -73,7 +73,7 @@ void ScoreRows(const ListedTask& t, int begin) {
     scales[i] = *t.scales[begin + i];
     keys[i] = RowOf<Keys>(t, begin + i);
   }
-  // The first values follow the last keys.
+  // After the last keys, the first values are prefetched.
   int next = begin + kAhead;
   Ahead ahead = {t.values + next, t.scales + next, t.cache.row_offset - t.cache.value_offset};
   if (next >= t.count) {

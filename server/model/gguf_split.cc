@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "devices/base/range.h"
+
 namespace mnemo::model {
 namespace {
 
@@ -18,9 +20,7 @@ constexpr int64_t kMaxTensorsOfAll = 1 << 16;
 absl::StatusOr<std::optional<int64_t>> ReadCount(const GgufFile& file, std::string_view key, int64_t max) {
   if (file.Find(key) == nullptr) return std::nullopt;
   MNEMO_ASSIGN_OR_RETURN(const int64_t value, file.GetInt(key));
-  if (value < 0 || value > max) {
-    return InvalidArgument("{}: key '{}' is {}; 0 to {} is allowed", file.path(), key, value, max);
-  }
+  MNEMO_RETURN_IF_ERROR(CheckRange(fmt::format("{}: key '{}'", file.path(), key), value, 0, max));
   return value;
 }
 

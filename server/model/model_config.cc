@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "devices/base/display_name.h"
+#include "devices/base/range.h"
 #include "server/model/gguf_split.h"
 #include "server/model/metadata_keys.h"
 
@@ -67,7 +68,7 @@ class Keys {
   absl::StatusOr<int> Int(std::string_view key, double max) const {
     const absl::StatusOr<int64_t> value = file_.GetInt(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(*value), max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, static_cast<double>(*value), max));
     return static_cast<int>(*value);
   }
   absl::StatusOr<int> IntOr(std::string_view key, int fallback, double max) const {
@@ -84,7 +85,7 @@ class Keys {
   absl::StatusOr<double> Float(std::string_view key) const {
     const absl::StatusOr<double> value = file_.GetFloat(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, *value, Entry(key).max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, *value, Entry(key).max));
     return *value;
   }
   // Returns the table's default when the key is absent; INVALID_ARGUMENT where the table has none.
@@ -115,11 +116,8 @@ class Keys {
     MNEMO_CHECK(error == std::errc() && end == text.data() + text.size());
     return value;
   }
-  absl::Status CheckRange(std::string_view key, double value, double max) const {
-    const double min = Entry(key).min;
-    if (value >= min && value <= max) return absl::OkStatus();  // NaN fails the comparison as well
-    return InvalidArgument("{}: key '{}' is {}; {} to {} is allowed", file_.path(), Name(key), value, min,
-                           max);
+  absl::Status CheckValue(std::string_view key, double value, double max) const {
+    return CheckRange(fmt::format("{}: key '{}'", file_.path(), Name(key)), value, Entry(key).min, max);
   }
 
   const GgufFile& file_;
@@ -134,7 +132,7 @@ absl::StatusOr<int> Keys::IntOfLayers(std::string_view key, int layers, double m
                            values->size(), layers);
   }
   for (const int64_t value : *values) {
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(value), max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, static_cast<double>(value), max));
     if (value == values->front()) continue;
     return Unimplemented(
         "{}: key '{}' has {} for one layer and {} for another; one figure for all layers is supported",

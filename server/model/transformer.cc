@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "devices/base/range.h"
 #include "server/model/rotary_table.h"
 
 namespace mnemo::model {
@@ -114,8 +115,7 @@ absl::StatusOr<Tensors> FindTensors(const ModelConfig& config, const devices::We
 }
 
 absl::Status CheckOption(std::string_view name, int value, int max) {
-  if (value >= 1 && value <= max) return absl::OkStatus();
-  return InvalidArgument("transformer option {} is {}; 1 to {} is allowed", name, value, max);
+  return CheckRange(fmt::format("transformer option {}", name), value, 1, max);
 }
 
 }  // namespace
