@@ -214,6 +214,8 @@ class Device {
   virtual absl::StatusOr<std::unique_ptr<DeviceBuffer>> Allocate(size_t bytes) = 0;
   // Sizes the device's scratch memory, so that later calls of Run do not allocate.
   virtual absl::Status Reserve(int max_rows, int max_cols, int max_heads) = 0;
+  // The device must outlive the cache. INVALID_ARGUMENT: a figure of `shape` is out of range, or its type is
+  // not the device's. RESOURCE_EXHAUSTED when there is not enough memory.
   virtual absl::StatusOr<std::unique_ptr<KvCache>> CreateKvCache(const KvCacheShape& shape) = 0;
   // Runs the operations in order; each sees the results of the preceding ones.
   virtual void Run(std::span<const Op> ops) = 0;

@@ -70,6 +70,7 @@ enum class StoredKvForm : uint32_t {
 };
 // Returns the form of a cache of this type, the same on every device.
 StoredKvForm StoredForm(KvType type);
+// Returns the bytes of one slot and KV head in the form.
 int64_t StoredKvBytes(StoredKvForm form, int head_dim);
 
 // Made by Device::CreateKvCache; the layout within a page is the device's own. Memory starts zeroed, so a

@@ -17,6 +17,7 @@ struct SampleScratch {
     float logit = 0;
     int32_t id = 0;
   };
+  // Sizes the memory for vocabularies of up to this size.
   void Reserve(int vocabulary);
 
   std::vector<float> logits;   // [vocabulary]

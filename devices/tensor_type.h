@@ -38,6 +38,7 @@ struct TensorTypeTraits {
 
 // Returns nullptr for a type that is not supported.
 const TensorTypeTraits* FindTensorType(uint32_t ggml_type);
+// Returns the traits of a type; `type` must be one of the enumerators.
 const TensorTypeTraits& Traits(TensorType type);
 
 // Writes out.size() elements of `type`, read from `source` (blocks as stored), as float32. out.size() is a

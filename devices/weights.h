@@ -47,6 +47,7 @@ class TensorData {
   std::span<const std::byte> memory() const { return memory_; }
   // Copies `out.size()` bytes from `offset` on; the range lies within size(). Errors are those of the reader.
   absl::Status Read(uint64_t offset, std::span<std::byte> out) const;
+  // Copies all bytes.
   absl::StatusOr<std::vector<std::byte>> ReadAll() const;
 
  private:

@@ -12,13 +12,13 @@
 
 namespace mnemo::transport {
 
-// Receives every violation of the contract by either side:
+// Receives a description of each violation that MakeCheckedAttachment detects, by either side:
 // - a payload or result outside the region,
 // - results that overlap others in flight,
 // - an unexpected completion, or one with impossible fields,
 // - ids outside the requested range, out of order or more than k.
 //
-// Everything is passed on unchanged.
+// The checked attachment passes everything on unchanged.
 using Violation = std::function<void(const std::string& what)>;
 std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation);
 

@@ -25,6 +25,7 @@ class PeerSocket {
   explicit PeerSocket(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }
+  // As SendWake.
   absl::Status Wake();
   // Consumes old wake-ups before sleep. Returns false when the peer is gone.
   bool Drain();

@@ -13,6 +13,7 @@ namespace mnemo::transport {
 // Reads all connections concurrently. A silent connection delays no other, and is closed after two seconds.
 class RequestReader {
  public:
+  // INTERNAL: the system refuses a descriptor.
   static absl::StatusOr<std::unique_ptr<RequestReader>> Create(UniqueFd listening);
   // Blocks until the next complete request, and returns it with its connection. Returns false after Stop.
   bool Next(UniqueFd* socket, AttachRequest* request);

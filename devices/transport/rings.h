@@ -15,6 +15,7 @@ namespace mnemo::transport {
 
 inline constexpr uint32_t kSlotBytes = 64;
 
+// Returns the bytes of header and slots.
 constexpr uint64_t RingBytes(uint32_t slots) {
   return sizeof(layout::RingHeader) + uint64_t{slots} * kSlotBytes;
 }

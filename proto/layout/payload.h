@@ -67,20 +67,25 @@ MNEMO_LAYOUT_ASSERT(offsetof(WeightedSumHeader, top_octave) == 24, "top_octave")
 
 #ifdef __cplusplus
 
+// Rounds up to a multiple of kUnitBytes.
 MNEMO_LAYOUT_FN uint64_t PadToUnit(uint64_t bytes) {
   return (bytes + kUnitBytes - 1) / kUnitBytes * kUnitBytes;
 }
 
+// Returns the offset in bytes of the QueryParams in a query block.
 MNEMO_LAYOUT_FN uint64_t QueryParamOffset(uint32_t group, uint32_t dim) {
   return PadToUnit(uint64_t{group} * dim);
 }
 
+// Returns the size of a query block in bytes.
 MNEMO_LAYOUT_FN uint64_t QueryBlockBytes(uint32_t group, uint32_t dim) {
   return QueryParamOffset(group, dim) + PadToUnit(uint64_t{group} * sizeof(QueryParam));
 }
 
+// Returns the offset in bytes of the ranks in a result block.
 MNEMO_LAYOUT_FN uint64_t RanksOffset(uint32_t k) { return sizeof(ResultHeader) + uint64_t{k} * 4; }
 
+// Returns the size of a result block in bytes.
 MNEMO_LAYOUT_FN uint64_t ResultBlockBytes(uint32_t select_op, uint32_t flags, uint32_t k, uint32_t dim) {
   if (select_op == kSelectWeightedSum) {
     return sizeof(WeightedSumHeader) + uint64_t{dim} * 8;

@@ -61,6 +61,7 @@ struct RecordLayout {
   uint32_t bytes = 0;
 };
 
+// Returns whether an index may have this head dim: a power of two from kMinDim to kMaxDim.
 MNEMO_LAYOUT_FN bool IsIndexDim(uint32_t dim) {
   return dim >= kMinDim && dim <= kMaxDim && (dim & (dim - 1)) == 0;
 }
@@ -105,16 +106,19 @@ MNEMO_LAYOUT_FN RecordLayout RecordSections(uint32_t format, uint32_t dim) {
   return at;
 }
 
+// Returns the size of a record in bytes, a multiple of 64.
 MNEMO_LAYOUT_FN uint32_t RecordBytes(uint32_t format, uint32_t dim) {
   return RecordSections(format, dim).bytes;
 }
 
-// An extent holds one page of all layer slots and heads, in this order.
+// Returns the offset in bytes of a record in its extent. An extent holds one page of all layer slots and
+// heads, in this order.
 MNEMO_LAYOUT_FN uint64_t RecordOffset(uint32_t format, uint32_t dim, uint32_t heads, uint32_t layer_slot,
                                       uint32_t head) {
   return (uint64_t{layer_slot} * heads + head) * RecordBytes(format, dim);
 }
 
+// Returns the size of an extent in bytes.
 MNEMO_LAYOUT_FN uint64_t ExtentBytes(uint32_t format, uint32_t dim, uint32_t heads, uint32_t layer_slots) {
   return RecordOffset(format, dim, heads, layer_slots, 0);
 }

@@ -53,6 +53,7 @@ class Transformer {
 
   const ModelConfig& config() const;
   const TransformerOptions& options() const;
+  // Returns the shape of a KV cache for this model; indexed layers are gather layers.
   devices::KvCacheShape KvShape(int pages) const;
 
   // Consecutive rows of one sequence.

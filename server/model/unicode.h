@@ -13,6 +13,7 @@ namespace mnemo::model {
 // Built at first use. Immutable and thread-safe.
 class Unicode {
  public:
+  // Returns the only object. Any thread; the first call builds it.
   static const Unicode& Get();
 
   // `code_point` is at most 0x10FFFF, or kMalformed: a malformed byte counts as a symbol, as U+FFFD would.

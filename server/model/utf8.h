@@ -45,6 +45,7 @@ inline Utf8Char DecodeUtf8(std::string_view text, size_t at) {
   return {code_point, length, false};
 }
 
+// Appends the UTF-8 form of a code point, at most U+10FFFF.
 inline void AppendUtf8(uint32_t code_point, std::string* out) {
   if (code_point < 0x80) {
     out->push_back(static_cast<char>(code_point));

@@ -39,8 +39,8 @@ void EndLogging();
 // Any thread, any time.
 absl::Status SetLogLevel(const std::string& level);
 
-// A line about a request; lines about none use spdlog::info and the like.
 enum class LogLevel { kDebug, kInfo, kWarn, kError };
+// Logs a line about a request; lines that concern no request use spdlog::info and the like. Any thread.
 void LogRequest(LogLevel level, const std::string& request_id, const std::string& message);
 
 }  // namespace mnemo::telemetry

@@ -90,6 +90,7 @@ class Metrics {
   void RequestFailed(const std::string& code);
   // reason: queue_full | tokens_in_flight | invalid | draining | unimplemented | not_found
   void RequestRejected(const std::string& reason);
+  // Counts a replay under the worker that died or gave the request back.
   void RequestReplayed(const std::string& worker);
   // Sets the front end's own counts.
   void SetRequests(int running, int waiting, int64_t tokens_in_flight);

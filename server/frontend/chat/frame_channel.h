@@ -17,8 +17,10 @@ class FrameChannel {
   enum class Result { kDone, kLate, kClosed, kTooLong };
 
   FrameChannel(int fd, int wake) : fd_(fd), wake_(wake) {}
+  // Blocks up to the deadline; kLate when it has passed.
   Result Send(std::string_view body, Deadline deadline) const;
-  // kTooLong: the body exceeds `most`; the channel is not usable afterwards.
+  // Blocks up to the deadline; kLate when it has passed. kTooLong: the body exceeds `most`; the channel is
+  // not usable afterwards.
   Result Receive(size_t most, Deadline deadline, std::string* body) const;
 
  private:
