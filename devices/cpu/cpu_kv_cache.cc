@@ -64,9 +64,9 @@ struct Plan {
 Plan MakePlan(const KvCacheShape& shape) {
   Plan plan;
   const __int128 plain_pages = static_cast<__int128>(shape.pages) + shape.extra_pages;
-  // Offset of a layer within its part.
+  // Offset of each layer within its part.
   std::vector<__int128> offsets;
-  // Size of a plain layer and of a gather layer.
+  // Total size of the plain layers and of the gather layers.
   __int128 elements[2] = {0, 0};
   for (int layer = 0; layer < shape.layers; ++layer) {
     const bool gather = shape.IsGather(layer);

@@ -113,8 +113,8 @@ MNEMO_INLINE VI Broadcast(const int8_t* quad) { return Set(*reinterpret_cast<con
 enum class Code { kSign, kTwoBits, kFourBits, kEightBits };
 
 // Number of sums of a query. The four fields of a byte of 2-bit codes can be multiplied in place, each field
-// into its own sum, which is 4^field times too large. That saves the shifts, but does not pay off for a
-// single query. Products of such large codes need VNNI.
+// into its own sum, which is 4^field times too large. That saves the shifts. Several queries share the cost
+// of the shifts, a single query does not. Products of such large codes need VNNI.
 template <Code kCode, int kQueries>
 constexpr int SumsOfQuery() {
 #if defined(MNEMO_KERNELS_VNNI)

@@ -141,8 +141,8 @@ constexpr float kQuery8Limit = 16255.0f;
 
 constexpr int PaddedDim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// Minus 128 times the sum of the query's elements. It corrects the dot product with the stored bytes and is
-// part of a query for Keys8.
+// Returns minus 128 times the sum of the query's elements. It corrects the dot product with the stored bytes
+// and is part of a query for Keys8.
 MNEMO_INLINE int32_t OffsetOf(const int16_t* query, int head_dim) {
   int32_t offset;
   __builtin_memcpy(&offset, query + PaddedDim(head_dim), sizeof offset);

@@ -16,8 +16,8 @@ struct KeyRange {
   int end = 0;
 };
 
-// Converts the scores of `keys`, out of 512, to weights; other scores are not used. keep(i, weights) receives
-// each vector of weights, from key i on. Sets the state's maximum and sum.
+// Converts the scores of `keys`, out of 512, to weights; other scores are not used. Stores keep(i, weights)
+// in place of each vector of scores, from key i on. Sets the state's maximum and sum.
 template <class Keep>
 MNEMO_INLINE void Softmax(float* scores, KeyRange keys, float* state, Keep keep) {
   const float minus_infinity = -__builtin_inff();
