@@ -1,9 +1,9 @@
-// The kinds of device this build has, by name. A kind is one folder devices/KIND whose layer mnemo_KIND has
+// The kinds of device in this build, by name. A kind is one folder devices/KIND whose layer mnemo_KIND has
 // the header devices/KIND/KIND_device.h with
 //
 //   namespace mnemo::devices::KIND { DeviceKind Kind(); }
 //
-// devices/factory lists every kind whose layer was built; nothing else names a kind.
+// devices/factory lists every kind whose layer was built; no other code names a kind.
 #pragma once
 
 #include <memory>
@@ -16,17 +16,18 @@
 namespace mnemo::devices {
 
 struct DeviceKind {
-  std::string name;  // DeviceOptions::kind
-  // Instruction sets that this build has and this machine can run, best last; empty where it has no meaning.
-  // DeviceOptions::isa has been checked against it ("auto" is still to be resolved) and threads is in range
-  // when the functions below are called.
+  // The value of DeviceOptions::kind.
+  std::string name;
+  // Instruction sets that this build has and this machine can run, best last; empty when not applicable.
+  // Before the functions below are called, DeviceOptions::isa is checked against it and threads is in range.
+  // The functions resolve "auto" themselves.
   std::vector<std::string> isas;
   absl::StatusOr<std::unique_ptr<Device>> (*create)(const DeviceOptions& options) = nullptr;
   absl::StatusOr<std::unique_ptr<WeightPacker>> (*create_packer)(const DeviceOptions& options) = nullptr;
 };
 
-// All kinds of this build, in a fixed order. Defined by the layer mnemo_device_factory, as are CreateDevice,
-// CreateWeightPacker and SupportedIsas.
+// Returns all kinds of this build, in a fixed order. The layer mnemo_device_factory defines it, together with
+// CreateDevice, CreateWeightPacker and SupportedIsas.
 std::vector<DeviceKind> DeviceKinds();
 
 }  // namespace mnemo::devices

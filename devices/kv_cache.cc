@@ -11,7 +11,7 @@ int64_t GatherLayers(const KvCacheShape& shape) {
                        [](uint8_t gather) { return gather != 0; });
 }
 
-// Of a number of layers of either kind.
+// Returns the bytes for a number of plain layers and a number of gather layers.
 int64_t BytesOf(const KvCacheShape& shape, int64_t plain, int64_t gather) {
   const bool scaled = shape.type != KvType::kF32;
   const int64_t element = shape.type == KvType::kQ8 ? 1 : scaled ? 2 : 4;

@@ -1,5 +1,5 @@
-// The order in which a row with a SparseSelection lists the positions it attends to: those kept at the front,
-// the selected entries, those kept at the end.
+// The order in which a row with a SparseSelection lists its positions: the first positions, the selected
+// entries, the last positions.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace mnemo::devices {
 
 class ListedKeys {
  public:
-  // The selection of a KV head, for the row at `position`.
+  // The list of a KV head, for the row at `position`.
   ListedKeys(const SparseSelection& sparse, int kv_head, int position)
       : sparse_(sparse),
         entries_(sparse.heads[kv_head]),
@@ -23,9 +23,9 @@ class ListedKeys {
 
   static constexpr int64_t kInPages = -1;
 
-  // Calls run(position, count, place) for each run of positions that follow one another, of the part [begin,
-  // end) of the list, in ascending order. place: of `position` in the cache, or kInPages: where the
-  // sequence's pages say.
+  // Calls run(position, count, place) for each run of consecutive positions in the part [begin, end) of the
+  // list, in ascending order. `place` is the place of `position` in the cache, or kInPages when the
+  // sequence's pages give it.
   template <typename Run>
   void EachRun(int64_t begin, int64_t end, Run run) const {
     const int64_t first_end = std::min<int64_t>(end, sparse_.first_end);
@@ -53,7 +53,8 @@ class ListedKeys {
  private:
   const SparseSelection& sparse_;
   const TokenSelection entries_;
-  const int64_t entries_end_;  // in the list
+  // End of the entries, as an index into the list.
+  const int64_t entries_end_;
   const int64_t count_;
 };
 

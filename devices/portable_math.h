@@ -1,6 +1,6 @@
-// exp, log and tanh in plain additions, multiplications and divisions, so that they are the same on any
-// machine: the C library chooses between versions by instruction set, and their last bits differ.
-// Branch-free, so that loops over them are vectorised.
+// exp, log and tanh in plain additions, multiplications and divisions, so that results are the same on any
+// machine. The C library selects a version by instruction set, and their last bits differ. Branch-free, so
+// that the compiler vectorises loops over them.
 #pragma once
 
 #include <bit>
@@ -16,9 +16,9 @@ inline float PortableExp(float x) {
   const float shifted = clamped * 1.44269504f + 12582912.0f;
   const int32_t n = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(12582912.0f);
   const float rounded = shifted - 12582912.0f;
-  // ln 2 in two parts; the first has so few bits that its product with n is exact.
+  // ln 2 in two parts. The first has few enough bits that its product with n is exact.
   const float r = (clamped - rounded * 0.693359375f) - rounded * -2.12194440e-4f;
-  // |r| <= ln(2) / 2: the Taylor series to r^7 is off by at most 6e-9.
+  // r| <= ln(2) / 2: the Taylor series to r^7 has an error of at most 6e-9.
   float p = 1.0f / 5040.0f;
   p = p * r + 1.0f / 720.0f;
   p = p * r + 1.0f / 120.0f;
@@ -27,7 +27,7 @@ inline float PortableExp(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  // 2^n in two factors, since n = 128 is not an exponent of its own.
+  // 2^n in two factors, since n = 128 has no exponent of its own.
   const int32_t half = n >> 1;
   const float scale_low = std::bit_cast<float>((half + 127) << 23);
   const float scale_high = std::bit_cast<float>((n - half + 127) << 23);
@@ -44,7 +44,7 @@ inline double PortableLog(double x) {
     m *= 0.5;
     ++exponent;
   }
-  // ln m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 0.172: the series to s^19 is off by less than 1e-16.
+  // ln m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 0.172: the series to s^19 has an error below 1e-16.
   const double s = (m - 1.0) / (m + 1.0);
   const double s2 = s * s;
   double sum = 0.0;

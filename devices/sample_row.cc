@@ -13,11 +13,13 @@ namespace {
 using Candidate = SampleScratch::Candidate;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int kLanes = 16;      // independent maxima or counts, so that the loop is vectorised
-constexpr int kSumBlock = 256;  // elements of one entry of SampleScratch::block_sums
+// Independent maxima or counts, so that the loop is vectorised.
+constexpr int kLanes = 16;
+// Elements per entry of SampleScratch::block_sums.
+constexpr int kSumBlock = 256;
 constexpr int kArgMaxBlock = 1024;
 
-// NaN as -inf, and infinity as the largest finite number so that differences of logits stay numbers.
+// Maps NaN to -inf, and infinity to the largest finite number, so that differences of logits stay numbers.
 float Clean(float x) {
   const float finite = x > std::numeric_limits<float>::max() ? std::numeric_limits<float>::max() : x;
   return finite == finite ? finite : -kInfinity;
@@ -40,13 +42,14 @@ float Max(const float* x, int n) {
   return best;
 }
 
-// Ahead in rank: the larger logit, ties to the lower id.
+// Order by rank: the larger logit first, ties to the lower id.
 bool Ahead(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-// The k first by rank among x[0..n) that are above -inf (fewer when there are fewer), in no order. One pass
-// over x: what is not above the k-th best so far cannot be among them, nor can a later equal one.
+// Selects the first k by rank among x[0..n) that are above -inf (fewer when there are fewer), in no order.
+// One pass over x suffices: a value not above the current k-th best cannot qualify, nor can a later equal
+// one.
 void SelectTop(const float* x, int n, int k, std::vector<Candidate>* out) {
   out->clear();
   const size_t keep = static_cast<size_t>(k);
@@ -73,7 +76,7 @@ void SelectTop(const float* x, int n, int k, std::vector<Candidate>* out) {
   cut();
 }
 
-// From a logit to exp((logit - max) / temperature): proportional to its probability, 1 for the most likely
+// Maps a logit to exp((logit - max) / temperature): proportional to its probability, 1 for the most likely
 // token.
 struct WeightScale {
   float max = 0;
@@ -83,7 +86,8 @@ struct WeightScale {
   float Weight(float logit) const { return PortableExp(-Distance(logit)); }
 };
 
-// Weights of all tokens into scratch->weights and block_sums; returns their sum, in one fixed order.
+// Writes the weights of all tokens into scratch->weights and block_sums; returns their sum, in one fixed
+// order.
 double WeighAll(const float* logits, int n, const WeightScale& scale, SampleScratch* scratch) {
   float* weights = scratch->weights.data();
   scratch->block_sums.clear();
@@ -105,14 +109,15 @@ double WeighAll(const float* logits, int n, const WeightScale& scale, SampleScra
   return total;
 }
 
-// The token at which the running sum of weights, ids ascending, passes `target`.
+// Returns the token at which the running sum of weights, ids ascending, passes `target`.
 int32_t DrawFromAll(const SampleScratch& scratch, int n, double target) {
   double sum = 0;
   size_t block = 0;
   while (block + 1 < scratch.block_sums.size() && sum + scratch.block_sums[block] <= target) {
     sum += scratch.block_sums[block++];
   }
-  // Sums in another order can differ in the last bits: then the last token with any weight is taken.
+  // A sum in another order can differ in the last bits. In that case the last token with a nonzero weight is
+  // taken.
   auto walk = [&](int begin, int end) {
     int32_t last = -1;
     for (int i = begin; i < end; ++i) {
@@ -151,7 +156,8 @@ void ApplyTopK(const float* logits, int vocabulary, int top_k, SampleScratch* sc
   std::sort(scratch->candidates.begin(), scratch->candidates.end(), Ahead);
 }
 
-// Keeps of candidates [begin, end), sorted by rank, the shortest head whose weights bring `sum` to `wanted`.
+// Keeps the shortest prefix of candidates [begin, end), sorted by rank, whose weights bring `sum` to
+// `wanted`.
 void CutByMass(std::vector<Candidate>* candidates, size_t begin, const WeightScale& scale, double sum,
                double wanted) {
   for (size_t i = begin; i < candidates->size(); ++i) {
@@ -163,8 +169,9 @@ void CutByMass(std::vector<Candidate>* candidates, size_t begin, const WeightSca
   }
 }
 
-// Tokens by their distance below the largest logit, in buckets of about 3 %: 32 for each power of two from
-// 2^-10 to 2^7, where weights vanish. The distance, unlike the weight, orders tokens just as their logits do.
+// Buckets of tokens by distance below the largest logit, each about 3 % wide: 32 for each power of two from
+// 2^-10 to 2^7, where weights vanish. Unlike the weight, the distance orders tokens exactly as their logits
+// do.
 constexpr int kBuckets = 17 * 32;
 
 int BucketOf(float distance) {
@@ -172,8 +179,8 @@ int BucketOf(float distance) {
   return std::clamp(bits - ((127 - 10) << 5), 0, kBuckets - 1);
 }
 
-// The candidates become the smallest set of most likely tokens whose weights reach `wanted`. All of a bucket
-// are in it but those of the last one, so that only that one is sorted. Expects WeighAll's weights.
+// Sets the candidates to the smallest set of most likely tokens whose weights reach `wanted`. Every bucket
+// but the last belongs to the set as a whole, so only the last one is sorted. Expects WeighAll's weights.
 void ApplyTopPToAll(const float* logits, int vocabulary, const WeightScale& scale, double wanted,
                     SampleScratch* scratch) {
   std::array<double, kBuckets> mass = {};
@@ -243,7 +250,8 @@ int32_t Draw(const SampleRow& row, const float* logits, int vocabulary, SampleSc
       }
     }
   }
-  if (params.min_p > 0) {  // the most likely token has weight 1 and always stays
+  // The most likely token has weight 1 and is always kept.
+  if (params.min_p > 0) {
     std::erase_if(*candidates, [&](const Candidate& c) { return scale.Weight(c.logit) < params.min_p; });
   }
   return DrawFromCandidates(*candidates, scale, uniform);

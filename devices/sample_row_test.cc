@@ -32,7 +32,8 @@ SampleResult Sample(const std::vector<float>& logits, const SamplingParams& para
   return SampleOneRow(row, static_cast<int>(logits.size()), &scratch);
 }
 
-// The specification in double with full sorts: token id -> probability of what may be drawn.
+// The specification in double precision with full sorts: token id -> probability of each token that can be
+// drawn.
 std::map<int, double> Distribution(std::vector<float> logits, const SamplingParams& params,
                                    const SampleRow& row) {
   for (float& x : logits) x = std::isnan(x) ? -kInfinity : x;
@@ -259,7 +260,8 @@ TEST_CASE("a forced id is described by the raw logits") {
   const SampleResult result = Sample(logits, params, row);
   CHECK(result.id == 4);
   CHECK(result.rank == 2);
-  REQUIRE(result.alternative_count == 4);  // the one without a number is left out
+  // The entry without a number is left out.
+  REQUIRE(result.alternative_count == 4);
   CHECK(result.alternative_ids[0] == 1);
   CHECK(result.alternative_ids[1] == 2);
   CHECK(result.alternative_ids[2] == 4);

@@ -27,24 +27,27 @@ float LoadHalf(const uint8_t* bytes) {
   return HalfToFloat(half);
 }
 
-// 32 low nibbles of 16 bytes, then 32 high ones: element i of a block of 32.
+// Element i of a block of 32: the low nibbles of the 16 bytes come first, then the high ones.
 int Nibble(const uint8_t* bytes, int i) { return i < 16 ? bytes[i] & 15 : bytes[i - 16] >> 4; }
 
-// Fifth bits of 32 elements in a little-endian word.
+// Returns the fifth bit of element i, from 32 bits in a little-endian word.
 int FifthBit(const uint8_t* bytes, int i) { return ((bytes[i / 8] >> (i % 8)) & 1) << 4; }
 
-void BlockQ4_0(const uint8_t* block, float* out) {  // half scale, 16 bytes of nibbles
+// Half scale, 16 bytes of nibbles.
+void BlockQ4_0(const uint8_t* block, float* out) {
   const float d = LoadHalf(block);
   for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(Nibble(block + 2, i) - 8);
 }
 
-void BlockQ4_1(const uint8_t* block, float* out) {  // half scale, half minimum, 16 bytes of nibbles
+// Half scale, half minimum, 16 bytes of nibbles.
+void BlockQ4_1(const uint8_t* block, float* out) {
   const float d = LoadHalf(block);
   const float m = LoadHalf(block + 2);
   for (int i = 0; i < 32; ++i) out[i] = d * static_cast<float>(Nibble(block + 4, i)) + m;
 }
 
-void BlockQ5_0(const uint8_t* block, float* out) {  // half scale, 4 bytes of fifth bits, 16 bytes of nibbles
+// Half scale, 4 bytes of fifth bits, 16 bytes of nibbles.
+void BlockQ5_0(const uint8_t* block, float* out) {
   const float d = LoadHalf(block);
   for (int i = 0; i < 32; ++i) {
     out[i] = d * static_cast<float>((Nibble(block + 6, i) | FifthBit(block + 2, i)) - 16);
@@ -52,7 +55,8 @@ void BlockQ5_0(const uint8_t* block, float* out) {  // half scale, 4 bytes of fi
 }
 
 void BlockQ5_1(const uint8_t* block,
-               float* out) {  // half scale, half minimum, 4 bytes of fifth bits, 16 of nibbles
+               // Half scale, half minimum, 4 bytes of fifth bits, 16 bytes of nibbles.
+               float* out) {
   const float d = LoadHalf(block);
   const float m = LoadHalf(block + 2);
   for (int i = 0; i < 32; ++i) {
@@ -60,13 +64,15 @@ void BlockQ5_1(const uint8_t* block,
   }
 }
 
-void BlockQ8_0(const uint8_t* block, float* out) {  // half scale, 32 signed bytes
+// Half scale, 32 signed bytes.
+void BlockQ8_0(const uint8_t* block, float* out) {
   const float d = LoadHalf(block);
   for (int i = 0; i < 32; ++i) out[i] = static_cast<float>(static_cast<int8_t>(block[2 + i])) * d;
 }
 
-// Scale and minimum of sub-block `j` of 8, six bits each, packed in 12 bytes: the first four of both whole in
-// bytes 0..7, the low four bits of the others in bytes 8..11 and their high two bits on top of bytes 0..7.
+// Unpacks scale and minimum of sub-block `j` of 8, six bits each, packed in 12 bytes. Bytes 0..7 hold the
+// first four of both whole. Bytes 8..11 hold the low four bits of the others; their high two bits are the top
+// bits of bytes 0..7.
 void SixBitScale(const uint8_t* packed, int j, int* scale, int* minimum) {
   if (j < 4) {
     *scale = packed[j] & 63;
@@ -198,8 +204,8 @@ uint16_t FloatToHalf(float value) {
   } else if (magnitude >= 0x38800000) {  // normal: round the 13 dropped bits to nearest even
     half = (magnitude + 0xfff + ((magnitude >> 13) & 1) - (112u << 23)) >> 13;
   } else {
-    // Subnormal: adding 0.5 leaves a unit in the last place of 2^-24, that of a half subnormal; the addition
-    // rounds.
+    // Subnormal: adding 0.5 makes 2^-24, the unit of a half subnormal, the unit in the last place. The
+    // addition rounds.
     const float sum = std::bit_cast<float>(magnitude) + 0.5f;
     half = std::bit_cast<uint32_t>(sum) - std::bit_cast<uint32_t>(0.5f);
   }

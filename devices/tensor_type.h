@@ -1,4 +1,4 @@
-// The weight formats that model files store, as GGUF numbers them.
+// Weight formats of model files, numbered as in GGUF.
 #pragma once
 
 #include <cstddef>
@@ -28,22 +28,26 @@ enum class TensorType : uint32_t {
 
 struct TensorTypeTraits {
   TensorType type;
-  std::string_view name;   // "Q4_1"
-  int64_t block_elements;  // elements that share scales: 1, 32 or 256
-  int64_t block_bytes;     // stored bytes of one block
+  // For example "Q4_1".
+  std::string_view name;
+  // Elements that share scales: 1, 32 or 256.
+  int64_t block_elements;
+  // Stored bytes of one block.
+  int64_t block_bytes;
 };
 
-// nullptr for a type that is not supported.
+// Returns nullptr for a type that is not supported.
 const TensorTypeTraits* FindTensorType(uint32_t ggml_type);
+// Returns the traits of a type; `type` must be one of the enumerators.
 const TensorTypeTraits& Traits(TensorType type);
 
 // Writes out.size() elements of `type`, read from `source` (blocks as stored), as float32. out.size() is a
-// multiple of block_elements and source holds that many blocks. The arithmetic is float32 with one rounding a
-// multiplication or addition, in the order of the gguf Python package, so that values equal its
-// dequantisation.
+// multiple of block_elements and source holds that many blocks. The arithmetic is float32 with one rounding
+// per multiplication or addition. Its order is that of the gguf Python package, so values equal that
+// package's dequantisation.
 void Dequantize(TensorType type, std::span<const std::byte> source, std::span<float> out);
 
-// IEEE 754 half and bfloat16 from and to float32; to: round to nearest even.
+// Conversions between IEEE 754 half or bfloat16 and float32; narrowing rounds to nearest even.
 float HalfToFloat(uint16_t half);
 uint16_t FloatToHalf(float value);
 float Bfloat16ToFloat(uint16_t bits);

@@ -52,18 +52,19 @@ TEST_CASE("Dequantize equals the gguf package bit by bit") {
 TEST_CASE("types are found by their number in the file") {
   CHECK(FindTensorType(12)->name == "Q4_K");
   CHECK(FindTensorType(30)->type == TensorType::kBF16);
-  CHECK(FindTensorType(4) == nullptr);   // Q4_2, gone from the format
+  CHECK(FindTensorType(4) == nullptr);   // Q4_2, removed from the format
   CHECK(FindTensorType(16) == nullptr);  // IQ2_XXS
   CHECK(FindTensorType(0xffffffff) == nullptr);
 }
 
-// The nearest of all finite values of the format, ties to an even fraction, found by search.
+// Searches all finite values of the format for the nearest; ties go to an even fraction.
 uint16_t NearestHalf(float value) {
   if (std::isnan(value)) return 0x7e00;
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
   const double magnitude = std::fabs(static_cast<double>(value));
   if (magnitude >= 65520.0) return sign | 0x7c00;
-  uint16_t low = 0, high = 0x7bff;  // largest half not above magnitude
+  // The largest half not above the magnitude.
+  uint16_t low = 0, high = 0x7bff;
   while (low < high) {
     const auto middle = static_cast<uint16_t>((low + high + 1) / 2);
     if (static_cast<double>(HalfToFloat(middle)) <= magnitude) {
@@ -119,7 +120,7 @@ TEST_CASE("float to half rounds to nearest even") {
   for (int i = 0; i < 20000; ++i) {
     values.push_back(
         std::ldexp(static_cast<float>(random()) * 0x1p-32f, static_cast<int>(random() % 46) - 28));
-    // A value and the middles between halves, where ties fall.
+    // A value, and the midpoint between neighbouring halves, where ties occur.
     const float half = HalfToFloat(static_cast<uint16_t>(random() % 0x7bff));
     values.push_back((half + HalfToFloat(FloatToHalf(std::nextafter(half, 1e9f)) + 1)) / 2);
   }

@@ -10,14 +10,16 @@
 #include <optional>
 #include <thread>
 
+#include "devices/base/range.h"
 #include "devices/base/resources.h"
 
 namespace mnemo::devices {
 namespace {
 
-// An image: Header, then `tensor_count` entries sorted by name, then the bytes of the strings, then the
-// tensors' data, each at a multiple of kAlignment, then the model's id and the description. Offsets are from
-// the start of the image; integers are little-endian as the machine that maps it is the one that wrote it.
+// Layout of an image: Header, then `tensor_count` entries sorted by name, then the bytes of the strings. The
+// tensors' data follow, each at a multiple of kAlignment, then the model's id and the description. Offsets
+// are from the start of the image. Integers have the host's byte order (little-endian), because the machine
+// that maps an image is the one that wrote it.
 constexpr uint64_t kMagic = 0x3149574F4D454E4Dull;  // "MNEMOWI1"
 constexpr uint32_t kVersion = 2;
 constexpr uint64_t kAlignment = 64;
@@ -25,7 +27,8 @@ constexpr uint64_t kMaxTensors = 1 << 20;
 constexpr uint32_t kMaxStringBytes = 4096;
 constexpr int64_t kMaxDimension = int64_t{1} << 40;
 constexpr unsigned kMaxPackThreads = 16;
-constexpr uint64_t kChunkBytes = 1 << 20;  // read at a time; more when a row is longer
+// Bytes read at a time; more when a row is longer.
+constexpr uint64_t kChunkBytes = 1 << 20;
 constexpr uint64_t kMaxDescriptionBytes = uint64_t{1} << 30;
 
 struct StringRef {
@@ -61,7 +64,7 @@ static_assert(sizeof(Entry) == 64);
 
 uint64_t AlignUp(uint64_t value) { return (value + kAlignment - 1) / kAlignment * kAlignment; }
 
-// Calls work(i) for each of `count` independent tensors, shared out over threads; the first error ends it.
+// Calls work(i) for each of `count` independent tensors, distributed over threads; stops at the first error.
 absl::Status ForEachTensor(size_t count, const std::function<absl::Status(size_t)>& work) {
   std::atomic<size_t> next{0};
   std::mutex mutex;
@@ -89,7 +92,7 @@ uint64_t RowBytes(const TensorSource& source) {
   return static_cast<uint64_t>(source.cols / traits.block_elements * traits.block_bytes);
 }
 
-// Reads `source`, which has passed CheckTensorSource, once from end to end in chunks of whole rows.
+// Reads `source` once from end to end in chunks of whole rows. `source` has passed CheckTensorSource.
 absl::StatusOr<Digest> ReadInChunks(
     const TensorSource& source,
     const std::function<absl::Status(int64_t first_row, std::span<const std::byte> rows)>& take) {
@@ -133,9 +136,10 @@ absl::StatusOr<std::map<std::string, Digest>> PackAll(const WeightPacker& packer
   return by_name;
 }
 
-// The whole image in order of offsets, and the place of every part. Strings go after the table.
+// The whole image in order of offsets, and the place of every part. Strings follow the table.
 struct Plan {
-  std::vector<const TensorSource*> sources;  // sorted by name
+  // Sorted by name.
+  std::vector<const TensorSource*> sources;
   std::vector<Entry> entries;
   Header header;
   std::string strings;
@@ -186,8 +190,8 @@ absl::StatusOr<Plan> MakePlan(const WeightPacker& packer, std::span<const Tensor
   return plan;
 }
 
-// Makes the file that long, with memory behind it: writing to memory that is not there would end the
-// process with SIGBUS.
+// Extends the file and allocates its memory: a write to memory that is not there would end the process with
+// SIGBUS.
 absl::Status Reserve(int fd, uint64_t total_bytes) {
   const int error = ::posix_fallocate(fd, 0, static_cast<off_t>(total_bytes));
   if (error == 0) return absl::OkStatus();
@@ -205,7 +209,7 @@ absl::Status WriteAt(int fd, uint64_t offset, std::string_view bytes) {
   return absl::OkStatus();
 }
 
-// Behind the tensors; the header is complete then.
+// Appends the identity behind the tensors and completes the header.
 absl::Status WriteIdentity(int fd, const ImageIdentity& identity, Header* header) {
   if (identity.model_id.size() > kMaxStringBytes || identity.description.size() > kMaxDescriptionBytes) {
     return InvalidArgument("a model id of {} bytes and a description of {}; at most {} and {} are allowed",
@@ -222,14 +226,12 @@ absl::Status WriteIdentity(int fd, const ImageIdentity& identity, Header* header
   return WriteAt(fd, 0, {reinterpret_cast<const char*>(header), sizeof(Header)});
 }
 
-// Reads an untrusted image: nothing is used before it was checked to lie within it.
+// Reader of an untrusted image: checks that a range lies within the image before it uses the range.
 class ImageReader {
  public:
   explicit ImageReader(std::span<const std::byte> image) : image_(image) {}
 
-  bool Contains(uint64_t offset, uint64_t bytes) const {
-    return offset <= image_.size() && bytes <= image_.size() - offset;
-  }
+  bool Contains(uint64_t offset, uint64_t bytes) const { return IsWithin(offset, bytes, image_.size()); }
 
   absl::StatusOr<Header> ReadHeader() const {
     Header header;
@@ -327,7 +329,7 @@ absl::Status CheckTensorSource(const TensorSource& source) {
 }
 
 absl::Status TensorData::Read(uint64_t offset, std::span<std::byte> out) const {
-  MNEMO_CHECK(offset <= size_ && out.size() <= size_ - offset);
+  MNEMO_CHECK(IsWithin(offset, out.size(), size_));
   if (out.empty()) return absl::OkStatus();
   if (reader_) return reader_(offset, out);
   std::memcpy(out.data(), memory_.data() + offset, out.size());
@@ -382,7 +384,8 @@ absl::StatusOr<std::map<std::string, Digest>> HashSources(std::span<const Tensor
 }
 
 absl::StatusOr<std::unique_ptr<WeightImage>> WeightImage::Map(int fd, std::string_view layout) {
-  // Checked once and then trusted: so nobody may still be able to change or cut it.
+  // The contents are checked once and trusted afterwards, so the seals must exclude later changes and
+  // truncation.
   constexpr int kWantedSeals = F_SEAL_SHRINK | F_SEAL_WRITE;
   const int seals = ::fcntl(fd, F_GET_SEALS);
   if (seals < 0 || (seals & kWantedSeals) != kWantedSeals) {

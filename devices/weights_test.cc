@@ -11,7 +11,7 @@
 namespace mnemo::devices {
 namespace {
 
-// Stores tensors as they are; vectors as float32.
+// Stores tensors unchanged; vectors as float32.
 class PlainPacker : public WeightPacker {
  public:
   std::string layout() const override { return "plain-v1"; }
@@ -75,7 +75,7 @@ UniqueFd SealedCopy(const std::vector<std::byte>& bytes) {
   return fd;
 }
 
-TEST_CASE("what was packed is found in the mapped image") {
+TEST_CASE("packed tensors are found in the mapped image") {
   const Model model = SmallModel();
   const UniqueFd fd = BuildWeightImage(PlainPacker(), model.sources, "model-1").value();
   const std::unique_ptr<WeightImage> image = WeightImage::Map(fd.get(), "plain-v1").value();
@@ -102,7 +102,7 @@ TEST_CASE("what was packed is found in the mapped image") {
   CHECK(image->Find("zzz") == nullptr);
 }
 
-TEST_CASE("data that is read gives the image of the same data in memory, with its hash") {
+TEST_CASE("data from a reader gives the same image as data in memory, with its hash") {
   Model model;
   model.Add("long", TensorRole::kMatrix, TensorType::kF16, 3000, 512);  // several chunks
   model.Add("norm", TensorRole::kVector, TensorType::kF32, 1, 33);
@@ -134,7 +134,7 @@ TEST_CASE("data that is read gives the image of the same data in memory, with it
   const std::map<std::string, Digest> digests = seen;
   CHECK(build(read) == from_memory);
   CHECK(seen == digests);
-  CHECK(bytes_read == model.data[0].size() + model.data[1].size());  // each once
+  CHECK(bytes_read == model.data[0].size() + model.data[1].size());  // each read once
   CHECK(HashSources(read).value() == digests);
   model.data[0].back() ^= std::byte{1};
   const auto changed = HashSources(read).value();
@@ -142,7 +142,7 @@ TEST_CASE("data that is read gives the image of the same data in memory, with it
   CHECK(changed.at("norm") == digests.at("norm"));
 }
 
-TEST_CASE("data that cannot be read is the error") {
+TEST_CASE("unreadable data gives its error") {
   Model model = SmallModel();
   model.sources[0].data = TensorData(model.sources[0].data.size(),
                                      [](uint64_t, std::span<std::byte>) { return DataLoss("file: cut"); });
@@ -222,8 +222,8 @@ TEST_CASE("a truncated image is refused at every length") {
   }
 }
 
-// Reads all that a mapped image hands out: under the address sanitizer, or past the mapping, a bad range ends
-// the test.
+// Reads every range that a mapped image hands out. A bad range ends the test under the address sanitizer, or
+// when it lies past the mapping.
 uint64_t Touch(const WeightImage& image) {
   uint64_t sum = 0;
   for (const char* name : {"output", "norm", "blk.0.up"}) {
@@ -285,7 +285,7 @@ TEST_CASE("a hostile image is refused or harmless, whatever is changed in its he
     attempt(bytes);
   }
   CHECK(refused > 1000);
-  CHECK(accepted > 0);  // changes of what has no meaning to the reader
+  CHECK(accepted > 0);  // changes to bytes that have no meaning to the reader
 }
 
 }  // namespace

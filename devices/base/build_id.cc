@@ -10,8 +10,8 @@
 namespace mnemo {
 namespace {
 
-// The build id among the notes of one segment: each note is a header, a name and a description, padded to 4
-// bytes.
+// Finds the build id among the notes of one segment. Each note is a header, a name and a description, padded
+// to 4 bytes.
 std::string FindInNotes(std::span<const unsigned char> notes) {
   while (notes.size() >= sizeof(ElfW(Nhdr))) {
     ElfW(Nhdr) header;

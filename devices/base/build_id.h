@@ -4,8 +4,8 @@
 
 namespace mnemo {
 
-// Hexadecimal id that the linker gave this program (the GNU build id: a hash of what it contains), so that
-// equal ids mean equal code; "unknown" when it was linked without one.
+// The build id of this program in hexadecimal: the GNU build id, a hash of the program's contents that the
+// linker writes. Equal ids mean equal code. "unknown" when the program was linked without one.
 std::string BuildId();
 
 }  // namespace mnemo

@@ -1,4 +1,4 @@
-// What the command lines of the programs that mnemod starts have in common.
+// Command-line options shared by the programs that mnemod starts.
 #pragma once
 
 #include <string>
@@ -11,14 +11,15 @@ class App;
 
 namespace mnemo {
 
-// --log-level, --log-format and --log-file. What is pointed to outlives `app`, here and below, and holds the
-// defaults.
+// Adds --log-level, --log-format and --log-file. The pointed-to variables hold the defaults and must outlive
+// `app`; the same holds for AddChildOptions.
 void AddLogOptions(CLI::App* app, std::string* level, std::string* format, std::string* file);
 
-// --lifeline-fd and --private-dir.
+// Adds --lifeline-fd and --private-dir.
 void AddChildOptions(CLI::App* app, int* lifeline_fd, std::string* private_dir);
 
-// INVALID_ARGUMENT says what is wrong, CANCELLED has the text that --help or --version asks for.
+// Parses the command line. INVALID_ARGUMENT describes the faulty option; CANCELLED carries the text that
+// --help or --version asks for.
 absl::Status ParseCommandLine(CLI::App* app, int argc, const char* const* argv);
 
 }  // namespace mnemo

@@ -10,7 +10,8 @@ void RaiseDescriptorLimit() {
   rlimit limit = {};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
   limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);  // where it fails, the soft limit holds
+  // A failure leaves the soft limit as it is.
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 int64_t DescriptorLimit() {

@@ -1,14 +1,14 @@
-// How many descriptors a process may have.
+// The limit on open file descriptors of this process.
 #pragma once
 
 #include <cstdint>
 
 namespace mnemo {
 
-// Raises the soft limit (RLIMIT_NOFILE) to the hard one; children inherit it. Nothing here uses select, for
-// whose sake soft limits are low.
+// Raises the soft limit (RLIMIT_NOFILE) to the hard limit; child processes inherit it. Soft limits are low
+// for the sake of select(), which this code base does not use.
 void RaiseDescriptorLimit();
-// The soft limit.
+// Returns the soft limit.
 int64_t DescriptorLimit();
 
 }  // namespace mnemo

@@ -9,10 +9,12 @@ namespace {
 
 struct Character {
   uint32_t code_point = 0;
-  size_t length = 0;  // 0: no UTF-8 here
+  // 0: the bytes are not valid UTF-8.
+  size_t length = 0;
 };
 
-// The Unicode standard, table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF.
+// Decodes one character by table 3-7 of the Unicode standard: no overlong forms, no surrogates, nothing above
+// U+10FFFF.
 Character CharacterAt(std::string_view text, size_t at) {
   const auto lead = static_cast<uint8_t>(text[at]);
   if (lead < 0x80) return {lead, 1};

@@ -1,4 +1,4 @@
-// Names that people gave and that are shown to others: in messages, logs, metrics and terminals.
+// Checks on user-supplied names that are shown in messages, logs, metrics and terminals.
 #pragma once
 
 #include <cstddef>
@@ -9,13 +9,13 @@ namespace mnemo {
 
 inline constexpr size_t kMaxNameBytes = 256;
 
-// Why a name cannot be shown as it is, as "has a control character at byte 4"; empty: it can. Allowed are up
-// to kMaxNameBytes of UTF-8 with no control characters: none of Unicode's category Cc, no line or paragraph
-// separator, and none of the marks that turn the direction of what follows.
+// Returns why the name cannot be shown as it is, for example "has a control character at byte 4", or an empty
+// string when it can. A valid name is at most kMaxNameBytes of UTF-8 without control characters. Rejected are
+// Unicode category Cc, line and paragraph separators, and marks that change the direction of text.
 std::string NameProblem(std::string_view name);
 
-// The name with an underscore for each character, or byte that is no UTF-8, which NameProblem would name, cut
-// at a character's end to kMaxNameBytes.
+// Returns the name with an underscore for each character that NameProblem rejects and for each byte that is
+// not UTF-8. The result is cut at a character boundary to at most kMaxNameBytes.
 std::string SafeName(std::string_view name);
 
 }  // namespace mnemo

@@ -14,12 +14,12 @@ TEST_CASE("names are UTF-8 as they are, without control characters") {
   }
 }
 
-TEST_CASE("what cannot be shown is named, and is an underscore in the safe name") {
+TEST_CASE("invalid characters are named, and become underscores in the safe name") {
   const auto problem = [](const std::string& name) { return NameProblem(name); };
   CHECK(problem("ab\n") == "has a control character at byte 2");
   CHECK(problem(std::string("a\0b", 3)) == "has a control character at byte 1");
   CHECK(problem("\x7f") == "has a control character at byte 0");
-  CHECK(problem("\u00e9\u0085") == "has a control character at byte 2");  // C1: next line
+  CHECK(problem("\u00e9\u0085") == "has a control character at byte 2");  // C1 control: next line
   CHECK(problem("a\u2028b") == "has a control character at byte 1");
   CHECK(problem("\u202egnp") == "has a control character at byte 0");
   for (const std::string bytes :

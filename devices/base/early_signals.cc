@@ -2,7 +2,7 @@
 
 #include <signal.h>
 
-// So early that a sanitizer's own memory may not be there yet.
+// The function runs before a sanitizer's own memory is set up.
 #define MNEMO_NOT_INSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
 
 namespace mnemo {

@@ -1,13 +1,13 @@
-// Signals that end a process or speak to it, held from before main.
+// Blocking of termination and reload signals from before main.
 #pragma once
 
 namespace mnemo {
 
-// SIGTERM, SIGINT and SIGHUP stay pending until a thread takes them (sigwait, signalfd), so that none ends
-// the process by its default action while it starts. Threads and children inherit that. A program whose main
-// calls this does it before the libraries that it links are initialised.
+// Blocks SIGTERM, SIGINT and SIGHUP until a thread takes them (sigwait, signalfd), so that none kills the
+// process while it starts. Threads and child processes inherit the mask. In a program whose main calls this,
+// the call also runs before its libraries are initialised.
 void HoldSignals();
-// Gives them back to their default actions, for a program that only prints something and ends.
+// Restores the default actions, for a program that only prints something and ends.
 void ReleaseSignals();
 
 }  // namespace mnemo

@@ -1,4 +1,5 @@
-// A fast hash of 128 bits over long data: XXH3 (Yann Collet, xxHash). It finds accidents, not forgers.
+// A fast 128-bit hash for long data: XXH3 (Yann Collet, xxHash). It detects accidental changes; it is not
+// cryptographic.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +15,12 @@ struct Digest {
   uint64_t high = 0;
   uint64_t low = 0;
   bool operator==(const Digest&) const = default;
-  // 32 hexadecimal digits.
+  // Returns 32 hexadecimal digits.
   std::string Text() const;
 };
 
-// Depends on the bytes added and their order, not on how they were cut into calls. Not thread-safe.
+// Incremental hash. The digest depends on the bytes added and their order, not on how calls divide them. Not
+// thread-safe.
 class Hasher {
  public:
   Hasher();
@@ -27,10 +29,10 @@ class Hasher {
   Hasher& operator=(const Hasher&) = delete;
 
   void Add(std::span<const std::byte> bytes);
-  // With its length before it, so that neighbours cannot trade bytes.
+  // Adds the length and then the text, so that bytes cannot move between neighbouring texts unnoticed.
   void AddText(std::string_view text);
   void AddNumber(uint64_t value);
-  // The digest of all bytes so far.
+  // Returns the digest of all bytes so far.
   Digest digest() const;
 
  private:

@@ -44,8 +44,8 @@ absl::StatusOr<Mapping> Mapping::OpenFile(const std::string& path) {
 
 absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writable) {
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  // A sealed memfd can be mapped for reading only as private or as a shared read-only mapping; private works
-  // for both.
+  // A sealed memfd can be mapped for reading as a private or as a read-only shared mapping; private works for
+  // files as well.
   const int flags = writable ? MAP_SHARED : MAP_PRIVATE;
   void* data = ::mmap(nullptr, length_bytes, protection, flags, fd, 0);
   if (data == MAP_FAILED)
@@ -75,12 +75,13 @@ void Mapping::Shrink(size_t length_bytes) {
 
 absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes) {
   constexpr size_t kLargePage = size_t{2} << 20;
-  constexpr int kAdviceCollapse = 25;  // MADV_COLLAPSE of Linux 6.1, which Debian 12's headers lack
+  // MADV_COLLAPSE of Linux 6.1; the headers of Debian 12 lack it.
+  constexpr int kAdviceCollapse = 25;
   if (length_bytes < kLargePage || length_bytes > SIZE_MAX - kLargePage) {
     return FromFd(fd, length_bytes, false);
   }
-  // A large page needs an address that is a multiple of its size: reserve more than is needed, and give back
-  // what lies before and behind.
+  // A large page needs an address that is a multiple of its size. The reservation is larger than needed; the
+  // parts before and after the mapping are returned.
   const size_t reserved = length_bytes + kLargePage;
   void* area = ::mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (area == MAP_FAILED) {
@@ -98,7 +99,8 @@ absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes)
   const size_t end = skipped + (length_bytes + page - 1) / page * page;
   if (skipped > 0) ::munmap(begin, skipped);
   if (end < reserved) ::munmap(begin + end, reserved - end);
-  // Only wishes: an older system, or one without free large pages, refuses and all goes on in small ones.
+  // These calls are hints. An older system, or one without free large pages, refuses them and uses small
+  // pages.
   ::madvise(data, length_bytes, MADV_HUGEPAGE);
   ::madvise(data, length_bytes / kLargePage * kLargePage, kAdviceCollapse);
   return Mapping(static_cast<std::byte*>(data), length_bytes);

@@ -1,4 +1,4 @@
-// Memory shared between processes and files mapped for reading.
+// Memory shared between processes, and files mapped for reading.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace mnemo {
 
-// A mapped range of a file or memfd. Move-only; unmapped when destroyed. Thread-safe to read.
+// A mapped range of a file or memfd. Move-only; unmapped when destroyed. Concurrent reads are safe.
 class Mapping {
  public:
   Mapping() = default;
@@ -20,23 +20,25 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
   ~Mapping();
 
-  // Maps all of a regular file for reading. NOT_FOUND, PERMISSION_DENIED or INVALID_ARGUMENT (empty, not a
-  // file) name the path.
+  // Maps all of a regular file for reading. Errors name the path: NOT_FOUND, PERMISSION_DENIED, or
+  // INVALID_ARGUMENT when it is empty or not a regular file.
   static absl::StatusOr<Mapping> OpenFile(const std::string& path);
-  // Maps the first `length_bytes` of `fd`, which stays the caller's. `writable` maps shared for writing.
+  // Maps the first `length_bytes` of `fd`; the caller keeps ownership of `fd`. `writable` makes a shared
+  // mapping for writing.
   static absl::StatusOr<Mapping> FromFd(int fd, size_t length_bytes, bool writable);
 
-  // Zero bytes of this process alone, which take memory once they are written.
+  // Maps zeroed memory private to this process; pages take memory once they are written.
   static absl::StatusOr<Mapping> Anonymous(size_t length_bytes);
-  // Gives back what lies behind the first `length_bytes`, at most what there is; those stay where they are.
+  // Unmaps everything behind the first `length_bytes`, which must not exceed the mapped length. The address
+  // stays the same.
   void Shrink(size_t length_bytes);
 
-  // The same for reading, at an address and with advice such that the system can back a memfd with large
-  // pages: reading it through is then up to twice as fast. Works without them as well.
+  // Maps a memfd for reading at an address, and with advice, that let the kernel back it with large pages. A
+  // sequential read is then up to twice as fast. Works without large pages as well.
   static absl::StatusOr<Mapping> FromFdInLargePages(int fd, size_t length_bytes);
 
   std::span<const std::byte> bytes() const { return {data_, length_}; }
-  // Only for a mapping made writable, or anonymous.
+  // Valid only for a writable or anonymous mapping.
   std::span<std::byte> mutable_bytes() const { return {data_, length_}; }
 
  private:
@@ -45,12 +47,13 @@ class Mapping {
   size_t length_ = 0;
 };
 
-// An anonymous file of `length_bytes` zero bytes, not inherited over exec unless the caller clears
-// FD_CLOEXEC. RESOURCE_EXHAUSTED when the memory is not there.
+// Creates an anonymous file of `length_bytes` zero bytes. It is not inherited over exec unless the caller
+// clears FD_CLOEXEC. RESOURCE_EXHAUSTED when there is not enough memory.
 absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_bytes);
-// Forbids growing, shrinking and, from now on, writing. Fails while a writable shared mapping exists.
+// Seals the file against growing, shrinking and any further writing. Fails while a writable shared mapping
+// exists.
 absl::Status SealMemfd(int fd);
-// Length of the file behind `fd`.
+// Returns the length in bytes of the file behind `fd`.
 absl::StatusOr<size_t> FileLength(int fd);
 
 }  // namespace mnemo

@@ -26,8 +26,8 @@ ImpatientHere::~ImpatientHere() { --impatient_scopes; }
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 extern "C" {
 
-// A program's own definition comes before that of the C library, for shared libraries as well: "Name Spaces"
-// of ld.so and RTLD_NEXT in dlsym(3).
+// The program's own definition takes precedence over the C library's, for shared libraries as well: see
+// RTLD_NEXT in dlsym(3) and ld.so(8).
 __attribute__((visibility("default"))) int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                                                           void* (*routine)(void*), void* argument) {
   using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);

@@ -1,15 +1,15 @@
-// Threads that cannot be started now, since the system or a limit has no room for one more.
+// Thread creation that waits while the system or a limit has no room for another thread.
 #pragma once
 
 namespace mnemo {
 
-// From now on pthread_create waits, in all libraries of the process, while there is no room for a thread,
-// instead of failing with EAGAIN: gRPC counts a thread that it could not start as one that works, and the
-// calls that it hands to it wait for ever. Without effect under the sanitizers, which have a pthread_create
-// of their own.
+// Makes pthread_create, in all libraries of the process, wait for room for a thread instead of failing with
+// EAGAIN. Reason: gRPC counts a thread that it failed to start as a running one, and the calls it hands to
+// that thread never finish. Has no effect under the sanitizers, which bring their own pthread_create.
 void MakeThreadsPatient();
 
-// While it lives the calling thread's pthread_create fails at once, for who can do without the thread.
+// While an object exists, pthread_create of the calling thread fails at once. For callers that can do without
+// the thread.
 class ImpatientHere {
  public:
   ImpatientHere();

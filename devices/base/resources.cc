@@ -38,15 +38,17 @@ std::optional<int64_t> ParseNumber(std::string_view text) {
   return value;
 }
 
-// Where a hierarchy of control groups is mounted (proc(5), mountinfo).
+// A mount point of a hierarchy of control groups (proc(5), mountinfo).
 struct Mount {
-  std::string root;   // of the hierarchy, the directory that is mounted
-  std::string point;  // where
-  std::string type;   // "cgroup" or "cgroup2"
+  // Directory of the hierarchy that is mounted.
+  std::string root;
+  // Mount point.
+  std::string point;
+  std::string type;  // "cgroup" or "cgroup2"
   std::vector<std::string> options;
 };
 
-// The kernel writes blanks and backslashes of paths as "\040".
+// Decodes escapes: the kernel writes blanks and backslashes of paths as octal, such as "\040".
 std::string Unescaped(const std::string& text) {
   std::string plain;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -74,9 +76,10 @@ std::vector<Mount> ReadMounts(const std::string& path) {
   return mounts;
 }
 
-// A group's path in one hierarchy: "/" and names.
+// A group's path in one hierarchy: "/" followed by names.
 struct Group {
-  std::vector<std::string> controllers;  // of version 1; empty = version 2
+  // Controllers of version 1; empty means version 2.
+  std::vector<std::string> controllers;
   std::string path;
 };
 
@@ -123,8 +126,8 @@ class Reader {
   }
 
  private:
-  // The group's folder and those above it, up to the mount point; of a controller of version 1, or of version
-  // 2. Empty when it is not mounted.
+  // Returns the group's folder and the folders above it up to the mount point, for a controller of version 1
+  // or for version 2. Empty when the hierarchy is not mounted.
   std::vector<std::string> Folders(const std::string& controller) const {
     const bool version2 = controller == kVersion2;
     const auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& each) {
@@ -132,13 +135,15 @@ class Reader {
     });
     if (group == groups_.end()) return {};
     const Mount* found = nullptr;
-    std::string inside;  // the group's path below the mount point
+    // Path of the group below the mount point.
+    std::string inside;
     for (const Mount& mount : mounts_) {
       const bool matches =
           version2 ? mount.type == kVersion2 : mount.type == "cgroup" && Holds(mount.options, controller);
       if (!matches) continue;
-      // A container may see its own group as the mount's root; another one, above it or outside of it, when
-      // the path is told from the host's root. Then the mount point is the nearest folder that is there.
+      // A container may see its own group as the mount's root. When the group's path is relative to the
+      // host's root, the mount's root is another group, above or outside of it. The mount point is then the
+      // nearest existing folder.
       const std::string root = mount.root == "/" ? "" : mount.root;
       const bool below = group->path == root || group->path.starts_with(root + "/");
       if (found == nullptr || below) {
@@ -157,7 +162,7 @@ class Reader {
     }
   }
 
-  // Nothing where there is no such file.
+  // Returns nullopt when there is no such file.
   std::optional<std::string> ReadText(const std::string& folder, const std::string& name) {
     const std::string path = root_ + folder + "/" + name;
     if (::access(path.c_str(), F_OK) != 0) return std::nullopt;
@@ -196,7 +201,7 @@ class Reader {
     LowerMemory(*bytes, folder, name);
   }
 
-  // Limits of the groups above, also of those that a container does not see.
+  // Applies the limits of the groups above, including those a container does not see.
   void BoundHierarchy(const std::string& folder) {
     const std::string name = "memory.stat", key = "hierarchical_memory_limit ";
     const std::optional<std::string> text = ReadText(folder, name);
@@ -209,7 +214,8 @@ class Reader {
     }
   }
 
-  // `name`: the file of version 2, "QUOTA PERIOD" in microseconds; empty for the two files of version 1.
+  // Applies a CPU quota. `name` is the file of version 2, "QUOTA PERIOD" in microseconds; empty selects the
+  // two files of version 1.
   void BoundQuota(const std::string& folder, std::string name) {
     std::optional<std::string> text;
     if (!name.empty()) {
@@ -232,7 +238,7 @@ class Reader {
     LowerCores(*quota / *period, folder, name);
   }
 
-  // "0-3,5".
+  // Parses a list such as "0-3,5".
   void BoundCpuset(const std::string& folder, const std::string& name) {
     const std::optional<std::string> text = ReadText(folder, name);
     if (!text || text->empty()) return;
@@ -254,7 +260,7 @@ class Reader {
   const std::vector<Group> groups_;
 };
 
-// Cores of the affinity mask, however many the machine has.
+// Counts the cores of the affinity mask, for any number of cores in the machine.
 int AffinityCores() {
   for (int most = CPU_SETSIZE; most <= 1 << 20; most *= 2) {
     cpu_set_t* const set = CPU_ALLOC(most);
@@ -266,7 +272,8 @@ int AffinityCores() {
     const int count = result == 0 ? CPU_COUNT_S(bytes, set) : 0;
     CPU_FREE(set);
     if (result == 0) return count;
-    if (error != EINVAL) break;  // EINVAL: the machine has more
+    // EINVAL: the machine has more cores than the mask holds.
+    if (error != EINVAL) break;
   }
   return 1;
 }

@@ -1,4 +1,4 @@
-// Against trees of files made here, and against the machine itself.
+// Tests against file trees made here and against the machine itself.
 #include "devices/base/resources.h"
 
 #include <fmt/format.h>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kMiB = 1 << 20;
 
-// A machine of 64 GiB and 16 cores with control groups as the test has them.
+// A machine of 64 GiB and 16 cores with the control groups that the test gives it.
 class Machine {
  public:
   void Write(const std::string& path, const std::string& text) {
@@ -30,7 +30,7 @@ class Machine {
   void Mounts(const std::string& text) {
     Write("/proc/self/mountinfo", "22 1 0:21 / /proc rw,nosuid shared:1 - proc proc rw\n" + text);
   }
-  // Version 2 mounted whole, the process in `group`.
+  // Version 2 mounted whole, with the process in `group`.
   void Unified(const std::string& group) {
     Groups("0::" + group + "\n");
     Mounts("30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
@@ -47,7 +47,7 @@ class Machine {
   testing::TempFolder folder_;
 };
 
-TEST_CASE("without control groups the machine is the bound") {
+TEST_CASE("without control groups the machine sets the limits") {
   Machine machine;
   const Resources resources = machine.Read();
   CHECK(resources.memory_bytes == 65536 * kMiB);
@@ -58,7 +58,7 @@ TEST_CASE("without control groups the machine is the bound") {
   CHECK(resources.warnings.empty());
 }
 
-TEST_CASE("version 2: the least of the group and those above it") {
+TEST_CASE("version 2: the minimum of the group and those above it") {
   Machine machine;
   machine.Unified("/system.slice/mnemo.service");
   const std::string root = "/sys/fs/cgroup", slice = root + "/system.slice", unit = slice + "/mnemo.service";
@@ -125,7 +125,7 @@ TEST_CASE("version 1: limits of the memory and the CPU controller, in hierarchie
   CHECK(machine.Read().cores == 16);
   machine.Write(cpu + "/c/cpu.cfs_quota_us", "400000\n");
   CHECK(machine.Read().cores == 4);
-  // A group above that this one does not see.
+  // A limit of a group above that this process does not see.
   machine.Write(
       memory + "/a/b/memory.stat",
       fmt::format("cache 4096\nhierarchical_memory_limit {}\nhierarchical_memsw_limit 1\n", 700 * kMiB));
@@ -143,7 +143,7 @@ TEST_CASE("inside a container the mount point is the group") {
   CHECK(machine.Read().memory_bytes == 256 * kMiB);
 }
 
-TEST_CASE("what is not understood is told and bounds nothing") {
+TEST_CASE("unparsable limits give a warning and set no limit") {
   Machine machine;
   machine.Unified("/g");
   const std::string text = GENERATE("", "many", "-5", "12 MiB", "99999999999999999999999", "0x10", "1.5");
@@ -162,7 +162,7 @@ TEST_CASE("what is not understood is told and bounds nothing") {
   }
   machine.Write("/sys/fs/cgroup/g/cpuset.cpus.effective", "3-1");
   CHECK(machine.Read().warnings.size() == 3);
-  // Nor does nonsense in place of the lists of groups and mounts end the process.
+  // Malformed lists of groups and mounts do not end the process either.
   machine.Groups("memory\n::\n:\n\n4:memory\n");
   machine.Mounts("- cgroup2\n30 23 0:27 / /x rw - cgroup2\n\n");
   CHECK(machine.Read().memory_bytes == 65536 * kMiB);
@@ -182,7 +182,7 @@ TEST_CASE("limits of the process") {
   CHECK(AvailableResources(sources).process_bound == "RLIMIT_DATA (ulimit -d)");
 }
 
-TEST_CASE("this machine: the affinity of the thread and its resource limits are seen") {
+TEST_CASE("this machine: the affinity of the thread and its resource limits apply") {
   const Resources before = AvailableResources();
   CHECK(before.memory_bytes > 0);
   CHECK(before.memory_bytes <= int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE));

@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-// So early that a sanitizer's own memory may not be there yet.
+// The function runs before a sanitizer's own memory is set up.
 #define MNEMO_NOT_INSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
 
 namespace mnemo {
@@ -14,7 +14,7 @@ namespace mnemo {
 MNEMO_NOT_INSTRUMENTED void HoldStandardStreams() {
   for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
     if (::syscall(SYS_fcntl, fd, F_GETFD) >= 0 || errno != EBADF) continue;
-    // Children inherit it. The lower ones are open by now, so that this one is the lowest free number.
+    // Child processes inherit it. The lower numbers are open by now, so `fd` is the lowest free one.
     if (::syscall(SYS_openat, AT_FDCWD, "/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
   }
 }

@@ -1,13 +1,12 @@
-// Standard input, output and error of a process.
+// Protection of standard input, output and error.
 #pragma once
 
 namespace mnemo {
 
-// A process that was started with one of its standard descriptors closed gives that number to the next file
-// or connection that it opens, and its log lines or its output then go there. This opens those that are
-// closed on /dev/null, for the wrong direction, so that reading and writing fail with EBADF as they would on
-// a closed one. A program whose main calls this does it before the libraries that it links are initialised,
-// since some of them open descriptors.
+// Opens closed standard descriptors on /dev/null. Without this, the next file or connection gets the number
+// of a closed one, and log lines or output go there. Each is opened for the wrong direction, so that reads
+// and writes still fail with EBADF. In a program whose main calls this, the call also runs before its
+// libraries are initialised, since some of them open descriptors.
 void HoldStandardStreams();
 
 }  // namespace mnemo

@@ -1,4 +1,5 @@
-// Errors on the host: absl::Status everywhere, turned into a gRPC status in one place (server/frontend).
+// Error handling on the host: absl::Status everywhere. server/frontend converts it to a gRPC status in one
+// place.
 #pragma once
 
 #include <absl/status/status.h>
@@ -11,8 +12,8 @@
 
 namespace mnemo {
 
-// Each makes a status of the named code; arguments as for fmt::format. A message names the field and the
-// bound.
+// Helpers that make a status of the named code; arguments as for fmt::format. A message names the field and
+// its bound.
 template <typename... Args>
 absl::Status InvalidArgument(fmt::format_string<Args...> format, Args&&... args) {
   return absl::InvalidArgumentError(fmt::format(format, std::forward<Args>(args)...));
@@ -46,7 +47,7 @@ absl::Status DataLoss(fmt::format_string<Args...> format, Args&&... args) {
   return absl::DataLossError(fmt::format(format, std::forward<Args>(args)...));
 }
 
-// The same status with "context: " before its message.
+// Returns the status with "context: " before its message.
 absl::Status Annotate(const absl::Status& status, const std::string& context);
 
 }  // namespace mnemo
@@ -62,8 +63,8 @@ absl::Status Annotate(const absl::Status& status, const std::string& context);
     }                                                             \
   } while (false)
 
-// MNEMO_ASSIGN_OR_RETURN(auto x, F()): F returns absl::StatusOr; x gets its value, or the function returns
-// its status.
+// MNEMO_ASSIGN_OR_RETURN(auto x, F()), where F returns absl::StatusOr: assigns its value to x, or returns its
+// status from the enclosing function.
 #define MNEMO_ASSIGN_OR_RETURN(lhs, expr) \
   MNEMO_ASSIGN_OR_RETURN_INNER(MNEMO_CONCAT(mnemo_statusor_, __LINE__), lhs, expr)
 #define MNEMO_ASSIGN_OR_RETURN_INNER(name, lhs, expr) \
@@ -71,7 +72,8 @@ absl::Status Annotate(const absl::Status& status, const std::string& context);
   if (!name.ok()) return std::move(name).status();    \
   lhs = std::move(name).value()
 
-// For our own bugs only; input, peers and devices return errors instead. Stays on in release builds.
+// Aborts the process. For bugs of this code base only; bad input, peers and devices get an error status.
+// Active in release builds too.
 #define MNEMO_CHECK(condition)                                                           \
   do {                                                                                   \
     if (!(condition)) [[unlikely]] {                                                     \

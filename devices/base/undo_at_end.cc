@@ -12,7 +12,7 @@ struct Registry {
   unsigned long last_id = 0;
 };
 
-// Never destroyed: destructors of other static objects may come after those of this file.
+// Never destroyed: destructors of other static objects may run after those of this file.
 Registry& TheRegistry() {
   static auto* const registry = new Registry;
   return *registry;
@@ -43,7 +43,8 @@ UndoAtEnd::~UndoAtEnd() {
 std::unique_lock<std::recursive_mutex> UndoAtEnd::Making() { return std::unique_lock(TheRegistry().mutex); }
 
 void UndoAtEnd::UndoAll() {
-  Making().release();  // for good
+  // The lock is never released.
+  Making().release();
   std::map<unsigned long, std::function<void()>>& undos = TheRegistry().undos;
   for (auto it = undos.rbegin(); it != undos.rend(); ++it) it->second();
 }

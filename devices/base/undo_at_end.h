@@ -1,5 +1,6 @@
-// Things that outlive a process unless it removes them: directories, sockets' files, children. A process that
-// a signal ends while it starts does not unwind; it undoes what is registered here.
+// Cleanup of resources that outlive a process unless it removes them: directories, socket files, child
+// processes. A signal that ends a starting process unwinds no stack; UndoAll runs the cleanups registered
+// here instead.
 #pragma once
 
 #include <functional>
@@ -7,11 +8,12 @@
 
 namespace mnemo {
 
-// Move-only. While it lives, `undo` runs when UndoAll is called. Destroying it does not undo.
+// Registration of one cleanup function. Move-only. `undo` runs when UndoAll is called during the object's
+// lifetime; the destructor only unregisters it.
 class UndoAtEnd {
  public:
   UndoAtEnd() = default;
-  // `undo` is called once, by another thread, must not block for long and must not use this class.
+  // `undo` runs once, on another thread. It must not block for long and must not use this class.
   explicit UndoAtEnd(std::function<void()> undo);
   UndoAtEnd(UndoAtEnd&& other) noexcept;
   UndoAtEnd& operator=(UndoAtEnd&& other) noexcept;
@@ -19,13 +21,16 @@ class UndoAtEnd {
   UndoAtEnd& operator=(const UndoAtEnd&) = delete;
   ~UndoAtEnd();
 
-  // Held around making something and registering it, so that UndoAll comes before both or after both. Short.
+  // Lock to hold while making a resource and registering it, so that UndoAll runs before both or after both.
+  // Hold it briefly.
   [[nodiscard]] static std::unique_lock<std::recursive_mutex> Making();
-  // Undoes the newest first. Nothing can be made any more: the caller ends the process next.
+  // Runs the cleanups, newest first. It keeps the lock of Making() for good, so nothing more can be made; the
+  // caller ends the process next.
   static void UndoAll();
 
  private:
-  unsigned long id_ = 0;  // 0 = none
+  // 0: none.
+  unsigned long id_ = 0;
 };
 
 }  // namespace mnemo

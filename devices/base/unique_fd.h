@@ -6,7 +6,7 @@
 
 namespace mnemo {
 
-// Owns one file descriptor; closes it when destroyed. Move-only.
+// Owner of one file descriptor; closes it when destroyed. Move-only.
 class UniqueFd {
  public:
   UniqueFd() = default;
@@ -25,7 +25,7 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
-  // The caller owns the descriptor afterwards.
+  // Gives ownership to the caller.
   int Release() { return std::exchange(fd_, -1); }
   void Reset() {
     if (fd_ >= 0) ::close(std::exchange(fd_, -1));

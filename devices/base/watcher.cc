@@ -16,16 +16,17 @@
 namespace mnemo {
 namespace {
 
-// Whether a process other than this one listens at the path: SO_PEERCRED of the end that connects tells who
-// called listen (unix(7)).
-bool IsAnothers(const std::string& path) {
+// Returns whether another process listens at the path. SO_PEERCRED of the connecting end names the process
+// that called listen (unix(7)).
+bool ListensInAnotherProcess(const std::string& path) {
   sockaddr_un address = {};
   if (path.size() >= sizeof address.sun_path) return false;
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
   const UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return errno == EAGAIN;  // so many wait there that it is no matter of a start
+    // A full backlog: an established server, not one that is just starting.
+    return errno == EAGAIN;
   }
   ucred peer = {};
   socklen_t length = sizeof peer;
@@ -46,7 +47,8 @@ absl::StatusOr<std::unique_ptr<Watcher>> Watcher::Create(Options options) {
   sigaddset(&set, SIGHUP);
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  ::signal(SIGXFSZ, SIG_IGN);  // a file past RLIMIT_FSIZE is an error of the call instead
+  // A write past RLIMIT_FSIZE then fails with an error instead of a signal.
+  ::signal(SIGXFSZ, SIG_IGN);
   watcher->signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC));
   watcher->stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!watcher->signals_.valid() || !watcher->stop_.valid()) {
@@ -70,7 +72,7 @@ void Watcher::SetListening() {
     std::lock_guard lock(mutex_);
     listening_ = true;
   }
-  // A pipe's reading end takes no bytes; nobody waits for them then.
+  // The read end of a pipe takes no bytes; in that case no process waits for them.
   const char listening = 'L';
   if (lifeline_.valid()) ::send(lifeline_.get(), &listening, 1, MSG_NOSIGNAL);
 }
@@ -82,10 +84,10 @@ void Watcher::WaitForSignal() {
 
 void Watcher::EndProcess(int code) {
   if (options_.before_end) options_.before_end();
-  // Twice, since another thread that begins to listen makes its socket once, perhaps after the first unlink.
+  // Two passes: another thread that is about to listen may make its socket once, after the first unlink.
   for (int pass = 0; pass < 2; ++pass) {
     for (const std::string& path : options_.socket_paths) {
-      if (!path.empty() && !IsAnothers(path)) ::unlink(path.c_str());
+      if (!path.empty() && !ListensInAnotherProcess(path)) ::unlink(path.c_str());
     }
     if (options_.private_dir.empty() || ::rmdir(options_.private_dir.c_str()) == 0) break;
   }
@@ -93,7 +95,7 @@ void Watcher::EndProcess(int code) {
 }
 
 void Watcher::Loop() {
-  // A descriptor of -1 is skipped by poll.
+  // poll skips a descriptor of -1.
   pollfd fds[] = {{lifeline_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}};
   while (true) {
     if (::poll(fds, 3, -1) < 0) continue;  // EINTR

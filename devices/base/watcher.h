@@ -1,4 +1,4 @@
-// The thread that ends the process when mnemod is gone, and hears signals.
+// A thread that ends the process when mnemod is gone, and that receives signals.
 #pragma once
 
 #include <condition_variable>
@@ -14,25 +14,31 @@
 
 namespace mnemo {
 
-// Must be made before any other thread: SIGTERM, SIGINT and SIGHUP are blocked in the calling thread and
-// those it starts, and are heard here.
+// Must be created before any other thread: it blocks SIGTERM, SIGINT and SIGHUP in the calling thread and the
+// threads that thread starts, and receives them itself.
 class Watcher {
  public:
   struct Options {
-    int lifeline_fd = -1;  // becomes the watcher's; -1 = none
-    // Removed when the process is ended here, unless another process listens there; empty ones are not.
+    // Ownership passes to the watcher; -1: none.
+    int lifeline_fd = -1;
+    // Removed when the watcher ends the process, unless another process listens there. Empty paths are
+    // ignored.
     std::vector<std::string> socket_paths;
-    std::string private_dir;           // then removed too
-    std::function<void()> on_hangup;   // SIGHUP; on the watcher's thread, must not block
-    std::function<void()> before_end;  // before the process is ended here; short
+    // Removed after the sockets.
+    std::string private_dir;
+    // Called on SIGHUP, on the watcher's thread; must not block.
+    std::function<void()> on_hangup;
+    // Called before the watcher ends the process; must be short.
+    std::function<void()> before_end;
   };
+  // INVALID_ARGUMENT: lifeline_fd is no open descriptor. INTERNAL: the system refuses a descriptor.
   static absl::StatusOr<std::unique_ptr<Watcher>> Create(Options options);
   ~Watcher();
 
-  // Until this is called a signal ends the process at once, since nothing is there to be finished. Tells
-  // whoever holds the lifeline that the process listens.
+  // Reports to the holder of the lifeline that the process listens. Until this call a signal ends the process
+  // at once, since there is no work to finish.
   void SetListening();
-  // Returns at SIGTERM or SIGINT. A second signal ends the process at once.
+  // Blocks until SIGTERM or SIGINT. A second signal ends the process at once.
   void WaitForSignal();
 
  private:
@@ -43,7 +49,8 @@ class Watcher {
   const Options options_;
   UniqueFd lifeline_;
   UniqueFd signals_;
-  UniqueFd stop_;  // eventfd
+  // An eventfd.
+  UniqueFd stop_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool listening_ = false;

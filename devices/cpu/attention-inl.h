@@ -1,7 +1,8 @@
 // Attention of query rows over one split of keys, in two passes: all scores and their maximum, then the
-// weighted sum of values, keys ascending. Each (row, head) is computed alike whatever rows share its tile.
+// weighted sum of values, keys ascending. Each (row, head) is computed in the same way whatever rows share
+// its tile.
 
-// Where values come from.
+// Sources of values.
 struct SourceF32 {
   using Element = float;
   static constexpr bool kInCache = false;
@@ -18,14 +19,14 @@ struct SourceBf16 {
   MNEMO_INLINE static F32 Get(const uint16_t* p) { return LoadBf16(p); }
 };
 
-// Whether vector j of a row is the first of a cache line.
+// Returns whether vector j of a row is the first of a cache line.
 template <class Element>
 constexpr bool BeginsLine(int j) {
   return j * kLanes * static_cast<int>(sizeof(Element)) % 64 == 0;
 }
 
-// out[r] += weight of key x value of key, keys [begin, end) of a page ascending; values [64][stride]. Of
-// values that are read from the cache as much is asked for at `next`.
+// out[r] += weight of key x value of key, for keys [begin, end) of a page in ascending order; values
+// [64][stride]. While values are read from the cache, the same amount of memory is prefetched at `next`.
 template <class Source, int kRows>
 MNEMO_INLINE void AddValues(const typename Source::Element* values, const typename Source::Element* next,
                             int64_t stride, const float* weights, int begin, int end, float* out,
@@ -66,7 +67,7 @@ MNEMO_INLINE void AddValues(const typename Source::Element* values, const typena
   for (; d < stride; d += kLanes) columns(Count<1>{});
 }
 
-// Keys of the split, counted from its first, that the query at `position` sees.
+// Returns the keys that the query at `position` sees, counted from the first key of the split.
 MNEMO_INLINE KeyRange VisibleKeys(const AttendTask& t, int position) {
   const int64_t origin = static_cast<int64_t>(t.split) * kKeysPerSplit;
   const int64_t oldest = t.window > 0 && position - t.window + 1 > 0 ? position - t.window + 1 : 0;
@@ -82,17 +83,17 @@ MNEMO_INLINE const uint16_t* PageOf(const AttendTask& t, int page) {
   return t.cache.Page(t.pages[t.split * (kKeysPerSplit / kKeysPerPage) + page]);
 }
 
-// How far ahead of the work memory is asked for: one page takes less time than memory does.
+// Prefetch distance in pages: processing one page takes less time than a memory access.
 constexpr int kPagesAhead = 2;
 
-// A page of the split or of the one after it, or the last one that there is.
+// Returns a page of this split or of the next one, or the last page that exists.
 MNEMO_INLINE const uint16_t* PageAhead(const AttendTask& t, int page) {
   const int last = (t.position_begin + t.positions - 1) / kKeysPerPage;
   const int wanted = t.split * (kKeysPerSplit / kKeysPerPage) + page;
   return t.cache.Page(t.pages[wanted < last ? wanted : last]);
 }
 
-// Values of a page of the split.
+// Returns the values of a page of the split.
 template <class Source>
 MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int page) {
   if constexpr (Source::kInCache) {
@@ -104,22 +105,24 @@ MNEMO_INLINE const typename Source::Element* ValuesOf(const AttendTask& t, int p
 
 constexpr int PagesUpTo(int key) { return (key + kKeysPerPage - 1) / kKeysPerPage; }
 
-// What is asked for while the values of a page are read, of as many bytes: those of a page further on, of
-// which `page_end` is the end, or after them the keys that are read next.
+// Memory to prefetch while the values of a page are read, of the same size. First the values of a later page,
+// which end at `page_end`, then the keys that are read next.
 template <class Source>
 MNEMO_INLINE const typename Source::Element* AfterValues(const AttendTask& t, int page, int page_end) {
   const int ahead = page + kPagesAhead;
   if (ahead < page_end) return ValuesOf<Source>(t, ahead);
-  if (t.goes_on) return reinterpret_cast<const typename Source::Element*>(PageAhead(t, ahead));
+  if (t.next_split_follows) return reinterpret_cast<const typename Source::Element*>(PageAhead(t, ahead));
   return ValuesOf<Source>(t, page);
 }
 
-// What the rows see becomes weights, and the weighted sum of values in float32, keys ascending.
+// Converts the scores of visible keys to weights, and computes the weighted sum of values in float32, keys
+// ascending.
 template <class Source, int kRows>
 MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows], KeyRange all,
                               float* const* states) {
   const int64_t width = t.cache.value_width;
-  KeyRange common{0, kKeysPerSplit};  // every row sees it
+  // Keys that every row sees.
+  KeyRange common{0, kKeysPerSplit};
   for (int r = 0; r < kRows; ++r) {
     common.begin = range[r].begin > common.begin ? range[r].begin : common.begin;
     common.end = range[r].end < common.end ? range[r].end : common.end;
@@ -127,8 +130,7 @@ MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows
     for (int64_t d = 0; d < width; d += kLanes) Store(states[r] + kStateHeader + d, Set(0.0f));
   }
   if (common.end < common.begin) common.end = common.begin;
-  // A key outside of a row's range is not multiplied by zero but left out: an old value there may be
-  // anything.
+  // A key outside of a row's range is skipped, not multiplied by zero: an old value there may be anything.
   auto single = [&](int r, int page, int begin, int end) {
     if (begin >= end) return;
     AddValues<Source, 1>(ValuesOf<Source>(t, page), ValuesOf<Source>(t, page), width,
@@ -158,7 +160,7 @@ MNEMO_INLINE void WeighValues(const AttendTask& t, const KeyRange (&range)[kRows
   }
 }
 
-// Values of the pages of a split, as SumBytes reads them.
+// Values of the pages of a split, in the form that SumBytes reads.
 struct PageRows {
   struct OfPage {
     const int8_t* values;
@@ -178,7 +180,7 @@ struct PageRows {
   }
 };
 
-// As WeighValues, of values of 8 bits.
+// As WeighValues, for values of 8 bits.
 template <int kRows>
 MNEMO_INLINE void WeighBytes(const AttendTask& t, const KeyRange (&range)[kRows], KeyRange all,
                              float* const* states) {
@@ -199,7 +201,8 @@ void AttendTile(const AttendTask& t, int first_row) {
   const Queries queries = {t.q + int64_t{first_row} * QueryStride(t.head_dim), t.q_scales + first_row,
                            t.head_dim};
   KeyRange range[kRows];
-  KeyRange all{kKeysPerSplit, 0};  // any row sees it
+  // Keys that any row sees.
+  KeyRange all{kKeysPerSplit, 0};
   float* states[kRows];
   for (int r = 0; r < kRows; ++r) {
     const int row = first_row + r;

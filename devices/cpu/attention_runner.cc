@@ -1,4 +1,4 @@
-// OpRunner's attention: cuts the work into items and hands them to threads.
+// OpRunner's attention: divides the work into items and hands them to threads.
 #include <algorithm>
 
 #include "devices/cpu/cpu_kv_cache.h"
@@ -8,11 +8,11 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// Query positions of an item.
+// Query positions per item.
 constexpr int kItemPositions = 64;
-// From so many query rows on, values are converted to float32 once for all of them.
+// From this number of query rows on, values are converted to float32 once for all rows.
 constexpr int kConvertRows = 12;
-// Items a thread, below which the keys of a sequence are cut as well.
+// Items per thread; with fewer items, the keys of a sequence are divided as well.
 constexpr int kItemsPerThread = 4;
 constexpr int64_t kPartialBytes = int64_t{16} << 20;
 // Query rows and heads whose splits are merged as one item.
@@ -29,7 +29,8 @@ int LastPosition(const AttentionSequence& sequence) {
   return sequence.position_begin + sequence.row_count - 1;
 }
 
-// Splits that all rows of a sequence have together; with listed keys, of the KV head with the longest list.
+// Returns the splits that all rows of a sequence have together; with listed keys, those of the KV head with
+// the longest list.
 int SplitsOf(const AttentionOp& op, const AttentionSequence& sequence) {
   const int last = LastPosition(sequence);
   if (sequence.sparse == nullptr) {
@@ -42,7 +43,7 @@ int SplitsOf(const AttentionOp& op, const AttentionSequence& sequence) {
   return splits;
 }
 
-// Keys that the last row reads, of the first KV head.
+// Returns the number of keys that the last row reads, for the first KV head.
 int64_t KeysOf(const AttentionOp& op, const AttentionSequence& sequence) {
   const int last = LastPosition(sequence);
   if (sequence.sparse != nullptr) return ListedKeys(*sequence.sparse, 0, last).count();
@@ -52,16 +53,23 @@ int64_t KeysOf(const AttentionOp& op, const AttentionSequence& sequence) {
 }  // namespace
 
 struct OpRunner::AttentionScratch {
-  float* q;         // [positions * group, QueryStride] of int16_t
-  float* q_scales;  // [positions * group]
-  float* states;    // of one split
-  float* merged;    // of the splits so far
-  float* scores;    // [kMaxQueryTile or heads][kKeysPerSplit]
+  // [positions * group, QueryStride] of int16_t.
+  float* q;
+  // [positions * group].
+  float* q_scales;
+  // States of one split.
+  float* states;
+  // Merged states of the splits so far.
+  float* merged;
+  // [kMaxQueryTile or heads][kKeysPerSplit].
+  float* scores;
   float* converted;
-  float*
-      rows;  // [2][kKeysPerSplit + kListPadding] pointers, then what ListedTask has for the keys of a page:
-  float* keys;        // [head_dim rounded up to even, kKeysPerPage] of int16_t
-  float* key_scales;  // [kKeysPerPage]
+  // [2][kKeysPerSplit + kListPadding] pointers. The fields after it hold the keys of a page for ListedTask.
+  float* rows;
+  // [head_dim rounded up to even, kKeysPerPage] of int16_t.
+  float* keys;
+  // [kKeysPerPage].
+  float* key_scales;
 };
 
 struct OpRunner::AttentionPlan {
@@ -139,7 +147,8 @@ OpRunner::OpSteps OpRunner::StepsOf(const AttentionOp& op) const {
   OpSteps steps;
   steps.items[0] = plan.items;
   int64_t states = 0;
-  int64_t reads = 0;  // keys and values, of one KV head
+  // Keys and values read, for one KV head.
+  int64_t reads = 0;
   for (const AttentionSequence& sequence : op.sequences) {
     states += int64_t{sequence.row_count} * op.heads;
     reads += sequence.row_count * KeysOf(op, sequence) * op.head_dim * 2;
@@ -152,7 +161,7 @@ OpRunner::OpSteps OpRunner::StepsOf(const AttentionOp& op) const {
   return steps;
 }
 
-// Walks the items in one order on every thread; each takes those whose numbers it draws.
+// Every thread walks the items in the same order and processes those whose numbers it draws.
 void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) {
   const AttentionPlan plan = PlanAttention(op);
   if (part == 1) {
@@ -180,7 +189,7 @@ void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) 
         item.split_end = item.split_begin + 1;
         item.partial = partial + (int64_t{item.kv_head} * splits + rest) * sequence.row_count * plan.group;
       } else {
-        // The last rows see the most keys: begin with them, so that threads end together.
+        // The last rows see the most keys: starting with them makes threads finish together.
         item.row = (blocks - 1 - rest) * kItemPositions;
         item.rows = std::min(kItemPositions, sequence.row_count - item.row);
         item.split_begin = FirstSplit(op, sequence.position_begin + item.row);
@@ -196,8 +205,8 @@ void OpRunner::RunOp(const AttentionOp& op, int part, int thread, Items& items) 
   }
 }
 
-// Attends to the splits of the item one by one: the states of each go to `states`, and are merged into
-// `merged` unless that is nullptr. The queries stand in the scratch.
+// Attends to the splits of the item one by one. Writes the states of each split to `states`, and merges them
+// into `merged` unless that is nullptr. The queries are in the scratch memory.
 void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
                             const AttentionScratch& scratch, float* states, float* merged) {
   CacheView cache = static_cast<const CpuKvCache*>(op.cache)->View(op.layer);
@@ -218,7 +227,7 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
                        .split = split,
                        .pages = item.sequence->pages,
                        .cache = cache,
-                       .goes_on = split + 1 < item.split_end,
+                       .next_split_follows = split + 1 < item.split_end,
                        .states = states,
                        .state_stride = plan.state_floats,
                        .scores = scratch.scores,
@@ -231,7 +240,7 @@ void OpRunner::AttendSplits(const AttentionOp& op, const AttentionPlan& plan, co
   }
 }
 
-// False when the list of the KV head ends before the split.
+// Returns false when the list of the KV head ends before the split.
 bool OpRunner::AttendListedSplit(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
                                  int split, const CacheView& cache, const AttentionScratch& scratch,
                                  float* states) {
@@ -326,7 +335,8 @@ void OpRunner::MergePartials(const AttentionOp& op, const AttentionPlan& plan, i
   const float* partial = partials_.as<float>();
   for (const AttentionSequence& sequence : op.sequences) {
     const int splits = SplitsOf(op, sequence);
-    const int64_t states = int64_t{sequence.row_count} * plan.group;  // of one KV head and split
+    // States of one KV head and split.
+    const int64_t states = int64_t{sequence.row_count} * plan.group;
     for (int kv_head = 0; kv_head < op.kv_heads; ++kv_head) {
       const int used = sequence.sparse == nullptr
                            ? splits

@@ -26,10 +26,11 @@ class CpuBuffer final : public DeviceBuffer {
   size_t bytes_;
 };
 
-// Fewer logits are looked at by one thread in less time than it takes to hand out work.
+// Below this number of logits, one thread is faster than handing out work.
 constexpr int64_t kAloneLogits = 4096;
 
-// One step: an item is the rows that share a scratch, which so grows with its rows alone, whoever does them.
+// One sampling step. An item is the rows that share a scratch, so a scratch grows only with its own rows,
+// whichever thread runs the item.
 class SampleJob final : public ThreadPool::Job {
  public:
   SampleJob(std::span<const SampleRow> rows, int vocabulary, std::span<SampleResult> results,

@@ -1,4 +1,4 @@
-// The fast CPU device: packed weights, int8 activations, a KV cache in pages, one team of threads.
+// The fast CPU device: packed weights, int8 activations, a paged KV cache, one thread pool.
 #pragma once
 
 #include "devices/device_registry.h"

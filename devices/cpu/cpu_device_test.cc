@@ -26,7 +26,7 @@ TEST_CASE("instruction sets are listed from the plainest to the best, and each h
   CHECK(FindKernels("avx1024") == nullptr);
 }
 
-TEST_CASE("the numerics id tells apart what computes differently and nothing else") {
+TEST_CASE("the numerics id differs exactly when results may differ") {
   const std::string id = Make({.isa = "baseline"})->info().numerics_id;
   CHECK(id == Make({.isa = "baseline", .threads = 2})->info().numerics_id);
   CHECK(id != Make({.isa = "baseline", .kv_type = KvType::kBF16})->info().numerics_id);
@@ -70,7 +70,7 @@ TEST_CASE("keys kept a second time are counted among a page's bytes") {
   CHECK(KvPageBytes(gather) == 2 * 3 * 2 * 64 * kPageTokens * 4);
 }
 
-TEST_CASE("device memory is zeroed and aligned; what cannot be had is said") {
+TEST_CASE("device memory is zeroed and aligned; an excessive size is an error") {
   const std::unique_ptr<Device> device = Make({});
   for (size_t bytes : {size_t{1}, size_t{100}, size_t{5} << 20}) {
     const auto buffer = device->Allocate(bytes);

@@ -12,7 +12,8 @@ namespace mnemo::devices::cpu {
 
 class CpuKvCache final : public KvCache {
  public:
-  // INVALID_ARGUMENT names the figure that is out of range; RESOURCE_EXHAUSTED when memory is not there.
+  // INVALID_ARGUMENT names the figure that is out of range; RESOURCE_EXHAUSTED when there is not enough
+  // memory.
   static absl::StatusOr<std::unique_ptr<CpuKvCache>> Create(const KvCacheShape& shape);
 
   const KvCacheShape& shape() const override { return shape_; }
@@ -26,7 +27,7 @@ class CpuKvCache final : public KvCache {
  private:
   struct KeyColumns;
   CpuKvCache(const KvCacheShape& shape, CpuMemory memory, std::vector<CacheView> layers);
-  // Of KV head and page, [0] = its first key.
+  // Returns the first key of the KV head and page.
   uint16_t* PageOf(int layer, int kv_head, int page) const;
 
   KvCacheShape shape_;

@@ -24,14 +24,15 @@ absl::StatusOr<CpuMemory> CpuMemory::Create(size_t bytes) {
   constexpr size_t kLargePage = size_t{2} << 20;
   CpuMemory memory;
   memory.bytes_ = std::max<size_t>(bytes, 1);
-  // Large pages begin at multiples of their size, so the length is rounded up for them.
+  // Large pages begin at multiples of their size, so the length is rounded up.
   if (memory.bytes_ >= kLargePage / 2 && memory.bytes_ <= SIZE_MAX - kLargePage) {
     memory.bytes_ = (memory.bytes_ + kLargePage - 1) / kLargePage * kLargePage;
   }
   void* data = mmap(nullptr, memory.bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) return ResourceExhausted("{} bytes of memory are not to be had", bytes);
   memory.data_ = data;
-  madvise(data, memory.bytes_, MADV_HUGEPAGE);  // only a wish
+  // The call is a hint; failure is harmless.
+  madvise(data, memory.bytes_, MADV_HUGEPAGE);
   return memory;
 }
 

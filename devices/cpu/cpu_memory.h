@@ -1,4 +1,4 @@
-// Zeroed memory that the system backs only when it is touched, with large pages where it has them.
+// Zeroed memory that the kernel allocates on first touch, in large pages where available.
 #pragma once
 
 #include <cstddef>

@@ -1,9 +1,10 @@
-// Records from keys and codes from queries: the steps of proto/layout/quantise.cc on vectors, to the same
+// Records from keys and codes from queries: the steps of proto/layout/quantise.cc on vectors, with the same
 // bits. Included once into each kernel file.
 //
 // Where that file divides integers, this one multiplies doubles. A quotient before rounding is a fraction
-// whose denominator is below 2^33, so one that is not whole lies at least 2^-33 from a whole number, and the
-// product is off by less than 2^-44 at 7 bits of result: with kNudge between them, truncating gives the same.
+// whose denominator is below 2^33. A quotient that is not whole therefore differs from a whole number by at
+// least 2^-33. The product has an error of less than 2^-44 at 7 bits of result. With kNudge between the two,
+// truncation gives the same result.
 
 constexpr double kNudge = 0x1p-40;
 constexpr int kLowestExponent = -64;
@@ -21,7 +22,7 @@ MNEMO_INLINE double PowerOfTwo64(int exponent) {
   return value;
 }
 
-// NaN becomes 0, infinity the largest float32.
+// Maps NaN to 0 and infinity to the largest float32.
 MNEMO_INLINE VI Finite(VI bits) {
   const VI magnitude = bits & 0x7FFFFFFF;
   const VI capped = Min(magnitude, Set(0x7F7FFFFF)) | (bits & static_cast<int32_t>(0x80000000));
@@ -83,7 +84,7 @@ MNEMO_INLINE void Rotate(int32_t* x) {
   }
 }
 
-// In place, the butterfly of `dim` elements.
+// Applies the butterfly of `dim` elements in place.
 void RotateRow(int32_t* x, uint32_t dim) {
   const uint32_t vectors = dim / kLanes;
   if (vectors == 1) {
@@ -132,8 +133,8 @@ void LoadPage(const uint8_t* rows, size_t stride, uint32_t dim, GridPage* page) 
   page->exponent = ExponentOfGrid(Largest(largest));
 }
 
-// Float bits to steps of the grid, to nearest and ties to even as the processor rounds. The factor is a power
-// of two: a product is exact, or so small that it rounds to 0 in any case.
+// Converts float bits to steps of the grid, to nearest and ties to even as the processor rounds. The factor
+// is a power of two: a product is exact, or so small that it rounds to 0 in any case.
 MNEMO_INLINE void ToGrid(int32_t* x, uint32_t count, int exponent) {
   const float factor = PowerOfTwo(14 - exponent);
   for (uint32_t i = 0; i < count; i += kLanes) {
@@ -154,12 +155,12 @@ MNEMO_INLINE uint8_t ScaleByte(int index, int octave, int exponent) {
 
 MNEMO_INLINE int BitWidth(uint64_t value) { return value == 0 ? 0 : 64 - __builtin_clzll(value); }
 
-// The least scale byte with which `largest` is no more than code_max.
+// Returns the smallest scale byte with which `largest` is at most code_max.
 uint8_t ScaleForLargest(int64_t largest, int32_t code_max, int exponent) {
   if (largest == 0) {
     return 0;
   }
-  // T8 * 2^(octave + 16) >= need.
+  // Condition: T8 * 2^(octave + 16) >= need.
   const uint64_t divisor = static_cast<uint64_t>(code_max);
   const uint64_t need = ((static_cast<uint64_t>(largest) << 23) + divisor - 1) / divisor;
   const int octave = BitWidth(need) - 8;
@@ -171,7 +172,7 @@ uint8_t ScaleForLargest(int64_t largest, int32_t code_max, int exponent) {
   return ScaleByte(0, octave + 1 - 16, exponent);
 }
 
-// The scale byte nearest to sum / count by ratio.
+// Returns the scale byte nearest to sum / count by ratio.
 uint8_t ScaleForRatio(uint64_t sum, uint64_t count, int exponent) {
   static constexpr uint32_t kBetween[8] = {34219, 37316, 40693, 44376,
                                            48393, 52773, 57549, 62757};  // 2^(15 + (i + 0.5) / 8)
@@ -192,7 +193,8 @@ typedef double VD __attribute__((vector_size(kBytes)));
 typedef int32_t VHalf __attribute__((vector_size(kBytes / 2)));
 typedef VHalf VHalfAnywhere __attribute__((aligned(1), may_alias));
 
-// |x| * factor + add (add_negative where x is negative), truncated, at most code_max, with the sign of x.
+// Computes |x| * factor + add (add_negative where x is negative), truncated, at most code_max, with the sign
+// of x.
 void TruncatedProducts(const int32_t* x, uint32_t count, double factor, double add, double add_negative,
                        int32_t code_max, int8_t* codes) {
   alignas(64) int32_t wide[kMaxDim];
@@ -211,9 +213,10 @@ void TruncatedProducts(const int32_t* x, uint32_t count, double factor, double a
   }
 }
 
-// Codes of `count` values: x / scale to nearest, halves away from zero, at most code_max.
+// Computes the codes of `count` values: x / scale to nearest, halves away from zero, at most code_max.
 void MakeCodesOf(const int32_t* x, uint32_t count, GridScale scale, int32_t code_max, int8_t* codes) {
-  if (scale.octave > 30) {  // all are at most half of it
+  // Every value is at most half of the scale.
+  if (scale.octave > 30) {
     __builtin_memset(codes, 0, count);
     return;
   }
@@ -227,7 +230,7 @@ void MakeCodesOf(const int32_t* x, uint32_t count, GridScale scale, int32_t code
   TruncatedProducts(x, count, factor, 0.5 + kNudge, 0.5 + kNudge, code_max, codes);
 }
 
-// x / scale rounded up, or down.
+// Computes x / scale, rounded up or down.
 void MakeBoundCodes(const int32_t* x, uint32_t count, GridScale scale, bool up, int8_t* codes) {
   if (scale.octave > 30 || scale.octave < -24) {
     for (uint32_t i = 0; i < count; ++i) {
@@ -242,7 +245,7 @@ void MakeBoundCodes(const int32_t* x, uint32_t count, GridScale scale, bool up, 
   TruncatedProducts(x, count, factor, up ? away : kNudge, up ? kNudge : away, 127, codes);
 }
 
-// code * scale in steps, halves up.
+// Returns code * scale in steps, halves rounded up.
 MNEMO_INLINE int32_t StepsOf(int32_t code, GridScale scale) {
   const int64_t value = int64_t{code} * scale.mantissa;
   const int down = 7 - scale.octave;
@@ -260,7 +263,7 @@ MNEMO_INLINE int32_t LargestMagnitude(const int32_t* x, uint32_t count) {
   return Largest(largest);
 }
 
-// int8 mean of tokens [first, first + count); returns its scale byte.
+// Writes the int8 mean of tokens [first, first + count); returns its scale byte.
 uint8_t MakeMean(const GridPage& page, uint32_t first, uint32_t count, int8_t* row) {
   alignas(64) int32_t sums[kMaxDim];
   for (uint32_t i = 0; i < page.dim; i += kLanes) {
@@ -277,10 +280,10 @@ uint8_t MakeMean(const GridPage& page, uint32_t first, uint32_t count, int8_t* r
   return e;
 }
 
-// Planes and scale byte of a token's residual; returns the sum of magnitudes.
+// Writes planes and scale byte of a token's residual; returns the sum of magnitudes.
 uint32_t MakePlanes(const int32_t* x, uint32_t dim, int exponent, uint8_t* sign, uint8_t* magnitude,
                     uint8_t* scale) {
-  // Rotation keeps the sum of squares but for the factor dim, so that the sum of magnitudes stays below 2^30.
+  // Rotation preserves the sum of squares up to the factor dim, so the sum of magnitudes stays below 2^30.
   VI sums = {};
   for (uint32_t i = 0; i < dim; i += kLanes) {
     sums += Abs(Load(x + i));
@@ -329,7 +332,7 @@ void MakeCodes(const int32_t* x, uint32_t dim, int exponent, uint32_t format, ui
   }
 }
 
-// Byte offsets as layout::RecordSections gives them.
+// Byte offsets are those of layout::RecordSections.
 void MakeCodeRecord(GridPage* page, uint32_t format, uint8_t* record) {
   const uint32_t dim = page->dim;
   const uint32_t base_at = sizeof(layout::RecordHeader);
@@ -451,7 +454,7 @@ void MakeQuery(const float* query, uint32_t dim, bool rotated, float softmax_sca
     return;
   }
   TruncatedProducts(x, dim, 127.0 / largest, 0.5 + kNudge, 0.5 + kNudge, 127, codes);
-  // As layout::MakeQuery has it, to the same roundings.
+  // As layout::MakeQuery, with the same roundings.
   constexpr double kSixteenLog2E = 23.083120654223414;  // 16 / ln 2
   const double factor = kSixteenLog2E * static_cast<double>(softmax_scale) * static_cast<double>(largest) /
                         (127.0 * (rotated ? dim : 1));
@@ -460,7 +463,8 @@ void MakeQuery(const float* query, uint32_t dim, bool rotated, float softmax_sca
   if (!(factor > 0.0) || bits >> 52 == 0x7FF) {
     return;
   }
-  int octave = static_cast<int>(bits >> 52) - 1022;  // a float32 scale times an integer is never subnormal
+  // A float32 scale times an integer is never subnormal.
+  int octave = static_cast<int>(bits >> 52) - 1022;
   bits = (bits & 0xFFFFFFFFFFFFF) | uint64_t{1022} << 52;
   double fraction;  // [0.5, 1)
   __builtin_memcpy(&fraction, &bits, 8);

@@ -1,5 +1,5 @@
-// The body of every file of index kernels: one core over vectors of the instruction set's width. The file
-// that includes it has defined MNEMO_KERNELS_ISA and which vectors there are.
+// The body of every file of index kernels: one core over vectors of the instruction set's width. The
+// including file defines MNEMO_KERNELS_ISA and the macros of the available vectors.
 #include <immintrin.h>
 
 #include "devices/cpu/index_kernels.h"

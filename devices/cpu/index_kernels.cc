@@ -13,7 +13,7 @@ using namespace layout;  // NOLINT(google-build-using-namespace)
 
 uint32_t Padded(uint32_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// __builtin_cpu_supports also asks whether the operating system saves the wider registers.
+// __builtin_cpu_supports also checks that the operating system saves the wider registers.
 bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
@@ -23,7 +23,7 @@ bool HasAvx512() {
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
 
-// [quads][4 chunks][16 lanes] from 64 rows of `row_bytes`, the bits of `flip` reversed.
+// Writes [quads][4 chunks][16 lanes] from 64 rows of `row_bytes`, with the bits of `flip` inverted.
 void StoreQuads(const uint8_t* rows, uint32_t row_bytes, uint32_t flip, uint8_t* to) {
   const uint32_t quads = (row_bytes + 3) / 4;
   const uint32_t last_bytes = row_bytes - (quads - 1) * 4;
@@ -69,7 +69,7 @@ void StoreCodes(const uint8_t* record, uint32_t format, uint32_t dim, const Bloc
   }
 }
 
-// `rows` of dim bytes each, four rows a part of which stands every `row_step`.
+// Interleaves the rows of a page's four parts. `rows` holds them, dim bytes each, row_step apart.
 void StoreParts(const uint8_t* rows, uint32_t row_step, uint32_t dim, uint8_t* to) {
   for (uint32_t q = 0; q < dim / 4; ++q) {
     for (uint32_t part = 0; part < kPageParts; ++part) {

@@ -1,11 +1,10 @@
-// Scores of listed tokens, 2-bit codes: those of a page that are listed are packed to the front of a page of
-// their own, so that the vectors that score whole pages score these alone. Included once into each kernel
-// file.
+// Scores of listed tokens, 2-bit codes. The listed tokens of a page are packed to the front of a temporary
+// page, so that the code that scores whole pages scores only these. Included once into each kernel file.
 
-// Header and base are not read from it; two planes and the scales.
+// Header and base, which are not read from it, then two planes and the scales.
 constexpr uint32_t kPackedBytes = 64 + kMaxDim + 2 * kPage * kMaxDim / 8 + 2 * kPage;
 
-// How many of the listed tokens from `i` on, of which there is one, lie in its page.
+// Returns how many of the listed tokens from `i` on are in the page of token `i`, which exists.
 uint32_t TokensOfPage(const uint32_t* listed, uint32_t i, uint32_t end) {
   const uint32_t page = listed[i] / kPage;
 #if defined(MNEMO_KERNELS_AVX512)
@@ -25,11 +24,12 @@ uint32_t TokensOfPage(const uint32_t* listed, uint32_t i, uint32_t end) {
 #endif
 }
 
-// PackTokens: quad rows and scales of `count` listed tokens of `block`, to the first tokens of `packed`.
+// PackTokens: copies quad rows and scales of `count` listed tokens of `block` to the first tokens of
+// `packed`.
 #if defined(MNEMO_KERNELS_AVX512)
 void PackTokens(const uint8_t* block, const BlockLayout& at, uint32_t quads, const uint32_t* listed,
                 uint32_t count, uint8_t* packed) {
-  // Tokens of the lanes of two chunks.
+  // Token numbers of the lanes of two chunks.
   const __m512i order = _mm512_setr_epi32(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
   const __m512i in_page = _mm512_set1_epi32(63);
   for (uint32_t first = 0; first < count; first += 32) {
@@ -44,7 +44,7 @@ void PackTokens(const uint8_t* block, const BlockLayout& at, uint32_t quads, con
     for (uint32_t half = 0; half < 2; ++half) {
       const __m512i from = _mm512_add_epi32(order, _mm512_set1_epi32(static_cast<int32_t>(4 * half)));
       const __m512i t = _mm512_permutex2var_epi32(a, from, b);
-      // Bits 5 2 4 3 1 0 of the token are the number of its lane.
+      // The lane number consists of bits 5 2 4 3 1 0 of the token number.
       const __m512i lane =
           _mm512_or_si512(_mm512_and_si512(t, _mm512_set1_epi32(32 + 3)),
                           _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi32(t, 1), _mm512_set1_epi32(12)),
@@ -63,7 +63,7 @@ void PackTokens(const uint8_t* block, const BlockLayout& at, uint32_t quads, con
   }
 }
 #else
-// Where a token's quad stands in a quad row, in lanes.
+// Returns the lane of a token's quad in a quad row.
 constexpr uint8_t LaneOf(uint32_t t) {
   return static_cast<uint8_t>((t / 32 * 2 + t % 32 / 4 % 2) * 16 + t % 32 / 8 * 4 + t % 4);
 }

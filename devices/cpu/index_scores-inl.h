@@ -1,4 +1,4 @@
-// Scores of resident pages (index_kernels.h has their layout). Included once into each kernel file.
+// Scores of resident pages (index_kernels.h defines their layout). Included once into each kernel file.
 
 constexpr int kMaxDim = layout::kMaxDim;
 constexpr int kPage = 64;
@@ -11,7 +11,8 @@ MNEMO_INLINE int32_t Limit(int32_t value, int32_t low, int32_t high) {
 }
 MNEMO_INLINE int32_t Saturate(int32_t value) { return Limit(value, -32768, 32767); }
 
-// Of code formats: the least shift that brings 127 * code_max * dim * 235 into 15 bits and a sign.
+// Returns, for code formats, the smallest shift that brings 127 * code_max * dim * 235 into 15 bits and a
+// sign.
 int32_t ShiftOfDot(int32_t code_max, uint32_t dim) {
   int64_t largest = int64_t{127} * code_max * dim * 235;
   int32_t shift = 0;
@@ -21,7 +22,7 @@ int32_t ShiftOfDot(int32_t code_max, uint32_t dim) {
   return shift;
 }
 
-// A term whose scale is its own.
+// Returns a term that has its own scale.
 MNEMO_INLINE int32_t OwnTerm(int32_t dot, uint32_t scale, int32_t dot_shift, const QueryParams& param) {
   const int32_t v = (dot * kMantissa[scale & 7]) >> Limit(dot_shift, 0, 31);
   const int32_t down = param.shift - 105 - dot_shift - static_cast<int32_t>(scale >> 3);
@@ -30,16 +31,20 @@ MNEMO_INLINE int32_t OwnTerm(int32_t dot, uint32_t scale, int32_t dot_shift, con
 
 // One query, laid out for a format.
 struct Query {
-  alignas(64) int8_t quads[2 * kMaxDim * 4];  // what Dot takes, in the order of the loops below
-  alignas(64) int8_t plain[kMaxDim];          // zeros to 64
-  int32_t sum = 0;                            // of the codes
+  // Operands of Dot, in the order of the loops below.
+  alignas(64) int8_t quads[2 * kMaxDim * 4];
+  // Padded with zeros to 64.
+  alignas(64) int8_t plain[kMaxDim];
+  // Sum of the codes.
+  int32_t sum = 0;
   QueryParams param;
 };
 
 typedef int8_t Bytes32 __attribute__((vector_size(32)));
 typedef Bytes32 Bytes32Anywhere __attribute__((aligned(1), may_alias));
 
-// Quads of bit s of the four bytes of a plane's quad: elements s, 8 + s, 16 + s, 24 + s of each 32.
+// Lays out the quads for planes. Bit s of the four bytes of a plane's quad stands for elements s, 8 + s, 16 +
+// s, 24 + s of each 32.
 void SpreadForPlanes(const int8_t* codes, uint32_t dim, int8_t* quads) {
   constexpr Bytes32 kOrder = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
                               4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
@@ -56,7 +61,7 @@ void SpreadForPlanes(const int8_t* codes, uint32_t dim, int8_t* quads) {
 
 typedef int32_t FourQuads __attribute__((vector_size(16), aligned(1), may_alias));
 
-// Each quad four times, once for each part of a page.
+// Repeats each quad four times, once for each part of a page.
 void SpreadForParts(const int8_t* codes, uint32_t dim, int8_t* quads) {
   for (uint32_t i = 0; i < dim; i += 4) {
     const Quad quad = *reinterpret_cast<const Quad*>(codes + i);
@@ -81,15 +86,15 @@ void Spread(const int8_t* codes, uint32_t dim, uint32_t format, Query* query) {
   if (format == layout::kFormatCodes2) {
     SpreadForPlanes(codes, dim, query->quads);
   } else if (format == layout::kFormatCodes4) {
-    for (uint32_t q = 0; q < dim / 8; ++q) {  // low nibbles are the first half's elements
+    for (uint32_t q = 0; q < dim / 8; ++q) {  // low nibbles are the elements of the first half
       __builtin_memcpy(query->quads + q * 8, codes + q * 4, 4);
       __builtin_memcpy(query->quads + q * 8 + 4, codes + dim / 2 + q * 4, 4);
     }
   } else if (format == layout::kFormatCodes8) {
     __builtin_memcpy(query->quads, codes, dim);
   } else if (format == layout::kFormatBounds) {
-    // max(q * low, q * high) is q * low where q < 0 and q * high elsewhere: two dots with the query's
-    // negative and positive elements.
+    // max(q * low, q * high) is q * low where q < 0 and q * high elsewhere: two dot products, with the
+    // query's negative and positive elements.
     int8_t negative[kMaxDim];
     int8_t positive[kMaxDim];
     for (uint32_t i = 0; i < dim; ++i) {
@@ -107,9 +112,9 @@ MNEMO_INLINE VI Broadcast(const int8_t* quad) { return Set(*reinterpret_cast<con
 
 enum class Code { kSign, kTwoBits, kFourBits, kEightBits };
 
-// Sums of a query. The four fields of a byte of 2-bit codes can be multiplied where they stand, each field
-// with a sum of its own, 4^field times too large: that spares the shifts, which one query alone does not pay
-// for. Products of such large codes take VNNI.
+// Number of sums of a query. The four fields of a byte of 2-bit codes can be multiplied in place, each field
+// into its own sum, which is 4^field times too large. That saves the shifts. Several queries share the cost
+// of the shifts, a single query does not. Products of such large codes need VNNI.
 template <Code kCode, int kQueries>
 constexpr int SumsOfQuery() {
 #if defined(MNEMO_KERNELS_VNNI)
@@ -119,7 +124,7 @@ constexpr int SumsOfQuery() {
 #endif
 }
 
-// acc[g * sums][c] += products of quad row `q` of chunk vectors c.
+// acc[g * sums][c] += products of quad row `q`, for chunk vectors c.
 template <Code kCode, int kQueries, int kVectors, int kSums>
 MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_t q,
                              const Query* const* queries, const int (&at)[kVectors],
@@ -127,8 +132,10 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
   constexpr int kSteps = kCode == Code::kSign || kCode == Code::kTwoBits ? 8
                          : kCode == Code::kFourBits                      ? 2
                                                                          : 1;
-  VI high[kVectors];  // two bits: fields of the odd elements
-  VI low[kVectors];   // and of the even ones; elsewhere the row as it is
+  // Two bits: fields of the odd elements.
+  VI high[kVectors];
+  // Two bits: fields of the even elements; otherwise the row as it is.
+  VI low[kVectors];
 #pragma GCC unroll 8
   for (int c = 0; c < kVectors; ++c) {
     low[c] = Load(rows + q * 256 + at[c]);
@@ -169,17 +176,19 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
   }
 }
 
-// Pages whose terms are made at once.
+// Pages whose terms are computed together.
 constexpr uint32_t kRun = 16;
 
-// What of a page and query is the same for all tokens.
+// Terms of a page and query that are the same for all tokens.
 struct PageTerms {
-  int32_t base[kRun];  // y of the page's base
-  int32_t down[kRun];  // last shift of the tokens' part
+  // y of the page's base.
+  int32_t base[kRun];
+  // Final shift of the tokens' part.
+  int32_t down[kRun];
 };
 
-// v * multiplier >> down of 16-bit v, saturated. v * m = v * (m - 65536) + (v << 16), and its upper half is
-// all that a shift of 16 or more leaves.
+// Computes v * multiplier >> down for 16-bit v, saturated. v * m = v * (m - 65536) + (v << 16), and a shift
+// of 16 or more keeps only its upper half.
 MNEMO_INLINE VH ScaleShort(VH v, int32_t multiplier, int32_t down) {
   if (down >= 16) {
     return multiplier == 0
@@ -190,8 +199,8 @@ MNEMO_INLINE VH ScaleShort(VH v, int32_t multiplier, int32_t down) {
               (UnpackHigh(v) << 16 >> 16) * multiplier >> down);
 }
 
-// What a task's 16-bit arithmetic needs. Of planes, dot << up fits 16 bits up to some dim (2 bits: 64, sign
-// alone: 256), and (dot << up) * (T8 << 8) >> 16 is dot * T8 >> dot_shift.
+// Parameters of a task's 16-bit arithmetic. For planes, dot << up fits 16 bits up to some dim (2 bits: 64,
+// sign plane only: 256), and (dot << up) * (T8 << 8) >> 16 equals dot * T8 >> dot_shift.
 struct ShortDot {
   bool fits = false;
   int32_t up = 0;
@@ -200,7 +209,8 @@ struct ShortDot {
 
 template <Code kCode>
 ShortDot ShortDotOf(uint32_t dim, int32_t dot_shift) {
-#if defined(MNEMO_KERNELS_AVX512)  // others cannot shift 16-bit lanes by different counts
+// Other instruction sets cannot shift 16-bit lanes by different counts.
+#if defined(MNEMO_KERNELS_AVX512)
   return {(kCode == Code::kTwoBits && dim <= 64) || (kCode == Code::kSign && dim <= 256), 8 - dot_shift,
           dot_shift};
 #else
@@ -209,7 +219,7 @@ ShortDot ShortDotOf(uint32_t dim, int32_t dot_shift) {
 #endif
 }
 
-// y of two vectors of tokens, from the sums of unsigned codes.
+// Computes y of two vectors of tokens from the sums of unsigned codes.
 template <Code kCode>
 MNEMO_INLINE VH TokenScores(VI dot_a, VI dot_b, VH scales, [[maybe_unused]] const ShortDot& narrow,
                             const Query& query, int32_t base, int32_t down) {
@@ -240,7 +250,7 @@ MNEMO_INLINE VH TokenScores(VI dot_a, VI dot_b, VH scales, [[maybe_unused]] cons
                       SetH(static_cast<int16_t>(base)));
 }
 
-// Sums of the lanes of up to four vectors.
+// Sums the lanes of up to four vectors.
 template <int kQueries>
 MNEMO_INLINE void SumEach(const VI (&dots)[kQueries], int32_t (&sums)[4]) {
 #if defined(MNEMO_KERNELS_AVX512)
@@ -301,8 +311,8 @@ void MakeTerms(const uint8_t* const* pages, uint32_t count, size_t block_offset,
   }
 }
 
-// Pages lie apart: the lines of a later one are asked for while this one is worked on. One page takes less
-// time than memory does.
+// Prefetch distance in pages. Pages are not adjacent, so the lines of a later page are prefetched while this
+// one is processed. Processing one page takes less time than a memory access.
 constexpr uint32_t kPagesAhead = 2;
 
 MNEMO_INLINE void Prefetch(const uint8_t* lines, uint32_t bytes) {
@@ -311,10 +321,11 @@ MNEMO_INLINE void Prefetch(const uint8_t* lines, uint32_t bytes) {
   }
 }
 
-// Both chunks of so many pairs at once: with few queries more tokens, so that enough sums are under way.
+// Number of chunk pairs processed together. With few queries, more tokens keep enough sums in flight.
 constexpr int kMostPairs = kLanes == 16 ? 2 : 1;
 
-// Page `n` of a run: its first `tokens`, rounded up to whole steps; `next` is the block to read after it.
+// Scores page `n` of a run: its first `tokens`, rounded up to whole steps. `next` is the block to read after
+// it.
 template <Code kCode, int kQueries, int kPairs>
 MNEMO_INLINE void ScoreTokens(const uint8_t* block, const BlockLayout& at, const Query* const* queries,
                               uint32_t dim, int32_t code_shift, const ShortDot& narrow,
@@ -327,7 +338,8 @@ MNEMO_INLINE void ScoreTokens(const uint8_t* block, const BlockLayout& at, const
   const auto* token_scales = reinterpret_cast<const uint16_t*>(block + at.token_scales);
   const VH sign_scales = SetH(static_cast<int16_t>(kMantissa[header->sign_scale & 7] | code_shift << 8));
   for (int token = 0; token < tokens; token += kLanes * kVectors) {
-    int offset[kVectors];  // bytes in a quad row
+    // Offset in bytes within a quad row.
+    int offset[kVectors];
 #pragma GCC unroll 8
     for (int c = 0; c < kVectors; ++c) {
       const int first = token + c / 2 * 2 * kLanes;
@@ -381,7 +393,7 @@ void ScorePage(const uint8_t* block, const BlockLayout& at, const Query* const* 
                                            kPage, scores, task.score_stride);
 }
 
-// Query n of a head.
+// Lays out query n of a head.
 void SpreadQuery(const ScoreTask& task, uint32_t head, uint32_t n, Query* query) {
   Spread(task.codes + head * task.code_stride + size_t{n} * task.dim, task.dim, task.format, query);
   query->param = task.params[head * task.group + n];
@@ -405,7 +417,8 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
   };
   Head heads[kMostScoreHeads];
   const BlockLayout at = BlockOf(task.format, task.dim);
-  // What nothing asked for ahead: the first pages, and what MakeTerms reads of the first run.
+  // Memory that no earlier step has prefetched: the first pages, and the data that MakeTerms reads of the
+  // first run.
   const uint32_t first_run = task.page_count < kRun ? task.page_count : kRun;
   for (uint32_t p = 0; p < first_run; ++p) {
     for (uint32_t h = 0; h < task.heads; ++h) {
@@ -438,7 +451,7 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
         const size_t offset = task.block_offset + size_t{h} * at.bytes;
         const uint8_t* next = task.pages[after] + offset;
         Prefetch(next + at.token_scales, kCode == Code::kSign ? 0 : 128);
-        if (p + kRun < task.page_count) {  // for MakeTerms
+        if (p + kRun < task.page_count) {  // prefetch for MakeTerms
           Prefetch(task.pages[p + kRun] + offset, at.rows);
         }
         ScorePage<kCode, kQueries>(
@@ -449,11 +462,11 @@ void ScorePages(const ScoreTask& task, uint32_t first_query) {
   }
 }
 
-// index_listed-inl.h has it.
+// Defined in index_listed-inl.h.
 template <int kQueries>
 void ScoreListed(const ScoreTask& task, uint32_t first_query);
 
-// Tokens of a page, or listed ones.
+// Scores the tokens of a page, or listed tokens.
 template <Code kCode, bool kListed, int kQueries>
 MNEMO_INLINE void ScoreQueries(const ScoreTask& task, uint32_t first_query) {
   if constexpr (kListed) {
@@ -483,7 +496,7 @@ void ScoreCodes(const ScoreTask& task) {
   }
 }
 
-// The dots of a page's four parts with a query's quads.
+// Computes the dot products of a page's four parts with a query's quads.
 MNEMO_INLINE void PartDots(const uint8_t* rows, uint32_t bytes, const Query& query, int32_t (&dots)[4]) {
   VI sum = {};
   for (uint32_t i = 0; i < bytes; i += kBytes) {
@@ -507,7 +520,7 @@ int32_t PageRowDot(const uint8_t* row, const Query& query, uint32_t dim) {
   return dot;
 }
 
-// Bounds and means: rows that stand for 16 or, kWhole, 64 tokens.
+// Scores bounds and means: rows that stand for 16 tokens or, with kWhole, for 64.
 template <bool kBounds, bool kWhole>
 void ScoreParts(const ScoreTask& task) {
   const BlockLayout at = BlockOf(task.format, task.dim);

@@ -1,10 +1,11 @@
-// From scores to ranks, and selection by counting. Included once into each kernel file.
+// Ranks from scores, and selection by counting. Included once into each kernel file.
 
 MNEMO_INLINE int32_t LargestLane(VH a) {
 #if defined(MNEMO_KERNELS_AVX512)
   const __m256i half = _mm256_max_epi16(_mm512_castsi512_si256(Raw(a)), _mm512_extracti64x4_epi64(Raw(a), 1));
   const __m128i quarter = _mm_max_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
-  // The least of unsigned numbers is one instruction; reversed, the order is that of the signed ones.
+  // One instruction finds the minimum of unsigned numbers. Flipping the bits maps the signed order, reversed,
+  // to it.
   const __m128i least = _mm_minpos_epu16(_mm_xor_si128(quarter, _mm_set1_epi16(0x7FFF)));
   return static_cast<int16_t>(_mm_cvtsi128_si32(least) ^ 0x7FFF);
 #else
@@ -86,7 +87,7 @@ MNEMO_INLINE VH CountOne(VH counts, VH rank, VH bound) {
 #endif
 }
 
-// How many of the ranks are at least each of three rising bounds.
+// Counts the ranks that are at least each of three ascending bounds.
 void CountThree(const int16_t* ranks, size_t count, const int32_t (&bounds)[3], uint32_t (&counts)[3]) {
   constexpr size_t kStep = kBytes / 2;
   const VH low = SetH(static_cast<int16_t>(bounds[0]));
@@ -94,7 +95,7 @@ void CountThree(const int16_t* ranks, size_t count, const int32_t (&bounds)[3], 
   const VH high = SetH(static_cast<int16_t>(bounds[2]));
   counts[0] = counts[1] = counts[2] = 0;
   for (size_t from = 0; from < count;) {
-    // A lane counts to 32,767.
+    // A lane counts to at most 32,767.
     const size_t end = count - from > kStep * 32000 ? from + kStep * 32000 : count;
     VH a = {};
     VH b = {};
@@ -120,11 +121,12 @@ uint32_t CountAtLeast(const int16_t* ranks, size_t count, int32_t bound) {
   return counts[0];
 }
 
-// The k-th rank is the greatest bound that k ranks reach: 4,096 candidates, or all of 16 bits, a quarter left
-// after each pass.
+// The k-th rank is the largest bound that k ranks reach. There are 4,096 candidates, or all of 16 bits; each
+// pass leaves a quarter.
 int32_t KthRank(const int16_t* ranks, size_t count, uint32_t k, bool plain, uint32_t* above) {
   int32_t low = plain ? -32768 : -4095;
-  uint32_t over = 0;  // ranks of at least low + width
+  // Number of ranks of at least low + width.
+  uint32_t over = 0;
   for (int32_t width = plain ? 65536 : 4096; width > 1;) {
     width /= 4;
     const int32_t bounds[3] = {low + width, low + 2 * width, low + 3 * width};
@@ -146,7 +148,7 @@ int32_t KthRank(const int16_t* ranks, size_t count, uint32_t k, bool plain, uint
   return low;
 }
 
-// 64 comparisons as bits.
+// Returns 64 comparisons as bits.
 MNEMO_INLINE void Compare64(const int16_t* ranks, int32_t last, uint64_t* over, uint64_t* equal) {
   const VH bound = SetH(static_cast<int16_t>(last));
   *over = *equal = 0;
@@ -159,7 +161,7 @@ MNEMO_INLINE void Compare64(const int16_t* ranks, int32_t last, uint64_t* over, 
 #elif defined(MNEMO_KERNELS_AVX2)
     const __m256i more = _mm256_cmpgt_epi16(Raw(rank), Raw(bound));
     const __m256i same = _mm256_cmpeq_epi16(Raw(rank), Raw(bound));
-    // Packing takes 128 bits of each in turn; put in order again.
+    // Packing alternates between 128-bit halves; the permutation restores the order.
     const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi16(more, same), 0xD8);
     const auto bits = static_cast<uint32_t>(_mm256_movemask_epi8(packed));
     *over |= uint64_t{bits & 0xFFFF} << i;

@@ -1,5 +1,6 @@
-// Vectors of the instruction set's own width for the index kernels: the compiler's generic vectors, and by
-// name what these lack. Included once into each kernel file, inside its anonymous namespace.
+// Vectors of the instruction set's own width for the index kernels: the compiler's generic vectors, plus
+// named functions for operations that these lack. Included once into each kernel file, inside its anonymous
+// namespace.
 
 #if defined(MNEMO_KERNELS_AVX512)
 constexpr int kBytes = 64;
@@ -37,7 +38,7 @@ MNEMO_INLINE VI LoadWords(const uint16_t* p) {
 MNEMO_INLINE VI Wide(__m512i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m512i Raw(VI a) { return reinterpret_cast<__m512i>(a); }
 MNEMO_INLINE __m512i Raw(VH a) { return reinterpret_cast<__m512i>(a); }
-// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+// Widens unsigned 16-bit numbers to 32 bits, in the order that packing reverses.
 MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm512_unpacklo_epi16(Raw(a), _mm512_setzero_si512())); }
 MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm512_unpackhi_epi16(Raw(a), _mm512_setzero_si512())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm512_packs_epi32(Raw(a), Raw(b))); }
@@ -46,17 +47,18 @@ MNEMO_INLINE VH SubSaturated(VH a, VH b) { return reinterpret_cast<VH>(_mm512_su
 MNEMO_INLINE VH HighProduct(VH a, VH b) { return reinterpret_cast<VH>(_mm512_mulhi_epi16(Raw(a), Raw(b))); }
 MNEMO_INLINE VH Max(VH a, VH b) { return reinterpret_cast<VH>(_mm512_max_epi16(Raw(a), Raw(b))); }
 MNEMO_INLINE VI RoundToInt(VF a) { return Wide(_mm512_cvtps_epi32(reinterpret_cast<__m512>(a))); }
-// Where a bit of `mask` is 1, that of a, else that of b.
+// Returns the bit of a where the bit of `mask` is 1, else that of b.
 MNEMO_INLINE VI Select(VI mask, VI a, VI b) {
   return Wide(_mm512_ternarylogic_epi32(Raw(mask), Raw(a), Raw(b), 0xCA));
 }
-// A bit for each lane: its sign.
+// Returns one bit per lane: its sign.
 MNEMO_INLINE uint32_t Signs(VI a) { return _mm512_movepi32_mask(Raw(a)); }
 MNEMO_INLINE int32_t Sum(VI a) { return _mm512_reduce_add_epi32(Raw(a)); }
 MNEMO_INLINE VF LoadHalves(const uint16_t* p) {
   return reinterpret_cast<VF>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
-// sum + in each lane the products of four unsigned bytes with four signed ones. kSmall: none over 15.
+// Adds to each lane of sum the products of four unsigned bytes with four signed ones. kSmall: no unsigned
+// byte exceeds 15.
 template <bool kSmall>
 MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
 #if defined(MNEMO_KERNELS_VNNI)
@@ -79,7 +81,7 @@ MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
 MNEMO_INLINE VI Wide(__m256i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m256i Raw(VI a) { return reinterpret_cast<__m256i>(a); }
 MNEMO_INLINE __m256i Raw(VH a) { return reinterpret_cast<__m256i>(a); }
-// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+// Widens unsigned 16-bit numbers to 32 bits, in the order that packing reverses.
 MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm256_unpacklo_epi16(Raw(a), _mm256_setzero_si256())); }
 MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm256_unpackhi_epi16(Raw(a), _mm256_setzero_si256())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm256_packs_epi32(Raw(a), Raw(b))); }
@@ -115,12 +117,12 @@ MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
   }
 }
 
-#else  // SSE2, which every x86-64 has
+#else  // SSE2, available on every x86-64
 
 MNEMO_INLINE VI Wide(__m128i a) { return reinterpret_cast<VI>(a); }
 MNEMO_INLINE __m128i Raw(VI a) { return reinterpret_cast<__m128i>(a); }
 MNEMO_INLINE __m128i Raw(VH a) { return reinterpret_cast<__m128i>(a); }
-// Unsigned 16-bit numbers as 32 bits, in the order that packing undoes.
+// Widens unsigned 16-bit numbers to 32 bits, in the order that packing reverses.
 MNEMO_INLINE VI UnpackLow(VH a) { return Wide(_mm_unpacklo_epi16(Raw(a), _mm_setzero_si128())); }
 MNEMO_INLINE VI UnpackHigh(VH a) { return Wide(_mm_unpackhi_epi16(Raw(a), _mm_setzero_si128())); }
 MNEMO_INLINE VH Pack(VI a, VI b) { return reinterpret_cast<VH>(_mm_packs_epi32(Raw(a), Raw(b))); }
@@ -134,13 +136,13 @@ MNEMO_INLINE uint32_t Signs(VI a) {
   return static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(a)));
 }
 MNEMO_INLINE int32_t Sum(VI a) { return a[0] + a[1] + a[2] + a[3]; }
-// A half's exponent and fraction, moved to where float32 has them, are the number times 2^-112.
+// A half's exponent and fraction, moved to their float32 positions, are the number times 2^-112.
 MNEMO_INLINE VF LoadHalves(const uint16_t* p) {
   const VI half = LoadWords(p);
   const VI magnitude = half & 0x7fff;
   const VI sign = (half ^ magnitude) << 16;
   const VF scaled = reinterpret_cast<VF>(magnitude << 13) * 0x1p112f;
-  // Infinities and NaN keep their fraction, so that NaN is one still.
+  // Infinities and NaN keep their fraction, so a NaN stays NaN.
   const VI special = (magnitude > 0x7bff) & (0x7f800000 | (magnitude & 0x3ff) << 13);
   const VI finite = reinterpret_cast<VI>(scaled) & (magnitude <= 0x7bff);
   return reinterpret_cast<VF>(finite | special | sign);

@@ -3,7 +3,7 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// __builtin_cpu_supports also asks whether the operating system saves the wider registers.
+// __builtin_cpu_supports also checks that the operating system saves the wider registers.
 bool HasAvx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }

@@ -1,4 +1,4 @@
-// Which kernels this machine can run.
+// Kernels that this machine can run.
 #pragma once
 
 #include <string>
@@ -9,9 +9,9 @@
 
 namespace mnemo::devices::cpu {
 
-// Names of the instruction sets of this build that the machine has, best last.
+// Returns the instruction sets of this build that the machine has, best last.
 std::vector<std::string> Isas();
-// nullptr when `isa` is not among Isas(); "auto" is the best.
+// Returns nullptr when `isa` is not among Isas(); "auto" is the best.
 const Kernels* FindKernels(std::string_view isa);
 
 }  // namespace mnemo::devices::cpu

@@ -1,5 +1,5 @@
-// The body of every kernel file: the portable core over the vectors of simd-inl.h. The file that includes it
-// has defined MNEMO_KERNELS_ISA and what simd-inl.h asks for. All of it is in an anonymous namespace.
+// The body of every kernel file: the portable core over the vectors of simd-inl.h. The including file defines
+// MNEMO_KERNELS_ISA and the macros that simd-inl.h needs. All of it is in an anonymous namespace.
 #include <immintrin.h>
 
 #include "devices/cpu/kernels.h"

@@ -1,6 +1,6 @@
-// The kernels of one instruction set as a table of plain functions over plain data. Each output element comes
-// from one fixed sequence of roundings, whatever else is in the call (see devices/device.h). No include of a
-// standard library class: kernel files are compiled for other instruction sets.
+// The kernels of one instruction set as a table of plain functions over plain data. One fixed sequence of
+// roundings computes each output element, whatever else is in the call (see devices/device.h). Includes no
+// standard library class, because kernel files are compiled for other instruction sets.
 #pragma once
 
 #include <cstddef>
@@ -19,7 +19,8 @@ enum class CacheFormat { kF16, kBF16, kQ8 };
 struct MatMulPart {
   const uint8_t* weight = nullptr;
   PackedFormat format = PackedFormat::kVector;
-  int64_t rows = 0;  // outputs
+  // Number of outputs.
+  int64_t rows = 0;
   const float* bias = nullptr;
   float* out = nullptr;  // [x rows, rows]
   int64_t out_stride = 0;
@@ -32,12 +33,15 @@ struct MatMulTask {
   Epilogue epilogue = Epilogue::kStore;
   int64_t cols = 0;
   int digits = 1;
-  const ActivationBlock* x = nullptr;  // quantised formats: [row group][cols / 32][digits]
-  const float* x_float = nullptr;      // float formats: [rows, cols]
+  // Quantised formats: [row group][cols / 32][digits].
+  const ActivationBlock* x = nullptr;
+  // Float formats: [rows, cols].
+  const float* x_float = nullptr;
   int64_t x_float_stride = 0;
-  int row_begin = 0;  // a multiple of kGroupRows
+  // A multiple of kGroupRows.
+  int row_begin = 0;
   int row_end = 0;
-  // Tiles of all parts counted through; with a gate, of one part.
+  // Tiles, numbered through all parts; with a gate, the tiles of one part.
   int64_t tile_begin = 0;
   int64_t tile_end = 0;
 };
@@ -57,77 +61,97 @@ struct RotaryTask {
   const float* cos_sin = nullptr;  // [rotary_dims / 2, 2]
 };
 
-// A page holds, for each layer and KV head:
+// Layout of the cache. A page holds, for each layer and KV head, in this order:
+//
 //   keys    [head_dim / 2, rounded up][64][2] of 16-bit fixed point,
 //   scales  [64] of float32: key = scale * stored,
 //   values  [64][value_width] of F16 or BF16,
-//   in some layers the keys once more, [64][value_width] of the same fixed point, for reading single tokens:
-//   in the first form the elements of one key are spread over head_dim / 2 cache lines.
-// Keys are scaled by their largest element, so that the dot product of a key and a query fits 32 bits and is
-// exact; stored to 13 bits for 64 dimensions, they are about as precise as F16, and a product of two pairs is
-// one instruction.
+//   keys    [64][value_width] of the same fixed point, in some layers only: the second form.
+//
+// The second form is for reading single tokens: in the first form the elements of one key are spread over
+// head_dim / 2 cache lines. Keys are scaled by their largest element, so that the dot product of a key and a
+// query fits 32 bits and is exact. Stored to 13 bits for 64 dimensions, they are about as precise as F16. A
+// product of two pairs is one instruction.
 //
 // With kQ8, in the same order:
-//   keys    [head_dim / 4, rounded up][64][4] of bytes, 128 more than the fixed point in [-127, 127] of the
-//           rotated key: each block of RotatedBlock elements after a Walsh-Hadamard transform,
+//
+//   keys    [head_dim / 4, rounded up][64][4] of bytes, offset by +128 from the fixed point in [-127, 127] of
+//           the rotated key: each block of RotatedBlock elements after a Walsh-Hadamard transform,
 //   scales  [64] of 32 bits: as float32, the key's scale; its low half is the value's scale as BF16,
 //   values  [64][value_width] of fixed point in [-127, 127],
 //   keys    [64][value_width] in the second form.
-// Queries are rotated alike. Models have some elements of keys that are much larger than the others and would
-// set the scale alone: without rotation KL to float32 grew by a half, with it by a tenth (SmolLM2). The low
-// half of the key's scale is less than its precision needs, and one word leads to all of a token. Pairs of a
-// key in the second form and its value would be quicker to read one by one (0.87 of the time), but where all
-// values are read, processors, which bring lines in pairs, would bring those keys for nothing (1.3 times the
-// time).
+//
+// Queries are rotated in the same way. Models have some key elements that are much larger than the others and
+// would alone determine the scale. Without rotation, KL to float32 grew by a half, with it by a tenth
+// (SmolLM2).
+//
+// The low half of the key's scale exceeds the precision that the scale needs, so one word gives both scales
+// of a token. Storing pairs of a value and its key's second form would make reads of single tokens faster
+// (0.87 of the time). However, processors fetch cache lines in pairs. Where all values are read, they would
+// fetch those keys for nothing (1.3 times the time).
 struct CacheView {
-  uint16_t* base = nullptr;  // of layer and page 0, KV head 0
-  int64_t page_stride = 0;   // elements
-  // Pages from this number on stand at `staging`, staging_stride elements each.
+  // Layer and page 0, KV head 0.
+  uint16_t* base = nullptr;
+  // In elements.
+  int64_t page_stride = 0;
+  // Pages from this number on are at `staging`, staging_stride elements each.
   int32_t pages = INT32_MAX;
   uint16_t* staging = nullptr;
   int64_t staging_stride = 0;
   int64_t head_stride = 0;
-  int64_t scale_offset = 0;  // from keys to scales of a head, elements of 16 bits
-  int64_t value_offset = 0;  // from keys to values
-  int64_t row_offset = 0;    // from keys to their second form; 0: not there
-  int value_width = 0;       // head_dim rounded up; the rest is zero
-  int row_stride = 0;        // from values to those of the next slot, and likewise in the second form of keys
+  // Offset from keys to scales of a head, in elements of 16 bits.
+  int64_t scale_offset = 0;
+  // Offset from keys to values.
+  int64_t value_offset = 0;
+  // Offset from keys to their second form; 0: no second form.
+  int64_t row_offset = 0;
+  // head_dim rounded up; the rest is zero.
+  int value_width = 0;
+  // Distance between the values of adjacent slots; the same in the second form of keys.
+  int row_stride = 0;
   CacheFormat format = CacheFormat::kF16;
 
-  // Inlined everywhere: no copy of it may be one that was made for another instruction set.
+  // Always inlined: an out-of-line copy could be one compiled for another instruction set.
   [[gnu::always_inline]] uint16_t* Page(int64_t page) const {
     return page < pages ? base + page * page_stride : staging + (page - pages) * staging_stride;
   }
 };
 
-// Elements of a block of a key that is rotated: the largest power of two that divides head_dim.
+// Elements per block of a key's rotation: the largest power of two that divides head_dim.
 constexpr int RotatedBlock(int head_dim) { return head_dim & -head_dim; }
 
-// A query as fixed point, as the keys of a format want it, and room behind it; elements of 16 bits.
+// Elements of 16 bits for a query as fixed point, in the form that the keys' format requires, plus padding.
 constexpr int QueryStride(int head_dim) { return (head_dim + 15) / 16 * 16 + 16; }
 
-// What attention of one query row over part of the keys amounts to: with s the scores in units of log2,
-// maximum = max s, sum = sum 2^(s - maximum), out = sum 2^(s - maximum) v. Laid out as {maximum, sum, ...14
-// unused..., out[value_width]}.
+// A state is the result of attention of one query row over part of the keys. With s the scores in units of
+// log2: maximum = max s, sum = sum 2^(s - maximum), out = sum 2^(s - maximum) v. Laid out as {maximum, sum,
+// ...14 unused..., out[value_width]}.
 inline constexpr int kStateHeader = 16;
 
 // The query rows of one KV head: `positions` consecutive positions times `group` heads, against one split.
 struct AttendTask {
-  const int16_t* q = nullptr;       // [positions * group, QueryStride]: what quantize_query makes
-  const float* q_scales = nullptr;  // [positions * group]; scores then are in log2 units
+  // [positions * group, QueryStride], made by quantize_query.
+  const int16_t* q = nullptr;
+  // [positions * group]; with these scales, scores are in log2 units.
+  const float* q_scales = nullptr;
   int positions = 0;
   int group = 0;
   int head_dim = 0;
   int position_begin = 0;
   int window = 0;
-  int split = 0;  // keys [512 split, 512 split + 512)
+  // Keys [512 split, 512 split + 512).
+  int split = 0;
   const int32_t* pages = nullptr;
-  CacheView cache;          // base: of this KV head
-  bool goes_on = false;     // the split after it is next
-  float* states = nullptr;  // [positions * group] of state_stride
+  // `base` is that of this KV head.
+  CacheView cache;
+  // The next split follows directly.
+  bool next_split_follows = false;
+  // [positions * group] of state_stride.
+  float* states = nullptr;
   int64_t state_stride = 0;
-  float* scores = nullptr;  // scratch [kMaxQueryTile][512]
-  // Scratch for the values of a split in float32, or nullptr: read the cache itself. Not used with kQ8.
+  // Scratch [kMaxQueryTile][512].
+  float* scores = nullptr;
+  // Scratch for the values of a split in float32, or nullptr to read the cache itself. Not used with kQ8.
   float* converted = nullptr;
 };
 inline constexpr int kMaxQueryTile = 6;
@@ -135,26 +159,32 @@ inline constexpr int kListPadding = 128;
 
 // The query rows of one KV head at one position, against listed keys.
 struct ListedTask {
-  const int16_t* q = nullptr;       // as above, [group, QueryStride]
+  // [group, QueryStride], as in AttendTask.
+  const int16_t* q = nullptr;
   const float* q_scales = nullptr;  // [group]
   int group = 0;
   int head_dim = 0;
-  // Of each key its row of values in the cache, and its scales; then the last one kListPadding times more.
+  // Pointers to each key's row of values in the cache, and to its scales; the last pointer is repeated
+  // kListPadding times.
   const uint16_t* const* values = nullptr;
   const float* const* scales = nullptr;
-  bool pages = false;  // most of the list is whole pages, each from a multiple of 64 on in the list
-  int count = 0;       // [1, kKeysPerSplit]
+  // Most of the list is whole pages, each starting at a multiple of 64 in the list.
+  bool pages = false;
+  int count = 0;  // [1, kKeysPerSplit]
   CacheView cache;
   float* states = nullptr;  // [group] of state_stride
   int64_t state_stride = 0;
-  float* scores = nullptr;      // scratch [group][kKeysPerSplit]
-  int16_t* keys = nullptr;      // scratch for the keys of a page, laid out as there
-  float* key_scales = nullptr;  // scratch [kKeysPerPage]
+  // Scratch [group][kKeysPerSplit].
+  float* scores = nullptr;
+  // Scratch for the keys of a page, in the layout of a page.
+  int16_t* keys = nullptr;
+  // Scratch [kKeysPerPage].
+  float* key_scales = nullptr;
 };
 
 struct Kernels {
   const char* isa = "";
-  // Sum of squares, norm and so on of one row of any length.
+  // Root-mean-square norm of one row of any length.
   void (*norm_row)(const float* x, const float* weight, float eps, int64_t cols, bool accumulate, float* out);
   // Writes row `slot` of a group; norm_weight may be nullptr.
   void (*quantize_row)(const float* x, const float* norm_weight, float eps, int64_t cols, int digits,
@@ -168,12 +198,12 @@ struct Kernels {
   float (*quantize_query)(const float* x, float factor, int head_dim, CacheFormat format, int16_t* out);
   void (*attend)(const AttendTask& task);
   void (*attend_listed)(const ListedTask& task);
-  // state = state merged with `part`, the later keys.
+  // state = state merged with `part`, which covers later keys.
   void (*merge_state)(const float* part, int head_dim, float* state);
   void (*finish_state)(const float* state, int head_dim, float* out);
 };
 
-// nullptr when this build has no such kernels or the machine cannot run them.
+// Each returns nullptr when this build has no such kernels or the machine cannot run them.
 const Kernels* BaselineKernels();
 const Kernels* Avx2Kernels();
 const Kernels* Avx512Kernels();

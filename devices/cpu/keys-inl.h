@@ -1,5 +1,5 @@
-// Keys as they stand in a page, and their products with queries. The sums of products are exact, so that a
-// score does not depend on the instruction set, nor on the form that a key is read from.
+// Keys as stored in a page, and their products with queries. The sums of products are exact, so a score
+// depends neither on the instruction set nor on the form from which a key is read.
 
 #if defined(MNEMO_KERNELS_AVX512)
 constexpr int kQueryTile = 6;
@@ -18,7 +18,7 @@ struct Count {
   static constexpr int kCount = kN;
 };
 
-// Queries that quantize_query made.
+// Queries made by quantize_query.
 struct Queries {
   const int16_t* q;  // [rows, QueryStride]
   const float* scales;
@@ -27,7 +27,7 @@ struct Queries {
   MNEMO_INLINE const int16_t* Row(int r) const { return q + int64_t{r} * QueryStride(head_dim); }
 };
 
-// What is asked for while a group is scored: for each of 16 pointers a row at a distance, and a scale.
+// Prefetch addresses for the scoring of a group: for each of 16 pointers a row at a distance, and a scale.
 struct Ahead {
   const uint16_t* const* rows;
   const float* const* scales;
@@ -43,7 +43,8 @@ MNEMO_INLINE void SetZero(I32 (&sum)[kRows][kVectors]) {
   }
 }
 
-// scores = sum * scales of key and query, for kVectorTile vectors of keys; those of row r at scores + 512 r.
+// scores = sum * scales of key and query, for kVectorTile vectors of keys. The scores of row r are at scores
+// + 512 r.
 template <int kRows>
 MNEMO_INLINE void StoreScores(const I32 (&sum)[kRows][kVectorTile], const float* key_scales,
                               const Queries& queries, float* scores) {
@@ -60,14 +61,15 @@ MNEMO_INLINE void StoreScores(const I32 (&sum)[kRows][kVectorTile], const float*
   }
 }
 
-// Of 16-bit fixed point.
+// Keys in 16-bit fixed point.
 struct Keys16 {
   using Element = int16_t;
-  static constexpr int kColumn = 2;  // elements of a key that stand together in the first form
+  // Adjacent elements of a key in the first form.
+  static constexpr int kColumn = 2;
   static constexpr bool kScaledValues = false;
 
-  // Scores of 64 keys; those of row r at scores + 512 r. With kPrefetch, as much memory is asked for at
-  // `next`: the hardware's own prefetching stops at the end of each small page.
+  // Scores 64 keys; the scores of row r are at scores + 512 r. With kPrefetch, the same amount of memory is
+  // prefetched at `next`: the hardware prefetcher stops at the end of each small page.
   template <bool kPrefetch, int kRows>
   MNEMO_INLINE static void ScorePage(const int16_t* keys, const float* key_scales, const Queries& queries,
                                      const int16_t* next, float* scores) {
@@ -93,19 +95,19 @@ struct Keys16 {
     }
   }
 
-  // Scores of 16 keys, each in one piece. Four of them share a vector, a quarter each, so that one query's
-  // products with all 16 are four sums that SumQuarters joins.
+  // Scores 16 keys, each contiguous. Four of them share a vector, a quarter each, so that one query's
+  // products with all 16 are four sums that SumQuarters combines.
   template <int kRows>
   MNEMO_INLINE static void ScoreGroup(const int16_t* const* keys, const float* key_scales,
                                       const Queries& queries, const Ahead& ahead, float* scores) {
     const int even_dim = (queries.head_dim + 1) / 2 * 2;
     I32 sum[kRows][4];
     SetZero(sum);
-    // What a query has beyond its last element meets zeros.
+    // A query's elements beyond its last one are multiplied by zeros.
     for (int d = 0; d < even_dim; d += 8) {
-      // Left alone, GCC moves the pointers to vector registers, and back for every use.
+      // Without this, GCC moves the pointers to vector registers, and back for every use.
       __asm__ volatile("" : : : "memory");
-      // A line of four rows at a time, since a burst would fill the queue of misses and stop the work.
+      // Prefetches one line for four rows at a time; a burst would fill the miss queue and stall the work.
       const int first = d / 8 % 4 * 4;
 #pragma GCC unroll 4
       for (int i = first; i < first + 4; ++i) {
@@ -133,23 +135,23 @@ struct Keys16 {
   }
 };
 
-// Largest magnitude of a query's fixed point for keys of 8 bits: two digits of 8 bits, and the dot product
-// with 1024 keys of 127 stays within 32 bits.
+// Largest magnitude of a query's fixed point for keys of 8 bits. It is two digits of 8 bits, and the dot
+// product with 1024 key elements of 127 stays within 32 bits.
 constexpr float kQuery8Limit = 16255.0f;
 
 constexpr int PaddedDim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
-// What a query for Keys8 holds besides its elements: minus 128 times their sum, what the dot product with the
-// stored bytes is off by.
+// Returns minus 128 times the sum of the query's elements. It corrects the dot product with the stored bytes
+// and is part of a query for Keys8.
 MNEMO_INLINE int32_t OffsetOf(const int16_t* query, int head_dim) {
   int32_t offset;
   __builtin_memcpy(&offset, query + PaddedDim(head_dim), sizeof offset);
   return offset;
 }
 
-// Lays the fixed point of a query [padded to 16] out for Keys8: with VNNI, [padded] of the upper digits and
-// [padded] of the lower ones, x = 128 upper + lower; without, of each 16 elements those of even number, then
-// the others.
+// Lays out the fixed point of a query [padded to 16] for Keys8. With VNNI: [padded] of the upper digits and
+// [padded] of the lower ones, x = 128 upper + lower. Without: for each 16 elements, those of even number,
+// then the others.
 MNEMO_INLINE void LayOutQuery8(const int16_t* fixed, int head_dim, int16_t* out) {
   const int padded = PaddedDim(head_dim);
   int32_t sum = 0;
@@ -168,7 +170,7 @@ MNEMO_INLINE void LayOutQuery8(const int16_t* fixed, int head_dim, int16_t* out)
   __builtin_memcpy(out + padded, &offset, sizeof offset);
 }
 
-// Of bytes, 128 more than the key's fixed point.
+// Keys as bytes, offset by +128 from the key's fixed point.
 struct Keys8 {
   using Element = uint8_t;
   static constexpr int kColumn = 4;
@@ -183,7 +185,7 @@ struct Keys8 {
 #if defined(MNEMO_KERNELS_VNNI)
       const int padded = PaddedDim(queries.head_dim);
       const int64_t stride = QueryStride(queries.head_dim);
-      // The lower digits find the keys in the first cache.
+      // The pass over the lower digits finds the keys in the L1 cache.
       for (int digit = 0; digit < 2; ++digit) {
         if (digit == 1) {
 #pragma GCC unroll 8
@@ -194,7 +196,7 @@ struct Keys8 {
         }
         const uint8_t* column = keys + begin * 4;
         const uint8_t* ahead = next + begin * 4;
-        const int16_t* x = queries.q + digit * padded / 2;  // four digits a step
+        const int16_t* x = queries.q + digit * padded / 2;  // four digits per step
         for (int d = 0; d < queries.head_dim; d += 4) {
           I32 k[kVectorTile];
 #pragma GCC unroll 4
@@ -270,7 +272,7 @@ struct Keys8 {
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
 #if defined(MNEMO_KERNELS_VNNI)
-        // Sums of 128 times the upper digits' products and the lower ones'.
+        // Sum of 128 times the products of the upper digits and those of the lower digits.
         const int16_t* x = queries.Row(r) + d / 2;
         const I32 upper = BroadcastQuarter(x);
         const I32 lower = BroadcastQuarter(x + PaddedDim(queries.head_dim) / 2);
@@ -298,7 +300,7 @@ struct Keys8 {
   }
 };
 
-// Of 16 values, from the words that hold their keys' scales (CacheView).
+// Scales of 16 values, from the words that hold their keys' scales (CacheView).
 MNEMO_INLINE F32 ValueScales(const float* scales) {
   return AsFloat(ShiftLeft<16>(LoadBytes(reinterpret_cast<const uint8_t*>(scales))));
 }

@@ -1,18 +1,19 @@
-// Attention of the query rows of one KV head over listed keys. Scores of keys are exact integer products, so
-// it does not matter for the result in which form and order the elements of a key are read.
+// Attention of the query rows of one KV head over listed keys. Scores are exact integer products, so the form
+// and order in which the elements of a key are read do not affect the result.
 
-// Keys that are read together, and how many of them ahead their memory is asked for: the memory's delay is
-// longer than the work on one such group.
+// Keys that are read together; also the prefetch distance in keys. Memory latency is longer than the work on
+// one such group.
 constexpr int kKeyGroup = kLanes;
 constexpr int kAhead = 4 * kKeyGroup;
 
-// Of a key of the list, what the pointers that the list has lead to.
+// Addresses of one key of the list, from the list's pointers.
 template <class Keys>
 MNEMO_INLINE const typename Keys::Element* RowOf(const ListedTask& t, int i) {
   return reinterpret_cast<const typename Keys::Element*>(t.values[i] +
                                                          (t.cache.row_offset - t.cache.value_offset));
 }
-// First element in the first form; what stands together of a key there is as large as its scale.
+// Returns the first element in the first form; the adjacent elements of a key there are as large as its
+// scale.
 template <class Keys>
 MNEMO_INLINE const typename Keys::Element* ColumnOf(const ListedTask& t, int i) {
   static_assert(Keys::kColumn * sizeof(typename Keys::Element) == sizeof(float));
@@ -20,7 +21,7 @@ MNEMO_INLINE const typename Keys::Element* ColumnOf(const ListedTask& t, int i) 
                                                          t.cache.scale_offset);
 }
 
-// Whether `count` keys from `begin` on stand in a page one after another, from a multiple of 16.
+// Returns whether `count` keys from `begin` on are adjacent in a page, starting at a multiple of 16.
 MNEMO_INLINE bool IsRun(const ListedTask& t, int begin, int count) {
   if (begin + count > t.count) return false;
   const float* const* scales = t.scales + begin;
@@ -32,16 +33,16 @@ MNEMO_INLINE bool IsRun(const ListedTask& t, int begin, int count) {
   return true;
 }
 
-// GCC drops calls of functions that only prefetch: all of them are inlined.
+// GCC removes calls of functions that only prefetch, so all of them are inlined.
 template <class Element>
 MNEMO_INLINE void PrefetchRow(const Element* row, int width) {
   for (int i = 0; i < width; i += 64 / static_cast<int>(sizeof(Element))) __builtin_prefetch(row + i, 0, 2);
 }
 
-// Whether keys are read from their second form; for whole pages the first is better.
+// Returns whether keys are read from their second form; the first form is better for whole pages.
 MNEMO_INLINE bool InRows(const ListedTask& t) { return t.cache.row_offset != 0 && !t.pages; }
 
-// Asks for the keys of a group, where they will be read.
+// Prefetches the keys of a group from the form that will be read.
 template <class Keys>
 MNEMO_INLINE void PrefetchKeys(const ListedTask& t, int begin) {
   const int end = begin + kKeyGroup < t.count ? begin + kKeyGroup : t.count;
@@ -63,7 +64,7 @@ MNEMO_INLINE Queries QueriesOf(const ListedTask& t, int first_row) {
   return {t.q + int64_t{first_row} * QueryStride(t.head_dim), t.q_scales + first_row, t.head_dim};
 }
 
-// Scores of the keys [begin, begin + kKeyGroup) of the list, from their second form.
+// Scores the keys [begin, begin + kKeyGroup) of the list, from their second form.
 template <class Keys>
 void ScoreRows(const ListedTask& t, int begin) {
   const typename Keys::Element* keys[kKeyGroup];
@@ -72,7 +73,7 @@ void ScoreRows(const ListedTask& t, int begin) {
     scales[i] = *t.scales[begin + i];
     keys[i] = RowOf<Keys>(t, begin + i);
   }
-  // Behind the last keys come the first values.
+  // After the last keys, the first values are prefetched.
   int next = begin + kAhead;
   Ahead ahead = {t.values + next, t.scales + next, t.cache.row_offset - t.cache.value_offset};
   if (next >= t.count) {
@@ -85,12 +86,12 @@ void ScoreRows(const ListedTask& t, int begin) {
   };
 #if defined(MNEMO_KERNELS_AVX512)
   EachTile(t.group, score);
-#else  // there are not registers enough for the sums of more
+#else  // too few registers for the sums of more rows
   for (int row = 0; row < t.group; ++row) score(Count<1>{}, row);
 #endif
 }
 
-// Lays the keys [begin, begin + kKeyGroup) of the list out as a page has them, from column `column` on.
+// Writes the keys [begin, begin + kKeyGroup) of the list in the layout of a page, from column `column` on.
 template <class Keys>
 void GatherGroup(const ListedTask& t, int begin, int column) {
   using Element = typename Keys::Element;
@@ -114,8 +115,8 @@ void GatherGroup(const ListedTask& t, int begin, int column) {
   }
 }
 
-// Scores of the keys [begin, begin + 64) of the list, from their first form; `whole`: they are a page,
-// `next_whole`: those behind them too.
+// Scores the keys [begin, begin + 64) of the list, from their first form. `whole`: they are a page;
+// `next_whole`: the keys after them are one too.
 template <class Keys>
 void ScoreColumns(const ListedTask& t, int begin, bool whole, bool next_whole) {
   for (int i = 0; i < kKeysPerPage && begin + i < t.count && !whole; i += kKeyGroup) {
@@ -147,7 +148,7 @@ void ScoreKeys(const ListedTask& t) {
   }
 }
 
-// As AddValues, with the rows of values at `values`; those `ahead` are asked for.
+// As AddValues, with the rows of values at `values`; those at `ahead` are prefetched.
 template <class Source, int kRows>
 void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_t width, const float* weights,
                      float* out, int64_t out_stride) {
@@ -187,7 +188,7 @@ void AddListedValues(const uint16_t* const* values, int ahead, int count, int64_
   for (; d < width; d += kLanes) columns(Count<1>{});
 }
 
-// Values of a list, as SumBytes reads them.
+// Values of a list, in the form that SumBytes reads.
 struct ListedRows {
   struct OfPage {
     const uint16_t* const* values;

@@ -1,4 +1,4 @@
-// Matrix products. A tile is 16 outputs; a call of a dot function makes kRows x 16 of them, and every one is
+// Matrix products. A tile is 16 outputs; a call of a dot function computes kRows x 16 of them. Each output is
 // the same chain of operations over the blocks, ascending, whatever kRows is.
 
 #if defined(MNEMO_KERNELS_AVX512)
@@ -6,8 +6,8 @@ constexpr int kMaxDotRows = 8;
 #else
 constexpr int kMaxDotRows = 2;
 #endif
-// How far ahead weights are asked for, into the second cache: it takes more requests at once than the first,
-// and the hardware's own prefetching stops at the end of each small page.
+// Prefetch distance for weights, into the L2 cache: it takes more requests at once than L1. The hardware
+// prefetcher stops at the end of each small page.
 constexpr int kPrefetchBytes = 1536;
 
 template <bool kWide>
@@ -19,8 +19,8 @@ MNEMO_INLINE F32 LoadScales(const uint8_t* p) {
   }
 }
 
-// A block of activations from some row of the group on: every field has 4 bytes a row, so that one pointer
-// reaches them all at fixed distances.
+// A block of activations from some row of the group on. Every field has 4 bytes per row, so one pointer
+// reaches all of them at fixed distances.
 class BlockRows {
  public:
   MNEMO_INLINE BlockRows(const ActivationBlock* block, int row)
@@ -78,7 +78,8 @@ MNEMO_INLINE void AddScaled(F32 scale, const BlockRows& x, const I32 (&sum)[kRow
   for (int r = 0; r < kRows; ++r) total[r] = Fma(Mul(scale, Set(x.Scale(r))), ToFloat(sum[r]), total[r]);
 }
 
-// -offset * sum of x, so that stored weights can be multiplied without taking their offset away first.
+// Computes -offset * sum of x, so that stored weights can be multiplied without subtracting their offset
+// first.
 template <int kShift>
 MNEMO_INLINE I32 FirstSum(int32_t minus_sum) {
   return kShift == 0 ? SetInt(0) : ShiftLeft<kShift>(SetInt(minus_sum));
@@ -117,7 +118,7 @@ MNEMO_INLINE void AddBlock(const uint8_t* w, const BlockRows& x, F32 (&total)[kR
   }
 }
 
-// out [kRows][16].
+// Computes out [kRows][16].
 template <PackedFormat kFormat, int kRows>
 void DotTile(const uint8_t* w, const ActivationBlock* group, int row, int64_t blocks, int digits,
              float* out) {

@@ -9,16 +9,17 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// Up to so many rows every thread quantises all of them for itself, which costs less than a step of its own.
+// Up to this number of rows, every thread quantises all rows for itself, which costs less than a separate
+// step.
 constexpr int kSmallRows = 16;
-// A piece of a large product: so many rows by about so many tiles.
+// A piece of a large product: this number of rows, by about the following number of tiles.
 constexpr int kChunkRows = 64;
 constexpr int64_t kChunkTiles = 12;
-// Items of a product of few rows, a thread: more even out what a thread that comes late leaves to the others.
+// Items per thread of a product with few rows. More items balance the load when one thread arrives late.
 constexpr int64_t kFewItemsPerThread = 2;
-// Rows to be quantised, of an item.
+// Rows to quantise per item.
 constexpr int kPrepareRows = 2 * kGroupRows;
-// How many rows a matrix product does in the time that it takes to read its weights once.
+// Rows that a matrix product computes in the time that one read of its weights takes.
 constexpr int64_t kRowsPerRead = 4;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -68,7 +69,8 @@ class OpRunner::List final : public ThreadPool::Job {
  public:
   List(OpRunner* runner, std::span<const Op> ops) : runner_(runner), ops_(ops) {}
 
-  // What an operation looks at may have been written by one before it: it is cut up when its turn comes.
+  // Earlier operations may write data that determines an operation's work, so an operation is divided only
+  // when it is next.
   bool NextStep(ThreadPool::Step* step) override {
     if (++part_ == steps_.parts) {
       if (next_ == ops_.size()) return false;
@@ -91,7 +93,8 @@ class OpRunner::List final : public ThreadPool::Job {
   size_t next_ = 0;
   const Op* op_ = nullptr;
   OpSteps steps_;
-  int part_ = 0;  // of steps_; the first call of NextStep leaves an operation that is not there
+  // Index into steps_; the first call of NextStep ends an operation that does not exist.
+  int part_ = 0;
 };
 
 OpRunner::OpRunner(const Kernels& kernels, ThreadPool* pool, std::atomic<uint64_t>* progress)
@@ -113,7 +116,7 @@ absl::Status OpRunner::ReserveRows(int max_rows, int max_cols) {
   return absl::OkStatus();
 }
 
-// Only a list that is larger than what was reserved allocates here.
+// Allocates only for a list that is larger than reserved.
 void OpRunner::Reserve(const Op& op) {
   absl::Status status;
   if (const auto* matmul = std::get_if<MatMulOp>(&op)) {

@@ -1,4 +1,4 @@
-// Runs lists of operations on a team of threads.
+// Runs lists of operations on a thread pool.
 #pragma once
 
 #include <atomic>
@@ -17,36 +17,42 @@ class OpRunner {
   // `pool` outlives the object; `progress` may be nullptr.
   OpRunner(const Kernels& kernels, ThreadPool* pool, std::atomic<uint64_t>* progress);
 
-  // Scratch memory for matrix products over so many rows and columns, and for so many query heads.
+  // Reserve scratch memory, for matrix products over this number of rows and columns, and for this number of
+  // query heads.
   absl::Status ReserveRows(int max_rows, int max_cols);
   absl::Status ReserveAttention(int max_heads, const KvCacheShape& shape);
   void Run(std::span<const Op> ops);
 
  private:
   using Items = ThreadPool::Items;
-  // Below so many bytes of reading, or work that takes as long, one thread is faster than two: with another
-  // core's cache in between, handing a step out and in takes about half a microsecond.
+  // Below this number of bytes read, or work of the same duration, one thread is faster than two. Handing a
+  // step to another core and back through its cache takes about half a microsecond.
   static constexpr int64_t kAloneBytes = 24 << 10;
   struct ThreadScratch {
-    CpuMemory activations;  // ActivationBlock, of kSmallRows rows
-    CpuMemory floats;       // the same rows as float32
+    // ActivationBlock, kSmallRows rows.
+    CpuMemory activations;
+    // The same rows as float32.
+    CpuMemory floats;
     CpuMemory attention;
   };
-  // Query rows of one sequence that one thread takes at a time, and the keys it reads.
+  // Query rows of one sequence that one thread processes as a unit, and the keys they read.
   struct AttentionItem {
     const AttentionSequence* sequence = nullptr;
     int kv_head = 0;
-    int row = 0;  // within the sequence
+    // Index within the sequence.
+    int row = 0;
     int rows = 0;
     int split_begin = 0;
     int split_end = 0;
-    int64_t partial = 0;  // index of the first state in partials_
+    // Index of the first state in partials_.
+    int64_t partial = 0;
   };
   struct AttentionPlan;
   struct AttentionScratch;
-  // An operation as steps of the pool. A function of the operation alone, and of the number of threads.
+  // An operation as steps of the pool. Depends only on the operation and the number of threads.
   struct OpSteps {
-    int parts = 1;  // 2: the first part prepares what the second needs
+    // 2: the first part prepares the input of the second.
+    int parts = 1;
     std::array<int64_t, 2> items = {};
     bool alone = false;
   };
@@ -59,7 +65,7 @@ class OpRunner {
   OpSteps StepsOf(const RotaryStoreOp& op) const;
   OpSteps StepsOf(const AttentionOp& op) const;
   OpSteps StepsOf(const HostOp& op) const;
-  // Each does the items it is given of one part.
+  // Each processes the items it receives, for one part.
   void RunOp(const EmbedOp& op, int part, int thread, Items& items);
   void RunOp(const NormOp& op, int part, int thread, Items& items);
   void RunOp(const MatMulOp& op, int part, int thread, Items& items);
@@ -71,7 +77,7 @@ class OpRunner {
   void MatMulFew(const MatMulOp& op, MatMulTask task, int thread, Items& items);
   void MatMulMany(const MatMulOp& op, MatMulTask task, Items& items);
   AttentionPlan PlanAttention(const AttentionOp& op) const;
-  // Returns the floats needed; lays the parts out from `base` when it is given.
+  // Returns the number of floats needed; lays the parts out from `base` unless that is nullptr.
   static size_t LayOut(int heads, int head_dim, float* base, AttentionScratch* scratch);
   void AttendItem(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item, int thread);
   void AttendSplits(const AttentionOp& op, const AttentionPlan& plan, const AttentionItem& item,
@@ -87,11 +93,15 @@ class OpRunner {
   int max_cols_ = 0;
   int attention_heads_ = 0;
   int attention_head_dim_ = 0;
-  int64_t partial_capacity_ = 0;  // states
+  // In states.
+  int64_t partial_capacity_ = 0;
   std::vector<ThreadScratch> scratch_;
-  CpuMemory activations_;  // ActivationBlock of max_rows_ rows, shared by all threads
-  CpuMemory float_rows_;   // [max_rows_, max_cols_]
-  CpuMemory partials_;     // states of attention splits
+  // ActivationBlock of max_rows_ rows, shared by all threads.
+  CpuMemory activations_;
+  // [max_rows_, max_cols_].
+  CpuMemory float_rows_;
+  // States of attention splits.
+  CpuMemory partials_;
 };
 
 }  // namespace mnemo::devices::cpu

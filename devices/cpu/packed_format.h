@@ -1,5 +1,5 @@
-// How a matrix lies in memory for the kernels. Rows are taken 16 at a time (a tile: lane = row), columns in
-// blocks of 32. No include of a standard library class: kernel files are compiled for other instruction sets.
+// Memory layout of a matrix for the kernels. Rows are grouped in tiles of 16 (lane = row), columns in blocks
+// of 32. Includes no standard library class, because kernel files are compiled for other instruction sets.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@ namespace mnemo::devices::cpu {
 inline constexpr int kTileRows = 16;
 inline constexpr int kBlockCols = 32;
 
-// Packed as [tile][block]; a quantised block holds
+// Packed as [tile][block]. A quantised block holds
 //   weights: nibbles: 4 x 64 bytes, byte 4 * lane + j of word i = column 4i + j (low) and 16 + 4i + j (high);
 //            bytes:   8 x 64 bytes, byte 4 * lane + j of word i = column 4i + j;
 //   scales [16] (two of them with sub-blocks of 16 columns), then minima [16] where the format has them.
 // weight = scale * (stored - offset) or scale * stored + minimum. Float formats are [tile][column][16].
 enum class PackedFormat : uint32_t {
-  kVector = 1,       // float32, as it is
+  kVector = 1,       // float32, unchanged
   kNibbleMin = 2,    // Q4_1: f16 scale and minimum
   kNibble = 3,       // Q4_0: f16 scale, offset 8
   kNibbleMinF = 4,   // Q4_K: f32 scale and minimum
@@ -43,7 +43,7 @@ struct FormatTraits {
   }
 };
 
-// Of a quantised format.
+// Returns the traits of a quantised format.
 constexpr FormatTraits TraitsOf(PackedFormat format) {
   switch (format) {
     case PackedFormat::kNibbleMin:
@@ -75,8 +75,8 @@ constexpr int64_t TileBytes(PackedFormat format, int64_t cols) {
   return cols / kBlockCols * TraitsOf(format).block_bytes();
 }
 
-// Quantised activations: groups of 8 rows, interleaved so that a kernel walks one pointer. A block of 32
-// columns of a group:
+// Quantised activations: groups of 8 rows, interleaved so that a kernel advances one pointer. ActivationBlock
+// is a block of 32 columns of a group.
 inline constexpr int kGroupRows = 8;
 struct ActivationBlock {
   int8_t values[8][kGroupRows][4];      // [columns 4g..4g+3][row]
@@ -87,12 +87,13 @@ struct ActivationBlock {
 };
 static_assert(sizeof(ActivationBlock) == 384);
 
-// An activation is the sum of one or two digits, each of 8 bits and with a scale of its own: the second digit
-// holds what the first one's rounding left. The blocks of a group are [cols / 32][digits].
+// An activation is the sum of one or two digits, each of 8 bits with its own scale. The second digit holds
+// the rounding error of the first. The blocks of a group are [cols / 32][digits].
 inline constexpr int kMaxDigits = 2;
 
-// Rounding in front of the output matrix goes straight into the logits, and makes a third of all the error
-// when every matrix has one digit; it is known by its shape, many more outputs than inputs.
+// Rounding of the output matrix's input affects the logits directly, and causes a third of the total error
+// when every matrix has one digit. The output matrix is recognised by its shape: many more outputs than
+// inputs.
 constexpr int DigitsOf(int64_t rows, int64_t cols) { return rows >= 8 * cols ? 2 : 1; }
 
 }  // namespace mnemo::devices::cpu

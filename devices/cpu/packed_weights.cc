@@ -39,7 +39,8 @@ struct Block {
   uint8_t stored[kBlockCols];
   uint16_t scale16 = 0;
   uint16_t minimum16 = 0;
-  float scale[2] = {};  // the second for the last 16 columns
+  // The second is for the last 16 columns.
+  float scale[2] = {};
   float minimum = 0;
 };
 
@@ -77,8 +78,8 @@ void ReadQ8(const uint8_t* p, Block* block) {
   for (int i = 0; i < kBlockCols; ++i) block->stored[i] = static_cast<uint8_t>(p[2 + i] ^ 0x80);
 }
 
-// Six-bit scale and minimum of sub-block i of a Q4_K or Q5_K block: the first four lie in the low bits of 8
-// bytes, the others are put together from 4 bytes and the high bits of those 8.
+// Reads the six-bit scale and minimum of sub-block i of a Q4_K or Q5_K block. The first four are the low bits
+// of 8 bytes. The others combine 4 more bytes with the high bits of those 8.
 void ReadScaleMinimum(const uint8_t* scales, int i, uint8_t* scale, uint8_t* minimum) {
   if (i < 4) {
     *scale = scales[i] & 63;
@@ -89,7 +90,7 @@ void ReadScaleMinimum(const uint8_t* scales, int i, uint8_t* scale, uint8_t* min
   }
 }
 
-// Sub-block i (0..7) of 32 weights of a Q4_K or Q5_K block of 256.
+// Reads sub-block i (0..7) of 32 weights of a Q4_K or Q5_K block of 256.
 void ReadQ45K(const uint8_t* p, bool five, int i, Block* block) {
   const uint8_t* scales = p + 4;
   const uint8_t* high = p + 16;
@@ -105,8 +106,8 @@ void ReadQ45K(const uint8_t* p, bool five, int i, Block* block) {
   }
 }
 
-// Sub-block i (0..7) of 32 weights of a Q6_K block of 256: 128 bytes of low nibbles, 64 of high bit pairs, 16
-// signed scales, one half.
+// Reads sub-block i (0..7) of 32 weights of a Q6_K block of 256: 128 bytes of low nibbles, 64 of high bit
+// pairs, 16 signed scales, one half.
 void ReadQ6K(const uint8_t* p, int i, Block* block) {
   const int half = i / 4;
   const int quarter = i % 4;
@@ -219,7 +220,7 @@ absl::StatusOr<size_t> CpuWeightPacker::PackedBytes(const TensorSource& source, 
       return InvalidArgument("tensor {}: a vector of {} rows; 1 is allowed", source.name, source.rows);
     }
     *format = static_cast<uint32_t>(PackedFormat::kVector);
-    // Whole vectors of 16 may be read.
+    // Kernels may read whole vectors of 16.
     return static_cast<size_t>((source.cols + kTileRows - 1) / kTileRows * kTileRows) * sizeof(float);
   }
   const PackedFormat packed = FormatOf(source.type);

@@ -1,4 +1,4 @@
-// Lays weights out for the kernels (packed_format.h).
+// Conversion of weights to the kernels' layout (packed_format.h).
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace mnemo::devices::cpu {
 
-// Part of DeviceInfo::numerics_id and of the image's layout name: raise it when the layout changes.
+// Part of DeviceInfo::numerics_id and of the image's layout name. Increment it when the layout changes.
 inline constexpr int kPackingVersion = 1;
 
 class CpuWeightPacker final : public WeightPacker {
@@ -19,7 +19,7 @@ class CpuWeightPacker final : public WeightPacker {
                     std::span<std::byte> out) const override;
 };
 
-// Row `row` of a packed matrix as float32, [cols]; equal to Dequantize of the source.
+// Writes row `row` of a packed matrix as float32, [cols]; equal to Dequantize of the source.
 void UnpackRow(const PackedTensor& matrix, int64_t row, float* out);
 
 }  // namespace mnemo::devices::cpu

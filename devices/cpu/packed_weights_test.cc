@@ -13,7 +13,8 @@ constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorTyp
 
 bool SameBits(float a, float b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-TEST_CASE("a packed matrix unpacks to what its source means, bit for bit, in every type and from any bits") {
+TEST_CASE(
+    "a packed matrix unpacks to the values of its source, bit for bit, in every type and from any bits") {
   std::mt19937 random(3);
   for (TensorType type : kTypes) {
     INFO(Traits(type).name);
@@ -28,7 +29,7 @@ TEST_CASE("a packed matrix unpacks to what its source means, bit for bit, in eve
       const auto bytes = packer.PackedBytes(source, &packed.format);
       REQUIRE(bytes.ok());
       std::vector<std::byte> image(*bytes, std::byte{0xee});
-      // In pieces that cut tiles.
+      // The pieces do not align with tiles.
       for (int64_t row = 0; row < rows; row += 7) {
         const auto piece =
             std::span(data).subspan(static_cast<size_t>(row * row_bytes),
@@ -70,7 +71,7 @@ TEST_CASE("a vector is packed as float32 with whole vectors behind it") {
   for (size_t i = 0; i < 16; ++i) CHECK(got[i] == (i < 3 ? values[i] : 0.0f));
 }
 
-TEST_CASE("what cannot be packed is named") {
+TEST_CASE("tensors that cannot be packed are named") {
   const CpuWeightPacker packer;
   uint32_t format = 0;
   const std::vector<std::byte> data(4096);

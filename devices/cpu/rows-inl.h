@@ -1,6 +1,6 @@
-// Kernels that work row by row: norms, quantisation of activations, rotary embedding, the KV cache's writes.
+// Kernels that work row by row: norms, quantisation of activations, rotary embedding, writes to the KV cache.
 
-// Lane i of the sum takes the squares of elements i, i + 16, ...; then the lanes are added.
+// Lane i of the sum accumulates the squares of elements i, i + 16, ...; the lanes are added at the end.
 MNEMO_INLINE float InverseRms(const float* x, float eps, int64_t cols) {
   F32 sum = Set(0.0f);
   for (int64_t i = 0; i < cols; i += kLanes) {
@@ -19,8 +19,8 @@ void NormRow(const float* x, const float* weight, float eps, int64_t cols, bool 
   }
 }
 
-// One digit of a block: scale = max |x| / 127, stored = round(x / scale). `first` and `second` become what
-// that leaves of them.
+// Quantises one digit of a block: scale = max |x| / 127, stored = round(x / scale). `first` and `second`
+// become the remainders.
 MNEMO_INLINE void QuantizeDigit(F32* first, F32* second, int slot, ActivationBlock* block) {
   const float largest = ReduceMax(Max(Abs(*first), Abs(*second)));
   const float scale = largest * (1.0f / 127.0f);
@@ -76,7 +76,7 @@ MNEMO_INLINE void RotateInterleaved(float* x, const float* cos_sin, int dims) {
   }
 }
 
-// cosines and sines [dims / 2] each.
+// cosines and sines: [dims / 2] each.
 MNEMO_INLINE void RotateHalves(float* x, const float* cosines, const float* sines, int dims) {
   const int half = dims / 2;
   const F32 minus = Set(-1.0f);
@@ -124,7 +124,7 @@ MNEMO_INLINE void StoreCache(CacheFormat format, uint16_t* p, F32 v) {
   }
 }
 
-// Largest magnitude of fixed point for which a sum of head_dim products stays within 32 bits.
+// Returns the largest magnitude of fixed point for which a sum of head_dim products stays within 32 bits.
 MNEMO_INLINE float FixedPointLimit(int head_dim) {
   const float limit = __builtin_floorf(__builtin_sqrtf(2147480000.0f / static_cast<float>(head_dim)));
   return limit < 32767.0f ? limit : 32767.0f;
@@ -132,7 +132,7 @@ MNEMO_INLINE float FixedPointLimit(int head_dim) {
 
 constexpr int kMaxHeadDim = 1024;
 
-// Of lanes a and b that lie kDistance apart, a + b and a - b.
+// Computes a + b and a - b for lanes a and b that are kDistance apart.
 template <int kDistance>
 MNEMO_INLINE F32 AddDifferences(F32 v) {
   alignas(64) static constexpr float kSigns[] = {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1};
@@ -141,9 +141,9 @@ MNEMO_INLINE F32 AddDifferences(F32 v) {
   return Fma(v, Load(signs), SwapLanes<kDistance>(v));
 }
 
-// The Walsh-Hadamard transform of each block of x, scaled to keep lengths. Its own inverse; it leaves dot
-// products as they are and spreads elements that are much larger than the others, so that fixed point of the
-// largest one's scale keeps more of the rest.
+// Walsh-Hadamard transform of each block of x, scaled to preserve lengths. It is its own inverse and
+// preserves dot products. It spreads elements that are much larger than the others, so that fixed point at
+// the largest one's scale preserves more of the rest.
 MNEMO_INLINE void Rotate(float* x, int head_dim) {
   const int block = RotatedBlock(head_dim);
   for (int d = 0; d < head_dim; d += kLanes) {
@@ -175,7 +175,7 @@ MNEMO_INLINE float LargestOf(const float* x, F32 factor, int head_dim) {
   return ReduceMax(largest);
 }
 
-// out = round(factor * x / scale), in [-limit, limit], head_dim rounded up to even; returns scale.
+// out = round(factor * x / scale), in [-limit, limit], with head_dim rounded up to even; returns scale.
 MNEMO_INLINE float ToFixedPoint(const float* x, float factor, int head_dim, float limit, int16_t* out) {
   const F32 f = Set(factor);
   const float maximum = LargestOf(x, f, head_dim);
@@ -218,8 +218,8 @@ MNEMO_INLINE float FloatOf(uint32_t bits) {
   return x;
 }
 
-// The scales of a key and a value with these largest magnitudes, as one word (see CacheView): both as large
-// as they have to be, or larger by what rounding up takes.
+// Returns the scales of a key and a value with these largest magnitudes, as one word (see CacheView). Both
+// are the smallest possible, except for rounding up.
 MNEMO_INLINE uint32_t ScalesOf(float largest_key, float largest_value) {
   const uint32_t value = (BitsOf(largest_value * (1.0f / 127.0f)) + 0xffff) >> 16;
   const uint32_t key = BitsOf(largest_key * (1.0f / 127.0f));
@@ -227,10 +227,10 @@ MNEMO_INLINE uint32_t ScalesOf(float largest_key, float largest_value) {
   return word < key ? word + 0x10000 : word;
 }
 
-// round(x / scale) + offset (0 or 128), [head_dim]; a byte each.
+// Writes round(x / scale) + offset (0 or 128), [head_dim], one byte each.
 MNEMO_INLINE void ToBytes(const float* x, float scale, int head_dim, uint8_t offset, uint8_t* out) {
   const float inverse = scale > 0.0f ? 1.0f / scale : 0.0f;
-  // Of a scale among the smallest numbers there is no inverse.
+  // The inverse of a scale among the smallest numbers overflows.
   const F32 factor = Set(inverse < 3e38f ? inverse : 0.0f);
   for (int d = 0; d < head_dim; d += kLanes) {
     int8_t lanes[kLanes];

@@ -1,8 +1,8 @@
-// Vectors of 16 lanes over what the instruction set has: 1 x 512, 2 x 256 or 4 x 128 bits. Included once into
-// each kernel file, inside its anonymous namespace, so that no code compiled for one instruction set can be
-// linked into another.
+// Vectors of 16 lanes over the registers of the instruction set: 1 x 512, 2 x 256 or 4 x 128 bits. Included
+// once into each kernel file, inside its anonymous namespace, so that no code compiled for one instruction
+// set can be linked into another.
 
-// Four signed bytes, wherever they lie.
+// Four signed bytes at any address.
 typedef int32_t __attribute__((may_alias, aligned(1))) Quad;
 
 #if defined(MNEMO_KERNELS_AVX512)
@@ -41,7 +41,7 @@ inline NativeI NHighNibbles(NativeI a) {
   return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15));
 }
 #if defined(MNEMO_KERNELS_VNNI)
-// In assembly, since GCC 12 copies the sums of the intrinsics about and spills them.
+// Written in assembly, since GCC 12 copies and spills the sums of the intrinsics.
 inline NativeI NDotQuads(NativeI sum, NativeI w, NativeI x) {
   __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
   return sum;
@@ -55,7 +55,7 @@ inline NativeI NDotQuad(NativeI sum, NativeI w, const int8_t* x) {
 inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) {
   return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
 }
-// Weights up to 255 would saturate: the two nibbles of each are multiplied apart.
+// Weights up to 255 would saturate: the two nibbles of each are multiplied separately.
 inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
   const NativeI low = _mm512_maddubs_epi16(NLowNibbles(w), x);
   const NativeI high = _mm512_maddubs_epi16(NHighNibbles(w), x);
@@ -98,7 +98,7 @@ inline NativeF NSwapPairs(NativeF a) { return _mm512_permute_ps(a, 0xB1); }
 inline NativeF NSwapTwos(NativeF a) { return _mm512_permute_ps(a, 0x4E); }
 inline NativeF NSwapFours(NativeF a) { return _mm512_shuffle_f32x4(a, a, 0xB1); }
 inline NativeF NSwapEights(NativeF a) { return _mm512_shuffle_f32x4(a, a, 0x4E); }
-// a * b - c in even lanes, + in odd ones.
+// a * b - c in even lanes, a * b + c in odd ones.
 inline NativeF NFmaAddSub(NativeF a, NativeF b, NativeF c) { return _mm512_fmaddsub_ps(a, b, c); }
 inline void NStoreBytes(void* p, NativeI a) { _mm512_storeu_si512(p, a); }
 inline NativeI NLoadQuarters(const __m128i* const* p) {
@@ -228,7 +228,7 @@ inline NativeI NUnpackHigh(NativeI a, NativeI b) { return _mm256_unpackhi_epi32(
 inline NativeI NUnpackLowPairs(NativeI a, NativeI b) { return _mm256_unpacklo_epi64(a, b); }
 inline NativeI NUnpackHighPairs(NativeI a, NativeI b) { return _mm256_unpackhi_epi64(a, b); }
 
-#else  // SSE2, which every x86-64 has
+#else  // SSE2, available on every x86-64
 
 using NativeF = __m128;
 using NativeI = __m128i;
@@ -260,7 +260,7 @@ inline NativeF NAsFloat(NativeI a) { return _mm_castsi128_ps(a); }
 inline NativeI NLoadBytes(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline NativeI NLowNibbles(NativeI a) { return _mm_and_si128(a, _mm_set1_epi8(15)); }
 inline NativeI NHighNibbles(NativeI a) { return _mm_and_si128(_mm_srli_epi16(a, 4), _mm_set1_epi8(15)); }
-// Even and odd bytes as 16-bit numbers.
+// Multiplies even and odd bytes as 16-bit numbers.
 inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
   const __m128i low = _mm_set1_epi16(255);
   const __m128i even = _mm_madd_epi16(_mm_and_si128(w, low), _mm_srai_epi16(_mm_slli_epi16(x, 8), 8));
@@ -268,7 +268,7 @@ inline NativeI NDotBytes(NativeI sum, NativeI w, NativeI x) {
   return _mm_add_epi32(sum, _mm_add_epi32(even, odd));
 }
 inline NativeI NDotNibbles(NativeI sum, NativeI w, NativeI x) { return NDotBytes(sum, w, x); }
-// A half's exponent and fraction, moved to where float32 has them, are the number times 2^-112.
+// A half's exponent and fraction, moved to their float32 positions, are the number times 2^-112.
 inline NativeF NLoadF16(const uint16_t* p) {
   const __m128i half =
       _mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128());
@@ -286,7 +286,7 @@ inline uint16_t HalfFromFloat(float value) {
   bits &= 0x7fffffff;
   if (bits > 0x7f800000) return static_cast<uint16_t>(sign | 0x7e00);
   if (bits >= 0x477ff000) return static_cast<uint16_t>(sign | 0x7c00);
-  if (bits < 0x38800000) {  // below 2^-14: the sum with 0.5 has steps of 2^-24 and rounds to even
+  if (bits < 0x38800000) {  // below 2^-14: adding 0.5 rounds to steps of 2^-24, ties to even
     float magnitude;
     __builtin_memcpy(&magnitude, &bits, 4);
     const float shifted = magnitude + 0.5f;
@@ -390,7 +390,8 @@ MNEMO_BINARY(Mul, NMul, F32)
 MNEMO_BINARY(Div, NDiv, F32)
 MNEMO_BINARY(Max, NMax, F32)
 MNEMO_BINARY(Min, NMin, F32)
-// Bytes, or pairs of them, of the low or the high half of each 16 bytes: one of a, one of b, and so on.
+// Interleaves bytes, or pairs of them, of the low or the high half of each 16 bytes: one of a, one of b, and
+// so on.
 MNEMO_BINARY(InterleaveLowBytes, NInterleaveLowBytes, I32)
 MNEMO_BINARY(InterleaveHighBytes, NInterleaveHighBytes, I32)
 MNEMO_BINARY(InterleaveLowPairs, NInterleaveLowPairs, I32)
@@ -409,7 +410,7 @@ MNEMO_UNARY(ToFloat, NToFloat, I32, F32)
 MNEMO_UNARY(AsFloat, NAsFloat, I32, F32)
 MNEMO_UNARY(LowNibbles, NLowNibbles, I32, I32)
 MNEMO_UNARY(HighNibbles, NHighNibbles, I32, I32)
-// The bytes 0, 2, 4 ... and 1, 3, 5 ... as 16-bit numbers.
+// Returns the bytes 0, 2, 4 ... and 1, 3, 5 ... as 16-bit numbers.
 MNEMO_UNARY(EvenBytes, NEvenBytes, I32, I32)
 MNEMO_UNARY(OddBytes, NOddBytes, I32, I32)
 MNEMO_UNARY(EvenSignedBytes, NEvenSignedBytes, I32, I32)
@@ -419,7 +420,7 @@ MNEMO_UNARY(DupOdd, NDupOdd, F32, F32)
 MNEMO_UNARY(SwapPairs, NSwapPairs, F32, F32)
 #undef MNEMO_UNARY
 
-// Lane i of the result is lane i ^ kDistance; 1, 2, 4 or 8.
+// Lane i of the result is lane i ^ kDistance of the input; kDistance is 1, 2, 4 or 8.
 template <int kDistance>
 MNEMO_INLINE F32 SwapLanes(F32 a) {
   F32 r;
@@ -493,13 +494,13 @@ MNEMO_INLINE I32 BroadcastPair(const int16_t* p) {
   __builtin_memcpy(&pair, p, 4);
   return SetInt(pair);
 }
-// sum + the two products of 16-bit numbers in each lane.
+// Adds to sum the two products of 16-bit numbers in each lane.
 MNEMO_INLINE I32 DotPairs(I32 sum, I32 a, I32 b) {
   I32 r;
   MNEMO_EACH_PART r.part[i] = NDotPairs(sum.part[i], a.part[i], b.part[i]);
   return r;
 }
-// sum + the four products of unsigned weights in each lane and the four signed bytes at x.
+// Adds to sum the four products of unsigned weights in each lane and the four signed bytes at x.
 template <bool kNibbles>
 MNEMO_INLINE I32 DotQuad(I32 sum, I32 w, const int8_t* x) {
   I32 r;
@@ -514,7 +515,7 @@ MNEMO_INLINE I32 DotQuad(I32 sum, I32 w, const int8_t* x) {
 #endif
   return r;
 }
-// Eight 16-bit numbers from each of four places, one place to each quarter of the lanes.
+// Loads eight 16-bit numbers from each of four addresses, one address per quarter of the lanes.
 MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t* c, const int16_t* d) {
   const __m128i* p[] = {reinterpret_cast<const __m128i*>(a), reinterpret_cast<const __m128i*>(b),
                         reinterpret_cast<const __m128i*>(c), reinterpret_cast<const __m128i*>(d)};
@@ -523,14 +524,15 @@ MNEMO_INLINE I32 LoadQuarters(const int16_t* a, const int16_t* b, const int16_t*
   return r;
 }
 #if defined(MNEMO_KERNELS_VNNI)
-// Bits 8 to 15 and 0 to 7 of 64 numbers of 16 bits: of x[i], 16 n + 4 i on, quarter n.
+// Splits 64 numbers of 16 bits into bits 8 to 15 and bits 0 to 7. x[i] holds numbers 16 n + 4 i onwards in
+// quarter n.
 MNEMO_INLINE void StoreDigits(const I32 (&x)[4], uint8_t* upper, uint8_t* lower) {
   const NativeI a = _mm512_packus_epi32(x[0].part[0], x[1].part[0]);
   const NativeI b = _mm512_packus_epi32(x[2].part[0], x[3].part[0]);
   NStoreBytes(upper, _mm512_packus_epi16(NOddBytes(a), NOddBytes(b)));
   NStoreBytes(lower, _mm512_packus_epi16(NEvenBytes(a), NEvenBytes(b)));
 }
-// sum + the four products of unsigned bytes and signed ones in each lane.
+// Adds to sum the four products of unsigned bytes and signed ones in each lane.
 MNEMO_INLINE I32 DotQuads(I32 sum, I32 w, I32 x) {
   I32 r;
   r.part[0] = NDotQuads(sum.part[0], w.part[0], x.part[0]);
@@ -542,7 +544,7 @@ MNEMO_INLINE I32 BroadcastQuarter(const int16_t* p) {
   MNEMO_EACH_PART r.part[i] = NBroadcastQuarter(reinterpret_cast<const __m128i*>(p));
   return r;
 }
-// Lane 4 n + i is the sum of quarter n of x[i].
+// Lane 4 n + i of the result is the sum of quarter n of x[i].
 MNEMO_INLINE I32 SumQuarters(const I32 (&x)[4]) {
   I32 r;
   MNEMO_EACH_PART {
@@ -553,7 +555,7 @@ MNEMO_INLINE I32 SumQuarters(const I32 (&x)[4]) {
   }
   return r;
 }
-// The first `count` of 64 bytes, a multiple of 16; the others are zero.
+// Loads the first `count` of 64 bytes, a multiple of 16; the others are zero.
 MNEMO_INLINE I32 LoadFirstBytes(const int8_t* p, int64_t count) {
   I32 r;
   MNEMO_EACH_PART r.part[i] = NLoadFirstBytes(p + i * kNativeLanes * 4, count - i * kNativeLanes * 4);
@@ -570,7 +572,7 @@ MNEMO_INLINE F32 LoadBf16(const uint16_t* p) {
   return r;
 }
 MNEMO_INLINE void StoreF16(uint16_t* p, F32 a) { MNEMO_EACH_PART NStoreF16(p + i * kNativeLanes, a.part[i]); }
-// To nearest even; NaN stays NaN.
+// Rounds to nearest even; NaN stays NaN.
 MNEMO_INLINE void StoreBf16(uint16_t* p, F32 a) {
   float lanes[kLanes];
   Store(lanes, a);
@@ -601,7 +603,8 @@ MNEMO_INLINE float ReduceMax(F32 a) {
     return NReduceMax(a.part[0]);
   }
 }
-// The first `count` of 16 lanes; the others are zero, or left alone.
+// LoadFirst loads the first `count` of 16 lanes and sets the others to zero; StoreFirst leaves the others
+// unchanged.
 MNEMO_INLINE F32 LoadFirst(const float* p, int64_t count) {
   if (count >= kLanes) return Load(p);
   float lanes[kLanes] = {};
@@ -616,7 +619,7 @@ MNEMO_INLINE void StoreFirst(float* p, F32 a, int64_t count) {
 }
 
 // 2^x for x up to 127; 0 at and below -126. With n the nearest integer, 2^(x - n) is its Taylor series to the
-// sixth power (off by at most 1.2e-7).
+// sixth power (error at most 1.2e-7).
 MNEMO_INLINE F32 Exp2(F32 x) {
   const F32 clamped = Max(x, Set(-126.0f));
   const I32 n = RoundToInt(clamped);

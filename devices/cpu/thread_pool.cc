@@ -8,25 +8,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "devices/base/status.h"
 #include "devices/base/wait.h"
 
 namespace mnemo::devices::cpu {
 namespace {
 
-// A wait that is worth working alone afterwards: longer than what a program needs that only sends or receives
-// a message, shorter than a scheduler's time slice. Then alone for so many times as long, so that trying
-// again costs little.
+// A wait that justifies single-threaded work afterwards. It is longer than the core time of a program that
+// only sends or receives a message, and shorter than a scheduler's time slice. Work is then single-threaded
+// for kAloneFactor times the wait, at most kMaxAloneNs, so that a new attempt costs little.
 constexpr int64_t kLongWaitNs = 1'000'000;
 constexpr int64_t kAloneFactor = 8;
 constexpr int64_t kMaxAloneNs = 100'000'000;
-
-int64_t NowNs() {
-  return std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 void Futex(std::atomic<uint32_t>* word, int operation, uint32_t value) {
   static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t));
@@ -83,7 +79,7 @@ void ThreadPool::Run(Job* job) {
 bool ThreadPool::TakePart(int thread) {
   uint64_t word = word_.load(std::memory_order_acquire);
   if (!Draw(&word)) return false;
-  // The item in hand keeps the step open, and with it the job and its count.
+  // The current item keeps the step open, and with it the job and its count.
   Items items;
   items.pool = this;
   items.count = count_;
@@ -91,12 +87,12 @@ bool ThreadPool::TakePart(int thread) {
   items.taken = 1;
   job_->Work(thread, items);
   if (done_.fetch_add(items.taken, std::memory_order_acq_rel) + items.taken == items.count) {
-    OpenNext(thread, sleepers_.load(std::memory_order_relaxed) != 0 && WasPutAside(thread));
+    OpenNext(thread, sleepers_.load(std::memory_order_relaxed) != 0 && WasPreempted(thread));
   }
   return true;
 }
 
-void ThreadPool::OpenNext(int thread, bool put_aside) {
+void ThreadPool::OpenNext(int thread, bool preempted) {
   for (Step step; job_->NextStep(&step);) {
     if (step.items == 0) continue;
     MNEMO_CHECK(step.items > 0 && step.items <= kMaxItems);
@@ -106,29 +102,29 @@ void ThreadPool::OpenNext(int thread, bool put_aside) {
         alone_until_ns_.store(0, std::memory_order_relaxed);
         count_ = step.items;
         done_.store(0, std::memory_order_relaxed);
-        put_aside_.store(put_aside, std::memory_order_relaxed);
+        preempted_.store(preempted, std::memory_order_relaxed);
         Open(static_cast<uint64_t>(step.items));
         return;
       }
-      put_aside = false;
+      preempted = false;
     }
     Items all;
     all.count = step.items;
     job_->Work(thread, all);
   }
   if ((word_.load(std::memory_order_relaxed) & kIdle) == 0) {
-    put_aside_.store(put_aside, std::memory_order_relaxed);
+    preempted_.store(preempted, std::memory_order_relaxed);
     Open(kIdle);
   }
 }
 
-bool ThreadPool::WasPutAside(int thread) {
+bool ThreadPool::WasPreempted(int thread) {
   rusage usage = {};
   getrusage(RUSAGE_THREAD, &usage);
   return std::exchange(switches_[static_cast<size_t>(thread)], usage.ru_nivcsw) != usage.ru_nivcsw;
 }
 
-// Sequentially consistent, so that either this thread sees the sleeper or the sleeper sees the new word.
+// Sequentially consistent: either this thread sees the sleeper, or the sleeper sees the new word.
 void ThreadPool::Open(uint64_t low_bits) {
   const uint64_t step = word_.load(std::memory_order_relaxed) & ~(kStep - 1);
   word_.store(step + kStep + low_bits);
@@ -147,7 +143,7 @@ void ThreadPool::WaitWhile(uint64_t word) {
     if (word_.load() != word) break;
     Futex(&wakes_, FUTEX_WAIT, wakes);
   }
-  if ((word & kIdle) != 0 || !put_aside_.load(std::memory_order_relaxed)) return;
+  if ((word & kIdle) != 0 || !preempted_.load(std::memory_order_relaxed)) return;
   const int64_t now_ns = NowNs();
   const int64_t waited_ns = now_ns - begin_ns;
   if (waited_ns < kLongWaitNs) return;

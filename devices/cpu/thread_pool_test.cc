@@ -9,8 +9,9 @@
 namespace mnemo::devices::cpu {
 namespace {
 
-// Every item of a step adds up what all items of the step before left, in plain memory: a step that begins
-// too early, an item done twice or not at all give other sums (and a race under the thread sanitizer).
+// Every item of a step adds up the results of all items of the previous step, in plain memory. A step that
+// begins too early, or an item done twice or not at all, gives other sums, and a race under the thread
+// sanitizer.
 class Relay : public ThreadPool::Job {
  public:
   Relay(uint32_t seed, int steps, int threads)
@@ -19,7 +20,7 @@ class Relay : public ThreadPool::Job {
   bool NextStep(ThreadPool::Step* step) override {
     if (step_++ == steps_) return false;
     Finish();
-    // Mostly few items, so that threads are late all the time; now and then none at all.
+    // Mostly few items, so that threads are often late; sometimes none at all.
     const size_t count = random_() % 8 == 0 ? random_() % 200 : random_() % 6;
     after_.assign(count, -1);
     for (std::atomic<int>& calls : calls_) calls.store(0, std::memory_order_relaxed);
@@ -36,7 +37,7 @@ class Relay : public ThreadPool::Job {
       int64_t& value = after_[static_cast<size_t>(item)];
       if (value != -1) failed_.store(true);
       value = Sum(before_) + item;
-      // Longer than a thread spins: the others fall asleep.
+      // Longer than the spin time of a thread, so the others fall asleep.
       if (pause_ && item % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
     if (last == -1) failed_.store(true);
@@ -100,7 +101,7 @@ TEST_CASE("jobs follow each other at once and after a pause that lets the thread
   }
 }
 
-// Steps of two items, each of which waits a little for the other, until two once met.
+// Steps of two items. Each item waits a short time for the other, until two have met once.
 class Meeting : public ThreadPool::Job {
  public:
   bool NextStep(ThreadPool::Step* step) override {
@@ -132,7 +133,7 @@ TEST_CASE("the items of a step are done by several threads at once") {
   }
 }
 
-// Counts the threads that come.
+// Counts the threads that take part.
 class Solo : public ThreadPool::Job {
  public:
   bool NextStep(ThreadPool::Step* step) override {

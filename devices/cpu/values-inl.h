@@ -1,7 +1,7 @@
-// Weighted sums of values of 8 bits (CacheView). Weights become fixed point, too, so that the sum over the
-// keys of a split is one of integers: exact, in whatever order and form the values are read.
+// Weighted sums of values of 8 bits (CacheView). Weights become fixed point as well, so the sum over the keys
+// of a split is an integer sum. It is exact, whatever the order and form in which values are read.
 
-// Where values come from: bytes of the cache.
+// Source of values: bytes of the cache.
 struct SourceBytes {
   using Element = int8_t;
   static constexpr bool kInCache = true;
@@ -16,8 +16,8 @@ struct KeyRange {
   int end = 0;
 };
 
-// Of 512 scores those of `keys` become weights; the others are not used. What is kept of a vector of them at
-// i is keep(i, weights). The state's maximum and sum are set.
+// Converts the scores of `keys`, out of 512, to weights; other scores are not used. Stores keep(i, weights)
+// in place of each vector of scores, from key i on. Sets the state's maximum and sum.
 template <class Keep>
 MNEMO_INLINE void Softmax(float* scores, KeyRange keys, float* state, Keep keep) {
   const float minus_infinity = -__builtin_inff();
@@ -41,15 +41,15 @@ MNEMO_INLINE void Softmax(float* scores, KeyRange keys, float* state, Keep keep)
   state[1] = ReduceAdd(total);
 }
 
-// Sums that one more key takes part in: of each digit of the weights, or of the weights as they are.
+// Number of sums that one key contributes to: one per digit of the weights, or one for undivided weights.
 #if defined(MNEMO_KERNELS_VNNI)
 constexpr int kDigits = 2;
 #else
 constexpr int kDigits = 1;
 #endif
 
-// Fixed point of 64 keys. With VNNI of each four keys the upper bytes in one place of 64 bytes and the lower
-// ones in the next; without, their 16 bits each, the even ones first.
+// Stores the fixed point of 64 keys. With VNNI, the upper bytes of each four keys go to one area of 64 bytes
+// and the lower bytes to the next. Without, their 16 bits each, the even keys first.
 MNEMO_INLINE void StoreWeights(const I32 (&weights)[4], uint8_t* out) {
 #if defined(MNEMO_KERNELS_VNNI)
   StoreDigits(weights, out, out + 64);
@@ -63,25 +63,25 @@ MNEMO_INLINE void StoreWeights(const I32 (&weights)[4], uint8_t* out) {
 #endif
 }
 
-// Bytes of a page's weights before those of the keys [key, key + 4).
+// Returns the offset in bytes of keys [key, key + 4) within a page's weights.
 constexpr int WeightOffset(int key) {
   return kDigits == 2 ? key % kLanes / 4 * 16 + key / kLanes * 4 : 2 * key;
 }
 
-// Softmax of the scores of `mine`, and then in their place fixed point of weight x scale of the value, 128
-// bytes a page; also of the other keys of the pages of `all`, whose weights are 0. scales(i) leads to the
-// scales of the keys [i, i + 16). Returns what one step of fixed point is worth.
+// Softmax of the scores of `mine`, replaced in place by the fixed point of weight x scale of the value, 128
+// bytes per page. The other keys of the pages of `all` get weight 0. scales(i) returns the scales of keys [i,
+// i + 16). Returns the value of one step of fixed point.
 template <class Scales>
 MNEMO_INLINE float FixedSoftmax(float* scores, KeyRange mine, KeyRange all, Scales scales, float* state) {
   F32 largest = Set(0.0f);
   Softmax(scores, mine, state, [&](int i, F32 weight) {
-    // 0 where the weight is, whatever stands in the cache there.
+    // 0 where the weight is 0, whatever the cache holds there.
     const F32 scaled = ZeroUnlessGreater(weight, Set(0.0f), Mul(weight, ValueScales(scales(i))));
     largest = Max(largest, scaled);
     return scaled;
   });
   const float maximum = ReduceMax(largest);
-  // Of a maximum among the smallest numbers there is no inverse.
+  // The inverse of a maximum among the smallest numbers overflows.
   const F32 inverse = Set(maximum > 1e-30f ? kWeightLimit / maximum : 0.0f);
   auto* out = reinterpret_cast<uint8_t*>(scores);
   const int first = mine.begin / kLanes * kLanes;
@@ -98,8 +98,8 @@ MNEMO_INLINE float FixedSoftmax(float* scores, KeyRange mine, KeyRange all, Scal
   return maximum / kWeightLimit;
 }
 
-// Lanes of vector `kFirst` + j: with n = lane / 4 and e = lane % 4, the bytes of element 16 n + 4 j + e of
-// the four keys. Of each key `count` bytes are read, a multiple of 16.
+// Loads and interleaves values. With n = lane / 4 and e = lane % 4, a lane of vector `kFirst` + j holds the
+// bytes of element 16 n + 4 j + e of the four keys. `count` bytes of each key are read, a multiple of 16.
 template <int kFirst, int kVectors>
 MNEMO_INLINE void LoadQuads(const int8_t* const (&keys)[4], int64_t count, I32 (&out)[kVectors]) {
   I32 k[4];
@@ -114,8 +114,8 @@ MNEMO_INLINE void LoadQuads(const int8_t* const (&keys)[4], int64_t count, I32 (
   }
 }
 
-// Elements [d, d + count) of a value: out[r] = factors[r] x their weighted sum. Weights of row r at r x 512
-// floats.
+// Computes elements [d, d + count) of a value: out[r] = factors[r] x their weighted sum. The weights of row r
+// are at r x 512 floats.
 template <int kRows, int kFirst, int kVectors, class Rows>
 MNEMO_INLINE void SumVectors(const Rows& rows, KeyRange keys, int64_t d, int64_t count, const float* weights,
                              const float* factors, float* out, int64_t out_stride) {
@@ -178,7 +178,7 @@ MNEMO_INLINE void SumVectors(const Rows& rows, KeyRange keys, int64_t d, int64_t
   }
 }
 
-// out[r] = factors[r] x sum of weight x value, [width]; of weights that FixedSoftmax made.
+// out[r] = factors[r] x sum of weight x value, [width], with weights made by FixedSoftmax.
 template <int kRows, class Rows>
 MNEMO_INLINE void SumBytes(const Rows& rows, KeyRange keys, int64_t width, const float* weights,
                            const float* factors, float* out, int64_t out_stride) {

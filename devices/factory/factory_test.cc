@@ -32,7 +32,7 @@ TEST_CASE("every kind of this build can be made, and its packer is its device's"
   CHECK(names.count("reference") == 1);
 }
 
-TEST_CASE("options out of range are refused, naming the field and what there is") {
+TEST_CASE("options out of range are refused, naming the field and the valid values") {
   auto refusal = [](const DeviceOptions& options) {
     const absl::Status status = CreateDevice(options).status();
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);

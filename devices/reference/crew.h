@@ -7,8 +7,8 @@
 
 namespace mnemo::devices::reference {
 
-// A few threads that run one function together: member i of n is called as work(i, n), member 0 on the
-// caller's thread. Run returns when all are done. Used by one thread at a time; Run does not allocate.
+// A few threads that run one function together: member i of n runs work(i, n), member 0 on the caller's
+// thread. Run returns when all are done and does not allocate. Only one thread at a time may use a crew.
 class Crew {
  public:
   explicit Crew(int size);
@@ -34,13 +34,14 @@ class Crew {
   const void* context_ = nullptr;
   Function function_ = nullptr;
   bool stopping_ = false;
-  std::atomic<uint32_t> round_{0};  // counted up to start a round; what stands above is read after it
-  std::atomic<int> pending_{0};     // members that have not finished the round
+  // Incremented to start a round; members read the fields above after it.
+  std::atomic<uint32_t> round_{0};
+  // Members that have not finished the round.
+  std::atomic<int> pending_{0};
   std::vector<std::thread> threads_;
 };
 
-// The part [begin, end) of `count` items that member i of n works on, in whole multiples of `unit` except the
-// last.
+// The part [begin, end) of `count` items for member i of n, in whole multiples of `unit` except the last.
 struct Share {
   int64_t begin = 0;
   int64_t end = 0;

@@ -38,8 +38,8 @@ class Buffer : public DeviceBuffer {
   size_t mapped_;
 };
 
-// Pages of all layers, then extra pages of the others than gather layers, then staging pages. A page is
-// [its layers][K, V][kv_heads][kPageTokens][head_dim] float32.
+// Pages of all layers, then extra pages of the plain layers, then staging pages. A page is [its layers][K,
+// V][kv_heads][kPageTokens][head_dim] float32.
 class Cache : public KvCache {
  public:
   Cache(const KvCacheShape& shape, std::unique_ptr<Buffer> buffer)
@@ -68,7 +68,7 @@ class Cache : public KvCache {
     if (key != nullptr) std::copy(k, k + shape_.head_dim, key);
     if (value != nullptr) std::copy(v, v + shape_.head_dim, value);
   }
-  // Whether attention may read the page in this layer.
+  // Returns whether attention may read the page in this layer.
   bool Has(int layer, int64_t page) const { return page >= 0 && page < shape_.PagesEnd(layer); }
 
   void CopyOut(int layer, int kv_head, int page, int slot, int count, uint8_t* out) const override {
@@ -104,7 +104,8 @@ class Cache : public KvCache {
   KvCacheShape shape_;
   std::unique_ptr<Buffer> buffer_;
   int plain_layers_ = 0;
-  std::vector<int> plain_slot_;  // [layers], of those that are not gather layers
+  // [layers]: index of a layer among those that are not gather layers.
+  std::vector<int> plain_slot_;
 };
 
 size_t MoreBytes(const KvCacheShape& shape) {
@@ -112,7 +113,7 @@ size_t MoreBytes(const KvCacheShape& shape) {
          static_cast<size_t>(KvStagingPageBytes(shape)) * static_cast<size_t>(shape.staging_pages);
 }
 
-// Columns of a product go to threads in multiples of this: the width of several tiles.
+// Threads take the columns of a product in multiples of this: the width of several tiles.
 constexpr int64_t kColumnUnit = 12;
 
 // Working memory of one thread.
@@ -121,7 +122,8 @@ struct Scratch {
   std::vector<const float*> v;  // [kKvSplitTokens]
   std::vector<float> part;      // [head_dim]
   std::vector<float> values;    // [head_dim]
-  std::vector<float> second;    // [rows, columns of a share]: products that are not yet joined with others
+  // [rows, columns of a share]: products to be combined with others.
+  std::vector<float> second;
   SampleScratch sample;
 };
 
@@ -234,9 +236,11 @@ class ReferenceDevice : public Device {
   DeviceInfo info_;
   ReferencePacker packer_;
   Crew crew_;
-  std::vector<Scratch> scratch_;      // [threads]
-  std::vector<const float*> x_rows_;  // [rows] of the matrix product at work
-  std::vector<float> matrix_;         // [rows, cols]: normed rows
+  std::vector<Scratch> scratch_;  // [threads]
+  // [rows] of the current matrix product.
+  std::vector<const float*> x_rows_;
+  // [rows, cols]: normed rows.
+  std::vector<float> matrix_;
   std::atomic<uint64_t>* progress_;
 };
 
@@ -296,7 +300,8 @@ void ReferenceDevice::Do(const MatMulOp& op) {
   crew_.Run([&](int member, int size) { MatMulShare(op, member, size); });
 }
 
-// Every member has its own columns of every part; so the halves of a gate meet without waiting.
+// Every member has its own columns of every part, so the two halves of a gate combine without
+// synchronisation.
 void ReferenceDevice::MatMulShare(const MatMulOp& op, int member, int size) {
   const bool gate = op.epilogue == MatMulEpilogue::kSiluGate || op.epilogue == MatMulEpilogue::kGeluGate;
   for (int p = 0; p < op.part_count; ++p) {

@@ -19,7 +19,7 @@ Float4 Load(const float* p) {
 }
 
 constexpr int kLanes = 8;
-// Rows of x that are worked on together, so that they stay in the cache while the weights pass by.
+// Rows of x that are processed together, so that they stay in the cache while the weights stream through.
 constexpr int kRowBlock = 32;
 
 // y[r][o] = x[r] . w[o] for a tile that fits the registers.

@@ -1,6 +1,6 @@
-// Plain float32 arithmetic. A sum over n products has eight partial sums: sum j takes the elements i with
-// i % 8 == j in ascending order; they are joined as ((s0+s4)+(s2+s6)) + ((s1+s5)+(s3+s7)). A product and the
-// addition of it round separately.
+// Plain float32 arithmetic. A sum over n products has eight partial sums: sum j takes the elements i with i %
+// 8 == j in ascending order. They combine as ((s0+s4)+(s2+s6)) + ((s1+s5)+(s3+s7)). A product and its
+// addition round separately.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +22,12 @@ void SiluGate(float* gate, const float* up, int64_t n);
 // gate[i] = gelu(gate[i]) * up[i], gelu(x) = x / 2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
 void GeluGate(float* gate, const float* up, int64_t n);
 
-// Rotates the pairs of x[0..dims): (a, b) -> (a cos - b sin, a sin + b cos). The pair i is elements (2i, 2i +
-// 1), or (i, i + dims / 2) with `halves`. cos_sin: [dims / 2, 2].
+// Rotates the pairs of x[0..dims): (a, b) -> (a cos - b sin, a sin + b cos). Pair i is elements (2i, 2i + 1),
+// or (i, i + dims / 2) with `halves`. cos_sin: [dims / 2, 2].
 void Rotate(float* x, int dims, bool halves, const float* cos_sin);
 
-// Softmax in progress: of the positions so far the largest score, the sum of exp(score - largest), and the
-// sum of exp(score - largest) * value.
+// Running softmax over the positions so far: the largest score, the sum of exp(score - largest), and the sum
+// of exp(score - largest) * value.
 struct SoftmaxState {
   float largest = 0;
   float sum = 0;
@@ -35,8 +35,8 @@ struct SoftmaxState {
   bool empty = true;
 };
 
-// Adds `count` positions in ascending order. scores: [count], overwritten; v(i) are rows of [head_dim] `v`
-// apart.
+// Adds `count` positions in ascending order. scores: [count], overwritten; v: [count] pointers to rows of
+// [head_dim].
 void AddPositions(float* scores, const float* const* v, int count, int head_dim, float* part,
                   SoftmaxState* state);
 void FinishSoftmax(const SoftmaxState& state, int head_dim, float* out);

@@ -7,7 +7,7 @@
 
 namespace mnemo::devices::reference {
 
-// Every tensor as float32, row-major.
+// Packs every tensor as float32, row-major.
 class ReferencePacker : public WeightPacker {
  public:
   std::string layout() const override { return "reference-f32-v1"; }
@@ -16,7 +16,8 @@ class ReferencePacker : public WeightPacker {
                     std::span<std::byte> out) const override;
 };
 
-// [rows, cols] of a tensor that ReferencePacker packed; the process ends when it has fewer bytes than that.
+// Returns the [rows, cols] floats of a tensor that ReferencePacker packed; aborts when it has fewer bytes
+// than that.
 const float* Floats(const PackedTensor& tensor);
 
 }  // namespace mnemo::devices::reference

@@ -66,7 +66,7 @@ TEST_CASE("a product sums in the documented order, whatever tile it falls in") {
       MatMul(rows.data(), count, w.data(), k, 0, kOutputs, y.data(), kOutputs);
       for (int r = 0; r < count; ++r) {
         for (int64_t o = 0; o < kOutputs; ++o) {
-          volatile float s[8] = {};  // one rounding an operation
+          volatile float s[8] = {};  // one rounding per operation
           for (int64_t i = 0; i < k; ++i) {
             const volatile float product =
                 x[static_cast<size_t>(r * k + i)] * w[static_cast<size_t>(o * k + i)];
@@ -80,7 +80,7 @@ TEST_CASE("a product sums in the documented order, whatever tile it falls in") {
   }
 }
 
-TEST_CASE("gates are near double precision, and finite far out") {
+TEST_CASE("gates are near double precision, and finite for large inputs") {
   for (float x : {-200.0f, -90.0f, -20.0f, -3.0f, -0.01f, 0.0f, 1e-6f, 0.7f, 5.0f, 90.0f, 1e18f}) {
     const double wide = static_cast<double>(x);
     const float up = 1.5f;

@@ -1,4 +1,4 @@
-// Both ends of a channel in one process, of every implementation, for tests.
+// Both ends of a channel in one process, for every implementation, for tests.
 #pragma once
 
 #include <functional>
@@ -17,13 +17,14 @@ struct ChannelPair {
 
 struct ChannelKind {
   std::string name;
-  bool has_own_memory = false;  // at each end: a ring must be made at both
-  // Zeroed memory of at least `length_bytes` at both ends.
+  // Each end has its own memory, so a ring must be made at both.
+  bool has_own_memory = false;
+  // Makes a pair with zeroed memory of at least `length_bytes` at both ends.
   std::function<ChannelPair(size_t length_bytes)> make;
 };
 
 const std::vector<ChannelKind>& ChannelKinds();
-// Those that this build has beside shared memory.
+// Adds the kinds that this build has in addition to shared memory.
 void AddRemoteKinds(std::vector<ChannelKind>* kinds);
 
 }  // namespace mnemo::transport

@@ -1,4 +1,4 @@
-// What every implementation of Channel must do, and rings over it.
+// Requirements on every implementation of Channel, and on rings over it.
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>
@@ -17,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// A slot whose words all follow from its number, so that a torn or lost one shows.
+// A slot whose words all follow from its number, so that a torn or lost slot is detected.
 struct Slot {
   uint64_t words[8];
 };
@@ -28,7 +28,7 @@ Slot Numbered(uint64_t number) {
 }
 bool Same(const Slot& a, const Slot& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
 
-// Sleeps as links do; returns what poll did: 0 is the time.
+// Sleeps as attachments do; returns the result of poll: 0 on timeout.
 template <typename Ready>
 int Sleep(Channel& channel, RingConsumer& ring, const Ready& ready, milliseconds timeout) {
   pollfd fds[2];
@@ -50,7 +50,7 @@ bool Eventually(Channel& channel, const Done& done) {
   return true;
 }
 
-// Calls one end's Progress in a thread of its own, as whoever has that end does, while it exists.
+// Calls one end's Progress on a separate thread while it exists, as the owner of that end does.
 class Progressing {
  public:
   explicit Progressing(Channel& channel)
@@ -92,7 +92,7 @@ TEST_CASE("bytes that one end writes the other sees, both ways") {
   }
 }
 
-TEST_CASE("a read fetches what the other end has") {
+TEST_CASE("a read fetches the other end's bytes") {
   for (const ChannelKind& kind : ChannelKinds()) {
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
@@ -124,7 +124,7 @@ TEST_CASE("writes and reads stay within the region") {
   }
 }
 
-TEST_CASE("an end that is destroyed is noticed, also by a sleeper") {
+TEST_CASE("a destroyed end is detected, also by a sleeper") {
   for (const ChannelKind& kind : ChannelKinds()) {
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
@@ -145,7 +145,7 @@ TEST_CASE("an end that is destroyed is noticed, also by a sleeper") {
   }
 }
 
-// A producer and a consumer on their own threads; sizes of batches, pauses and naps by the seed.
+// A producer and a consumer on their own threads; the seed determines batch sizes, pauses and sleeps.
 void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
   MakeRing(*pair.service, 0, slots, layout::kRingQuery, 1);
   MakeRing(*pair.worker, 0, slots, layout::kRingQuery, 1);
@@ -165,7 +165,8 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
       if (most == 0) std::this_thread::yield();
       if (random() % 64 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
     }
-    while (!pair.worker->lost(false)) {  // takes part until the consumer is through
+    // Makes progress until the consumer has finished.
+    while (!pair.worker->lost(false)) {
       pair.worker->Progress();
       std::this_thread::sleep_for(milliseconds(1));
     }
@@ -193,7 +194,7 @@ void Stream(ChannelPair& pair, uint32_t slots, uint64_t count, uint32_t seed) {
   CHECK(right);
 }
 
-TEST_CASE("what goes into a ring comes out of it, in order, over many turns of the ring") {
+TEST_CASE("slots leave a ring unchanged and in order, over many turns of the ring") {
   for (const ChannelKind& kind : ChannelKinds()) {
     for (const uint32_t slots : {8U, 64U}) {
       INFO(kind.name << " slots " << slots);
@@ -210,7 +211,7 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
     constexpr uint32_t kSlots = 8;
     MakeRing(*pair.service, 0, kSlots, layout::kRingQuery, 1);
     MakeRing(*pair.worker, 0, kSlots, layout::kRingQuery, 1);
-    // Both ends begin shortly before the wrap, as if four thousand million slots had gone through.
+    // Both ends begin shortly before the wrap, as if about 2^32 slots had passed.
     constexpr uint32_t kBegin = UINT32_MAX - 5;
     RingProducer producer(*pair.worker, 0, kSlots, kBegin);
     RingConsumer consumer(*pair.service, 0, kSlots, kBegin);
@@ -237,9 +238,9 @@ TEST_CASE("free-running indices pass 2^32 without a gap") {
   }
 }
 
-TEST_CASE("a full ring has no room, and an index that makes no sense breaks it") {
+TEST_CASE("a full ring has no room, and an invalid index breaks it") {
   for (const ChannelKind& kind : ChannelKinds()) {
-    if (kind.has_own_memory) continue;  // both ends of the ring are one's own here
+    if (kind.has_own_memory) continue;  // each end has its own copy of the ring here
     INFO(kind.name);
     ChannelPair pair = kind.make(1 << 16);
     MakeRing(*pair.service, 0, 8, layout::kRingQuery, 1);
@@ -255,7 +256,7 @@ TEST_CASE("a full ring has no room, and an index that makes no sense breaks it")
     const auto poke = [&](size_t field, uint32_t value) {
       std::memcpy(pair.service->memory().data() + field, &value, sizeof value);
     };
-    poke(offsetof(layout::RingHeader, tail), 9);  // more taken than there was
+    poke(offsetof(layout::RingHeader, tail), 9);  // more slots taken than written
     CHECK(producer.Free(1).status().code() == absl::StatusCode::kUnavailable);
     poke(offsetof(layout::RingHeader, tail), 0xFFFFFFFF);
     CHECK(producer.Free(1).status().code() == absl::StatusCode::kUnavailable);
@@ -263,7 +264,7 @@ TEST_CASE("a full ring has no room, and an index that makes no sense breaks it")
     poke(offsetof(layout::RingHeader, head), 9);
     Slot out[16];
     CHECK(consumer.Take(std::span<Slot>(out)).status().code() == absl::StatusCode::kUnavailable);
-    // What the header says of itself is not looked at any more.
+    // The header's description of the ring is not read any more.
     poke(offsetof(layout::RingHeader, head), 8);
     poke(offsetof(layout::RingHeader, slots), 1 << 30);
     poke(offsetof(layout::RingHeader, slots_offset_bytes), 1 << 30);

@@ -4,25 +4,25 @@
 #include <sstream>
 #include <vector>
 
+#include "devices/transport/attachment_fixture.h"
 #include "devices/transport/link_decorators.h"
-#include "devices/transport/link_fixture.h"
 
 namespace mnemo::transport {
 namespace {
 
 using std::chrono::milliseconds;
 
-Descriptor Simple(const MemoryLink& link, uint32_t unit, uint8_t op = layout::kOpGather) {
+Descriptor Simple(const MemoryLink& attachment, uint32_t unit, uint8_t op = layout::kOpGather) {
   Descriptor d{};
   d.op = op;
   d.k = 3;
-  d.payload_offset = static_cast<uint32_t>(link.payload_area(Ring::kQuery).offset_bytes / 64 + unit);
-  d.result_offset = static_cast<uint32_t>(link.result_area().offset_bytes / 64 + unit);
+  d.payload_offset = static_cast<uint32_t>(attachment.payload_area(Ring::kQuery).offset_bytes / 64 + unit);
+  d.result_offset = static_cast<uint32_t>(attachment.result_area().offset_bytes / 64 + unit);
   d.payload_length = d.result_length = 1;
   return d;
 }
 
-// A service of the test's own, with both ends in its hands.
+// A service of the test with access to both ends.
 struct Both {
   explicit Both(const std::string& path) {
     absl::StatusOr<std::unique_ptr<Listener>> made = Listener::Create(path, "memory", &host);
@@ -39,13 +39,13 @@ struct Both {
   std::unique_ptr<ServiceLink> service;
 };
 
-TEST_CASE("the check link tells what either side does wrong, and is silent otherwise") {
+TEST_CASE("a checked attachment reports violations of either side, and is silent otherwise") {
   Both both(SocketPath());
   std::vector<std::string> said;
-  const std::unique_ptr<MemoryLink> link =
-      MakeCheckLink(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
+  const std::unique_ptr<MemoryLink> attachment =
+      MakeCheckedAttachment(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
   const auto exchange = [&](std::vector<Descriptor> batch, const std::function<void(Completion&)>& change) {
-    REQUIRE(link->Submit(Ring::kQuery, batch).ok());
+    REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
     Descriptor taken[64];
     REQUIRE(*both.service->Take(Ring::kQuery, taken) == batch.size());
     std::vector<Completion> done;
@@ -58,10 +58,10 @@ TEST_CASE("the check link tells what either side does wrong, and is silent other
     }
     REQUIRE(both.service->Complete(Ring::kQuery, done).ok());
     Completion out[64];
-    REQUIRE(link->Poll(Ring::kQuery, out) == batch.size());
+    REQUIRE(attachment->Poll(Ring::kQuery, out) == batch.size());
   };
   const auto nothing = [](Completion&) {};
-  exchange({Simple(*link, 0), Simple(*link, 1)}, nothing);
+  exchange({Simple(*attachment, 0), Simple(*attachment, 1)}, nothing);
   CHECK(said.empty());
 
   const auto said_of = [&](const std::string& words) {
@@ -71,36 +71,36 @@ TEST_CASE("the check link tells what either side does wrong, and is silent other
     CHECK(found);
     said.clear();
   };
-  Descriptor outside = Simple(*link, 0);
+  Descriptor outside = Simple(*attachment, 0);
   outside.payload_offset = 1 << 20;
   exchange({outside}, nothing);
   said_of("payload reaches outside");
-  exchange({Simple(*link, 0)}, [](Completion& c) { c.index_id = 5; });
+  exchange({Simple(*attachment, 0)}, [](Completion& c) { c.index_id = 5; });
   said_of("index_id 5, expected 0");
-  exchange({Simple(*link, 0)}, [](Completion& c) { c.status = 99; });
+  exchange({Simple(*attachment, 0)}, [](Completion& c) { c.status = 99; });
   said_of("unknown status 99");
-  exchange({Simple(*link, 0)}, [](Completion& c) { c.seq = 1000; });
+  exchange({Simple(*attachment, 0)}, [](Completion& c) { c.seq = 1000; });
   said_of("1000, which is not under way");
 
-  // That one is still under way, and what takes its place overlaps it.
-  exchange({Simple(*link, 0)}, nothing);
+  // The descriptor is still in flight, and the next one overlaps it.
+  exchange({Simple(*attachment, 0)}, nothing);
   said_of("overlap");
 }
 
-TEST_CASE("the check link looks at ids") {
+TEST_CASE("a checked attachment checks ids") {
   Both both(SocketPath());
   std::vector<std::string> said;
-  const std::unique_ptr<MemoryLink> link =
-      MakeCheckLink(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
+  const std::unique_ptr<MemoryLink> attachment =
+      MakeCheckedAttachment(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
   const auto select = [&](std::vector<uint32_t> ids) {
-    Descriptor d = Simple(*link, 0, layout::kOpScoreSelect);
+    Descriptor d = Simple(*attachment, 0, layout::kOpScoreSelect);
     d.select_op = layout::kSelectTopK;
     d.format = layout::kFormatCodes2;
     d.queries = d.heads = 1;
     d.begin = 10;
     d.end = 64;
     std::vector<Descriptor> batch = {d};
-    REQUIRE(link->Submit(Ring::kQuery, batch).ok());
+    REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
     Descriptor taken[1];
     REQUIRE(*both.service->Take(Ring::kQuery, taken) == 1);
     uint8_t* const block = both.service->data().data() + size_t{d.result_offset} * 64;
@@ -112,7 +112,7 @@ TEST_CASE("the check link looks at ids") {
     completion.count = 3;
     REQUIRE(both.service->Complete(Ring::kQuery, std::span(&completion, 1)).ok());
     Completion out[1];
-    REQUIRE(link->Poll(Ring::kQuery, out) == 1);
+    REQUIRE(attachment->Poll(Ring::kQuery, out) == 1);
     const size_t count = said.size();
     said.clear();
     return count;
@@ -125,38 +125,39 @@ TEST_CASE("the check link looks at ids") {
   CHECK(select({10, 11, 12, 13}) == 1);
 }
 
-// What happens to 300 submissions of three descriptors.
+// Effects of faults on 300 submissions of three descriptors.
 std::map<std::string, int> Disturbed(const FaultPlan& plan) {
   const std::string path = SocketPath();
   EchoService service(path);
   absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
   MNEMO_CHECK(attached.ok());
-  const std::unique_ptr<MemoryLink> link = MakeFaultLink(std::move(*attached), plan);
+  const std::unique_ptr<MemoryLink> attachment = MakeFaultLink(std::move(*attached), plan);
   std::map<std::string, int> seen;
   for (int i = 0; i < 300; ++i) {
-    std::vector<Descriptor> batch = {Simple(*link, 0), Simple(*link, 1), Simple(*link, 2)};
-    const absl::Status submitted = link->Submit(Ring::kQuery, batch);
-    CHECK(batch[0].op + batch[1].op + batch[2].op == 3 * layout::kOpGather);  // the caller's stays
+    std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1), Simple(*attachment, 2)};
+    const absl::Status submitted = attachment->Submit(Ring::kQuery, batch);
+    // The caller's descriptors are unchanged.
+    CHECK(batch[0].op + batch[1].op + batch[2].op == 3 * layout::kOpGather);
     if (!submitted.ok()) {
       ++seen["submit " + absl::StatusCodeToString(submitted.code())];
       continue;
     }
     for (int done = 0; done < 3;) {
-      const absl::Status waited = link->Wait(Ring::kQuery, std::chrono::seconds(20));
+      const absl::Status waited = attachment->Wait(Ring::kQuery, std::chrono::seconds(20));
       if (!waited.ok()) {
         ++seen["wait " + absl::StatusCodeToString(waited.code())];
         break;
       }
       Completion out[3];
-      const size_t count = link->Poll(Ring::kQuery, out);
+      const size_t count = attachment->Poll(Ring::kQuery, out);
       for (size_t c = 0; c < count; ++c, ++done) ++seen["status " + std::to_string(out[c].status)];
     }
   }
-  if (link->lost()) ++seen["lost"];
+  if (attachment->lost()) ++seen["lost"];
   return seen;
 }
 
-TEST_CASE("faults come as often as the plan says, the same ones for the same seed") {
+TEST_CASE("faults have the planned frequency, and are the same for the same seed") {
   CHECK(Disturbed({.seed = 1}) == std::map<std::string, int>{{"status 0", 900}});
   auto seen = Disturbed({.seed = 2, .full_chance = 65536 / 3});
   CHECK(seen["submit RESOURCE_EXHAUSTED"] > 50);
@@ -176,10 +177,10 @@ TEST_CASE("faults come as often as the plan says, the same ones for the same see
 
 TEST_CASE("garbage reaches the service, a failed device the worker") {
   Both both(SocketPath());
-  const std::unique_ptr<MemoryLink> link =
+  const std::unique_ptr<MemoryLink> attachment =
       MakeFaultLink(std::move(both.worker), {.seed = 9, .garbage_chance = 65536, .fail_chance = 65536});
-  std::vector<Descriptor> batch = {Simple(*link, 0), Simple(*link, 1), Simple(*link, 2)};
-  REQUIRE(link->Submit(Ring::kQuery, batch).ok());
+  std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1), Simple(*attachment, 2)};
+  REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
   Descriptor taken[3];
   REQUIRE(*both.service->Take(Ring::kQuery, taken) == 3);
   int garbage = 0;
@@ -188,26 +189,26 @@ TEST_CASE("garbage reaches the service, a failed device the worker") {
   const std::vector<Completion> done(3);
   REQUIRE(both.service->Complete(Ring::kQuery, done).ok());
   Completion out[3];
-  REQUIRE(link->Poll(Ring::kQuery, out) == 3);
+  REQUIRE(attachment->Poll(Ring::kQuery, out) == 3);
   int failed = 0;
   for (const Completion& completion : out) failed += completion.status == layout::kStatusDeviceFailed ? 1 : 0;
   CHECK(failed == 1);
 }
 
-TEST_CASE("a recording holds what went through, and a broken one is refused") {
+TEST_CASE("a recording holds all operations, and a broken one is refused") {
   const std::string path = SocketPath();
   EchoService service(path);
   absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
   REQUIRE(attached.ok());
   std::stringstream recording;
-  const std::unique_ptr<MemoryLink> link = MakeRecordLink(std::move(*attached), &recording);
-  std::vector<Descriptor> batch = {Simple(*link, 0), Simple(*link, 1)};
-  std::memset(link->payload_area(Ring::kQuery).bytes.data(), 7, 128);
-  REQUIRE(link->Submit(Ring::kQuery, batch).ok());
+  const std::unique_ptr<MemoryLink> attachment = MakeRecordedAttachment(std::move(*attached), &recording);
+  std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1)};
+  std::memset(attachment->payload_area(Ring::kQuery).bytes.data(), 7, 128);
+  REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
   for (size_t done = 0; done < 2;) {
-    REQUIRE(link->Wait(Ring::kQuery, std::chrono::seconds(20)).ok());
+    REQUIRE(attachment->Wait(Ring::kQuery, std::chrono::seconds(20)).ok());
     Completion out[2];
-    done += link->Poll(Ring::kQuery, out);
+    done += attachment->Poll(Ring::kQuery, out);
   }
   const std::string text = recording.str();
   const absl::StatusOr<std::vector<RecordedEvent>> events = ReadRecording(recording);
@@ -220,7 +221,7 @@ TEST_CASE("a recording holds what went through, and a broken one is refused") {
   Descriptor first;
   std::memcpy(&first, (*events)[0].slot, sizeof first);
   CHECK(first.seq == kFirstSeq);
-  CHECK(first.epoch == link->granted().epoch);
+  CHECK(first.epoch == attachment->granted().epoch);
   for (const size_t cut : {size_t{5}, size_t{40}, size_t{100}, text.size() - 1}) {
     std::istringstream in(text.substr(0, cut));
     CHECK(ReadRecording(in).status().code() == absl::StatusCode::kDataLoss);

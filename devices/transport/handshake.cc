@@ -18,7 +18,8 @@ namespace {
 using layout::AttachHello;
 
 constexpr uint64_t kDataAlignment = 4096;
-constexpr uint64_t kMaxRegionBytes = uint64_t{1} << 38;  // what 32-bit offsets in units of 64 reach
+// Reach of 32-bit offsets in units of 64 bytes.
+constexpr uint64_t kMaxRegionBytes = uint64_t{1} << 38;
 
 uint64_t RoundUp(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -36,7 +37,7 @@ bool IsSlots(uint32_t slots) {
   return slots >= kMinRingSlots && slots <= kMaxRingSlots && std::has_single_bit(slots);
 }
 
-// Waits for `events`, until the deadline.
+// Waits for `events` until the deadline.
 absl::Status WaitFor(int socket, short events, Deadline deadline) {
   while (true) {
     const auto left =
@@ -148,7 +149,7 @@ absl::StatusOr<UniqueFd> ConnectUnix(const std::string& path) {
   std::memcpy(address.sun_path, path.data(), path.size());
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return Internal("socket: {}", std::strerror(errno));
-  // Does not wait for the service to accept, only for room in its queue.
+  // connect does not wait for the service to accept, only for room in its queue.
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return Unavailable("{}: {}", path, std::strerror(errno));
   }

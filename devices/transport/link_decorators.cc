@@ -17,7 +17,7 @@ namespace {
 using layout::Completion;
 using layout::Descriptor;
 
-// All of it goes on to the inner link; decorators change what they are about.
+// Forwards every call to the inner attachment; decorators override the calls that they change.
 class Forward : public MemoryLink {
  public:
   explicit Forward(std::unique_ptr<MemoryLink> inner) : inner_(std::move(inner)) {}
@@ -31,12 +31,12 @@ class Forward : public MemoryLink {
   bool lost() const override { return inner_->lost(); }
 
  protected:
-  // The region as descriptors see it: its parts lie one behind the other.
+  // The region as descriptors see it: its parts are adjacent.
   std::span<const uint8_t> RegionBytes() const {
     const LinkInfo& all = info();
     return {all.bulk_payload.bytes.data(), all.results.offset_bytes + all.results.bytes.size()};
   }
-  // Empty when it is not within the region.
+  // Returns an empty span when the range is not within the region.
   std::span<const uint8_t> Units(uint32_t offset, uint32_t length) const {
     const std::span<const uint8_t> region = RegionBytes();
     if ((uint64_t{offset} + length) * layout::kUnitBytes > region.size()) return {};
@@ -46,9 +46,9 @@ class Forward : public MemoryLink {
   const std::unique_ptr<MemoryLink> inner_;
 };
 
-class CheckLink final : public Forward {
+class CheckedAttachment final : public Forward {
  public:
-  CheckLink(std::unique_ptr<MemoryLink> inner, Violation violation)
+  CheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation)
       : Forward(std::move(inner)), violation_(std::move(violation)) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -132,7 +132,7 @@ class CheckLink final : public Forward {
   std::map<uint32_t, Descriptor> under_way_[kRings];  // by seq
 };
 
-// Stateless: draw n of a seed.
+// Returns draw n of a seed; stateless.
 uint64_t Draw(uint64_t seed, uint64_t n) {
   uint64_t x = seed + (n + 1) * 0x9E3779B97F4A7C15;  // SplitMix64
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
@@ -140,9 +140,9 @@ uint64_t Draw(uint64_t seed, uint64_t n) {
   return x ^ (x >> 31);
 }
 
-class FaultLink final : public Forward {
+class FaultyAttachment final : public Forward {
  public:
-  FaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan)
+  FaultyAttachment(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan)
       : Forward(std::move(inner)), plan_(plan) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -206,9 +206,10 @@ struct EventHeader {
 constexpr uint32_t kEventMagic = 0x4352504D;
 constexpr uint64_t kMaxEventBytes = uint64_t{1} << 38;
 
-class RecordLink final : public Forward {
+class RecordedAttachment final : public Forward {
  public:
-  RecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out) : Forward(std::move(inner)), out_(out) {}
+  RecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out)
+      : Forward(std::move(inner)), out_(out) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
     absl::Status status = Forward::Submit(ring, batch);
@@ -248,16 +249,16 @@ class RecordLink final : public Forward {
 
 }  // namespace
 
-std::unique_ptr<MemoryLink> MakeCheckLink(std::unique_ptr<MemoryLink> inner, Violation violation) {
-  return std::make_unique<CheckLink>(std::move(inner), std::move(violation));
+std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation) {
+  return std::make_unique<CheckedAttachment>(std::move(inner), std::move(violation));
 }
 
 std::unique_ptr<MemoryLink> MakeFaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan) {
-  return std::make_unique<FaultLink>(std::move(inner), plan);
+  return std::make_unique<FaultyAttachment>(std::move(inner), plan);
 }
 
-std::unique_ptr<MemoryLink> MakeRecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out) {
-  return std::make_unique<RecordLink>(std::move(inner), out);
+std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out) {
+  return std::make_unique<RecordedAttachment>(std::move(inner), out);
 }
 
 absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in) {
@@ -272,7 +273,7 @@ absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in) {
     event.ring = static_cast<Ring>(header.ring);
     event.is_completion = header.is_completion != 0;
     in.read(reinterpret_cast<char*>(event.slot), sizeof event.slot);
-    // Piece by piece, so that a length that is not there takes no memory.
+    // Reads in pieces, so that a false length allocates no memory.
     for (uint64_t left = header.bytes; left > 0 && in.good();) {
       const size_t piece = static_cast<size_t>(std::min<uint64_t>(left, 1 << 20));
       event.bytes.resize(event.bytes.size() + piece);

@@ -1,4 +1,4 @@
-// Links around links: what a link does is checked, disturbed or written down.
+// Decorators of an attachment: they check, disturb or record its operations.
 #pragma once
 
 #include <cstdint>
@@ -12,35 +12,46 @@
 
 namespace mnemo::transport {
 
-// Tells every departure from the contract, of either side: a payload or result outside the region, results
-// that overlap others under way, a completion nobody waits for or whose fields cannot be, ids that are not
-// within the range asked for, not in order or more than k. Everything is passed on unchanged.
+// Receives a description of each violation that MakeCheckedAttachment detects, by either side:
+// - a payload or result outside the region,
+// - results that overlap others in flight,
+// - an unexpected completion, or one with impossible fields,
+// - ids outside the requested range, out of order or more than k.
+//
+// The checked attachment passes everything on unchanged.
 using Violation = std::function<void(const std::string& what)>;
-std::unique_ptr<MemoryLink> MakeCheckLink(std::unique_ptr<MemoryLink> inner, Violation violation);
+std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation);
 
-// Faults that a worker has to live with, drawn by a seed: the same seed and the same calls give the same
-// faults. Chances are in 65,536ths, of each call that the fault applies to.
+// Faults that a worker must handle, drawn from a seed: the same seed and the same calls give the same faults.
+// Chances are in 65,536ths per call that the fault applies to.
 struct FaultPlan {
   uint64_t seed = 0;
-  uint32_t calls_before = 0;    // that nothing happens to
-  uint32_t drop_chance = 0;     // Submit, Wait: the peer is gone, from then on
-  uint32_t stall_chance = 0;    // Wait: the service hangs; the ring fails
-  uint32_t garbage_chance = 0;  // Submit: one descriptor gets an operation that there is not
-  uint32_t full_chance = 0;     // Submit: the ring has no room
-  uint32_t fail_chance = 0;     // Poll: a completion says that the device failed
+  // Number of initial calls without faults.
+  uint32_t calls_before = 0;
+  // Submit, Wait: the peer is gone from then on.
+  uint32_t drop_chance = 0;
+  // Wait: the service hangs; the ring fails.
+  uint32_t stall_chance = 0;
+  // Submit: one descriptor gets an invalid operation.
+  uint32_t garbage_chance = 0;
+  // Submit: the ring has no room.
+  uint32_t full_chance = 0;
+  // Poll: a completion reports a device failure.
+  uint32_t fail_chance = 0;
 };
 std::unique_ptr<MemoryLink> MakeFaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan);
 
-// One descriptor that went out, with its payload, or one completion that came in, with its results.
+// One submitted descriptor with its payload, or one received completion with its results.
 struct RecordedEvent {
   Ring ring = Ring::kBulk;
   bool is_completion = false;
   uint8_t slot[64] = {};  // Descriptor or Completion
   std::vector<uint8_t> bytes;
 };
-// `out` outlives the link. Made for tests and for finding out; it copies everything.
-std::unique_ptr<MemoryLink> MakeRecordLink(std::unique_ptr<MemoryLink> inner, std::ostream* out);
-// DATA_LOSS: cut off or not a recording.
+// Writes every event to `out`, which must outlive the attachment. For tests and diagnosis; it copies
+// everything.
+std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out);
+// DATA_LOSS: the recording is truncated or malformed.
 absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in);
 
 }  // namespace mnemo::transport

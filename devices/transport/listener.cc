@@ -31,13 +31,14 @@ absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
                            sizeof address.sun_path - 1);
   }
   std::memcpy(address.sun_path, path.data(), path.size());
-  // A service that was killed leaves its socket behind.
+  // A killed service leaves its socket behind.
   if (ConnectUnix(path).ok()) return Unavailable("{}: somebody listens there already", path);
   struct stat info;
   if (::lstat(path.c_str(), &info) == 0 && S_ISSOCK(info.st_mode)) ::unlink(path.c_str());
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket.valid()) return Internal("socket: {}", std::strerror(errno));
-  // The mode that bind gives the socket; nobody can connect before listen, so none slips in between.
+  // bind sets the mode of the socket. Connections are impossible before listen, so no process can connect
+  // before the mode is set.
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       ::chmod(path.c_str(), S_IRUSR | S_IWUSR) != 0 || ::listen(socket.get(), SOMAXCONN) != 0) {
     return Unavailable("{}: {}", path, std::strerror(errno));
@@ -81,7 +82,7 @@ void Listener::Answer(UniqueFd socket, const AttachRequest& request) {
   if (status.ok()) return;
   reply.status = static_cast<uint32_t>(status.code());
   SetFixedText(std::string(status.message()), reply.message);
-  // Whoever does not take it has no use for it.
+  // The result is ignored: a peer that does not receive the answer has no use for it.
   (void)SendWithFd(socket.get(), std::as_bytes(std::span(&reply, 1)), -1);
 }
 
@@ -103,10 +104,10 @@ absl::Status Listener::Admit(UniqueFd& socket, const AttachRequest& request, Att
   const int memory = region->fd();
   const int peer = socket.get();
   const Attached attached = {owner, PeerPid(peer), reply.hello};
-  auto link = std::make_unique<ServiceLink>(
+  auto attachment = std::make_unique<ServiceLink>(
       attached, std::make_unique<ShmChannel>(std::move(*region), std::move(socket)));
-  if (!SendWithFd(peer, std::as_bytes(std::span(&reply, 1)), memory).ok()) link = nullptr;
-  host_->Attached(epoch, std::move(link));
+  if (!SendWithFd(peer, std::as_bytes(std::span(&reply, 1)), memory).ok()) attachment = nullptr;
+  host_->Attached(epoch, std::move(attachment));
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// Where workers attach: a Unix socket, the handshake, and the region that comes of it.
+// Listener for attaching workers: a Unix socket, the handshake, and the resulting region.
 #pragma once
 
 #include <memory>
@@ -14,22 +14,22 @@
 
 namespace mnemo::transport {
 
-// Called from the listener's thread.
+// Callbacks of the listener, called from its thread.
 class ListenerHost {
  public:
   virtual ~ListenerHost() = default;
-  // The hello has been compared already. What is granted (GrantWithin), with a new epoch, or why nothing is:
-  // the message goes to the worker.
+  // Returns the granted limits (GrantWithin) with a new epoch, or an error, whose message goes to the worker.
+  // The hello has already passed the comparison with this build's.
   virtual absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
                                                     const layout::AttachHello& wanted) = 0;
-  // After each Grant that was OK, exactly once; null: nothing came of it.
-  virtual void Attached(uint16_t epoch, std::unique_ptr<ServiceLink> link) = 0;
+  // Called exactly once after each successful Grant; null: the attachment failed.
+  virtual void Attached(uint16_t epoch, std::unique_ptr<ServiceLink> attachment) = 0;
 };
 
 class Listener {
  public:
-  // Listens on a socket with mode 0600, in place of one that is there but answers to nobody. `host` outlives
-  // the listener. UNAVAILABLE: somebody else listens there, or the path cannot be had.
+  // Listens on a socket with mode 0600, and replaces a socket that has no listener. `host` must outlive the
+  // listener. UNAVAILABLE: another process listens there, or the path cannot be used.
   static absl::StatusOr<std::unique_ptr<Listener>> Create(const std::string& path,
                                                           const std::string& device_name, ListenerHost* host);
   // Stops and removes the socket.
@@ -39,7 +39,7 @@ class Listener {
   Listener(std::string path, std::string device_name, ListenerHost* host,
            std::unique_ptr<RequestReader> requests);
   void Answer(UniqueFd socket, const AttachRequest& request);
-  // Grants, makes the region, answers and hands over. An error is what the worker is to be told.
+  // Grants, makes the region, answers and hands over. The worker receives the text of an error.
   absl::Status Admit(UniqueFd& socket, const AttachRequest& request, AttachReply& reply);
 
   const std::string path_;

@@ -3,10 +3,10 @@
 #include <string_view>
 #include <utility>
 
+#include "devices/transport/channel_attachment.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/remote.h"
 #include "devices/transport/shm_channel.h"
-#include "devices/transport/worker_link.h"
 
 namespace mnemo::transport {
 namespace {
@@ -28,7 +28,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& opti
   MNEMO_ASSIGN_OR_RETURN(
       Region region, Region::Map(std::move(memory), options.owner, reply.region_length, reply.region_key));
   auto channel = std::make_unique<ShmChannel>(std::move(region), std::move(socket));
-  return MakeWorkerLink(options, reply.hello, FixedText(reply.device_name), std::move(channel));
+  return MakeChannelAttachment(options, reply.hello, FixedText(reply.device_name), std::move(channel));
 }
 
 }  // namespace
@@ -39,15 +39,15 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> Attach(const LinkOptions& options) {
   if (options.owner.empty() || options.owner.size() >= kNameBytes) {
     return InvalidArgument("owner: {} bytes, allowed are 1 to {}", options.owner.size(), kNameBytes - 1);
   }
-  absl::StatusOr<std::unique_ptr<MemoryLink>> link =
+  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment =
       InvalidArgument("address: {} is neither unix:/PATH nor ucx:HOST:PORT", options.address);
   if (options.address.starts_with(kUnix)) {
-    link = AttachShared(options, options.address.substr(kUnix.size()));
+    attachment = AttachShared(options, options.address.substr(kUnix.size()));
   } else if (options.address.starts_with(kUcx)) {
-    link = AttachRemote(options, options.address.substr(kUcx.size()));
+    attachment = AttachRemote(options, options.address.substr(kUcx.size()));
   }
-  if (!link.ok()) return Annotate(link.status(), "attaching to " + options.address);
-  return link;
+  if (!attachment.ok()) return Annotate(attachment.status(), "attaching to " + options.address);
+  return attachment;
 }
 
 }  // namespace mnemo::transport

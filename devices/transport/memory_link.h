@@ -1,4 +1,4 @@
-// A worker's end of one attachment to a memory service: it pushes descriptors and takes completions.
+// A worker's end of one attachment to a memory service: it submits descriptors and polls completions.
 #pragma once
 
 #include <chrono>
@@ -16,7 +16,7 @@
 
 namespace mnemo::transport {
 
-// The two request rings. Each has a completion ring of its own.
+// The two request rings. Each has its own completion ring.
 enum class Ring : uint8_t {
   kBulk = layout::kRingBulk,
   kQuery = layout::kRingQuery,
@@ -25,56 +25,65 @@ inline constexpr int kRings = 2;
 constexpr int RingIndex(Ring ring) { return ring == Ring::kBulk ? 0 : 1; }
 
 // A part of a shared region: bytes[i] is byte offset_bytes + i of region number `region`, as descriptors name
-// it. Begins and ends at a multiple of 64.
+// it. Begin and end are multiples of 64.
 struct Area {
   std::span<uint8_t> bytes;
   uint16_t region = 0;
   uint64_t offset_bytes = 0;
 };
 
+// Properties of an established attachment.
 struct LinkInfo {
-  layout::AttachHello granted;  // what the service allows: the limits of all that follows
-  std::string device_name;      // "memory0:cpu"
-  // The attachment's region, divided. Who divides is the worker: any descriptor may name any of it.
+  // Limits that the service allows for everything below.
+  layout::AttachHello granted;
+  // For example "memory0:cpu".
+  std::string device_name;
+  // The parts of the attachment's region. The worker defines this division; any descriptor may name any of
+  // it.
   Area bulk_payload;
   Area query_payload;
   Area results;
 };
 
+// A worker's request for an attachment.
 struct LinkOptions {
-  std::string address;  // "unix:/path": shared memory. "ucx:host:port": through UCX, where it is built in.
-  std::string owner;    // who attaches, for logs and the list of owners; at most 63 bytes
-  std::chrono::milliseconds timeout{2000};  // of the whole handshake
-  // NewHello() with what is asked for: masks, greatest values, quota_bytes, region_bytes, ring sizes. 0 = as
-  // much as there is.
+  // "unix:/path": shared memory. "ucx:host:port": UCX, where it is built in.
+  std::string address;
+  // Name of the worker for logs and the list of owners; at most 63 bytes.
+  std::string owner;
+  // Timeout of the whole handshake.
+  std::chrono::milliseconds timeout{2000};
+  // NewHello() with the requested values: masks, maxima, quota_bytes, region_bytes, ring sizes. 0: as much as
+  // the service has.
   layout::AttachHello wanted;
-  // How the granted region is divided, in parts of the sum of the three.
+  // Division of the granted region, as shares of the sum of the three.
   uint32_t bulk_payload_share = 2;
   uint32_t query_payload_share = 1;
   uint32_t results_share = 1;
 };
 
-// Used by one thread, lost() excepted. When the peer is gone or has broken the protocol, every call says
-// UNAVAILABLE from then on, and the link is good for nothing but to be destroyed; the service then frees all
-// indexes of this attachment. Payload, results and indexes may be used again only after the completion.
+// Used by one thread, except lost(). Once the peer is gone or has broken the protocol, every call returns
+// UNAVAILABLE and the object can only be destroyed. The service then frees all indexes of this attachment.
+// Payload, results and indexes may be reused only after the completion.
 class MemoryLink {
  public:
   virtual ~MemoryLink() = default;
 
   virtual const LinkInfo& info() const = 0;
-  // Descriptors that may be submitted now: the ring's slots less what is under way (submitted, and its
-  // completion not polled yet).
+  // Returns the number of descriptors that may be submitted now: the ring's slots minus those in flight. A
+  // descriptor is in flight from Submit until its completion is polled.
   virtual uint32_t credits(Ring ring) const = 0;
-  // Fills in epoch and seq, writes all and rings one doorbell. Never blocks. RESOURCE_EXHAUSTED, and nothing
-  // is written, when the batch is larger than credits(); FAILED_PRECONDITION after a Wait that timed out.
+  // Sets epoch and seq, writes the whole batch and rings one doorbell. Never blocks. RESOURCE_EXHAUSTED, with
+  // nothing written: the batch exceeds credits(). FAILED_PRECONDITION: an earlier Wait has timed out.
   virtual absl::Status Submit(Ring ring, std::span<layout::Descriptor> batch) = 0;
-  // Takes what is there, without waiting; the results of a completion are readable then. Returns how many.
+  // Takes available completions without waiting and returns their number. The results of a returned
+  // completion are readable.
   virtual size_t Poll(Ring ring, std::span<layout::Completion> out) = 0;
-  // Returns once Poll would give something. UNAVAILABLE: the peer is gone; noticed within 100 ms.
-  // DEADLINE_EXCEEDED: the service hangs; the ring takes nothing any more, and its payload and results stay
-  // in use until the link is destroyed.
+  // Blocks until Poll would return a completion. UNAVAILABLE: the peer is gone; detected within 100 ms.
+  // DEADLINE_EXCEEDED: the service hangs. The ring then accepts nothing more, and its payload and results
+  // stay in use until the object is destroyed.
   virtual absl::Status Wait(Ring ring, std::chrono::nanoseconds timeout) = 0;
-  // The peer is gone. Any thread; cheap enough for once a step.
+  // Returns whether the peer is gone. Any thread; cheap enough for once per step.
   virtual bool lost() const = 0;
 
   const layout::AttachHello& granted() const { return info().granted; }
@@ -85,9 +94,10 @@ class MemoryLink {
   const Area& result_area() const { return info().results; }
 };
 
-// Connects and exchanges hellos. UNAVAILABLE: nobody listens, or the service closed or did not answer in
-// time. FAILED_PRECONDITION names what differs between the two sides, both values. RESOURCE_EXHAUSTED: the
-// service has no room for another owner. INVALID_ARGUMENT: the options, or what the service says of them.
+// Connects and exchanges hellos; blocks up to the timeout. UNAVAILABLE: no listener, or the service closed or
+// did not answer in time. FAILED_PRECONDITION names the difference between the two sides, with both values.
+// RESOURCE_EXHAUSTED: the service has no room for another owner. INVALID_ARGUMENT: the options or the
+// service's reply are invalid.
 absl::StatusOr<std::unique_ptr<MemoryLink>> Attach(const LinkOptions& options);
 
 }  // namespace mnemo::transport

@@ -2,22 +2,16 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "devices/base/clock.h"
+
 namespace mnemo::transport {
 namespace {
 
-constexpr int64_t kLookEveryNs = 2'000'000;
-
-// To a tick of the system's, a few milliseconds, which costs a fifth of the exact time.
-int64_t NowNs() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
+constexpr int64_t kPeerCheckIntervalNs = 2'000'000;
 
 }  // namespace
 
@@ -52,9 +46,9 @@ bool PeerSocket::Drain() {
 
 bool PeerSocket::lost(bool now) const {
   if (lost_.load(std::memory_order_relaxed)) return true;
-  const int64_t now_ns = NowNs();
-  if (!now && now_ns - looked_at_ns_.load(std::memory_order_relaxed) < kLookEveryNs) return false;
-  looked_at_ns_.store(now_ns, std::memory_order_relaxed);
+  const int64_t now_ns = CoarseNowNs();
+  if (!now && now_ns - checked_at_ns_.load(std::memory_order_relaxed) < kPeerCheckIntervalNs) return false;
+  checked_at_ns_.store(now_ns, std::memory_order_relaxed);
   if (PeerClosed(fd())) lost_.store(true, std::memory_order_relaxed);
   return lost_.load(std::memory_order_relaxed);
 }

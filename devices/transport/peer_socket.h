@@ -1,4 +1,5 @@
-// The socket between the two ends of an attachment, after the handshake: wake-ups and the peer's end.
+// The socket between the two ends of an attachment after the handshake: wake-ups and detection of the peer's
+// end.
 #pragma once
 
 #include <atomic>
@@ -9,31 +10,33 @@
 
 namespace mnemo::transport {
 
-// One byte to the peer; if its buffer is full of them it will wake anyhow. UNAVAILABLE: the peer is gone.
+// Sends one byte to the peer. A full buffer is no error: the peer wakes anyway. UNAVAILABLE: the peer is
+// gone.
 absl::Status SendWake(int socket);
-// Takes the bytes that are there. False: the peer is gone.
+// Reads the bytes that have arrived. Returns false when the peer is gone.
 bool DrainWakes(int socket);
-// Whether the peer has closed its end, without reading.
+// Returns whether the peer has closed its end, without reading.
 bool PeerClosed(int socket);
 
-// Each call is non-blocking by itself, not by a mode of the descriptor, which a peer could change.
+// Each call passes a non-blocking flag instead of setting the descriptor's mode, which a peer could change.
 class PeerSocket {
  public:
   PeerSocket() = default;
   explicit PeerSocket(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }
+  // As SendWake.
   absl::Status Wake();
-  // Before sleep: takes old wake-ups. False: the peer is gone.
+  // Consumes old wake-ups before sleep. Returns false when the peer is gone.
   bool Drain();
-  // Asks the system at most once every 2 ms unless `now`. Any thread.
+  // Returns whether the peer is gone. Queries the system at most once every 2 ms unless `now`. Any thread.
   bool lost(bool now) const;
   void MarkLost() { lost_.store(true, std::memory_order_relaxed); }
 
  private:
   const UniqueFd socket_;
   mutable std::atomic<bool> lost_ = false;
-  mutable std::atomic<int64_t> looked_at_ns_ = 0;
+  mutable std::atomic<int64_t> checked_at_ns_ = 0;
 };
 
 }  // namespace mnemo::transport

@@ -19,7 +19,7 @@ constexpr int kSizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
 size_t RoundUp(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// A memfd of huge pages, all of them reserved by mapping it; invalid when the system has too few.
+// Returns a memfd of huge pages, all reserved by mapping it; invalid when the system has too few.
 UniqueFd CreateHuge(size_t length_bytes) {
   UniqueFd fd(::memfd_create("mnemo-region", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
   if (!fd.valid() || ::ftruncate(fd.get(), static_cast<off_t>(length_bytes)) != 0) return UniqueFd();
@@ -87,7 +87,8 @@ absl::StatusOr<Region> Region::Map(UniqueFd fd, const std::string& owner, size_t
   if (data == MAP_FAILED) {
     return ResourceExhausted("region of {}: mapping {} bytes: {}", owner, length_bytes, std::strerror(errno));
   }
-  ::madvise(data, length_bytes, MADV_HUGEPAGE);  // a wish: transparent ones, where the system gives them
+  // A hint: transparent huge pages, where the system provides them.
+  ::madvise(data, length_bytes, MADV_HUGEPAGE);
   Region region;
   region.data_ = static_cast<std::byte*>(data);
   region.length_ = length_bytes;

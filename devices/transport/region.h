@@ -1,4 +1,4 @@
-// Memory that two processes work on.
+// Memory shared by two processes.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace mnemo::transport {
 
-// A mapped range with an owner and a key. Move-only: unmapped when destroyed, which the other process's
-// mapping of the same memory outlives.
+// A mapped range with an owner and a key. Move-only. The destructor unmaps it; the other process's mapping of
+// the same memory stays valid.
 class Region {
  public:
   Region() = default;
@@ -22,11 +22,11 @@ class Region {
   Region& operator=(const Region&) = delete;
   ~Region();
 
-  // New zeroed memory of at least `length_bytes` (rounded up to whole pages), as a memfd that can be neither
-  // shrunk nor grown any more, so that no holder of it can make another's access fail. In huge pages when the
-  // system has them reserved. RESOURCE_EXHAUSTED.
+  // Creates zeroed memory of at least `length_bytes` (rounded up to whole pages), as a memfd sealed against
+  // shrinking and growing. No holder of it can thus make another's access fail. Uses huge pages when the
+  // system has them reserved. RESOURCE_EXHAUSTED when there is not enough memory.
   static absl::StatusOr<Region> Create(const std::string& owner, size_t length_bytes);
-  // The same memory from its descriptor, which is not trusted: INVALID_ARGUMENT when it is shorter than
+  // Maps the same memory from its descriptor, which is not trusted. INVALID_ARGUMENT: it is shorter than
   // `length_bytes` or can still be shrunk.
   static absl::StatusOr<Region> Map(UniqueFd fd, const std::string& owner, size_t length_bytes, uint64_t key);
 
@@ -40,7 +40,8 @@ class Region {
  private:
   std::byte* data_ = nullptr;
   size_t length_ = 0;
-  uint64_t key_ = 0;  // random; names the region in messages and logs
+  // Random; names the region in messages and logs.
+  uint64_t key_ = 0;
   bool huge_pages_ = false;
   std::string owner_;
   UniqueFd fd_;

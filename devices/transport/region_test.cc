@@ -40,7 +40,7 @@ TEST_CASE("a region's memory can be neither shrunk nor grown, and its seals stay
   CHECK(::fcntl(region->fd(), F_ADD_SEALS, F_SEAL_WRITE) != 0);
 }
 
-TEST_CASE("a descriptor of foreign memory is looked at before it is mapped") {
+TEST_CASE("a descriptor of foreign memory is checked before it is mapped") {
   absl::StatusOr<UniqueFd> loose = CreateMemfd("loose", 8192);
   REQUIRE(loose.ok());
   CHECK(Region::Map(Duplicate(loose->get()), "tester", 8192, 1).status().code() ==

@@ -1,4 +1,4 @@
-// Attachments between machines, through UCX. Where it is not built in, each of these says UNIMPLEMENTED.
+// Attachments between machines, through UCX. In a build without UCX, every function returns UNIMPLEMENTED.
 #pragma once
 
 #include <memory>
@@ -10,19 +10,18 @@
 
 namespace mnemo::transport {
 
-// Attach (memory_link.h) to "host:port". Results lie at the worker (layout::kResultsAtWorker).
+// As Attach (memory_link.h), to "host:port". Results are written at the worker (layout::kResultsAtWorker).
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
                                                          const std::string& host_port);
 
-// As Listener, on TCP. What follows a request, the exchange of addresses, is done one after the other, each
-// in at most two seconds; what attached is not held up by it. For networks of ours alone: a peer can do to
-// the data plane what it can do over shared memory, but UCX itself takes what it is told at the handshake on
-// trust.
+// As Listener, over TCP. Address exchanges run one after the other, at most two seconds each, and do not
+// delay existing attachments. For trusted networks only. A peer can do to the data plane what it can do over
+// shared memory, but UCX itself does not check the data it receives in the handshake.
 class RemoteListener {
  public:
   virtual ~RemoteListener() = default;
   virtual int port() const = 0;
-  // `host` outlives the listener. UNAVAILABLE: the address cannot be had.
+  // `host` must outlive the listener. UNAVAILABLE: the address cannot be used.
   static absl::StatusOr<std::unique_ptr<RemoteListener>> Create(const std::string& host_port,
                                                                 const std::string& device_name,
                                                                 ListenerHost* host);

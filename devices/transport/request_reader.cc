@@ -13,7 +13,7 @@
 namespace mnemo::transport {
 
 absl::StatusOr<std::unique_ptr<RequestReader>> RequestReader::Create(UniqueFd listening) {
-  // A connection may be gone again between poll and accept.
+  // A connection may close between poll and accept.
   if (::fcntl(listening.get(), F_SETFL, O_NONBLOCK) != 0) return Internal("fcntl: {}", std::strerror(errno));
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
   if (!stop.valid()) return Internal("eventfd: {}", std::strerror(errno));
@@ -34,7 +34,7 @@ bool RequestReader::Next(UniqueFd* socket, AttachRequest* request) {
   while (true) {
     pollfd fds[2 + kMaxPending];
     fds[0] = {stop_.get(), POLLIN, 0};
-    // With all places taken, others wait in the system's queue.
+    // With all places taken, further connections wait in the system's queue.
     fds[1] = {pending_.size() < kMaxPending ? listening_.get() : -1, POLLIN, 0};
     for (size_t i = 0; i < pending_.size(); ++i) fds[2 + i] = {pending_[i].socket.get(), POLLIN, 0};
     const int ready = ::poll(fds, 2 + pending_.size(), pending_.empty() ? -1 : 100);
@@ -46,7 +46,7 @@ bool RequestReader::Next(UniqueFd* socket, AttachRequest* request) {
       Pending& pending = pending_[i];
       if (fds[2 + i].revents == 0) {
         if (now > pending.until) pending.socket.Reset();
-      } else if (!found) {  // what else has come is still there the next time
+      } else if (!found) {  // other pending data stays readable for the next call
         if (!Read(&pending)) {
           pending.socket.Reset();
         } else if (pending.got == sizeof pending.request) {

@@ -1,4 +1,4 @@
-// What comes to a listening socket, up to whole requests to attach.
+// Reads attach requests from the connections of a listening socket.
 #pragma once
 
 #include <memory>
@@ -10,17 +10,18 @@
 
 namespace mnemo::transport {
 
-// Reads of all connections at once: one that says nothing holds up no other, and is closed after two seconds.
+// Reads all connections concurrently. A silent connection delays no other, and is closed after two seconds.
 class RequestReader {
  public:
+  // INTERNAL: the system refuses a descriptor.
   static absl::StatusOr<std::unique_ptr<RequestReader>> Create(UniqueFd listening);
-  // Waits for the next request and gives the connection it came by. False: Stop was called.
+  // Blocks until the next complete request, and returns it with its connection. Returns false after Stop.
   bool Next(UniqueFd* socket, AttachRequest* request);
-  // Any thread.
+  // Ends Next. Any thread.
   void Stop();
 
  private:
-  // A connection whose request has not come yet. The bytes are few, so they are few that say nothing.
+  // A connection whose request is incomplete. A request is small, so this state lasts only for silent peers.
   struct Pending {
     UniqueFd socket;
     Deadline until;
@@ -32,7 +33,7 @@ class RequestReader {
 
   RequestReader(UniqueFd listening, UniqueFd stop);
   void Accept();
-  // Takes what is there; false: the peer closed.
+  // Reads available bytes; returns false when the peer closed.
   static bool Read(Pending* pending);
 
   const UniqueFd listening_;

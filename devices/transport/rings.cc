@@ -111,7 +111,7 @@ absl::Status RingProducer::PutBytes(const std::byte* slots, uint32_t count) {
   MNEMO_RETURN_IF_ERROR(channel_.Fence());
   head_ += count;
   // This store and the load of `asleep`, and on the other side the store of `asleep` and the load of `head`,
-  // are sequentially consistent: one side at least sees the other, so no wake-up is lost.
+  // are sequentially consistent. At least one side sees the other, so no wake-up is lost.
   Word(offsetof(RingHeader, head)).store(head_, std::memory_order_seq_cst);
   MNEMO_RETURN_IF_ERROR(channel_.Write(OffsetOf(offsetof(RingHeader, head)), sizeof head_));
   if (Word(offsetof(RingHeader, asleep)).load(std::memory_order_seq_cst) == 0) return absl::OkStatus();
@@ -142,7 +142,7 @@ absl::StatusOr<uint32_t> RingConsumer::TakeBytes(std::byte* out, uint32_t limit)
 
 void RingConsumer::SetAsleep(bool asleep) {
   Word(offsetof(RingHeader, asleep)).store(asleep ? 1 : 0, std::memory_order_seq_cst);
-  // Only shared memory shows this to the other end; other channels wake with whatever arrives.
+  // Only shared memory makes this visible to the other end; other channels wake on every arrival.
 }
 
 }  // namespace mnemo::transport

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/base/range.h"
+
 namespace mnemo::transport {
 namespace {
 
-// Before the ends are made: the memory holds no rings yet.
+// Makes the rings before their ends are constructed.
 Channel& WithRings(Channel& channel, const RegionPlan& plan, uint16_t epoch) {
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
     const int i = RingIndex(ring);
@@ -44,7 +46,7 @@ absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descript
 }
 
 absl::Status ServiceLink::PushResults(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_CHECK(offset_bytes <= plan_.data_bytes && length_bytes <= plan_.data_bytes - offset_bytes);
+  MNEMO_CHECK(IsWithin(offset_bytes, length_bytes, plan_.data_bytes));
   return channel_->Write(plan_.data + offset_bytes, length_bytes);
 }
 
@@ -52,7 +54,7 @@ absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion
   const int i = RingIndex(ring);
   const uint32_t count = static_cast<uint32_t>(completions.size());
   MNEMO_CHECK(count <= under_way_[i]);
-  // There was room when they were taken, and only the worker's index, which may be broken, can say otherwise.
+  // Take reserved the room. Only the worker's index, which may be broken, can contradict that.
   MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free(count));
   if (free < count) return Unavailable("the peer broke its completion ring: {} of {} slots", free, count);
   under_way_[i] -= count;

@@ -7,11 +7,11 @@ ShmChannel::ShmChannel(Region region, UniqueFd socket)
     : region_(std::move(region)), socket_(std::move(socket)) {}
 
 absl::Status ShmChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
-  return CheckRange(region_.length_bytes(), offset_bytes, length_bytes);
+  return CheckRegionRange(region_.length_bytes(), offset_bytes, length_bytes);
 }
 
 absl::Status ShmChannel::Read(uint64_t offset_bytes, uint64_t length_bytes) {
-  return CheckRange(region_.length_bytes(), offset_bytes, length_bytes);
+  return CheckRegionRange(region_.length_bytes(), offset_bytes, length_bytes);
 }
 
 absl::Status ShmChannel::Fence() { return absl::OkStatus(); }

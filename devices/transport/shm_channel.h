@@ -1,5 +1,5 @@
-// A channel between two processes of one machine: both map one region, and a Unix socket carries the
-// wake-ups and tells, by being closed, that the other process is gone.
+// A channel between two processes of one machine. Both map one region. A Unix socket carries the wake-ups,
+// and its close reports that the other process is gone.
 #pragma once
 
 #include "devices/base/unique_fd.h"
@@ -9,11 +9,11 @@
 
 namespace mnemo::transport {
 
-// Wake-ups are single bytes on the socket, so that one poll sees both a wake-up and the peer's end, of any
-// number of peers. No peer can make a call here block.
+// Wake-ups are single bytes on the socket, so one poll sees both wake-ups and closed peers, for any number of
+// peers. No peer can make a call here block.
 class ShmChannel final : public Channel {
  public:
-  // `socket` is connected to the holder of the other end; from now on nothing else uses it.
+  // `socket` is connected to the holder of the other end; the channel has exclusive use of it.
   ShmChannel(Region region, UniqueFd socket);
 
   std::span<std::byte> memory() const override { return region_.bytes(); }

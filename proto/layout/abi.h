@@ -1,6 +1,6 @@
 #pragma once
 
-// What every header of the wire layout begins with. The structs are plain C, so that C, C++, CUDA and HIP
+// Common definitions of all headers of the wire layout. The structs are plain C, so that C, C++, CUDA and HIP
 // share one definition; SystemVerilog is checked against the same bytes (README.md). All fields are
 // little-endian.
 
@@ -31,10 +31,11 @@
 MNEMO_LAYOUT_BEGIN
 
 enum {
-  // Major: an old peer would misread. Minor: only added what an old peer may ignore.
+  // Major version: a peer with another one would misread data. Minor version: only additions that an older
+  // peer may ignore.
   kAbiMajor = 1,
   kAbiMinor = 1,  // 1: kGroupPlainMax
-  // Offsets and lengths of payloads and results count in these.
+  // unit of offsets and lengths of payloads and results
   kUnitBytes = 64,
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// What both sides tell at attach, before any ring is used. Each sends an AttachHello; a pair that does not
-// match (CompareHello in layout_hash.h) ends the attachment with an error that names both values.
+// Handshake of the two sides at attach, before any ring is used. Each sends an AttachHello. When the two do
+// not match (CompareHello in layout_hash.h), the attachment ends with an error that names both values.
 
 #include "proto/layout/abi.h"
 
@@ -10,17 +10,17 @@ MNEMO_LAYOUT_BEGIN
 #define MNEMO_ATTACH_MAGIC 0x31544154454D4E4DULL /* "MNMETAT1" */
 
 enum ResultPlacement {
-  kResultsAtService = 0,  // results and completions lie in the service's memory; the worker reads them there
+  kResultsAtService = 0,  // results and completions are in the service's memory; the worker reads them there
   kResultsAtWorker = 1,   // the device writes them to the worker's memory
 };
 
-// Masks hold bit n for the enum value n. The worker sends what it asks for, the service what is granted; the
-// granted figures are the limits that descriptors are validated against.
+// In masks, bit n stands for the enum value n. The worker sends the requested values, the service the granted
+// ones. Descriptors are validated against the granted limits.
 typedef struct AttachHello {
   uint64_t magic;         // MNEMO_ATTACH_MAGIC
   uint16_t abi_major;     // must be equal
-  uint16_t abi_minor;     // the lower one holds
-  uint16_t epoch;         // granted: the number of this attachment
+  uint16_t abi_minor;     // the lower one applies
+  uint16_t epoch;         // granted: number of this attachment
   uint16_t placement;     // ResultPlacement
   uint64_t layout_hash;   // kLayoutHash (layout_hash.h); must be equal
   uint64_t quantiser_id;  // kQuantiserId (layout_hash.h); must be equal
@@ -31,17 +31,17 @@ typedef struct AttachHello {
   uint8_t select_ops;     // SelectOp
   uint8_t cascade;        // 1: descriptors may have k1
   uint16_t dims;          // bit n: head dim 2^n
-  uint16_t max_group;     // queries a head
-  uint32_t max_k;         // entries a position and head
-  uint32_t max_tokens;    // of one index
-  uint16_t max_queries;   // positions a descriptor
-  uint16_t max_heads;     // KV heads of an index
-  uint32_t max_indexes;   // index ids lie below it
+  uint16_t max_group;     // queries per head
+  uint32_t max_k;         // entries per position and head
+  uint32_t max_tokens;    // per index
+  uint16_t max_queries;   // positions per descriptor
+  uint16_t max_heads;     // KV heads per index
+  uint32_t max_indexes;   // index ids are below it
   uint64_t quota_bytes;   // records and values of all indexes of this worker
-  uint64_t region_bytes;  // of the shared region
+  uint64_t region_bytes;  // size of the shared region
   uint32_t bulk_slots;    // ring sizes
   uint32_t query_slots;
-  uint16_t regions;      // region numbers lie below it
+  uint16_t regions;      // region numbers are below it
   uint8_t reserved[38];  // zero
 } AttachHello;
 

@@ -1,8 +1,8 @@
 #pragma once
 
-// The 64-byte answer to a descriptor. The device writes the results, then bytes 0 to 55, then, in one 8-byte
-// store with release order, status, detail and seq: whoever sees the new seq sees everything else. Payload,
-// result space and the index may be used again only then.
+// The 64-byte answer to a descriptor. The device writes the results, then bytes 0 to 55. Then one 8-byte
+// store with release order writes status, detail and seq. A reader that sees the new seq therefore sees all
+// other data. Payload, result space and the index may be reused only then.
 
 #include "proto/layout/abi.h"
 
@@ -10,17 +10,28 @@ MNEMO_LAYOUT_BEGIN
 
 enum Status {
   kStatusOk = 0,
-  kStatusBadField = 1,      // out of its range, or not zero where unused; detail: its byte offset
-  kStatusBadSequence = 2,   // seq is not the next; the ring is broken, its owner must attach anew
-  kStatusStaleEpoch = 3,    // of an earlier attachment; dropped
-  kStatusUnknownIndex = 4,  // no such index, or (kOpCreate, kOpFork) there is one; detail: offset of the id
-  kStatusStaleGeneration = 5,  // the id was given to another index since
-  kStatusUnsupported = 6,      // valid, but not among the capabilities told at attach; detail: byte offset
-  kStatusBadRegion = 7,        // reaches outside its region, or overlaps; detail: byte offset
-  kStatusBadPayload = 8,       // detail: first bad byte of the payload, or 0xFFFF when beyond
-  kStatusFull = 9,             // the quota or the memory is used up; nothing was changed
-  kStatusDraining = 10,        // takes no new indexes
-  kStatusDeviceFailed = 11,    // the device did not finish; its indexes are lost
+  // Out of range, or nonzero where unused; detail: its byte offset.
+  kStatusBadField = 1,
+  // seq is not the next one; the ring is broken, and its owner must attach again.
+  kStatusBadSequence = 2,
+  // From an earlier attachment; dropped.
+  kStatusStaleEpoch = 3,
+  // No such index, or (kOpCreate, kOpFork) it exists already; detail: offset of the id.
+  kStatusUnknownIndex = 4,
+  // The id has been reused for another index since.
+  kStatusStaleGeneration = 5,
+  // Valid, but not among the capabilities agreed at attach; detail: byte offset.
+  kStatusUnsupported = 6,
+  // Outside of its region, or overlapping; detail: byte offset.
+  kStatusBadRegion = 7,
+  // detail: first bad byte of the payload, or 0xFFFF when beyond.
+  kStatusBadPayload = 8,
+  // The quota or the memory is exhausted; nothing was changed.
+  kStatusFull = 9,
+  // The service accepts no new indexes.
+  kStatusDraining = 10,
+  // The device did not finish; its indexes are lost.
+  kStatusDeviceFailed = 11,
 };
 
 enum {
@@ -30,19 +41,20 @@ enum {
 
 // Written by the device (bulk operations: by the service).
 typedef struct Completion {
-  uint32_t index_id;    // as in the descriptor
-  uint32_t count;       // entries selected, over all positions and heads; bulk operations: tokens
-  uint32_t watermark;   // tokens that the index holds now, in the slot, or in every slot for kAllLayerSlots
-  uint32_t queue_ns;    // from doorbell to start; in no step
-  uint32_t prepare_ns;  // making records
-  uint32_t score_ns;    // up to and with the last score
-  uint32_t select_ns;   // what comes after the last score
-  uint32_t gather_ns;   // copying K and V
-  uint64_t bytes_read;  // from the memory of indexes and values
+  uint32_t index_id;  // as in the descriptor
+  uint32_t count;     // selected entries, over all positions and heads; bulk operations: tokens
+  // Tokens that the index holds now, in the slot, or in every slot for kAllLayerSlots.
+  uint32_t watermark;
+  uint32_t queue_ns;       // from doorbell to start; belongs to no step
+  uint32_t prepare_ns;     // making records
+  uint32_t score_ns;       // up to and including the last score
+  uint32_t select_ns;      // after the last score
+  uint32_t gather_ns;      // copying K and V
+  uint64_t bytes_read;     // from the memory of indexes and values
   uint64_t bytes_written;  // results, records
   uint32_t energy_uj;      // or kEnergyUnknown
   uint32_t reserved;       // zero
-  uint16_t status;         // Status; this and the next two are one store, the last
+  uint16_t status;         // Status; this and the next two fields are one store, the last
   uint16_t detail;         // see Status; kNoDetail when there is none
   uint32_t seq;            // of the descriptor
 } Completion;

@@ -2,27 +2,27 @@
 
 // The 64-byte descriptor of a ring: one operation on one sequence's index, one layer slot and one range of KV
 // heads. A worker writes all descriptors of a layer, then rings the doorbell once. The receiver copies a
-// descriptor once into private memory, validates the copy (validate.h), and never reads it again from shared
-// memory.
+// descriptor once into private memory and validates the copy (validate.h). It never reads the descriptor from
+// shared memory again.
 
 #include "proto/layout/abi.h"
 
 MNEMO_LAYOUT_BEGIN
 
-// What to do. The bulk ring takes the first six, the query ring the others.
+// Operations. The bulk ring takes the first six, the query ring the others.
 enum Op {
   kOpCreate = 1,        // new empty index; payload: one IndexSpec
-  kOpAppend = 2,        // keys of the complete pages [begin, end); begin is the slot's present length
+  kOpAppend = 2,        // keys of the complete pages [begin, end); begin is the slot's current length
   kOpFork = 3,          // new index that shares the first `end` tokens (whole pages) of index k1
-  kOpTruncate = 4,      // forget everything from token `end` on (whole pages)
+  kOpTruncate = 4,      // remove everything from token `end` on (whole pages)
   kOpFree = 5,          // drop the index
-  kOpKvStore = 6,       // keep K and V of tokens [begin, end) for kOpGather
+  kOpKvStore = 6,       // store K and V of tokens [begin, end) for kOpGather
   kOpScoreSelect = 16,  // score [begin, end), select, write ids
   kOpGather = 17,       // copy K and V of listed tokens
-  kOpScoreGather = 18,  // kOpScoreSelect, then kOpGather of what was selected
+  kOpScoreGather = 18,  // kOpScoreSelect, then kOpGather of the selected entries
 };
 
-// How one query is held against one entry of the index; gives y, an i16 in log2 units with 4 fractional bits.
+// Score of one query against one entry of the index: y, an i16 in log2 units with 4 fractional bits.
 enum ScoreOp {
   kScoreDot = 1,        // query . (base + token): entries are tokens
   kScoreReluDot = 2,    // sum over the group of weight * max(0, y) in i64; the rank is that sum >> 5
@@ -30,25 +30,25 @@ enum ScoreOp {
   kScoreBlockMean = 4,  // query . mean key of a page: entries are pages (kFormatMeans)
 };
 
-// How the y of a query group become one rank an entry.
+// Reduction of the y of a query group to one rank per entry.
 enum GroupOp {
-  kGroupNone = 0,      // kScoreReluDot and kSelectLatest, which have no group to fold
+  kGroupNone = 0,      // kScoreReluDot and kSelectLatest, which do not reduce a group
   kGroupMax = 1,       // max over g of (y_g - max over the scan of y_g), at least -4095
-  kGroupExp2Sum = 2,   // sum over g of exp2 of the same difference, 2^24 for 0
-  kGroupPlainMax = 3,  // max over g of y_g itself, at least -32767
+  kGroupExp2Sum = 2,   // sum over g of exp2 of the same difference; 2^24 for a difference of 0
+  kGroupPlainMax = 3,  // max over g of y_g, at least -32767
 };
 
-// Which entries are the result. Higher ranks first; of equal ranks the lower id.
+// Selection of the resulting entries. Higher ranks come first; of equal ranks the lower id.
 enum SelectOp {
   kSelectTopK = 1,       // the k best, or all when there are fewer
-  kSelectThreshold = 2,  // those at or over the threshold, of these the k best
-  kSelectWeightedSum =
-      3,              // no ids: the sum of all entries weighted by exp2 of their rank (group 1, 8-bit codes)
+  kSelectThreshold = 2,  // entries at or above the threshold, of these the k best
+  // No ids: the sum of all entries weighted by exp2 of their rank (group 1, 8-bit codes).
+  kSelectWeightedSum = 3,
   kSelectLatest = 4,  // the last k entries, unscored
 };
 
-// Record formats 1 to 5 are what indexes hold; value types 16 to 18 are what payloads of keys and values
-// hold; 19 holds a key and a value together, for kOpKvStore and what it stored alone.
+// Record formats 1 to 5 are those of indexes. Value types 16 to 18 are those of keys and values in payloads.
+// 19 and 20 hold a key and a value together, only for kOpKvStore and the data it stored.
 enum Format {
   kFormatCodes2 = 1,  // two planes, values -3 -1 1 3
   kFormatCodes4 = 2,
@@ -64,9 +64,9 @@ enum Format {
 
 // descriptor.flags
 enum DescriptorFlag {
-  kFlagByRank = 1,   // ids by falling rank, then rising id; without it rising
-  kFlagRanks = 2,    // an i32 rank per id behind the ids
-  kFlagPages64 = 4,  // kScorePageBound, kScoreBlockMean: entries are pages of 64 tokens, not of 16
+  kFlagByRank = 1,   // ids by falling rank, then ascending id; without it ascending
+  kFlagRanks = 2,    // an i32 rank per id after the ids
+  kFlagPages64 = 4,  // kScorePageBound, kScoreBlockMean: entries are pages of 64 tokens, not 16
   kFlagsKnown = kFlagByRank | kFlagRanks | kFlagPages64,
 };
 
@@ -76,31 +76,34 @@ enum {
 
 // Written by the worker. Fields that an operation does not use (validate.h) are zero.
 typedef struct Descriptor {
-  uint8_t op;                 // Op
-  uint8_t flags;              // DescriptorFlag
-  uint16_t epoch;             // attachment that this belongs to; another one is stale and dropped
-  uint32_t seq;               // one more than the ring's last, wrapping; the completion repeats it
-  uint32_t index_id;          // chosen by the worker, below the limit agreed at attach
-  uint16_t index_generation;  // one more each time an id is used anew, so that a late descriptor hits nothing
-  uint16_t layer_slot;        // which indexed layer; kAllLayerSlots: all
-  uint8_t first_head;         // KV heads [first_head, first_head + heads)
+  uint8_t op;         // Op
+  uint8_t flags;      // DescriptorFlag
+  uint16_t epoch;     // attachment of the descriptor; another epoch is stale and dropped
+  uint32_t seq;       // the ring's previous value plus one, wrapping; repeated in the completion
+  uint32_t index_id;  // chosen by the worker, below the limit agreed at attach
+  // Incremented each time an id is reused, so that a late descriptor matches no index.
+  uint16_t index_generation;
+  uint16_t layer_slot;  // the indexed layer; kAllLayerSlots: all
+  uint8_t first_head;   // KV heads [first_head, first_head + heads)
   uint8_t heads;
   uint8_t group;      // queries that share a KV head
   uint8_t queries;    // query positions (more than 1: speculation, or a batch over one range)
   uint8_t score_op;   // ScoreOp
   uint8_t group_op;   // GroupOp
   uint8_t select_op;  // SelectOp
-  uint8_t format;     // the index's record format; kOpAppend, kOpKvStore, kOpGather: the payload's value type
-  uint32_t begin;     // first token; what stands before it (the kept first ones) is the worker's
-  uint32_t end;       // one past the last token
-  uint32_t k;         // entries wanted per query position and head; kOpGather: listed tokens per head
-  uint32_t k1;        // entries that the first stage keeps, 0: one stage; kOpFork: source index id
-  int32_t threshold;  // kSelectThreshold: kGroupMax: lowest rank, -4095..0; kGroupPlainMax: lowest rank,
-                      // -32767..32767; kGroupExp2Sum: lowest share of the sum of all ranks, in 2^-16,
-                      // 0..65536; kScoreReluDot: lowest rank
-  uint16_t payload_region;  // regions are numbered at attach
+  // The index's record format; kOpAppend, kOpKvStore, kOpGather: the payload's value type.
+  uint8_t format;
+  uint32_t begin;  // first token; the worker handles the tokens before it
+  uint32_t end;    // one past the last token
+  uint32_t k;      // requested entries per query position and head; kOpGather: listed tokens per head
+  uint32_t k1;     // entries that the first stage keeps, 0: one stage; kOpFork: source index id
+  // kSelectThreshold, by group_op. kGroupMax: lowest rank, -4095..0. kGroupPlainMax: lowest rank,
+  // -32767..32767. kGroupExp2Sum: lowest share of the sum of all ranks, in 2^-16, 0..65536. kScoreReluDot:
+  // lowest rank.
+  int32_t threshold;
+  uint16_t payload_region;  // numbered at attach
   uint16_t result_region;
-  uint32_t payload_offset;  // these four in 64-byte units
+  uint32_t payload_offset;  // this and the next three in 64-byte units
   uint32_t payload_length;
   uint32_t result_offset;
   uint32_t result_length;
@@ -108,12 +111,12 @@ typedef struct Descriptor {
 
 // The payload of kOpCreate.
 typedef struct IndexSpec {
-  uint32_t max_tokens;    // reserved; appends past it are refused. Whole pages.
+  uint32_t max_tokens;    // reserved; appends beyond it are refused. Whole pages.
   uint16_t layer_slots;   // each holds its own records
   uint16_t heads;         // KV heads
-  uint16_t dim;           // of a head
+  uint16_t dim;           // per head
   uint8_t record_format;  // Format, 1 to 5
-  uint8_t kv_format;      // of K and V that kOpKvStore brings: a value type or kFormatScaled...; 0: none
+  uint8_t kv_format;      // K and V of kOpKvStore: a value type or kFormatScaled...; 0: none
   uint8_t reserved[52];   // zero
 } IndexSpec;
 

@@ -1,8 +1,8 @@
 #pragma once
 
-// Two numbers that peers compare at attach: the layout's (structs, constants, record offsets) and the
-// quantiser's (tables and widths of the arithmetic). Both are computed from what the compiler sees, so
-// neither can be forgotten.
+// Two hashes that peers compare at attach: one of the layout (structs, constants, record offsets) and one of
+// the quantiser (tables and widths of the arithmetic). The compiler computes both from the definitions, so a
+// change cannot be missed.
 
 #include <stdint.h>
 
@@ -83,7 +83,7 @@ constexpr uint64_t LayoutHash() {
 
 constexpr uint64_t QuantiserId() {
   Fnv hash;
-  hash.Add("quantiser 1");  // counts changes of a step that no number below shows
+  hash.Add("quantiser 1");  // increment for changes that no number below shows
   for (uint32_t i = 0; i < 8; ++i) {
     hash.Add(static_cast<uint64_t>(ScaleMantissa(i)));
   }
@@ -105,10 +105,11 @@ constexpr uint64_t QuantiserId() {
 inline constexpr uint64_t kLayoutHash = LayoutHash();
 inline constexpr uint64_t kQuantiserId = QuantiserId();
 
-// A hello with magic, versions, hash and quantiser set and nothing asked for.
+// Returns a hello with magic, versions, hash and quantiser set and no request.
 AttachHello NewHello();
 
-// Empty when the two can work together; otherwise what differs, with both values, for the error.
+// Returns an empty string when the two are compatible; otherwise the differences, with both values, for the
+// error.
 std::string CompareHello(const AttachHello& own, const AttachHello& peer);
 
 }  // namespace mnemo::layout

@@ -15,7 +15,7 @@
 namespace mnemo::layout {
 namespace {
 
-TEST_CASE("the stored vectors come out the same") {
+TEST_CASE("the stored vectors are reproduced") {
   std::ifstream file(MNEMO_LAYOUT_VECTORS, std::ios::binary);
   REQUIRE(file);
   std::stringstream stored;
@@ -43,10 +43,11 @@ TEST_CASE("top k by counting is a stable sort's beginning") {
     std::vector<int32_t> ranks(random() % 3000);
     const int kind = n % 4;
     for (size_t j = 0; j < ranks.size(); ++j) {
+      // Ascending, the worst order for a heap.
       ranks[j] = kind == 0   ? static_cast<int32_t>(random())
                  : kind == 1 ? -static_cast<int32_t>(random() % 4096)
                  : kind == 2 ? static_cast<int32_t>(random() % 3) * 5000 - 5000
-                             : static_cast<int32_t>(j) * 7 - 4000;  // ascending, the worst order for a heap
+                             : static_cast<int32_t>(j) * 7 - 4000;
     }
     const uint32_t k = random() % 3200;
     std::vector<uint32_t> order(ranks.size());
@@ -70,7 +71,7 @@ TEST_CASE("products of scores stay within 32 bits at the extremes") {
       const int64_t v = (-dot * 235) >> DotShift(code_max, dim);
       REQUIRE(v >= -32768);
       REQUIRE(v * 65535 >= INT32_MIN);
-      // The undefined-behaviour sanitizer sees an overflow of the function itself.
+      // The undefined-behaviour sanitizer detects an overflow in the function itself.
       for (const int32_t sign : {-1, 1}) {
         for (const uint32_t scale : {0U, 7U, 128U, 255U}) {
           const int32_t y =
@@ -106,7 +107,7 @@ TEST_CASE("keys of every exponent make records without overflow") {
   }
 }
 
-TEST_CASE("what is not a head dim or a format makes no record") {
+TEST_CASE("an invalid head dim or format makes no record") {
   const std::vector<float> keys(64 * 48);
   std::vector<uint8_t> record(4096, 1);
   MakeRecord({keys.data(), 48 * 4, kFormatF32}, 48, kFormatCodes2, record);
@@ -117,7 +118,7 @@ TEST_CASE("what is not a head dim or a format makes no record") {
   CHECK_FALSE(IsIndexDim(1024));
 }
 
-TEST_CASE("rotation is its own inverse but for the factor dim") {
+TEST_CASE("rotation is its own inverse up to the factor dim") {
   std::vector<int32_t> x(128);
   std::iota(x.begin(), x.end(), -50);
   std::vector<int32_t> y = x;
@@ -128,7 +129,7 @@ TEST_CASE("rotation is its own inverse but for the factor dim") {
   }
 }
 
-TEST_CASE("the first stage of a cascade reads bases and sign planes alone") {
+TEST_CASE("the first stage of a cascade reads only bases and sign planes") {
   std::mt19937 random(7);
   std::vector<float> keys(kPageTokens * 64);
   std::generate(keys.begin(), keys.end(),
@@ -150,7 +151,7 @@ TEST_CASE("the first stage of a cascade reads bases and sign planes alone") {
   CHECK(scores() == before);
 }
 
-TEST_CASE("peers that differ are told by what, with both values") {
+TEST_CASE("a difference between peers is reported with both values") {
   const AttachHello own = NewHello();
   CHECK(CompareHello(own, own).empty());
   AttachHello peer = own;

@@ -1,18 +1,21 @@
 #pragma once
 
-// The integer arithmetic of scores and ranks. CPU, GPU and RTL do exactly this; README.md has the reasons for
-// the widths. Right shifts of negative values are arithmetic (floor).
+// The integer arithmetic of scores and ranks. CPU, GPU and RTL compute exactly this; README.md gives the
+// reasons for the widths. Right shifts of negative values are arithmetic (floor).
 
 #include "proto/layout/abi.h"
 #include "proto/layout/record.h"
 
 MNEMO_LAYOUT_BEGIN
 
-constexpr int32_t kRankFloor = -4095;        // of kGroupMax: 256 octaves below the best
-constexpr int32_t kPlainRankFloor = -32767;  // of kGroupPlainMax; -32768 is left to mark what does not count
+// Floor of kGroupMax: 256 octaves below the best.
+constexpr int32_t kRankFloor = -4095;
+// Floor of kGroupPlainMax; -32768 marks entries that do not count.
+constexpr int32_t kPlainRankFloor = -32767;
 constexpr int32_t kRankBins = 4096;
-constexpr int32_t kReluRankShift = 5;    // 64 queries * 32768 * 32767 >> 5 fits 31 bits
-constexpr uint32_t kExp2One = 1U << 24;  // so that 64 of them fit 31 bits
+constexpr int32_t kReluRankShift = 5;  // 64 queries * 32768 * 32767 >> 5 fits 31 bits
+// Chosen so that 64 of them fit 31 bits.
+constexpr uint32_t kExp2One = 1U << 24;
 
 // T8[i] = round(128 * 2^(i / 8)).
 MNEMO_LAYOUT_FN int32_t ScaleMantissa(uint32_t scale) {
@@ -35,7 +38,8 @@ MNEMO_LAYOUT_FN int32_t Clamp(int32_t value, int32_t low, int32_t high) {
   return value < low ? low : value > high ? high : value;
 }
 
-// Least shift that brings every possible dot * T8 into 16 bits: 127 (query) * code_max * dim * 235.
+// Returns the smallest shift that brings every possible dot * T8 into 16 bits: 127 (query) * code_max * dim *
+// 235.
 MNEMO_LAYOUT_FN int32_t DotShift(int32_t code_max, uint32_t dim) {
   int64_t largest = int64_t{127} * code_max * dim * 235;
   int32_t shift = 0;
@@ -46,21 +50,21 @@ MNEMO_LAYOUT_FN int32_t DotShift(int32_t code_max, uint32_t dim) {
   return shift;
 }
 
-// One part of y: the base's, a token's or a row's. top_octave is that of the page for tokens, scale >> 3 for
-// all others. Every product fits 32 bits: |dot * T8| < 2^31, |v| <= 2^15, multiplier < 2^16.
+// Returns one part of y: that of the base, a token or a row. top_octave is that of the page for tokens, scale
+// >> 3 for all others. Every product fits 32 bits: |dot * T8| < 2^31, |v| <= 2^15, multiplier < 2^16.
 MNEMO_LAYOUT_FN int32_t ScoreTerm(int32_t dot, uint32_t scale, uint32_t top_octave, int32_t dot_shift,
                                   uint32_t multiplier, uint32_t shift) {
   const int32_t octaves_below =
       Clamp(static_cast<int32_t>(top_octave) - static_cast<int32_t>(scale >> 3), 0, 31);
   const int32_t v = (dot * ScaleMantissa(scale)) >> Clamp(dot_shift + octaves_below, 0, 31);
-  // 128 bias of `shift`, 16 octaves and 7 bits of T8 in a scale.
+  // 105 = 128 (bias of `shift`) - 16 (octaves) - 7 (bits of T8 in a scale).
   const int32_t down = static_cast<int32_t>(shift) - 105 - dot_shift - static_cast<int32_t>(top_octave);
   return SaturateI16((v * static_cast<int32_t>(multiplier)) >> Clamp(down, 0, 31));
 }
 
 MNEMO_LAYOUT_FN int32_t AddScores(int32_t base, int32_t token) { return SaturateI16(base + token); }
 
-// Share of one query of the group in the rank of an entry; y <= best.
+// Contribution of one query of the group to the rank of an entry; y <= best.
 MNEMO_LAYOUT_FN int32_t MaxTerm(int32_t y, int32_t best) {
   return y - best < kRankFloor ? kRankFloor : y - best;
 }
@@ -69,15 +73,15 @@ MNEMO_LAYOUT_FN uint32_t Exp2Term(int32_t y, int32_t best) {
   return Exp2Fraction(static_cast<uint32_t>(best - y));
 }
 
-// Share of one query in the sum of kScoreReluDot.
+// Contribution of one query to the sum of kScoreReluDot.
 MNEMO_LAYOUT_FN int64_t ReluTerm(int32_t y, int32_t weight) { return y > 0 ? int64_t{y} * weight : 0; }
 
-// Whether a share is at least `threshold` / 65536 of the total.
+// Returns whether a share is at least `threshold` / 65536 of the total.
 MNEMO_LAYOUT_FN bool ReachesShare(uint32_t share, uint64_t total, uint32_t threshold) {
   return share >= (total >> 16) * threshold + (((total & 0xFFFF) * threshold) >> 16);
 }
 
-// One value of kSelectWeightedSum, aligned to the greatest octave of the scan.
+// One value of kSelectWeightedSum, aligned to the largest octave of the scan.
 MNEMO_LAYOUT_FN int32_t AlignedValue(int32_t code, uint32_t scale, uint32_t top_octave) {
   return (code * ScaleMantissa(scale)) >>
          Clamp(static_cast<int32_t>(top_octave) - static_cast<int32_t>(scale >> 3), 0, 31);

@@ -1,5 +1,7 @@
-"""The layout in NumPy, written from README.md and not from the C++ sources: what test_oracle.py holds the C++ functions against.
-Arrays are int64 and exact; right shifts of int64 are floors."""
+"""The layout in NumPy, written from README.md and not from the C++ sources, as the oracle of test_oracle.py.
+
+Arrays are int64 and exact; right shifts of int64 are floors.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ class Descriptor(ctypes.LittleEndianStructure):
 
 
 class Library:
-    """libmnemo_layout_c through ctypes."""
+    """Binding of libmnemo_layout_c through ctypes."""
 
     def __init__(self, path: pathlib.Path | str) -> None:
         self.c = ctypes.CDLL(str(path))
@@ -106,7 +108,7 @@ def on_grid(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def scale_value(e: np.ndarray | int) -> np.ndarray:
-    """What a scale byte stands for: exact in float64."""
+    """Returns the value of a scale byte, exact in float64."""
     e = np.asarray(e, np.int64)
     return np.ldexp(T8[e & 7].astype(np.float64), ((e >> 3) - 16 - 7).astype(np.int32))
 
@@ -136,7 +138,7 @@ def code(steps: np.ndarray, step_exponent: int, e: int, code_max: int, rounding:
 
 
 def reconstruct(codes: np.ndarray, e: int, step_exponent: int) -> np.ndarray:
-    """codes * scale in steps, halves up."""
+    """Returns codes * scale in steps, halves rounded up."""
     octave = (e >> 3) - 16 - 7 - step_exponent
     return np.array([_shift_half_up(int(c) * int(T8[e & 7]), octave) for c in codes.ravel()], np.int64).reshape(codes.shape)
 
@@ -160,7 +162,7 @@ class Record:
 
 
 def parse(records: np.ndarray, format_: int, dim: int) -> Record:
-    """The sections one behind the other: header 16, base, sign plane, magnitude plane or codes, scales; or header, rows."""
+    """Splits adjacent sections: header 16, base, sign plane, magnitude plane or codes, scales; or header, rows."""
     lead = records.shape[:-1]
     at = 16
 
@@ -210,7 +212,7 @@ def term(dot: np.ndarray, scale: np.ndarray, top: np.ndarray, s0: int, multiplie
 
 
 def scores(records: Record, format_: int, dim: int, block: np.ndarray, group: int, score_op: int, flags: int = 0, sign: bool = False) -> np.ndarray:
-    """y [group, entries] of all pages."""
+    """Returns y [group, entries] of all pages."""
     q, multiplier, shift, _ = parse_query(block, group, dim)
     out = []
     for g in range(group):
@@ -254,5 +256,5 @@ def ranks(y: np.ndarray, group_op: int, weights: np.ndarray | None = None) -> np
 
 
 def top_k(rank: np.ndarray, k: int) -> np.ndarray:
-    """Positions, best first; of equals the lowest first."""
+    """Returns positions, best first; of equal ranks the lowest first."""
     return np.argsort(-rank, kind="stable")[:k]

@@ -12,8 +12,10 @@
 namespace mnemo::layout {
 namespace {
 
-constexpr int kGridBits = 15;         // the largest element of a page lies in [2^14, 2^15)
-constexpr int kLowestExponent = -64;  // pages whose elements are all smaller share its grid
+// The largest element of a page lies in [2^14, 2^15).
+constexpr int kGridBits = 15;
+// Pages whose elements are all smaller share this grid.
+constexpr int kLowestExponent = -64;
 constexpr uint32_t kLargestFloat = 0x7F7FFFFF;
 
 uint32_t FloatBitsOfHalf(uint16_t half) {
@@ -29,30 +31,31 @@ uint32_t FloatBitsOfHalf(uint16_t half) {
   if (mantissa == 0) {
     return sign;
   }
-  const int up = std::countl_zero(mantissa) - 21;  // to the place of the hidden bit
+  // Shift to the position of the hidden bit.
+  const int up = std::countl_zero(mantissa) - 21;
   return sign | static_cast<uint32_t>(113 - up) << 23 | (mantissa << up & 0x3FF) << 13;
 }
 
-// Finite bits of a float32: NaN becomes 0, infinity the largest.
+// Makes the bits of a float32 finite: NaN becomes 0, infinity the largest number.
 uint32_t Finite(uint32_t bits) {
   const uint32_t magnitude = bits & 0x7FFFFFFF;
   return magnitude > 0x7F800000 ? 0 : magnitude == 0x7F800000 ? (bits & 0x80000000) | kLargestFloat : bits;
 }
 
-// The exponent E of the grid: floor(log2(largest magnitude)), at least kLowestExponent. One step is 2^(E -
-// 14).
+// Returns the exponent E of the grid: floor(log2(largest magnitude)), at least kLowestExponent. One step is
+// 2^(E - 14).
 int GridExponent(uint32_t largest_magnitude) {
   return std::max(static_cast<int>(largest_magnitude >> 23) - 127, kLowestExponent);
 }
 
-// value / 2^(E - 14), to nearest, ties to even; magnitude at most 2^15.
+// Returns value / 2^(E - 14), to nearest, ties to even; magnitude at most 2^15.
 int32_t OnGrid(uint32_t bits, int exponent) {
   const int field = static_cast<int>(bits >> 23 & 255);
   if (field == 0) {
     return 0;  // below 2^-126, far less than half a step
   }
   const uint32_t mantissa = (bits & 0x7FFFFF) | 0x800000;
-  // value = mantissa * 2^(field - 150); at most 24 bits go down to 15.
+  // value = mantissa * 2^(field - 150); at most 24 bits are reduced to 15.
   const int down = exponent - (kGridBits - 1) - (field - 150);
   if (down > 24) {
     return 0;
@@ -66,7 +69,7 @@ int32_t OnGrid(uint32_t bits, int exponent) {
   return (bits >> 31) != 0 ? -static_cast<int32_t>(steps) : static_cast<int32_t>(steps);
 }
 
-// Scale byte e on a grid: in steps, T8[e & 7] * 2^(octave - 7).
+// Value of scale byte e on a grid, in steps: T8[e & 7] * 2^(octave - 7).
 struct Scale {
   int32_t mantissa;
   int octave;
@@ -78,12 +81,12 @@ uint8_t ScaleByte(int index, int octave, int exponent) {
   return static_cast<uint8_t>(std::clamp(index + 8 * (octave + 2 + exponent), 0, 255));
 }
 
-// The least scale byte with which `largest` (in steps) is no more than code_max.
+// Returns the smallest scale byte with which `largest` (in steps) is at most code_max.
 uint8_t ScaleForLargest(int64_t largest, int32_t code_max, int exponent) {
   if (largest == 0) {
     return 0;
   }
-  // T8 * 2^(octave + 16) >= need.
+  // Condition: T8 * 2^(octave + 16) >= need.
   const uint64_t need = ((static_cast<uint64_t>(largest) << 23) + code_max - 1) / code_max;
   int octave = std::bit_width(need) - 8;
   for (int i = 0; i < 8; ++i) {
@@ -94,7 +97,7 @@ uint8_t ScaleForLargest(int64_t largest, int32_t code_max, int exponent) {
   return ScaleByte(0, octave + 1 - 16, exponent);
 }
 
-// The scale byte nearest to sum / count (in steps) by ratio.
+// Returns the scale byte nearest to sum / count (in steps) by ratio.
 uint8_t ScaleForRatio(uint64_t sum, uint64_t count, int exponent) {
   constexpr uint32_t kBetween[8] = {34219, 37316, 40693, 44376,
                                     48393, 52773, 57549, 62757};  // 2^(15 + (i + 0.5) / 8)
@@ -112,7 +115,7 @@ uint8_t ScaleForRatio(uint64_t sum, uint64_t count, int exponent) {
 
 enum class Rounding { kNearest, kDown, kUp };
 
-// steps / scale as a code, saturated. kNearest: halves away from zero.
+// Returns steps / scale as a code, saturated. kNearest: halves away from zero.
 int32_t Code(int64_t steps, Scale scale, int32_t code_max, Rounding rounding) {
   const bool negative = steps < 0;
   uint64_t numerator = static_cast<uint64_t>(negative ? -steps : steps) * 128;
@@ -122,7 +125,7 @@ int32_t Code(int64_t steps, Scale scale, int32_t code_max, Rounding rounding) {
   }
   const bool outward = rounding == (negative ? Rounding::kDown : Rounding::kUp);
   if (scale.octave > 30) {
-    return outward ? (negative ? -1 : 1) : 0;  // |steps| <= 2^30 is at most half of it
+    return outward ? (negative ? -1 : 1) : 0;  // |steps| <= 2^30 is at most half of the scale
   }
   if (scale.octave < -24) {
     return negative ? -code_max : code_max;
@@ -135,14 +138,14 @@ int32_t Code(int64_t steps, Scale scale, int32_t code_max, Rounding rounding) {
   return negative ? -magnitude : magnitude;
 }
 
-// code * scale in steps, halves up.
+// Returns code * scale in steps, halves rounded up.
 int32_t Steps(int32_t code, Scale scale) {
   const int64_t value = int64_t{code} * scale.mantissa;
   const int down = 7 - scale.octave;
   if (code == 0 || down > 31) {
     return 0;
   }
-  // A code is steps / scale, so the product is about as large as the steps that made it.
+  // A code is steps / scale, so the product is about as large as the original steps.
   return static_cast<int32_t>(down <= 0 ? value << -down : (value + (int64_t{1} << (down - 1))) >> down);
 }
 
@@ -188,7 +191,7 @@ class Page {
   std::array<int32_t, kPageTokens * kMaxDim> x_;
 };
 
-// int8 mean of tokens [first, first + count), the codes to `row`; returns its scale byte. count is 16 or 64.
+// Writes the int8 mean of tokens [first, first + count) to `row`; returns its scale byte. count is 16 or 64.
 uint8_t MakeMean(Page& page, uint32_t first, uint32_t count, uint8_t* row) {
   std::array<int32_t, kMaxDim> sum{};  // at most 2^15 * 512 * 64 = 2^30
   for (uint32_t t = first; t < first + count; ++t) {
@@ -210,7 +213,7 @@ uint8_t MakeMean(Page& page, uint32_t first, uint32_t count, uint8_t* row) {
   return e;
 }
 
-// Planes and scale byte of one token's residual; returns the sum of magnitudes, for the sign scale.
+// Writes planes and scale byte of one token's residual; returns the sum of magnitudes, for the sign scale.
 uint64_t MakePlanes(std::span<const int32_t> x, int exponent, uint8_t* sign, uint8_t* magnitude,
                     uint8_t* scale) {
   uint64_t sum = 0;
@@ -376,13 +379,14 @@ void MakeQuery(std::span<const float> query, uint32_t record_format, float softm
     const int64_t magnitude = (2 * int64_t{127} * std::abs(x[i]) + largest) / (2 * largest);
     codes[i] = static_cast<int8_t>(x[i] < 0 ? -magnitude : magnitude);
   }
-  // y = 16 log2(e) softmax_scale q.k; q = codes * largest / 127 * 2^(exponent - 14); a rotated product is dim
-  // times too large.
+  // y = 16 log2(e) softmax_scale q.k, where q = codes * largest / 127 * 2^(exponent - 14). A product of
+  // rotated vectors is dim times too large.
   constexpr double kSixteenLog2E = 23.083120654223414;  // 16 / ln 2
   const double factor = kSixteenLog2E * static_cast<double>(softmax_scale) * static_cast<double>(largest) /
                         (127.0 * (IsRotated(record_format) ? dim : 1));
   if (!(factor > 0.0) || !std::isfinite(factor)) {
-    return;  // a softmax scale of 0 ranks all alike
+    // A softmax scale of 0 ranks all entries equally.
+    return;
   }
   int octave;
   const double fraction = std::frexp(factor, &octave);  // [0.5, 1)

@@ -1,7 +1,7 @@
 #pragma once
 
-// The record of one page (64 tokens) and KV head, as it goes over the wire and as hashes and tests see it.
-// What a device keeps resident may be laid out otherwise. quantise.h makes records; README.md describes every
+// The record of one page (64 tokens) and KV head, in the form used on the wire, in hashes and in tests. A
+// device may keep resident records in another layout. quantise.h makes records; README.md describes every
 // byte.
 
 #include "proto/layout/abi.h"
@@ -12,7 +12,7 @@ MNEMO_LAYOUT_BEGIN
 
 enum {
   kPageTokens = 64,
-  kPartTokens = 16,  // bounds and means are kept per 16 tokens
+  kPartTokens = 16,  // bounds and means cover 16 tokens each
   kPageParts = kPageTokens / kPartTokens,
   kMinDim = 16,
   kMaxDim = 512,  // keeps dot * T8 within 32 bits
@@ -23,9 +23,9 @@ enum {
 
 // First 16 bytes of every record.
 typedef struct RecordHeader {
-  uint8_t base_scale;     // code formats: of the base
+  uint8_t base_scale;     // code formats: scale of the base
   uint8_t top_octave;     // code formats: largest token scale >> 3
-  uint8_t sign_scale;     // kFormatCodes2: of the sign plane alone, values -1 and 1
+  uint8_t sign_scale;     // kFormatCodes2: scale of the sign plane alone, values -1 and 1
   uint8_t format;         // Format, 1 to 5
   uint8_t dim_log2;       // 4 to 9
   uint8_t reserved0[3];   // zero
@@ -42,19 +42,26 @@ MNEMO_LAYOUT_ASSERT(offsetof(RecordHeader, row_scales) == 8, "row_scales");
 
 #ifdef __cplusplus
 
-// Byte offsets of a record's sections; all of them multiples of 16. A section that the format lacks is empty
-// (offset of the one behind it). The first stage of a cascade reads bytes 0 to `magnitude` and no others.
+// Byte offsets of a record's sections, all multiples of 16. A section that the format lacks is empty, at the
+// offset of the next one. The first stage of a cascade reads only bytes 0 to `magnitude`.
 struct RecordLayout {
-  uint32_t base = 0;  // int8[dim]: page mean (code formats)
-  uint32_t sign =
-      0;  // kFormatCodes2: bit[64][dim], 1 = not negative; bit i of a token is bit i % 8 of byte i / 8
-  uint32_t magnitude = 0;  // kFormatCodes2: bit[64][dim], 1 = large
-  uint32_t codes = 0;      // kFormatCodes8: int8[64][dim]; kFormatCodes4: byte[64][dim / 2], see README.md
-  uint32_t scales = 0;     // code formats: u8[64], one a token
-  uint32_t rows = 0;       // kFormatBounds: int8[4][2][dim] (lowest, highest); kFormatMeans: int8[5][dim]
-  uint32_t bytes = 0;      // of the record, a multiple of 64
+  // int8[dim]: page mean (code formats).
+  uint32_t base = 0;
+  // kFormatCodes2: bit[64][dim], 1: not negative; bit i of a token is bit i % 8 of byte i / 8.
+  uint32_t sign = 0;
+  // kFormatCodes2: bit[64][dim], 1: large.
+  uint32_t magnitude = 0;
+  // kFormatCodes8: int8[64][dim]; kFormatCodes4: byte[64][dim / 2], see README.md.
+  uint32_t codes = 0;
+  // Code formats: u8[64], one per token.
+  uint32_t scales = 0;
+  // kFormatBounds: int8[4][2][dim] (lowest, highest); kFormatMeans: int8[5][dim].
+  uint32_t rows = 0;
+  // Size of the record, a multiple of 64.
+  uint32_t bytes = 0;
 };
 
+// Returns whether an index may have this head dim: a power of two from kMinDim to kMaxDim.
 MNEMO_LAYOUT_FN bool IsIndexDim(uint32_t dim) {
   return dim >= kMinDim && dim <= kMaxDim && (dim & (dim - 1)) == 0;
 }
@@ -67,12 +74,12 @@ MNEMO_LAYOUT_FN bool IsCodeFormat(uint32_t format) {
   return format >= kFormatCodes2 && format <= kFormatCodes8;
 }
 
-// Bits of a code, 0 for formats without codes.
+// Returns the bits per code, 0 for formats without codes.
 MNEMO_LAYOUT_FN uint32_t CodeBits(uint32_t format) {
   return format == kFormatCodes2 ? 2 : format == kFormatCodes4 ? 4 : format == kFormatCodes8 ? 8 : 0;
 }
 
-// Greatest magnitude of a code.
+// Returns the largest magnitude of a code.
 MNEMO_LAYOUT_FN int32_t CodeMax(uint32_t format) {
   return format == kFormatCodes2 ? 3 : format == kFormatCodes4 ? 7 : 127;
 }
@@ -99,21 +106,24 @@ MNEMO_LAYOUT_FN RecordLayout RecordSections(uint32_t format, uint32_t dim) {
   return at;
 }
 
+// Returns the size of a record in bytes, a multiple of 64.
 MNEMO_LAYOUT_FN uint32_t RecordBytes(uint32_t format, uint32_t dim) {
   return RecordSections(format, dim).bytes;
 }
 
-// An extent holds one page of all layer slots and heads, in this order.
+// Returns the offset in bytes of a record in its extent. An extent holds one page of all layer slots and
+// heads, in this order.
 MNEMO_LAYOUT_FN uint64_t RecordOffset(uint32_t format, uint32_t dim, uint32_t heads, uint32_t layer_slot,
                                       uint32_t head) {
   return (uint64_t{layer_slot} * heads + head) * RecordBytes(format, dim);
 }
 
+// Returns the size of an extent in bytes.
 MNEMO_LAYOUT_FN uint64_t ExtentBytes(uint32_t format, uint32_t dim, uint32_t heads, uint32_t layer_slots) {
   return RecordOffset(format, dim, heads, layer_slots, 0);
 }
 
-// Tokens of one entry of the index, which ids count.
+// Returns the tokens per entry of the index; ids count entries.
 MNEMO_LAYOUT_FN uint32_t EntryTokens(uint32_t format, uint32_t flags) {
   return IsCodeFormat(format) ? 1 : (flags & kFlagPages64) != 0 ? kPageTokens : kPartTokens;
 }

@@ -25,8 +25,8 @@ QueryParam ParamOf(const uint8_t* query_block, uint32_t group, uint32_t dim, uin
 
 const int8_t* Codes(const uint8_t* bytes) { return reinterpret_cast<const int8_t*>(bytes); }
 
-// Both arguments are int8_t* for a reason: from `query[i] * static_cast<int8_t>(byte[i])` GCC 12.2 with
-// AVX-512 VNNI makes a product of signed and unsigned bytes.
+// Both arguments are int8_t* for a reason: GCC 12.2 with AVX-512 VNNI compiles `query[i] *
+// static_cast<int8_t>(byte[i])` to a product of signed and unsigned bytes.
 int32_t Dot(const int8_t* query, const int8_t* row, uint32_t dim) {
   int32_t sum = 0;
   for (uint32_t i = 0; i < dim; ++i) {
@@ -35,7 +35,7 @@ int32_t Dot(const int8_t* query, const int8_t* row, uint32_t dim) {
   return sum;
 }
 
-// One query against the index.
+// Scores of one query against the index.
 class Scorer {
  public:
   Scorer(const IndexColumn& index, const int8_t* query, const QueryParam& param)
@@ -96,7 +96,7 @@ class Scorer {
   }
 
  private:
-  // A term whose scale is not shared with others of its page.
+  // Returns a term whose scale is not shared with others of its page.
   int32_t Own(int32_t dot, uint32_t scale, int32_t code_max) const {
     return ScoreTerm(dot, scale, scale >> 3, DotShift(code_max, index_.dim), param_.multiplier, param_.shift);
   }
@@ -107,9 +107,10 @@ class Scorer {
   QueryParam param_;
 };
 
-// Positions of what passes the select operation's own condition, and of these the k best.
+// Positions that satisfy the select operation's own condition, and of these the k best.
 struct Chosen {
-  std::vector<uint32_t> positions;  // rising
+  // Ascending.
+  std::vector<uint32_t> positions;
   uint32_t candidates = 0;
   bool cut = false;
 };
@@ -255,9 +256,10 @@ std::vector<uint32_t> TopK(std::span<const int32_t> ranks, uint32_t k) {
   const auto key = [](int32_t rank) {
     return static_cast<uint32_t>(rank) ^ 0x80000000U;
   };  // order of i32 as u32
-  // The k-th best key, digit by digit from the top; `need` of those equal to it are taken.
+  // The k-th best key, determined digit by digit from the top; `need` of the keys equal to it are taken.
   uint32_t last = 0;
-  uint32_t known = 0;  // mask of the digits of `last` found so far
+  // Mask of the digits of `last` found so far.
+  uint32_t known = 0;
   uint32_t need = k;
   for (const uint32_t shift : {20U, 8U, 0U}) {
     std::array<uint32_t, kRankBins> bins{};

@@ -1,6 +1,7 @@
 #pragma once
 
-// What every device must compute, one entry at a time and in plain integers. Nothing here is fast.
+// The specification of every device's results, one entry at a time and in plain integers. Nothing here is
+// fast.
 
 #include <stdint.h>
 
@@ -20,27 +21,28 @@ struct IndexColumn {
   std::span<const uint8_t* const> records;
 };
 
-// Which planes a score reads.
+// Planes that a score reads.
 enum class Stage {
-  kSign,  // first of a cascade: base, sign plane and the page's sign scale
+  // First stage of a cascade: base, sign plane and the page's sign scale.
+  kSign,
   kFull,
 };
 
-// y[g * entries.size() + j] of entry entries[j] for query g of the block. score_op other than kScoreReluDot
-// too: that op's sum over the group is taken by Ranks.
+// Returns y[g * entries.size() + j]: y of entry entries[j] for query g of the block. Also valid for
+// kScoreReluDot, whose sum over the group Ranks computes.
 std::vector<int16_t> Scores(const IndexColumn& index, uint32_t score_op, uint32_t flags, Stage stage,
                             uint32_t group, const uint8_t* query_block, std::span<const uint32_t> entries);
 
-// One rank per entry. kGroupNone: sum of weight * max(0, y), with the block's weights.
+// Returns one rank per entry. kGroupNone: sum of weight * max(0, y), with the block's weights.
 std::vector<int32_t> Ranks(std::span<const int16_t> scores, uint32_t group, uint32_t group_op, uint32_t dim,
                            const uint8_t* query_block);
 
-// Positions of the k highest ranks, rising; of equal ranks the lowest positions. By counting, 12 bits of rank
-// a pass.
+// Returns the positions of the k highest ranks, ascending; of equal ranks the lowest positions. Counts 12
+// bits of rank per pass.
 std::vector<uint32_t> TopK(std::span<const int32_t> ranks, uint32_t k);
 
-// The whole of kOpScoreSelect for one query position and head. `op` must have passed Validate. `result` has
-// ResultBlockBytes of it; all of them are written.
+// Executes kOpScoreSelect for one query position and head. `op` must have passed Validate. Writes all
+// ResultBlockBytes of `result`.
 void ScoreSelect(const Descriptor& op, const IndexColumn& index, const uint8_t* query_block,
                  std::span<uint8_t> result);
 

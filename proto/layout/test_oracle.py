@@ -1,4 +1,4 @@
-"""The C++ functions against NumPy (oracle.py): records, query codes, scores, selections, and what the numbers are good for."""
+"""The C++ functions against NumPy (oracle.py): records, query codes, scores, selections, and their quality."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rng(*words: int) -> np.random.Generator:
 
 
 def realistic_keys(random: np.random.Generator, tokens: int, dim: int) -> np.ndarray:
-    """As keys after rotary embedding are: a drifting mean, some dims far larger than others, correlated tokens."""
+    """Returns keys like those after rotary embedding: a drifting mean, some dims far larger, correlated tokens."""
     channel = np.exp(random.normal(0, 0.7, dim))
     channel[random.integers(0, dim, max(1, dim // 16))] *= 8
     drift = np.cumsum(random.normal(0, 0.05, (tokens, dim)), 0) + random.normal(0, 1, dim)
@@ -28,7 +28,7 @@ def realistic_keys(random: np.random.Generator, tokens: int, dim: int) -> np.nda
 
 
 def hard_keys(random: np.random.Generator, tokens: int, dim: int) -> np.ndarray:
-    """Zeros, equal keys, single spikes, tiny and huge values, page by page."""
+    """Returns zeros, equal keys, single spikes, tiny and huge values, page by page."""
     keys = random.normal(0, 1, (tokens, dim)).astype(np.float32)
     for page, kind in zip(range(tokens // 64), itertools.cycle(range(7))):
         at = keys[page * 64 : page * 64 + 64]
@@ -50,7 +50,7 @@ def hard_keys(random: np.random.Generator, tokens: int, dim: int) -> np.ndarray:
 
 
 def stored(keys: np.ndarray, value_type: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is stored, and the float64 that it stands for."""
+    """Returns the stored form, and its value as float64."""
     if value_type == o.F16:
         return keys.astype(np.float16), keys.astype(np.float16).astype(np.float64)
     if value_type == o.BF16:
@@ -116,7 +116,7 @@ def check_record(keys: np.ndarray, records: o.Record, page: int, format_: int, d
 
 
 def check_ratio(e: int, ratio: float, step: int) -> None:
-    """The nearest scale; at the border between two either."""
+    """Checks for the nearest scale; at the border between two, either is valid."""
     if ratio < 2**-16:
         assert e == 0
         return
@@ -168,13 +168,13 @@ def test_query_codes(dim: int, format_: int) -> None:
 
 
 def exact_scores(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """q.k / sqrt(dim) in 1/16 log2 units: [group, tokens]."""
+    """Returns q.k / sqrt(dim) in 1/16 log2 units: [group, tokens]."""
     return queries.astype(np.float64) @ keys.astype(np.float64).T * (16 / np.log(2) * queries.shape[1] ** -0.5)
 
 
 @pytest.mark.parametrize("dim", [16, 64, 128, 512])
 def test_scores_are_what_they_stand_for(dim: int) -> None:
-    """8-bit codes give the true score within rounding: 1/16 log2 each for two floors, and half a code a dim."""
+    """8-bit codes give the true score within rounding: 1/16 log2 each for two floors, and half a code per dim."""
     random = rng(dim)
     keys = realistic_keys(random, 512, dim)
     queries = (random.normal(0, 1, (2, dim)) * 0.5).astype(np.float32)
@@ -183,7 +183,7 @@ def test_scores_are_what_they_stand_for(dim: int) -> None:
         o.parse(LIBRARY.make_records(keys, o.F32, o.CODES8), o.CODES8, dim), o.CODES8, dim, LIBRARY.make_queries(queries[None], o.CODES8, dim**-0.5)[0], 2, o.DOT
     )
     assert np.abs(got - true).max() < 3 + 0.03 * np.std(true)
-    # The bound of a page is one, up to the query's own rounding.
+    # The bound of a page is an upper bound, except for the query's own rounding.
     bounds = o.scores(
         o.parse(LIBRARY.make_records(keys, o.F32, o.BOUNDS), o.BOUNDS, dim), o.BOUNDS, dim, LIBRARY.make_queries(queries[None], o.BOUNDS, dim**-0.5)[0], 2, o.PAGE_BOUND
     )
@@ -196,7 +196,7 @@ def test_scores_are_what_they_stand_for(dim: int) -> None:
 
 
 def expected(op: o.Descriptor, records: o.Record, dim: int, block: np.ndarray) -> tuple[int, np.ndarray, np.ndarray, bool]:
-    """candidates, ids and ranks best first, whether a threshold was cut."""
+    """Returns candidates, ids and ranks best first, and whether a threshold result was cut."""
     per_entry = 1 if op.format <= o.CODES8 else 64 if op.flags & o.PAGES64 else 16
     ids = np.arange(op.begin // per_entry, op.end // per_entry)
     if op.select_op == o.LATEST:
@@ -295,7 +295,7 @@ def test_weighted_sum() -> None:
         assert (int(result[0:4].copy().view(np.uint32)[0]), total, top_octave) == (np.count_nonzero(weight), weight.sum(), top)
         got = result[64:].copy().view(np.int64)
         assert np.array_equal(got, weight @ value)
-        # And it is the softmax-weighted mean of the keys.
+        # It is also the softmax-weighted mean of the keys.
         y = exact_scores(keys[10:300], query[0])[0] / 16
         p = np.exp2(y - y.max())
         want = p @ keys[10:300] / p.sum()
@@ -304,8 +304,11 @@ def test_weighted_sum() -> None:
 
 
 def test_recall_of_attention_mass() -> None:
-    """What the k selected tokens hold of the attention mass that the k best ones hold: one query, and a group of three by the rank of
-    each group operation. Neither knows the sum of a query's softmax, only its best score, which costs a group some percent here."""
+    """Measures the attention mass of the k selected tokens, relative to that of the k best.
+
+    One query, and a group of three with the rank of each group operation. A group operation knows only a query's best
+    score, not the sum of its softmax. That costs a group a few percent here.
+    """
     random = rng(4)
     found: dict[tuple[int, int, int], list[float]] = {}
     for _ in range(6):

@@ -11,7 +11,7 @@
 namespace mnemo::layout {
 namespace {
 
-// Which optional fields an operation uses; all others must be zero.
+// Optional fields that an operation uses; all others must be zero.
 enum Use : uint32_t {
   kUseSlot = 1,
   kUseHeads = 2,
@@ -124,7 +124,7 @@ Verdict CheckHeads(const Descriptor& d, const IndexInfo& index) {
   return {};
 }
 
-// kOpAppend and kOpKvStore.
+// Checks kOpAppend and kOpKvStore.
 Verdict CheckGrowth(const Descriptor& d, const Limits& limits, const IndexInfo& index) {
   MNEMO_REQUIRE((d.op == kOpAppend ? ValueBytes(d.format) : KvTokenBytes(d.format, index.dim)) != 0,
                 kStatusBadField, format);
@@ -204,7 +204,7 @@ Verdict CheckSelect(const Descriptor& d, const Limits& limits) {
   return {};
 }
 
-// kOpScoreSelect and kOpScoreGather.
+// Checks kOpScoreSelect and kOpScoreGather.
 Verdict CheckQuery(const Descriptor& d, const Limits& limits, const IndexInfo& index) {
   MNEMO_REQUIRE((d.flags & ~kFlagsKnown) == 0, kStatusBadField, flags);
   MNEMO_REQUIRE(IsRecordFormat(d.format) && d.format == index.record_format, kStatusBadField, format);
@@ -223,7 +223,7 @@ Verdict CheckQuery(const Descriptor& d, const Limits& limits, const IndexInfo& i
   return CheckSelect(d, limits);
 }
 
-// Whether units [offset, offset + length) lie in the region and hold `need` bytes.
+// Checks that units [offset, offset + length) lie in the region and hold `need` bytes.
 #define MNEMO_CHECK_REGION(region, offset, length, need)                                         \
   do {                                                                                           \
     MNEMO_REQUIRE(d.region < limits.region_bytes.size(), kStatusBadRegion, region);              \

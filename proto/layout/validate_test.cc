@@ -225,7 +225,7 @@ TEST_CASE("the bad field is named") {
   }
 }
 
-TEST_CASE("bulk operations are held against the index") {
+TEST_CASE("bulk operations are checked against the index") {
   Descriptor d = Append();
   d.begin = 960;
   CHECK(Check(d) == Bad(kStatusBadField, offsetof(Descriptor, begin)));
@@ -327,7 +327,7 @@ TEST_CASE("selections that need other fields") {
   CHECK(Check(d, eight) == Bad(kStatusBadField, offsetof(Descriptor, k1)));
 }
 
-TEST_CASE("what is accepted stays inside its regions") {
+TEST_CASE("accepted descriptors stay inside their regions") {
   std::mt19937_64 random(8);
   size_t accepted = 0;
   for (int n = 0; n < 200000; ++n) {

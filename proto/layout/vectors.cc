@@ -61,7 +61,7 @@ std::string Number(uint64_t value) { return std::to_string(value); }
 
 constexpr const char* kFormatNames[] = {"", "codes2", "codes4", "codes8", "bounds", "means"};
 
-// Truncates to the value type; the vectors need the bytes, not the rounding.
+// Truncates to the value type; the vectors need fixed bytes, not correct rounding.
 void Store(float value, uint32_t value_type, std::vector<uint8_t>& to) {
   const auto bits = std::bit_cast<uint32_t>(value);
   uint32_t stored = bits;
@@ -76,7 +76,8 @@ void Store(float value, uint32_t value_type, std::vector<uint8_t>& to) {
   }
 }
 
-// Keys with a mean per dim, one dim ten times larger, and pages of zeros, of equal keys, and of one spike.
+// Keys with a mean per dimension, one dimension ten times larger, and pages of zeros, of equal keys, and of
+// one spike.
 std::vector<uint8_t> MakeKeys(Random& random, uint32_t pages, uint32_t dim, uint32_t value_type) {
   std::vector<float> mean(dim);
   for (float& value : mean) {
@@ -146,7 +147,7 @@ class Writer {
     }
   }
 
-  // A query block of its own, then operations on it.
+  // A query block, then operations on it.
   void Select(const std::string& records, const IndexColumn& index) {
     const uint32_t group = 1 + random_.Below(3);
     std::vector<float> queries(size_t{group} * index.dim);
@@ -222,7 +223,7 @@ class Writer {
     Write(records, query, op, index, block);
   }
 
-  // With the fields of an operation before it; draws no number.
+  // Uses the fields of the preceding operation; draws no random number.
   void PlainMax(const std::string& records, const std::string& query, Descriptor op, const IndexColumn& index,
                 const std::vector<uint8_t>& block) {
     const uint32_t entries = op.end / EntryTokens(index.format, op.flags);

@@ -6,8 +6,8 @@
 
 namespace mnemo::layout {
 
-// The text of vectors.txt (README.md has its grammar): keys, records, queries, query blocks, and descriptors
-// with the results they give, over all formats and operations. A function of the seed alone, on every
+// Returns the text of vectors.txt (README.md has its grammar): keys, records, queries, query blocks, and
+// descriptors with their results, over all formats and operations. Depends only on the seed, on every
 // machine.
 std::string MakeVectors(uint64_t seed);
 

@@ -1,5 +1,5 @@
-// write_layout_vectors: vectors.txt to standard output. write_layout_vectors FOLDER: its descriptors with
-// their records as files of that folder, for the fuzzer to begin with.
+// write_layout_vectors: writes vectors.txt to standard output. write_layout_vectors FOLDER: writes its
+// descriptors with their records as files of that folder, as seeds of the fuzzer.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -23,8 +23,8 @@ std::string FromHex(const std::string& text) {
   return bytes;
 }
 
-// One file an operation: the descriptor with room for payload and results, the six bytes that
-// tests/fuzz/layout_fuzz.cc makes an index from, and records.
+// One file per operation: the descriptor with room for payload and results, the six bytes from which
+// tests/fuzz/layout_fuzz.cc makes an index, and records.
 bool WriteSeeds(const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
   std::istringstream lines(MakeVectors(kVectorSeed));

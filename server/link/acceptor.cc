@@ -23,12 +23,15 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kShortagePause{50};
-constexpr milliseconds kRefusalTime{1000};  // for a client to make its call and take the answer
-constexpr size_t kMaxRefusals = 16;         // answered at once; beyond, the oldest is closed
-constexpr milliseconds kForgetPause{10};    // between two looks at all connections, at the bound
+// Time for a client to make its call and receive the answer.
+constexpr milliseconds kRefusalTime{1000};
+// Refusals served at the same time; beyond this number, the oldest is closed.
+constexpr size_t kMaxRefusals = 16;
+// Minimum time between two checks of all connections, at the limit.
+constexpr milliseconds kForgetPause{10};
 constexpr int kAcceptsInARow = 64;
 
-// Errors of the connection, not of this process: accept(2).
+// Returns whether the error belongs to the connection, not to this process: accept(2).
 bool IsOfTheConnection(int error) {
   switch (error) {
     case EINTR:
@@ -94,7 +97,7 @@ void Acceptor::Stop() {
   }
   refusing_.clear();
   listeners_.clear();
-  // Another process may have taken the path over meanwhile.
+  // Another process may have taken over the path in the meantime.
   struct stat info = {};
   if (!path_.empty() && ::lstat(path_.c_str(), &info) == 0 && info.st_ino == path_inode_) {
     ::unlink(path_.c_str());
@@ -107,7 +110,7 @@ void Acceptor::Loop() {
   ::pthread_setname_np(::pthread_self(), "accept");
   std::vector<pollfd> fds;
   while (true) {
-    // In a shortage the listening sockets would be ready all the time.
+    // During a shortage the listening sockets would be permanently ready.
     fds = {{stop_.get(), POLLIN, 0}};
     for (const UniqueFd& listener : listeners_) fds.push_back({is_short_ ? -1 : listener.get(), POLLIN, 0});
     int timeout_ms = is_short_ ? static_cast<int>(kShortagePause.count()) : -1;
@@ -143,7 +146,7 @@ bool Acceptor::AcceptAll(int listener) {
     }
     if (errno == EAGAIN) return true;
     if (IsOfTheConnection(errno)) continue;
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM: clients wait in the system's queue until it has passed.
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: clients wait in the system's queue until the shortage is over.
     if (!is_short_) {
       options_.on_trouble(fmt::format("accepting a connection: {}; new clients wait until that has passed",
                                       std::strerror(errno)));
@@ -191,7 +194,7 @@ bool Acceptor::HasRoom() {
   std::lock_guard lock(open_mutex_);
   const auto has_room = [&] { return open_.size() < static_cast<size_t>(options_.max_connections); };
   if (has_room()) return true;
-  // A storm of connections does not have all open ones looked at for each.
+  // Limits the cost of a connection storm: not every new connection checks all open ones.
   if (Clock::now() < forget_time_) return false;
   Forget();
   forget_time_ = Clock::now() + kForgetPause;

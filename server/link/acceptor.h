@@ -1,5 +1,5 @@
-// Accepts connections for whoever serves them, so that a shortage of descriptors or memory passes: gRPC gives
-// a listening socket up for good at the first accept that fails.
+// Accepts connections on behalf of their server and survives a shortage of descriptors or memory. gRPC's own
+// listener gives up a listening socket for good at the first accept that fails.
 #pragma once
 
 #include <sys/types.h>
@@ -22,33 +22,43 @@
 
 namespace mnemo::link {
 
+// Start and Stop are called by one thread.
 class Acceptor {
  public:
   struct Options {
-    std::string address;      // "host:port", port 0 for any; all that the host stands for. Or "unix:/path"
-    mode_t unix_mode = 0600;  // of the socket's file
-    int max_connections = 0;  // open at once; 0 = no bound
-    std::string bound;        // the setting of that, for whom is refused: "server.max_connections"
-    int user_timeout_ms = 0;  // TCP_USER_TIMEOUT; 0 = the system's
-    // A connection, which does not block; `listener` is the socket that it came to. On the acceptor's thread.
+    // "host:port", with port 0 for any, stands for all addresses of the host. Or "unix:/path".
+    std::string address;
+    // Mode of the socket's file.
+    mode_t unix_mode = 0600;
+    // Limit on open connections; 0: no limit.
+    int max_connections = 0;
+    // Name of that setting for refused clients: "server.max_connections".
+    std::string bound;
+    // TCP_USER_TIMEOUT; 0: the system's value.
+    int user_timeout_ms = 0;
+    // Receives a non-blocking connection; `listener` is the socket on which it arrived. Called on the
+    // acceptor's thread.
     std::function<void(UniqueFd connection, int listener)> on_connection;
-    // A line for the log, once for each time that something is short.
+    // Receives one log line for each occurrence of a shortage.
     std::function<void(const std::string& line)> on_trouble;
   };
 
-  // Binds and listens; clients can connect and wait. UNAVAILABLE: the address is taken, or cannot be had.
+  // Binds and listens; clients can connect and wait. UNAVAILABLE: the address is taken or cannot be used.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(Options options);
-  ~Acceptor();  // Stop
+  // Calls Stop.
+  ~Acceptor();
 
-  // Accepts from now on, on a thread of its own. Once.
+  // Starts to accept, on a separate thread. Call once.
   absl::Status Start();
-  // No connection comes any more; the addresses are free, and the socket's file is removed. Connections that
-  // were handed over go on.
+  // Ends accepting: the addresses are free and the socket's file is removed. Connections that were handed
+  // over stay open.
   void Stop();
 
-  const std::string& address() const { return address_; }  // with the port that was taken
-  int port() const { return port_; }                       // 0 with a Unix socket
-  // Counts those that are open now, by the system's word. Any thread.
+  // Includes the port in use.
+  const std::string& address() const { return address_; }
+  // 0 with a Unix socket.
+  int port() const { return port_; }
+  // Counts the connections that are open now, by asking the system. Any thread.
   int CountOpen();
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
@@ -61,32 +71,36 @@ class Acceptor {
   Acceptor(Options options, UniqueFd stop);
   absl::Status Bind();
   void Loop();
-  // False: something is short.
+  // Returns false when a resource is short.
   bool AcceptAll(int listener);
   void Take(UniqueFd connection, int listener);
   bool HasRoom();
   void Refuse(UniqueFd connection);
   void StepRefused(const std::vector<int>& readable);
-  void Forget();  // open_mutex_ held: connections that were closed
+  // Removes closed connections; open_mutex_ must be held.
+  void Forget();
 
   const Options options_;
-  const UniqueFd stop_;  // eventfd
+  // An eventfd.
+  const UniqueFd stop_;
   std::vector<UniqueFd> listeners_;
   std::string address_;
   int port_ = 0;
-  std::string path_;  // of the socket's file
+  // Path of the socket's file.
+  std::string path_;
   ino_t path_inode_ = 0;
   UndoAtEnd undo_;
   std::thread thread_;
 
-  // Descriptors that were handed over, with the number that the system gave the socket: whoever has them
-  // closes them without a word.
+  // Descriptors that were handed over, with the socket's inode number. Their owners close them without
+  // notice.
   std::mutex open_mutex_;
   std::unordered_map<int, ino_t> open_;
   std::chrono::steady_clock::time_point forget_time_;
 
   std::atomic<uint64_t> refused_{0};
-  std::vector<Refused> refusing_;  // the acceptor's thread
+  // Used only by the acceptor's thread.
+  std::vector<Refused> refusing_;
   bool is_short_ = false;
   bool is_refusing_ = false;
 };

@@ -28,7 +28,7 @@ using std::chrono::seconds;
 constexpr seconds kLong{20};
 const std::atomic<bool> kNeverCancelled{false};
 
-// Records what an acceptor hands over and says.
+// Records the connections and log lines of an acceptor.
 struct Host {
   Acceptor::Options Options(const std::string& address, int max_connections = 0) {
     Acceptor::Options options;
@@ -75,7 +75,7 @@ UniqueFd ConnectTo(const std::string& address) {
   return *std::move(connection);
 }
 
-// Everything that comes until the other end closes.
+// Reads everything until the other end closes.
 std::string ReadToEnd(int fd) {
   std::string text;
   char buffer[1024];
@@ -88,7 +88,7 @@ std::string ReadToEnd(int fd) {
   return text;
 }
 
-TEST_CASE("Connections are handed over at every address of a host") {
+TEST_CASE("Connections are accepted at every address of a host") {
   Host host;
   const auto acceptor = Listening(host.Options("localhost:0"));
   REQUIRE(acceptor->port() > 0);
@@ -100,7 +100,7 @@ TEST_CASE("Connections are handed over at every address of a host") {
   CHECK(acceptor->CountOpen() == 0);
 }
 
-TEST_CASE("An address is taken once") {
+TEST_CASE("An address can be used only once") {
   Host host;
   const auto first = Listening(host.Options("127.0.0.1:0"));
   const auto second = Acceptor::Listen(host.Options(first->address()));
@@ -158,7 +158,7 @@ TEST_CASE("A file that another process has put there stays at the end") {
   CHECK(std::filesystem::exists(path));
 }
 
-// Lowers the limit so that some few descriptors are left, and takes these.
+// Lowers the limit so that few descriptors are left, and takes these.
 struct Shortage {
   Shortage() {
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
@@ -172,12 +172,12 @@ struct Shortage {
   std::vector<UniqueFd> taken;
 };
 
-TEST_CASE("A shortage of descriptors passes, and is told once") {
+TEST_CASE("A shortage of descriptors passes, and is reported once") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0"));
   Shortage shortage;
   shortage.taken.resize(shortage.taken.size() - 1);  // one for the client
-  // No check before the shortage is over: a sanitizer's own look at an object takes descriptors.
+  // No check before the shortage is over: a sanitizer's inspection of an object takes descriptors.
   const auto early = Connect(acceptor->address(), {}, kNeverCancelled);
   const bool was_told = host.Wait([&] { return host.troubles.size() == 1; });
   ::usleep(300000);
@@ -196,7 +196,7 @@ TEST_CASE("A shortage of descriptors passes, and is told once") {
   CHECK(host.troubles[1] == "connections are accepted again");
 }
 
-TEST_CASE("One past the bound is answered, and taken once there is room") {
+TEST_CASE("One connection past the limit is refused, and accepted once there is room") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 3));
   std::vector<UniqueFd> clients;
@@ -206,7 +206,7 @@ TEST_CASE("One past the bound is answered, and taken once there is room") {
   // The preface, empty SETTINGS, and HEADERS of stream 1 with one field (:method POST).
   const std::string call = std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") +
                            std::string("\0\0\0\4\0\0\0\0\0", 9) + std::string("\0\0\1\1\5\0\0\0\1\x83", 10);
-  // In pieces, as a network may have it.
+  // In pieces, as a network may deliver it.
   for (const char byte : call) REQUIRE(::write(extra.get(), &byte, 1) == 1);
   const std::string answer = ReadToEnd(extra.get());
   CHECK(answer.substr(0, 9) == std::string("\0\0\0\4\0\0\0\0\0", 9));
@@ -224,7 +224,7 @@ TEST_CASE("One past the bound is answered, and taken once there is room") {
   CHECK(acceptor->refused() == 1);
 }
 
-TEST_CASE("Refused connections that say nothing are closed, however many come") {
+TEST_CASE("Silent refused connections are closed, however many there are") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 1));
   const UniqueFd kept = ConnectTo(acceptor->address());
@@ -236,7 +236,7 @@ TEST_CASE("Refused connections that say nothing are closed, however many come") 
   CHECK(host.connections.size() == 1);
 }
 
-TEST_CASE("Nothing that a refused client sends disturbs") {
+TEST_CASE("Input of a refused client does no harm") {
   Host host;
   const auto acceptor = Listening(host.Options("127.0.0.1:0", 1));
   const UniqueFd kept = ConnectTo(acceptor->address());

@@ -74,7 +74,7 @@ bool Connection::Write(std::string_view frames) {
     MNEMO_CHECK(rest_.empty());
     rest_ = frames;
     if (!StartWriter()) {
-      // The link is lost; who reads it notices.
+      // The connection is lost; the reader detects it.
       rest_ = {};
       Break();
       return true;

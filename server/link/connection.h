@@ -1,6 +1,6 @@
-// One connection that carries frames both ways. Nothing here polls: a thread of the caller's blocks in Read,
-// and a write is one system call by whoever has something to say. That matters: while a model computes on all
-// cores, every wake-up and every line of code that a token touches is cold.
+// One connection that carries frames both ways. Nothing here polls: a thread of the caller blocks in Read,
+// and a write is one system call by the sending thread. That matters because a model computes on all cores.
+// Every wake-up and every line of code that a token touches then runs with cold caches.
 #pragma once
 
 #include <condition_variable>
@@ -17,30 +17,31 @@ namespace mnemo::link {
 
 class Connection {
  public:
-  // `socket` blocks. `written` is told of the end of writes that were left pending, good or not, on a thread
-  // of the connection; it may call Write.
+  // `socket` is in blocking mode. `written` is called when a pending write ends, successfully or not, on a
+  // thread of the connection. It may call Write.
   Connection(UniqueFd socket, std::function<void()> written);
-  // Breaks the connection. Not from within `written`.
+  // Breaks the connection. Must not be called from within `written`.
   ~Connection();
 
-  // Blocks for the next message, which becomes the content of `message`. One thread. UNAVAILABLE: the peer
-  // has closed, or died; INVALID_ARGUMENT: what came is no frame or no such message; DEADLINE_EXCEEDED:
-  // nothing came within the bound of SetReadTimeout.
+  // Blocks until the next message and parses it into `message`. One reading thread only. UNAVAILABLE: the
+  // peer has closed or died. INVALID_ARGUMENT: the bytes are no frame or no such message. DEADLINE_EXCEEDED:
+  // nothing arrived within the limit of SetReadTimeout.
   absl::Status Read(google::protobuf::MessageLite* message);
-  // For the reads that come; 0 = none.
+  // Sets the timeout of later reads; 0: none.
   void SetReadTimeout(int milliseconds);
 
-  // Never blocks. True: written, or the connection is broken, which Read tells. False: the peer is slow; the
-  // rest is written on another thread, `written` follows, and until then `frames` stays and nobody calls
-  // Write.
+  // Never blocks. Returns true when all is written or the connection is broken, which Read reports. Returns
+  // false when the peer is slow: another thread writes the rest and then calls `written`. Until then `frames`
+  // must stay valid and Write must not be called.
   bool Write(std::string_view frames);
 
-  // Both sides see the end; what was written before still arrives. Any thread, any number of times.
+  // Ends the connection at both sides; earlier writes still arrive. Any thread, any number of times.
   void Break();
 
  private:
   bool SendWhatFits(std::string_view* frames);
-  bool StartWriter();  // false: there is no thread for it now
+  // Returns false when no thread can be started now.
+  bool StartWriter();
   void WriterLoop();
 
   const UniqueFd socket_;
@@ -49,9 +50,11 @@ class Connection {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::string_view rest_;  // what the writer is to write
+  // Data left for the writer.
+  std::string_view rest_;
   bool stopped_ = false;
-  std::thread writer_;  // begun by the first write that is left pending
+  // Started by the first write that is left pending.
+  std::thread writer_;
 };
 
 }  // namespace mnemo::link

@@ -26,7 +26,7 @@ using internal::v1::FromWorker;
 using internal::v1::ToWorker;
 using mnemo::testing::kPatience;
 
-// A connection at one end; the other is ours to misuse.
+// A connection at one end, and a raw socket at the other for misuse.
 struct Ends {
   Ends() {
     int fds[2];
@@ -79,7 +79,7 @@ TEST_CASE("messages arrive whole from pieces") {
   writer.join();
 }
 
-TEST_CASE("what is no message ends the reading with what is wrong") {
+TEST_CASE("an invalid message ends the reading with its error") {
   Ends ends;
   ToWorker message;
   SECTION("another protocol") {
@@ -105,7 +105,7 @@ TEST_CASE("what is no message ends the reading with what is wrong") {
   }
 }
 
-TEST_CASE("what is written before the end of a connection arrives") {
+TEST_CASE("data written before the end of a connection arrives") {
   Ends ends;
   const std::string bytes = Frame(MakeCancel(7));
   ends.Send("never read");
@@ -117,7 +117,7 @@ TEST_CASE("what is written before the end of a connection arrives") {
   CHECK(::recv(ends.peer.get(), got.data(), got.size(), 0) <= 0);
 }
 
-TEST_CASE("a peer that does not read holds up no writer") {
+TEST_CASE("a peer that does not read blocks no writer") {
   Ends ends;
   ToWorker large;
   for (int i = 0; i < 1'000'000; ++i) large.mutable_submit()->add_prompt(i);
@@ -133,7 +133,7 @@ TEST_CASE("a peer that does not read holds up no writer") {
     }
     CHECK(got == bytes);
     CHECK(ends.WaitForWrites(1));
-    CHECK_FALSE(ends.connection->Write(bytes));  // the same thread again
+    CHECK_FALSE(ends.connection->Write(bytes));  // uses the same thread again
   }
   SECTION("or is broken off") {
     ends.connection->Break();
@@ -150,7 +150,7 @@ TEST_CASE("a peer that does not read holds up no writer") {
   ends.connection.reset();
 }
 
-TEST_CASE("the end of a pending write may begin the next one") {
+TEST_CASE("the end of a pending write may start the next one") {
   int fds[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   const UniqueFd peer(fds[1]);

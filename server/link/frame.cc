@@ -39,7 +39,7 @@ FrameReader::FrameReader() : capacity_(kInitialBytes), buffer_(new char[kInitial
 std::span<char> FrameReader::Space() {
   const size_t held = end_ - begin_;
   if (held == 0) begin_ = end_ = 0;
-  // Grows as bytes come, and shrinks once a large frame is through.
+  // Grows as bytes arrive, and shrinks after a large frame.
   size_t wanted = capacity_;
   if (held == 0) wanted = kInitialBytes;
   if (held == capacity_) wanted = std::min(2 * capacity_, kFrameHeaderBytes + kMaxFrameBytes + kInitialBytes);

@@ -1,5 +1,5 @@
-// How messages stand in a byte stream: the length of the message in bytes, 32 bits little-endian, then the
-// message in protobuf's encoding.
+// Frames of messages in a byte stream: the length of the message in bytes, 32 bits little-endian, then the
+// message in protobuf encoding.
 #pragma once
 
 #include <cstddef>
@@ -18,33 +18,34 @@ class MessageLite;
 
 namespace mnemo::link {
 
-// Of what is said in frames, proto/mnemo/internal/worker.proto.
+// Version of the messages in frames, proto/mnemo/internal/worker.proto.
 inline constexpr uint32_t kProtocolVersion = 1;
 
 inline constexpr size_t kFrameHeaderBytes = 4;
-inline constexpr size_t kMaxFrameBytes = 64 << 20;  // of a message; a prompt of several million tokens
+// Limit on one message; enough for a prompt of several million tokens.
+inline constexpr size_t kMaxFrameBytes = 64 << 20;
 
-// Appends `message` as a frame. RESOURCE_EXHAUSTED, and nothing appended, when it is larger than a frame may
-// be.
+// Appends `message` as a frame. RESOURCE_EXHAUSTED, with nothing appended, when it exceeds kMaxFrameBytes.
 absl::Status AppendFrame(const google::protobuf::MessageLite& message, std::string* out);
 
-// Finds the frames in what is read, piece by piece. Not thread-safe. Holds about twice of what has come of
-// one frame, whatever length its header claims.
+// Splits a byte stream into frames. Not thread-safe. Holds about twice the received bytes of one frame,
+// whatever length its header claims.
 class FrameReader {
  public:
   FrameReader();
-  // Room for the next bytes, never none. Invalidates what Next has returned.
+  // Returns space for the next bytes, never empty. Invalidates the results of Next.
   std::span<char> Space();
-  // So many bytes have been put into it.
+  // Reports that `count_bytes` were written to Space().
   void Add(size_t count_bytes);
-  // The next whole message, or none when more bytes are needed. INVALID_ARGUMENT when a length is over
-  // kMaxFrameBytes: the other side speaks another protocol, and nothing after that makes sense.
+  // Returns the next whole message, or nullopt when more bytes are needed. INVALID_ARGUMENT when a length
+  // exceeds kMaxFrameBytes: the peer speaks another protocol, and later bytes have no meaning.
   absl::StatusOr<std::optional<std::string_view>> Next();
 
  private:
   size_t capacity_;
   std::unique_ptr<char[]> buffer_;
-  size_t begin_ = 0;  // of what has not been returned
+  // Begin of the bytes that have not been returned.
+  size_t begin_ = 0;
   size_t end_ = 0;
 };
 

@@ -17,7 +17,7 @@ ToWorker MakeSubmit(int tokens) {
   return message;
 }
 
-// Puts `bytes` in by pieces of at most `piece`, and takes out every message on the way.
+// Feeds `bytes` in pieces of at most `piece` bytes and returns all messages found.
 std::vector<std::string> Feed(FrameReader& reader, std::string_view bytes, size_t piece) {
   std::vector<std::string> messages;
   while (!bytes.empty()) {
@@ -37,7 +37,7 @@ std::vector<std::string> Feed(FrameReader& reader, std::string_view bytes, size_
   return messages;
 }
 
-TEST_CASE("messages come out as they went in, however the stream is cut") {
+TEST_CASE("messages are unchanged, however the stream is cut") {
   std::string bytes;
   std::vector<std::string> expected;
   for (const int tokens : {0, 1, 1000, 200000, 3, 0, 50000}) {
@@ -45,7 +45,7 @@ TEST_CASE("messages come out as they went in, however the stream is cut") {
     expected.push_back(message.SerializeAsString());
     REQUIRE(AppendFrame(message, &bytes).ok());
   }
-  REQUIRE(AppendFrame(ToWorker(), &bytes).ok());  // of no bytes
+  REQUIRE(AppendFrame(ToWorker(), &bytes).ok());  // a message of no bytes
   expected.emplace_back();
   const size_t piece = GENERATE(1u, 3u, 4u, 5u, 1000u, 65536u, 1u << 24);
   FrameReader reader;
@@ -53,7 +53,7 @@ TEST_CASE("messages come out as they went in, however the stream is cut") {
   CHECK(Feed(reader, bytes, piece) == expected);
 }
 
-TEST_CASE("what announces more than a frame may hold is of another protocol") {
+TEST_CASE("a length above the maximum of a frame is another protocol") {
   FrameReader reader;
   const std::string_view stranger = "PRI * HTTP/2.0\r\n\r\n";
   const std::span<char> space = reader.Space();
@@ -65,9 +65,9 @@ TEST_CASE("what announces more than a frame may hold is of another protocol") {
              Catch::Contains(std::to_string(kMaxFrameBytes)) && Catch::Contains("541676112"));
 }
 
-TEST_CASE("a header that claims much is not believed before the bytes come") {
+TEST_CASE("a header with a large length allocates nothing before the bytes arrive") {
   FrameReader reader;
-  const char header[] = {0, 0, 0, 4};  // 64 MiB, the most there may be
+  const char header[] = {0, 0, 0, 4};  // 64 MiB, the maximum
   std::memcpy(reader.Space().data(), header, sizeof header);
   reader.Add(sizeof header);
   REQUIRE(reader.Next().ok());
@@ -75,7 +75,7 @@ TEST_CASE("a header that claims much is not believed before the bytes come") {
   CHECK(reader.Space().size() <= 1 << 20);
 }
 
-TEST_CASE("a message that is larger than a frame is refused where it is made") {
+TEST_CASE("a message larger than a frame is refused by its sender") {
   ToWorker message;
   message.mutable_end_session()->set_session_id(std::string(kMaxFrameBytes, 'x'));
   std::string bytes = "before";

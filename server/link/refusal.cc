@@ -9,14 +9,14 @@
 namespace mnemo::link {
 namespace {
 
-// Section 3.4: what a client sends first.
+// Section 3.4: the client's first bytes.
 constexpr size_t kPrefaceBytes = 24;
 // Section 4.1: length (3), type, flags, stream (4).
 constexpr size_t kFrameHead = 9;
 enum FrameType : unsigned char { kHeaders = 1, kSettings = 4, kGoAway = 7 };
 constexpr unsigned char kAck = 1, kEndStream = 1, kEndHeaders = 4;
 constexpr char kEnhanceYourCalm = 0xb;
-constexpr size_t kMaxText = 120;  // one byte of HPACK's length (RFC 7541, 5.2)
+constexpr size_t kMaxText = 120;  // one byte of HPACK length (RFC 7541, 5.2)
 
 std::string Frame(unsigned char type, unsigned char flags, std::string_view stream,
                   std::string_view payload) {
@@ -46,7 +46,7 @@ Refusal::Refusal(UniqueFd socket, std::string_view message)
 }
 
 void Refusal::Send(std::string_view bytes) const {
-  // The answer fits into a new socket's buffer.
+  // The answer fits into the buffer of a new socket.
   [[maybe_unused]] const ssize_t sent =
       ::send(socket_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }

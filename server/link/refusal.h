@@ -1,4 +1,4 @@
-// A connection that is one too many, answered instead of served.
+// Refusal of a connection beyond the limit.
 #pragma once
 
 #include <string>
@@ -8,16 +8,17 @@
 
 namespace mnemo::link {
 
-// Speaks as much HTTP/2 (RFC 9113) as it takes to answer each call of the connection's first moments with a
-// status of gRPC, RESOURCE_EXHAUSTED, and then ends the connection. A mere GOAWAY, or no answer, has clients
-// connect again without pause or report an error that names no reason.
+// Implements as much HTTP/2 (RFC 9113) as is needed to answer each early call with the gRPC status
+// RESOURCE_EXHAUSTED. Then it ends the connection. A bare GOAWAY, or no answer, would make clients reconnect
+// without pause or report an error without a reason.
 class Refusal {
  public:
-  // `message` is plain ASCII of at most 120 bytes. The socket must not block.
+  // `message` is plain ASCII of at most 120 bytes. The socket must be non-blocking.
   Refusal(UniqueFd socket, std::string_view message);
 
   int fd() const { return socket_.get(); }
-  // Reads what there is and answers it. False: the connection is over, and this object is to be destroyed.
+  // Reads available bytes and answers. Returns false when the connection is over and this object should be
+  // destroyed.
   bool Step();
 
  private:
@@ -28,7 +29,8 @@ class Refusal {
   UniqueFd socket_;
   const std::string message_;
   std::string input_;
-  size_t skip_bytes_;  // of the input, before the next frame's head
+  // Input bytes to skip before the next frame header.
+  size_t skip_bytes_;
   bool has_answered_ = false;
 };
 

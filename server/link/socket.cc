@@ -21,7 +21,8 @@ namespace {
 constexpr std::string_view kUnix = "unix:";
 constexpr int kBacklog = 16;
 constexpr int kCancelCheckMs = 50;
-constexpr int kProbes = 3;  // within the keepalive's timeout
+// Probes within the keepalive timeout.
+constexpr int kProbes = 3;
 
 bool IsUnix(const std::string& address) { return address.starts_with(kUnix); }
 
@@ -57,7 +58,7 @@ absl::StatusOr<AddressList> Resolve(const std::string& address, int flags) {
 }
 
 void SetOption(int fd, int level, int option, int value) {
-  // Fails for a kernel without the option only; the supervision finds a silent peer all the same.
+  // Fails only on a kernel without the option; supervision detects a silent peer anyway.
   ::setsockopt(fd, level, option, &value, sizeof value);
 }
 
@@ -68,15 +69,15 @@ void SetUpTcp(int fd, const Keepalive& keepalive) {
   SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds(keepalive.time_ms));
   SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, seconds(keepalive.timeout_ms / kProbes));
   SetOption(fd, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-  // Bounds what was sent and not acknowledged, too. Counted from the last sign of life (tcp(7)).
+  // Also limits how long sent data may stay unacknowledged. Counted from the last sign of life (tcp(7)).
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
             1000 * (seconds(keepalive.time_ms) + seconds(keepalive.timeout_ms)));
 }
 
-// Connects without blocking for longer than a moment after `cancelled`.
+// Connects without blocking; returns soon after `cancelled` is set.
 absl::Status ConnectTo(int fd, const sockaddr* name, socklen_t length, const std::atomic<bool>& cancelled) {
   if (::connect(fd, name, length) == 0) return absl::OkStatus();
-  // A Unix socket says EAGAIN when too many wait to be accepted.
+  // A Unix socket returns EAGAIN when too many connections wait to be accepted.
   if (errno != EINPROGRESS) return absl::UnavailableError(std::strerror(errno));
   pollfd wait = {fd, POLLOUT, 0};
   while (::poll(&wait, 1, kCancelCheckMs) <= 0) {
@@ -101,7 +102,7 @@ absl::Status SetBlocking(int fd) {
   return absl::OkStatus();
 }
 
-// `mode` of the socket's file; none leaves it to the umask.
+// `mode` is that of the socket's file; nullopt leaves it to the umask.
 absl::StatusOr<UniqueFd> ListenUnix(const std::string& address, int backlog, std::optional<mode_t> mode) {
   MNEMO_ASSIGN_OR_RETURN(const sockaddr_un name, UnixAddress(address));
   const auto* generic = reinterpret_cast<const sockaddr*>(&name);
@@ -115,7 +116,7 @@ absl::StatusOr<UniqueFd> ListenUnix(const std::string& address, int backlog, std
     ::unlink(name.sun_path);
   }
   MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(AF_UNIX, SOCK_NONBLOCK));
-  // Nobody can connect before listen, so none slips in before the file has its mode.
+  // Connections are impossible before listen, so no process can connect before the file has its mode.
   if (::bind(fd.get(), generic, sizeof name) != 0 ||
       (mode.has_value() && ::chmod(name.sun_path, *mode) != 0) || ::listen(fd.get(), backlog) != 0) {
     return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));
@@ -138,7 +139,7 @@ bool IsAnyAddress(const addrinfo& entry) {
   return reinterpret_cast<const sockaddr_in*>(entry.ai_addr)->sin_addr.s_addr == htonl(INADDR_ANY);
 }
 
-// Binds and listens at one address, with `port` unless that is 0. An errno, or 0.
+// Binds and listens at one address, with `port` unless that is 0. Returns an errno, or 0.
 int ListenAt(const sockaddr* address, socklen_t length, int port, UniqueFd* fd) {
   sockaddr_storage name = {};
   std::memcpy(&name, address, length);
@@ -150,7 +151,7 @@ int ListenAt(const sockaddr* address, socklen_t length, int port, UniqueFd* fd) 
   *fd = UniqueFd(::socket(name.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd->valid()) return errno;
   SetOption(fd->get(), SOL_SOCKET, SO_REUSEADDR, 1);
-  // [::] takes IPv4 as well, and no other address of IPv6 does.
+  // [::] also accepts IPv4; no other IPv6 address does.
   if (name.ss_family == AF_INET6) SetOption(fd->get(), IPPROTO_IPV6, IPV6_V6ONLY, 0);
   if (::bind(fd->get(), reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
       ::listen(fd->get(), SOMAXCONN) != 0) {
@@ -159,7 +160,7 @@ int ListenAt(const sockaddr* address, socklen_t length, int port, UniqueFd* fd) 
   return 0;
 }
 
-// A machine without IPv6 resolves names to its addresses all the same.
+// A machine without IPv6 still resolves names to IPv6 addresses.
 bool IsAbsent(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
 }  // namespace
@@ -194,7 +195,7 @@ absl::StatusOr<UniqueFd> Listen(const std::string& address) {
   MNEMO_ASSIGN_OR_RETURN(const AddressList found, Resolve(address, AI_PASSIVE));
   const addrinfo& first = *found;
   MNEMO_ASSIGN_OR_RETURN(UniqueFd fd, MakeSocket(first.ai_family, SOCK_NONBLOCK));
-  // Lets a worker that is started again take its port at once; two that listen still exclude each other.
+  // Lets a restarted worker take its port at once; two listeners still exclude each other.
   SetOption(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (::bind(fd.get(), first.ai_addr, first.ai_addrlen) != 0 || ::listen(fd.get(), kBacklog) != 0) {
     return Unavailable("cannot listen on {}: {}", address, std::strerror(errno));

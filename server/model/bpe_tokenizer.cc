@@ -14,15 +14,15 @@ constexpr std::string_view kMergesKey = "tokenizer.ggml.merges";
 
 absl::string_view ToAbsl(std::string_view text) { return {text.data(), text.size()}; }
 
-// The byte alphabet of GPT-2: printable Latin-1 characters stand for themselves, and the other bytes, in
-// ascending order, for U+0100 and on.
+// The byte alphabet of GPT-2: printable Latin-1 characters represent themselves. The other bytes, in
+// ascending order, are U+0100 and following.
 class ByteAlphabet {
  public:
   static const ByteAlphabet& Get() {
     static const ByteAlphabet alphabet;
     return alphabet;
   }
-  // The byte that a character stands for; -1: none.
+  // Returns the byte that a character represents; -1: none.
   int ByteOf(uint32_t code_point) const { return code_point < bytes_.size() ? bytes_[code_point] : -1; }
 
  private:
@@ -37,7 +37,7 @@ class ByteAlphabet {
   std::array<int16_t, 0x100 + 68> bytes_;
 };
 
-// The bytes of a token that is written in the byte alphabet; a character outside of it stands for itself.
+// Returns the bytes of a token written in the byte alphabet; a character outside of it represents itself.
 std::string DecodeAlphabet(std::string_view text) {
   std::string bytes;
   for (size_t at = 0; at < text.size();) {
@@ -124,7 +124,7 @@ absl::Status BpeTokenizer::ReadMerges(const GgufFile& file, const VocabularyFiel
   std::string joint;
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const std::string_view merge = merges[rank];
-    // A blank is no letter of the byte alphabet, so the first one behind the first byte parts the two.
+    // A blank is not in the byte alphabet, so the first blank after the first byte separates the two tokens.
     const size_t blank = merge.find(' ', 1);
     if (blank == std::string_view::npos || blank + 1 == merge.size()) {
       return InvalidArgument("{}: {}[{}] is not two tokens with a blank between them", file.path(),
@@ -145,8 +145,8 @@ absl::Status BpeTokenizer::ReadMerges(const GgufFile& file, const VocabularyFiel
   return absl::OkStatus();
 }
 
-// A piece whose merges end in one token is looked up instead of merged. Where the family takes whole tokens
-// first, any token will do.
+// A piece whose merges end in one token is looked up instead of merged. In a family with whole_piece_first,
+// every token qualifies.
 void BpeTokenizer::FindWholePieces() {
   MergeScratch scratch;
   whole_pieces_.reserve(kinds_.size());
@@ -177,7 +177,7 @@ void BpeTokenizer::Merge(std::string_view piece, MergeScratch* scratch) const {
 
 void BpeTokenizer::EncodeLong(std::string_view piece, const EncodeOptions& options, MergeScratch* scratch,
                               std::vector<int32_t>* ids) const {
-  // Without the bytes that have no token, so that symbols and text have the same positions.
+  // Bytes without a token are removed, so that symbols and text have the same positions.
   std::string encodable;
   if (std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end()) {
     encodable.reserve(piece.size());

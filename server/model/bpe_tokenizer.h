@@ -34,10 +34,10 @@ class BpeTokenizer : public VocabularyTokenizer {
                   std::vector<int32_t>* ids) const;
 
   const PreTokenizer pre_;
-  // Token of each byte; -1: the vocabulary has none, and the byte is dropped, as the reference drops it.
+  // Token of each byte; -1: the vocabulary has none, and the byte is dropped, as in the reference.
   std::array<int32_t, 256> byte_ids_;
   absl::flat_hash_map<uint64_t, MergeResult> merges_;  // by (left id << 32 | right id)
-  // Pieces that are one token: the bytes are those of pieces_.
+  // Pieces that are one token. The keys refer to the bytes of pieces_.
   absl::flat_hash_map<absl::string_view, int32_t> whole_pieces_;
   size_t longest_whole_piece_ = 0;
 };

@@ -15,7 +15,7 @@
 
 namespace mnemo::model {
 
-// The files of server/model/chat_families by name.
+// The files of server/model/chat_families, by name.
 extern const std::span<const std::pair<std::string_view, std::string_view>> kFamilyTemplates;
 
 namespace {
@@ -24,14 +24,14 @@ constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
 constexpr std::string_view kToolUseKey = "tokenizer.chat_template.tool_use";
 constexpr std::array<std::string_view, 8> kFamilies = {"chatml",  "gemma", "llama2",  "llama3",
                                                        "mistral", "qwen",  "smollm2", "zephyr"};
-// Larger than any template, smaller than what a mistaken path may name.
+// Larger than any template, smaller than the files that a mistaken path may name.
 constexpr size_t kMaxTemplateBytes = 1 << 20;
 
-// The metadata's token, and the name that transformers gives it in a template; those with a default are not
-// among them.
+// The metadata key of a token, and its name in transformers' templates. Tokens with a default are not among
+// them.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kSpecialTokens = {
     {{"tokenizer.ggml.padding_token_id", "pad_token"},
-     {"tokenizer.ggml.seperator_token_id", "sep_token"},  // spelled so in the format
+     {"tokenizer.ggml.seperator_token_id", "sep_token"},  // spelled this way in the format
      {"tokenizer.ggml.cls_token_id", "cls_token"},
      {"tokenizer.ggml.mask_token_id", "mask_token"}}};
 
@@ -63,7 +63,7 @@ absl::StatusOr<Vocabulary> ReadVocabulary(const GgufFile& file) {
   return vocabulary;
 }
 
-// The family of a file without a template; empty when its architecture has none.
+// Returns the family of a file without a template; empty when its architecture has none.
 std::string_view ArchitectureFamily(const Vocabulary& vocabulary) {
   if (vocabulary.architecture.starts_with("gemma")) return "gemma";
   if (vocabulary.architecture.starts_with("qwen")) return "qwen";
@@ -151,7 +151,7 @@ absl::StatusOr<ChatTemplate> ChatTemplate::Read(const GgufFile& file, std::strin
   MNEMO_RETURN_IF_ERROR(ReadTexts(file, choice, vocabulary, &found));
   const VocabularyFields& fields = vocabulary.fields;
   const auto add_token = [&](std::string_view name, int64_t id) {
-    if (id < 0 || id >= static_cast<int64_t>(fields.texts.size())) return;  // "none" of some writers
+    if (id < 0 || id >= static_cast<int64_t>(fields.texts.size())) return;  // some writers' value for "none"
     found.special_tokens.emplace(name, fields.texts[static_cast<size_t>(id)]);
   };
   add_token("bos_token", fields.bos_id);

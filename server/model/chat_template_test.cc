@@ -13,7 +13,7 @@ using Catch::Matchers::Contains;
 
 struct FileOptions {
   std::string architecture = "llama";
-  std::string chat_template;  // empty = none
+  std::string chat_template;  // empty: none
   std::string tool_use;
   std::string model = "gpt2";
   std::vector<std::string> control = {"<s>", "</s>"};  // begin, end, others

@@ -14,25 +14,29 @@
 #include <type_traits>
 
 #include "devices/base/mapping.h"
+#include "devices/base/range.h"
 #include "devices/base/unique_fd.h"
 #include "server/model/gguf_split.h"
 
 namespace mnemo::model {
 
-// One file: a descriptor and its beginning in private memory, at a fixed address and read as far as it was
-// asked for; or memory of the caller.
+// One file: a descriptor and the beginning of the file in private memory, at a fixed address, read on demand.
+// Or memory of the caller.
 struct GgufFile::Part {
   std::string path;
   UniqueFd fd;
-  uint64_t bytes = 0;  // of the whole file
+  // Size of the whole file.
+  uint64_t bytes = 0;
   timespec modified = {};
   Mapping head;
-  std::span<const std::byte> view;  // `loaded` bytes of it may be read
+  // `loaded` bytes of it are readable.
+  std::span<const std::byte> view;
   uint64_t loaded = 0;
-  uint64_t header_bytes = 0;  // up to the end of the tensors' entries
+  // Offset of the end of the tensor entries.
+  uint64_t header_bytes = 0;
 
   static absl::StatusOr<std::shared_ptr<Part>> Open(const std::string& path);
-  // Address space for the header, of an opened file, until it is cut to what the header has.
+  // Reserves address space for the header of an opened file; later cut to the size of the header.
   absl::Status MapHead();
   // Makes the first `end` bytes readable; `end` is at most `bytes`.
   absl::Status Load(uint64_t end);
@@ -43,20 +47,23 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF is read in place as little-endian");
 
-// Bounds on what a file may make us hold, far above any published model's needs (about 1,000 tensors, 100
-// keys and 800,000 vocabulary entries and merges).
+// Limits on the memory that a file can make this process hold. They are far above the needs of published
+// models (about 1,000 tensors, 100 keys and 800,000 vocabulary entries and merges).
 constexpr uint64_t kMaxKeys = 1 << 16;
 constexpr uint64_t kMaxTensors = 1 << 16;
-constexpr uint64_t kMaxArrayElements = 1 << 24;  // of all arrays of the file together
-constexpr uint64_t kMaxKeyBytes = 65535;         // the format's own bound
+// Sum over all arrays of the file.
+constexpr uint64_t kMaxArrayElements = 1 << 24;
+// Limit of the format itself.
+constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxTensorNameBytes = 255;
 constexpr uint32_t kMaxDims = 4;
 constexpr uint64_t kDefaultAlignment = 32;
 constexpr uint64_t kMaxAlignment = 1 << 20;
 constexpr uint64_t kMaxHeaderBytes = 1 << 30;
-constexpr uint64_t kLoadBytes = 1 << 20;  // of the header at a time
+// Bytes of the header to read at a time.
+constexpr uint64_t kLoadBytes = 1 << 20;
 
-// Numbers of the value types in the file.
+// Value types, numbered as in the file.
 enum ValueType : uint32_t {
   kUint8 = 0,
   kInt8 = 1,
@@ -73,17 +80,17 @@ enum ValueType : uint32_t {
   kFloat64 = 12,
 };
 
-// What a name from the file looks like in a message: printable and short, whatever its bytes are.
+// Makes a name from the file printable and short for messages, whatever its bytes are.
 std::string Printable(std::string_view name) {
   constexpr size_t kShown = 80;
   const absl::string_view shown(name.data(), std::min(name.size(), kShown));
   return absl::CHexEscape(shown) + (name.size() > kShown ? "..." : "");
 }
 
-// Reads forward through the header of a file; never past its end.
+// Reads the header of a file sequentially; never past its end.
 class Reader {
  public:
-  // `load(end)` makes bytes up to `end` readable at `data`, of a file of `size` bytes.
+  // `load(end)` makes bytes up to `end` readable at `data`, for a file of `size` bytes.
   using Load = std::function<absl::Status(uint64_t end)>;
   Reader(const std::byte* data, uint64_t size, Load load, const std::string& path)
       : data_(data), size_(size), load_(std::move(load)), path_(path) {}
@@ -92,7 +99,7 @@ class Reader {
   uint64_t bytes_left() const { return size_ - position_; }
   std::span<const std::byte> Since(uint64_t begin) const { return {data_ + begin, position_ - begin}; }
 
-  // The next `bytes` bytes may be read.
+  // Makes the next `bytes` bytes readable.
   absl::Status Need(std::string_view what, uint64_t bytes) {
     if (bytes > bytes_left()) return Truncated(what, bytes);
     return load_(position_ + bytes);
@@ -135,7 +142,7 @@ class Reader {
     return value != 0;
   }
 
-  // The value of one key.
+  // Reads the value of one key.
   absl::StatusOr<GgufValue> Value(std::string_view key) {
     const std::string what = fmt::format("the value of key '{}'", Printable(key));
     const uint64_t at = position_;
@@ -186,7 +193,8 @@ class Reader {
     }
   }
 
-  // Fails before anything is allocated when `count` elements of `element_bytes` at least cannot be there.
+  // Fails, before any allocation, when the file is too short for `count` elements of at least
+  // `element_bytes`.
   absl::Status CheckArray(uint64_t at, uint64_t count, uint64_t element_bytes, std::string_view what) {
     if (count > bytes_left() / element_bytes) {
       return DataLoss("{}: at byte {}: {} is an array of {} elements, more than fit in the {} bytes left",
@@ -300,11 +308,12 @@ absl::StatusOr<Header> ReadHeader(Reader& reader) {
   return header;
 }
 
-// A tensor's entry; where its data is gets checked once the start of the data is known.
+// A tensor's entry. The position of its data is checked once the start of the data is known.
 struct TensorEntry {
   GgufTensor tensor;
   uint64_t entry_at = 0;
-  uint64_t offset = 0;  // from the start of the data
+  // Offset from the start of the data.
+  uint64_t offset = 0;
   uint64_t bytes = 0;
 };
 
@@ -377,8 +386,8 @@ absl::StatusOr<uint64_t> AlignmentOf(const GgufFile& file) {
 
 uint64_t Align(uint64_t bytes, uint64_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
 
-// Alignment of a later part that does not tell it: the default, with which llama.cpp reads and writes it, or
-// that of the first part, with which the Python package gguf writes it. The file's length tells which.
+// Determines the alignment of a later part that does not state it. llama.cpp reads and writes the default;
+// the Python package gguf writes the alignment of the first part. The file's length decides.
 absl::StatusOr<uint64_t> AlignmentByLength(const Reader& reader, std::span<const TensorEntry> entries,
                                            uint64_t of_first, uint64_t file_bytes) {
   const uint64_t header_end = reader.position();
@@ -387,7 +396,7 @@ absl::StatusOr<uint64_t> AlignmentByLength(const Reader& reader, std::span<const
   }
   uint64_t end = 0;
   for (const TensorEntry& entry : entries) {
-    if (entry.offset > file_bytes || entry.bytes > file_bytes - entry.offset) return kDefaultAlignment;
+    if (!IsWithin(entry.offset, entry.bytes, file_bytes)) return kDefaultAlignment;
     end = std::max(end, entry.offset + entry.bytes);
   }
   for (const uint64_t alignment : {kDefaultAlignment, of_first}) {
@@ -402,7 +411,7 @@ absl::StatusOr<uint64_t> AlignmentByLength(const Reader& reader, std::span<const
   return absl::DataLossError(status.message());
 }
 
-// Every tensor lies within the file, aligned, and no two share bytes.
+// Checks that every tensor lies within the file, is aligned, and overlaps no other.
 absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> entries, uint64_t alignment,
                             uint64_t data_begin, uint64_t file_bytes) {
   const uint64_t data_bytes = file_bytes - data_begin;
@@ -414,7 +423,7 @@ absl::Status CheckPlacement(const Reader& reader, std::span<const TensorEntry> e
                             "the offset {} of tensor '{}' is not a multiple of the alignment {}",
                             entry.offset, name, alignment);
     }
-    if (entry.offset > data_bytes || entry.bytes > data_bytes - entry.offset) {
+    if (!IsWithin(entry.offset, entry.bytes, data_bytes)) {
       const absl::Status status = reader.Invalid(
           entry.entry_at,
           "tensor '{}' takes {} bytes from {} of the data, which begins at byte {} and is {} bytes "
@@ -674,8 +683,9 @@ absl::StatusOr<Digest> GgufFile::Identity(const std::map<std::string, Digest>& t
   return hasher.digest();
 }
 
-// A snapshot: the number of parts, for each its path, the length of its file and its header; then the number
-// of tensors with data, for each its name and bytes. Numbers have 64 bits, texts their length before them.
+// Format of a snapshot: the number of parts, then for each part its path, file length and header. Then the
+// number of tensors with data, and for each its name and bytes. Numbers have 64 bits; texts are preceded by
+// their length.
 absl::StatusOr<std::string> GgufFile::Snapshot(std::span<const std::string> with_data) const {
   std::string out;
   const auto number = [&out](uint64_t value) {

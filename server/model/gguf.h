@@ -1,7 +1,7 @@
-// GGUF v3. What the file says of itself is read once into private memory, and tensors through the descriptor
-// that was opened: a file that is changed, cut, replaced or deleted later is an error or nothing to us. Every
-// count, offset and size is checked before it is used: a truncated, overflowing or hostile file gets an error
-// that names what is wrong and at which byte.
+// GGUF v3 reader. Metadata is read once into private memory, and tensors through the descriptor opened then.
+// If the file is changed, cut, replaced or deleted later, the result is an error or no effect at all. Every
+// count, offset and size is checked before use. A truncated, overflowing or hostile file gives an error with
+// its cause and byte position.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@
 
 namespace mnemo::model {
 
-// Strings are views into what the file's object holds.
+// Strings are views into memory of the GgufFile object.
 using GgufValue =
     std::variant<uint64_t, int64_t, double, bool, std::string_view, std::vector<uint64_t>,
                  std::vector<int64_t>, std::vector<double>, std::vector<bool>, std::vector<std::string_view>>;
@@ -29,53 +29,61 @@ using GgufValue =
 struct GgufTensor {
   std::string name;
   devices::TensorType type = devices::TensorType::kF32;
-  std::vector<int64_t> dims;  // fastest first, as stored: a matrix [rows, cols] has dims {cols, rows}
-  devices::TensorData data;   // DATA_LOSS, naming the file, when it ends before the tensor does
+  // Fastest dimension first, as stored: a matrix [rows, cols] has dims {cols, rows}.
+  std::vector<int64_t> dims;
+  // Reads fail with DATA_LOSS, naming the file, when it ends before the tensor does.
+  devices::TensorData data;
 };
 
-// A model's file, or all parts of one in several files (server/model/gguf_split.h). Immutable and thread-safe
-// once opened.
+// A model's file, or all parts of a model in several files (server/model/gguf_split.h). Immutable and
+// thread-safe once opened.
 class GgufFile {
  public:
   struct Options {
-    // A vocabulary-only file has no tensors; a reader that wants text alone ignores the tensors of any file,
-    // so that a tensor type we do not know is no error there.
+    // A vocabulary-only file has no tensors. A reader that needs only text ignores the tensors of any file,
+    // so that an unknown tensor type is no error.
     bool metadata_only = false;
   };
-  // `path` names the first part where there are several: all are opened now, and checked to be one model.
-  // Only the first is opened for metadata alone, which is all in it. NOT_FOUND / PERMISSION_DENIED as the
-  // system says; DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..." for a bad file. Messages name the part.
+  // `path` names the first part where there are several. All parts are opened now, and checked to belong to
+  // one model. For metadata alone, only the first is opened, since it holds all metadata. NOT_FOUND or
+  // PERMISSION_DENIED come from the system. DATA_LOSS or INVALID_ARGUMENT "PATH: at byte N: ..." reports a
+  // bad file. Messages name the part.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path, Options options);
   static absl::StatusOr<std::unique_ptr<GgufFile>> Open(const std::string& path) {
     return Open(path, Options());
   }
-  // The same over memory that outlives the object, of one file (tests, fuzzing). `path` is used in messages.
+  // As Open, over the memory of one file, which must outlive the object (tests, fuzzing). `path` is used in
+  // messages.
   static absl::StatusOr<std::unique_ptr<GgufFile>> Parse(std::span<const std::byte> bytes,
                                                          const std::string& path, Options options);
 
-  // A process that makes a model of this file and has its tensors from elsewhere needs this: all metadata and
-  // entries, and the data of the named tensors.
+  // Returns a snapshot for a process that builds a model of this file and has its tensors from elsewhere. It
+  // contains all metadata and entries, and the data of the named tensors.
   absl::StatusOr<std::string> Snapshot(std::span<const std::string> with_data) const;
-  // The file that the snapshot was taken of; the memory outlives the object. Reading a tensor that is not in
-  // it is FAILED_PRECONDITION.
+  // Restores the file from a snapshot, whose memory must outlive the object. Reading a tensor that is not in
+  // it fails with FAILED_PRECONDITION.
   static absl::StatusOr<std::unique_ptr<GgufFile>> FromSnapshot(std::span<const std::byte> snapshot);
 
-  // Hash of all metadata but the keys of `split.`, and of each tensor's name, type, dimensions and data,
-  // whose hashes `tensors` has by name: the same however the file is ordered, aligned or split. INTERNAL when
-  // one is missing.
+  // Returns a hash of all metadata except keys of `split.`, and of each tensor's name, type, dimensions and
+  // data. `tensors` has the hashes of the data by name. The result does not depend on the order, alignment or
+  // splitting of the file. INTERNAL when a hash is missing.
   absl::StatusOr<Digest> Identity(const std::map<std::string, Digest>& tensors) const;
-  // DATA_LOSS, naming the part, when one was changed since it was opened.
+  // DATA_LOSS, naming the part, when a part has changed since it was opened.
   absl::Status CheckUnchanged() const;
 
-  const std::string& path() const { return path_; }  // of the first part
+  // Path of the first part.
+  const std::string& path() const { return path_; }
   size_t part_count() const { return parts_.size(); }
 
-  // Metadata. Get...: NOT_FOUND when absent, INVALID_ARGUMENT for another type or out of the type's range;
-  // both name the key.
+  // Metadata. The Get functions return NOT_FOUND when the key is absent, and INVALID_ARGUMENT for another
+  // type or a value out of the type's range. Both name the key.
   const GgufValue* Find(std::string_view key) const;
-  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }  // by key
-  absl::StatusOr<int64_t> GetInt(std::string_view key) const;   // any integer type
-  absl::StatusOr<double> GetFloat(std::string_view key) const;  // any numeric type
+  // By key.
+  const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
+  // Accepts any integer type.
+  absl::StatusOr<int64_t> GetInt(std::string_view key) const;
+  // Accepts any numeric type.
+  absl::StatusOr<double> GetFloat(std::string_view key) const;
   absl::StatusOr<bool> GetBool(std::string_view key) const;
   absl::StatusOr<std::string_view> GetString(std::string_view key) const;
   absl::StatusOr<std::vector<std::string_view>> GetStrings(std::string_view key) const;
@@ -83,17 +91,19 @@ class GgufFile {
   absl::StatusOr<std::vector<double>> GetFloats(std::string_view key) const;
 
   std::span<const GgufTensor> tensors() const { return tensors_; }
-  const GgufTensor* FindTensor(std::string_view name) const;  // nullptr when absent
+  // Returns nullptr when absent.
+  const GgufTensor* FindTensor(std::string_view name) const;
 
  private:
-  struct Part;  // one file
+  // One file.
+  struct Part;
   GgufFile() = default;
-  // One file by itself; `alignment_of_first` is given for a later part.
+  // Reads one file by itself; `alignment_of_first` is given for a later part.
   static absl::StatusOr<std::unique_ptr<GgufFile>> ReadPart(
       std::shared_ptr<Part> part, Options options, std::optional<uint64_t> alignment_of_first = std::nullopt);
   absl::Status ReadHead(const std::shared_ptr<Part>& part, Options options,
                         std::optional<uint64_t> alignment_of_first);
-  // Checks the other parts against this one, the first, and takes their tensors.
+  // Checks the other parts against this one, the first, and takes over their tensors.
   absl::Status Join(std::span<const std::shared_ptr<Part>> others);
 
   std::string path_;

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <system_error>
 
+#include "devices/base/range.h"
+
 namespace mnemo::model {
 namespace {
 
@@ -18,9 +20,7 @@ constexpr int64_t kMaxTensorsOfAll = 1 << 16;
 absl::StatusOr<std::optional<int64_t>> ReadCount(const GgufFile& file, std::string_view key, int64_t max) {
   if (file.Find(key) == nullptr) return std::nullopt;
   MNEMO_ASSIGN_OR_RETURN(const int64_t value, file.GetInt(key));
-  if (value < 0 || value > max) {
-    return InvalidArgument("{}: key '{}' is {}; 0 to {} is allowed", file.path(), key, value, max);
-  }
+  MNEMO_RETURN_IF_ERROR(CheckRange(fmt::format("{}: key '{}'", file.path(), key), value, 0, max));
   return value;
 }
 
@@ -32,7 +32,7 @@ std::string PartPath(std::string_view stem, int64_t number, int64_t count) {
   return fmt::format("{}-{:05}-of-{:05}.gguf", stem, number, count);
 }
 
-// The name as it was given, or that of the file behind a link.
+// The name as given, or that of the file behind a symbolic link.
 std::optional<SplitName> NameOf(const std::string& path) {
   if (std::optional<SplitName> name = ParseSplitName(path); name.has_value()) return name;
   std::error_code error;
@@ -60,7 +60,8 @@ absl::StatusOr<Split> ReadSplit(const GgufFile& file) {
 }
 
 std::optional<SplitName> ParseSplitName(std::string_view path) {
-  constexpr std::string_view kPattern = "-#####-of-#####.gguf";  // '#' stands for a digit
+  // '#' stands for a digit.
+  constexpr std::string_view kPattern = "-#####-of-#####.gguf";
   if (path.size() < kPattern.size()) return std::nullopt;
   const std::string_view end = path.substr(path.size() - kPattern.size());
   SplitName name;

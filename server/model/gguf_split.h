@@ -1,6 +1,6 @@
 // Models in several GGUF files, NAME-00001-of-0000N.gguf to NAME-0000N-of-0000N.gguf, as llama.cpp's
-// gguf-split and the Python package gguf write them. The first part has the metadata; each part says in the
-// keys `split.` which one it is.
+// gguf-split and the Python package gguf write them. The first part has the metadata. Keys `split.` in each
+// part give its number.
 #pragma once
 
 #include <cstdint>
@@ -13,37 +13,41 @@
 
 namespace mnemo::model {
 
-inline constexpr int64_t kMaxParts = 1024;  // each holds a descriptor
+inline constexpr int64_t kMaxParts = 1024;  // each part holds a descriptor
 
-// A file's place in its set. A file with a count of 0 or 1, or none, is a model by itself.
+// A file's place in its set. A file with a count of 0, 1 or none is a model by itself.
 struct Split {
-  int64_t number = 0;                   // split.no, from 0
-  int64_t count = 1;                    // split.count
-  std::optional<int64_t> tensor_count;  // split.tensors.count: of all parts together
+  // split.no, from 0.
+  int64_t number = 0;
+  // split.count.
+  int64_t count = 1;
+  // split.tensors.count: the sum over all parts.
+  std::optional<int64_t> tensor_count;
   bool several() const { return count > 1; }
 };
-// INVALID_ARGUMENT, naming the key, for a value out of its bounds or keys that contradict each other.
+// INVALID_ARGUMENT, naming the key, for a value out of range or keys that contradict each other.
 absl::StatusOr<Split> ReadSplit(const GgufFile& file);
 
-// The parts of a path NAME-00002-of-00003.gguf: "NAME" with its folder, 2 and 3. nullopt for other names.
+// The components of a path NAME-00002-of-00003.gguf: "NAME" with its folder, 2 and 3. nullopt for other
+// names.
 struct SplitName {
   std::string stem;
-  int64_t number = 0;  // from 1
+  // From 1.
+  int64_t number = 0;
   int64_t count = 0;
 };
 std::optional<SplitName> ParseSplitName(std::string_view path);
 
-// Paths of all parts of the model whose first part `file` is. A name that does not follow the pattern is
-// looked for behind a symbolic link. INVALID_ARGUMENT when there is none, when name and keys differ, and for
-// another part than the first, whose path the message names.
+// Returns the paths of all parts of the model whose first part is `file`. When the name does not follow the
+// pattern, the target of a symbolic link is tried. INVALID_ARGUMENT when neither matches, when name and keys
+// differ, and for a part other than the first; the message names the first part's path.
 absl::StatusOr<std::vector<std::string>> PartPaths(const GgufFile& file, const Split& split);
 
-// INVALID_ARGUMENT unless `part` can be the part `number` (from 0) of the model that `first` begins: it says
-// so, and its metadata repeats what `first` says. Keys of `general.` that `first` does not have are passed
-// over.
+// INVALID_ARGUMENT unless `part` can be part `number` (from 0) of the model that `first` begins: its keys say
+// so, and its metadata agrees with that of `first`. Keys of `general.` that `first` lacks are ignored.
 absl::Status CheckPart(const GgufFile& first, const Split& split, const GgufFile& part, int64_t number);
 
-// The file's name without folder, extension and number of the part.
+// Returns the file's name without folder, extension and part number.
 std::string ModelStem(const std::string& path);
 
 }  // namespace mnemo::model

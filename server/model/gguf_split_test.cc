@@ -35,7 +35,7 @@ void AddPlace(GgufWriter& writer, uint32_t number, uint32_t count, uint32_t tens
   writer.AddUint32("split.tensors.count", tensors);
 }
 
-// A folder with a model of tensors a, b, c, d, e in three files, each of which a test may write otherwise.
+// A folder with a model of tensors a, b, c, d, e in three files. A test may write any of them differently.
 class Model {
  public:
   Model() {
@@ -131,7 +131,7 @@ TEST_CASE("A snapshot of several parts is the same model") {
   CHECK((*read)->FindTensor("e")->data.ReadAll().status().code() == absl::StatusCode::kFailedPrecondition);
 }
 
-TEST_CASE("What was opened is held, and a part that is written to is named") {
+TEST_CASE("Opened files stay readable, and a modified part is named") {
   const Model model;
   const auto file = model.Open();
   REQUIRE(file.ok());
@@ -153,7 +153,7 @@ TEST_CASE("What was opened is held, and a part that is written to is named") {
   }
 }
 
-TEST_CASE("A part that is missing or no part of the model is refused by name") {
+TEST_CASE("A missing part, or one of another model, is refused by name") {
   const Model model;
   SECTION("missing") {
     std::filesystem::remove(model.path(2));
@@ -265,12 +265,13 @@ TEST_CASE("Values of the keys of split files have bounds") {
     REQUIRE_FALSE(file.ok());
     CHECK_THAT(std::string(file.status().message()), Contains(message));
   };
-  refused([](GgufWriter& w) { AddPlace(w, 0, 1025, 5); }, "'split.count' is 1025; 0 to 1024");
+  refused([](GgufWriter& w) { AddPlace(w, 0, 1025, 5); }, "'split.count' is 1025; allowed: 0 to 1024");
   refused([](GgufWriter& w) { AddPlace(w, 3, 3, 5); }, "'split.no' is 3 and key 'split.count' is 3");
   refused([](GgufWriter& w) { AddPlace(w, 1, 1, 5); }, "'split.no' is 1 and key 'split.count' is 1");
   refused([](GgufWriter& w) { w.AddUint32("split.no", 1); }, "'split.count' is absent");
   refused([](GgufWriter& w) { w.AddUint32("split.count", 3); }, "'split.no' is absent");
-  refused([](GgufWriter& w) { AddPlace(w, 0, 3, 70000); }, "'split.tensors.count' is 70000; 0 to 65536");
+  refused([](GgufWriter& w) { AddPlace(w, 0, 3, 70000); },
+          "'split.tensors.count' is 70000; allowed: 0 to 65536");
   refused([](GgufWriter& w) { w.AddString("split.count", "3"); }, "'split.count' is a string");
   refused([](GgufWriter& w) { w.AddInts("split.no", std::vector<int32_t>{0}); }, "'split.no' is an array");
   refused([](GgufWriter& w) { AddPlace(w, 0, 3, 5); }, "'split.count' is 3; 1 parts are given");

@@ -39,7 +39,7 @@ Bytes Header(uint64_t tensors, uint64_t keys, uint32_t version = 3) {
   return bytes;
 }
 
-// A file with one key, whose value is written by the caller.
+// A file with one key; the caller writes its value.
 Bytes OneKey(std::string_view key, uint32_t type) {
   Bytes bytes = Header(0, 1);
   PutString(bytes, key);
@@ -75,7 +75,7 @@ constexpr auto kDataLoss = absl::StatusCode::kDataLoss;
 
 }  // namespace
 
-TEST_CASE("What a writer wrote is read back") {
+TEST_CASE("A written file is read back") {
   GgufWriter writer;
   writer.AddUint32("count", 7);
   writer.AddFloat32("ratio", 0.5f);
@@ -113,7 +113,7 @@ TEST_CASE("What a writer wrote is read back") {
   CHECK(file.FindTensor("third") == nullptr);
 }
 
-TEST_CASE("Getters name the key and what is wrong") {
+TEST_CASE("Getters name the key and the error") {
   GgufWriter writer;
   writer.AddString("text", "x");
   writer.AddFloat32("ratio", 0.5f);
@@ -148,7 +148,7 @@ TEST_CASE("A file cut anywhere is refused, and never read past its end") {
   const Bytes whole = testing::TinyModel(options);
   REQUIRE(Parse(whole).ok());
   for (size_t length = 0; length < whole.size(); length += length < 200 ? 1 : 97) {
-    // A buffer of exactly that length: the address sanitizer sees a read past it.
+    // A buffer of exactly that length: the address sanitizer detects a read past it.
     const Bytes cut(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(length));
     const auto file = Parse(cut);
     // The padding after the last tensor's data may be missing.
@@ -159,7 +159,7 @@ TEST_CASE("A file cut anywhere is refused, and never read past its end") {
   }
 }
 
-TEST_CASE("Headers that are not ours") {
+TEST_CASE("Headers of other formats") {
   CheckRefused({}, kDataLoss, "at byte 0: the file ends within the magic number");
   Bytes bytes = Header(0, 0);
   bytes[0] = std::byte{'g'};
@@ -250,7 +250,7 @@ TEST_CASE("Hostile tensor entries") {
   }
 }
 
-TEST_CASE("A reader of text alone ignores tensors, also those that are not there") {
+TEST_CASE("A reader of text ignores tensors, including missing ones") {
   const Bytes no_data = OneTensor({uint64_t{1} << 40}, 99, 7, 0);
   CHECK_FALSE(Parse(no_data).ok());
   const auto file = Parse(no_data, true);

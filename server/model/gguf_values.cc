@@ -39,7 +39,7 @@ absl::StatusOr<int64_t> ToInt64(const GgufFile& file, std::string_view key, uint
   return static_cast<int64_t>(value);
 }
 
-// The value as the one C++ type that stores it.
+// Returns the value as the one C++ type that stores it.
 template <typename T>
 absl::StatusOr<T> GetAs(const GgufFile& file, std::string_view key, std::string_view wanted) {
   const GgufValue* value = file.Find(key);

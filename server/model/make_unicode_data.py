@@ -4,9 +4,8 @@
     pip install unicodedata2==16.0.0
     python3 make_unicode_data.py > unicode_data.cc
 
-Two versions of Unicode meet here, since the reference tokenizers were built with two: their regular expressions know
-version 16.0, while their normalization form C is that of version 9.0. Text that has changed its meaning in between is
-rare, but a token id that differs is a difference.
+The reference tokenizers were built with two versions of Unicode: 16.0 for regular expressions, and 9.0 for normalization
+form C. This script reproduces both. Text that the two versions treat differently is rare, but its token ids must match.
 """
 
 import sys
@@ -15,7 +14,8 @@ import unicodedata2 as unicodedata
 
 assert unicodedata.unidata_version == "16.0.0", unicodedata.unidata_version
 
-# Assigned after Unicode 9.0 and not inert under normalization: combining classes other than zero, and compositions.
+# Assigned after Unicode 9.0 and affected by normalization: combining classes other than zero, and
+# compositions.
 ASSIGNED_AFTER_9 = [
     (0x7FD, 0x7FD), (0x897, 0x89F), (0x8CA, 0x8D3), (0x9FE, 0x9FE), (0xC3C, 0xC3C), (0xD3B, 0xD3C),
     (0xEBA, 0xEBA), (0x1715, 0x1715), (0x1ABF, 0x1ACE), (0x1DF6, 0x1DFA), (0xA82C, 0xA82C), (0x105C9, 0x105C9),
@@ -29,7 +29,7 @@ ASSIGNED_AFTER_9 = [
     (0x1E2AE, 0x1E2AE), (0x1E2EC, 0x1E2EF), (0x1E4EC, 0x1E4EF), (0x1E5EE, 0x1E5EF),
 ]
 
-# Numeric characters that came with Unicode 17.0: the splitter of single digits (`smollm`) knows them already.
+# Numeric characters added in Unicode 17.0: the splitter of single digits (`smollm`) already knows them.
 NUMERIC_SINCE_17 = [(0x11DE0, 0x11DE9), (0x16FF4, 0x16FF6)]
 
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -40,7 +40,7 @@ def is_after_9(code_point):
 
 
 def ranges(value_of):
-    """[(first, last, value)] of the maximal runs of code points with the same value, zero left out."""
+    """Returns [(first, last, value)], the maximal runs of code points with the same nonzero value."""
     runs = []
     for c in CODE_POINTS:
         value = value_of(c)
@@ -71,7 +71,7 @@ WHITE_SPACE = {c for c in CODE_POINTS if unicodedata.category(chr(c))[0] == "Z"}
 
 
 def decompositions():
-    """(code point, first, second or 0, whether the pair composes again); Hangul is arithmetic and left out."""
+    """Returns (code point, first, second or 0, whether the pair composes again); Hangul is arithmetic and left out."""
     rows = []
     for c in CODE_POINTS:
         fields = unicodedata.decomposition(chr(c)).split()

@@ -1,5 +1,5 @@
-// The merging of both tokenizers: while any two neighbours have a merge, the one of the lowest rank is made,
-// the leftmost first among equals.
+// Merge loop of both tokenizers: while any two neighbours have a merge, the one of the lowest rank is
+// applied, the leftmost first among equals.
 #pragma once
 
 #include <algorithm>
@@ -11,9 +11,10 @@
 
 namespace mnemo::model {
 
-// A stretch of the text that is one token so far, or (id < 0) none.
+// A range of the text that currently is one token, or no token (id < 0).
 struct MergeSymbol {
-  uint32_t begin = 0;  // in the text
+  // Offset in the text.
+  uint32_t begin = 0;
   uint32_t length = 0;
   int32_t id = -1;
 };
@@ -24,24 +25,29 @@ struct MergeResult {
   int32_t id = -1;
 };
 
-// Memory that lives for one Encode.
+// Working memory of one Encode.
 struct MergeScratch {
   struct Candidate {
     uint32_t rank;
-    uint32_t left;    // index of the symbol
-    uint32_t length;  // of both when it was found: an older candidate no longer fits
+    // Index of the left symbol.
+    uint32_t left;
+    // Length of both symbols when the candidate was found; a stale candidate does not match it.
+    uint32_t length;
     int32_t id;
   };
   std::vector<MergeSymbol> symbols;
-  std::vector<MergeResult> pairs;  // few symbols: [i] merges symbols i and i + 1
-  std::vector<Candidate> heap;     // many symbols
-  std::vector<uint32_t> next;      // many symbols: linked list
+  // For few symbols: [i] merges symbols i and i + 1.
+  std::vector<MergeResult> pairs;
+  // For many symbols.
+  std::vector<Candidate> heap;
+  // For many symbols: linked list.
+  std::vector<uint32_t> next;
   std::vector<uint32_t> previous;
 };
 
 inline constexpr size_t kFewSymbols = 48;
 
-// `find(left, right)` gives the merge of two neighbours. Leaves the merged symbols in scratch->symbols.
+// `find(left, right)` returns the merge of two neighbours. Leaves the merged symbols in scratch->symbols.
 template <typename Find>
 void MergeFew(MergeScratch* scratch, const Find& find) {
   std::vector<MergeSymbol>& symbols = scratch->symbols;
@@ -101,8 +107,8 @@ void MergeMany(MergeScratch* scratch, const Find& find) {
     const Candidate top = heap.front();
     std::pop_heap(heap.begin(), heap.end(), later);
     heap.pop_back();
-    // A symbol only grows, so the joint length tells whether both are still what they were. One that was
-    // merged into its left neighbour has length 0.
+    // A symbol only grows, so the joint length tells whether both are unchanged. A symbol that was merged
+    // into its left neighbour has length 0.
     const uint32_t left = top.left;
     if (symbols[left].length == 0 || next[left] == count) continue;
     const uint32_t right = next[left];
@@ -131,17 +137,17 @@ void MergeSymbols(MergeScratch* scratch, const Find& find) {
   }
 }
 
-// Merges a text of any length in windows, so that the memory for it is that of one window. `merge(stretch)`
-// leaves the symbols of a stretch, which cover it, in scratch->symbols; `emit(symbol)` takes them in order,
-// with `begin` in the text, and says whether to go on.
+// Merges a text of any length in windows, so that memory is limited to that of one window. `merge(stretch)`
+// leaves the symbols that cover a stretch in scratch->symbols. `emit(symbol)` receives them in order, with
+// `begin` as an offset in the text, and returns whether to continue.
 //
 // The result is that of one merge over the whole text. Tokens are the merged form of their text if and only
-// if each two neighbours are that of theirs ("Fast byte-pair encoding", github.com/github/rust-gems, crate
-// bpe): inside a window they are, and the pair at an edge is tested. An edge lies well before the window's
-// end, where the cut is seldom felt.
+// if each two neighbours are the merged form of theirs ("Fast byte-pair encoding",
+// github.com/github/rust-gems, crate bpe). Inside a window this holds, and the pair at an edge is tested. An
+// edge lies well before the window's end, where the cut rarely has an effect.
 //
-// False: no edges were found that hold, which takes a window hardly longer than a token. What was emitted is
-// void then, and the caller merges the text as a whole.
+// Returns false when no valid edges were found, which happens only for windows hardly longer than a token.
+// The emitted symbols are then void, and the caller merges the text as a whole.
 template <typename Merge, typename Emit>
 bool MergeInWindows(std::string_view text, size_t window, MergeScratch* scratch, const Merge& merge,
                     const Emit& emit) {
@@ -157,7 +163,8 @@ bool MergeInWindows(std::string_view text, size_t window, MergeScratch* scratch,
   };
   size_t at = 0;
   size_t length = window;
-  MergeSymbol before;  // the last that was emitted
+  // The last emitted symbol.
+  MergeSymbol before;
   std::vector<MergeSymbol> current = merged(at, length);
   while (at + length < text.size()) {
     size_t edge = current.size() - current.size() / 8;

@@ -54,7 +54,7 @@ std::string Show(const GgufValue& value) {
       value);
 }
 
-// 0, false, an empty text, or an array of nothing else.
+// Returns whether the value is 0, false, an empty text, or an array of such values.
 bool IsNothing(const GgufValue& value) {
   return std::visit(
       []<typename T>(const T& held) {
@@ -104,7 +104,7 @@ absl::Status CheckNeutral(const GgufFile& file, const std::string& key, const Gg
                        Printable(key), Show(value), kDecides, NeutralValues(*entry));
 }
 
-// Says what is missed of a vocabulary, which has a default that may be wrong.
+// Warns of missing vocabulary keys whose default may be wrong.
 void WarnOfAbsentText(const GgufFile& file, std::vector<std::string>& warnings) {
   const absl::StatusOr<std::string_view> model = file.GetString("tokenizer.ggml.model");
   if (!model.ok()) return;

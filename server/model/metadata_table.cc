@@ -1,4 +1,4 @@
-// The table itself, in the order of docs/MODELS.md.
+// The table, in the order of docs/MODELS.md.
 #include <array>
 
 #include "server/model/gguf_split.h"
@@ -13,7 +13,7 @@ constexpr std::string_view kRequired = "required";
 constexpr std::string_view kGemma3 = "gemma3";
 constexpr std::string_view kOthers = "llama,qwen2,qwen3";
 
-// Bounds: well above published models, low enough that no product of them overflows an int.
+// Limits: well above published models, and low enough that no product of them overflows an int.
 constexpr std::array kKeys = {
     // Sizes.
     MetadataKey{".block_count", "", kRead, "integer", 1, 1024, kRequired, "Layers"},
@@ -84,7 +84,8 @@ constexpr std::array kKeys = {
     MetadataKey{".attention.output_scale", "", kNeutral, "number", 0, 1, "0",
                 "Factor on what attention gives"},
 
-    // Scales of relatives that share a name; gemma3's own scale of the embedding is not in the file.
+    // Scales of related architectures that share a name; gemma3's own scale of the embedding is not in the
+    // file.
     MetadataKey{".embedding_scale", kOthers, kNeutral, "number", 0, 1, "0", "Factor on embeddings"},
     MetadataKey{".residual_scale", "", kNeutral, "number", 0, 1, "0", "Factor on what layers add"},
     MetadataKey{".logit_scale", "", kNeutral, "number", 0, 1, "0", "Divisor or factor of logits"},

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "devices/base/display_name.h"
+#include "devices/base/range.h"
 #include "server/model/gguf_split.h"
 #include "server/model/metadata_keys.h"
 
@@ -20,16 +21,19 @@ namespace {
 using devices::RotaryStyle;
 using devices::TensorRole;
 
-// What sets one architecture apart from another, beyond what the file says.
+// Properties of one architecture that the file does not state.
 struct Architecture {
   std::string_view name;
   RotaryStyle rotary_style;
-  bool qkv_bias;  // required; where false, biases are used if the file has them
+  // Biases are required; where false, they are used if the file has them.
+  bool qkv_bias;
   bool qk_norm;
   bool post_norms;
   bool gelu;
-  bool scaled_embedding;     // by sqrt(dim)
-  bool alternating_windows;  // most layers see a sliding window, with a rotary base of their own
+  // Scaled by sqrt(dim).
+  bool scaled_embedding;
+  // Most layers have a sliding window, with a rotary base of their own.
+  bool alternating_windows;
 };
 
 constexpr std::array kArchitectures = {
@@ -41,8 +45,7 @@ constexpr std::array kArchitectures = {
                  .gelu = true,
                  .scaled_embedding = true,
                  .alternating_windows = true},
-    // Llama, Mistral and SmolLM2. GGUF stores their q and k rows permuted so that rotated pairs are
-    // neighbours.
+    // Llama, Mistral and SmolLM2. GGUF stores their q and k rows permuted so that rotated pairs are adjacent.
     Architecture{.name = "llama", .rotary_style = RotaryStyle::kInterleaved},
     Architecture{.name = "qwen2", .rotary_style = RotaryStyle::kHalves, .qkv_bias = true},
     Architecture{.name = "qwen3", .rotary_style = RotaryStyle::kHalves, .qk_norm = true},
@@ -61,11 +64,11 @@ class Keys {
   bool Has(std::string_view key) const { return file_.Find(Name(key)) != nullptr; }
 
   absl::StatusOr<int> Int(std::string_view key) const { return Int(key, Entry(key).max); }
-  // `max`: a tighter bound than the table's.
+  // `max` is a tighter limit than the table's.
   absl::StatusOr<int> Int(std::string_view key, double max) const {
     const absl::StatusOr<int64_t> value = file_.GetInt(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(*value), max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, static_cast<double>(*value), max));
     return static_cast<int>(*value);
   }
   absl::StatusOr<int> IntOr(std::string_view key, int fallback, double max) const {
@@ -73,7 +76,7 @@ class Keys {
   }
   absl::StatusOr<int> IntOr(std::string_view key) const { return Has(key) ? Int(key) : Default<int>(key); }
 
-  // One figure, or an array that has it for each layer.
+  // Reads one number, or an array with one number per layer.
   absl::StatusOr<int> IntOfLayers(std::string_view key, int layers, double max) const;
   absl::StatusOr<int> IntOfLayers(std::string_view key, int layers) const {
     return IntOfLayers(key, layers, Entry(key).max);
@@ -82,10 +85,10 @@ class Keys {
   absl::StatusOr<double> Float(std::string_view key) const {
     const absl::StatusOr<double> value = file_.GetFloat(Name(key));
     if (!value.ok()) return AsInvalid(value.status());
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, *value, Entry(key).max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, *value, Entry(key).max));
     return *value;
   }
-  // The table's default; INVALID_ARGUMENT where it has none.
+  // Returns the table's default when the key is absent; INVALID_ARGUMENT where the table has none.
   absl::StatusOr<double> FloatOr(std::string_view key) const {
     return Has(key) || Entry(key).absent == "required" ? Float(key) : Default<double>(key);
   }
@@ -94,7 +97,7 @@ class Keys {
     return value.ok() && *value == 0;
   }
 
-  // A key that a needed value is missing from is a bad file, not a thing that was looked for and not found.
+  // A missing required key makes the file invalid, so NOT_FOUND becomes INVALID_ARGUMENT.
   static absl::Status AsInvalid(const absl::Status& status) {
     return absl::InvalidArgumentError(status.message());
   }
@@ -113,11 +116,8 @@ class Keys {
     MNEMO_CHECK(error == std::errc() && end == text.data() + text.size());
     return value;
   }
-  absl::Status CheckRange(std::string_view key, double value, double max) const {
-    const double min = Entry(key).min;
-    if (value >= min && value <= max) return absl::OkStatus();  // also refuses NaN
-    return InvalidArgument("{}: key '{}' is {}; {} to {} is allowed", file_.path(), Name(key), value, min,
-                           max);
+  absl::Status CheckValue(std::string_view key, double value, double max) const {
+    return CheckRange(fmt::format("{}: key '{}'", file_.path(), Name(key)), value, Entry(key).min, max);
   }
 
   const GgufFile& file_;
@@ -132,7 +132,7 @@ absl::StatusOr<int> Keys::IntOfLayers(std::string_view key, int layers, double m
                            values->size(), layers);
   }
   for (const int64_t value : *values) {
-    MNEMO_RETURN_IF_ERROR(CheckRange(key, static_cast<double>(value), max));
+    MNEMO_RETURN_IF_ERROR(CheckValue(key, static_cast<double>(value), max));
     if (value == values->front()) continue;
     return Unimplemented(
         "{}: key '{}' has {} for one layer and {} for another; one figure for all layers is supported",
@@ -141,7 +141,7 @@ absl::StatusOr<int> Keys::IntOfLayers(std::string_view key, int layers, double m
   return static_cast<int>(values->front());
 }
 
-// For messages: ASCII alone.
+// Reduces a name to ASCII for messages.
 std::string PrintableName(std::string_view name) {
   std::string printable(name.substr(0, 256));
   for (char& c : printable) {
@@ -202,8 +202,8 @@ absl::Status ReadSizes(const GgufFile& file, const Keys& keys, ModelConfig& conf
   return absl::OkStatus();
 }
 
-// Positions divided by a factor, or left alone; a factor counts without a type, since linear is the default.
-// (Llama 3's own scaling is in rope_freqs.weight.)
+// Reads the factor by which positions are divided, or 1. A factor without a type counts as linear, the
+// default. (Llama 3's own scaling is in rope_freqs.weight.)
 absl::StatusOr<double> ReadLinearScale(const GgufFile& file, const Keys& keys, ModelConfig& config) {
   constexpr std::string_view kFactor = "rope.scaling.factor";
   constexpr std::string_view kOldFactor = "rope.scale_linear";
@@ -221,7 +221,8 @@ absl::StatusOr<double> ReadLinearScale(const GgufFile& file, const Keys& keys, M
   if (keys.Has(key) && !keys.IsZero(key)) {
     MNEMO_ASSIGN_OR_RETURN(scale, keys.Float(key));
   } else if (!keys.Has(key) && file.Find(type_key) != nullptr && type == "linear") {
-    return keys.Float(kFactor).status();  // a scaling by nothing: the file lost the factor
+    // A scaling without a factor: the file lost it.
+    return keys.Float(kFactor).status();
   }
   if (type == "none" && scale != 1) {
     config.warnings.push_back(
@@ -248,7 +249,7 @@ absl::Status ReadRotary(const GgufFile& file, const Keys& keys, ModelConfig& con
   return absl::OkStatus();
 }
 
-// Which layers of an architecture with alternating windows have one: by a period, or an entry for each layer.
+// Reads which layers of an architecture with alternating windows have one: a period, or an entry per layer.
 absl::Status ReadWindowPattern(const GgufFile& file, const Keys& keys, ModelConfig& config) {
   constexpr std::string_view kPattern = "attention.sliding_window_pattern";
   const std::string key = keys.Name(kPattern);
@@ -293,7 +294,7 @@ absl::Status ReadWindows(const GgufFile& file, const Keys& keys, const Architect
   return ReadWindowPattern(file, keys, config);
 }
 
-// 1/sqrt(head_dim), but Gemma 3 27B was trained with 1/sqrt(dim / heads), which older files do not say.
+// 1/sqrt(head_dim). Gemma 3 27B was trained with 1/sqrt(dim / heads), which older files do not state.
 absl::StatusOr<float> ReadAttentionScale(const Keys& keys, const ModelConfig& config) {
   double divisor = config.head_dim;
   if (config.architecture == "gemma3" && config.layers == kGemma3Layers27B) {
@@ -303,7 +304,7 @@ absl::StatusOr<float> ReadAttentionScale(const Keys& keys, const ModelConfig& co
   return static_cast<float>(scale > 0 ? scale : 1.0 / std::sqrt(divisor));  // 0 in a file means the default
 }
 
-// One tensor that the model needs.
+// A tensor that the model needs.
 struct Wanted {
   std::string name;
   TensorRole role;
@@ -357,7 +358,8 @@ absl::Status CheckShape(const GgufFile& file, const Wanted& wanted) {
   const GgufTensor* tensor = file.FindTensor(wanted.name);
   if (tensor == nullptr) return InvalidArgument("{}: tensor '{}' is missing", file.path(), wanted.name);
   std::vector<int64_t> dims = tensor->dims;
-  while (dims.size() > 1 && dims.back() == 1) dims.pop_back();  // trailing dimensions of 1 say nothing
+  // Trailing dimensions of 1 carry no information.
+  while (dims.size() > 1 && dims.back() == 1) dims.pop_back();
   std::vector<int64_t> expected = {wanted.cols};
   if (wanted.rows != 1) expected.push_back(wanted.rows);
   if (dims != expected) {
@@ -367,7 +369,7 @@ absl::Status CheckShape(const GgufFile& file, const Wanted& wanted) {
   return absl::OkStatus();
 }
 
-// Every tensor that the model needs is there with its shape, and none that would be left out of the
+// Checks that every required tensor exists with its shape, and that no other tensor would be left out of the
 // computation.
 absl::Status CheckTensors(const GgufFile& file, const ModelConfig& config) {
   std::set<std::string, std::less<>> known = {"rope_freqs.weight"};
@@ -417,9 +419,9 @@ absl::Status ReadVocabulary(const GgufFile& file, ModelConfig& config) {
   return absl::OkStatus();
 }
 
-// A block format, whose rounding is coarser than that of any 16 bits.
+// Returns whether the type is a block format whose rounding is coarser than that of any 16-bit format.
 bool IsCoarse(devices::TensorType type) {
-  constexpr int64_t kMaxBits = 9;  // Q8_0 has 8.5 a weight
+  constexpr int64_t kMaxBits = 9;  // Q8_0 has 8.5 bits per weight
   const devices::TensorTypeTraits& traits = devices::Traits(type);
   return traits.block_bytes * 8 <= kMaxBits * traits.block_elements;
 }

@@ -22,11 +22,11 @@ using Bytes = std::vector<std::byte>;
 using Edit = std::function<void(GgufWriter&)>;
 
 struct Changes {
-  std::set<std::string> without;  // keys and tensors left out
-  Edit add = [](GgufWriter&) {};  // keys and tensors added instead
+  std::set<std::string> without;  // keys and tensors to leave out
+  Edit add = [](GgufWriter&) {};  // adds keys and tensors in their place
 };
 
-// A tiny model with some keys or tensors taken away and others put in.
+// Returns a tiny model with some keys or tensors removed and others added.
 Bytes Changed(const TinyModelOptions& options, const Changes& changes) {
   const Bytes bytes = testing::TinyModel(options);
   const auto file = GgufFile::Parse(bytes, "tiny.gguf", {});
@@ -114,7 +114,8 @@ TEST_CASE("llama: the configuration and its tensors") {
 
   const auto sources = WeightSources(**file, *config);
   REQUIRE(sources.ok());
-  CHECK(sources->size() == (*file)->tensors().size() - 1);  // the rotary factors went into the configuration
+  // The rotary factors are part of the configuration.
+  CHECK(sources->size() == (*file)->tensors().size() - 1);
   CHECK(sources->front().name == "token_embd.weight");
   for (const devices::TensorSource& source : *sources) {
     const GgufTensor* tensor = (*file)->FindTensor(source.name);
@@ -136,7 +137,7 @@ TEST_CASE("The KV cache has 8 bits by default where its error is below that of t
   CHECK(DefaultKvType(config) == devices::KvType::kF16);
 }
 
-TEST_CASE("The KV cache has 16 bits where the layers' weights have as many") {
+TEST_CASE("The KV cache has 16 bits where the layers' weights have 16") {
   using devices::KvType;
   using devices::TensorType;
   const std::map<TensorType, KvType> expected = {
@@ -162,8 +163,8 @@ TEST_CASE("The KV cache has 16 bits where the layers' weights have as many") {
   }
 }
 
-TEST_CASE("What most elements of the layers are stored in decides the KV cache, not the tables") {
-  // Rows of 64: block formats of 256 fall back to F32 there, but for ffn_down, whose rows have 256.
+TEST_CASE("The format of most layer elements decides the KV cache, not that of the tables") {
+  // Rows of 64: block formats of 256 fall back to F32, except for ffn_down, whose rows have 256.
   TinyModelOptions options;
   options.ffn_dim = 256;
   options.matrix_type = devices::TensorType::kQ4_K;
@@ -172,12 +173,13 @@ TEST_CASE("What most elements of the layers are stored in decides the KV cache, 
   REQUIRE(file.status() == absl::OkStatus());
   const auto config = ReadModelConfig(**file);
   REQUIRE(config.status() == absl::OkStatus());
-  // A layer's elements: q and output 64 x 64, k and v 32 x 64, three of the feed-forward network 256 x 64.
+  // Elements of a layer: q and output 64 x 64, k and v 32 x 64, three matrices of the feed-forward network
+  // 256 x 64.
   CHECK(config->coarse_share == Approx(256.0 * 64 / (2 * 64 * 64 + 2 * 32 * 64 + 3 * 256 * 64)));
   CHECK(DefaultKvType(*config) == devices::KvType::kF16);
 }
 
-TEST_CASE("What sets the architectures apart") {
+TEST_CASE("Differences between the architectures") {
   TinyModelOptions options;
   options.layers = 7;
   options.architecture = "qwen2";
@@ -210,14 +212,15 @@ TEST_CASE("What sets the architectures apart") {
   CHECK(config->attention_scale == static_cast<float>(1 / std::sqrt(32.0)));
   CHECK(config->tied_output);
 
-  options.layers = 62;  // 27B: by the width of the model's heads, not of the attention's
+  // 27B: uses the width of the model's heads, not of the attention's.
+  options.layers = 62;
   options.dim = 68;
   config = Read(testing::TinyModel(options));
   REQUIRE(config.ok());
   CHECK(config->attention_scale == static_cast<float>(1 / std::sqrt(17.0)));
 }
 
-TEST_CASE("gemma3: keys that say what is otherwise known of the architecture") {
+TEST_CASE("gemma3: keys that repeat properties of the architecture") {
   TinyModelOptions options;
   options.architecture = "gemma3";
   options.layers = 3;
@@ -235,7 +238,7 @@ TEST_CASE("gemma3: keys that say what is otherwise known of the architecture") {
   CHECK(config->attention_scale == 0.5f);
 }
 
-TEST_CASE("A factor of rotary scaling counts without a type, and what is not used is said") {
+TEST_CASE("A factor of rotary scaling counts without a type, and unused keys give warnings") {
   const auto read = [](const Edit& add) {
     const auto config = Read(Changed({}, {{}, add}));
     REQUIRE(config.status() == absl::OkStatus());
@@ -262,7 +265,7 @@ TEST_CASE("A factor of rotary scaling counts without a type, and what is not use
   CHECK_THAT(config.warnings[0], Contains("'llama.rope.scale_linear' is not used"));
 }
 
-TEST_CASE("Keys that decide no number are warned of by name, and well-known ones are not") {
+TEST_CASE("Keys that change no number are warned of by name, and well-known ones are not") {
   const auto config = Read(Changed({}, {{}, [](GgufWriter& writer) {
                                           writer.AddUint32("general.file_type", 3);
                                           writer.AddUint32("general.quantization_version", 2);
@@ -302,7 +305,7 @@ TEST_CASE("The table of metadata keys finds the first entry that fits") {
   CHECK(FindMetadataKey("qwen2.rope.freq_base", "qwen2")->absent == "10000");
   CHECK(FindMetadataKey("gemma3.rope.freq_base", "gemma3")->absent == "required");
   CHECK(FindMetadataKey("qwen2.rope.freq_base_swa", "qwen2")->use == KeyUse::kNeutral);
-  CHECK(FindMetadataKey("llama.block_count", "qwen2") == nullptr);  // another architecture's
+  CHECK(FindMetadataKey("llama.block_count", "qwen2") == nullptr);  // key of another architecture
   CHECK(FindMetadataKey("rope.freq_base", "llama")->use == KeyUse::kNeutral);
   CHECK(FindMetadataKey("general.tags", "llama")->use == KeyUse::kIgnored);
   CHECK(FindMetadataKey("tokenizer.ggml.fim_pre_token_id", "llama")->use == KeyUse::kIgnored);
@@ -316,7 +319,7 @@ TEST_CASE("A window in a file of another architecture holds for all layers") {
   CHECK(config->layer_is_windowed == std::vector<bool>{true, true});
 }
 
-TEST_CASE("What is not known is refused with what is") {
+TEST_CASE("Unknown values are refused, listing the known ones") {
   CheckRefused(Changed({}, {{"general.architecture"},
                             [](GgufWriter& writer) { writer.AddString("general.architecture", "mamba\n"); }}),
                kUnimplemented, "architecture 'mamba_' is not supported; known: gemma3, llama, qwen2, qwen3");
@@ -378,7 +381,7 @@ TEST_CASE("Numbers out of range name key and bound") {
                kInvalid, "'llama.block_count' is a string");
 }
 
-TEST_CASE("Every tensor is missed by its name, and its shape is checked") {
+TEST_CASE("Every missing tensor is named, and every shape is checked") {
   for (const char* architecture : {"llama", "qwen2", "qwen3", "gemma3"}) {
     TinyModelOptions options;
     options.architecture = architecture;
@@ -393,7 +396,7 @@ TEST_CASE("Every tensor is missed by its name, and its shape is checked") {
         Bytes data(tensor.data.size() + row_bytes);
         writer.AddTensor(tensor.name, tensor.type, dims, data);
       };
-      if (tensor.name == "token_embd.weight") continue;  // its rows are the vocabulary, whatever their count
+      if (tensor.name == "token_embd.weight") continue;  // its rows are the vocabulary, whatever their number
       CheckRefused(Changed(options, {{tensor.name}, longer}), kInvalid,
                    "tensor '" + tensor.name + "' has shape");
     }
@@ -411,7 +414,7 @@ TEST_CASE("Rotary factors that would break the frequencies are refused") {
   }
 }
 
-TEST_CASE("A name that cannot be shown is made one that can, and a file without a name has its stem") {
+TEST_CASE("A name that cannot be displayed is made displayable, and a file without a name gets its stem") {
   CHECK(Read(Changed({}, {{"general.name"}}))->name == "tiny");
   CHECK(Read(Changed({}, {{"general.name"},
                           [](GgufWriter& writer) { writer.AddString("general.name", "a\xff\nb"); }}))

@@ -19,8 +19,8 @@ constexpr PreTokenizer kLlama3 = {.splitter = PreTokenizer::Splitter::kLlama3,
 constexpr PreTokenizer kQwen2 = {
     .splitter = PreTokenizer::Splitter::kLlama3, .max_digits = 1, .normalizes = true};
 
-// Files from before the key existed (and those that say "default") hold the vocabulary of GPT-2 or are read
-// as if.
+// Files from before the key existed, and those that say "default", hold the vocabulary of GPT-2 or are
+// treated as if they did.
 constexpr std::array<std::pair<std::string_view, PreTokenizer>, 9> kPreTokenizers = {{
     {"gpt-2", kGpt2},
     {"gpt2", kGpt2},
@@ -72,7 +72,7 @@ size_t PieceScanner::RunEnd(size_t at, Category category) const {
   return at;
 }
 
-// Sets limit_ in front of the next numeric character, or behind it when it is the next.
+// Sets limit_ before the next numeric character, or behind it when it is at the current position.
 void PieceScanner::FindSegment() {
   limit_ = at_;
   while (limit_ < text_.size()) {
@@ -118,7 +118,7 @@ size_t PieceScanner::ContractionEnd(bool ignore_case) const {
   }
 }
 
-// \s+(?!\S)|\s+ : a run of white space leaves its last character to what follows it.
+// \s+(?!\S)|\s+ : a run of white space leaves its last character to the text after it.
 size_t PieceScanner::SpaceEnd() const {
   size_t last = at_;
   size_t end = CharAt(at_).end;

@@ -44,7 +44,8 @@ void RotaryTable::Fill(int64_t position, float* out) const {
   const std::complex<double>* coarse = coarse_.data() + coarse_begin;
   const std::complex<double>* fine = fine_.data() + static_cast<size_t>(position % kFinePositions) * pairs;
   for (size_t i = 0; i < pairs; ++i) {
-    // Written out: the product of std::complex looks for infinities, which takes longer than the product.
+    // Written out, because the product of std::complex checks for infinities, which takes longer than the
+    // product.
     out[2 * i] = static_cast<float>(coarse[i].real() * fine[i].real() - coarse[i].imag() * fine[i].imag());
     out[2 * i + 1] =
         static_cast<float>(coarse[i].real() * fine[i].imag() + coarse[i].imag() * fine[i].real());

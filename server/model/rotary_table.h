@@ -1,4 +1,4 @@
-// Cosines and sines of rotary embedding, as devices want them: one row a position.
+// Cosines and sines of rotary embedding in the devices' layout: one row per position.
 #pragma once
 
 #include <complex>
@@ -9,13 +9,13 @@
 namespace mnemo::model {
 
 // Angle of pair i at position p: p * theta^(-2i/dims) / scale / factors[i]. Computed in double and rounded
-// once to float32, as a function of the position alone. The turns of position p are the product of the turns
-// of its multiple of kFinePositions and of the rest: two small tables instead of a sine and a cosine for
-// every pair.
+// once to float32; depends on the position only. The rotation at position p is the product of two rotations:
+// that of its multiple of kFinePositions and that of the remainder. Two small tables thus replace a sine and
+// a cosine for every pair.
 class RotaryTable {
  public:
   // dims even, >= 2; scale > 0; factors: [dims / 2], each > 0, or empty. Positions up to context_tokens come
-  // from the tables, later ones are computed without them.
+  // from the tables; later ones are computed without them.
   RotaryTable(int dims, double theta, double scale, std::span<const float> factors, int context_tokens);
 
   // out: [dims / 2, 2], cosine and sine. position >= 0. Does not allocate.
@@ -24,7 +24,8 @@ class RotaryTable {
  private:
   static constexpr int64_t kFinePositions = 256;
   static constexpr int64_t kMaxCoarseRows = 4096;
-  std::vector<double> frequencies_;           // [dims / 2], radians a position
+  // [dims / 2], radians per position.
+  std::vector<double> frequencies_;
   std::vector<std::complex<double>> fine_;    // [kFinePositions, dims / 2]
   std::vector<std::complex<double>> coarse_;  // [rows, dims / 2], at multiples of kFinePositions
 };

@@ -13,11 +13,12 @@ namespace {
 
 constexpr std::string_view kTokensKey = "tokenizer.ggml.tokens";
 constexpr std::string_view kScoresKey = "tokenizer.ggml.scores";
-constexpr std::string_view kBlankMark = "\xE2\x96\x81";  // U+2581 stands for a blank
+// U+2581, which stands for a blank.
+constexpr std::string_view kBlankMark = "\xE2\x96\x81";
 
 absl::string_view ToAbsl(std::string_view text) { return {text.data(), text.size()}; }
 
-// Appends `text` with blanks for U+2581.
+// Appends `text` with U+2581 replaced by blanks.
 void AppendUnmarked(std::string_view text, std::string* out) {
   for (size_t at = 0; at < text.size();) {
     const size_t mark = std::min(text.find(kBlankMark, at), text.size());
@@ -34,14 +35,15 @@ bool IsMergeable(TokenKind kind) {
 
 }  // namespace
 
-// Where the ids of one fragment go.
+// Output of the ids of one fragment.
 struct SpmTokenizer::Output {
   std::vector<int32_t>* ids;
   const EncodeOptions* options;
   bool is_full() const { return ids->size() > options->max_ids; }
-  size_t unknown_end = 0;  // ids->size() after the last unknown token: a run of unknown characters is one
+  // ids->size() after the last unknown token: a run of unknown characters gives one token.
+  size_t unknown_end = 0;
   MergeScratch scratch;
-  // How the text of an unused token was put together last: bytes of its left part.
+  // The latest split of an unused token's text: bytes of its left part.
   absl::flat_hash_map<absl::string_view, uint32_t> splits;
 };
 
@@ -127,12 +129,12 @@ absl::Status SpmTokenizer::RankPieces(const GgufFile& file) {
   return absl::OkStatus();
 }
 
-// Then each word can be merged by itself, with the same result: no merge would reach over its edge.
+// Returns whether each word can be merged by itself with the same result: no merge would cross its edge.
 bool SpmTokenizer::CanSplitWords() const {
   for (const auto& [text, id] : by_text_) {
     const TokenKind kind = kinds_[static_cast<size_t>(id)];
-    if (kind == TokenKind::kUserDefined) continue;  // never merged: a match wherever it stands
-    if (kind == TokenKind::kUnused) return false;   // its latest split holds for the whole text
+    if (kind == TokenKind::kUserDefined) continue;  // never merged: matched wherever it occurs
+    if (kind == TokenKind::kUnused) return false;   // its latest split applies to the whole text
     const size_t visible = text.find_first_not_of(' ');
     if (visible != absl::string_view::npos && text.find(' ', visible) != absl::string_view::npos)
       return false;
@@ -156,8 +158,8 @@ void SpmTokenizer::AppendUnknown(std::string_view bytes, Output* output) const {
   output->unknown_end = output->ids->size();
 }
 
-// An unused token may be formed on the way to another one, but not stay: it is taken apart again, and a
-// single character counts as unknown.
+// Merging may form an unused token on the way to another one, but the token must not remain. It is split
+// again, and a single character counts as unknown.
 void SpmTokenizer::AppendResegmented(std::string_view text, int32_t id, Output* output) const {
   if (id >= 0 && kinds_[static_cast<size_t>(id)] != TokenKind::kUnused) {
     output->ids->push_back(id);
@@ -198,7 +200,7 @@ void SpmTokenizer::EncodeWord(std::string_view word, Output* output) const {
     AppendResegmented(word.substr(symbol.begin, symbol.length), symbol.id, output);
     return !output->is_full();
   };
-  // The latest split of an unused token holds for all of the word.
+  // The latest split of an unused token applies to all of the word.
   if (word.size() > output->options->window_bytes && !has_unused_) {
     const size_t begin = output->ids->size();
     const size_t unknown_end = output->unknown_end;
@@ -228,8 +230,8 @@ void SpmTokenizer::EncodeFragment(std::string_view fragment, bool at_start, cons
                                   std::vector<int32_t>* ids) const {
   std::string text;
   text.reserve(fragment.size() + 1);
-  // At the start of a text always. Behind a control token the models were trained with one blank as well, be
-  // it this one or the template's own.
+  // Always at the start of a text. After a control token the models were trained with one blank as well,
+  // whether this one or the template's own.
   const bool has_blank = fragment[0] == ' ' || fragment.starts_with(kBlankMark);
   if (adds_blank_ && (at_start || !has_blank)) text.push_back(' ');
   AppendUnmarked(fragment, &text);

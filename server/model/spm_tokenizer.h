@@ -1,5 +1,5 @@
-// SentencePiece BPE as GGUF stores it ("llama"): characters are merged by score; what the vocabulary lacks
-// falls back to byte tokens.
+// SentencePiece BPE as GGUF stores it ("llama"). Characters are merged by score; text outside of the
+// vocabulary becomes byte tokens.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -38,17 +38,22 @@ class SpmTokenizer : public VocabularyTokenizer {
   void AppendUnknown(std::string_view bytes, Output* output) const;
   void AppendResegmented(std::string_view text, int32_t id, Output* output) const;
 
-  // What merges may form. The keys are those of pieces_, in which the file's U+2581 is a blank.
+  // Tokens that merges may form. The keys refer to pieces_, in which the file's U+2581 is a blank.
   absl::flat_hash_map<absl::string_view, int32_t> by_text_;
-  size_t longest_ = 0;           // of the keys
-  std::vector<uint32_t> ranks_;  // by id: the lower merges first; equal scores have equal ranks
+  // Length of the longest key.
+  size_t longest_ = 0;
+  // By id: the lower rank merges first; equal scores have equal ranks.
+  std::vector<uint32_t> ranks_;
   TokenMatcher user_defined_;
-  std::array<int32_t, 256> byte_ids_;  // all, or all -1
+  std::array<int32_t, 256> byte_ids_;  // all set, or all -1
   bool has_bytes_ = false;
   const int32_t unknown_id_;
-  bool adds_blank_ = false;    // in front of a text
-  bool has_unused_ = false;    // merges may form tokens that are taken apart again
-  bool splits_words_ = false;  // no merge reaches over a blank that follows another character
+  // Adds a blank in front of a text.
+  bool adds_blank_ = false;
+  // Merges may form tokens that are split again.
+  bool has_unused_ = false;
+  // No merge crosses a blank that follows another character.
+  bool splits_words_ = false;
 };
 
 }  // namespace mnemo::model

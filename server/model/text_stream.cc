@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint64_t kHighBits = 0x8080808080808080;
 
-// Bytes from `at` on that are plain ASCII.
+// Returns the number of plain ASCII bytes from `at` on.
 size_t AsciiRun(std::string_view bytes, size_t at) {
   const size_t begin = at;
   for (uint64_t word = 0; at + sizeof(word) <= bytes.size(); at += sizeof(word)) {
@@ -21,7 +21,7 @@ size_t AsciiRun(std::string_view bytes, size_t at) {
   return at - begin;
 }
 
-// The longest end of `text`, shorter than `stop`, that `stop` begins with.
+// Returns the length of the longest suffix of `text`, shorter than `stop`, that is a prefix of `stop`.
 size_t PartialMatch(std::string_view text, std::string_view stop) {
   for (size_t length = std::min(text.size(), stop.size() - 1); length > 0; --length) {
     if (text.substr(text.size() - length) == stop.substr(0, length)) return length;
@@ -80,7 +80,7 @@ void TextStream::ReadPrompt(std::span<const int32_t> prompt) {
     at_start_ = at_start_ && piece.empty();
     tail.insert(0, piece.substr(piece.size() - std::min(piece.size(), kLongestCharacter)));
   }
-  // From the last byte that begins a character on: what is behind it is either whole or open.
+  // Starts at the last byte that begins a character: the character is either complete or incomplete.
   size_t begin = tail.size();
   while (begin > 0 && (static_cast<uint8_t>(tail[begin - 1]) & 0xC0) == 0x80) --begin;
   if (begin == 0) return;
@@ -93,7 +93,7 @@ bool TextStream::FinishPromptCharacter() {
   const Utf8Char c = DecodeUtf8(pending_bytes_, 0);
   if (c.code_point == kMalformed) {
     if (c.incomplete) return false;
-    // It stays broken: U+FFFD for it is the prompt's text.
+    // The character stays malformed: its U+FFFD belongs to the prompt's text.
     pending_bytes_.erase(0, c.length);
   }
   in_prompt_character_ = false;
@@ -124,15 +124,15 @@ TextStream::Result TextStream::Append(int32_t id) {
 
 TextStream::Result TextStream::Finish() {
   if (stopped_) return {};
-  if (in_prompt_character_) pending_bytes_.clear();  // never completed: the prompt's own U+FFFD
+  if (in_prompt_character_) pending_bytes_.clear();  // never completed: the U+FFFD is the prompt's
   AppendValidUtf8(pending_bytes_, true, &held_text_);
   pending_bytes_.clear();
   return Scan(true);
 }
 
-// Looks for stop strings in held_text_, which begins where the last text that was given out ended. Nothing
-// given out can begin a match: what could was held back. The match that is complete first wins, and of those
-// that end together the longest: so the result does not depend on how the text was cut into tokens.
+// Searches held_text_ for stop strings. held_text_ begins where the last returned text ended. Returned text
+// cannot begin a match, since such text was held back. The match that completes first wins, and among those
+// that end together the longest. The result thus does not depend on how the text was cut into tokens.
 TextStream::Result TextStream::Scan(bool final) {
   Result result;
   size_t begin = 0;
@@ -159,7 +159,7 @@ TextStream::Result TextStream::Scan(bool final) {
   if (!final) {
     for (const std::string& stop : stop_) held = std::max(held, PartialMatch(held_text_, stop));
   }
-  // Only whole characters are given out.
+  // Returns whole characters only.
   size_t length = held_text_.size() - held;
   while (length > 0 && length < held_text_.size() &&
          (static_cast<uint8_t>(held_text_[length]) & 0xC0) == 0x80) {

@@ -25,7 +25,7 @@ std::string Valid(std::string_view bytes) {
   return text;
 }
 
-// All texts of a stream joined, with what stopped it.
+// All texts of a stream joined, with the stop string that ended it.
 struct Streamed {
   std::string text;
   std::string matched;
@@ -115,7 +115,7 @@ TEST_CASE("text that may begin a stop match is held back, no more than that") {
   CHECK(stream.Finish().text.empty());
 }
 
-TEST_CASE("stop matching does not depend on how the text comes, against a plain search") {
+TEST_CASE("stop matching does not depend on how the text is cut, compared with a plain search") {
   const std::unique_ptr<Tokenizer> tokenizer = ByteTokenizer();
   std::mt19937 random(11);
   const auto word = [&](size_t longest) {
@@ -150,7 +150,7 @@ std::unique_ptr<Tokenizer> SentencePieceTokenizer() {
   return std::move(tokenizer).value();
 }
 
-TEST_CASE("behind a prompt the text goes on, and its first blank is no start of a text") {
+TEST_CASE("after a prompt the text continues, and its first blank is no start of a text") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   constexpr int32_t kBlank = 259, kA = 260, kBlankA = 262, kBlankB = 263, kBos = 1;
   const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
@@ -163,12 +163,12 @@ TEST_CASE("behind a prompt the text goes on, and its first blank is no start of 
   CHECK(behind({kBos}, {kBlankB}) == "b");         // nothing visible yet
   CHECK(behind({kBos}, {kBlankB}, true) == " b");  // "<s>" is
   CHECK(behind({kBlankA, kBos}, {kBlankB}) == " b");
-  CHECK(behind({kBlank}, {kBlankB}) == " b");  // the blank that is taken away is the prompt's
+  CHECK(behind({kBlank}, {kBlankB}) == " b");  // the removed blank is the prompt's
   CHECK(behind({kBlankA, 999999, -1}, {kBlankB}) == " b");
   CHECK(behind({999999}, {kBlankB}) == "b");
 }
 
-TEST_CASE("a character that begins in the prompt is given out as a whole") {
+TEST_CASE("a character that begins in the prompt is returned as a whole") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   const auto byte = [](int value) { return 3 + value; };
   const auto behind = [&](const std::vector<int32_t>& prompt, const std::vector<int32_t>& ids,
@@ -185,12 +185,12 @@ TEST_CASE("a character that begins in the prompt is given out as a whole") {
   CHECK(behind({byte(0xE2), byte(0x82), byte(0xAC)}, {byte(0xAC)}).text == "\uFFFD");
   const Streamed stopped = behind({byte(0xE2), byte(0x82)}, {byte(0xAC), 260}, {"\u20ac"});
   CHECK((stopped.text.empty() && stopped.matched == "\u20ac"));
-  // A stop string is looked for in the generated text alone.
+  // Stop strings are matched in the generated text only.
   CHECK(behind({260}, {263}, {"a b"}).text == " b");
   CHECK(behind({260}, {263}, {" b"}).matched == " b");
 }
 
-TEST_CASE("prompt and stream together are what detokenising both gives") {
+TEST_CASE("prompt and stream together equal the detokenised whole") {
   const std::unique_ptr<Tokenizer> tokenizer = SentencePieceTokenizer();
   std::mt19937 random(23);
   const auto draw = [&]() -> int32_t {
@@ -206,7 +206,7 @@ TEST_CASE("prompt and stream together are what detokenising both gives") {
     for (const bool include_special : {false, true}) {
       const std::string before = tokenizer->Decode(prompt, !include_special);
       const std::string both = tokenizer->Decode(ids, !include_special);
-      // An open character at the end of the prompt is U+FFFD there and may become another one.
+      // An incomplete character at the end of the prompt is U+FFFD there and may become another one.
       const size_t whole = both.starts_with(before) ? before.size() : before.size() - 3;
       INFO("round " << round << ", seed 23: " << both << " behind " << before);
       REQUIRE(both.substr(0, whole) == before.substr(0, whole));

@@ -14,15 +14,17 @@ namespace {
 
 constexpr size_t kMaxMarkerBytes = 128;
 constexpr size_t kMaxNotedTokens = 16;
-// Bytes of a template between a message's content and the marker behind it: quotes, filters, blanks.
+// Maximum bytes of a template between a message's content and the marker after it: quotes, filters, blanks.
 constexpr size_t kMaxGap = 80;
 constexpr size_t kMaxTemplateBytes = 1 << 20;
 
 // Turn and text markers of the model families, as their published tokenizers name them.
 struct FamilyToken {
   std::string_view text;
-  bool ends = false;       // of an answer
-  bool is_common = false;  // other vocabularies have it as a piece of text, such as an HTML tag
+  // Ends an answer.
+  bool ends = false;
+  // Other vocabularies have it as a piece of text, such as an HTML tag.
+  bool is_common = false;
 };
 constexpr std::array kFamilyTokens = {
     // ChatML: Qwen, SmolLM2
@@ -55,7 +57,7 @@ constexpr std::array kFamilyTokens = {
     FamilyToken{"<|user|>"},
     FamilyToken{"<|assistant|>"},
     FamilyToken{"<|end|>", true},
-    // Llama 2, Mistral. Gemma has the first two as tags of HTML.
+    // Llama 2, Mistral. Gemma has the first two as HTML tags.
     FamilyToken{"<s>", false, true},
     FamilyToken{"</s>", true, true},
     FamilyToken{"[INST]"},
@@ -76,9 +78,12 @@ constexpr std::array kFamilyTokens = {
 
 enum class Shape {
   kNone,
-  kPiped,    // <|x|>, <|x>, <x|>, [|x|], and with U+FF5C for the bar: no text looks so by chance
-  kBracket,  // [X], [/X] with capital letters
-  kAngle,    // <x>, </x>
+  // <|x|>, <|x>, <x|>, [|x|], and with U+FF5C as the bar: never occurs in text by chance.
+  kPiped,
+  // [X], [/X] with capital letters.
+  kBracket,
+  // <x>, </x>.
+  kAngle,
 };
 
 bool IsLetterOrDigit(char c) {
@@ -124,36 +129,39 @@ bool StartsIgnoringCase(std::string_view text, std::string_view lower) {
   return ContainsIgnoringCase(text.substr(0, lower.size()), lower);
 }
 
-// <user>, </assistant>
+// Matches <user>, </assistant>.
 bool IsRoleTag(std::string_view text) {
   const std::string_view name = text.substr(1, text.size() - 2);
   return name == "system" || name == "user" || name == "assistant" || name == "/system" || name == "/user" ||
          name == "/assistant";
 }
 
-// Marks of thinking and of tools are parts of an answer that clients read, no turns: published tokenizers
-// have them as tokens that are not special (Qwen3, DeepSeek, Phi-4-mini).
+// Thinking and tool markers are parts of an answer that clients read, not turns. Published tokenizers have
+// them as tokens that are not special (Qwen3, DeepSeek, Phi-4-mini).
 bool IsAnswerPart(std::string_view text, Shape shape) {
   return (shape == Shape::kPiped || shape == Shape::kAngle) &&
          (ContainsIgnoringCase(text, "think") || ContainsIgnoringCase(text, "tool"));
 }
 
-// Whether a marker that a template puts behind content may be the end of the turn, by its looks.
+// Returns whether a marker that a template puts after content may, by its form, be the end of the turn.
 bool MayEnd(std::string_view text, Shape shape) {
   if (shape == Shape::kBracket) return false;
   if (shape == Shape::kAngle) return ContainsIgnoringCase(text, "end") || text == "</assistant>";
   return !ContainsIgnoringCase(text, "start") && !ContainsIgnoringCase(text, "begin");
 }
 
-// Where a marker stands in the templates.
+// Positions of a marker in the templates.
 struct Places {
-  bool opens_role = false;  // in front of a role
-  bool opens = false;       // in front of a role or of content
-  bool closes = false;      // behind content, with no other branch or marker between
+  // Before a role.
+  bool opens_role = false;
+  // Before a role or content.
+  bool opens = false;
+  // After content, with no other branch or marker in between.
+  bool closes = false;
 };
 
 std::string_view SkipGlue(std::string_view text) {
-  // Ends and begins of strings and expressions, operators, blanks, also written as \n.
+  // Skips ends and begins of strings and expressions, operators, and blanks, also written as \n.
   while (!text.empty()) {
     if (text.starts_with("\\n")) {
       text.remove_prefix(2);
@@ -175,7 +183,7 @@ bool StartsWithRole(std::string_view text) {
 
 void NoteOpening(std::string_view behind, Places* places) {
   const std::string_view rest = SkipGlue(behind);
-  // message['role'], message.content, messages[0]["content"]
+  // Matches message['role'], message.content, messages[0]["content"].
   const std::string_view expression =
       rest.starts_with("m") ? rest.substr(0, std::min(rest.find_first_of("+~|}%"), kMaxGap)) : "";
   const bool is_role = StartsWithRole(rest) || expression.find("role") != std::string_view::npos;
@@ -197,7 +205,7 @@ bool ClosesTurn(std::string_view before) {
 
 using PlacesOfMarkers = std::map<std::string_view, Places>;
 
-// All texts of a template that look like a marker, in one pass: none has its own delimiter inside.
+// Finds all texts of a template that look like a marker, in one pass: no marker contains its own delimiter.
 PlacesOfMarkers FindPlaces(std::string_view templates) {
   PlacesOfMarkers found;
   templates = templates.substr(0, kMaxTemplateBytes);
@@ -254,7 +262,7 @@ class Decision {
     return std::find(ids.begin(), ids.end(), id) != ids.end();
   }
 
-  // SentencePiece writes its byte tokens as <0x00> to <0xFF>: all of them are there, or none.
+  // SentencePiece writes its byte tokens as <0x00> to <0xFF>: a file has all of them or none.
   void FindBytes() {
     if (!evidence_.is_sentencepiece) return;
     std::array<int32_t, 256> ids;
@@ -277,7 +285,7 @@ class Decision {
     }
   }
 
-  // A piece of text that merges make: common text, whatever it looks like.
+  // Returns whether merges form the piece, which makes it common text, whatever its form.
   bool IsMerged(std::string_view text) const {
     for (const std::string_view merge : evidence_.merges) {
       if (merge.size() != text.size() + 1) continue;
@@ -314,7 +322,8 @@ class Decision {
     }
     const bool ends_by_template = places.closes && !places.opens && MayEnd(text, shape);
     if (kind != TokenKind::kControl && kind != TokenKind::kUnknown) {
-      // Tags of angle brackets are common in code: a template must use them as marks of turns.
+      // Tags in angle brackets are common in code: only a template's use as turn markers makes them control
+      // tokens.
       const bool is_template_marker = shape == Shape::kAngle ? places.opens_role || ends_by_template ||
                                                                    (is_in_template && IsRoleTag(text))
                                                              : is_in_template;
@@ -327,8 +336,8 @@ class Decision {
     if ((is_family && family->ends) || ends_by_template) roles_.end_ids.push_back(id);
   }
 
-  // An end token that is a common piece of text would cut answers in the middle: a slip of the file, unless
-  // it is the only one there is.
+  // An end token that is common text would cut answers in the middle. It is an error of the file, unless it
+  // is the only end token.
   void AddNamedEnds() {
     const bool has_others = !roles_.end_ids.empty();
     for (const int32_t id : evidence_.end_ids) {
@@ -370,9 +379,11 @@ class Decision {
   const TokenEvidence& evidence_;
   const PlacesOfMarkers places_;
   TokenRoles roles_;
-  bool is_typed_ = false;  // the file tells at least some tokens from text
+  // The file distinguishes at least some tokens from text.
+  bool is_typed_ = false;
   bool has_eos_token_ = false;
-  std::vector<std::string_view> control_;  // what the file did not type so
+  // Control tokens that the file does not type as such.
+  std::vector<std::string_view> control_;
   std::vector<std::string_view> parts_;
 };
 

@@ -1,5 +1,5 @@
-// Which tokens of a vocabulary are control tokens and which end an answer: the file's types, the markers of
-// its chat template and the known names of the families, taken together.
+// Decides which tokens of a vocabulary are control tokens and which end an answer. The sources are the file's
+// types, the markers of its chat template and the known names of the families.
 #pragma once
 
 #include <cstdint>
@@ -12,28 +12,36 @@
 
 namespace mnemo::model {
 
-// A file's words about its tokens. All views outlive the call of DecideTokenRoles.
+// A file's statements about its tokens. All views must outlive the call of DecideTokenRoles.
 struct TokenEvidence {
   std::span<const std::string_view> texts;
-  std::span<const TokenKind> kinds;          // as many; empty: the file types no token
-  std::span<const std::string_view> merges;  // byte-level BPE: "left right"; empty otherwise
-  std::string_view templates;                // the text of all chat templates
-  std::span<const int32_t> named_ids;        // bos, padding and the like: -1 = none
-  std::span<const int32_t> end_ids;          // eos, eot, eom: -1 = none
+  // As many as texts; empty: the file types no token.
+  std::span<const TokenKind> kinds;
+  // Byte-level BPE: "left right"; empty otherwise.
+  std::span<const std::string_view> merges;
+  // The text of all chat templates.
+  std::string_view templates;
+  // bos, padding and the like; -1: none.
+  std::span<const int32_t> named_ids;
+  // eos, eot, eom; -1: none.
+  std::span<const int32_t> end_ids;
   bool is_sentencepiece = false;
 };
 
 struct TokenRoles {
-  std::vector<TokenKind> kinds;    // as many as texts
-  std::vector<int32_t> end_ids;    // ascending, each once: tokens that end an answer
-  std::vector<std::string> notes;  // for the log, in which the file contradicts itself; mostly empty
+  // As many as texts.
+  std::vector<TokenKind> kinds;
+  // Ascending, each once: tokens that end an answer.
+  std::vector<int32_t> end_ids;
+  // Contradictions of the file, for the log; mostly empty.
+  std::vector<std::string> notes;
 };
 
-// The byte of a SentencePiece byte token, "<0x0A>"; -1: it is written otherwise.
+// Returns the byte of a SentencePiece byte token, "<0x0A>"; -1 for other texts.
 int ParseByteToken(std::string_view text);
 
-// The rule, with its reasons, stands in docs/TEXT.md ("Control tokens"). Where the sources differ, the safe
-// reading is taken: a turn marker is a control token, whatever its type.
+// docs/TEXT.md ("Control tokens") states the rule and its reasons. Where the sources differ, the safe reading
+// applies: a turn marker is a control token, whatever its type.
 TokenRoles DecideTokenRoles(const TokenEvidence& evidence);
 
 }  // namespace mnemo::model

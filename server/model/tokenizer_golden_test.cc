@@ -1,4 +1,4 @@
-// The tokenizers of the downloaded models against their references.
+// Tests of the downloaded models' tokenizers against their references.
 #include <fmt/ranges.h>
 
 #include <catch2/catch.hpp>
@@ -10,7 +10,7 @@
 namespace mnemo::model {
 namespace {
 
-// MNEMO_MODELS is where scripts/setup.sh puts them.
+// scripts/setup.sh puts the models into the folder MNEMO_MODELS.
 std::string ModelFile(const std::string& name) {
   const char* const folder = std::getenv("MNEMO_MODEL_DIR");
   return std::filesystem::path(folder == nullptr ? MNEMO_MODELS : folder) / name;

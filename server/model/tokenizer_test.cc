@@ -27,7 +27,7 @@ std::vector<std::string> Pieces(const Tokenizer& tokenizer, std::string_view tex
 }
 
 std::string RandomBytes(std::mt19937* random, size_t longest) {
-  // Leaning to lead and continuation bytes, white space and the marks of control tokens.
+  // Biased towards lead and continuation bytes, white space and the characters of control tokens.
   constexpr std::string_view kCommon = "\xE2\x96\x80\xF0\x9F\xC3\xA9 \n\t<|>a1'";
   std::string bytes((*random)() % (longest + 1), '\0');
   for (char& c : bytes) {
@@ -108,7 +108,7 @@ TEST_CASE("a stretch merged in windows has the ids that one merge gives") {
        {"gpt-2", "smollm", "llama-bpe", "qwen2", "spm", "spm-no-prefix", "spm-unused"}) {
     const std::unique_ptr<Tokenizer> tokenizer = Make(VocabularyFromJson(golden["vocabularies"][name]));
     const auto text_of = [&](size_t letters) {
-      // Common letters in runs, doubled ones and the vocabulary's own pieces: what merges most.
+      // Runs of common letters, doubled letters and the vocabulary's own pieces, which cause the most merges.
       std::string text;
       while (text.size() < letters) {
         const auto piece =
@@ -133,7 +133,7 @@ TEST_CASE("a stretch merged in windows has the ids that one merge gives") {
   }
 }
 
-TEST_CASE("no more is encoded than asked for") {
+TEST_CASE("encoding stops at the requested number of ids") {
   const nlohmann::json golden = ReadJson(MNEMO_TEST_DATA "/tokenizer_golden.json");
   for (const std::string name : {"gpt-2", "qwen2", "spm", "spm-unused"}) {
     const std::unique_ptr<Tokenizer> tokenizer = Make(VocabularyFromJson(golden["vocabularies"][name]));
@@ -194,7 +194,7 @@ TEST_CASE("token texts match leftmost, then longest") {
   CHECK(Pieces(*tokenizer, "<a>>", {.parse_special = true}) == Strings{"<a>>"});
   CHECK(Pieces(*tokenizer, "x<a>>", {.parse_special = true}) == Strings{"x<a", ">", ">"});
   const std::vector<ByteRange> literal = {{3, 4}};
-  // The longer one is barred, the shorter one is no control token.
+  // The longer token is barred, and the shorter one is no control token.
   CHECK(Pieces(*tokenizer, "<a>>", {.parse_special = true, .literal = literal}) == Strings{"<a>", ">"});
 }
 
@@ -207,7 +207,7 @@ TEST_CASE("SentencePiece: the blank in front of a text") {
   CHECK(with->Encode("", {}).empty());
   CHECK(with->DecodeBytes(with->Encode("hi", {}), false) == "hi");
   CHECK(Pieces(*with, "hi", {.add_special = true}) == Strings{"<s>", " hi"});
-  // Behind a control token one blank, whether the text has it or not.
+  // One blank follows a control token, whether the text has it or not.
   CHECK(Pieces(*with, "hi</s>hi", {.parse_special = true}) == Strings{" hi", "</s>", " hi"});
   CHECK(Pieces(*with, "hi</s> hi", {.parse_special = true}) == Strings{" hi", "</s>", " hi"});
   vocabulary.add_space_prefix = false;
@@ -224,7 +224,7 @@ TEST_CASE("SentencePiece without byte tokens: a run of unknown characters is one
   CHECK(Make(vocabulary)->Encode("abca b", {}) == std::vector<int32_t>{3, 0, 2, 1, 0});
 }
 
-TEST_CASE("what ends a generation, and what begins a text") {
+TEST_CASE("tokens that end a generation, and tokens that begin a text") {
   TestVocabulary vocabulary = ByteVocabulary();
   vocabulary.bos_id = AddToken(&vocabulary, "<|begin_of_text|>", TokenKind::kControl);
   vocabulary.eos_id = AddToken(&vocabulary, "<|end_of_text|>", TokenKind::kControl);
@@ -243,7 +243,7 @@ TEST_CASE("what ends a generation, and what begins a text") {
   CHECK(llama3->Decode(llama3->Encode("x", {.add_special = true}), false) == "<|begin_of_text|>x");
 }
 
-TEST_CASE("what is unknown or broken is refused by name") {
+TEST_CASE("unknown or broken parts are refused by name") {
   const auto refusal = [](const TestVocabulary& vocabulary, absl::StatusCode code) {
     const absl::Status status = MakeTokenizer(vocabulary).status();
     CHECK(status.code() == code);
@@ -278,7 +278,7 @@ TEST_CASE("what is unknown or broken is refused by name") {
   CHECK_THAT(refusal(vocabulary, kInvalid), Catch::Contains("255 of the 256 byte tokens"));
 }
 
-// An image of a vocabulary without one of its keys, or with another.
+// Returns an image of a vocabulary with one of its keys removed or replaced.
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeChanged(const std::string& model, int specials_at,
                                                        const std::function<void(testing::GgufWriter&)>& add,
                                                        size_t letters = 1) {
@@ -320,7 +320,8 @@ TEST_CASE(
   CHECK((*gpt2)->bos_id() == 11);
   CHECK(std::vector<int32_t>((*gpt2)->end_ids().begin(), (*gpt2)->end_ids().end()) ==
         std::vector<int32_t>{11});
-  // Letters there: no begin and no end, instead of a letter that ends every answer.
+  // Letters at those ids: the vocabulary then has no begin and no end, rather than a letter that ends every
+  // answer.
   const auto letters = MakeChanged("gpt2", 3, merges);
   REQUIRE(letters.status() == absl::OkStatus());
   CHECK((*letters)->bos_id() == -1);

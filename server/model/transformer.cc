@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <variant>
 
+#include "devices/base/range.h"
 #include "server/model/rotary_table.h"
 
 namespace mnemo::model {
@@ -46,7 +47,7 @@ struct Tensors {
   std::vector<Layer> layers;
 };
 
-// Looks tensors up and remembers the first that is absent or of the wrong shape.
+// Looks up tensors and remembers the first that is absent or of the wrong shape.
 class TensorFinder {
  public:
   explicit TensorFinder(const devices::WeightImage& weights) : weights_(weights) {}
@@ -114,8 +115,7 @@ absl::StatusOr<Tensors> FindTensors(const ModelConfig& config, const devices::We
 }
 
 absl::Status CheckOption(std::string_view name, int value, int max) {
-  if (value >= 1 && value <= max) return absl::OkStatus();
-  return InvalidArgument("transformer option {} is {}; 1 to {} is allowed", name, value, max);
+  return CheckRange(fmt::format("transformer option {}", name), value, 1, max);
 }
 
 }  // namespace
@@ -126,36 +126,44 @@ struct Transformer::Impl {
   devices::Device* device = nullptr;
   Tensors tensors;
 
-  // Device memory, one row a token.
+  // Device memory, one row per token.
   std::vector<std::unique_ptr<devices::DeviceBuffer>> buffers;
-  float* residual = nullptr;       // [max_rows, dim]
-  float* q = nullptr;              // [max_rows, heads * head_dim]
-  float* k = nullptr;              // [max_rows, kv_heads * head_dim]
-  float* v = nullptr;              // [max_rows, kv_heads * head_dim]
-  float* attention = nullptr;      // [max_rows, heads * head_dim]
-  float* gate = nullptr;           // [max_rows, ffn_dim]
-  float* up = nullptr;             // [max_rows, ffn_dim]
-  float* projection = nullptr;     // [max_rows, dim], with post_norms only
-  float* cos_sin = nullptr;        // [max_rows, rotary_dims], of most layers
-  float* cos_sin_local = nullptr;  // the same of sliding-window layers that have a rotary base of their own
-  float* logits = nullptr;         // [max_logit_rows, vocabulary]
+  float* residual = nullptr;    // [max_rows, dim]
+  float* q = nullptr;           // [max_rows, heads * head_dim]
+  float* k = nullptr;           // [max_rows, kv_heads * head_dim]
+  float* v = nullptr;           // [max_rows, kv_heads * head_dim]
+  float* attention = nullptr;   // [max_rows, heads * head_dim]
+  float* gate = nullptr;        // [max_rows, ffn_dim]
+  float* up = nullptr;          // [max_rows, ffn_dim]
+  float* projection = nullptr;  // [max_rows, dim], with post_norms only
+  // [max_rows, rotary_dims], for most layers.
+  float* cos_sin = nullptr;
+  // [max_rows, rotary_dims], for sliding-window layers with a rotary base of their own.
+  float* cos_sin_local = nullptr;
+  float* logits = nullptr;  // [max_logit_rows, vocabulary]
 
   std::optional<RotaryTable> rotary;
   std::optional<RotaryTable> rotary_local;
 
   // Host memory of one Forward, sized by Create.
-  std::vector<float> cos_sin_rows;     // [max_rows, rotary_dims]
-  std::vector<int64_t> slots;          // [max_rows]
-  std::vector<int64_t> indexed_slots;  // the same in indexed layers
+  std::vector<float> cos_sin_rows;  // [max_rows, rotary_dims]
+  std::vector<int64_t> slots;       // [max_rows]
+  // [max_rows], for indexed layers.
+  std::vector<int64_t> indexed_slots;
   std::vector<AttentionSequence> attention_sequences;
-  std::vector<AttentionSequence> indexed_sequences;  // the same in indexed layers
-  std::vector<devices::Op> ops;  // of all layers; Forward fills in what changes from call to call
+  // As `sequences`, for indexed layers.
+  std::vector<AttentionSequence> indexed_sequences;
+  // Operations of all layers; Forward sets the fields that change from call to call.
+  std::vector<devices::Op> ops;
   struct IndexedLayer {
-    size_t select = 0;     // of the first of the host operations before attention
-    size_t attention = 0;  // the host operation after it comes next
+    // Index of the first host operation before attention.
+    size_t select = 0;
+    // Index of attention; the `after` host operation is the next one.
+    size_t attention = 0;
   };
   std::vector<IndexedLayer> indexed;  // [options.indexed_layers]
-  int forward_rows = 0;               // of the last Forward
+  // Rows of the last Forward.
+  int forward_rows = 0;
 
   absl::StatusOr<float*> AllocateFloats(int64_t rows, int64_t cols) {
     MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::DeviceBuffer> buffer,

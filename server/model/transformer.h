@@ -13,19 +13,22 @@
 namespace mnemo::model {
 
 struct TransformerOptions {
-  int max_rows = 512;       // rows of one Forward, >= 1
-  int max_logit_rows = 32;  // rows of one Logits, >= 1
-  int max_sequences = 64;   // sequences of one Forward
+  // Rows of one Forward, >= 1.
+  int max_rows = 512;
+  // Rows of one Logits, >= 1.
+  int max_logit_rows = 32;
+  // Sequences of one Forward.
+  int max_sequences = 64;
   // Layers whose decode rows may attend to a selection, ascending; full-attention layers only.
   std::vector<int> indexed_layers;
 };
 
-// What a step does between storing keys and attention in an indexed layer, for sequences that attend to a
-// selection.
+// Host operations of a step in an indexed layer, between storing keys and attention, for sequences that
+// attend to a selection.
 class LayerMemory {
  public:
-  // Run in this order: `select`, then `fetch` of what is to be attended to and kept elsewhere, before the
-  // layer's attention; `after` behind it.
+  // The operations run in this order: `select`, then `fetch` of attended entries that are stored elsewhere,
+  // then the layer's attention, then `after`.
   struct Ops {
     std::array<devices::HostOp, 6> select;
     std::array<devices::HostOp, 2> fetch;
@@ -40,8 +43,8 @@ class LayerMemory {
 // Not thread-safe. Forward and Logits do not allocate after Create.
 class Transformer {
  public:
-  // `weights` and `device` outlive the object. INVALID_ARGUMENT names a tensor that is absent or of the wrong
-  // shape.
+  // `weights` and `device` must outlive the object. INVALID_ARGUMENT names a tensor that is absent or of the
+  // wrong shape.
   static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
                                                              const devices::WeightImage& weights,
                                                              devices::Device* device,
@@ -50,26 +53,28 @@ class Transformer {
 
   const ModelConfig& config() const;
   const TransformerOptions& options() const;
+  // Returns the shape of a KV cache for this model; indexed layers are gather layers.
   devices::KvCacheShape KvShape(int pages) const;
 
   // Consecutive rows of one sequence.
   struct Sequence {
     int row_count = 0;
     int position_begin = 0;
-    const int32_t* pages = nullptr;  // page ids of positions [0, position_begin + row_count)
-    // The same in indexed layers where they differ from `pages` (KvCacheShape::extra_pages); nullptr: as
-    // there. -1: a page that none of the rows attends to there.
+    // Page ids of positions [0, position_begin + row_count).
+    const int32_t* pages = nullptr;
+    // Page ids in indexed layers where they differ from `pages` (KvCacheShape::extra_pages); nullptr: no
+    // difference. -1: a page to which none of the rows attends in those layers.
     const int32_t* indexed_pages = nullptr;
-    // What its row attends to in indexed layers; nullptr: to everything.
+    // Positions to which its row attends in indexed layers; nullptr: all.
     const devices::SparseSelection* sparse = nullptr;
   };
-  // Runs all layers over the rows, sequences one after the other, writing their keys and values into `cache`.
-  // ids: [sum of row_count], each in [0, vocabulary). The hidden states stay until the next Forward.
-  // `memory`: what fills the selections, when a sequence has one.
+  // Runs all layers over the rows, sequence after sequence, and writes their keys and values into `cache`.
+  // ids: [sum of row_count], each in [0, vocabulary). The hidden states stay valid until the next Forward.
+  // `memory` fills the selections when a sequence has one.
   void Forward(devices::KvCache* cache, std::span<const int32_t> ids, std::span<const Sequence> sequences,
                LayerMemory* memory = nullptr);
-  // Raw logits [rows.size(), vocabulary] of rows of the last Forward, in device memory, valid until the next
-  // call.
+  // Returns raw logits [rows.size(), vocabulary] of rows of the last Forward, in device memory, valid until
+  // the next call.
   const float* Logits(std::span<const int32_t> rows);
 
  private:

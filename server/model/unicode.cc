@@ -8,7 +8,7 @@
 namespace mnemo::model {
 namespace {
 
-// Set where a character by itself does not tell that the text around it is normalized.
+// Flag of characters that do not by themselves show that the text around them is normalized.
 constexpr uint8_t kNfcUnstable = 0x80;
 
 // Hangul syllables are composed by arithmetic (Unicode standard, section 3.12).
@@ -59,7 +59,7 @@ Unicode::Unicode() : table_(0x110000, kOther) {
 
 bool Unicode::MayNeedNfc(std::string_view text) const {
   for (size_t at = 0; at < text.size();) {
-    // Below U+0300 (lead byte 0xCC) everything is normalized.
+    // Everything below U+0300 (lead byte 0xCC) is normalized.
     if (static_cast<uint8_t>(text[at]) < 0xCC) {
       ++at;
       continue;
@@ -72,7 +72,7 @@ bool Unicode::MayNeedNfc(std::string_view text) const {
 }
 
 uint8_t Unicode::CombiningClass(uint32_t code_point) const {
-  // Whatever has a class is unstable: most characters need no search.
+  // Every character with a combining class is flagged unstable: most characters need no search.
   if ((table_[code_point] & kNfcUnstable) == 0) return 0;
   const auto after =
       std::upper_bound(kCombiningRanges.begin(), kCombiningRanges.end(), code_point,
@@ -128,8 +128,8 @@ void Unicode::Flush(std::vector<Mark>* run, std::string* out) const {
                      [](const Mark& a, const Mark& b) { return a.combining_class < b.combining_class; });
     begin = end;
   }
-  // `starter`: where the last character of class 0 was written. A mark is blocked from it by a mark that
-  // stayed between them and has the same or a higher class.
+  // `starter` is the position of the last character of class 0. A mark is blocked from it by a mark that
+  // remained between them and has the same or a higher class.
   size_t kept = 0;
   size_t starter = SIZE_MAX;
   for (const Mark mark : marks) {
@@ -159,7 +159,7 @@ std::string Unicode::Nfc(std::string_view text) const {
       Flush(&run, &out);
       out.append(text.substr(at, c.length));
     } else {
-      // A character that no pair ends with begins a stretch of its own.
+      // A character that ends no pair begins a new stretch.
       if (run.size() >= 64 && (table_[c.code_point] & kNfcUnstable) == 0) Flush(&run, &out);
       Decompose(c.code_point, &run);
     }

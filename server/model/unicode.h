@@ -1,4 +1,4 @@
-// Categories of characters and normalization form C, for the tokenizers.
+// Character categories and normalization form C, for the tokenizers.
 #pragma once
 
 #include <cstdint>
@@ -10,18 +10,19 @@
 
 namespace mnemo::model {
 
-// Built once, when first asked for. Immutable and thread-safe.
+// Built at first use. Immutable and thread-safe.
 class Unicode {
  public:
+  // Returns the only object. Any thread; the first call builds it.
   static const Unicode& Get();
 
-  // `code_point` up to 0x10FFFF, or kMalformed: a malformed byte counts as a symbol, as U+FFFD would.
+  // `code_point` is at most 0x10FFFF, or kMalformed: a malformed byte counts as a symbol, as U+FFFD would.
   Category CategoryOf(uint32_t code_point) const {
     return code_point < table_.size() ? static_cast<Category>(table_[code_point] & 0x07) : kOther;
   }
-  // True when normalization form C may leave other bytes than these. Cheap for text that is normalized.
+  // Returns true when normalization form C may change these bytes. Cheap for normalized text.
   bool MayNeedNfc(std::string_view text) const;
-  // Normalization form C (Unicode Standard Annex 15). Malformed bytes stay where they are, and nothing
+  // Returns normalization form C (Unicode Standard Annex 15). Malformed bytes stay in place, and nothing
   // composes across them.
   std::string Nfc(std::string_view text) const;
 
@@ -34,11 +35,14 @@ class Unicode {
   Unicode();
   void Decompose(uint32_t code_point, std::vector<Mark>* out) const;
   uint8_t CombiningClass(uint32_t code_point) const;
-  uint32_t Compose(uint32_t first, uint32_t second) const;  // 0 = they do not
+  // 0: they do not compose.
+  uint32_t Compose(uint32_t first, uint32_t second) const;
   void Flush(std::vector<Mark>* run, std::string* out) const;
 
-  std::vector<uint8_t> table_;               // [0x110000] category, and kNfcUnstable
-  std::vector<Decomposition> compositions_;  // those that compose, by (first, second)
+  // [0x110000]: category and kNfcUnstable.
+  std::vector<uint8_t> table_;
+  // Pairs that compose, by (first, second).
+  std::vector<Decomposition> compositions_;
 };
 
 }  // namespace mnemo::model

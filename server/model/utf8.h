@@ -12,18 +12,20 @@ inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 struct Utf8Char {
   uint32_t code_point = kMalformed;
-  uint32_t length = 1;      // bytes; of a malformed sequence: its maximal subpart (section 3.9), at least 1
-  bool incomplete = false;  // malformed only because the text ends
+  // In bytes. For a malformed sequence: its maximal subpart (section 3.9), at least 1.
+  uint32_t length = 1;
+  // Malformed only because the text ends.
+  bool incomplete = false;
 };
 
-// The character at `text[at]`, at < text.size().
+// Decodes the character at `text[at]`, at < text.size().
 inline Utf8Char DecodeUtf8(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
   const uint8_t lead = byte(at);
   if (lead < 0x80) return {lead, 1, false};
   if (lead < 0xC2 || lead > 0xF4) return {};
   const uint32_t length = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-  // Only the second byte has bounds of its own: they shut out overlong forms, surrogates and what is too
+  // Only the second byte has a narrower range: it excludes overlong forms, surrogates and values that are too
   // large.
   uint8_t low = 0x80;
   uint8_t high = 0xBF;
@@ -43,6 +45,7 @@ inline Utf8Char DecodeUtf8(std::string_view text, size_t at) {
   return {code_point, length, false};
 }
 
+// Appends the UTF-8 form of a code point, at most U+10FFFF.
 inline void AppendUtf8(uint32_t code_point, std::string* out) {
   if (code_point < 0x80) {
     out->push_back(static_cast<char>(code_point));

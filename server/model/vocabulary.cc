@@ -20,7 +20,7 @@ constexpr std::string_view kAddEosKey = "tokenizer.ggml.add_eos_token";
 absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, int32_t absent, size_t size) {
   if (file.Find(key) == nullptr) return absent;
   MNEMO_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
-  // Some writers say "none" with the largest number.
+  // Some writers use the largest number for "none".
   if (id == std::numeric_limits<uint32_t>::max()) return absent;
   if (id < 0 || id >= static_cast<int64_t>(size)) {
     return InvalidArgument("{}: {} is {}, outside the vocabulary, [0, {})", file.path(), key, id, size);
@@ -28,15 +28,15 @@ absl::StatusOr<int32_t> TokenIdOr(const GgufFile& file, std::string_view key, in
   return static_cast<int32_t>(id);
 }
 
-// Ids of llama.cpp for special tokens that the file does not name; -1: none.
+// llama.cpp's ids for special tokens that the file does not name; -1: none.
 struct DefaultIds {
   int32_t bos = -1;
   int32_t eos = -1;
   int32_t unknown = -1;
 };
 
-// They are right for the families that they come from, and another file may have any token there: only one
-// that is special counts.
+// These ids suit the families they come from. Another file may have any token at such an id, so only a
+// special token counts.
 DefaultIds DefaultIdsOf(bool is_sentencepiece, const VocabularyFields& fields) {
   constexpr std::array<std::string_view, 4> kKnown = {"<unk>", "<s>", "</s>", "<|endoftext|>"};
   const auto special = [&fields, &kKnown](size_t id, TokenKind kind) {
@@ -51,7 +51,7 @@ DefaultIds DefaultIdsOf(bool is_sentencepiece, const VocabularyFields& fields) {
   return {special(1, TokenKind::kControl), special(2, TokenKind::kControl), special(0, TokenKind::kUnknown)};
 }
 
-// A token that the file wants added to texts and does not have.
+// Rejects a token that the file asks to add to texts but does not have.
 absl::Status CheckAdded(const GgufFile& file, std::string_view add_key, std::string_view id_key, int32_t id) {
   MNEMO_ASSIGN_OR_RETURN(const bool adds, BoolOr(file, add_key, false));
   if (!adds || id >= 0) return absl::OkStatus();
@@ -77,7 +77,7 @@ absl::Status ReadKinds(const GgufFile& file, VocabularyFields* fields) {
   return absl::OkStatus();
 }
 
-// The file's own templates, one behind the other: a file may have several, by name.
+// Returns the file's own templates, concatenated: a file may have several, by name.
 std::string ChatTemplates(const GgufFile& file) {
   constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
   std::string all;
@@ -178,7 +178,8 @@ TokenMatcher::Match TokenMatcher::Search::MatchAt(size_t begin) const {
   uint32_t node = matcher_.roots_[static_cast<uint8_t>(text_[begin])];
   for (size_t end = begin + 1; node != 0; ++end) {
     const Node& found = matcher_.nodes_[node];
-    // literal_ begins with the first range that ends behind `begin`: no other one can touch the match first.
+    // literal_ begins with the first range that ends after `begin`: no other range can touch the match
+    // earlier.
     const bool barred =
         found.is_control && (!parse_special_ || (!literal_.empty() && literal_.front().begin < end));
     if (found.id >= 0 && !barred) match = {begin, end, found.id};

@@ -1,5 +1,5 @@
-// What both tokenizers share: the tokens of the file, which of them are control tokens, and what begins and
-// ends a text.
+// Common part of both tokenizers: the tokens of the file, its control tokens, and the tokens that begin and
+// end a text.
 #pragma once
 
 #include <cstdint>
@@ -33,44 +33,48 @@ class PieceTable {
   std::vector<size_t> ends_;
 };
 
-// tokenizer.ggml.* of a file, checked. The texts are views into the file.
+// The keys tokenizer.ggml.* of a file, checked. The texts are views into the file.
 struct VocabularyFields {
   std::vector<std::string_view> texts;
-  std::vector<TokenKind> kinds;  // as many
+  // As many as texts.
+  std::vector<TokenKind> kinds;
   int32_t bos_id = -1;
   int32_t eos_id = -1;
   int32_t unknown_id = -1;
-  std::vector<int32_t> end_ids;  // ascending
+  // Ascending.
+  std::vector<int32_t> end_ids;
   bool add_bos = false;
   bool add_eos = false;
-  std::vector<std::string> notes;  // Tokenizer::notes
+  // As Tokenizer::notes.
+  std::vector<std::string> notes;
 };
 
-// INVALID_ARGUMENT names the key, and the token where one is at fault. `add_bos_default` holds when the file
-// has no add_bos_token. `chat_template`: as in Tokenizer::FromGguf. Ids that the file does not have are
-// llama.cpp's for its tokenizer, where the tokens there are special ones.
+// INVALID_ARGUMENT names the key, and the token where one is at fault. `add_bos_default` applies when the
+// file has no add_bos_token. `chat_template`: as in Tokenizer::FromGguf. Missing ids are those of llama.cpp
+// for the tokenizer, where the tokens there are special ones.
 absl::StatusOr<VocabularyFields> ReadVocabularyFields(const GgufFile& file, bool add_bos_default,
                                                       std::string_view chat_template = {});
-// A key that may be absent; INVALID_ARGUMENT for another type.
+// Reads a key that may be absent; INVALID_ARGUMENT for another type.
 absl::StatusOr<bool> BoolOr(const GgufFile& file, std::string_view key, bool absent);
 
 // Finds token texts in a text: leftmost, then longest. Immutable and thread-safe.
 class TokenMatcher {
  public:
   TokenMatcher() : roots_(256, 0), nodes_(1) {}
-  // The last of several with one text counts. An empty text is left out.
+  // When several tokens have one text, the last counts. An empty text is ignored.
   void Add(std::string_view text, int32_t id, bool is_control);
   bool empty() const { return nodes_.size() == 1; }
 
   struct Match {
     size_t begin = 0;
     size_t end = 0;
-    int32_t id = -1;  // -1: there is none, begin and end are the end of the text
+    // -1: no match; begin and end are the end of the text.
+    int32_t id = -1;
   };
   // Searches one text from front to back.
   class Search {
    public:
-    // Control tokens count only with `parse_special`, and where they touch no literal range.
+    // Control tokens match only with `parse_special`, and only outside of literal ranges.
     Search(const TokenMatcher& matcher, std::string_view text, bool parse_special,
            std::span<const ByteRange> literal)
         : matcher_(matcher), text_(text), parse_special_(parse_special), literal_(literal) {}
@@ -81,7 +85,8 @@ class TokenMatcher {
     const TokenMatcher& matcher_;
     const std::string_view text_;
     const bool parse_special_;
-    std::span<const ByteRange> literal_;  // those that end behind at_
+    // Ranges that end after at_.
+    std::span<const ByteRange> literal_;
     size_t at_ = 0;
   };
 
@@ -96,8 +101,10 @@ class TokenMatcher {
   };
   uint32_t Child(uint32_t node, uint8_t byte) const;
 
-  std::vector<uint32_t> roots_;  // [256] node of each first byte; 0 = none
-  std::vector<Node> nodes_;      // [0] is unused
+  // [256]: node of each first byte; 0: none.
+  std::vector<uint32_t> roots_;
+  // [0] is unused.
+  std::vector<Node> nodes_;
 };
 
 // The part of a tokenizer that does not depend on its algorithm.
@@ -114,10 +121,10 @@ class VocabularyTokenizer : public Tokenizer {
   std::vector<int32_t> Encode(std::string_view text, const EncodeOptions& options) const override;
 
  protected:
-  // Takes the fields over, but for the pieces: the caller fills pieces_.
+  // Takes over the fields, except the pieces: the caller fills pieces_.
   explicit VocabularyTokenizer(const VocabularyFields& fields);
-  // Appends the ids of a stretch of text, not empty, that no token of matcher_ interrupts. `at_start`: it
-  // begins the text; otherwise it follows a token of matcher_.
+  // Appends the ids of a non-empty stretch of text without tokens of matcher_. `at_start`: it begins the
+  // text; otherwise it follows a token of matcher_.
   virtual void EncodeFragment(std::string_view fragment, bool at_start, const EncodeOptions& options,
                               std::vector<int32_t>* ids) const = 0;
 

@@ -1,4 +1,4 @@
-// Vocabularies for the tokenizers' tests: from tokenizer_golden.json, and small ones made on the spot.
+// Vocabularies for the tokenizers' tests: from tokenizer_golden.json, and small generated ones.
 #pragma once
 
 #include <memory>
@@ -23,16 +23,16 @@ struct TestVocabulary {
   bool add_space_prefix = true;
 };
 
-// As stored in the golden file under "vocabularies".
+// Reads an entry of "vocabularies" in the golden file.
 TestVocabulary VocabularyFromJson(const nlohmann::json& stored);
-// The 256 bytes in the byte alphabet, ids 0..255, merges none.
+// The 256 bytes in the byte alphabet, ids 0..255, no merges.
 TestVocabulary ByteVocabulary();
 // "<unk>", "<s>", "</s>", the 256 byte tokens, then these pieces with falling scores.
 TestVocabulary SentencePieceVocabulary(const std::vector<std::string>& pieces);
 // Adds a token of that kind; returns its id.
 int32_t AddToken(TestVocabulary* vocabulary, const std::string& text, TokenKind kind);
 
-// A GGUF file with nothing but the vocabulary.
+// A GGUF file that contains only the vocabulary.
 std::vector<std::byte> VocabularyImage(const TestVocabulary& vocabulary);
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(const TestVocabulary& vocabulary);
 

@@ -29,12 +29,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kRetryTime{200};    // after a write that failed
-constexpr milliseconds kReopenTime{1000};  // after an open that failed
-constexpr mode_t kFileMode = 0666;         // less the umask
+// Pause after a failed write.
+constexpr milliseconds kRetryTime{200};
+// Pause after a failed open.
+constexpr milliseconds kReopenTime{1000};
+// Mode before the umask applies.
+constexpr mode_t kFileMode = 0666;
 
-// Without O_NONBLOCK a FIFO without a reader would be waited for. O_RDWR opens one that has none (fifo(7)),
-// and keeps what is written for the next reader.
+// Without O_NONBLOCK, opening a FIFO would wait for a reader. O_RDWR opens one without a reader (fifo(7)) and
+// keeps the written data for the next reader.
 absl::StatusOr<UniqueFd> OpenFile(const std::string& file) {
   struct stat info = {};
   const bool is_fifo = ::stat(file.c_str(), &info) == 0 && S_ISFIFO(info.st_mode);
@@ -44,17 +47,17 @@ absl::StatusOr<UniqueFd> OpenFile(const std::string& file) {
   return fd;
 }
 
-// Errors that do not pass soon: the reader is gone, or the descriptor was never good.
+// Errors that are permanent: the reader is gone, or the descriptor was never valid.
 bool IsLost(int error) { return error == EPIPE || error == ECONNRESET || error == EBADF || error == EINVAL; }
 
 }  // namespace
 
-// Owned by the object and by its thread: one that is stuck in a write outlives the object.
+// Shared by the object and its thread: a thread stuck in a write outlives the object.
 struct LogWriter::State {
   explicit State(Options given) : options(std::move(given)) {}
 
   void Loop();
-  // With the lock held.
+  // Requires the lock.
   void Enqueue(std::string line);
   void CountDropped(uint64_t lines);
   void AddNotice();
@@ -63,7 +66,7 @@ struct LogWriter::State {
   bool ReopenIsDue() const;
   void ReopenNow(std::unique_lock<std::mutex>& lock);
 
-  // On the writer's thread, without the lock.
+  // Runs on the writer's thread, without the lock.
   void WriteAll(std::string_view text, uint64_t lines);
   ssize_t WriteSome(std::string_view text) const;
   bool WaitFor(int output, milliseconds timeout) const;
@@ -74,15 +77,19 @@ struct LogWriter::State {
   void Wake() const;
 
   const Options options;
-  UniqueFd wake;  // eventfd: ends a wait for the destination
+  // An eventfd that ends a wait for the destination.
+  UniqueFd wake;
 
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<std::string> queue;
   size_t queued_bytes = 0;
-  uint64_t pending_drops = 0;  // not yet noticed
-  uint64_t taken = 0;          // lines ever put into the queue
-  uint64_t done = 0;           // of these, written or lost
+  // Drops for which no notice was written yet.
+  uint64_t pending_drops = 0;
+  // Lines ever put into the queue.
+  uint64_t taken = 0;
+  // Lines of `taken` that were written or lost.
+  uint64_t done = 0;
   uint64_t reopens_asked = 0;
   uint64_t reopens_done = 0;
   bool stop = false;
@@ -90,10 +97,12 @@ struct LogWriter::State {
   Clock::time_point stop_time;
 
   std::atomic<uint64_t> dropped{0};
-  std::atomic<uint64_t> waiting{0};  // taken - done, for the signal handler
+  // taken - done, for the signal handler.
+  std::atomic<uint64_t> waiting{0};
 
-  // The writer's thread alone.
-  UniqueFd file;  // invalid with standard error, or while the file cannot be opened
+  // Used only by the writer's thread.
+  // Invalid with standard error, or while the file cannot be opened.
+  UniqueFd file;
   int fd = -1;
   bool is_socket = false;
   bool reopen_failed = false;
@@ -129,8 +138,8 @@ void LogWriter::State::Done(uint64_t lines) {
   changed.notify_all();
 }
 
-// Lines for one write, or none when the thread is to end. Whole lines, as many as a pipe takes in one piece
-// (PIPE_BUF, pipe(7)), so that those of several processes do not mix.
+// Returns lines for one write, or nullopt when the thread should end. Takes whole lines, as many as a pipe
+// accepts atomically (PIPE_BUF, pipe(7)), so that lines of several processes do not mix.
 std::optional<std::string> LogWriter::State::TakeLines(std::unique_lock<std::mutex>& lock) {
   while (true) {
     if (stop && (Clock::now() >= stop_time || (queue.empty() && pending_drops == 0))) return std::nullopt;
@@ -169,7 +178,7 @@ void LogWriter::State::Loop() {
     lock.lock();
     Done(lines);
   }
-  // The rest is not written any more.
+  // The rest is not written.
   CountDropped(queue.size());
   Done(queue.size());
   queue.clear();
@@ -177,7 +186,7 @@ void LogWriter::State::Loop() {
   changed.notify_all();
 }
 
-// Until the time is over, there is room or Wake is called. poll skips a descriptor of -1.
+// Waits until the timeout, until there is room, or until Wake is called. poll skips a descriptor of -1.
 bool LogWriter::State::WaitFor(int output, milliseconds timeout) const {
   pollfd fds[] = {{output, POLLOUT, 0}, {wake.get(), POLLIN, 0}};
   const int ready = ::poll(fds, 2, static_cast<int>(timeout.count()));
@@ -195,14 +204,14 @@ bool LogWriter::State::ReopenIsDue() const {
 void LogWriter::State::ReopenNow(std::unique_lock<std::mutex>& lock) {
   const uint64_t asked = reopens_asked;
   lock.unlock();
-  OpenAgain().IgnoreError();  // the log says it
+  OpenAgain().IgnoreError();  // the log reports it
   lock.lock();
   reopens_done = asked;
   changed.notify_all();
 }
 
-// Another process that shares the pipe may fill it between poll and write; then this thread waits in the
-// write, and nobody for this thread.
+// Another process that shares the pipe may fill it between poll and write. Only this thread then waits in the
+// write; no other thread waits for it.
 ssize_t LogWriter::State::WriteSome(std::string_view text) const {
   const size_t size = std::min<size_t>(text.size(), PIPE_BUF);
   return is_socket ? ::send(fd, text.data(), size, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -219,7 +228,7 @@ void LogWriter::State::WriteAll(std::string_view text, uint64_t lines) {
         if (left.count() <= 0) return CountDropped(lines);
         patience = std::min(patience, left);
       }
-      // The rest goes to where the name leads now.
+      // The rest goes to the file that now has the name.
       if (ReopenIsDue()) ReopenNow(lock);
     }
     if (!WaitForRoom(patience) || fd < 0) continue;
@@ -234,12 +243,12 @@ void LogWriter::State::WriteAll(std::string_view text, uint64_t lines) {
       CountDropped(lines);
       return;
     }
-    // ENOSPC, EDQUOT, EFBIG, EIO: what is full is emptied one day.
+    // ENOSPC, EDQUOT, EFBIG, EIO: a full device may get space again.
     Pause(patience);
   }
 }
 
-// A file that was removed while its directory is gone too: what is written there nobody will find.
+// Returns whether the file was removed together with its directory: data written there would be unreachable.
 bool LogWriter::State::HoldsNameless() const {
   struct stat info = {};
   return file.valid() && ::fstat(file.get(), &info) == 0 && info.st_nlink == 0;
@@ -301,7 +310,7 @@ void LogWriter::Close() {
     state_->stop_time = Clock::now() + kCloseTime;
     state_->changed.notify_all();
     state_->Wake();
-    // The writer looks at the time itself; a little more, so that it can.
+    // The writer checks the time itself; the extra time lets it finish.
     finished = state_->changed.wait_until(lock, state_->stop_time + kCloseTime / 2,
                                           [this] { return state_->finished; });
   }

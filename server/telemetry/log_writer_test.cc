@@ -46,7 +46,7 @@ std::unique_ptr<LogWriter> OpenWriter(const std::string& file, size_t max_lines 
   return *std::move(writer);
 }
 
-// Waits for what the writer's thread does by itself.
+// Waits for an effect of the writer's thread.
 template <typename Condition>
 bool Eventually(Condition condition) {
   const auto end = std::chrono::steady_clock::now() + kLong;
@@ -57,14 +57,14 @@ bool Eventually(Condition condition) {
   return true;
 }
 
-// A FIFO whose other end is in the test's hands.
+// A FIFO whose other end the test holds.
 struct Fifo {
   Fifo() {
     REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
     reader = UniqueFd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
     REQUIRE(reader.valid());
   }
-  // Everything that comes until it is `enough`.
+  // Reads until the text is `enough`.
   template <typename Enough>
   std::string ReadUntil(Enough enough) const {
     std::string text;
@@ -115,7 +115,7 @@ TEST_CASE("Lines come out whole and in order") {
   CHECK(writer->dropped() == 0);
 }
 
-// Lines that the notices in a text say are missing.
+// Returns the number of missing lines that the notices in a text report.
 uint64_t Missing(const std::string& text) {
   const std::string word = "missing ";
   uint64_t sum = 0;
@@ -125,18 +125,19 @@ uint64_t Missing(const std::string& text) {
   return sum;
 }
 
-TEST_CASE("A pipe that nobody reads holds nobody up, and what is missing is counted and told") {
+TEST_CASE("A pipe without a reader blocks no caller, and missing lines are counted and reported") {
   const Fifo fifo;
   const std::unique_ptr<LogWriter> writer = OpenWriter(fifo.path);
   const std::string filler = std::string(1000, '.') + "\n";
-  const int count = 1000;  // beyond the pipe's 64 KiB and the queue's 100 lines
+  // More than the pipe's 64 KiB and the queue's 100 lines.
+  const int count = 1000;
   for (int i = 0; i < count; ++i) writer->Write(filler);
   CHECK_FALSE(writer->Flush(milliseconds(50)));
   const uint64_t dropped = writer->dropped();
-  // The pipe holds 65 of them, and the writer's thread has four in its hands, what PIPE_BUF takes.
+  // The pipe holds 65 lines, and the writer's thread holds four, which is as many as PIPE_BUF takes.
   CHECK(dropped >= static_cast<uint64_t>(count) - 100 - 65 - 4);
   CHECK(dropped < static_cast<uint64_t>(count));
-  // In one notice, or in two when the writer got ahead of a queue that was full.
+  // One notice, or two when the writer took lines from a full queue.
   fifo.ReadUntil([&](const std::string& text) { return text.ends_with("\n") && Missing(text) == dropped; });
   writer->Write("after\n");
   const std::string rest =
@@ -166,7 +167,7 @@ TEST_CASE("A FIFO needs no reader at the start") {
 }
 
 TEST_CASE("A full disk loses lines only when it is full for long") {
-  // A limit on the size of files fails a write as a full disk does, and can be taken away again.
+  // A limit on file size makes a write fail as a full disk does, and can be removed again.
   TempFolder folder;
   rlimit before = {};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
@@ -192,7 +193,7 @@ TEST_CASE("A device that is always full drops and counts") {
   CHECK(Eventually([&] { return writer->dropped() >= 80; }));
 }
 
-TEST_CASE("A reader that is gone loses lines and blocks none") {
+TEST_CASE("A reader that is gone loses lines and blocks no caller") {
   int ends[2];
   REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
   ::close(ends[0]);
@@ -224,7 +225,7 @@ TEST_CASE("A file that was renamed is made anew by its name") {
   CHECK(ReadAll(folder.path("log")) == "three\n");
 }
 
-TEST_CASE("Where a file cannot be opened again the old one goes on") {
+TEST_CASE("The old file stays in use when it cannot be reopened") {
   TempFolder folder;
   const std::unique_ptr<LogWriter> writer = OpenWriter(folder.path("log"));
   std::filesystem::rename(folder.path("log"), folder.path("log.1"));
@@ -257,7 +258,7 @@ TEST_CASE("Lines wait for a directory that was removed") {
   CHECK(ReadAll(file).find("waits\n") != std::string::npos);
 }
 
-TEST_CASE("The last lines before an abort get out, and so does what libraries print") {
+TEST_CASE("The last lines before an abort are written, and so is the output of libraries") {
   TempFolder folder;
   const pid_t child = ::fork();
   if (child == 0) {
@@ -275,7 +276,7 @@ TEST_CASE("The last lines before an abort get out, and so does what libraries pr
   CHECK(text.find("error p printed by a library") != std::string::npos);
 }
 
-TEST_CASE("An abort does not wait long for a log that nobody reads") {
+TEST_CASE("An abort does not wait long for a log without a reader") {
   const Fifo fifo;
   const pid_t child = ::fork();
   if (child == 0) {

@@ -20,11 +20,11 @@
 namespace mnemo::telemetry {
 namespace {
 
-// How long a fatal signal waits for the lines of before.
+// Maximum wait of a fatal signal for earlier lines.
 constexpr std::chrono::milliseconds kCrashTime{300};
 
-// spdlog has no fields of its own for a line. A line is formatted by the thread that logs it, so that the
-// thread can carry the request's id over.
+// spdlog has no extra fields for a line. The thread that logs a line also formats it, so a thread-local
+// variable carries the request's id.
 thread_local std::string_view current_request_id;
 
 absl::StatusOr<spdlog::level::level_enum> ParseLevel(const std::string& level) {
@@ -61,7 +61,7 @@ std::string TimeUtc(spdlog::log_clock::time_point time) {
                      millis.count());
 }
 
-// A message must not be able to begin a line of its own, which a reader would take for ours.
+// Escapes line breaks: a message must not begin a line of its own, which would look like another log line.
 void AppendOnOneLine(std::string_view text, spdlog::memory_buf_t* out) {
   for (char c : text) {
     auto byte = static_cast<unsigned char>(c);
@@ -137,7 +137,7 @@ class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
   const std::shared_ptr<LogWriter> writer_;
 };
 
-// A line outside of any sink: what the writer itself has to say.
+// Formats a line outside of any sink, for the writer's own reports.
 std::string FormatLine(spdlog::formatter& formatter, spdlog::level::level_enum level,
                        const std::string& text) {
   spdlog::memory_buf_t line;
@@ -157,7 +157,7 @@ struct Current {
   std::shared_ptr<LogWriter> writer;
   std::atomic<const LogWriter*> in_signal_handler{nullptr};
 };
-// Never destroyed: a signal may come after all destructors.
+// Never destroyed: a signal may arrive after all destructors.
 Current& TheCurrent() {
   static auto* const current = new Current;
   return *current;
@@ -176,7 +176,7 @@ void SetWriter(std::shared_ptr<LogWriter> writer) {
   current.writer.swap(writer);
 }
 
-// The writer's thread goes on while the thread that failed is in here.
+// The writer's thread continues while the failed thread is in this handler.
 void OnFatalSignal(int number) {
   if (const LogWriter* writer = TheCurrent().in_signal_handler.load())
     writer->WaitInSignalHandler(kCrashTime);
@@ -187,7 +187,7 @@ void OnFatalSignal(int number) {
 void WatchFatalSignals() {
   for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
     struct sigaction action = {};
-    // A sanitizer's own handler stays.
+    // A sanitizer's own handler stays in place.
     if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
     action = {};
     action.sa_handler = &OnFatalSignal;
@@ -197,7 +197,7 @@ void WatchFatalSignals() {
   }
 }
 
-// Libraries (gRPC, protobuf) and MNEMO_CHECK print to stderr, and would wait for it.
+// Libraries (gRPC, protobuf) and MNEMO_CHECK print to stderr; without this they would wait for it.
 ssize_t LogPrinted(void* /*cookie*/, const char* data, size_t size) {
   thread_local bool is_inside = false;  // spdlog reports its own errors on stderr
   if (std::exchange(is_inside, true)) return static_cast<ssize_t>(size);
@@ -212,7 +212,7 @@ ssize_t LogPrinted(void* /*cookie*/, const char* data, size_t size) {
   return static_cast<ssize_t>(size);
 }
 
-// stderr is a variable that may be assigned to: "Standard Streams" of the GNU C Library's manual.
+// stderr is an assignable variable: "Standard Streams" in the manual of the GNU C Library.
 void LogWhatIsPrinted() {
   static const bool is_done = [] {
     cookie_io_functions_t functions = {};

@@ -1,4 +1,4 @@
-// Logging of all our processes: spdlog, one line an event, request ids in a field.
+// Logging of all mnemo processes: spdlog, one line per event, request ids in a field.
 #pragma once
 
 #include <chrono>
@@ -10,31 +10,37 @@
 namespace mnemo::telemetry {
 
 struct LogOptions {
-  std::string process;          // "mnemod", "worker0"
-  std::string level = "info";   // trace | debug | info | warn | error
-  std::string format = "text";  // text | json (one object a line: time, level, process, message, and
-                                // request_id when there is one)
-  std::string file;             // empty = standard error
-  bool file_may_wait = false;   // one that cannot be opened is tried again each second and is no error
+  // "mnemod", "worker0".
+  std::string process;
+  // trace | debug | info | warn | error.
+  std::string level = "info";
+  // text | json. json: one object per line with time, level, process, message, and request_id when there is
+  // one.
+  std::string format = "text";
+  // Empty: standard error.
+  std::string file;
+  // A file that cannot be opened is no error; it is retried every second.
+  bool file_may_wait = false;
 };
 
-// Once per process, before other threads start. From then on no thread waits for a log line to be written
-// (log_writer.h), also not for what libraries print to stderr, which becomes lines of the log. A fatal signal
-// (SIGABRT, SIGSEGV, ...) first gives the lines of before a moment to get out.
+// Call once per process, before other threads start. Afterwards no thread waits for a log line to be written
+// (log_writer.h). That includes text that libraries print to stderr, which becomes log lines. A fatal signal
+// (SIGABRT, SIGSEGV, ...) first waits a moment for earlier lines.
 absl::Status SetUpLogging(const LogOptions& options);
-// Opens LogOptions::file again, for one that was renamed. Any thread; does not wait for it.
+// Reopens LogOptions::file, for example after it was renamed. Any thread; does not wait for the result.
 void ReopenLog();
-// Lines of this process that were dropped, since what they go to did not take them.
+// Returns the number of lines of this process that were dropped because their destination did not accept
+// them.
 uint64_t LogLinesDropped();
-// Gives the lines of before up to `timeout` to get out.
+// Waits up to `timeout` for earlier lines to be written.
 void FlushLog(std::chrono::milliseconds timeout);
-// For the end of main: as FlushLog, with a bound of its own. Lines that come after it are dropped.
+// For the end of main: as FlushLog, with its own time limit. Later lines are dropped.
 void EndLogging();
 // Any thread, any time.
 absl::Status SetLogLevel(const std::string& level);
 
-// A line about a request; for lines about none use spdlog::info and its like.
 enum class LogLevel { kDebug, kInfo, kWarn, kError };
+// Logs a line about a request; lines that concern no request use spdlog::info and the like. Any thread.
 void LogRequest(LogLevel level, const std::string& request_id, const std::string& message);
 
 }  // namespace mnemo::telemetry

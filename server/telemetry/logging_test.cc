@@ -13,7 +13,7 @@
 namespace mnemo::telemetry {
 namespace {
 
-// Logs into a file of its own; the lines can be read at any time.
+// Logs into a separate file; its lines can be read at any time.
 class LogFile {
  public:
   explicit LogFile(const std::string& format, const std::string& level = "info") {
@@ -33,7 +33,7 @@ class LogFile {
   mnemo::testing::TempFolder folder_;
 };
 
-TEST_CASE("A text line tells time, level, process, request and message") {
+TEST_CASE("A text line has time, level, process, request and message") {
   LogFile log("text");
   spdlog::info("listening on {}", "127.0.0.1:1");
   LogRequest(LogLevel::kWarn, "r-17", "replayed");
@@ -72,7 +72,7 @@ TEST_CASE("A JSON line is one object, whatever is in the message") {
   CHECK_FALSE(second.contains("request_id"));
 }
 
-TEST_CASE("The level holds and can be changed") {
+TEST_CASE("The level applies and can be changed") {
   LogFile log("text", "warn");
   spdlog::info("no");
   LogRequest(LogLevel::kInfo, "r", "no");
@@ -85,7 +85,7 @@ TEST_CASE("The level holds and can be changed") {
   CHECK(log.Lines().size() == 2);
 }
 
-TEST_CASE("Options that cannot be are refused") {
+TEST_CASE("Invalid options are refused") {
   CHECK(absl::IsInvalidArgument(SetUpLogging({.process = "p", .level = "x"})));
   CHECK(absl::IsInvalidArgument(SetUpLogging({.process = "p", .format = "xml"})));
   absl::Status status = SetUpLogging({.process = "p", .file = "/proc/absent/log"});

@@ -26,7 +26,7 @@ using prometheus::Gauge;
 using prometheus::Histogram;
 using prometheus::Registry;
 
-// Upper bounds in seconds, roughly three a decade over what one sees from a tiny model to a long prompt.
+// Upper bounds in seconds, about three per decade, from a tiny model to a long prompt.
 const Histogram::BucketBoundaries kTokenGapBuckets = {
     0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2, 5};
 const Histogram::BucketBoundaries kRequestBuckets = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
@@ -45,7 +45,7 @@ Histogram& MakeHistogram(Registry& registry, const std::string& name, const std:
   return prometheus::BuildHistogram().Name("mnemo_" + name).Help(help).Register(registry).Add({}, buckets);
 }
 
-// A counter that is told its value, by a source that never falls.
+// A counter that is set to values from a source that never falls.
 class ToldCounter {
  public:
   explicit ToldCounter(Counter& counter) : counter_(&counter) {}
@@ -60,7 +60,7 @@ class ToldCounter {
   uint64_t last_ = 0;
 };
 
-// The exposer holds its collectables by weak_ptr; what this one stands for outlives the exposer.
+// The exposer holds its collectables by weak_ptr; the object behind this one outlives the exposer.
 struct Forward : prometheus::Collectable {
   explicit Forward(const prometheus::Collectable* collectable) : target(collectable) {}
   std::vector<prometheus::MetricFamily> Collect() const override { return target->Collect(); }
@@ -116,7 +116,7 @@ prometheus::MetricFamily ToFamily(const ForeignFamily& family) {
 }  // namespace
 
 struct Metrics::Impl : prometheus::Collectable {
-  // What one worker's label stands for; made once, when the worker is first seen.
+  // The metrics of one worker's label; made once, when the worker is first seen.
   struct Worker {
     Worker(Impl& impl, const std::string& name)
         : ready(impl.worker_ready.Add({{"worker", name}})),
@@ -168,7 +168,7 @@ struct Metrics::Impl : prometheus::Collectable {
   };
 
   Impl() {
-    // All label values that can be foreseen are there from the start, so that rates begin at 0.
+    // All foreseeable label values exist from the start, so that rates begin at 0.
     for (const char* reason : {"eos", "stop", "length"}) success.Add({{"finish_reason", reason}});
     for (const char* reason :
          {"queue_full", "tokens_in_flight", "invalid", "draining", "unimplemented", "not_found"}) {
@@ -180,7 +180,7 @@ struct Metrics::Impl : prometheus::Collectable {
   }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
-    // Held while the hook runs: once it is replaced, the old one is not running any more.
+    // Held while the hook runs: after a replacement, the old hook is not running any more.
     std::lock_guard lock(hook_mutex);
     if (hook) hook();
     std::vector<prometheus::MetricFamily> families = registry.Collect();
@@ -269,7 +269,8 @@ struct Metrics::Impl : prometheus::Collectable {
   mutable std::mutex hook_mutex;
   std::function<void()> hook;
   std::shared_ptr<Forward> forward = std::make_shared<Forward>(this);
-  std::unique_ptr<prometheus::Exposer> exposer;  // last: its threads use all of the above
+  // Last member: its threads use all of the above.
+  std::unique_ptr<prometheus::Exposer> exposer;
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}

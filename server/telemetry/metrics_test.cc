@@ -34,7 +34,7 @@ std::string Scrape(int port) {
   return reply;
 }
 
-// One of everything.
+// Sets one value of every metric.
 void Fill(Metrics* metrics) {
   metrics->SetBuildInfo("0.1.0", "cpu-avx512_vnni-f16", "tiny");
   metrics->AddPromptTokens(12);
@@ -62,7 +62,7 @@ void Fill(Metrics* metrics) {
   metrics->SetWorkers({worker});
 }
 
-TEST_CASE("Every name of the interface is there from the first scrape on") {
+TEST_CASE("Every metric name exists from the first scrape on") {
   Metrics metrics;
   metrics.SetWorkers({WorkerGauges{.worker = "worker0"}});
   std::string text = metrics.Expose();
@@ -82,7 +82,7 @@ TEST_CASE("Every name of the interface is there from the first scrape on") {
   }
 }
 
-TEST_CASE("What happened is what is exposed") {
+TEST_CASE("Recorded events are exposed") {
   Metrics metrics;
   Fill(&metrics);
   std::string text = metrics.Expose();
@@ -111,7 +111,7 @@ TEST_CASE("One output token has no time per output token") {
                                    Contains("mnemo_e2e_request_latency_seconds_count 1"));
 }
 
-TEST_CASE("Counters of a worker are what is told of them, and stay when the worker goes") {
+TEST_CASE("Counters of a worker have the reported values, and stay when the worker goes") {
   Metrics metrics;
   auto set = [&](uint64_t preemptions, uint64_t restarts) {
     metrics.SetWorkers(

@@ -13,12 +13,12 @@
 #include <utility>
 #include <vector>
 
+#include "devices/transport/channel_attachment.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/request_reader.h"
 #include "devices/transport/rings.h"
 #include "devices/transport/service_link.h"
 #include "devices/transport/ucx/ucx_channel.h"
-#include "devices/transport/worker_link.h"
 #include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
@@ -50,8 +50,8 @@ absl::StatusOr<UniqueFd> OpenTcp(const std::string& host_port, bool listening,
   return Unavailable("{}: {}", host_port, why);
 }
 
-// EINPROGRESS when the deadline passes: a machine that is gone does not refuse, and the system would try for
-// minutes.
+// Sets EINPROGRESS when the deadline passes. A machine that is gone does not refuse, and the system would
+// retry for minutes.
 bool Connect(int socket, const addrinfo& at, Deadline deadline) {
   using std::chrono::microseconds;
   const auto left =
@@ -64,13 +64,14 @@ bool Connect(int socket, const addrinfo& at, Deadline deadline) {
     const timeval time{.tv_sec = us / 1000000, .tv_usec = us % 1000000};
     (void)::setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time);
   };
-  bound(left);  // of connecting, too
+  // Bounds connect as well.
+  bound(left);
   if (::connect(socket, at.ai_addr, at.ai_addrlen) != 0) return false;
   bound(0);
   return true;
 }
 
-// A machine that is gone without a word is noticed as well, within about two seconds.
+// Also detects a machine that is gone without notice, within about two seconds.
 void SetUp(int socket) {
   const auto set = [&](int level, int name, int value) {
     (void)::setsockopt(socket, level, name, &value, sizeof value);
@@ -132,7 +133,7 @@ class UcxListener final : public RemoteListener {
     if (status.ok()) return;
     reply.status = static_cast<uint32_t>(status.code());
     SetFixedText(std::string(status.message()), reply.message);
-    // Whoever does not take it has no use for it.
+    // The result is ignored: a peer that does not receive the answer has no use for it.
     if (socket.valid()) (void)SendAll(socket.get(), std::as_bytes(std::span(&reply, 1)), deadline);
   }
 
@@ -146,12 +147,13 @@ class UcxListener final : public RemoteListener {
     const std::string owner = FixedText(request.owner);
     if (owner.empty()) return InvalidArgument("owner: empty");
     layout::AttachHello wanted = request.hello;
-    wanted.placement = layout::kResultsAtService;  // where the host's device writes them
+    // The host's device writes results at the service.
+    wanted.placement = layout::kResultsAtService;
     MNEMO_ASSIGN_OR_RETURN(reply.hello, host_->Grant(owner, wanted));
     reply.hello.placement = layout::kResultsAtWorker;
-    absl::StatusOr<std::unique_ptr<ServiceLink>> link = MakeLink(owner, socket, reply, deadline);
-    host_->Attached(reply.hello.epoch, link.ok() ? std::move(*link) : nullptr);
-    return link.status();
+    absl::StatusOr<std::unique_ptr<ServiceLink>> attachment = MakeLink(owner, socket, reply, deadline);
+    host_->Attached(reply.hello.epoch, attachment.ok() ? std::move(*attachment) : nullptr);
+    return attachment.status();
   }
 
   absl::StatusOr<std::unique_ptr<ServiceLink>> MakeLink(const std::string& owner, UniqueFd& socket,
@@ -214,7 +216,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& opti
   const RegionPlan plan = PlanRegion(reply.hello);
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ucx::UcxChannel> channel, ucx::UcxChannel::Create(plan.total_bytes));
   MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> peer, ReceiveAddress(socket.get(), deadline));
-  // Made here as they are made there, before anything can arrive.
+  // The rings are made at this end as at the other, before anything can arrive.
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
     const int i = RingIndex(ring);
     MakeRing(*channel, plan.requests[i], plan.slots[i], static_cast<layout::RingKind>(ring),
@@ -223,7 +225,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& opti
   }
   MNEMO_RETURN_IF_ERROR(SendAddress(socket.get(), *channel, deadline));
   MNEMO_RETURN_IF_ERROR(channel->Connect(peer, std::move(socket)));
-  return MakeWorkerLink(options, reply.hello, FixedText(reply.device_name), std::move(channel));
+  return MakeChannelAttachment(options, reply.hello, FixedText(reply.device_name), std::move(channel));
 }
 
 }  // namespace mnemo::transport

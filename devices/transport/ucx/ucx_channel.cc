@@ -18,7 +18,8 @@ namespace mnemo::transport::ucx {
 namespace {
 
 constexpr unsigned kMessageId = 0;
-constexpr size_t kMaxMessages = 8192;  // that UCX has not sent yet
+// Limit on messages that UCX has not sent yet.
+constexpr size_t kMaxMessages = 8192;
 constexpr std::chrono::seconds kWaitTime{2};
 constexpr std::chrono::milliseconds kCloseTime{200};
 
@@ -26,19 +27,19 @@ absl::Status Failed(const char* what, ucs_status_t status) {
   return Unavailable("ucx: {}: {}", what, ucs_status_string(status));
 }
 
-// With a handler of errors UCX leaves out shared memory, unless it is told that shared memory can report them
-// too. What the environment says already stays.
+// With an error handler, UCX leaves out shared memory unless it is told that shared memory can report errors
+// too. Values already in the environment take precedence.
 void SetDefaults() {
   static std::once_flag once;
   std::call_once(once, [] { ::setenv("UCX_MM_ERROR_HANDLING", "y", 0); });
 }
 
-// Values of UCX_TLS that are tried in turn: all transports, without shared memory in /dev/shm, without any.
-// A setting of the environment stays.
+// Values of UCX_TLS, tried in turn: all transports, without shared memory in /dev/shm, without any shared
+// memory. A value in the environment takes precedence.
 constexpr const char* kTransports[] = {nullptr, "^posix", "^posix,sysv"};
 
-// Whether /dev/shm has room for the queues of a channel, of which UCX's take 4 MiB. Where it has not, UCX
-// complains of each attempt.
+// Returns whether /dev/shm has room for the queues of a channel, 4 MiB in UCX. Without room, UCX logs an
+// error at each attempt.
 bool HasSharedMemory() {
   constexpr uint64_t kLeastBytes = uint64_t{16} << 20;
   struct statvfs info = {};
@@ -49,7 +50,7 @@ bool HasSharedMemory() {
 }  // namespace
 
 struct UcxChannel::Impl {
-  // A message's own copy, until UCX has sent it.
+  // A message's own copy, kept until UCX has sent it.
   struct Message {
     Impl* impl;
     uint64_t offset;
@@ -61,7 +62,7 @@ struct UcxChannel::Impl {
     socket->MarkLost();
     return Unavailable("ucx: the peer is gone");
   }
-  // Until a request is done; no longer than kWaitTime.
+  // Waits until a request is done, at most kWaitTime.
   absl::Status Await(ucs_status_ptr_t request, const char* what);
   absl::Status SendMessage(uint64_t offset, uint64_t length);
   static void MessageSent(void* request, ucs_status_t status, void* user_data);
@@ -78,14 +79,15 @@ struct UcxChannel::Impl {
   ucp_worker_h worker = nullptr;
   ucp_mem_h mapped = nullptr;
   Region region;
-  std::span<std::byte> memory;  // of the region, as much as was asked for
+  // The requested part of the region.
+  std::span<std::byte> memory;
   ucp_ep_h endpoint = nullptr;
   ucp_rkey_h key = nullptr;
   uint64_t peer_memory = 0;
-  int wake_fd = -1;  // UCX's
+  int wake_fd = -1;  // owned by UCX
   bool puts_under_way = false;
   std::unique_ptr<PeerSocket> socket;
-  std::vector<std::unique_ptr<Message>> messages;  // all there are
+  std::vector<std::unique_ptr<Message>> messages;  // all messages that exist
   std::vector<Message*> unused;
 };
 
@@ -143,8 +145,9 @@ ucs_status_t UcxChannel::Impl::MessageCame(void* self, const void* header, size_
   uint64_t offset = 0;
   const bool whole = (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0;
   if (header_bytes == sizeof offset) std::memcpy(&offset, header, sizeof offset);
-  if (header_bytes != sizeof offset || !whole || !CheckRange(impl->memory.size(), offset, length).ok()) {
-    if (impl->socket != nullptr) impl->socket->MarkLost();  // not one of ours
+  if (header_bytes != sizeof offset || !whole ||
+      !CheckRegionRange(impl->memory.size(), offset, length).ok()) {
+    if (impl->socket != nullptr) impl->socket->MarkLost();  // not one of our messages
     return UCS_OK;
   }
   std::memcpy(impl->memory.data() + offset, data, length);
@@ -177,8 +180,8 @@ absl::Status UcxChannel::Impl::SendMessage(uint64_t offset, uint64_t bytes) {
 UcxChannel::UcxChannel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 UcxChannel::~UcxChannel() = default;
 
-// UCX looks for the machine's devices here, which now and then finds none while another thread does the same:
-// one at a time, and again when it was in vain.
+// UCX looks for the machine's devices here. It sometimes finds none while another thread does the same. So
+// only one thread does it at a time, and a failed attempt is repeated.
 absl::Status UcxChannel::Impl::Open() {
   constexpr int kAttempts = 5;
   static std::mutex opening;
@@ -188,7 +191,7 @@ absl::Status UcxChannel::Impl::Open() {
   params.features = UCP_FEATURE_RMA | UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
   ucp_worker_params_t worker_params{};
   worker_params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  // Made by one thread, then used by another.
+  // Created by one thread, then used by another.
   worker_params.thread_mode = UCS_THREAD_MODE_SERIALIZED;
   size_t without = HasSharedMemory() ? 0 : 1;
   for (int attempt = 1;; ++attempt) {
@@ -218,9 +221,10 @@ absl::StatusOr<std::unique_ptr<UcxChannel>> UcxChannel::Create(uint64_t length_b
   SetDefaults();
   auto impl = std::make_unique<Impl>();
   MNEMO_RETURN_IF_ERROR(impl->Open());
-  // Ours, not UCX's: what UCX allocates it shares with a peer on the same machine, which maps it in
-  // ucp_ep_rkey_unpack, and UCX 1.13 crashes there when the owner has gone in the meantime. So puts and gets
-  // within a machine go as messages, as over TCP; between machines RDMA can register this memory as well.
+  // The memory is allocated here, not by UCX. UCX shares its own allocations with a peer on the same machine,
+  // which maps them in ucp_ep_rkey_unpack. UCX 1.13 crashes there when the owner has exited in the meantime.
+  // Puts and gets within a machine therefore go as messages, as over TCP. Between machines, RDMA can register
+  // this memory as well.
   MNEMO_ASSIGN_OR_RETURN(impl->region, Region::Create("ucx", length_bytes));
   impl->memory = impl->region.bytes().first(length_bytes);
   ucp_am_handler_param_t handler{};
@@ -297,7 +301,7 @@ absl::Status UcxChannel::Connect(std::span<const std::byte> peer, UniqueFd socke
 std::span<std::byte> UcxChannel::memory() const { return impl_->memory; }
 
 absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRegionRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   if (impl_->socket->lost(false)) return impl_->Lost();
   if (length_bytes <= kMessageBytes) {
@@ -315,7 +319,7 @@ absl::Status UcxChannel::Write(uint64_t offset_bytes, uint64_t length_bytes) {
 }
 
 absl::Status UcxChannel::Read(uint64_t offset_bytes, uint64_t length_bytes) {
-  MNEMO_RETURN_IF_ERROR(CheckRange(impl_->memory.size(), offset_bytes, length_bytes));
+  MNEMO_RETURN_IF_ERROR(CheckRegionRange(impl_->memory.size(), offset_bytes, length_bytes));
   if (length_bytes == 0) return absl::OkStatus();
   ucp_request_param_t param{};
   return impl_->Await(ucp_get_nbx(impl_->endpoint, impl_->memory.data() + offset_bytes, length_bytes,

@@ -1,5 +1,5 @@
-// A channel over UCX: RDMA, TCP or shared memory, by UCX's own choice. A TCP connection carries the handshake
-// and tells, by being closed, that the other process or machine is gone.
+// A channel over UCX: RDMA, TCP or shared memory, as UCX selects. A TCP connection carries the handshake, and
+// its close reports that the other process or machine is gone.
 #pragma once
 
 #include <memory>
@@ -11,30 +11,31 @@
 
 namespace mnemo::transport::ucx {
 
-// Both ends have memory of their own. Up to kMessageBytes go as an active message, which the other end puts
-// in its place; these arrive in order, and wake a sleeper on every transport, which one-sided puts do not.
-// More goes as a one-sided put, and Fence waits until it has arrived.
+// Each end has its own memory. Transfers of up to kMessageBytes are active messages, which the other end
+// copies into place. These arrive in order and wake a sleeper on every transport, which one-sided puts do
+// not. Larger transfers are one-sided puts; Fence waits until they have arrived.
 class UcxChannel final : public Channel {
  public:
   static constexpr uint64_t kMessageBytes = 4096;
   static constexpr uint64_t kMaxAddressBytes = 16384;
 
-  // Zeroed memory. UNAVAILABLE: UCX cannot work here.
+  // Creates a channel with zeroed memory. UNAVAILABLE: UCX cannot work on this machine.
   static absl::StatusOr<std::unique_ptr<UcxChannel>> Create(uint64_t length_bytes);
   ~UcxChannel() override;
 
-  // What an address begins with; UCX's address of the worker and its key to the memory follow.
+  // Header of an address. UCX's worker address and its key to the memory follow.
   struct AddressHeader {
-    uint64_t memory;  // where it begins in the process that owns it
+    // Start address of the memory in the process that owns it.
+    uint64_t memory;
     uint64_t length;
     uint32_t worker_bytes;
     uint32_t key_bytes;
   };
 
-  // What the peer's Connect needs.
+  // Returns the data that the peer's Connect needs.
   absl::StatusOr<std::vector<std::byte>> Address() const;
-  // `peer` comes from the peer's Address, over `socket`, which becomes the channel's. Peers are trusted to be
-  // ours: UCX reads this without checking it.
+  // `peer` is the result of the peer's Address, received over `socket`, which the channel then owns. The peer
+  // must be trusted: UCX reads this data without checking it.
   absl::Status Connect(std::span<const std::byte> peer, UniqueFd socket);
 
   std::span<std::byte> memory() const override;

@@ -32,7 +32,7 @@ UniqueFd WhosePeerHasClosed() {
   return UniqueFd(sockets[0]);
 }
 
-// As where /dev/shm is small, read-only or not there: UCX then fails to make its queues in it.
+// Simulates a small, read-only or missing /dev/shm: UCX then fails to make its queues in it.
 TEST_CASE("without room for shared memory a channel takes other transports") {
   REQUIRE(::setenv("UCX_POSIX_DIR", "/nonexistent/folder", 1) == 0);
   const std::unique_ptr<UcxChannel> one = Make(1 << 16);
@@ -52,9 +52,9 @@ TEST_CASE("without room for shared memory a channel takes other transports") {
   CHECK(std::memcmp(other->memory().data(), text, sizeof text) == 0);
 }
 
-// A worker may be killed at any point of its half of the handshake. UCX may find out while it connects or
+// A worker may be killed at any point of its part of the handshake. UCX may detect it while connecting or
 // only when something is sent.
-TEST_CASE("a peer that has gone since it told its address crashes nobody") {
+TEST_CASE("a peer that exits after sending its address causes no crash") {
   for (int round = 0; round < 10; ++round) {
     const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
     std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
@@ -66,11 +66,11 @@ TEST_CASE("a peer that has gone since it told its address crashes nobody") {
   }
 }
 
-TEST_CASE("a peer that goes between being connected to and having its memory looked at crashes nobody") {
+TEST_CASE("a peer that exits between connection and memory access causes no crash") {
   const std::unique_ptr<UcxChannel> stays = Make(1 << 16);
   const std::unique_ptr<UcxChannel> there = Make(1 << 16);
   std::unique_ptr<UcxChannel> leaves = Make(1 << 16);
-  // One address: the worker's of one that is there, and the key to the memory of one that is gone.
+  // The address combines the worker address of a live end and the memory key of an end that is gone.
   UcxChannel::AddressHeader header, of_leaving;
   std::vector<std::byte> address = AddressOf(*there);
   const std::vector<std::byte> leaving = AddressOf(*leaves);
@@ -85,7 +85,7 @@ TEST_CASE("a peer that goes between being connected to and having its memory loo
   CHECK(stays->lost(true));
 }
 
-TEST_CASE("an address that is cut short or tells of too little memory is refused") {
+TEST_CASE("an address that is truncated or names too little memory is refused") {
   const std::unique_ptr<UcxChannel> large = Make(1 << 17);
   const std::unique_ptr<UcxChannel> small = Make(1 << 16);
   std::vector<std::byte> address = AddressOf(*small);

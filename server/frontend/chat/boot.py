@@ -1,4 +1,5 @@
-# Given to the interpreter with -c: takes the modules of the renderer from descriptor 4, so that none of them need be a file.
+# Code for the interpreter's -c option: loads the modules of the renderer from descriptor 4, so that none of
+# them needs to be a file.
 import json, os, sys, types
 
 

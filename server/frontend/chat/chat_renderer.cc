@@ -21,7 +21,7 @@
 
 namespace mnemo::chat {
 
-// The Python files of this folder by name.
+// The Python files of this folder, by name.
 extern const std::span<const std::pair<std::string_view, std::string_view>> kChatScripts;
 
 namespace {
@@ -30,8 +30,9 @@ using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kStartTime{20000};  // from the start to the first word of the child
-// A chat waits so long for a child that is being started again.
+// Time from the start of the child to its first message.
+constexpr milliseconds kStartTime{20000};
+// Time that a chat waits for a child that is restarting.
 constexpr milliseconds kReadyTime{10000};
 constexpr milliseconds kFirstPause{100};
 constexpr milliseconds kLongestPause{5000};
@@ -44,7 +45,7 @@ std::string_view Script(std::string_view name) {
   return {};
 }
 
-// Invalid UTF-8, which a model file may hold, becomes the replacement character.
+// Invalid UTF-8, which a model file may contain, becomes the replacement character.
 std::string Dump(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
 std::string Modules() {
@@ -86,10 +87,11 @@ std::string Request(const model::ChatRequest& request, const model::ChatTemplate
   return Dump(made);
 }
 
-// A header in JSON with its length in front, then text.
+// Message format: a JSON header preceded by its length, then text.
 struct Answer {
   json header;
-  std::string_view text;  // of the frame
+  // Text of the frame.
+  std::string_view text;
 };
 
 std::optional<Answer> Parse(std::string_view frame) {
@@ -102,14 +104,14 @@ std::optional<Answer> Parse(std::string_view frame) {
   return answer;
 }
 
-// Empty where it is absent or no text: what the child says is not trusted to have the right form.
+// Returns an empty string when the key is absent or not text: the form of the child's answers is not trusted.
 std::string TextOf(const json& header, const char* key) {
   const auto found = header.find(key);
   return found != header.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-// Ranges as the child gives them: begin, end, begin, end, ... False when they are no ascending ranges of the
-// text.
+// Parses ranges as the child sends them: begin, end, begin, end, ... Returns false unless they are ascending
+// ranges of the text.
 bool FillLiteral(const json& offsets, size_t text_bytes, std::vector<model::ByteRange>* literal) {
   if (!offsets.is_array() || offsets.size() % 2 != 0) return false;
   size_t at = 0;
@@ -145,7 +147,7 @@ absl::Status Describe(const std::string& kind, const std::string& message,
 struct ChatRenderer::Impl {
   explicit Impl(Options given) : options(std::move(given)), setup(Setup(options)) {}
 
-  enum class State { kDown, kReady, kBusy, kCondemned };  // condemned: killed, not yet reaped
+  enum class State { kDown, kReady, kBusy, kCondemned };  // kCondemned: killed, not yet reaped
 
   void Supervise();
   std::string Start(dispatch::ChildProcess* process);
@@ -163,20 +165,23 @@ struct ChatRenderer::Impl {
   const std::string setup;
   UniqueFd wake{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
 
-  mutable std::mutex mutex;  // guards what follows
+  // Guards the members below.
+  mutable std::mutex mutex;
   std::condition_variable changed;
   State state = State::kDown;
-  std::optional<dispatch::ChildProcess>
-      child;  // made and dropped by the supervising thread, never while busy
+  // Created and destroyed by the supervising thread, never while busy.
+  std::optional<dispatch::ChildProcess> child;
   int shown_pid = 0;
   bool has_tried = false;
-  std::string trouble;         // why there is no child, for whoever waits for one
-  absl::Status compile_error;  // for good
+  // Reason why there is no child, for waiting callers.
+  std::string trouble;
+  // Permanent: the template does not compile.
+  absl::Status compile_error;
   bool stopping = false;
   std::thread thread;
 };
 
-// Starts one child up to its first word. Returns what went wrong, empty = nothing.
+// Starts one child and waits for its first message. Returns a description of the failure; empty on success.
 std::string ChatRenderer::Impl::Start(dispatch::ChildProcess* process) {
   const Deadline deadline = Clock::now() + kStartTime;
   const FrameChannel channel(process->lifeline(), wake.get());
@@ -267,7 +272,7 @@ void ChatRenderer::Impl::Supervise() {
       if (!compile_error.ok() || stopping) return;
       if (why.empty()) why = *how;
     }
-    // Killed for a bound that one chat met: no reason to let the others wait.
+    // The child was killed because one chat exceeded a limit: other chats need not wait for the back-off.
     const auto ready_for = was_ready ? Clock::now() - ready_time : Clock::duration(0);
     const milliseconds pause =
         was_condemned ? milliseconds(0) : backoff.Next(ready_for, kFirstPause, kLongestPause);
@@ -286,7 +291,7 @@ void ChatRenderer::Impl::Supervise() {
   }
 }
 
-// Returns when the child has ended, is condemned, or all is to stop.
+// Returns when the child has ended, is condemned, or the renderer stops.
 void ChatRenderer::Impl::WatchLife(int pidfd) {
   while (true) {
     pollfd fds[] = {{pidfd, POLLIN, 0}, {wake.get(), POLLIN, 0}};
@@ -305,13 +310,13 @@ void ChatRenderer::Impl::DrainWake() {
   [[maybe_unused]] const ssize_t got = ::read(wake.get(), &count, sizeof count);
 }
 
-// False when all is to stop.
+// Returns false when the renderer stops.
 bool ChatRenderer::Impl::Pause(milliseconds time) {
   std::unique_lock lock(mutex);
   return !changed.wait_for(lock, time, [this] { return stopping; });
 }
 
-// Waits for a child that is ready and takes it; returns its socket.
+// Waits for a ready child and takes it; returns its socket.
 absl::StatusOr<int> ChatRenderer::Impl::Acquire() {
   std::unique_lock lock(mutex);
   auto give_up = Clock::now() + kReadyTime;
@@ -319,7 +324,7 @@ absl::StatusOr<int> ChatRenderer::Impl::Acquire() {
     if (stopping) return Unavailable("chat: the server is shutting down");
     if (!compile_error.ok()) return compile_error;
     if (state == State::kReady) break;
-    // Others before this one have their time; a child that is not there has a bounded one to come back.
+    // Chats ahead of this one have their own time limits; a missing child has a limited time to come back.
     if (state == State::kBusy) {
       changed.wait(lock);
       give_up = Clock::now() + kReadyTime;
@@ -380,14 +385,14 @@ absl::StatusOr<model::RenderedChat> ChatRenderer::Render(const model::ChatReques
   const Options& options = impl_->options;
   const std::string body = Request(request, options.chat_template);
   std::string frame;
-  // A child that dies with the chat in its hands may have been killed by anybody: once more, then it is the
-  // chat.
+  // A child that dies while it renders may have been killed from outside. The chat is retried once; after a
+  // second death it is refused.
   for (int attempt = 0;; ++attempt) {
     MNEMO_ASSIGN_OR_RETURN(const int fd, impl_->Acquire());
     const FrameChannel channel(fd, -1);
     const Deadline deadline = Clock::now() + options.timeout;
     FrameChannel::Result result = channel.Send(body, deadline);
-    // JSON adds to the text in front of it: at most two numbers for each of its characters.
+    // JSON in front of the text adds at most two numbers per character of the text.
     const size_t most = static_cast<size_t>(options.output_bytes) + (size_t{512} << 20);
     if (result == FrameChannel::Result::kDone) result = channel.Receive(most, deadline, &frame);
     if (result == FrameChannel::Result::kDone) break;

@@ -1,5 +1,5 @@
-// Renders chats with the model's template: Jinja in a child process that can reach neither files nor the
-// network, watched and started again. template_child.py is the other end.
+// Renders chats with the model's template: Jinja in a supervised child process without access to files or the
+// network. template_child.py is the child's program.
 #pragma once
 
 #include <chrono>
@@ -17,27 +17,31 @@ class ChatRenderer {
  public:
   struct Options {
     model::ChatTemplate chat_template;
-    std::vector<std::string> control_tokens;  // texts of the vocabulary's control tokens
+    // Texts of the vocabulary's control tokens.
+    std::vector<std::string> control_tokens;
     std::string interpreter = "/usr/bin/python3";
-    std::chrono::milliseconds timeout{5000};  // one rendering
-    int64_t memory_bytes = int64_t{1} << 30;  // address space of the child
+    // Time limit of one rendering.
+    std::chrono::milliseconds timeout{5000};
+    // Limit on the child's address space.
+    int64_t memory_bytes = int64_t{1} << 30;
     int64_t output_bytes = int64_t{64} << 20;
   };
 
-  // Starts the child and does not wait for it.
+  // Starts the child without waiting for it.
   explicit ChatRenderer(Options options);
-  // Kills the child; calls of Render have returned.
+  // Kills the child. All calls of Render must have returned.
   ~ChatRenderer();
 
-  // Waits until the child is warm or has failed to start. OK: chats can be rendered, or UNAVAILABLE: not now,
-  // the start is tried again. UNIMPLEMENTED: the template does not compile.
+  // Waits until the child is ready or has failed to start. OK: chats can be rendered. UNAVAILABLE: not now,
+  // the start is retried. UNIMPLEMENTED: the template does not compile.
   absl::Status WaitStarted();
 
-  // Any thread; blocks. One chat at a time is rendered, the others wait. INVALID_ARGUMENT names a field of
-  // the chat, or the template with its own message or the bound that it met; UNAVAILABLE: there is no child.
+  // Any thread; blocks. Renders one chat at a time; others wait. INVALID_ARGUMENT names a field of the chat,
+  // or the template with its own message or the limit it exceeded. UNAVAILABLE: there is no child.
   absl::StatusOr<model::RenderedChat> Render(const model::ChatRequest& request);
 
-  int child_pid() const;  // 0 = none is ready
+  // 0: none is ready.
+  int child_pid() const;
 
  private:
   struct Impl;

@@ -14,7 +14,7 @@ FrameChannel::Result FrameChannel::Wait(short events, Deadline deadline) const {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return Result::kLate;
-    pollfd fds[] = {{fd_, events, 0}, {wake_, POLLIN, 0}};  // a negative descriptor is skipped
+    pollfd fds[] = {{fd_, events, 0}, {wake_, POLLIN, 0}};  // poll skips a negative descriptor
     const int count = ::poll(fds, 2, static_cast<int>(std::min<int64_t>(left.count(), 60000)));
     if (count < 0 && errno != EINTR) return Result::kClosed;
     if (count <= 0) continue;
@@ -38,7 +38,7 @@ FrameChannel::Result FrameChannel::SendAll(std::string_view bytes, Deadline dead
 }
 
 FrameChannel::Result FrameChannel::Send(std::string_view body, Deadline deadline) const {
-  // One message for a short body: the other end wakes up once.
+  // A short body is sent together with its length, so that the other end wakes up once.
   std::string frame;
   for (int shift = 0; shift < 32; shift += 8) frame.push_back(static_cast<char>(body.size() >> shift & 0xFF));
   constexpr size_t kShort = 64 << 10;

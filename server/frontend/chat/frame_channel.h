@@ -1,4 +1,5 @@
-// Frames over a stream socket with a time bound: four bytes of length, little endian, then as many bytes.
+// Frames over a stream socket with a time limit: four bytes of length, little-endian, then the body of that
+// length.
 #pragma once
 
 #include <chrono>
@@ -10,14 +11,16 @@ namespace mnemo::chat {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// Does not own its descriptors. `wake` (-1 = none) ends a wait as kClosed when it becomes readable.
+// Does not own its descriptors. When `wake` (-1: none) becomes readable, a wait ends with kClosed.
 class FrameChannel {
  public:
   enum class Result { kDone, kLate, kClosed, kTooLong };
 
   FrameChannel(int fd, int wake) : fd_(fd), wake_(wake) {}
+  // Blocks up to the deadline; kLate when it has passed.
   Result Send(std::string_view body, Deadline deadline) const;
-  // kTooLong: longer than `most`; the channel is of no more use.
+  // Blocks up to the deadline; kLate when it has passed. kTooLong: the body exceeds `most`; the channel is
+  // not usable afterwards.
   Result Receive(size_t most, Deadline deadline, std::string* body) const;
 
  private:

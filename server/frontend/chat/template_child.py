@@ -1,7 +1,7 @@
-"""A process that renders chat templates for mnemod: it reads requests from a socket, answers each, and can do nothing else.
+"""The process that renders chat templates for mnemod: it answers requests from a socket and has access to nothing else.
 
-Frames are a length of four bytes, little endian, and as many bytes. A request is JSON; an answer is a JSON header behind a
-length of its own, then the rendered text in UTF-8.
+A frame is a length of four bytes, little-endian, and that number of bytes. A request is JSON. An answer is a JSON header
+preceded by its own length, then the rendered text in UTF-8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import struct
 import sys
 from typing import Any
 
-import jinja2.debug  # noqa: F401: what is imported on demand must be here before files are out of reach
+import jinja2.debug  # noqa: F401: modules imported on demand must be loaded before files are out of reach
 import pprint  # noqa: F401
 import textwrap  # noqa: F401
 import traceback  # noqa: F401
@@ -34,8 +34,8 @@ _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_MODE_FILTER = 2
 _RET_ALLOW = 0x7FFF0000
 _RET_ERRNO = 0x00050000
-# AUDIT_ARCH of linux/audit.h, and the numbers of the system calls that remain: read, write, send, receive, memory, signals,
-# clocks, locks, random numbers and the end.
+# AUDIT_ARCH of linux/audit.h, and the numbers of the allowed system calls: read, write, send, receive,
+# memory, signals, clocks, locks, random numbers and exit.
 _ALLOWED = {
     "x86_64": (
         0xC000003E,
@@ -57,7 +57,7 @@ class _Program(ctypes.Structure):
 
 
 def _restrict_calls() -> bool:
-    """Allows only the system calls of _ALLOWED from here on: linux/seccomp.h, linux/filter.h. False where it is not to be had."""
+    """Allows only the system calls of _ALLOWED from here on: linux/seccomp.h, linux/filter.h. False where unavailable."""
     if platform.machine() not in _ALLOWED:
         return False
     architecture, numbers = _ALLOWED[platform.machine()]
@@ -89,7 +89,7 @@ def _confine(memory_bytes: int) -> bool:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_AS, memory_bytes),
-        # Below this number all are taken, so that no descriptor of a file or a socket can be made.
+        # All descriptors below this number are in use, so no file or socket can be opened.
         (resource.RLIMIT_NOFILE, 5),
     ):
         _, hard = resource.getrlimit(limit)
@@ -161,7 +161,7 @@ class _Child:
         return {"error": kind, "message": message[:2000].encode("utf-8", "replace").decode()}, b""
 
     def warm(self) -> None:
-        """Renders once what most templates do, so that nothing is left to be made at the first request."""
+        """Renders typical template operations once, so that the first request has no initialisation left to do."""
         chat = {
             "messages": [{"role": "user", "content": "a"}],
             "template_args": {},
@@ -187,10 +187,10 @@ def run(fd: int) -> None:
     _write_frame(fd, {"ready": True, "errors": child.errors, "restricted": restricted, "jinja2": jinja2.__version__})
     while True:
         body = _read_frame(fd)
-        # Ends a loop without end also where nobody is left to kill this process.
+        # Ends an endless loop even when no process is left to kill this one.
         signal.setitimer(signal.ITIMER_REAL, child.guard_seconds)
         header, text = child.answer(body)
         signal.setitimer(signal.ITIMER_REAL, 0)
         _write_frame(fd, header, text)
         if header.get("error") == "memory":
-            sys.exit(0)  # what is left of that request goes with the process
+            sys.exit(0)  # the state of that request ends with the process

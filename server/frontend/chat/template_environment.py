@@ -1,6 +1,6 @@
-"""The Jinja environment that transformers renders chat templates with, made to keep track of a request's text.
+"""The Jinja environment in which transformers renders chat templates, extended to track a request's text.
 
-Source: transformers.utils.chat_template_utils, whose environment, globals and treatment of continue_final_message these are.
+Source of environment, globals and continue_final_message: transformers.utils.chat_template_utils.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import jinja2.utils
 import tracked_text
 from tracked_text import Tracked, concat, is_tracked, mark, plus, times, modulo, to_text, track, whole
 
-# Roles whose names stay the template's own text: some templates make a control token of them, such as <|user|>. Any other
-# role is the request's text, so that none can be made into a token that ends a turn.
+# Roles whose names stay text of the template: some templates make a control token of them, such as <|user|>.
+# Any other role is text of the request, so that it can never become a token that ends a turn.
 USUAL_ROLES = frozenset(
     ["system", "developer", "user", "assistant", "model", "tool", "function", "ipython", "environment", "observation"]
 )
@@ -37,11 +37,11 @@ class OutputTooLarge(Exception):
 
 
 class FieldError(Exception):
-    """A field of the request is at fault; the text names it."""
+    """A field of the request is invalid; the text names it."""
 
 
 class _Generation(jinja2.ext.Extension):
-    """{% generation %} marks what the model writes, for training; in inference its body is rendered as it is."""
+    """{% generation %} marks the model's output for training; in inference its body is rendered unchanged."""
 
     tags = {"generation"}
 
@@ -55,7 +55,7 @@ class _Generation(jinja2.ext.Extension):
 
 
 class _TemplateDict:
-    """`dict` of a template: it makes dictionaries and has no attributes beyond."""
+    """`dict` of a template: it makes dictionaries and has no other attributes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict:
         return dict(*args, **kwargs)
@@ -97,7 +97,7 @@ def _tojson(
 
 
 class _Formatter(jinja2.sandbox.SandboxedFormatter):
-    """str.format of the sandbox, tracked: get_field and with it the sandbox's checks are inherited."""
+    """Tracked str.format of the sandbox; get_field, and with it the sandbox's checks, is inherited."""
 
     def tracked(self, pattern: str, args: Any, kwargs: Any) -> str:
         native = self.vformat(str.__str__(pattern), args, kwargs)
@@ -125,7 +125,7 @@ class _Formatter(jinja2.sandbox.SandboxedFormatter):
 
 
 _STR_METHODS = type("".upper)  # builtin methods
-# Callables whose results are their arguments or rendered text, tracked already.
+# Callables that return their arguments or rendered text, which is tracked already.
 _PRECISE_TYPES: tuple[type, ...] = (
     jinja2.runtime.Macro,
     jinja2.runtime.BlockReference,
@@ -201,7 +201,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _guarded(function: Any) -> Any:
-    """A filter whose text, if it makes any, counts as the request's when any of its arguments does."""
+    """A filter whose text result counts as the request's when any of its arguments does."""
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
@@ -263,7 +263,7 @@ def _do_string(value: Any) -> str:
     return value if isinstance(value, str) else to_text(value)
 
 
-# Filters that hand on items, or compute by methods of str alone.
+# Filters that pass items on, or compute with methods of str only.
 _PRECISE_FILTERS = frozenset(
     "abs attr batch count d default dictsort first float groupby int items last length list map max min random reject "
     "rejectattr reverse round select selectattr slice sort sum unique".split()
@@ -286,7 +286,7 @@ _TRACKED_FILTERS = {
 
 
 def _install() -> None:
-    """Puts tracked functions where the compiled templates and Jinja's runtime take theirs from."""
+    """Replaces the functions that compiled templates and Jinja's runtime use by tracked ones."""
     runtime: Any = jinja2.runtime
     runtime.concat = concat
     runtime.str_join = lambda parts: concat(map(to_text, parts))
@@ -308,7 +308,7 @@ _install()
 
 
 def _role_names(tree: jinja2.nodes.Template) -> set[str]:
-    """String constants that the template compares a role with."""
+    """Returns the string constants that the template compares a role with."""
     names: set[str] = set()
     for compare in tree.find_all(jinja2.nodes.Compare):
         sides = [compare.expr, *(operand.expr for operand in compare.ops)]
@@ -334,7 +334,7 @@ def _is_role(node: jinja2.nodes.Node) -> bool:
 
 
 def _tracked_json(value: Any) -> Any:
-    """The value with all its texts marked as the request's, names of fields included."""
+    """Returns the value with all its texts, names of fields included, marked as the request's."""
     if isinstance(value, str):
         return mark(value)
     if isinstance(value, list):
@@ -349,7 +349,7 @@ def _no_constant(name: str) -> None:
 
 
 def parse_json(text: str) -> Any:
-    """Raises ValueError, for half of a surrogate pair too."""
+    """Raises ValueError, also for an unpaired surrogate."""
     try:
         value = json.loads(text, parse_constant=_no_constant)
         if "\\u" in text:
@@ -398,7 +398,7 @@ class ChatTemplate:
             raise TemplateError(f"{type(error).__name__}: {error}") from None
 
     def render(self, chat: "dict[str, Any]", output_bytes: int) -> str:
-        """The chat as the template writes it, tracked. Raises what the template raises, FieldError, OutputTooLarge."""
+        """Returns the rendered chat, tracked. Raises the template's own exceptions, FieldError, OutputTooLarge."""
         messages = [self._message(index, message) for index, message in enumerate(chat["messages"])]
         tools = _json_list("tools_json", chat["tools_json"], True) if chat.get("tools_json") else None
         values = dict(self._special_tokens)

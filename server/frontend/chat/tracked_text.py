@@ -1,11 +1,11 @@
-"""Strings that know which of their characters came from a request.
+"""Strings that record which of their characters came from a request.
 
-A chat template computes with the texts of a request: it trims, splits, joins, replaces and formats them. Tracked carries the
-spans of request characters through each of these, so that the rendered chat tells them from the template's own text.
+A chat template trims, splits, joins, replaces and formats the texts of a request. Tracked carries the spans of request
+characters through each operation, so that they stay distinct from the template's own text in the rendered chat.
 
 Two rules make it safe. An operation either computes its spans exactly and is checked against str's own result, or its whole
-result counts as the request's. And where the second rule would take a control token of the template for the request's, the
-rendering is refused (Mixed) rather than wrong.
+result counts as the request's. Where the second rule would attribute a control token of the template to the request, the
+rendering is refused (Mixed) instead of giving a wrong result.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from markupsafe import escape as _escape
 
 Spans = Sequence["tuple[int, int]"]
 
-# Spans that one text may have; past them it counts as the request's altogether.
+# Maximum number of spans of one text; beyond it, all of the text counts as the request's.
 MAX_SPANS = 1 << 20
 
 
 class Mixed(Exception):
-    """The template's own control tokens and the request's text went through an operation that is not tracked."""
+    """An operation without tracking combined the template's own control tokens with text of the request."""
 
 
-# Matches the control tokens of the vocabulary; nothing until set_control_tokens.
+# Matches the control tokens of the vocabulary; matches nothing until set_control_tokens is called.
 _control = re.compile("(?!)")
 
 
@@ -39,8 +39,8 @@ def set_control_tokens(texts: Iterable[str]) -> None:
 class Tracked(str):
     """A str whose characters in `_spans` (ascending, disjoint, not adjacent) came from the request.
 
-    Methods that str has take and return what str's do; a result without spans is a plain str. No method changes __eq__ or
-    __hash__: a template compares and looks up the text itself.
+    Methods have the parameters and results of those of str; a result without spans is a plain str. __eq__ and __hash__ are
+    those of str: a template compares and looks up the text itself.
     """
 
     __slots__ = ("_spans",)
@@ -105,7 +105,7 @@ class Tracked(str):
         at = 0
         for index, piece in enumerate(pieces):
             if sep is None:
-                at = str.find(self, piece, at)  # a piece begins at the next character that is no blank
+                at = str.find(self, piece, at)  # a piece begins at the next non-blank character
             pieces[index] = _cut(self, at, at + len(piece), piece)
             at += len(piece) + (0 if sep is None else len(sep))
         return pieces
@@ -155,7 +155,7 @@ class Tracked(str):
         data = str.encode(self, *args, **kwargs)
         return RequestBytes(data) if self._spans == ((0, len(self)),) else data
 
-    def format(self, *args: Any, **kwargs: Any) -> str:  # the sandbox puts its own in place
+    def format(self, *args: Any, **kwargs: Any) -> str:  # the sandbox replaces it with its own
         return whole(str.format(self, *args, **kwargs), self, args, kwargs)
 
     def format_map(self, values: Any) -> str:
@@ -188,7 +188,8 @@ def _by_segment(name: str) -> Any:
         for begin, end, ours in _segments(self):
             part = native(str.__getitem__(self, slice(begin, end)), *args)
             parts.append(mark(part) if ours else part)
-        # A character may depend on its neighbours: the Greek sigma at the end of a word, the first letter of one.
+        # The case of a character may depend on its neighbours: the Greek sigma at the end of a word, the
+        # first letter of a word.
         return _checked(text, concat(parts), self)
 
     method.__name__ = name
@@ -212,11 +213,11 @@ for _name in ("expandtabs", "zfill", "translate"):
 
 
 class RequestBytes(bytes):
-    """Bytes of a text that came from the request altogether. Text made of any bytes counts as the request's."""
+    """Bytes of a text that came entirely from the request. Text made from any bytes counts as the request's."""
 
 
 class RequestMarkup(Markup):
-    """Markup of which all characters count as the request's; what is made from it is one again."""
+    """Markup whose characters all count as the request's, as do results made from it."""
 
     def __str__(self) -> str:
         return mark(str.__str__(self))
@@ -226,7 +227,7 @@ class RequestMarkup(Markup):
 
 
 def mark(text: str) -> str:
-    """The text as one that came from the request altogether."""
+    """Returns the text marked as coming entirely from the request."""
     return track(text, ((0, len(text)),) if text else ())
 
 
@@ -242,17 +243,17 @@ def spans_of(text: str) -> Spans:
     return ((0, len(text)),) if isinstance(text, RequestMarkup) and text else ()
 
 
-# Values that hold no text of a request, beside the types that is_tracked goes through.
+# Values that hold no text of a request, in addition to the types that is_tracked handles.
 _CLEAN: set[type] = {int, float, bool, complex, type(None), range, str, Markup}
 
 
 def clean_types(*types: type) -> None:
-    """Objects of these types count as holding no text of a request."""
+    """Declares that objects of these types hold no text of a request."""
     _CLEAN.update(types)
 
 
 def is_tracked(value: Any, depth: int = 0) -> bool:
-    """Whether any text in the value came from the request. True where that cannot be told."""
+    """Returns whether any text in the value came from the request. True when that cannot be determined."""
     kind = type(value)
     if kind in _CLEAN:
         return False
@@ -270,7 +271,7 @@ def is_tracked(value: Any, depth: int = 0) -> bool:
 
 
 def _own_texts(value: Any, depth: int = 0) -> Iterator[str]:
-    """The texts in the value that did not come from the request."""
+    """Yields the texts in the value that did not come from the request."""
     if isinstance(value, RequestBytes):
         return
     if isinstance(value, (bytes, bytearray)):
@@ -293,7 +294,7 @@ def _own_texts(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def whole(result: Any, *operands: Any) -> Any:
-    """The result of an operation that is not tracked: the request's altogether if any operand is in part. Raises Mixed."""
+    """Result of an operation without tracking: all of it is the request's if part of an operand is. Raises Mixed."""
     if not is_tracked(operands):
         return result
     if isinstance(result, str):
@@ -314,7 +315,7 @@ def _checked(text: str, tracked: str, *operands: Any) -> str:
 
 
 def concat(parts: Iterable[str]) -> str:
-    """Like "".join, with the spans of its parts. The result is no Markup, as with "".join."""
+    """As "".join, with the spans of its parts. The result is no Markup, as with "".join."""
     parts = parts if type(parts) is list else list(parts)
     spans: list[tuple[int, int]] = []
     at = 0
@@ -393,7 +394,7 @@ _FIELD = re.compile(r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[#0\- +]*)(?P<width>\d*
 
 
 def modulo(left: Any, right: Any) -> Any:
-    """`left % right`, exactly for the fields that templates have: %s, %d and the like, by order or by name."""
+    """`left % right`, with exact spans for the fields that templates use: %s, %d and the like, by order or by name."""
     if not isinstance(left, str):
         return left % right
     if isinstance(left, Markup):
@@ -465,7 +466,7 @@ def markup_join(parts: Iterable[Any]) -> str:
 
 
 def byte_ranges(text: str) -> "list[int]":
-    """The spans as offsets into the UTF-8 form: begin, end, begin, end, ..."""
+    """Returns the spans as offsets into the UTF-8 form: begin, end, begin, end, ..."""
     ranges: list[int] = []
     plain = str.__str__(text)
     if plain.isascii():

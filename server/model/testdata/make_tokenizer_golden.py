@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes tokenizer_strings.json and tokenizer_golden.json: what the reference tokenizers make of 2,400 strings.
+"""Writes tokenizer_strings.json and tokenizer_golden.json: 2,400 strings and the reference tokenizers' ids of them.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 protobuf gguf==0.19.0
     python3 make_tokenizer_golden.py --smollm2 FILE.gguf --gemma3 FILE.gguf
     python3 make_tokenizer_golden.py --differ PROGRAM FILE.gguf COUNT SEED      # other strings, see below
     python3 make_tokenizer_golden.py --explain NAME NUMBER                      # ids of one string (small vocabularies)
 
-Vocabularies: small ones, trained here on licence texts of Debian and on the words below, one for each pre-tokenizer and
-for three settings of SentencePiece, stored in full; and those of the two models that the tests download. References are
-tokenizers.Tokenizer with encode_special_tokens, built from the vocabulary and merges, and sentencepiece, built from
-tokens, scores and types. Ids are stored as a hash per string (FNV-1a, 32 bits, over the ids as little-endian int32).
+Vocabularies: those of the two models that the tests download, and small ones, which are stored in full. The small ones are
+trained here on licence texts of Debian and on the words below, one for each pre-tokenizer and for three settings of
+SentencePiece. The references are two libraries. tokenizers.Tokenizer with encode_special_tokens is built from the vocabulary
+and merges, sentencepiece from tokens, scores and types. Ids are stored as a hash per string (FNV-1a, 32 bits, over the ids as little-endian int32).
 
 --differ compares PROGRAM (`mnemo`, called as `PROGRAM tokenize --gguf FILE`, once a string) with the reference for FILE.
 """
@@ -34,7 +34,7 @@ CORPUS = ["/usr/share/common-licenses/GPL-2", "/usr/share/common-licenses/Apache
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BLANK = "\u2581"
 
-# The regular expressions that the families' tokenizer files name.
+# The regular expressions in the families' tokenizer files.
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
     r"\s+(?!\S)|\s+"
@@ -92,7 +92,7 @@ def random_texts(count, seed):
 
 
 def test_strings():
-    """Every word and white space by itself and beside others, lines of the corpus, then random ones."""
+    """Returns every word and white space by itself and beside others, lines of the corpus, then random strings."""
     texts = list(dict.fromkeys(WORDS + SPACES))
     texts += ["a" * n for n in (1, 15, 16, 17, 48, 49, 50, 300)] + ["ab" * 100, "あ" * 60, "é" * 70, "x y " * 40]
     for path in CORPUS:
@@ -188,7 +188,7 @@ def train_bpe(pre):
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     merges = [" ".join(merge) for merge in model["merges"]]
-    # Tokens that no merge leads to: what a family that takes whole pieces first does with them, others do not.
+    # Tokens that no merge leads to: a family that takes whole pieces first uses them, others do not.
     merges = [merge for i, merge in enumerate(merges) if i % 9 != 8]
     kinds = [NORMAL] * len(tokens)
     for token, kind in (("<|endoftext|>", CONTROL), ("<|im_end|>", CONTROL), ("<table>", USER_DEFINED), ("  ", USER_DEFINED)):

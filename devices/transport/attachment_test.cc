@@ -1,4 +1,5 @@
-// Both ends of an attachment, through the handshake: what goes right, and what a broken or dead peer can do.
+// Both ends of an attachment through the handshake: normal operation, and the effects of a broken or dead
+// peer.
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -14,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "devices/transport/link_fixture.h"
+#include "devices/transport/attachment_fixture.h"
 #include "devices/transport/listener.h"
 #include "devices/transport/memory_link.h"
 #include "devices/transport/region.h"
@@ -26,7 +27,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-TEST_CASE("what is granted is told, and the region is divided") {
+TEST_CASE("granted limits are reported, and the region is divided") {
   const std::string path = SocketPath();
   EchoService service(path);
   LinkOptions options = Options(path);
@@ -35,19 +36,19 @@ TEST_CASE("what is granted is told, and the region is divided") {
   options.wanted.ops = 0xFF;
   const absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(options);
   REQUIRE(attached.ok());
-  const MemoryLink& link = **attached;
-  CHECK(link.device_name() == "memory0:test");
-  CHECK(link.granted().epoch == 7);
-  CHECK(link.granted().region_bytes == 98304);
-  CHECK(link.granted().query_slots == 32);
-  CHECK(link.granted().bulk_slots == 16);
-  CHECK(link.granted().ops == 0xFF);
-  CHECK(link.granted().quota_bytes == 1 << 30);
-  CHECK(link.credits(Ring::kBulk) == 16);
-  CHECK(link.credits(Ring::kQuery) == 32);
-  const Area& bulk = link.payload_area(Ring::kBulk);
-  const Area& query = link.payload_area(Ring::kQuery);
-  const Area& results = link.result_area();
+  const MemoryLink& attachment = **attached;
+  CHECK(attachment.device_name() == "memory0:test");
+  CHECK(attachment.granted().epoch == 7);
+  CHECK(attachment.granted().region_bytes == 98304);
+  CHECK(attachment.granted().query_slots == 32);
+  CHECK(attachment.granted().bulk_slots == 16);
+  CHECK(attachment.granted().ops == 0xFF);
+  CHECK(attachment.granted().quota_bytes == 1 << 30);
+  CHECK(attachment.credits(Ring::kBulk) == 16);
+  CHECK(attachment.credits(Ring::kQuery) == 32);
+  const Area& bulk = attachment.payload_area(Ring::kBulk);
+  const Area& query = attachment.payload_area(Ring::kQuery);
+  const Area& results = attachment.result_area();
   CHECK(bulk.offset_bytes == 0);
   CHECK(query.offset_bytes == bulk.bytes.size());
   CHECK(results.offset_bytes + results.bytes.size() == 98304);
@@ -55,19 +56,19 @@ TEST_CASE("what is granted is told, and the region is divided") {
   CHECK(reinterpret_cast<uintptr_t>(results.bytes.data()) % 64 == 0);
 }
 
-TEST_CASE("payloads go there, results come back before their completion") {
+TEST_CASE("payloads arrive, and results return before their completion") {
   const std::string path = SocketPath();
   EchoService service(path);
   absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
   REQUIRE(attached.ok());
-  MemoryLink& link = **attached;
+  MemoryLink& attachment = **attached;
   std::mt19937 random(5);
   uint32_t next_seq[2] = {kFirstSeq, kFirstSeq};
   for (int round = 0; round < 3000; ++round) {
     const Ring ring = random() % 4 == 0 ? Ring::kBulk : Ring::kQuery;
-    const Area& payload = link.payload_area(ring);
-    const Area& results = link.result_area();
-    const uint32_t count = 1 + random() % link.credits(ring);
+    const Area& payload = attachment.payload_area(ring);
+    const Area& results = attachment.result_area();
+    const uint32_t count = 1 + random() % attachment.credits(ring);
     std::vector<Descriptor> batch(count);
     for (uint32_t i = 0; i < count; ++i) {
       Descriptor& d = batch[i];
@@ -77,15 +78,15 @@ TEST_CASE("payloads go there, results come back before their completion") {
       d.result_offset = static_cast<uint32_t>(results.offset_bytes / 64 + i);
       std::memset(payload.bytes.data() + i * 64, static_cast<int>(d.k), 64);
     }
-    REQUIRE(link.Submit(ring, batch).ok());
+    REQUIRE(attachment.Submit(ring, batch).ok());
     for (uint32_t done = 0; done < count;) {
-      REQUIRE(link.Wait(ring, std::chrono::seconds(20)).ok());
+      REQUIRE(attachment.Wait(ring, std::chrono::seconds(20)).ok());
       Completion out[7];
-      const size_t got = link.Poll(ring, out);
+      const size_t got = attachment.Poll(ring, out);
       for (size_t i = 0; i < got; ++i, ++done) {
         REQUIRE(out[i].seq == next_seq[RingIndex(ring)]++);
         REQUIRE(out[i].count == batch[done].k);
-        REQUIRE(out[i].index_id == link.granted().epoch);
+        REQUIRE(out[i].index_id == attachment.granted().epoch);
         for (int b = 0; b < 64; ++b) {
           REQUIRE(results.bytes[done * 64 + b] == static_cast<uint8_t>(batch[done].k + 1));
         }
@@ -100,43 +101,43 @@ TEST_CASE("a batch larger than the credits is refused whole") {
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
-  REQUIRE(link.ok());
+  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+  REQUIRE(attachment.ok());
   const std::unique_ptr<ServiceLink> service = host.Next();
   std::vector<Descriptor> batch(17);
-  CHECK((*link)->Submit(Ring::kBulk, batch).code() == absl::StatusCode::kResourceExhausted);
-  CHECK((*link)->credits(Ring::kBulk) == 16);
-  REQUIRE((*link)->Submit(Ring::kBulk, std::span(batch).subspan(0, 16)).ok());
-  CHECK((*link)->credits(Ring::kBulk) == 0);
-  // Taking frees the slots, but credits are what is completed and polled.
+  CHECK((*attachment)->Submit(Ring::kBulk, batch).code() == absl::StatusCode::kResourceExhausted);
+  CHECK((*attachment)->credits(Ring::kBulk) == 16);
+  REQUIRE((*attachment)->Submit(Ring::kBulk, std::span(batch).subspan(0, 16)).ok());
+  CHECK((*attachment)->credits(Ring::kBulk) == 0);
+  // Taking a descriptor frees its slot, but a credit returns only when its completion is polled.
   Descriptor taken[64];
   CHECK(*service->Take(Ring::kBulk, taken) == 16);
-  CHECK((*link)->credits(Ring::kBulk) == 0);
-  CHECK((*link)->Submit(Ring::kBulk, std::span(batch).subspan(0, 1)).code() ==
+  CHECK((*attachment)->credits(Ring::kBulk) == 0);
+  CHECK((*attachment)->Submit(Ring::kBulk, std::span(batch).subspan(0, 1)).code() ==
         absl::StatusCode::kResourceExhausted);
   const std::vector<Completion> done(16);
   REQUIRE(service->Complete(Ring::kBulk, std::span(done).subspan(0, 5)).ok());
-  CHECK((*link)->credits(Ring::kBulk) == 0);
+  CHECK((*attachment)->credits(Ring::kBulk) == 0);
   Completion out[3];
-  CHECK((*link)->Poll(Ring::kBulk, out) == 3);
-  CHECK((*link)->credits(Ring::kBulk) == 3);
+  CHECK((*attachment)->Poll(Ring::kBulk, out) == 3);
+  CHECK((*attachment)->credits(Ring::kBulk) == 3);
 }
 
-TEST_CASE("a service that says nothing is an error at the deadline, and the ring takes no more") {
+TEST_CASE("a silent service gives an error at the deadline, and the ring accepts no more") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
-  REQUIRE(link.ok());
+  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+  REQUIRE(attachment.ok());
   std::vector<Descriptor> batch(1);
-  REQUIRE((*link)->Submit(Ring::kQuery, batch).ok());
-  CHECK((*link)->Wait(Ring::kQuery, milliseconds(30)).code() == absl::StatusCode::kDeadlineExceeded);
-  CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kFailedPrecondition);
-  CHECK(!(*link)->lost());
+  REQUIRE((*attachment)->Submit(Ring::kQuery, batch).ok());
+  CHECK((*attachment)->Wait(Ring::kQuery, milliseconds(30)).code() == absl::StatusCode::kDeadlineExceeded);
+  CHECK((*attachment)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(!(*attachment)->lost());
 }
 
-TEST_CASE("peers that do not fit are told both values") {
+TEST_CASE("incompatible peers are reported with both values") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
@@ -165,11 +166,11 @@ TEST_CASE("peers that do not fit are told both values") {
   CHECK(code == absl::StatusCode::kUnavailable);
   std::tie(code, message) = refused([](LinkOptions& o) { o.address = "carrier:pigeon"; });
   CHECK(code == absl::StatusCode::kInvalidArgument);
-  // After all of them the listener still serves.
+  // The listener still serves after all of them.
   CHECK(Attach(Options(path)).ok());
 }
 
-TEST_CASE("connections that say nothing, half or nonsense do not hold up others") {
+TEST_CASE("silent, partial or malformed connections do not delay others") {
   const std::string path = SocketPath();
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
@@ -208,7 +209,7 @@ TEST_CASE("one listener at a path; a dead one's socket is replaced") {
   CHECK(Listener::Create(path, "memory", &host).ok());
 }
 
-// Runs body in a process of its own.
+// Runs body in a separate process.
 pid_t Spawn(const std::function<void()>& body) {
   const pid_t child = ::fork();
   if (child == 0) {
@@ -221,13 +222,13 @@ pid_t Spawn(const std::function<void()>& body) {
 absl::StatusOr<std::unique_ptr<MemoryLink>> AttachSoon(const std::string& path) {
   const auto until = steady_clock::now() + std::chrono::seconds(10);
   while (true) {
-    absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
-    if (link.ok() || steady_clock::now() > until) return link;
+    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+    if (attachment.ok() || steady_clock::now() > until) return attachment;
     std::this_thread::sleep_for(milliseconds(5));
   }
 }
 
-TEST_CASE("a killed service is noticed by a worker that waits, and by one that does not") {
+TEST_CASE("a killed service is detected by a waiting worker, and by one that does not wait") {
   for (const bool waits : {true, false}) {
     const std::string path = SocketPath();
     const pid_t child = Spawn([&] {
@@ -236,10 +237,10 @@ TEST_CASE("a killed service is noticed by a worker that waits, and by one that d
       MNEMO_CHECK(listener.ok());
       ::sleep(60);
     });
-    absl::StatusOr<std::unique_ptr<MemoryLink>> link = AttachSoon(path);
-    REQUIRE(link.ok());
+    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = AttachSoon(path);
+    REQUIRE(attachment.ok());
     std::vector<Descriptor> batch(1);
-    REQUIRE((*link)->Submit(Ring::kQuery, batch).ok());
+    REQUIRE((*attachment)->Submit(Ring::kQuery, batch).ok());
     steady_clock::time_point killed_at;
     if (waits) {
       std::thread killer([&] {
@@ -247,53 +248,54 @@ TEST_CASE("a killed service is noticed by a worker that waits, and by one that d
         killed_at = steady_clock::now();
         ::kill(child, SIGKILL);
       });
-      CHECK((*link)->Wait(Ring::kQuery, std::chrono::seconds(60)).code() == absl::StatusCode::kUnavailable);
+      CHECK((*attachment)->Wait(Ring::kQuery, std::chrono::seconds(60)).code() ==
+            absl::StatusCode::kUnavailable);
       killer.join();
     } else {
       killed_at = steady_clock::now();
       ::kill(child, SIGKILL);
-      while (!(*link)->lost()) std::this_thread::yield();
+      while (!(*attachment)->lost()) std::this_thread::yield();
     }
     WARN("noticed after "
          << std::chrono::duration_cast<std::chrono::microseconds>(steady_clock::now() - killed_at).count()
          << " us");
     ::waitpid(child, nullptr, 0);
-    CHECK((*link)->lost());
-    CHECK((*link)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kUnavailable);
-    (*link)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays
+    CHECK((*attachment)->lost());
+    CHECK((*attachment)->Submit(Ring::kQuery, batch).code() == absl::StatusCode::kUnavailable);
+    (*attachment)->payload_area(Ring::kBulk).bytes[0] = 1;  // the memory stays mapped
     ::unlink(path.c_str());
   }
 }
 
-TEST_CASE("a killed worker is noticed by a sleeping service") {
+TEST_CASE("a killed worker is detected by a sleeping service") {
   const std::string path = SocketPath();
   int ready[2];
   REQUIRE(::pipe(ready) == 0);
   const pid_t child = Spawn([&] {
-    const auto link = AttachSoon(path);
-    MNEMO_CHECK(link.ok());
+    const auto attachment = AttachSoon(path);
+    MNEMO_CHECK(attachment.ok());
     MNEMO_CHECK(::write(ready[1], "x", 1) == 1);
     ::sleep(60);
   });
   TestHost host;
   const auto listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  const std::unique_ptr<ServiceLink> link = host.Next();
-  CHECK(link->attached().pid == child);
-  CHECK(link->attached().owner == "worker0");
+  const std::unique_ptr<ServiceLink> attachment = host.Next();
+  CHECK(attachment->attached().pid == child);
+  CHECK(attachment->attached().owner == "worker0");
   char byte;
   REQUIRE(::read(ready[0], &byte, 1) == 1);
-  CHECK(!link->lost(true));
+  CHECK(!attachment->lost(true));
   ::kill(child, SIGKILL);
-  ServeLoop(*link, [] { return true; });
-  CHECK(link->lost());
+  ServeLoop(*attachment, [] { return true; });
+  CHECK(attachment->lost());
   ::waitpid(child, nullptr, 0);
   ::close(ready[0]);
   ::close(ready[1]);
 }
 
-// A worker of its own making: it has the region and the socket and does what it likes with them.
-TEST_CASE("whatever a worker writes into rings and headers, the service stays within its memory") {
+// A hostile worker: it has the region and the socket and writes arbitrary data.
+TEST_CASE("the service stays within its memory, whatever a worker writes into rings and headers") {
   const std::string path = SocketPath();
   TestHost host;
   const auto listener = Listener::Create(path, "memory", &host);
@@ -314,11 +316,11 @@ TEST_CASE("whatever a worker writes into rings and headers, the service stays wi
     absl::StatusOr<Region> region = Region::Map(std::move(memory), "x", reply.region_length, 0);
     REQUIRE(region.ok());
     const RegionPlan plan = PlanRegion(reply.hello);
-    const std::unique_ptr<ServiceLink> link = host.Next();
+    const std::unique_ptr<ServiceLink> attachment = host.Next();
     std::mt19937 random(seed);
     bool broken = false;
     for (int step = 0; step < 100 && !broken; ++step) {
-      if (random() % 2 == 0) {  // an index that may pass for one
+      if (random() % 2 == 0) {  // a plausible index
         const uint32_t value = random() % 80;
         const uint64_t ring =
             random() % 2 == 0 ? plan.requests[random() % 2] : plan.completions[random() % 2];
@@ -329,27 +331,27 @@ TEST_CASE("whatever a worker writes into rings and headers, the service stays wi
       }
       const Ring ring = random() % 2 == 0 ? Ring::kBulk : Ring::kQuery;
       Descriptor taken[64];
-      const absl::StatusOr<uint32_t> count = link->Take(ring, taken);
+      const absl::StatusOr<uint32_t> count = attachment->Take(ring, taken);
       broken = !count.ok();
       if (broken) continue;
       REQUIRE(*count <= 64);
-      const std::vector<Completion> done(link->under_way(ring));
-      broken = !link->Complete(ring, done).ok();
+      const std::vector<Completion> done(attachment->under_way(ring));
+      broken = !attachment->Complete(ring, done).ok();
     }
   }
 }
 
-TEST_CASE("a broken service is an error, not a fault") {
+TEST_CASE("a broken service gives an error, not a crash") {
   const std::string path = SocketPath();
   for (uint32_t seed = 0; seed < 100; ++seed) {
     INFO("seed " << seed);
     TestHost host;
     const auto listener = Listener::Create(path, "memory", &host);
     REQUIRE(listener.ok());
-    absl::StatusOr<std::unique_ptr<MemoryLink>> link = Attach(Options(path));
-    REQUIRE(link.ok());
+    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+    REQUIRE(attachment.ok());
     const std::unique_ptr<ServiceLink> service = host.Next();
-    const RegionPlan plan = PlanRegion((*link)->granted());
+    const RegionPlan plan = PlanRegion((*attachment)->granted());
     auto* const bytes = service->data().data() - plan.data;
     std::mt19937 random(seed);
     for (int step = 0; step < 50; ++step) {
@@ -358,12 +360,12 @@ TEST_CASE("a broken service is an error, not a fault") {
       const uint64_t ring = random() % 2 == 0 ? plan.requests[1] : plan.completions[1];
       if (random() % 2 == 0) std::memcpy(bytes + ring + 64 * (1 + random() % 2), &value, sizeof value);
       std::vector<Descriptor> batch(random() % 3);
-      const absl::StatusCode code = (*link)->Submit(Ring::kQuery, batch).code();
+      const absl::StatusCode code = (*attachment)->Submit(Ring::kQuery, batch).code();
       CHECK((code == absl::StatusCode::kOk || code == absl::StatusCode::kUnavailable ||
              code == absl::StatusCode::kResourceExhausted));
       Completion out[8];
-      CHECK((*link)->Poll(Ring::kQuery, out) <= 8);
-      CHECK((*link)->credits(Ring::kQuery) <= 64);
+      CHECK((*attachment)->Poll(Ring::kQuery, out) <= 8);
+      CHECK((*attachment)->credits(Ring::kQuery) <= 64);
     }
   }
 }

@@ -1,4 +1,4 @@
-// A service that answers every descriptor, for tests of links.
+// A service that answers every descriptor, for tests of attachments.
 #pragma once
 
 #include <poll.h>
@@ -27,7 +27,7 @@ using layout::Descriptor;
 
 inline std::string SocketPath() {
   static std::atomic<int> count = 0;
-  return "/tmp/mnemo-link-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+  return "/tmp/mnemo-attach-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
 }
 
 inline AttachHello Limits() {
@@ -42,7 +42,7 @@ inline AttachHello Limits() {
   return limits;
 }
 
-// Grants everything; hands over one link after the other.
+// Grants everything; hands over one attachment after the other.
 class TestHost : public ListenerHost {
  public:
   absl::StatusOr<AttachHello> Grant(const std::string& owner, const AttachHello& wanted) override {
@@ -51,24 +51,24 @@ class TestHost : public ListenerHost {
     if (granted.ok()) granted->epoch = ++epoch_;
     return granted;
   }
-  void Attached(uint16_t, std::unique_ptr<ServiceLink> link) override {
+  void Attached(uint16_t, std::unique_ptr<ServiceLink> attachment) override {
     std::lock_guard lock(mutex_);
-    links_.push_back(std::move(link));
+    attachments_.push_back(std::move(attachment));
     changed_.notify_all();
   }
   std::unique_ptr<ServiceLink> Next() {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !links_.empty(); });
-    std::unique_ptr<ServiceLink> link = std::move(links_.front());
-    links_.erase(links_.begin());
-    return link;
+    changed_.wait(lock, [&] { return !attachments_.empty(); });
+    std::unique_ptr<ServiceLink> attachment = std::move(attachments_.front());
+    attachments_.erase(attachments_.begin());
+    return attachment;
   }
 
  private:
   uint16_t epoch_ = 6;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::unique_ptr<ServiceLink>> links_;
+  std::vector<std::unique_ptr<ServiceLink>> attachments_;
 };
 
 inline LinkOptions Options(const std::string& path) {
@@ -79,26 +79,26 @@ inline LinkOptions Options(const std::string& path) {
   return options;
 }
 
-// Until work() is false or the peer is gone.
-inline void ServeLoop(ServiceLink& link, const std::function<bool()>& work) {
-  while (work() && !link.lost()) {
+// Serves until work() is false or the peer is gone.
+inline void ServeLoop(ServiceLink& attachment, const std::function<bool()>& work) {
+  while (work() && !attachment.lost()) {
     const auto ready = [&] {
-      link.Progress();
-      return link.Ready(Ring::kBulk) || link.Ready(Ring::kQuery);
+      attachment.Progress();
+      return attachment.Ready(Ring::kBulk) || attachment.Ready(Ring::kQuery);
     };
     if (SpinUntil(ready)) continue;
     pollfd fds[2];
-    link.SetAsleep(true);
-    if (link.PrepareSleep(fds) && !ready()) ::poll(fds, 2, 1000);
-    link.SetAsleep(false);
+    attachment.SetAsleep(true);
+    if (attachment.PrepareSleep(fds) && !ready()) ::poll(fds, 2, 1000);
+    attachment.SetAsleep(false);
   }
 }
 
 // Answers each descriptor: count is its k, and the results are the payload's bytes plus 1.
-inline bool Echo(ServiceLink& link) {
+inline bool Echo(ServiceLink& attachment) {
   for (const Ring ring : {Ring::kQuery, Ring::kBulk}) {
     Descriptor taken[64];
-    const absl::StatusOr<uint32_t> count = link.Take(ring, taken);
+    const absl::StatusOr<uint32_t> count = attachment.Take(ring, taken);
     if (!count.ok()) return false;
     std::vector<Completion> done;
     for (uint32_t i = 0; i < *count; ++i) {
@@ -106,21 +106,21 @@ inline bool Echo(ServiceLink& link) {
       const size_t from = size_t{d.payload_offset} * 64;
       const size_t to = size_t{d.result_offset} * 64;
       for (size_t b = 0; b < size_t{d.result_length} * 64; ++b) {
-        link.data()[to + b] = static_cast<uint8_t>(link.data()[from + b] + 1);
+        attachment.data()[to + b] = static_cast<uint8_t>(attachment.data()[from + b] + 1);
       }
-      if (!link.PushResults(to, size_t{d.result_length} * 64).ok()) return false;
+      if (!attachment.PushResults(to, size_t{d.result_length} * 64).ok()) return false;
       Completion completion{};
       completion.count = d.k;
       completion.index_id = d.epoch;
       completion.seq = d.seq;
       done.push_back(completion);
     }
-    if (!link.Complete(ring, done).ok()) return false;
+    if (!attachment.Complete(ring, done).ok()) return false;
   }
   return true;
 }
 
-// A service of one link on a thread of its own.
+// A service of one attachment on its own thread.
 class EchoService {
  public:
   explicit EchoService(const std::string& path) : path_(path) {
@@ -128,8 +128,8 @@ class EchoService {
     MNEMO_CHECK(listener.ok());
     listener_ = std::move(*listener);
     thread_ = std::thread([this] {
-      const std::unique_ptr<ServiceLink> link = host_.Next();
-      ServeLoop(*link, [&] { return !stop_ && Echo(*link); });
+      const std::unique_ptr<ServiceLink> attachment = host_.Next();
+      ServeLoop(*attachment, [&] { return !stop_ && Echo(*attachment); });
     });
   }
   ~EchoService() {

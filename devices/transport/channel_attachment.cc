@@ -1,4 +1,4 @@
-#include "devices/transport/worker_link.h"
+#include "devices/transport/channel_attachment.h"
 
 #include <poll.h>
 
@@ -17,9 +17,9 @@ namespace {
 using layout::Completion;
 using layout::Descriptor;
 
-class WorkerLink final : public MemoryLink {
+class ChannelAttachment final : public MemoryLink {
  public:
-  WorkerLink(LinkInfo info, const RegionPlan& plan, std::unique_ptr<Channel> channel)
+  ChannelAttachment(LinkInfo info, const RegionPlan& plan, std::unique_ptr<Channel> channel)
       : info_(std::move(info)),
         plan_(plan),
         channel_(std::move(channel)),
@@ -33,7 +33,7 @@ class WorkerLink final : public MemoryLink {
   bool lost() const override { return broken_.load(std::memory_order_relaxed) || channel_->lost(false); }
 
  private:
-  // One request ring, its completions, and what is kept of them where the peer cannot write.
+  // One request ring, its completions, and their state in memory that the peer cannot write.
   struct Queue {
     Queue(Channel& channel, const RegionPlan& plan, int i)
         : requests(channel, plan.requests[i], plan.slots[i]),
@@ -45,7 +45,8 @@ class WorkerLink final : public MemoryLink {
     const uint32_t slots;
     uint32_t credits;
     uint32_t next_seq = kFirstSeq;
-    bool failed = false;  // a wait has timed out
+    // A wait has timed out.
+    bool failed = false;
   };
 
   Queue& At(Ring ring) { return queues_[RingIndex(ring)]; }
@@ -65,19 +66,20 @@ class WorkerLink final : public MemoryLink {
   std::atomic<bool> broken_ = false;
 };
 
-// A payload that reaches outside is the service's to refuse, with the field's name.
-absl::Status WorkerLink::PushPayload(const Descriptor& descriptor) {
+// The service refuses a payload outside of the region and names the field.
+absl::Status ChannelAttachment::PushPayload(const Descriptor& descriptor) {
   const uint64_t offset = uint64_t{descriptor.payload_offset} * layout::kUnitBytes;
   const uint64_t length = uint64_t{descriptor.payload_length} * layout::kUnitBytes;
   if (length == 0 || offset + length > plan_.data_bytes) return absl::OkStatus();
   return channel_->Write(plan_.data + offset, length);
 }
 
-absl::Status WorkerLink::Submit(Ring ring, std::span<Descriptor> batch) {
+absl::Status ChannelAttachment::Submit(Ring ring, std::span<Descriptor> batch) {
   Queue& queue = At(ring);
   if (lost()) return Gone();
   if (queue.failed) {
-    return FailedPrecondition("{}: the ring has failed and waits for its link to end", info_.device_name);
+    return FailedPrecondition("{}: the ring has failed and waits for its attachment to end",
+                              info_.device_name);
   }
   if (batch.size() > queue.credits) {
     return ResourceExhausted("{}: {} descriptors, {} credits", info_.device_name, batch.size(),
@@ -85,7 +87,7 @@ absl::Status WorkerLink::Submit(Ring ring, std::span<Descriptor> batch) {
   }
   const absl::StatusOr<uint32_t> free = queue.requests.Free(static_cast<uint32_t>(batch.size()));
   if (!free.ok()) return Broken(free.status());
-  // What is completed has been taken from the ring before, unless the peer forgot to say so.
+  // A completed descriptor has left the ring, unless the peer did not advance its index.
   if (*free < batch.size()) return Broken(Unavailable("{}: the peer broke the ring", info_.device_name));
   for (Descriptor& descriptor : batch) {
     descriptor.epoch = info_.granted.epoch;
@@ -97,11 +99,12 @@ absl::Status WorkerLink::Submit(Ring ring, std::span<Descriptor> batch) {
   return status.ok() ? status : Broken(status);
 }
 
-size_t WorkerLink::Poll(Ring ring, std::span<Completion> out) {
+size_t ChannelAttachment::Poll(Ring ring, std::span<Completion> out) {
   Queue& queue = At(ring);
   channel_->Progress();
   const absl::StatusOr<uint32_t> taken = queue.completions.Take(out);
-  if (!taken.ok() || *taken > queue.slots - queue.credits) {  // more than was asked for
+  // More than this end asked for.
+  if (!taken.ok() || *taken > queue.slots - queue.credits) {
     broken_.store(true, std::memory_order_relaxed);
     return 0;
   }
@@ -109,7 +112,7 @@ size_t WorkerLink::Poll(Ring ring, std::span<Completion> out) {
   return *taken;
 }
 
-absl::Status WorkerLink::Wait(Ring ring, std::chrono::nanoseconds timeout) {
+absl::Status ChannelAttachment::Wait(Ring ring, std::chrono::nanoseconds timeout) {
   Queue& queue = At(ring);
   const auto look = [&] {
     channel_->Progress();
@@ -130,8 +133,8 @@ absl::Status WorkerLink::Wait(Ring ring, std::chrono::nanoseconds timeout) {
   }
 }
 
-// Until woken, the peer's end, or the time. Returns early without harm.
-absl::Status WorkerLink::Sleep(Queue& queue, std::chrono::steady_clock::time_point until) {
+// Sleeps until a wake-up, the peer's end, or the given time. May return early; that is harmless.
+absl::Status ChannelAttachment::Sleep(Queue& queue, std::chrono::steady_clock::time_point until) {
   const auto left = until - std::chrono::steady_clock::now();
   if (left.count() <= 0) return absl::OkStatus();
   pollfd fds[2];
@@ -148,7 +151,7 @@ absl::Status WorkerLink::Sleep(Queue& queue, std::chrono::steady_clock::time_poi
   return absl::OkStatus();
 }
 
-// Divides the region in the wished parts, at multiples of a page.
+// Divides the region in the requested shares, at multiples of a page.
 absl::Status Divide(const LinkOptions& options, const RegionPlan& plan, std::span<std::byte> memory,
                     LinkInfo& info) {
   constexpr uint64_t kAlignment = 1024;
@@ -170,10 +173,10 @@ absl::Status Divide(const LinkOptions& options, const RegionPlan& plan, std::spa
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> MakeWorkerLink(const LinkOptions& options,
-                                                           const layout::AttachHello& granted,
-                                                           const std::string& device_name,
-                                                           std::unique_ptr<Channel> channel) {
+absl::StatusOr<std::unique_ptr<MemoryLink>> MakeChannelAttachment(const LinkOptions& options,
+                                                                  const layout::AttachHello& granted,
+                                                                  const std::string& device_name,
+                                                                  std::unique_ptr<Channel> channel) {
   const RegionPlan plan = PlanRegion(granted);
   MNEMO_CHECK(channel->memory().size() >= plan.total_bytes);
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
@@ -187,7 +190,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> MakeWorkerLink(const LinkOptions& op
   info.granted = granted;
   info.device_name = device_name;
   MNEMO_RETURN_IF_ERROR(Divide(options, plan, channel->memory(), info));
-  return std::make_unique<WorkerLink>(std::move(info), plan, std::move(channel));
+  return std::make_unique<ChannelAttachment>(std::move(info), plan, std::move(channel));
 }
 
 }  // namespace mnemo::transport
