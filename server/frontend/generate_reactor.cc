@@ -11,6 +11,7 @@
 #include "server/frontend/out_of_memory.h"
 #include "server/frontend/output_builder.h"
 #include "server/frontend/status_mapping.h"
+#include "server/frontend/status_text.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::frontend {
@@ -283,9 +284,8 @@ void GenerateReactor::Refuse(const absl::Status& status, RefusalReason reason, U
       CountRefusal(status, context_->metrics);
       break;
   }
-  telemetry::LogRequest(
-      telemetry::LogLevel::kDebug, request_id_.empty() ? drawn_.request_id : request_id_,
-      fmt::format("refused: {}: {}", CodeName(status.code()), ToGrpcStatus(status).error_message()));
+  telemetry::LogRequest(telemetry::LogLevel::kDebug, request_id_.empty() ? drawn_.request_id : request_id_,
+                        fmt::format("refused: {}: {}", CodeName(status.code()), StatusMessage(status)));
   Pump(unlocked);
 }
 
@@ -507,7 +507,7 @@ void GenerateReactor::End(const absl::Status& status, Unlocked* unlocked) {
                             status.code() == absl::StatusCode::kUnavailable;
   unlocked->log_level = is_own_fault ? telemetry::LogLevel::kWarn : telemetry::LogLevel::kInfo;
   unlocked->log = fmt::format("ended: {}: {}, after {} tokens", CodeName(status.code()),
-                              ToGrpcStatus(status).error_message(), output_->completion_tokens());
+                              StatusMessage(status), output_->completion_tokens());
 }
 
 void GenerateReactor::Succeed(int replays, Unlocked* unlocked) {

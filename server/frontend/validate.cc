@@ -5,7 +5,7 @@
 #include <limits>
 #include <string_view>
 
-#include "server/frontend/status_mapping.h"
+#include "server/frontend/status_text.h"
 
 namespace mnemo::frontend {
 namespace {
