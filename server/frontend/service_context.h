@@ -2,10 +2,13 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <vector>
 
 #include "server/dispatch/dispatcher.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/attention_check.h"
+#include "server/frontend/prompt_pass.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/frontend/text_pool.h"
@@ -31,6 +34,8 @@ struct ServiceContext {
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;
   TextPool* chat_pool = nullptr;  // short chats: rendering waits for another process
+  // What prompts go through between prepare and admit, in this order.
+  std::vector<PromptPass*> passes;
   Tunables* tunables = nullptr;
   int reserve_tokens = 0;         // engine.reserve_tokens
   int64_t max_message_bytes = 0;  // server.max_message_bytes

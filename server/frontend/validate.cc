@@ -84,7 +84,7 @@ absl::Status CheckId(std::string_view field, int64_t index, int32_t id, int voca
   return InvalidArgument("{}[{}]: id {} is out of range; allowed: [0, {})", field, index, id, vocabulary);
 }
 
-absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, ValidRequest* valid) {
+absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, Submission* valid) {
   if (in.stop_size() > kMaxStopStrings) {
     return InvalidArgument("sampling.stop: {} strings; at most {}", in.stop_size(), kMaxStopStrings);
   }
@@ -225,7 +225,7 @@ absl::Status FillMaxTokens(const v1::Sampling& in, const ServedModel& model, int
   return absl::OkStatus();
 }
 
-absl::Status FillOutput(const v1::Output& in, ValidRequest* valid) {
+absl::Status FillOutput(const v1::Output& in, Submission* valid) {
   internal::v1::Submit* submit = &valid->submit;
   const int prompt_tokens = submit->prompt_size();
   submit->set_logprobs(in.has_logprobs() ? in.logprobs() : -1);
@@ -261,10 +261,10 @@ absl::Status CheckOutput(const v1::Output& in) {
 
 }  // namespace
 
-absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      const AttentionServing& attention, int max_tokens_limit,
-                                      const Drawn& drawn) {
-  ValidRequest valid;
+absl::StatusOr<Submission> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                    const AttentionServing& attention, int max_tokens_limit,
+                                    const Drawn& drawn) {
+  Submission valid;
   internal::v1::Submit* submit = &valid.submit;
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   MNEMO_RETURN_IF_ERROR(CheckFeatures(request));
@@ -285,6 +285,24 @@ absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const 
   submit->set_session_id(request.session_id());
   submit->set_priority(request.priority());
   return valid;
+}
+
+absl::Status FitToContext(const ServedModel& model, internal::v1::Submit* submit) {
+  if (submit->prompt().empty()) return Internal("prompt: empty after the passes that changed it");
+  const int left = model.context_tokens - submit->prompt_size();
+  if (left < 0) {
+    return InvalidArgument("prompt: {} tokens, with what was added to it, are longer than {}",
+                           submit->prompt_size(), model.ContextText());
+  }
+  if (submit->max_tokens() <= left) return absl::OkStatus();
+  if (!submit->lower_to_pool()) {
+    return InvalidArgument(
+        "sampling.max_tokens: {} is out of range; allowed: [0, {}], what {} prompt tokens, with what was "
+        "added to them, leave of {}",
+        submit->max_tokens(), left, submit->prompt_size(), model.ContextText());
+  }
+  submit->set_max_tokens(left);
+  return absl::OkStatus();
 }
 
 size_t TextBytes(const v1::Chat& chat) { return chat.ByteSizeLong(); }

@@ -34,16 +34,20 @@ struct TextSettings {
   bool ignore_eos = false;
 };
 
-struct ValidRequest {
+struct Submission {
   internal::v1::Submit submit;  // all but id, attempt, generated and time_left_us
   TextSettings text;
 };
 
 // `max_tokens_limit`: limits.max_tokens; 0 = none. INVALID_ARGUMENT names field and bound, UNIMPLEMENTED a
 // field whose feature this build lacks, NOT_FOUND an unknown model. Takes the time of tokenizing the prompt.
-absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      const AttentionServing& attention, int max_tokens_limit,
-                                      const Drawn& drawn);
+absl::StatusOr<Submission> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                    const AttentionServing& attention, int max_tokens_limit,
+                                    const Drawn& drawn);
+
+// For a prompt that was changed after Validate. Lowers max_tokens to what the context leaves where the client
+// named none; INTERNAL for an empty prompt, INVALID_ARGUMENT when prompt and max_tokens exceed the context.
+absl::Status FitToContext(const ServedModel& model, internal::v1::Submit* submit);
 
 // Bytes to go over, from which a caller tells how long Validate takes. Many short messages of a chat take as
 // long as a long one.

@@ -31,7 +31,7 @@ GenerateRequest Prompt(const std::string& text = "hello") {
   return request;
 }
 
-absl::StatusOr<ValidRequest> Check(const GenerateRequest& request, int limit = 0) {
+absl::StatusOr<Submission> Check(const GenerateRequest& request, int limit = 0) {
   return Validate(request, Model(), {}, limit, {.seed = 99, .request_id = "drawn"});
 }
 
