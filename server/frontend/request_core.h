@@ -63,20 +63,23 @@ class RequestCore final : public Stream, public std::enable_shared_from_this<Req
 
   // One submission, admitted.
   struct Running {
-    internal::v1::Submit submit;  // until dispatched
+    // Moved to the dispatcher when it is dispatched.
+    internal::v1::Submit submit;
     SubmissionOutput output;
     std::shared_ptr<dispatch::Dispatch> dispatch = nullptr;
     bool is_dispatched = false;
-    bool is_done = false;  // nothing comes from the dispatcher any more
+    // The dispatcher has no more to say of it.
+    bool is_done = false;
     bool wants_cancel = false;
   };
-  // What must be called without the lock.
+  // Calls to other objects, decided with the lock held and made without it.
   struct Unlocked {
     enum class Call { kNone, kWrite, kWriteAndFinish, kFinish };
     Call call = Call::kNone;
-    int submission = 0;              // of a write
-    absl::Status status;             // of kFinish
-    std::optional<int> pushback_ms;  // of kFinish
+    // The submission of a write; status and pause of kFinish.
+    int submission = 0;
+    absl::Status status;
+    std::optional<int> pushback_ms;
     std::vector<std::shared_ptr<dispatch::Dispatch>> cancel;
     Admission::Ticket release;
     std::string log;
@@ -111,29 +114,35 @@ class RequestCore final : public Stream, public std::enable_shared_from_this<Req
   ServiceContext* const context_;
   const std::shared_ptr<RequestSink> sink_;
   const Clock::time_point arrived_ = Clock::now();
-  std::optional<Clock::time_point> deadline_;  // set by the constructor alone
+  // Set by the constructor alone.
+  std::optional<Clock::time_point> deadline_;
 
   std::mutex mutex_;
-  const v1::GenerateRequest* request_;  // null once closed
+  // Null once closed.
+  const v1::GenerateRequest* request_;
   Drawn drawn_;
   std::string request_id_;
   std::shared_ptr<PromptPass::Call> pass_;
   size_t passes_done_ = 0;
   std::vector<Running> running_;
-  int next_turn_ = 0;  // the submission to be written next, if it has a message
+  // The submission to be written next, if it has a message.
+  int next_turn_ = 0;
   Admission::Ticket ticket_;
 
   bool is_preparing_ = true;
   bool is_in_pass_ = false;
-  bool is_cancelled_ = false;  // by the client, its deadline or its connection
+  // By the client, its deadline or its connection.
+  bool is_cancelled_ = false;
   bool was_admitted_ = false;
   bool is_dispatched_ = false;
   bool is_writing_ = false;
   bool is_finished_ = false;
   bool is_closed_ = false;
   bool is_cut_ = false;
-  bool was_ended_by_cut_ = false;         // it had not ended before
-  std::optional<absl::Status> pass_cut_;  // Cut while a pass ran
+  // The cut came before any other end.
+  bool was_ended_by_cut_ = false;
+  // The status of a cut that came while a pass ran.
+  std::optional<absl::Status> pass_cut_;
   std::optional<int> pushback_ms_;
   std::optional<absl::Status> end_;
   v1::GenerateResponse writing_;

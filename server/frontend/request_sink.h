@@ -8,7 +8,7 @@
 
 namespace mnemo::frontend {
 
-// What the request core calls. The messages of one submission are those that generation.proto states for a
+// The calls of the request core. The messages of one submission are those that generation.proto states for a
 // stream: Started, PromptTokens, Deltas, one Final. Messages of several submissions alternate, and the
 // request ends with OK after the Final of each, or with the first error of any.
 //

@@ -17,7 +17,7 @@ void SetDuration(nanoseconds value, google::protobuf::Duration* duration) {
 
 using MemorySteps = google::protobuf::RepeatedPtrField<internal::v1::MemoryStep>;
 
-// What was done by the same method on the same device is one entry.
+// One entry for each step, method and device.
 void AddMemorySteps(const MemorySteps& more, MemorySteps* sums) {
   for (const internal::v1::MemoryStep& step : more) {
     const auto same = std::find_if(sums->begin(), sums->end(), [&](const internal::v1::MemoryStep& sum) {
@@ -84,13 +84,13 @@ telemetry::RequestTimes SubmissionOutput::PushFinal(Clock::time_point dispatched
 
 void SubmissionOutput::NoteSummary(const internal::v1::Event& event) {
   if (!event.has_summary()) return;
-  // Of an attempt the latest one, of all attempts the sum.
+  // The latest figures of an attempt count, and the sum over all attempts.
   if (event.summary().memory_steps_size() > 0) {
     if (event.attempt() != memory_attempt_) AddMemorySteps(memory_steps_, &earlier_memory_steps_);
     memory_attempt_ = event.attempt();
     memory_steps_ = event.summary().memory_steps();
   }
-  // The first one counts: after a replay the worker's figures are those of the repeated work.
+  // The first summary counts: after a replay the worker's figures are those of the repeated work.
   if (has_summary_ || (event.token_ids_size() == 0 && !event.has_finish())) return;
   has_summary_ = true;
   summary_ = event.summary();

@@ -57,7 +57,7 @@ class SubmissionOutput {
   bool has_summary_ = false;
   internal::v1::Summary summary_;
   uint32_t memory_attempt_ = 0;
-  // Of that attempt, and of those before it.
+  // Memory steps of that attempt, and of the attempts before it.
   MemorySteps memory_steps_;
   MemorySteps earlier_memory_steps_;
 };
