@@ -351,5 +351,18 @@ TEST_CASE("a request of two submissions ends as one") {
   CHECK(pair.world.admission.counts() == AdmissionCounts{});
 }
 
+TEST_CASE("a request keeps its place until its last worker has let go") {
+  Pair pair;
+  pair.first->HoldCancel();
+  pair.second->HoldCancel();
+  pair.sink->Leave();
+  CHECK(pair.sink->status()->code() == absl::StatusCode::kCancelled);
+  CHECK(pair.world.admission.counts() == AdmissionCounts{1, 0, 204});
+  pair.second->Done(absl::CancelledError("cancelled"));
+  CHECK(pair.world.admission.counts() == AdmissionCounts{1, 0, 204});
+  pair.first->Done(absl::CancelledError("cancelled"));
+  CHECK(pair.world.admission.counts() == AdmissionCounts{});
+}
+
 }  // namespace
 }  // namespace mnemo::frontend
