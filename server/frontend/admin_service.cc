@@ -4,6 +4,7 @@
 
 #include "mnemo/v1/admin.grpc.pb.h"
 #include "server/frontend/status_mapping.h"
+#include "server/frontend/status_text.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -24,10 +25,8 @@ v1::StatusResponse::State ToState(dispatch::WorkerSnapshot::State state) {
   return v1::StatusResponse::STATE_UNSPECIFIED;
 }
 
-// A child's words about its failure, cut to what a status message may have.
-std::string Detail(const std::string& detail) {
-  return ToGrpcStatus(absl::UnknownError(detail)).error_message();
-}
+// A child's report of its failure, cut to the length of a status message.
+std::string Detail(const std::string& detail) { return StatusMessage(absl::UnknownError(detail)); }
 
 void FillWorker(const dispatch::WorkerSnapshot& worker, v1::StatusResponse::Worker* out) {
   out->set_name(worker.name);

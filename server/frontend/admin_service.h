@@ -12,7 +12,7 @@
 
 namespace mnemo::frontend {
 
-// What the front end as a whole does at an operator's word. Thread-safe.
+// Actions of the whole front end that an operator asks for. Thread-safe.
 struct AdminActions {
   std::string version;
   std::chrono::milliseconds default_drain_timeout{30000};

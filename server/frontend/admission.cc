@@ -88,7 +88,8 @@ void Admission::StartReady() {
 }
 
 void Admission::Leave(const std::shared_ptr<Entry>& entry) {
-  std::function<void()> unused;  // may own much; destroyed without the lock
+  // Destroyed without the lock: it may own other objects.
+  std::function<void()> unused;
   std::lock_guard lock(mutex_);
   if (entry->is_running) {
     --counts_.running;

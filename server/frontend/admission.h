@@ -1,5 +1,5 @@
-// Which requests may run now, wait, or must be refused: bounded counts of running requests, queued requests
-// and tokens in flight.
+// Admission: bounded counts of running requests, queued requests and tokens in flight decide whether a
+// request runs now, waits, or is refused.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ class Admission {
   struct Entry;
 
  public:
-  // Holds a request's place; gives it back when released or destroyed, which may start others (see
-  // StartReady). Must not outlive the Admission.
+  // One request's place. Release or the destructor gives it back, which may start other requests (see
+  // StartReady). Must not outlive the Admission. Not thread-safe.
   class Ticket {
    public:
     Ticket() = default;
@@ -62,20 +62,22 @@ class Admission {
   };
 
   struct Outcome {
-    absl::Status status;  // not OK: refused, and `ticket` is not held
+    // Not OK: the request is refused, and `ticket` is not held.
+    absl::Status status;
     RefusalReason reason = RefusalReason::kNone;
     Ticket ticket;
   };
 
-  // `on_change` is called with every change of the counts, under a lock: it must be short.
+  // `on_change` is called at every change of the counts, with a lock held: it must be short.
   Admission(const AdmissionLimits& limits, std::function<void(const AdmissionCounts&)> on_change);
 
-  // Queues a request of `tokens` (prompt + max_tokens). Lower priorities first, then arrival. `start` is
-  // called once it may run, by StartReady, on any thread, unless the ticket is released before. Refusals:
-  // UNAVAILABLE while draining; RESOURCE_EXHAUSTED names the limit.
+  // Queues a request of `tokens` (prompt and max_tokens). The lowest priority number runs first, then the
+  // earliest arrival. StartReady calls `start` on any thread once the request may run, unless the ticket is
+  // released before. Refusals: UNAVAILABLE while draining; RESOURCE_EXHAUSTED names the limit. Does not
+  // block.
   Outcome Admit(int64_t tokens, int priority, std::function<void()> start);
-  // Starts what may run. Call it after Admit, without a lock that a `start` takes. A call while another one
-  // runs leaves the work to that one, so that `start` may release tickets without recursion.
+  // Starts the requests that may run. Call it after Admit, without a lock that a `start` takes. A call during
+  // another one leaves the work to that one, so that `start` may release tickets without recursion.
   void StartReady();
 
   void SetLimits(const AdmissionLimits& limits);
@@ -87,7 +89,8 @@ class Admission {
   struct Entry {
     int64_t tokens = 0;
     bool is_running = false;
-    std::pair<int, uint64_t> key;  // priority, arrival
+    // Priority, then arrival.
+    std::pair<int, uint64_t> key;
     std::function<void()> start;
   };
   void Leave(const std::shared_ptr<Entry>& entry);

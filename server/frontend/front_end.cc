@@ -26,10 +26,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// What is still open when the server ends (a client that reads nothing, a reflection stream) gets so long.
+// Time for the calls that are still open when the server ends: a client that reads nothing, a reflection
+// stream.
 constexpr milliseconds kShutdownGrace{1500};
 
-// For a model whose longest sequence has `context_tokens`: by default it can be admitted.
+// Limits of admission. By default one sequence of `context_tokens` tokens can be admitted.
 AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
   AdmissionLimits limits;
   limits.max_running = config.limits.max_running;
@@ -44,11 +45,12 @@ AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
 // being refused, and for each child its process, lifeline and link, twice while one replaces another.
 constexpr int64_t kOwnDescriptors = 64;
 constexpr int64_t kDescriptorsOfChild = 8;
-constexpr int64_t kMostConnections = 65536;  // unless configured
+// The bound without server.max_connections.
+constexpr int64_t kMostConnections = 65536;
 
 constexpr int kKeepaliveTimeoutMs = 20000;
 
-// server.max_connections, or what stands for it, within the limit of descriptors.
+// server.max_connections or its default, within the limit of descriptors.
 int ConnectionBound(const config::Config& config, const ServedModel& model) {
   const auto children =
       static_cast<int64_t>(config.workers.addresses.size()) + config.workers.count + config.memory.services;
@@ -164,10 +166,13 @@ struct FrontEnd::Impl {
   std::unique_ptr<grpc::Service> admin;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_input;
-  std::unique_ptr<link::Acceptor> acceptor;  // ends before the server
-  std::string numerics_id;                   // last told to metrics
+  // Destroyed before the server.
+  std::unique_ptr<link::Acceptor> acceptor;
+  // The value that metrics show.
+  std::string numerics_id;
 
-  std::mutex mutex;  // orders changes of what health depends on
+  // Guards the inputs of health, and orders their changes.
+  std::mutex mutex;
   int ready_workers = 0;
   bool has_served = false;
   bool is_ending = false;
@@ -200,7 +205,7 @@ absl::Status FrontEnd::Impl::Listen() {
   // Our own answers keep to max_message_bytes by themselves, with a few bytes of framing. Those of gRPC's
   // reflection grow with every request of a stream.
   builder.SetMaxSendMessageSize(static_cast<int>(config.max_message_bytes) + (64 << 10));
-  // Clients that went away without a word are found, and clients may look for us.
+  // Keepalive finds clients that are gone without closing, and clients may send pings too.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5000);

@@ -19,7 +19,8 @@ namespace mnemo::frontend {
 class FrontEnd {
  public:
   struct Options {
-    config::Config config;  // server and limits are used
+    // The sections server, limits, engine, attention, memory and workers are used.
+    config::Config config;
     std::string version;
   };
   // `model` and `metrics` outlive the object; `dispatcher` is to be destroyed between Shutdown and the

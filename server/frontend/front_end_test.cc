@@ -10,6 +10,7 @@
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "mnemo/v1/admin.grpc.pb.h"
 #include "mnemo/v1/generation.grpc.pb.h"
+#include "server/frontend/status_mapping.h"
 #include "server/frontend/streams.h"
 #include "server/frontend/testing/fake_dispatcher.h"
 #include "server/frontend/testing/tiny_served_model.h"
@@ -115,6 +116,13 @@ v1::GenerateRequest Prompt(const std::string& text = "hi") {
   request.set_prompt(text);
   request.mutable_sampling()->set_max_tokens(100);
   return request;
+}
+
+TEST_CASE("a status keeps its code on its way to gRPC, and its message becomes valid UTF-8") {
+  CHECK(ToGrpcStatus(absl::OkStatus()).ok());
+  const grpc::Status bad = ToGrpcStatus(absl::InvalidArgumentError("a\xff\xfe z"));
+  CHECK(bad.error_code() == StatusCode::INVALID_ARGUMENT);
+  CHECK(model::IsValidUtf8(bad.error_message()));
 }
 
 TEST_CASE("status shows the memory services") {

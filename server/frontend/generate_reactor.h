@@ -1,4 +1,4 @@
-// One stream of Generate, from the request to its last message.
+// One stream of Generate: the request core's sink over gRPC's callback API.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -17,7 +17,5 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(ServiceContext* co
 
 // The trailer that tells a client when to try again; negative: not at all (gRPC's retry design, A6).
 void AddPushback(grpc::CallbackServerContext* call, int milliseconds);
-// Counts a refusal of a request that was not admitted.
-void CountRefusal(const absl::Status& status, telemetry::Metrics* metrics);
 
 }  // namespace mnemo::frontend

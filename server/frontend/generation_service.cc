@@ -16,6 +16,7 @@
 #include "mnemo/v1/generation.grpc.pb.h"
 #include "server/frontend/generate_reactor.h"
 #include "server/frontend/out_of_memory.h"
+#include "server/frontend/range_check.h"
 #include "server/frontend/status_mapping.h"
 #include "server/frontend/validate.h"
 
@@ -46,8 +47,8 @@ class Source {
 using google::protobuf::internal::WireFormatLite;
 using google::protobuf::io::CodedOutputStream;
 
-// A TokenizeResponse, written as bytes: as a message, each piece would be an object of its own, of ten times
-// the memory. `most_bytes` bounds it, and with it the ids that are made.
+// A TokenizeResponse, written as bytes: in a message each piece would be an object of its own and take ten
+// times the memory. `most_bytes` bounds the response, and so the number of ids that are made.
 absl::StatusOr<grpc::ByteBuffer> Tokenize(const v1::TokenizeRequest& request, const ServedModel& model,
                                           int64_t most_bytes) {
   using Response = v1::TokenizeResponse;
@@ -90,17 +91,14 @@ absl::StatusOr<grpc::ByteBuffer> Tokenize(const v1::TokenizeRequest& request, co
   return grpc::ByteBuffer(&owned, 1);
 }
 
-// A token may stand for many times the bytes that its id takes: of text no more is made than of a message is
-// taken.
+// A token's text may have many times the bytes of its id. So the text is bounded like a message.
 absl::Status Detokenize(const v1::DetokenizeRequest& request, const ServedModel& model, int64_t max_bytes,
                         v1::DetokenizeResponse* response) {
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   const int32_t count = model.tokenizer->size();
   int64_t bytes = 0;
   for (int i = 0; i < request.ids_size(); ++i) {
-    if (request.ids(i) < 0 || request.ids(i) >= count) {
-      return InvalidArgument("ids[{}]: id {} is out of range; allowed: [0, {})", i, request.ids(i), count);
-    }
+    MNEMO_RETURN_IF_ERROR(CheckId("ids", i, request.ids(i), count));
     bytes += static_cast<int64_t>(model.tokenizer->Piece(request.ids(i)).size());
     if (bytes > max_bytes) {
       return InvalidArgument("ids: the text of the first {} has more than {} bytes, server.max_message_bytes",
@@ -172,8 +170,8 @@ class GenerationService final
   }
 
  private:
-  // `size`: bytes or tokens that the work goes over; `waits`: for another process, too. The default reactor,
-  // request and response live until Finish, also when the client leaves.
+  // `size`: the bytes or tokens of the work; `waits`: the work waits for another process. The default
+  // reactor, request and response live until Finish, also when the client leaves.
   template <typename Work>
   grpc::ServerUnaryReactor* RunSized(grpc::CallbackServerContext* call, size_t size, bool waits, Work work) {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
@@ -203,7 +201,8 @@ class GenerationService final
     out->set_bos_token_id(model.tokenizer->bos_id());
     out->mutable_end_token_ids()->Add(model.end_ids.begin(), model.end_ids.end());
     int ready = 0;
-    int longest = 0;  // context of the workers that are ready; those that others run may have less
+    // The longest context of the ready workers; workers that others run may have less than the model.
+    int longest = 0;
     std::set<int32_t> methods = {v1::ATTENTION_METHOD_DENSE};
     for (const dispatch::WorkerSnapshot& worker : context_->dispatcher->Workers()) {
       if (worker.state != dispatch::WorkerSnapshot::State::kReady) continue;

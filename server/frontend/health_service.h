@@ -12,7 +12,8 @@ namespace mnemo::frontend {
 class HealthService {
  public:
   HealthService();
-  ~HealthService();  // after the server has been shut down
+  // The server is shut down before.
+  ~HealthService();
 
   grpc::Service* service();
   void SetServing(bool is_serving);

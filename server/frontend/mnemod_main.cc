@@ -37,8 +37,10 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 // Sent to ourselves when a drain is over, so that one wait takes all that happens.
 constexpr int kDrained = SIGUSR1;
-constexpr int kStopWaiting = SIGUSR2;                    // to one thread
-constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
+// Sent to one thread, to end its wait.
+constexpr int kStopWaiting = SIGUSR2;
+// Time for the log's last lines where the process ends at once.
+constexpr std::chrono::milliseconds kLastLinesTime{50};
 
 struct Arguments {
   config::LoadOptions load;

@@ -1,11 +1,11 @@
-// Tells systemd of a process's state (sd_notify protocol), where NOTIFY_SOCKET is set.
+// State of the process for systemd (sd_notify protocol), where NOTIFY_SOCKET is set.
 #pragma once
 
 #include <string>
 
 namespace mnemo::frontend {
 
-// `state` as in "READY=1". Nothing happens without NOTIFY_SOCKET or when nobody listens there.
+// `state` as in "READY=1". No effect without NOTIFY_SOCKET or without a listener there. Does not block.
 void NotifySystemd(const std::string& state);
 
 }  // namespace mnemo::frontend

@@ -1,4 +1,4 @@
-// Memory that is short fails the call that asks for it, not the process.
+// Shortage of memory fails the call that asks for it, not the process.
 #pragma once
 
 #include <new>

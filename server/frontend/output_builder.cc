@@ -85,10 +85,11 @@ absl::Status OutputBuilder::Add(const internal::v1::Event& event, ResponseQueue*
   } else if (event.finish().reason() == internal::v1::Finish::REASON_END_TOKEN) {
     return Internal("a worker ended at a token that is no end token");
   }
-  return absl::OkStatus();  // an error comes as the status of the request
+  // An error comes as the status of the request.
+  return absl::OkStatus();
 }
 
-// A replay scores the prompt again; what was sent is not sent twice.
+// A replay scores the prompt again; positions that were sent are left out.
 void OutputBuilder::AddPrompt(const internal::v1::Event& event, ResponseQueue* queue) {
   for (int i = 0; i < event.prompt_ids_size(); ++i) {
     const int position = event.prompt_first() + i;

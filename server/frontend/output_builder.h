@@ -1,5 +1,5 @@
-// From a worker's events to the messages of one stream: text, stop matches, merging, and the one place that
-// decides how a generation finishes.
+// Output: from a worker's events to the messages of one stream. Text, stop matches, merging, and the one
+// place that decides how a generation finishes.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace mnemo::frontend {
 
-// Messages that wait for the write before them. Deltas merge, up to a size that every gRPC client takes by
-// default (4 MiB).
+// Messages that wait for the write before them. Deltas merge up to kMaxMessageBytes: every gRPC client takes
+// 4 MiB by default. Not thread-safe.
 class ResponseQueue {
  public:
   static constexpr size_t kMaxMessageBytes = (1 << 20) - 4096;
@@ -29,7 +29,7 @@ class ResponseQueue {
   void AddToken(v1::Token token);
   void AddText(const std::string& text);
   void AddPromptToken(int32_t position, v1::Token token);
-  // Not empty.
+  // The queue is not empty.
   void Pop(v1::GenerateResponse* message);
   void Clear();
 
@@ -37,20 +37,22 @@ class ResponseQueue {
   v1::Delta* DeltaWithRoom(size_t bytes);
 
   std::deque<v1::GenerateResponse> messages_;
-  size_t last_bytes_ = 0;  // of messages_.back(), about
+  // About the size of messages_.back().
+  size_t last_bytes_ = 0;
   int waiting_tokens_ = 0;
 };
 
+// One generation. Not thread-safe.
 class OutputBuilder {
  public:
   // `model` outlives the object. `end_ids` and `max_tokens` as in the Submit of the request.
   OutputBuilder(const ServedModel& model, const TextSettings& text, const internal::v1::Submit& submit);
 
-  // Appends what the event brings. Tokens behind the finish are left out. INTERNAL when an output index is
-  // repeated or skipped, which is a bug on our side of the API.
+  // Appends the event's tokens and text. Tokens behind the finish are left out. INTERNAL when an output index
+  // is repeated or skipped, which is a bug of mnemo.
   absl::Status Add(const internal::v1::Event& event, ResponseQueue* queue);
 
-  // How it finished, UNSPECIFIED as long as it has not.
+  // The finish reason; UNSPECIFIED before the finish.
   v1::FinishReason reason() const { return reason_; }
   bool is_finished() const { return reason_ != v1::FINISH_REASON_UNSPECIFIED; }
   const std::string& stop_matched() const { return stop_matched_; }
@@ -66,7 +68,8 @@ class OutputBuilder {
 
   const ServedModel& model_;
   model::TextStream text_;
-  std::vector<int32_t> stop_ids_;  // ascending
+  // Ascending.
+  std::vector<int32_t> stop_ids_;
   const bool ignore_eos_;
   int next_prompt_position_;
   int completion_tokens_ = 0;

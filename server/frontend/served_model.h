@@ -1,4 +1,4 @@
-// What the front end knows of the model it serves: text and bounds, no weights.
+// The served model as the front end knows it: text and bounds, no weights.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +16,25 @@
 
 namespace mnemo::frontend {
 
-// Immutable and thread-safe once loaded, but for the process that renders chats.
+// Immutable and thread-safe once loaded, except for the process that renders chats.
 struct ServedModel {
   std::unique_ptr<const model::GgufFile> file;
   std::string name;
   model::ModelConfig config;
   std::unique_ptr<const model::Tokenizer> tokenizer;
-  // An unknown template is no reason not to serve prompts: the error goes to those who send a chat.
+  // An unknown template does not stop the server: prompts work, and each chat gets this error.
   absl::StatusOr<std::unique_ptr<chat::ChatRenderer>> chat = absl::UnknownError("not loaded");
   std::vector<int32_t> end_ids;
-  int context_tokens = 0;     // longest sequence that is offered
-  std::string context_bound;  // why that is less than the model's, as a part of a sentence; else empty
+  // The longest sequence that is offered, in tokens.
+  int context_tokens = 0;
+  // The reason why that is less than the model's context, as a part of a sentence; else empty.
+  std::string context_bound;
+  // The longest text of one token.
   size_t longest_piece_bytes = 1;
 
   // "the context of 4096 tokens", with the reason where it is less than the model's.
   std::string ContextText() const;
-  // Why chats are refused for good; OK: they are not. Waits for the first start of what renders them.
+  // OK, or the error that every chat gets. Blocks until the renderer has started once.
   absl::Status ChatStatus() const;
   int vocabulary() const { return config.vocabulary; }
   // Empty for an id of the embedding table that has no entry in the vocabulary (padding rows).
@@ -40,7 +43,8 @@ struct ServedModel {
   }
 };
 
-// Errors name the file or the configuration key.
+// Reads the file's metadata and its tokenizer, and starts the chat renderer. Blocks. Errors name the file or
+// the configuration key.
 absl::StatusOr<std::unique_ptr<ServedModel>> LoadServedModel(const config::Config::Model& config,
                                                              const config::Config::Text& text = {});
 

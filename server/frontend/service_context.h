@@ -1,11 +1,14 @@
-// What the services of one front end share.
+// State that the services and requests of one front end share.
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <vector>
 
 #include "server/dispatch/dispatcher.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/attention_check.h"
+#include "server/frontend/prompt_pass.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/frontend/text_pool.h"
@@ -13,7 +16,7 @@
 
 namespace mnemo::frontend {
 
-// Values of the configuration that a reload may change under running requests.
+// Settings that a reload may change while requests run. Thread-safe.
 struct Tunables {
   std::atomic<int> max_tokens{0};
   std::atomic<int> retry_pushback_ms{500};
@@ -21,7 +24,7 @@ struct Tunables {
   std::atomic<int> slow_reader_timeout_ms{60000};
 };
 
-// All pointees outlive the services. Thread-safe.
+// All pointees outlive the services and the requests, and are thread-safe. Constant once a request has begun.
 struct ServiceContext {
   const ServedModel* model = nullptr;
   const AttentionServing* attention = nullptr;
@@ -30,10 +33,14 @@ struct ServiceContext {
   Admission* admission = nullptr;
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;
-  TextPool* chat_pool = nullptr;  // short chats: rendering waits for another process
+  // For short chats, whose rendering waits for another process.
+  TextPool* chat_pool = nullptr;
+  // The passes between prepare and admit, in their order.
+  std::vector<PromptPass*> passes;
   Tunables* tunables = nullptr;
-  int reserve_tokens = 0;         // engine.reserve_tokens
-  int64_t max_message_bytes = 0;  // server.max_message_bytes
+  // engine.reserve_tokens and server.max_message_bytes.
+  int reserve_tokens = 0;
+  int64_t max_message_bytes = 0;
 };
 
 }  // namespace mnemo::frontend

@@ -1,44 +1,13 @@
 #include "server/frontend/status_mapping.h"
 
-#include "server/model/text_stream.h"
+#include "server/frontend/status_text.h"
 
 namespace mnemo::frontend {
-namespace {
-
-constexpr size_t kMaxQuotedBytes = 64;
-
-std::string ValidUtf8(std::string_view bytes) {
-  std::string text;
-  model::AppendValidUtf8(bytes, true, &text);
-  return text;
-}
-
-// The longest prefix of at most `limit` bytes that ends on a character's end.
-std::string_view CutAtCharacter(std::string_view text, size_t limit) {
-  if (text.size() <= limit) return text;
-  size_t end = limit;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end);
-}
-
-}  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  const std::string message = ValidUtf8(std::string(status.message()));
   // The numbers of absl::StatusCode are those of grpc::StatusCode by definition of both.
-  return {static_cast<grpc::StatusCode>(status.code()),
-          std::string(CutAtCharacter(message, kMaxStatusMessageBytes))};
-}
-
-std::string CodeName(absl::StatusCode code) { return absl::StatusCodeToString(code); }
-
-std::string Quoted(std::string_view text) {
-  std::string shown = ValidUtf8(CutAtCharacter(text, kMaxQuotedBytes));
-  for (char& c : shown) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = '?';
-  }
-  return "'" + shown + (text.size() > kMaxQuotedBytes ? "...'" : "'");
+  return {static_cast<grpc::StatusCode>(status.code()), StatusMessage(status)};
 }
 
 }  // namespace mnemo::frontend

@@ -3,22 +3,11 @@
 
 #include <grpcpp/support/status.h>
 
-#include <string>
-#include <string_view>
-
 #include "devices/base/status.h"
 
 namespace mnemo::frontend {
 
-// Longer messages are cut: a status travels in HTTP/2 headers, which peers bound at 8 KiB.
-inline constexpr size_t kMaxStatusMessageBytes = 2048;
-
-// Same code; the message made valid UTF-8 and bounded.
+// Same code; the message is that of StatusMessage (status_text.h).
 grpc::Status ToGrpcStatus(const absl::Status& status);
-// "CANCELLED", as metrics and logs name a code.
-std::string CodeName(absl::StatusCode code);
-// Part of a client's text that is safe in an error message: valid UTF-8, control characters replaced,
-// bounded.
-std::string Quoted(std::string_view text);
 
 }  // namespace mnemo::frontend

@@ -1,4 +1,4 @@
-// The live streams: who reads too slowly is found, and a drain waits for them and cuts the rest.
+// Live streams: a sweep finds slow readers, and a drain waits for the streams and cuts the rest.
 #pragma once
 
 #include <chrono>
@@ -18,16 +18,18 @@ namespace mnemo::frontend {
 class Stream {
  public:
   virtual ~Stream() = default;
-  // Called several times a second.
+  // Called several times a second, on one thread for all streams; must not block.
   virtual void Sweep(std::chrono::steady_clock::time_point now) = 0;
   // Ends it with `status` if it has not ended yet; false if it had.
   virtual bool Cut(const absl::Status& status) = 0;
 };
 
 struct DrainResult {
-  int finished = 0;  // ended by themselves while it waited
+  // Streams that ended by themselves during the drain, and streams that it cut.
+  int finished = 0;
   int cut = 0;
-  bool resumed = false;  // Resume came before the end
+  // Resume came before the end.
+  bool resumed = false;
 };
 
 // Thread-safe.
@@ -36,12 +38,12 @@ class Streams {
   Streams();
   ~Streams();
 
-  // How a stream left, as a drain counts it.
+  // The end of a stream, as a drain counts it.
   enum class End { kRefused, kFinished, kCut };
 
-  // To be called before the stream is admitted, so that a drain that refuses none of it waits for it.
+  // Call it before the stream is admitted: a drain then either refuses the stream or waits for it.
   void Add(std::shared_ptr<Stream> stream);
-  // kCut: Cut ended it, so that a drain that goes on waiting, with a later deadline, does not take it for
+  // `end` is kCut when Cut ended the stream: a second drain, with a later deadline, does not count it as
   // finished.
   void Remove(const Stream* stream, End end);
   int count() const;
@@ -55,7 +57,7 @@ class Streams {
  private:
   struct Waiter {
     std::chrono::steady_clock::time_point deadline;
-    DrainResult result;  // so far
+    DrainResult result;
     std::function<void(DrainResult)> done;
   };
   void Loop();
@@ -67,7 +69,8 @@ class Streams {
   std::unordered_map<const Stream*, std::shared_ptr<Stream>> live_;
   std::vector<Waiter> waiters_;
   bool is_ending_ = false;
-  bool is_asleep_ = false;  // the thread, until there is a stream
+  // The thread waits for a first stream.
+  bool is_asleep_ = false;
   std::thread thread_;
 };
 

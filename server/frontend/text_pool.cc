@@ -8,7 +8,7 @@
 namespace mnemo::frontend {
 namespace {
 
-// By then gRPC has sent the answer and freed it.
+// Within this time gRPC has sent the answer and freed it.
 constexpr std::chrono::milliseconds kIdleBeforeTrim{500};
 
 }  // namespace

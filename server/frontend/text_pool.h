@@ -1,6 +1,6 @@
-// One thread for work on long texts. A prompt of megabytes takes long to tokenize, and gRPC has few callback
-// threads: on them it would hold up every other stream. Once it is idle, memory that long texts took is given
-// back to the system.
+// One thread for work on long texts. A prompt of megabytes takes long to tokenize; on gRPC's few callback
+// threads it would hold up every other stream. When idle, the pool returns the memory of long texts to the
+// system.
 #pragma once
 
 #include <condition_variable>
@@ -13,16 +13,17 @@ namespace mnemo::frontend {
 
 class TextPool {
  public:
-  // Shorter work is done where it arises.
+  // Shorter texts are tokenized on the caller's thread.
   static constexpr size_t kLongTextBytes = 32 << 10;
   static constexpr size_t kMaxQueued = 64;
-  // Chats wait for their template to be rendered, which mostly takes a tenth of a millisecond.
+  // A chat waits for its rendering, which mostly takes 0.1 ms.
   static constexpr size_t kMaxQueuedChats = 4096;
 
   explicit TextPool(size_t max_queued = kMaxQueued);
-  ~TextPool();  // after the work that is queued
+  // Runs the queued work first.
+  ~TextPool();
 
-  // False when the queue is full.
+  // Queues `work`; false when the queue is full. Thread-safe; does not block.
   bool Run(std::function<void()> work);
 
  private:

@@ -5,26 +5,14 @@
 #include <limits>
 #include <string_view>
 
-#include "server/frontend/status_mapping.h"
+#include "server/frontend/range_check.h"
+#include "server/frontend/status_text.h"
 
 namespace mnemo::frontend {
 namespace {
 
-// Tokens of a prompt over the context that are counted for the message that refuses it, at least.
+// A prompt above the context is counted up to at least this many tokens, for the message of the refusal.
 constexpr size_t kCountedTokens = 1 << 18;
-
-// The comparisons are false for NaN, which so is out of every range.
-absl::Status CheckFloat(std::string_view field, float value, float low, float high, bool low_is_open) {
-  const bool inside = (low_is_open ? value > low : value >= low) && value <= high;
-  if (inside) return absl::OkStatus();
-  return InvalidArgument("{}: {} is out of range; allowed: {}{}, {}]", field, value, low_is_open ? "(" : "[",
-                         low, high);
-}
-
-absl::Status CheckInt(std::string_view field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
-}
 
 absl::Status NotAvailable(std::string_view field) {
   return Unimplemented("{}: not available in this build; leave the field out", field);
@@ -70,21 +58,16 @@ absl::Status FillSampling(const v1::Sampling& in, const Drawn& drawn, internal::
   out->set_presence_penalty(in.presence_penalty());
   out->set_frequency_penalty(in.frequency_penalty());
   out->set_seed(in.has_seed() ? in.seed() : drawn.seed);
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.temperature", out->temperature(), 0, 5, false));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.temperature", out->temperature(), 0, 5));
   MNEMO_RETURN_IF_ERROR(CheckInt("sampling.top_k", out->top_k(), 0, std::numeric_limits<int32_t>::max()));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.top_p", out->top_p(), 0, 1, true));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.min_p", out->min_p(), 0, 1, false));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.repetition_penalty", out->repetition_penalty(), 0, 10, true));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.presence_penalty", out->presence_penalty(), -2, 2, false));
-  return CheckFloat("sampling.frequency_penalty", out->frequency_penalty(), -2, 2, false);
+  MNEMO_RETURN_IF_ERROR(CheckFloatAbove("sampling.top_p", out->top_p(), 0, 1));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.min_p", out->min_p(), 0, 1));
+  MNEMO_RETURN_IF_ERROR(CheckFloatAbove("sampling.repetition_penalty", out->repetition_penalty(), 0, 10));
+  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.presence_penalty", out->presence_penalty(), -2, 2));
+  return CheckFloat("sampling.frequency_penalty", out->frequency_penalty(), -2, 2);
 }
 
-absl::Status CheckId(std::string_view field, int64_t index, int32_t id, int vocabulary) {
-  if (id >= 0 && id < vocabulary) return absl::OkStatus();
-  return InvalidArgument("{}[{}]: id {} is out of range; allowed: [0, {})", field, index, id, vocabulary);
-}
-
-absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, ValidRequest* valid) {
+absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, Submission* valid) {
   if (in.stop_size() > kMaxStopStrings) {
     return InvalidArgument("sampling.stop: {} strings; at most {}", in.stop_size(), kMaxStopStrings);
   }
@@ -124,7 +107,7 @@ absl::Status FillBias(const v1::Sampling& in, const ServedModel& model, internal
       return InvalidArgument("sampling.logit_bias: id {} is out of range; allowed: [0, {})", id,
                              model.vocabulary());
     }
-    MNEMO_RETURN_IF_ERROR(CheckFloat(fmt::format("sampling.logit_bias[{}]", id), bias, -100, 100, false));
+    MNEMO_RETURN_IF_ERROR(CheckFloat(fmt::format("sampling.logit_bias[{}]", id), bias, -100, 100));
     submit->add_bias_ids(id);
     submit->add_bias_values(bias);
   }
@@ -132,8 +115,8 @@ absl::Status FillBias(const v1::Sampling& in, const ServedModel& model, internal
 }
 
 absl::Status CheckTextLength(std::string_view field, size_t text_bytes, const ServedModel& model) {
-  // No token stands for more bytes than the longest piece, so that a longer text need not be tokenized to
-  // be known as too long: that would hold up other requests.
+  // No token stands for more bytes than the longest piece. So a longer text is refused without tokenizing it,
+  // which would hold up other requests.
   const size_t most = static_cast<size_t>(model.context_tokens) * model.longest_piece_bytes;
   if (text_bytes <= most) return absl::OkStatus();
   return InvalidArgument("{}: {} bytes cannot fit {}; at most {} bytes", field, text_bytes,
@@ -157,7 +140,7 @@ absl::Status FillPrompt(const v1::GenerateRequest& request, const ServedModel& m
     return InvalidArgument("parse_special: only with prompt");
   }
   if (!is_prompt && request.has_add_special()) return InvalidArgument("add_special: only with prompt");
-  // A text that is too long anyway is tokenized only as far as tells so.
+  // A text that is too long is tokenized only as far as the refusal needs.
   const size_t max_ids = std::max(kCountedTokens, 4 * static_cast<size_t>(model.context_tokens));
   std::string_view field;
   switch (request.input_case()) {
@@ -225,7 +208,7 @@ absl::Status FillMaxTokens(const v1::Sampling& in, const ServedModel& model, int
   return absl::OkStatus();
 }
 
-absl::Status FillOutput(const v1::Output& in, ValidRequest* valid) {
+absl::Status FillOutput(const v1::Output& in, Submission* valid) {
   internal::v1::Submit* submit = &valid->submit;
   const int prompt_tokens = submit->prompt_size();
   submit->set_logprobs(in.has_logprobs() ? in.logprobs() : -1);
@@ -233,7 +216,7 @@ absl::Status FillOutput(const v1::Output& in, ValidRequest* valid) {
   submit->set_prompt_logprobs_from(in.prompt_logprobs_from());
   submit->set_decode_from(in.decode_from());
   valid->text.include_special_tokens = in.include_special_tokens();
-  // Only positions of this prompt can be asked for; without prompt_logprobs the field has nothing to say.
+  // Positions of this prompt only. Without prompt_logprobs the field has no meaning.
   if (in.has_prompt_logprobs()) {
     MNEMO_RETURN_IF_ERROR(
         CheckInt("output.prompt_logprobs_from", in.prompt_logprobs_from(), 0, prompt_tokens - 1));
@@ -244,7 +227,7 @@ absl::Status FillOutput(const v1::Output& in, ValidRequest* valid) {
   return absl::OkStatus();
 }
 
-// What can be told before the prompt is tokenized.
+// The checks that need no tokenized prompt.
 absl::Status CheckOutput(const v1::Output& in) {
   if (in.has_logprobs()) {
     MNEMO_RETURN_IF_ERROR(CheckInt("output.logprobs", in.logprobs(), 0, kMaxLogprobs));
@@ -261,10 +244,10 @@ absl::Status CheckOutput(const v1::Output& in) {
 
 }  // namespace
 
-absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      const AttentionServing& attention, int max_tokens_limit,
-                                      const Drawn& drawn) {
-  ValidRequest valid;
+absl::StatusOr<Submission> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                    const AttentionServing& attention, int max_tokens_limit,
+                                    const Drawn& drawn) {
+  Submission valid;
   internal::v1::Submit* submit = &valid.submit;
   MNEMO_RETURN_IF_ERROR(CheckModelName(request.model(), model));
   MNEMO_RETURN_IF_ERROR(CheckFeatures(request));
@@ -285,6 +268,24 @@ absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const 
   submit->set_session_id(request.session_id());
   submit->set_priority(request.priority());
   return valid;
+}
+
+absl::Status FitToContext(const ServedModel& model, internal::v1::Submit* submit) {
+  if (submit->prompt().empty()) return Internal("prompt: empty after the passes that changed it");
+  const int left = model.context_tokens - submit->prompt_size();
+  if (left < 0) {
+    return InvalidArgument("prompt: {} tokens, with what was added to it, are longer than {}",
+                           submit->prompt_size(), model.ContextText());
+  }
+  if (submit->max_tokens() <= left) return absl::OkStatus();
+  if (!submit->lower_to_pool()) {
+    return InvalidArgument(
+        "sampling.max_tokens: {} is out of range; allowed: [0, {}], what {} prompt tokens, with what was "
+        "added to them, leave of {}",
+        submit->max_tokens(), left, submit->prompt_size(), model.ContextText());
+  }
+  submit->set_max_tokens(left);
+  return absl::OkStatus();
 }
 
 size_t TextBytes(const v1::Chat& chat) { return chat.ByteSizeLong(); }

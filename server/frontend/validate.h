@@ -1,5 +1,5 @@
-// From a public request to what a worker gets and how its text is made. Pure: everything drawn or configured
-// comes in.
+// Validation: from a public request to a worker's Submit and the settings of its text. Pure: drawn and
+// configured values are arguments.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ inline constexpr int kMaxLogprobs = 20;
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr size_t kMaxSessionIdBytes = 64;
 
-// For a request that does not bring its own.
+// Seed and request id for a request without its own.
 struct Drawn {
   uint64_t seed = 0;
   std::string request_id;
@@ -30,34 +30,42 @@ struct Drawn {
 struct TextSettings {
   bool include_special_tokens = false;
   std::vector<std::string> stop;
-  std::vector<int32_t> stop_token_ids;  // ascending, each once
+  // Ascending, without duplicates.
+  std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
 };
 
-struct ValidRequest {
-  internal::v1::Submit submit;  // all but id, attempt, generated and time_left_us
+// One generation, as a worker gets it.
+struct Submission {
+  // Complete except for id, attempt, generated and time_left_us, which the dispatcher sets.
+  internal::v1::Submit submit;
   TextSettings text;
 };
 
 // `max_tokens_limit`: limits.max_tokens; 0 = none. INVALID_ARGUMENT names field and bound, UNIMPLEMENTED a
-// field whose feature this build lacks, NOT_FOUND an unknown model. Takes the time of tokenizing the prompt.
-absl::StatusOr<ValidRequest> Validate(const v1::GenerateRequest& request, const ServedModel& model,
-                                      const AttentionServing& attention, int max_tokens_limit,
-                                      const Drawn& drawn);
+// field whose feature this build lacks, NOT_FOUND an unknown model. Blocks while the prompt is tokenized, and
+// a chat rendered.
+absl::StatusOr<Submission> Validate(const v1::GenerateRequest& request, const ServedModel& model,
+                                    const AttentionServing& attention, int max_tokens_limit,
+                                    const Drawn& drawn);
 
-// Bytes to go over, from which a caller tells how long Validate takes. Many short messages of a chat take as
-// long as a long one.
+// For a prompt that was changed after Validate. Lowers max_tokens to what the context leaves where the client
+// named none; INTERNAL for an empty prompt, INVALID_ARGUMENT when prompt and max_tokens exceed the context.
+absl::Status FitToContext(const ServedModel& model, internal::v1::Submit* submit);
+
+// Bytes that Validate goes over, a measure of its time. Many short messages of a chat take as long as one
+// long message.
 size_t TextBytes(const v1::Chat& chat);
 size_t TextBytes(const v1::GenerateRequest& request);
 
 absl::Status CheckModelName(const std::string& name, const ServedModel& model);
 absl::Status CheckSessionId(const std::string& session_id);
-// `max_ids`: of a longer result only the beginning is made, of more ids than this.
+// `max_ids`: a longer result is cut, to more ids than this.
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::Chat& chat, const ServedModel& model,
                                                 size_t max_ids = SIZE_MAX);
 absl::StatusOr<std::vector<int32_t>> EncodeForTokenize(const v1::TokenizeRequest& request,
                                                        const ServedModel& model, size_t max_ids = SIZE_MAX);
-// Names of the optional request fields that are honoured, for ListModels.
+// Names of the optional request fields that this server supports, for ListModels.
 std::vector<std::string> Features(const ServedModel& model, bool has_sparse_attention);
 
 }  // namespace mnemo::frontend

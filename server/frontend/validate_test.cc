@@ -6,7 +6,7 @@
 #include <functional>
 #include <limits>
 
-#include "server/frontend/status_mapping.h"
+#include "server/frontend/status_text.h"
 #include "server/frontend/testing/tiny_served_model.h"
 #include "server/model/text_stream.h"
 
@@ -31,7 +31,7 @@ GenerateRequest Prompt(const std::string& text = "hello") {
   return request;
 }
 
-absl::StatusOr<ValidRequest> Check(const GenerateRequest& request, int limit = 0) {
+absl::StatusOr<Submission> Check(const GenerateRequest& request, int limit = 0) {
   return Validate(request, Model(), {}, limit, {.seed = 99, .request_id = "drawn"});
 }
 
@@ -385,14 +385,12 @@ TEST_CASE("features leave out what is refused") {
 }
 
 TEST_CASE("status messages are valid UTF-8 and bounded") {
-  const grpc::Status bad = ToGrpcStatus(absl::InvalidArgumentError("a\xff\xfe z"));
-  CHECK(bad.error_code() == grpc::StatusCode::INVALID_ARGUMENT);
-  CHECK(model::IsValidUtf8(bad.error_message()));
+  CHECK(model::IsValidUtf8(StatusMessage(absl::InvalidArgumentError("a\xff\xfe z"))));
   std::string text;
   for (int i = 0; i < 5000; ++i) text += "\xc3\xa9";
-  const grpc::Status cut = ToGrpcStatus(absl::InternalError("x" + text));
-  CHECK(cut.error_message().size() <= kMaxStatusMessageBytes);
-  CHECK(model::IsValidUtf8(cut.error_message()));
+  const std::string cut = StatusMessage(absl::InternalError("x" + text));
+  CHECK(cut.size() <= kMaxStatusMessageBytes);
+  CHECK(model::IsValidUtf8(cut));
   CHECK(Quoted("a\nb") == "'a?b'");
   CHECK(Quoted(std::string(1000, 'a')).size() < 80);
 }

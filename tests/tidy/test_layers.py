@@ -124,6 +124,26 @@ def test_no_two_folders_share_a_namespace() -> None:
     assert not shared, "\n".join(shared)
 
 
+def test_the_request_core_knows_no_grpc() -> None:
+    """Headers of the system are open to every target, so that only this and a link without gRPC hold the seam."""
+    headers = {str(path) for path in tree.files(".h")}
+    [sources] = [
+        [str(folder / source) for source in tree.sections(words)["SRCS"]]
+        for folder, (name, *words) in tree.calls("mnemo_layer")
+        if name == "mnemo_request_core"
+    ]
+    todo, seen, wrong = sources, set(), []
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        includes = re.findall(r'^#include [<"]([^>"]+)[>"]', tree.read(path), re.MULTILINE)
+        wrong += [f"{path} includes {include}" for include in includes if "grpc" in include]
+        todo += [include for include in includes if include in headers]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_every_include_is_of_a_linked_layer() -> None:
     known = tree.layers()
     owners: dict[str, list[str]] = {}

@@ -41,13 +41,19 @@ class FakeDispatcher final : public dispatch::Dispatcher {
       }
       if (sink) sink->OnDone(status, replays);
     }
-    // At once and on the caller's thread: the hardest case for the caller.
+    // At once and on the caller's thread: the hardest case for the caller. After HoldCancel not at all: the
+    // test says Done.
     void Cancel() override {
       {
         std::lock_guard lock(mutex_);
         is_cancelled_ = true;
+        if (holds_cancel_) return;
       }
       Done(absl::CancelledError("cancelled"));
+    }
+    void HoldCancel() {
+      std::lock_guard lock(mutex_);
+      holds_cancel_ = true;
     }
     bool is_cancelled() const {
       std::lock_guard lock(mutex_);
@@ -78,6 +84,7 @@ class FakeDispatcher final : public dispatch::Dispatcher {
     mutable std::mutex mutex_;
     std::shared_ptr<dispatch::DispatchSink> sink_;
     bool is_cancelled_ = false;
+    bool holds_cancel_ = false;
     int32_t next_index_ = 0;
   };
 
