@@ -168,8 +168,7 @@ struct Engine::Impl {
   std::vector<Request*> arrived;
   std::vector<Request*> due;
   std::vector<Request*> parked;  // wait for a service to keep K and V in; not the scheduler's
-  std::vector<memory::Pipeline::StagedPage> staged;
-  int32_t staged_count = 0;  // of this step
+  StagingArea staging;
   Clock::time_point next_deadline = Clock::time_point::max();
   uint64_t turn = 0;
   EngineStats counts;
@@ -208,14 +207,14 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
                  .reserve_tokens = options.reserve_tokens,
                  .prefix_cache = options.prefix_cache,
                  .max_sessions = options.max_sessions,
-                 .hash_seed = 1 + uint64_t{std::random_device{}()}}) {
+                 .hash_seed = 1 + uint64_t{std::random_device{}()}}),
+      staging(cache->shape().pages, cache->shape().staging_pages) {
   const size_t max_live = static_cast<size_t>(options.max_running) + options.max_waiting;
   live.reserve(max_live);
   inbox.reserve(max_live);
   arrived.reserve(max_live);
   due.reserve(max_live);
   parked.reserve(max_live);
-  staged.reserve(static_cast<size_t>(cache->shape().staging_pages));
   ids.reserve(options.max_batch_rows);
   sequences.reserve(std::min(options.max_running, options.max_batch_rows));
   wants.reserve(options.max_batch_rows);
@@ -532,11 +531,12 @@ void Engine::Impl::KeepResidents() {
   bool lost = false;
   for (Request* request : scheduler.running()) {
     if (!request->residency.resident() || request->memory == nullptr) continue;
-    if (std::exchange(request->hot_pages_changed, false)) {
-      memory::Pipeline::SetHotPages(request->memory, request->hot_pages);
+    if (request->told_generation != request->resident.generation()) {
+      request->told_generation = request->resident.generation();
+      memory::Pipeline::SetHotPages(request->memory, request->resident.hot());
     }
     lost = lost || memory::Pipeline::Lost(*request->memory) ||
-           !memory->Keep(request->memory, request->computed, request->indexed_pages).ok();
+           !memory->Keep(request->memory, request->computed, request->resident.indexed()).ok();
     request->kept_pages = memory::Pipeline::KeptPages(*request->memory);
   }
   if (lost) LoseResidents(Clock::now());
@@ -580,19 +580,11 @@ void Engine::Impl::TendParked(Clock::time_point now) {
   }
 }
 
-// Rows of a resident sequence that attend to everything: what is not here stands in staging pages.
+// Rows of a resident sequence attend to everything: pages that are not here stand in staging pages.
 void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
-  request->staged_pages = request->indexed_pages;
-  staged.clear();
-  const int pages = devices::PagesFor(request->computed);
-  for (int page = 0; page < pages; ++page) {
-    int32_t& at = request->staged_pages[static_cast<size_t>(page)];
-    if (at >= 0) continue;
-    at = cache->shape().pages + staged_count++;
-    staged.push_back({page, at});
-  }
-  MNEMO_CHECK(staged_count <= cache->shape().staging_pages);
-  memory->AddStaged(request->memory, staged);
+  memory->AddStaged(request->memory,
+                    staging.Place(request->resident.indexed(), devices::PagesFor(request->computed),
+                                  &request->staged_pages));
   sequence->indexed_pages = request->staged_pages.data();
 }
 
@@ -624,7 +616,7 @@ bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
 absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   sequences.clear();
   if (memory != nullptr) memory->Begin();
-  staged_count = 0;
+  staging.Reset();
   int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
@@ -636,11 +628,11 @@ absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
     sequences.push_back({.row_count = sequence.row_count,
                          .position_begin = request.computed,
                          .pages = request.pages.data(),
-                         .indexed_pages = resident ? request.indexed_pages.data() : nullptr});
+                         .indexed_pages = resident ? request.resident.indexed().data() : nullptr});
     if (memory != nullptr && request.memory != nullptr && !request.prefilling()) {
       MNEMO_CHECK(sequence.row_count == 1);
       sequences.back().sparse = memory->AddRow(request.memory, row, request.computed,
-                                               resident ? request.indexed_pages : request.pages);
+                                               resident ? request.resident.indexed() : request.pages);
     }
     if (resident && sequences.back().sparse == nullptr) Stage(sequence.request, &sequences.back());
     if (memory != nullptr && sequences.back().sparse == nullptr) {

@@ -13,9 +13,6 @@ namespace {
 
 using devices::PagesFor;
 
-// What the directory of a hot cache can number.
-constexpr int kMostHotPages = 1000;
-
 absl::Status CheckIds(std::string_view field, std::span<const int32_t> ids, int vocabulary) {
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= vocabulary) {
@@ -114,26 +111,6 @@ bool NeedsCounts(const devices::SamplingParams& sampling) {
 
 }  // namespace
 
-Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
-                      const RequestLimits& limits) {
-  using memory::AttentionSettings;
-  const bool in_service =
-      settings.placement == AttentionSettings::Placement::kMemoryService ||
-      (settings.placement == AttentionSettings::Placement::kAny && limits.any_placement_in_service);
-  if (limits.extra_pages == 0 || settings.method == AttentionSettings::Method::kDense || !in_service)
-    return {};
-  const int budget = std::min(settings.token_budget, max_positions);
-  Residency residency;
-  residency.sink_pages = PagesFor(settings.keep_first);
-  // Positions within the budget attend to everything, and none of it is to be fetched; later ones to the
-  // tail.
-  residency.recent_pages =
-      std::max(PagesFor(budget) + 1, PagesFor(settings.keep_last + settings.reuse_interval) + 3);
-  residency.hot_pages = 2 * PagesFor(budget) + 1;
-  if (residency.pages() >= PagesFor(max_positions) || residency.hot_pages > kMostHotPages) return {};
-  return residency;
-}
-
 void LowerToPool(const RequestLimits& limits, EngineRequest* request) {
   const int64_t prompt = static_cast<int64_t>(request->prompt.size());
   const bool in_context = request->max_tokens > 0 && prompt + request->max_tokens <= limits.context_tokens;
@@ -183,10 +160,8 @@ void Request::Prepare() {
   const auto max_pages = static_cast<size_t>(PagesFor(max_positions()));
   pages.reserve(max_pages);
   if (residency.resident()) {
-    indexed_pages.reserve(max_pages);
+    resident.Prepare(residency, static_cast<int>(max_pages));
     staged_pages.reserve(max_pages);
-    free_pages.reserve(static_cast<size_t>(residency.pages()));
-    hot_pages.reserve(static_cast<size_t>(residency.hot_pages));
   }
   counted = NeedsCounts(spec.sampling);
   if (!counted) return;

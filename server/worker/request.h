@@ -9,36 +9,11 @@
 #include <vector>
 
 #include "server/worker/engine.h"
+#include "server/worker/request_limits.h"
+#include "server/worker/resident_pages.h"
 #include "server/worker/token_counts.h"
 
 namespace mnemo::worker {
-
-// What a request is checked against.
-struct RequestLimits {
-  int vocabulary = 0;
-  int context_tokens = 0;
-  int kv_pages = 0;
-  // Sequences whose K and V of indexed layers the memory service keeps (ResidencyOf); 0 pages: there are
-  // none.
-  int extra_pages = 0;
-  bool any_placement_in_service = false;  // where a request goes that names no placement
-  memory::MemoryShape memory;             // no layers: nothing but dense attention
-};
-
-// What a resident sequence holds of the worker's pool: its K and V of indexed layers are kept in the memory
-// service, but for the first pages (keep_first), the newest ones, and a cache of what was selected last.
-struct Residency {
-  int sink_pages = 0;
-  int recent_pages = 0;
-  int hot_pages = 0;
-  bool resident() const { return hot_pages > 0; }
-  int pages() const { return sink_pages + recent_pages + hot_pages; }
-};
-
-// Of a sequence of `max_positions`. Not resident: attention is dense, the placement inline, there is no such
-// service, or the pool's pages are no more than what it would hold anyway.
-Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
-                      const RequestLimits& limits);
 
 // With `lower_to_pool`, takes from max_tokens what an empty pool has no room for. Of what was generated, the
 // limit is the end, too: a replay may come from a worker with a larger pool. What does not fit even so stays
@@ -90,15 +65,12 @@ class Request {
   std::vector<int32_t> pages;  // of positions 0.., as many as are computed or planned; the first
                                // `published` of them are in the prefix cache
   // Resident sequences: `pages` are extra ones (devices::KvCacheShape), all that it may need, and hold no
-  // indexed layers. Those stand in `indexed_pages`, as many; -1: not here.
+  // indexed layers. Those stand in resident.indexed().
   Residency residency;
-  std::vector<int32_t> indexed_pages;
-  std::vector<int32_t> free_pages;    // of its share, in no use
-  std::vector<int32_t> hot_pages;     // [residency.hot_pages]
-  std::vector<int32_t> staged_pages;  // of a step: indexed_pages and staging pages
-  int oldest_local = 0;               // the first page after the sinks that is here, if any is
+  ResidentPages resident;
+  std::vector<int32_t> staged_pages;  // of a step: resident.indexed() and staging pages
   int kept_pages = 0;                 // that the service has
-  bool hot_pages_changed = false;     // since the pipeline was told
+  uint64_t told_generation = 0;       // of resident.hot(), that the pipeline knows
   // Since when there is no service that keeps it.
   std::optional<Clock::time_point> lost_at;
   Clock::time_point parked_until;  // when it may ask a service again

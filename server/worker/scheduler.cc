@@ -59,75 +59,34 @@ void Scheduler::Remove(Request* request) {
   ReleasePages(request);
 }
 
-// Of a resident request: its whole share of the pool, and extra pages for all positions it may have.
+// A resident request takes its whole share of the pool, and extra pages for all positions it may have.
 bool Scheduler::ReserveResident(Request* request) {
   const Residency& residency = request->residency;
-  const int positions_pages = PagesFor(request->max_positions());
-  if (!fits(residency.pages()) || extra_.free_count() < positions_pages) return false;
-  for (int i = 0; i < positions_pages; ++i) {
-    request->pages.push_back(options_.kv_pages + extra_.Allocate());
-    request->indexed_pages.push_back(-1);
-  }
-  for (int i = 0; i < residency.hot_pages; ++i) request->hot_pages.push_back(TakePage());
-  for (int i = 0; i < residency.sink_pages + residency.recent_pages; ++i)
-    request->free_pages.push_back(TakePage());
-  request->hot_pages_changed = true;
-  request->oldest_local = residency.sink_pages;
+  const int page_count = PagesFor(request->max_positions());
+  if (!fits(residency.pages()) || extra_.free_count() < page_count) return false;
+  for (int i = 0; i < page_count; ++i) request->pages.push_back(options_.kv_pages + extra_.Allocate());
+  request->resident.Take(residency, page_count, [this] { return TakePage(); });
   request->reserved = residency.pages();
   return true;
 }
 
 void Scheduler::ReleaseResident(Request* request) {
-  const auto release = [this](int32_t page) {
-    if (page >= 0) cache_.Release(page);
-  };
-  for (const int32_t page : request->indexed_pages) release(page);
-  for (const int32_t page : request->free_pages) release(page);
-  for (const int32_t page : request->hot_pages) release(page);
+  request->resident.Release([this](int32_t page) { cache_.Release(page); });
   for (const int32_t page : request->pages) {
     extra_.Release(page - options_.kv_pages);
     extra_.Free(page - options_.kv_pages);
   }
   request->pages.clear();
-  request->indexed_pages.clear();
-  request->free_pages.clear();
-  request->hot_pages.clear();
 }
 
-// Gives pages of the share to positions [computed, end); the oldest ones that the service keeps go for them.
-void Scheduler::SecureLocal(Request* request, int end) {
-  for (int page = request->computed / kPageTokens; page < PagesFor(end); ++page) {
-    int32_t& local = request->indexed_pages[static_cast<size_t>(page)];
-    if (local >= 0) continue;
-    if (request->free_pages.empty()) {
-      const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
-      MNEMO_CHECK(request->oldest_local < kept);
-      int32_t& oldest = request->indexed_pages[static_cast<size_t>(request->oldest_local++)];
-      MNEMO_CHECK(oldest >= 0);
-      request->free_pages.push_back(oldest);
-      oldest = -1;
-    }
-    local = request->free_pages.back();
-    request->free_pages.pop_back();
-  }
-}
-
-// Rows of a resident request's prefill that this step has room for, at most `row_count`.
-int Scheduler::StageableRows(Request* request, int row_count) {
-  // All but the sinks and what cannot go yet may be given to the rows.
-  const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
-  const int droppable = std::max(0, kept - request->oldest_local);
-  const int open_rows = (kPageTokens - request->computed % kPageTokens) % kPageTokens;
-  const int pages = static_cast<int>(request->free_pages.size()) + droppable;
-  row_count = std::min(row_count, open_rows + pages * kPageTokens);
-  if (row_count == 0) return 0;
-  // After that the pages before oldest_local, but the sinks, are the service's.
-  const int needed = PagesFor(request->computed + row_count) - PagesFor(request->computed);
-  const int dropped = std::max(0, needed - static_cast<int>(request->free_pages.size()));
-  const int staged = request->oldest_local + dropped - request->residency.sink_pages;
-  if (staged_count_ + staged > options_.staging_pages) return 0;
-  staged_count_ += staged;
-  return row_count;
+// Rows of a resident request's prefill that this step has room for, at most `row_count`; their pages are in
+// place.
+int Scheduler::SecureChunk(Request* request, int row_count) {
+  const ResidentPages::Chunk chunk = request->resident.FitChunk(
+      request->computed, row_count, request->kept_pages, options_.staging_pages - staged_count_);
+  staged_count_ += chunk.staging_pages;
+  request->resident.Secure(request->computed, request->computed + chunk.row_count, request->kept_pages);
+  return chunk.row_count;
 }
 
 void Scheduler::Suspend(Request* request) {
@@ -266,7 +225,7 @@ int Scheduler::TakePage() {
 // A place for the next position; false when `request` itself had to be preempted.
 bool Scheduler::SecurePage(Request* request) {
   if (request->residency.resident()) {
-    SecureLocal(request, request->computed + 1);
+    request->resident.Secure(request->computed, request->computed + 1, request->kept_pages);
     return true;
   }
   if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
@@ -312,10 +271,7 @@ void Scheduler::PlanOnce() {
     if (!request->prefilling()) continue;
     AdoptLate(request);
     int row_count = std::min(rows_left, request->prefill_end() - request->computed);
-    if (request->residency.resident()) {
-      row_count = StageableRows(request, row_count);
-      SecureLocal(request, request->computed + row_count);
-    }
+    if (request->residency.resident()) row_count = SecureChunk(request, row_count);
     if (row_count == 0) continue;
     while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {
       MNEMO_CHECK(static_cast<int>(request->pages.size()) < request->reserved);

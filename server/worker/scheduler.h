@@ -79,8 +79,7 @@ class Scheduler {
   bool Reserve(Request* request);
   bool ReserveResident(Request* request);
   void ReleaseResident(Request* request);
-  void SecureLocal(Request* request, int end);
-  int StageableRows(Request* request, int row_count);
+  int SecureChunk(Request* request, int row_count);
   bool PreemptForAdmission(const Request& request);
   void Preempt(Request* request);
   void ReleasePages(Request* request);

@@ -94,7 +94,7 @@ class Bench {
   void Check(const Request& request, int row_count, int* staged) {
     const AttentionSettings& settings = request.spec.attention;
     const auto here = [&](int position) {
-      return request.indexed_pages[static_cast<size_t>(position / kPageTokens)] >= 0;
+      return request.resident.indexed()[static_cast<size_t>(position / kPageTokens)] >= 0;
     };
     for (int row = 0; row < row_count; ++row) {
       REQUIRE(here(request.computed + row));
@@ -103,7 +103,7 @@ class Bench {
     }
     int remote = 0;
     for (int page = 0; page < request.computed / kPageTokens; ++page) {
-      if (request.indexed_pages[static_cast<size_t>(page)] >= 0) continue;
+      if (request.resident.indexed()[static_cast<size_t>(page)] >= 0) continue;
       REQUIRE(page < request.kept_pages);
       ++remote;
     }
@@ -125,7 +125,8 @@ class Bench {
     std::set<int32_t> extra;
     for (const Request* request : scheduler_.running()) {
       if (!request->residency.resident()) continue;
-      for (const auto* list : {&request->indexed_pages, &request->free_pages, &request->hot_pages}) {
+      for (const auto* list :
+           {&request->resident.indexed(), &request->resident.free(), &request->resident.hot()}) {
         for (const int32_t page : *list) {
           if (page < 0) continue;
           REQUIRE(page < options_.kv_pages);
@@ -157,25 +158,6 @@ SchedulerOptions Options() {
 }
 
 }  // namespace
-
-TEST_CASE("a share of the pool: what a sequence needs however long it gets, or no residency at all") {
-  const RequestLimits limits = Limits(Options());
-  const Residency residency = ResidencyOf(Sparse(256), 4000, limits);
-  CHECK(residency.resident());
-  CHECK(residency.sink_pages == 1);
-  CHECK(residency.recent_pages == 5);
-  CHECK(residency.hot_pages == 9);
-  CHECK(ResidencyOf(Sparse(256), 4000, limits).pages() == ResidencyOf(Sparse(256), 2000, limits).pages());
-  CHECK_FALSE(
-      ResidencyOf(Sparse(256), 15 * kPageTokens, limits).resident());  // its share would hold it whole
-  AttentionSettings inline_placement = Sparse(256);
-  inline_placement.placement = AttentionSettings::Placement::kInline;
-  CHECK_FALSE(ResidencyOf(inline_placement, 4000, limits).resident());
-  CHECK_FALSE(ResidencyOf({}, 4000, limits).resident());  // dense
-  RequestLimits without = limits;
-  without.extra_pages = 0;
-  CHECK_FALSE(ResidencyOf(Sparse(256), 4000, without).resident());
-}
 
 TEST_CASE("a storm of resident and other requests, cancelled and preempted at random") {
   const uint64_t seed = GENERATE(range(uint64_t{1}, uint64_t{13}));
