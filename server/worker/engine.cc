@@ -12,7 +12,9 @@
 #include <utility>
 
 #include "server/model/transformer.h"
+#include "server/worker/range_check.h"
 #include "server/worker/request.h"
+#include "server/worker/request_check.h"
 #include "server/worker/scheduler.h"
 
 namespace mnemo::worker {
@@ -26,30 +28,24 @@ constexpr int kReportTokens = 16;
 // An idle engine shows a watchdog that often that it is alive.
 constexpr std::chrono::milliseconds kIdleTurn{50};
 
-absl::Status CheckOption(std::string_view name, int64_t value, int64_t low, int64_t high,
-                         std::string_view why = "") {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("{} is {}; allowed: {} to {}{}", name, value, low, high, why);
-}
-
 absl::Status CheckOptions(const EngineOptions& options, const model::Transformer& transformer) {
   const model::TransformerOptions& model = transformer.options();
-  MNEMO_RETURN_IF_ERROR(CheckOption("max_batch_rows", options.max_batch_rows, 1, model.max_rows,
-                                    ", the rows the transformer was made for"));
-  MNEMO_RETURN_IF_ERROR(CheckOption("max_running", options.max_running, 1, 65536));
+  MNEMO_RETURN_IF_ERROR(CheckRange("max_batch_rows", options.max_batch_rows, 1, model.max_rows,
+                                   ", the rows the transformer was made for"));
+  MNEMO_RETURN_IF_ERROR(CheckRange("max_running", options.max_running, 1, 65536));
   if (std::min(options.max_running, options.max_batch_rows) > model.max_sequences) {
     return InvalidArgument(
         "max_running is {} and max_batch_rows {}; allowed: one of them at most {}, the sequences the "
         "transformer was made for",
         options.max_running, options.max_batch_rows, model.max_sequences);
   }
-  MNEMO_RETURN_IF_ERROR(CheckOption("max_waiting", options.max_waiting, 0, 1 << 20));
-  MNEMO_RETURN_IF_ERROR(CheckOption("context_tokens", options.context_tokens, 0,
-                                    transformer.config().context_tokens, ", the model's context"));
-  MNEMO_RETURN_IF_ERROR(CheckOption("kv_pages", options.kv_pages, 1, 1 << 24));
-  MNEMO_RETURN_IF_ERROR(CheckOption("reserve_tokens", options.reserve_tokens, 1, 1 << 20));
-  MNEMO_RETURN_IF_ERROR(CheckOption("max_sessions", options.max_sessions, 0, 1 << 20));
-  return CheckOption("extra_pages", options.extra_pages, 0, 1 << 24);
+  MNEMO_RETURN_IF_ERROR(CheckRange("max_waiting", options.max_waiting, 0, 1 << 20));
+  MNEMO_RETURN_IF_ERROR(CheckRange("context_tokens", options.context_tokens, 0,
+                                   transformer.config().context_tokens, ", the model's context"));
+  MNEMO_RETURN_IF_ERROR(CheckRange("kv_pages", options.kv_pages, 1, 1 << 24));
+  MNEMO_RETURN_IF_ERROR(CheckRange("reserve_tokens", options.reserve_tokens, 1, 1 << 20));
+  MNEMO_RETURN_IF_ERROR(CheckRange("max_sessions", options.max_sessions, 0, 1 << 20));
+  return CheckRange("extra_pages", options.extra_pages, 0, 1 << 24);
 }
 
 int ContextTokens(const EngineOptions& options, const model::Transformer& transformer) {

@@ -9,19 +9,10 @@
 #include <vector>
 
 #include "server/worker/engine.h"
-#include "server/worker/request_limits.h"
 #include "server/worker/resident_pages.h"
 #include "server/worker/token_counts.h"
 
 namespace mnemo::worker {
-
-// With `lower_to_pool`, takes from max_tokens what an empty pool has no room for. Of what was generated, the
-// limit is the end, too: a replay may come from a worker with a larger pool. What does not fit even so stays
-// for CheckRequest to refuse.
-void LowerToPool(const RequestLimits& limits, EngineRequest* request);
-
-// INVALID_ARGUMENT names the field and its bound.
-absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits);
 
 class Request {
  public:

@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "server/worker/request_check.h"
 #include "server/worker/scheduler.h"
 
 namespace mnemo::worker {

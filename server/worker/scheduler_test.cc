@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "server/worker/request_check.h"
+
 namespace mnemo::worker {
 namespace {
 
