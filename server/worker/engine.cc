@@ -102,11 +102,9 @@ struct Engine::Impl {
   void Step();
   void OpenMemories(Clock::time_point now);
   absl::Status OpenMemory(Request* request);
-  // It is not refused for its placement any more.
-  static bool HasBegun(const Request& request) { return request.spec.begun || request.reported; }
   // Whether a request that was to be resident may have its K and V here.
   bool MayStay(const Request& request) const {
-    return (HasBegun(request) ||
+    return (request.has_begun() ||
             request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
            request.max_positions() <= limits.kv_pages * devices::kPageTokens;
   }
@@ -226,7 +224,7 @@ absl::Status Engine::Impl::Submit(EngineRequest request) {
   MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
   const Key key(request.id, request.attempt);
   auto made = std::make_unique<Request>(std::move(request), arrivals.fetch_add(1), Clock::now());
-  made->residency = ResidencyOf(made->spec.attention, made->max_positions(), limits);
+  made->residence.share = ResidencyOf(made->spec.attention, made->max_positions(), limits);
   {
     std::lock_guard lock(mutex);
     if (stopping) return absl::CancelledError("the worker stops");
@@ -392,12 +390,12 @@ void Engine::Impl::Step() {
   for (const PlannedSequence& sequence : plan) {
     Request* request = sequence.request;
     const EngineFinish outcome = request->Outcome();
-    if (request->event_turn == turn && !events[request->event_index].tokens.empty()) {
-      EngineEvent& event = events[request->event_index];
-      const bool first = !std::exchange(request->reported, true);
-      if (first) request->first_token = now;
+    if (request->report.event_turn == turn && !events[request->report.event_index].tokens.empty()) {
+      EngineEvent& event = events[request->report.event_index];
+      const bool first = !std::exchange(request->report.begun, true);
+      if (first) request->report.first_token = now;
       const bool tells_memory =
-          request->memory != nullptr && (first || request->output_count() % kReportTokens == 0);
+          request->residence.memory != nullptr && (first || request->output_count() % kReportTokens == 0);
       if (first || tells_memory) FillSummary(*request, now, &event);
       if (tells_memory) event.memory_steps = StepsOf(*request);
     }
@@ -412,21 +410,21 @@ void Engine::Impl::CollectWants(std::span<const PlannedSequence> plan) {
   int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
     Request* request = sequence.request;
-    const int begin = request->computed;
+    const int begin = request->pages.computed;
     const int end = begin + sequence.row_count;
     if (request->scoring()) {
-      if (request->next_scored == 0) {  // nothing stands before it that could give it a probability
-        EventOf(request).prompt_tokens.push_back({.index = 0, .id = request->ids[0]});
-        request->next_scored = 1;
+      if (request->progress.next_scored == 0) {  // nothing stands before it that could give it a probability
+        EventOf(request).prompt_tokens.push_back({.index = 0, .id = request->progress.ids[0]});
+        request->progress.next_scored = 1;
       }
       const int last = std::min(end, request->prompt_count() - 1);
-      for (int position = std::max(begin, request->next_scored - 1); position < last; ++position) {
+      for (int position = std::max(begin, request->progress.next_scored - 1); position < last; ++position) {
         wants.push_back({.request = request, .position = position});
         want_rows.push_back(row + position - begin);
       }
     }
     // Output that is known already (replay, preemption) is only fed.
-    if (end == static_cast<int>(request->ids.size()) && request->spec.max_tokens > 0) {
+    if (end == request->token_count() && request->spec.max_tokens > 0) {
       wants.push_back({.request = request, .position = end - 1, .output = true});
       want_rows.push_back(row + sequence.row_count - 1);
     }
@@ -439,7 +437,7 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
   if (memory == nullptr) return;
   due.clear();
   for (Request* request : scheduler.running()) {
-    if (request->memory == nullptr &&
+    if (request->residence.memory == nullptr &&
         request->spec.attention.method != memory::AttentionSettings::Method::kDense) {
       due.push_back(request);
     }
@@ -455,48 +453,48 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
 absl::Status Engine::Impl::OpenMemory(Request* request) {
   absl::StatusOr<memory::SequenceMemory*> opened;
   const memory::AttentionSettings& settings = request->spec.attention;
-  if (!request->residency.resident()) {
-    opened = memory->Open(settings, request->max_positions(), request->prefill_end(), request->ids,
-                          HasBegun(*request));
+  if (!request->resident()) {
+    opened = memory->Open(settings, request->max_positions(), request->prefill_end(), request->progress.ids,
+                          request->has_begun());
   } else {
-    opened = memory->OpenResident(settings, request->max_positions(), request->prefill_end(), request->ids,
-                                  request->residency.hot_pages);
+    opened = memory->OpenResident(settings, request->max_positions(), request->prefill_end(),
+                                  request->progress.ids, request->residence.share.hot_pages);
     if (!opened.ok() && MayStay(*request)) {
       // The worker keeps its K and V instead; it waits for its pages like any other.
-      request->why_not_resident =
+      request->residence.why_not_resident =
           absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent";
       scheduler.Suspend(request);
-      request->residency = {};
-      request->lost_at.reset();
+      request->residence.share = {};
+      request->parking.lost_at.reset();
       scheduler.Add(request);
       return absl::OkStatus();
     }
   }
   // A full service refuses what has not begun; for the others there will be room again.
-  const bool full = absl::IsResourceExhausted(opened.status()) && HasBegun(*request);
-  if ((absl::IsUnavailable(opened.status()) || full) && request->residency.resident()) {
+  const bool full = absl::IsResourceExhausted(opened.status()) && request->has_begun();
+  if ((absl::IsUnavailable(opened.status()) || full) && request->resident()) {
     const Clock::time_point now = Clock::now();
-    if (!request->lost_at.has_value()) request->lost_at = now;
-    request->parked_until = full ? now + kIdleTurn : now;
+    if (!request->parking.lost_at.has_value()) request->parking.lost_at = now;
+    request->parking.retry_at = full ? now + kIdleTurn : now;
     Park(request);
     return absl::OkStatus();
   }
   if (!opened.ok()) return opened.status();
-  if (const std::string why = std::exchange(request->why_not_resident, ""); !why.empty()) {
+  if (const std::string why = std::exchange(request->residence.why_not_resident, ""); !why.empty()) {
     // Its index may have found room in the service nevertheless; if not, that has been counted.
     std::string reason;
     if (memory->FallbacksOf(**opened, &reason) == 0) memory->CountFallback(why);
   }
-  request->memory = *opened;
-  request->kept_pages = 0;
-  request->lost_at.reset();
+  request->residence.memory = *opened;
+  request->residence.kept_pages = 0;
+  request->parking.lost_at.reset();
   return absl::OkStatus();
 }
 
 std::vector<memory::MemoryStepStat> Engine::Impl::StepsOf(const Request& request) const {
-  std::vector<memory::MemoryStepStat> steps = request.lost_steps;
-  if (request.memory == nullptr) return steps;
-  for (memory::MemoryStepStat& more : memory->StepsOf(*request.memory)) {
+  std::vector<memory::MemoryStepStat> steps = request.residence.lost_steps;
+  if (request.residence.memory == nullptr) return steps;
+  for (memory::MemoryStepStat& more : memory->StepsOf(*request.residence.memory)) {
     const auto same = std::find_if(steps.begin(), steps.end(), [&more](const auto& step) {
       return step.step == more.step && step.device == more.device;
     });
@@ -510,8 +508,8 @@ std::vector<memory::MemoryStepStat> Engine::Impl::StepsOf(const Request& request
 }
 
 void Engine::Impl::CloseMemory(Request* request) {
-  memory->Close(request->memory);
-  request->memory = nullptr;
+  memory->Close(request->residence.memory);
+  request->residence.memory = nullptr;
 }
 
 // A running request waits for a service, or for room there, and holds nothing meanwhile.
@@ -526,14 +524,16 @@ void Engine::Impl::KeepResidents() {
   if (cache->shape().extra_pages == 0) return;
   bool lost = false;
   for (Request* request : scheduler.running()) {
-    if (!request->residency.resident() || request->memory == nullptr) continue;
-    if (request->told_generation != request->resident.generation()) {
-      request->told_generation = request->resident.generation();
-      memory::Pipeline::SetHotPages(request->memory, request->resident.hot());
+    if (!request->resident() || request->residence.memory == nullptr) continue;
+    if (request->residence.told_generation != request->pages.resident.generation()) {
+      request->residence.told_generation = request->pages.resident.generation();
+      memory::Pipeline::SetHotPages(request->residence.memory, request->pages.resident.hot());
     }
-    lost = lost || memory::Pipeline::Lost(*request->memory) ||
-           !memory->Keep(request->memory, request->computed, request->resident.indexed()).ok();
-    request->kept_pages = memory::Pipeline::KeptPages(*request->memory);
+    lost =
+        lost || memory::Pipeline::Lost(*request->residence.memory) ||
+        !memory->Keep(request->residence.memory, request->pages.computed, request->pages.resident.indexed())
+             .ok();
+    request->residence.kept_pages = memory::Pipeline::KeptPages(*request->residence.memory);
   }
   if (lost) LoseResidents(Clock::now());
 }
@@ -543,13 +543,14 @@ void Engine::Impl::KeepResidents() {
 void Engine::Impl::LoseResidents(Clock::time_point now) {
   due.clear();
   for (Request* request : scheduler.running()) {
-    if (request->memory != nullptr && memory::Pipeline::Lost(*request->memory)) due.push_back(request);
+    if (request->residence.memory != nullptr && memory::Pipeline::Lost(*request->residence.memory))
+      due.push_back(request);
   }
   for (Request* request : due) {
     memory->CountFallback("kv_lost");
-    request->lost_steps = StepsOf(*request);
+    request->residence.lost_steps = StepsOf(*request);
     CloseMemory(request);
-    request->lost_at = request->parked_until = now;
+    request->parking.lost_at = request->parking.retry_at = now;
     Park(request);
   }
   TendParked(now);
@@ -560,11 +561,11 @@ void Engine::Impl::TendParked(Clock::time_point now) {
   memory->Tend();
   due.clear();
   std::erase_if(parked, [&](Request* request) {
-    if ((memory->service_attached() && now >= request->parked_until) || MayStay(*request)) {
+    if ((memory->service_attached() && now >= request->parking.retry_at) || MayStay(*request)) {
       scheduler.Add(request);
       return true;
     }
-    if (now - *request->lost_at >= options.service_wait) due.push_back(request);
+    if (now - *request->parking.lost_at >= options.service_wait) due.push_back(request);
     return false;
   });
   for (Request* request : due) {
@@ -578,30 +579,31 @@ void Engine::Impl::TendParked(Clock::time_point now) {
 
 // Rows of a resident sequence attend to everything: pages that are not here stand in staging pages.
 void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
-  memory->AddStaged(request->memory,
-                    staging.Place(request->resident.indexed(), devices::PagesFor(request->computed),
-                                  &request->staged_pages));
-  sequence->indexed_pages = request->staged_pages.data();
+  memory->AddStaged(request->residence.memory, staging.Place(request->pages.resident.indexed(),
+                                                             devices::PagesFor(request->pages.computed),
+                                                             &request->residence.staged_table));
+  sequence->indexed_pages = request->residence.staged_table.data();
 }
 
 // False: the step counts for nothing, since resident sequences of it are lost.
 bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   ids.clear();
   for (const PlannedSequence& sequence : plan) {
-    const auto first = sequence.request->ids.begin() + sequence.request->computed;
+    const auto first = sequence.request->progress.ids.begin() + sequence.request->pages.computed;
     ids.insert(ids.end(), first, first + sequence.row_count);
   }
   // What the steps before completed is indexed now, when their tokens are on their way already.
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
-    if (request.memory != nullptr && !request.residency.resident())
-      memory->CatchUp(request.memory, request.computed, request.pages);
+    if (request.residence.memory != nullptr && !request.resident())
+      memory->CatchUp(request.residence.memory, request.pages.computed, request.pages.table);
   }
   // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
   // and the same positions are computed again.
   while (!TryForward(plan).ok()) {
     for (const PlannedSequence& sequence : plan) {
-      if (sequence.request->memory != nullptr && memory::Pipeline::Lost(*sequence.request->memory))
+      if (sequence.request->residence.memory != nullptr &&
+          memory::Pipeline::Lost(*sequence.request->residence.memory))
         return false;
     }
   }
@@ -616,23 +618,24 @@ absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
-    const bool resident = request.residency.resident();
+    const bool resident = request.resident();
     // What Begin or a row before this one found. Rows of it have nothing to attend to, prompts' as little as
     // others.
-    if (resident && memory::Pipeline::Lost(*request.memory))
+    if (resident && memory::Pipeline::Lost(*request.residence.memory))
       return Unavailable("the memory service went with the K and V it kept");
     sequences.push_back({.row_count = sequence.row_count,
-                         .position_begin = request.computed,
-                         .pages = request.pages.data(),
-                         .indexed_pages = resident ? request.resident.indexed().data() : nullptr});
-    if (memory != nullptr && request.memory != nullptr && !request.prefilling()) {
+                         .position_begin = request.pages.computed,
+                         .pages = request.pages.table.data(),
+                         .indexed_pages = resident ? request.pages.resident.indexed().data() : nullptr});
+    if (memory != nullptr && request.residence.memory != nullptr && !request.prefilling()) {
       MNEMO_CHECK(sequence.row_count == 1);
-      sequences.back().sparse = memory->AddRow(request.memory, row, request.computed,
-                                               resident ? request.resident.indexed() : request.pages);
+      sequences.back().sparse =
+          memory->AddRow(request.residence.memory, row, request.pages.computed,
+                         resident ? request.pages.resident.indexed() : request.pages.table);
     }
     if (resident && sequences.back().sparse == nullptr) Stage(sequence.request, &sequences.back());
     if (memory != nullptr && sequences.back().sparse == nullptr) {
-      memory->AddDense(int64_t{sequence.row_count} * (request.computed + (sequence.row_count + 1) / 2));
+      memory->AddDense(int64_t{sequence.row_count} * (request.pages.computed + (sequence.row_count + 1) / 2));
     }
     row += sequence.row_count;
   }
@@ -657,12 +660,12 @@ void Engine::Impl::SampleWants() {
       const Request& request = *want.request;
       devices::SampleRow row{.logits = logits + i * vocabulary, .params = &request.spec.sampling};
       if (want.output) {
-        row.counts = request.counts.counts();
+        row.counts = request.progress.counts.counts();
         row.bias = request.spec.bias;
         row.index = request.output_count();
         row.alternatives = request.spec.logprobs;
       } else {
-        row.forced_id = request.ids[want.position + 1];
+        row.forced_id = request.progress.ids[want.position + 1];
         row.alternatives = request.spec.prompt_logprobs;
       }
       sample_rows.push_back(row);
@@ -680,7 +683,7 @@ void Engine::Impl::Take(const devices::SampleResult& result, size_t want_index) 
   if (!want.output) {
     event.prompt_tokens.push_back(
         {.index = want.position + 1, .id = result.id, .has_logprob = true, .detail = result});
-    request->next_scored = want.position + 2;
+    request->progress.next_scored = want.position + 2;
     return;
   }
   EngineToken& token = event.tokens.emplace_back();
@@ -693,24 +696,26 @@ void Engine::Impl::Take(const devices::SampleResult& result, size_t want_index) 
 }
 
 EngineEvent& Engine::Impl::EventOf(Request* request) {
-  if (request->event_turn != turn) {
-    request->event_turn = turn;
-    request->event_index = static_cast<int>(events.size());
+  if (request->report.event_turn != turn) {
+    request->report.event_turn = turn;
+    request->report.event_index = static_cast<int>(events.size());
     EngineEvent& event = events.emplace_back();
     event.id = request->spec.id;
     event.attempt = request->spec.attempt;
   }
-  return events[request->event_index];
+  return events[request->report.event_index];
 }
 
 void Engine::Impl::FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const {
-  event->cached_prompt_tokens = request.cached_tokens;
-  event->preemptions = request.preemptions;
+  event->cached_prompt_tokens = request.admission.cached_tokens;
+  event->preemptions = request.admission.preemptions;
   event->max_tokens = request.spec.max_tokens;
-  event->queue_time = (request.was_admitted ? request.admitted : now) - request.submitted;
-  if (!request.was_admitted) return;
-  event->prefill_time = (request.reported ? request.first_token : now) - request.admitted;
-  if (request.reported) event->decode_time = now - request.first_token;
+  event->queue_time =
+      (request.admission.was_admitted ? request.admission.first_admitted : now) - request.submitted;
+  if (!request.admission.was_admitted) return;
+  event->prefill_time =
+      (request.report.begun ? request.report.first_token : now) - request.admission.first_admitted;
+  if (request.report.begun) event->decode_time = now - request.report.first_token;
 }
 
 // `request` is gone afterwards.
@@ -720,8 +725,8 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   event.status = std::move(status);
   FillSummary(*request, now, &event);
   event.memory_steps = StepsOf(*request);
-  if (request->memory != nullptr) {
-    event.memory_fallbacks = memory->FallbacksOf(*request->memory, &event.memory_fallback_reason);
+  if (request->residence.memory != nullptr) {
+    event.memory_fallbacks = memory->FallbacksOf(*request->residence.memory, &event.memory_fallback_reason);
     CloseMemory(request);
   }
   if (std::erase(parked, request) == 0) scheduler.Remove(request);

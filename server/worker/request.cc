@@ -15,62 +15,75 @@ bool NeedsCounts(const devices::SamplingParams& sampling) {
          sampling.frequency_penalty != 0.0f;
 }
 
+// Takes prompt and generated tokens out of `request`.
+RequestProgress TakeTokens(EngineRequest* request) {
+  RequestProgress progress;
+  progress.ids = std::move(request->prompt);
+  progress.ids.insert(progress.ids.end(), request->generated.begin(), request->generated.end());
+  progress.next_scored = request->prompt_logprobs_from;
+  request->prompt = {};
+  request->generated = {};
+  return progress;
+}
+
+EngineRequest WithSortedEnds(EngineRequest request) {
+  std::sort(request.end_ids.begin(), request.end_ids.end());
+  return request;
+}
+
 }  // namespace
 
 Request::Request(EngineRequest request, uint64_t arrival_number, Clock::time_point submit_time)
-    : spec(std::move(request)),
+    : prompt_count_(static_cast<int>(request.prompt.size())),
+      prefill_end_(request.decode_from > 0 ? request.decode_from : prompt_count_),
+      progress(TakeTokens(&request)),
+      spec(WithSortedEnds(std::move(request))),
       arrival(arrival_number),
-      submitted(submit_time),
-      next_scored(spec.prompt_logprobs_from),
-      prompt_count_(static_cast<int>(spec.prompt.size())),
-      prefill_end_(spec.decode_from > 0 ? spec.decode_from : prompt_count_) {
-  ids = std::move(spec.prompt);
-  ids.insert(ids.end(), spec.generated.begin(), spec.generated.end());
-  spec.prompt = {};
-  spec.generated = {};
-  std::sort(spec.end_ids.begin(), spec.end_ids.end());
-}
+      submitted(submit_time) {}
 
 void Request::Prepare() {
-  if (prepared) return;
-  prepared = true;
-  ids.reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  const auto max_pages = static_cast<size_t>(PagesFor(max_positions()));
-  pages.reserve(max_pages);
-  if (residency.resident()) {
-    resident.Prepare(residency, static_cast<int>(max_pages));
-    staged_pages.reserve(max_pages);
+  if (std::exchange(prepared_, true)) return;
+  const size_t max_tokens = static_cast<size_t>(prompt_count_) + spec.max_tokens;
+  progress.ids.reserve(max_tokens);
+  const int max_pages = PagesFor(max_positions());
+  pages.table.reserve(static_cast<size_t>(max_pages));
+  if (resident()) {
+    pages.resident.Prepare(residence.share, max_pages);
+    residence.staged_table.reserve(static_cast<size_t>(max_pages));
   }
-  counted = NeedsCounts(spec.sampling);
-  if (!counted) return;
-  counts.Reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  for (int i = 0; i < prompt_count_; ++i) counts.AddPrompt(ids[i]);
-  for (size_t i = prompt_count_; i < ids.size(); ++i) counts.AddOutput(ids[i]);
+  progress.counted = NeedsCounts(spec.sampling);
+  if (!progress.counted) return;
+  progress.counts.Reserve(max_tokens);
+  for (int i = 0; i < token_count(); ++i) {
+    if (i < prompt_count_) progress.counts.AddPrompt(progress.ids[i]);
+    if (i >= prompt_count_) progress.counts.AddOutput(progress.ids[i]);
+  }
 }
 
 int Request::reuse_end() const {
-  int end =
-      std::min(prompt_count_ - 1, prefill_end_);  // the last prompt token's logits give the first output
+  // The last prompt token's logits give the first output.
+  int end = std::min(prompt_count_ - 1, prefill_end_);
   // The token at position t is scored by the logits of the position before.
-  if (scoring()) end = std::min(end, std::max(next_scored - 1, 0));
+  if (scoring()) end = std::min(end, std::max(progress.next_scored - 1, 0));
   return end;
 }
 
 void Request::AppendOutput(int32_t id) {
-  ids.push_back(id);
-  if (counted) counts.AddOutput(id);
+  progress.ids.push_back(id);
+  if (progress.counted) progress.counts.AddOutput(id);
 }
 
 EngineFinish Request::Outcome() const {
   if (scoring()) return EngineFinish::kNone;
   if (output_count() > 0) {
-    if (std::binary_search(spec.end_ids.begin(), spec.end_ids.end(), ids.back())) {
+    if (std::binary_search(spec.end_ids.begin(), spec.end_ids.end(), progress.ids.back())) {
       return EngineFinish::kEndToken;
     }
     if (output_count() >= spec.max_tokens) return EngineFinish::kLength;
     return EngineFinish::kNone;
   }
-  return spec.max_tokens == 0 && computed == prompt_count_ ? EngineFinish::kLength : EngineFinish::kNone;
+  return spec.max_tokens == 0 && pages.computed == prompt_count_ ? EngineFinish::kLength
+                                                                 : EngineFinish::kNone;
 }
 
 }  // namespace mnemo::worker

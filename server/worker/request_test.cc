@@ -56,7 +56,7 @@ TEST_CASE("outcome of a request") {
     spec.max_tokens = 0;
     Request score(spec, 1, {});
     CHECK(score.Outcome() == EngineFinish::kNone);
-    score.computed = 3;
+    score.pages.computed = 3;
     CHECK(score.Outcome() == EngineFinish::kLength);
   }
 }

@@ -23,12 +23,12 @@ void EraseSorted(Request* request, std::vector<Request*>* list) {
 }
 
 PrefixCache::PageIds IdsOfPage(const Request& request, int page_index) {
-  return PrefixCache::PageIds(request.ids.data() + static_cast<size_t>(page_index) * kPageTokens,
+  return PrefixCache::PageIds(request.progress.ids.data() + static_cast<size_t>(page_index) * kPageTokens,
                               kPageTokens);
 }
 
 int LastPublished(const Request& request) {
-  return request.published > 0 ? request.pages[request.published - 1] : -1;
+  return request.pages.published > 0 ? request.pages.table[request.pages.published - 1] : -1;
 }
 
 }  // namespace
@@ -48,12 +48,12 @@ void Scheduler::Add(Request* request) { InsertSorted(request, &waiting_); }
 
 void Scheduler::Remove(Request* request) {
   if (request == blocked_) blocked_ = nullptr;
-  if (!request->running) {
+  if (!request->admission.running) {
     EraseSorted(request, &waiting_);
     return;
   }
   EraseSorted(request, &running_);
-  if (!request->spec.session_id.empty() && request->published > 0) {
+  if (!request->spec.session_id.empty() && request->pages.published > 0) {
     sessions_.Keep(request->spec.session_id, LastPublished(*request));
   }
   ReleasePages(request);
@@ -61,31 +61,33 @@ void Scheduler::Remove(Request* request) {
 
 // A resident request takes its whole share of the pool, and extra pages for all positions it may have.
 bool Scheduler::ReserveResident(Request* request) {
-  const Residency& residency = request->residency;
+  const Residency& residency = request->residence.share;
   const int page_count = PagesFor(request->max_positions());
   if (!fits(residency.pages()) || extra_.free_count() < page_count) return false;
-  for (int i = 0; i < page_count; ++i) request->pages.push_back(options_.kv_pages + extra_.Allocate());
-  request->resident.Take(residency, page_count, [this] { return TakePage(); });
-  request->reserved = residency.pages();
+  for (int i = 0; i < page_count; ++i) request->pages.table.push_back(options_.kv_pages + extra_.Allocate());
+  request->pages.resident.Take(residency, page_count, [this] { return TakePage(); });
+  request->pages.reserved = residency.pages();
   return true;
 }
 
 void Scheduler::ReleaseResident(Request* request) {
-  request->resident.Release([this](int32_t page) { cache_.Release(page); });
-  for (const int32_t page : request->pages) {
+  request->pages.resident.Release([this](int32_t page) { cache_.Release(page); });
+  for (const int32_t page : request->pages.table) {
     extra_.Release(page - options_.kv_pages);
     extra_.Free(page - options_.kv_pages);
   }
-  request->pages.clear();
+  request->pages.table.clear();
 }
 
 // Rows of a resident request's prefill that this step has room for, at most `row_count`; their pages are in
 // place.
 int Scheduler::SecureChunk(Request* request, int row_count) {
-  const ResidentPages::Chunk chunk = request->resident.FitChunk(
-      request->computed, row_count, request->kept_pages, options_.staging_pages - staged_count_);
+  const ResidentPages::Chunk chunk =
+      request->pages.resident.FitChunk(request->pages.computed, row_count, request->residence.kept_pages,
+                                       options_.staging_pages - staged_count_);
   staged_count_ += chunk.staging_pages;
-  request->resident.Secure(request->computed, request->computed + chunk.row_count, request->kept_pages);
+  request->pages.resident.Secure(request->pages.computed, request->pages.computed + chunk.row_count,
+                                 request->residence.kept_pages);
   return chunk.row_count;
 }
 
@@ -95,25 +97,25 @@ void Scheduler::Suspend(Request* request) {
 }
 
 void Scheduler::ReleasePages(Request* request) {
-  if (request->residency.resident()) {
+  if (request->resident()) {
     ReleaseResident(request);
   } else {
-    outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
-    while (!request->pages.empty()) {
-      cache_.Release(request->pages.back());
-      request->pages.pop_back();
+    outstanding_ -= request->pages.reserved - static_cast<int>(request->pages.table.size());
+    while (!request->pages.table.empty()) {
+      cache_.Release(request->pages.table.back());
+      request->pages.table.pop_back();
     }
   }
-  request->reserved = 0;
-  request->published = 0;
-  request->computed = 0;
-  request->running = false;
+  request->pages.reserved = 0;
+  request->pages.published = 0;
+  request->pages.computed = 0;
+  request->admission.running = false;
   ++room_epoch_;
 }
 
 void Scheduler::Preempt(Request* request) {
   Suspend(request);
-  ++request->preemptions;
+  ++request->admission.preemptions;
   ++preemptions_;
   InsertSorted(request, &waiting_);
 }
@@ -125,7 +127,7 @@ void Scheduler::Admit(Request::Clock::time_point now) {
 
 bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
   if (request == blocked_ && room_epoch_ == blocked_epoch_) return false;
-  if (!request->prepared) request->Prepare();
+  request->Prepare();
   while (static_cast<int>(running_.size()) == options_.max_running || !Reserve(request)) {
     if (PreemptForAdmission(*request)) continue;
     blocked_ = request;
@@ -134,36 +136,36 @@ bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
   }
   EraseSorted(request, &waiting_);
   InsertSorted(request, &running_);
-  request->running = true;
-  if (!request->was_admitted) {
-    request->was_admitted = true;
-    request->admitted = now;
+  request->admission.running = true;
+  if (!request->admission.was_admitted) {
+    request->admission.was_admitted = true;
+    request->admission.first_admitted = now;
     prompt_tokens_ += request->prompt_count();
     if (options_.prefix_cache) prefix_queries_tokens_ += request->prompt_count();
     if (!request->spec.session_id.empty()) sessions_.Touch(request->spec.session_id);
   }
-  if (request->preemptions == 0) {
-    request->cached_tokens = request->computed;
-    prefix_hit_tokens_ += request->computed;
+  if (request->admission.preemptions == 0) {
+    request->admission.cached_tokens = request->pages.computed;
+    prefix_hit_tokens_ += request->pages.computed;
   }
   return true;
 }
 
 // Takes what the cache has of the prompt and reserves the rest; all or nothing.
 bool Scheduler::Reserve(Request* request) {
-  if (request->residency.resident()) return ReserveResident(request);
+  if (request->resident()) return ReserveResident(request);
   const int ahead = std::min(request->spec.max_tokens - request->output_count(), options_.reserve_tokens);
-  const int known = static_cast<int>(request->ids.size());
+  const int known = request->token_count();
   const int wanted = PagesFor(std::min(known + ahead, request->max_positions()));
   AdoptCached(request);
-  const int missing = wanted - static_cast<int>(request->pages.size());
+  const int missing = wanted - static_cast<int>(request->pages.table.size());
   if (!fits(missing)) {
     // Nothing was reserved yet, but the pages just adopted count as taken.
-    request->reserved = static_cast<int>(request->pages.size());
+    request->pages.reserved = static_cast<int>(request->pages.table.size());
     ReleasePages(request);
     return false;
   }
-  request->reserved = wanted;
+  request->pages.reserved = wanted;
   outstanding_ += missing;
   return true;
 }
@@ -175,28 +177,28 @@ bool Scheduler::PreemptForAdmission(const Request& request) {
   int extra_gain = 0;
   for (const Request* other : running_) {
     if (other->spec.priority <= request.spec.priority) continue;
-    gain += other->reserved;
-    if (other->residency.resident()) extra_gain += static_cast<int>(other->pages.size());
+    gain += other->pages.reserved;
+    if (other->resident()) extra_gain += static_cast<int>(other->pages.table.size());
   }
-  const bool resident = request.residency.resident();
-  const int wanted = resident ? request.residency.pages() : PagesFor(static_cast<int>(request.ids.size()));
+  const bool resident = request.resident();
+  const int wanted = resident ? request.residence.share.pages() : PagesFor(request.token_count());
   if (gain == 0 || !fits(wanted - gain)) return false;
   if (resident && extra_.free_count() + extra_gain < PagesFor(request.max_positions())) return false;
   Preempt(running_.back());
   return true;
 }
 
-// Pages of the prompt that someone else has computed, from request->computed on.
+// Pages of the prompt that someone else has computed, from request->pages.computed on.
 int Scheduler::AdoptCached(Request* request) {
-  if (!options_.prefix_cache || request->residency.resident()) return 0;
+  if (!options_.prefix_cache || request->resident()) return 0;
   int adopted = 0;
-  while (request->computed == request->published * kPageTokens &&
-         request->computed + kPageTokens <= request->reuse_end()) {
-    const int page = cache_.Acquire(LastPublished(*request), IdsOfPage(*request, request->published));
+  while (request->pages.computed == request->pages.published * kPageTokens &&
+         request->pages.computed + kPageTokens <= request->reuse_end()) {
+    const int page = cache_.Acquire(LastPublished(*request), IdsOfPage(*request, request->pages.published));
     if (page < 0) break;
-    request->pages.push_back(page);
-    ++request->published;
-    request->computed += kPageTokens;
+    request->pages.table.push_back(page);
+    ++request->pages.published;
+    request->pages.computed += kPageTokens;
     ++adopted;
   }
   return adopted;
@@ -208,8 +210,8 @@ void Scheduler::AdoptLate(Request* request) {
   if (adopted == 0) return;
   outstanding_ -= adopted;
   ++room_epoch_;
-  if (request->preemptions == 0) {
-    request->cached_tokens += adopted * kPageTokens;
+  if (request->admission.preemptions == 0) {
+    request->admission.cached_tokens += adopted * kPageTokens;
     prefix_hit_tokens_ += adopted * kPageTokens;
   }
 }
@@ -224,14 +226,15 @@ int Scheduler::TakePage() {
 
 // A place for the next position; false when `request` itself had to be preempted.
 bool Scheduler::SecurePage(Request* request) {
-  if (request->residency.resident()) {
-    request->resident.Secure(request->computed, request->computed + 1, request->kept_pages);
+  if (request->resident()) {
+    request->pages.resident.Secure(request->pages.computed, request->pages.computed + 1,
+                                   request->residence.kept_pages);
     return true;
   }
-  if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
-  while (static_cast<int>(request->pages.size()) == request->reserved) {
+  if (request->pages.computed < static_cast<int>(request->pages.table.size()) * kPageTokens) return true;
+  while (static_cast<int>(request->pages.table.size()) == request->pages.reserved) {
     if (fits(1)) {
-      ++request->reserved;
+      ++request->pages.reserved;
       ++outstanding_;
       break;
     }
@@ -239,7 +242,7 @@ bool Scheduler::SecurePage(Request* request) {
     Preempt(junior);
     if (junior == request) return false;
   }
-  request->pages.push_back(TakePage());
+  request->pages.table.push_back(TakePage());
   --outstanding_;
   return true;
 }
@@ -261,8 +264,8 @@ void Scheduler::PlanOnce() {
   ChooseDecoders(options_.max_batch_rows, prefill_waits);
   // Senior ones first, so that whoever is preempted has no rows in the plan yet.
   for (Request* request : decoders_) {
-    if (!request->running || !SecurePage(request)) continue;
-    request->last_step = step_;
+    if (!request->admission.running || !SecurePage(request)) continue;
+    request->admission.last_step = step_;
     plan_.push_back({.request = request, .row_count = 1});
   }
   int rows_left = options_.max_batch_rows - static_cast<int>(plan_.size());
@@ -270,12 +273,13 @@ void Scheduler::PlanOnce() {
     if (rows_left == 0) break;
     if (!request->prefilling()) continue;
     AdoptLate(request);
-    int row_count = std::min(rows_left, request->prefill_end() - request->computed);
-    if (request->residency.resident()) row_count = SecureChunk(request, row_count);
+    int row_count = std::min(rows_left, request->prefill_end() - request->pages.computed);
+    if (request->resident()) row_count = SecureChunk(request, row_count);
     if (row_count == 0) continue;
-    while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {
-      MNEMO_CHECK(static_cast<int>(request->pages.size()) < request->reserved);
-      request->pages.push_back(TakePage());
+    while (request->pages.computed + row_count >
+           static_cast<int>(request->pages.table.size()) * kPageTokens) {
+      MNEMO_CHECK(static_cast<int>(request->pages.table.size()) < request->pages.reserved);
+      request->pages.table.push_back(TakePage());
       --outstanding_;
     }
     plan_.push_back({.request = request, .row_count = row_count});
@@ -293,7 +297,8 @@ void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
   if (prefill_waits) places = rows > 1 ? rows - std::max(1, rows / 8) : step_ % 2;
   if (decoders_.size() <= places) return;
   const auto longest_ago = [](const Request* a, const Request* b) {
-    return a->last_step != b->last_step ? a->last_step < b->last_step : a->IsSenior(*b);
+    return a->admission.last_step != b->admission.last_step ? a->admission.last_step < b->admission.last_step
+                                                            : a->IsSenior(*b);
   };
   std::nth_element(decoders_.begin(), decoders_.begin() + static_cast<ptrdiff_t>(places), decoders_.end(),
                    longest_ago);
@@ -304,13 +309,13 @@ void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
 void Scheduler::Commit() {
   for (const PlannedSequence& sequence : plan_) {
     Request* request = sequence.request;
-    request->computed += sequence.row_count;
-    if (!options_.prefix_cache || request->residency.resident()) continue;
-    const int publishable = std::min(request->computed, request->prefill_end()) / kPageTokens;
-    while (request->published < publishable) {
-      int& page = request->pages[request->published];
-      page = cache_.Publish(page, LastPublished(*request), IdsOfPage(*request, request->published));
-      ++request->published;
+    request->pages.computed += sequence.row_count;
+    if (!options_.prefix_cache || request->resident()) continue;
+    const int publishable = std::min(request->pages.computed, request->prefill_end()) / kPageTokens;
+    while (request->pages.published < publishable) {
+      int& page = request->pages.table[request->pages.published];
+      page = cache_.Publish(page, LastPublished(*request), IdsOfPage(*request, request->pages.published));
+      ++request->pages.published;
       ++room_epoch_;  // a waiting request may find it
     }
   }

@@ -47,8 +47,8 @@ class Bench {
     REQUIRE(CheckRequest(spec, limits).ToString() == "OK");
     live_.push_back(std::make_unique<Request>(std::move(spec), arrivals_++, Request::Clock::time_point{}));
     Request* request = live_.back().get();
-    request->residency = ResidencyOf(request->spec.attention, request->max_positions(), limits);
-    residents += request->residency.resident() ? 1 : 0;
+    request->residence.share = ResidencyOf(request->spec.attention, request->max_positions(), limits);
+    residents += request->resident() ? 1 : 0;
     scheduler_.Add(request);
   }
   void Remove(Request* request) {
@@ -62,13 +62,14 @@ class Bench {
   void Step() {
     scheduler_.Admit({});
     for (Request* request : scheduler_.running()) {
-      if (request->residency.resident())
-        request->kept_pages = std::max(request->kept_pages, request->computed / kPageTokens);
+      if (request->resident())
+        request->residence.kept_pages =
+            std::max(request->residence.kept_pages, request->pages.computed / kPageTokens);
     }
     int staged = 0;
     const auto plan = scheduler_.Plan();
     for (const PlannedSequence& sequence : plan) {
-      if (sequence.request->residency.resident()) Check(*sequence.request, sequence.row_count, &staged);
+      if (sequence.request->resident()) Check(*sequence.request, sequence.row_count, &staged);
     }
     REQUIRE(staged <= options_.staging_pages);
     CheckDistinct();
@@ -76,7 +77,7 @@ class Bench {
     std::vector<Request*> finished;
     for (const PlannedSequence& sequence : plan) {
       Request* request = sequence.request;
-      if (request->computed == static_cast<int>(request->ids.size()) && request->spec.max_tokens > 0)
+      if (request->pages.computed == request->token_count() && request->spec.max_tokens > 0)
         request->AppendOutput(7);
       if (request->Outcome() != EngineFinish::kNone) finished.push_back(request);
     }
@@ -95,17 +96,17 @@ class Bench {
   void Check(const Request& request, int row_count, int* staged) {
     const AttentionSettings& settings = request.spec.attention;
     const auto here = [&](int position) {
-      return request.resident.indexed()[static_cast<size_t>(position / kPageTokens)] >= 0;
+      return request.pages.resident.indexed()[static_cast<size_t>(position / kPageTokens)] >= 0;
     };
     for (int row = 0; row < row_count; ++row) {
-      REQUIRE(here(request.computed + row));
-      REQUIRE(request.pages[static_cast<size_t>((request.computed + row) / kPageTokens)] >=
+      REQUIRE(here(request.pages.computed + row));
+      REQUIRE(request.pages.table[static_cast<size_t>((request.pages.computed + row) / kPageTokens)] >=
               options_.kv_pages);
     }
     int remote = 0;
-    for (int page = 0; page < request.computed / kPageTokens; ++page) {
-      if (request.resident.indexed()[static_cast<size_t>(page)] >= 0) continue;
-      REQUIRE(page < request.kept_pages);
+    for (int page = 0; page < request.pages.computed / kPageTokens; ++page) {
+      if (request.pages.resident.indexed()[static_cast<size_t>(page)] >= 0) continue;
+      REQUIRE(page < request.residence.kept_pages);
       ++remote;
     }
     if (request.prefilling()) {
@@ -115,26 +116,26 @@ class Bench {
     }
     dropped_steps += remote > 0 ? 1 : 0;
     // A row within the budget attends to everything, others to both ends and to what they select.
-    if (request.computed < settings.token_budget) REQUIRE(remote == 0);
-    for (int p = 0; p < std::min(settings.keep_first, request.computed); ++p) REQUIRE(here(p));
-    const int tail = request.computed - settings.keep_last - settings.reuse_interval - 2 * kPageTokens;
-    for (int p = std::max(tail, 0); p < request.computed; ++p) REQUIRE(here(p));
+    if (request.pages.computed < settings.token_budget) REQUIRE(remote == 0);
+    for (int p = 0; p < std::min(settings.keep_first, request.pages.computed); ++p) REQUIRE(here(p));
+    const int tail = request.pages.computed - settings.keep_last - settings.reuse_interval - 2 * kPageTokens;
+    for (int p = std::max(tail, 0); p < request.pages.computed; ++p) REQUIRE(here(p));
   }
 
   void CheckDistinct() {
     std::set<int32_t> pages;
     std::set<int32_t> extra;
     for (const Request* request : scheduler_.running()) {
-      if (!request->residency.resident()) continue;
-      for (const auto* list :
-           {&request->resident.indexed(), &request->resident.free(), &request->resident.hot()}) {
+      if (!request->resident()) continue;
+      for (const auto* list : {&request->pages.resident.indexed(), &request->pages.resident.free(),
+                               &request->pages.resident.hot()}) {
         for (const int32_t page : *list) {
           if (page < 0) continue;
           REQUIRE(page < options_.kv_pages);
           REQUIRE(pages.insert(page).second);
         }
       }
-      for (const int32_t page : request->pages) REQUIRE(extra.insert(page).second);
+      for (const int32_t page : request->pages.table) REQUIRE(extra.insert(page).second);
     }
     REQUIRE(static_cast<int>(extra.size()) == scheduler_.extra_pages_used());
   }
