@@ -15,6 +15,7 @@
 #include "server/worker/range_check.h"
 #include "server/worker/request.h"
 #include "server/worker/request_check.h"
+#include "server/worker/request_memory.h"
 #include "server/worker/scheduler.h"
 
 namespace mnemo::worker {
@@ -101,18 +102,7 @@ struct Engine::Impl {
   void EndDueIn(std::span<Request* const> requests, Clock::time_point now);
   void Step();
   void OpenMemories(Clock::time_point now);
-  absl::Status OpenMemory(Request* request);
-  // Whether a request that was to be resident may have its K and V here.
-  bool MayStay(const Request& request) const {
-    return (request.has_begun() ||
-            request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
-           request.max_positions() <= limits.kv_pages * devices::kPageTokens;
-  }
-  void CloseMemory(Request* request);
-  // What the request spent in all.
-  std::vector<memory::MemoryStepStat> StepsOf(const Request& request) const;
-  void Park(Request* request);
-  void KeepResidents();
+  void Refuse(Request* request, absl::Status status, Clock::time_point now);
   void Stage(Request* request, model::Transformer::Sequence* sequence);
   void LoseResidents(Clock::time_point now);
   void TendParked(Clock::time_point now);
@@ -142,7 +132,6 @@ struct Engine::Impl {
   devices::Device* const device;
   EngineSink* const sink;
   const std::unique_ptr<devices::KvCache> cache;
-  const std::unique_ptr<memory::Pipeline> memory;  // nullptr: the model has no indexed layers
 
   std::mutex mutex;  // guards this group
   std::condition_variable mail_came;
@@ -159,9 +148,9 @@ struct Engine::Impl {
 
   // The engine thread's own.
   Scheduler scheduler;
+  RequestMemory memory;
   std::vector<Request*> arrived;
   std::vector<Request*> due;
-  std::vector<Request*> parked;  // wait for a service to keep K and V in; not the scheduler's
   StagingArea staging;
   Clock::time_point next_deadline = Clock::time_point::max();
   uint64_t turn = 0;
@@ -191,7 +180,6 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
       device(engine_device),
       sink(engine_sink),
       cache(std::move(kv_cache)),
-      memory(std::move(pipeline)),
       scheduler({.max_batch_rows = options.max_batch_rows,
                  .max_running = options.max_running,
                  .max_live = options.max_running + options.max_waiting,
@@ -202,13 +190,17 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
                  .prefix_cache = options.prefix_cache,
                  .max_sessions = options.max_sessions,
                  .hash_seed = 1 + uint64_t{std::random_device{}()}}),
+      memory(std::move(pipeline),
+             {.service_wait = options.service_wait,
+              .kv_pages = options.kv_pages,
+              .max_live = options.max_running + options.max_waiting},
+             &scheduler),
       staging(cache->shape().pages, cache->shape().staging_pages) {
   const size_t max_live = static_cast<size_t>(options.max_running) + options.max_waiting;
   live.reserve(max_live);
   inbox.reserve(max_live);
   arrived.reserve(max_live);
   due.reserve(max_live);
-  parked.reserve(max_live);
   ids.reserve(options.max_batch_rows);
   sequences.reserve(std::min(options.max_running, options.max_batch_rows));
   wants.reserve(options.max_batch_rows);
@@ -300,6 +292,7 @@ void Engine::Impl::Loop() {
   Intake(now);
   due.assign(scheduler.running().begin(), scheduler.running().end());
   due.insert(due.end(), scheduler.waiting().begin(), scheduler.waiting().end());
+  const auto parked = memory.parking().requests();
   due.insert(due.end(), parked.begin(), parked.end());
   for (Request* request : due) {
     Finish(request, EngineFinish::kError, absl::CancelledError("the worker stops"), now);
@@ -318,8 +311,8 @@ bool Engine::Impl::TakeMail() {
   };
   do {
     if (options.progress != nullptr) options.progress->fetch_add(1, std::memory_order_relaxed);
-    if (idle && memory != nullptr && memory->Tend()) PublishStats();
-  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready) && parked.empty());
+    if (idle && memory.pipeline() != nullptr && memory.pipeline()->Tend()) PublishStats();
+  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready) && memory.parking().empty());
   arrived.swap(inbox);
   if (end_all_sessions) scheduler.sessions().ForgetAll();
   for (const std::string& session : ended_sessions) scheduler.sessions().Forget(session);
@@ -348,7 +341,7 @@ void Engine::Impl::EndDue(Clock::time_point now) {
   due.clear();
   EndDueIn(scheduler.running(), now);
   EndDueIn(scheduler.waiting(), now);
-  EndDueIn(parked, now);
+  EndDueIn(memory.parking().requests(), now);
   for (Request* request : due) {
     const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
     Finish(request, EngineFinish::kError,
@@ -371,7 +364,7 @@ void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_poin
 }
 
 void Engine::Impl::Step() {
-  KeepResidents();
+  if (!memory.KeepResidents()) LoseResidents(Clock::now());
   const std::span<const PlannedSequence> plan = scheduler.Plan();
   const bool has_prompt = std::any_of(plan.begin(), plan.end(),
                                       [](const PlannedSequence& sequence) { return sequence.row_count > 1; });
@@ -397,7 +390,7 @@ void Engine::Impl::Step() {
       const bool tells_memory =
           request->residence.memory != nullptr && (first || request->output_count() % kReportTokens == 0);
       if (first || tells_memory) FillSummary(*request, now, &event);
-      if (tells_memory) event.memory_steps = StepsOf(*request);
+      if (tells_memory) event.memory_steps = memory.StepsOf(*request);
     }
     if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
   }
@@ -432,156 +425,34 @@ void Engine::Impl::CollectWants(std::span<const PlannedSequence> plan) {
   }
 }
 
-// What was admitted and attends to a selection gets its index, or ends before it has begun.
+// Requests that were admitted and attend to a selection get their memory, or end before they have begun.
 void Engine::Impl::OpenMemories(Clock::time_point now) {
-  if (memory == nullptr) return;
   due.clear();
-  for (Request* request : scheduler.running()) {
-    if (request->residence.memory == nullptr &&
-        request->spec.attention.method != memory::AttentionSettings::Method::kDense) {
-      due.push_back(request);
-    }
-  }
+  memory.FindUnopened(&due);
   for (Request* request : due) {
-    absl::Status status = OpenMemory(request);
-    if (status.ok()) continue;
-    EventOf(request).refused = true;
-    Finish(request, EngineFinish::kError, std::move(status), now);
+    if (absl::Status status = memory.Open(request); !status.ok()) Refuse(request, std::move(status), now);
   }
-}
-
-absl::Status Engine::Impl::OpenMemory(Request* request) {
-  absl::StatusOr<memory::SequenceMemory*> opened;
-  const memory::AttentionSettings& settings = request->spec.attention;
-  if (!request->resident()) {
-    opened = memory->Open(settings, request->max_positions(), request->prefill_end(), request->progress.ids,
-                          request->has_begun());
-  } else {
-    opened = memory->OpenResident(settings, request->max_positions(), request->prefill_end(),
-                                  request->progress.ids, request->residence.share.hot_pages);
-    if (!opened.ok() && MayStay(*request)) {
-      // The worker keeps its K and V instead; it waits for its pages like any other.
-      request->residence.why_not_resident =
-          absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent";
-      scheduler.Suspend(request);
-      request->residence.share = {};
-      request->parking.lost_at.reset();
-      scheduler.Add(request);
-      return absl::OkStatus();
-    }
-  }
-  // A full service refuses what has not begun; for the others there will be room again.
-  const bool full = absl::IsResourceExhausted(opened.status()) && request->has_begun();
-  if ((absl::IsUnavailable(opened.status()) || full) && request->resident()) {
-    const Clock::time_point now = Clock::now();
-    if (!request->parking.lost_at.has_value()) request->parking.lost_at = now;
-    request->parking.retry_at = full ? now + kIdleTurn : now;
-    Park(request);
-    return absl::OkStatus();
-  }
-  if (!opened.ok()) return opened.status();
-  if (const std::string why = std::exchange(request->residence.why_not_resident, ""); !why.empty()) {
-    // Its index may have found room in the service nevertheless; if not, that has been counted.
-    std::string reason;
-    if (memory->FallbacksOf(**opened, &reason) == 0) memory->CountFallback(why);
-  }
-  request->residence.memory = *opened;
-  request->residence.kept_pages = 0;
-  request->parking.lost_at.reset();
-  return absl::OkStatus();
-}
-
-std::vector<memory::MemoryStepStat> Engine::Impl::StepsOf(const Request& request) const {
-  std::vector<memory::MemoryStepStat> steps = request.residence.lost_steps;
-  if (request.residence.memory == nullptr) return steps;
-  for (memory::MemoryStepStat& more : memory->StepsOf(*request.residence.memory)) {
-    const auto same = std::find_if(steps.begin(), steps.end(), [&more](const auto& step) {
-      return step.step == more.step && step.device == more.device;
-    });
-    if (same == steps.end()) {
-      steps.push_back(std::move(more));
-      continue;
-    }
-    same->Add(more);
-  }
-  return steps;
-}
-
-void Engine::Impl::CloseMemory(Request* request) {
-  memory->Close(request->residence.memory);
-  request->residence.memory = nullptr;
-}
-
-// A running request waits for a service, or for room there, and holds nothing meanwhile.
-void Engine::Impl::Park(Request* request) {
-  scheduler.Suspend(request);
-  parked.push_back(request);
-}
-
-// What earlier steps completed of resident sequences goes to the service, so that its pages may be given
-// away.
-void Engine::Impl::KeepResidents() {
-  if (cache->shape().extra_pages == 0) return;
-  bool lost = false;
-  for (Request* request : scheduler.running()) {
-    if (!request->resident() || request->residence.memory == nullptr) continue;
-    if (request->residence.told_generation != request->pages.resident.generation()) {
-      request->residence.told_generation = request->pages.resident.generation();
-      memory::Pipeline::SetHotPages(request->residence.memory, request->pages.resident.hot());
-    }
-    lost =
-        lost || memory::Pipeline::Lost(*request->residence.memory) ||
-        !memory->Keep(request->residence.memory, request->pages.computed, request->pages.resident.indexed())
-             .ok();
-    request->residence.kept_pages = memory::Pipeline::KeptPages(*request->residence.memory);
-  }
-  if (lost) LoseResidents(Clock::now());
 }
 
 // Running requests whose K and V went with the service begin again: in the worker where they may, otherwise
 // as soon as there is another service.
 void Engine::Impl::LoseResidents(Clock::time_point now) {
-  due.clear();
-  for (Request* request : scheduler.running()) {
-    if (request->residence.memory != nullptr && memory::Pipeline::Lost(*request->residence.memory))
-      due.push_back(request);
-  }
-  for (Request* request : due) {
-    memory->CountFallback("kv_lost");
-    request->residence.lost_steps = StepsOf(*request);
-    CloseMemory(request);
-    request->parking.lost_at = request->parking.retry_at = now;
-    Park(request);
-  }
+  memory.ParkLost(now);
   TendParked(now);
 }
 
 void Engine::Impl::TendParked(Clock::time_point now) {
-  if (parked.empty()) return;
-  memory->Tend();
   due.clear();
-  std::erase_if(parked, [&](Request* request) {
-    if ((memory->service_attached() && now >= request->parking.retry_at) || MayStay(*request)) {
-      scheduler.Add(request);
-      return true;
-    }
-    if (now - *request->parking.lost_at >= options.service_wait) due.push_back(request);
-    return false;
-  });
-  for (Request* request : due) {
-    EventOf(request).refused = true;
-    Finish(request, EngineFinish::kError,
-           Unavailable("memory.kv_wait_ms: for {} ms there was no memory service with room for K and V",
-                       options.service_wait.count()),
-           now);
-  }
+  memory.TendParked(now, &due);
+  for (Request* request : due) Refuse(request, memory.parking().Expired(), now);
 }
 
 // Rows of a resident sequence attend to everything: pages that are not here stand in staging pages.
 void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
-  memory->AddStaged(request->residence.memory, staging.Place(request->pages.resident.indexed(),
-                                                             devices::PagesFor(request->pages.computed),
-                                                             &request->residence.staged_table));
+  memory.pipeline()->AddStaged(
+      request->residence.memory,
+      staging.Place(request->pages.resident.indexed(), devices::PagesFor(request->pages.computed),
+                    &request->residence.staged_table));
   sequence->indexed_pages = request->residence.staged_table.data();
 }
 
@@ -596,15 +467,13 @@ bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
   for (const PlannedSequence& sequence : plan) {
     const Request& request = *sequence.request;
     if (request.residence.memory != nullptr && !request.resident())
-      memory->CatchUp(request.residence.memory, request.pages.computed, request.pages.table);
+      memory.pipeline()->CatchUp(request.residence.memory, request.pages.computed, request.pages.table);
   }
   // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
   // and the same positions are computed again.
   while (!TryForward(plan).ok()) {
     for (const PlannedSequence& sequence : plan) {
-      if (sequence.request->residence.memory != nullptr &&
-          memory::Pipeline::Lost(*sequence.request->residence.memory))
-        return false;
+      if (RequestMemory::Lost(*sequence.request)) return false;
     }
   }
   return true;
@@ -613,7 +482,8 @@ bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
 // UNAVAILABLE: the memory service went; the next try does without.
 absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
   sequences.clear();
-  if (memory != nullptr) memory->Begin();
+  memory::Pipeline* const pipeline = memory.pipeline();
+  if (pipeline != nullptr) pipeline->Begin();
   staging.Reset();
   int32_t row = 0;
   for (const PlannedSequence& sequence : plan) {
@@ -621,31 +491,31 @@ absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
     const bool resident = request.resident();
     // What Begin or a row before this one found. Rows of it have nothing to attend to, prompts' as little as
     // others.
-    if (resident && memory::Pipeline::Lost(*request.residence.memory))
-      return Unavailable("the memory service went with the K and V it kept");
+    if (RequestMemory::Lost(request)) return Unavailable("the memory service went with the K and V it kept");
     sequences.push_back({.row_count = sequence.row_count,
                          .position_begin = request.pages.computed,
                          .pages = request.pages.table.data(),
                          .indexed_pages = resident ? request.pages.resident.indexed().data() : nullptr});
-    if (memory != nullptr && request.residence.memory != nullptr && !request.prefilling()) {
+    if (pipeline != nullptr && request.residence.memory != nullptr && !request.prefilling()) {
       MNEMO_CHECK(sequence.row_count == 1);
       sequences.back().sparse =
-          memory->AddRow(request.residence.memory, row, request.pages.computed,
-                         resident ? request.pages.resident.indexed() : request.pages.table);
+          pipeline->AddRow(request.residence.memory, row, request.pages.computed,
+                           resident ? request.pages.resident.indexed() : request.pages.table);
     }
     if (resident && sequences.back().sparse == nullptr) Stage(sequence.request, &sequences.back());
-    if (memory != nullptr && sequences.back().sparse == nullptr) {
-      memory->AddDense(int64_t{sequence.row_count} * (request.pages.computed + (sequence.row_count + 1) / 2));
+    if (pipeline != nullptr && sequences.back().sparse == nullptr) {
+      pipeline->AddDense(int64_t{sequence.row_count} *
+                         (request.pages.computed + (sequence.row_count + 1) / 2));
     }
     row += sequence.row_count;
   }
-  if (memory == nullptr || memory->idle()) {
+  if (pipeline == nullptr || pipeline->idle()) {
     transformer->Forward(cache.get(), ids, sequences);
     return absl::OkStatus();
   }
-  MNEMO_RETURN_IF_ERROR(memory->Seal());
-  transformer->Forward(cache.get(), ids, sequences, memory.get());
-  return memory->End();
+  MNEMO_RETURN_IF_ERROR(pipeline->Seal());
+  transformer->Forward(cache.get(), ids, sequences, pipeline);
+  return pipeline->End();
 }
 
 void Engine::Impl::SampleWants() {
@@ -724,12 +594,9 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   event.finish = finish;
   event.status = std::move(status);
   FillSummary(*request, now, &event);
-  event.memory_steps = StepsOf(*request);
-  if (request->residence.memory != nullptr) {
-    event.memory_fallbacks = memory->FallbacksOf(*request->residence.memory, &event.memory_fallback_reason);
-    CloseMemory(request);
-  }
-  if (std::erase(parked, request) == 0) scheduler.Remove(request);
+  event.memory_steps = memory.StepsOf(*request);
+  memory.Close(request, &event.memory_fallbacks, &event.memory_fallback_reason);
+  if (!memory.Unpark(request)) scheduler.Remove(request);
   std::unique_ptr<Request> gone;  // destroyed outside the lock
   std::lock_guard lock(mutex);
   const auto found = live.find(Key(request->spec.id, request->spec.attempt));
@@ -738,9 +605,14 @@ void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status st
   live.erase(found);
 }
 
+void Engine::Impl::Refuse(Request* request, absl::Status status, Clock::time_point now) {
+  EventOf(request).refused = true;
+  Finish(request, EngineFinish::kError, std::move(status), now);
+}
+
 void Engine::Impl::PublishStats() {
   counts.running = static_cast<int32_t>(scheduler.running().size());
-  counts.waiting = static_cast<int32_t>(scheduler.waiting().size() + parked.size());
+  counts.waiting = static_cast<int32_t>(scheduler.waiting().size() + memory.parking().requests().size());
   counts.kv_pages_used = scheduler.cache().used_count();
   counts.kv_pages_cached = scheduler.cache().cached_count();
   counts.kv_pages_total = scheduler.cache().page_count();
@@ -750,7 +622,7 @@ void Engine::Impl::PublishStats() {
   counts.prefix_queries_tokens = scheduler.prefix_queries_tokens();
   counts.prefix_hit_tokens = scheduler.prefix_hit_tokens();
   counts.prompt_tokens = scheduler.prompt_tokens();
-  if (memory != nullptr) counts.memory = memory->Stats();
+  if (memory.pipeline() != nullptr) counts.memory = memory.pipeline()->Stats();
   std::lock_guard lock(stats_mutex);
   stats = counts;
 }
