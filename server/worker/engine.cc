@@ -1,212 +1,97 @@
 #include "server/worker/engine.h"
 
-#include <absl/container/flat_hash_map.h>
-#include <absl/container/flat_hash_set.h>
-
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
-#include <random>
 #include <span>
 #include <thread>
 #include <utility>
 
 #include "server/model/transformer.h"
-#include "server/worker/range_check.h"
+#include "server/worker/engine_setup.h"
+#include "server/worker/forward_step.h"
+#include "server/worker/mailbox.h"
 #include "server/worker/request.h"
 #include "server/worker/request_check.h"
 #include "server/worker/request_memory.h"
 #include "server/worker/scheduler.h"
+#include "server/worker/step_report.h"
+#include "server/worker/step_sampler.h"
 
 namespace mnemo::worker {
 namespace {
 
 using Clock = Request::Clock;
 
-// What sparse attention cost is told every so many tokens, so that it is known when the worker dies.
+// The cost of sparse attention is reported every so many tokens, so that it is known when the worker dies.
 constexpr int kReportTokens = 16;
 
 // An idle engine shows a watchdog that often that it is alive.
 constexpr std::chrono::milliseconds kIdleTurn{50};
 
-absl::Status CheckOptions(const EngineOptions& options, const model::Transformer& transformer) {
-  const model::TransformerOptions& model = transformer.options();
-  MNEMO_RETURN_IF_ERROR(CheckRange("max_batch_rows", options.max_batch_rows, 1, model.max_rows,
-                                   ", the rows the transformer was made for"));
-  MNEMO_RETURN_IF_ERROR(CheckRange("max_running", options.max_running, 1, 65536));
-  if (std::min(options.max_running, options.max_batch_rows) > model.max_sequences) {
-    return InvalidArgument(
-        "max_running is {} and max_batch_rows {}; allowed: one of them at most {}, the sequences the "
-        "transformer was made for",
-        options.max_running, options.max_batch_rows, model.max_sequences);
-  }
-  MNEMO_RETURN_IF_ERROR(CheckRange("max_waiting", options.max_waiting, 0, 1 << 20));
-  MNEMO_RETURN_IF_ERROR(CheckRange("context_tokens", options.context_tokens, 0,
-                                   transformer.config().context_tokens, ", the model's context"));
-  MNEMO_RETURN_IF_ERROR(CheckRange("kv_pages", options.kv_pages, 1, 1 << 24));
-  MNEMO_RETURN_IF_ERROR(CheckRange("reserve_tokens", options.reserve_tokens, 1, 1 << 20));
-  MNEMO_RETURN_IF_ERROR(CheckRange("max_sessions", options.max_sessions, 0, 1 << 20));
-  return CheckRange("extra_pages", options.extra_pages, 0, 1 << 24);
-}
-
-int ContextTokens(const EngineOptions& options, const model::Transformer& transformer) {
-  return options.context_tokens > 0 ? options.context_tokens : transformer.config().context_tokens;
-}
-
-bool KeepsKvInService(const EngineOptions& options, const model::Transformer& transformer) {
-  return options.extra_pages > 0 && options.attach_memory && !transformer.options().indexed_layers.empty();
-}
-
-// The worker's own pool, and what sequences need that have K and V elsewhere.
-devices::KvCacheShape CacheShape(const EngineOptions& options, const model::Transformer& transformer) {
-  devices::KvCacheShape shape = transformer.KvShape(options.kv_pages);
-  if (!KeepsKvInService(options, transformer)) return shape;
-  shape.extra_pages = options.extra_pages;
-  shape.staging_pages = devices::PagesFor(ContextTokens(options, transformer));
-  return shape;
-}
-
-memory::PipelineOptions MemoryOptions(const EngineOptions& options, const model::Transformer& transformer) {
-  memory::PipelineOptions made;
-  made.layers = transformer.options().indexed_layers;
-  made.shape = memory::ShapeOf(transformer);
-  made.methods = options.methods;
-  made.max_queries = std::min(options.max_running, options.max_batch_rows);
-  made.context_tokens = ContextTokens(options, transformer);
-  made.max_indexes = options.max_running + options.max_waiting;
-  made.pages = options.kv_pages;
-  made.placement = options.placement;
-  made.kv_in_service = KeepsKvInService(options, transformer);
-  return made;
-}
-
 }  // namespace
 
 struct Engine::Impl {
-  Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
-       devices::Device* engine_device, EngineSink* engine_sink, std::unique_ptr<devices::KvCache> kv_cache,
+  Impl(const EngineOptions& engine_options, model::Transformer* transformer, devices::Device* device,
+       EngineSink* engine_sink, std::unique_ptr<devices::KvCache> kv_cache,
        std::unique_ptr<memory::Pipeline> pipeline);
 
   // Any thread.
   absl::Status Submit(EngineRequest request);
-  void Cancel(uint64_t id, uint32_t attempt);
-  void EndSession(const std::string& session_id);
   EngineStats Stats() const;
-  void Stop();
 
   // The engine thread.
   void Loop();
   bool TakeMail();
   void Intake(Clock::time_point now);
   void EndDue(Clock::time_point now);
-  void EndDueIn(std::span<Request* const> requests, Clock::time_point now);
-  void Step();
+  void FindDue(std::span<Request* const> requests, Clock::time_point now);
   void OpenMemories(Clock::time_point now);
-  void Refuse(Request* request, absl::Status status, Clock::time_point now);
-  void Stage(Request* request, model::Transformer::Sequence* sequence);
-  void LoseResidents(Clock::time_point now);
   void TendParked(Clock::time_point now);
-  bool Forward(std::span<const PlannedSequence> plan);
-  absl::Status TryForward(std::span<const PlannedSequence> plan);
-  void CollectWants(std::span<const PlannedSequence> plan);
-  void SampleWants();
-  void Take(const devices::SampleResult& result, size_t want_index);
-  EngineEvent& EventOf(Request* request);
-  void FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const;
+  void LoseResidents(Clock::time_point now);
+  void Step();
+  void ReportStep(Request* request, Clock::time_point now);
+  void Refuse(Request* request, absl::Status status, Clock::time_point now);
   void Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now);
+  void EndAll();
   void PublishStats();
-  void Deliver();
-
-  // Logits of one row of the step and what they are for: the next output token, or the score of the prompt
-  // token at `position` + 1.
-  struct Want {
-    Request* request = nullptr;
-    int32_t position = 0;
-    bool output = false;
-  };
-  using Key = std::pair<uint64_t, uint32_t>;
 
   const EngineOptions options;
   const RequestLimits limits;
-  model::Transformer* const transformer;
-  devices::Device* const device;
   EngineSink* const sink;
   const std::unique_ptr<devices::KvCache> cache;
-
-  std::mutex mutex;  // guards this group
-  std::condition_variable mail_came;
-  absl::flat_hash_map<Key, std::unique_ptr<Request>> live;
-  std::vector<Request*> inbox;
-  absl::flat_hash_set<std::string> ended_sessions;
-  bool end_all_sessions = false;
-  bool stopping = false;
-  std::atomic<bool> cancel_came{false};
-  std::atomic<uint64_t> arrivals{0};
+  Mailbox mailbox;
 
   mutable std::mutex stats_mutex;
-  EngineStats stats;
+  EngineStats stats;  // guarded by stats_mutex
 
   // The engine thread's own.
   Scheduler scheduler;
   RequestMemory memory;
+  ForwardStep forward;
+  StepReport report;
+  StepSampler sampler;
   std::vector<Request*> arrived;
-  std::vector<Request*> due;
-  StagingArea staging;
+  std::vector<Request*> due;  // requests that a function is about to end or to open
+  bool cancelled_arrived = false;
   Clock::time_point next_deadline = Clock::time_point::max();
-  uint64_t turn = 0;
-  EngineStats counts;
-  std::vector<EngineEvent> events;
-  std::vector<int32_t> ids;
-  std::vector<model::Transformer::Sequence> sequences;
-  std::vector<Want> wants;
-  std::vector<int32_t> want_rows;  // [wants]
-  std::vector<devices::SampleRow> sample_rows;
-  std::vector<devices::SampleResult> sample_results;
+  EngineStats counts;  // published as `stats`
   std::thread thread;
 };
 
-Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engine_transformer,
-                   devices::Device* engine_device, EngineSink* engine_sink,
+Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* transformer,
+                   devices::Device* device, EngineSink* engine_sink,
                    std::unique_ptr<devices::KvCache> kv_cache, std::unique_ptr<memory::Pipeline> pipeline)
     : options(engine_options),
-      limits{.vocabulary = engine_transformer->config().vocabulary,
-             .context_tokens = ContextTokens(engine_options, *engine_transformer),
-             .kv_pages = engine_options.kv_pages,
-             .extra_pages = kv_cache->shape().extra_pages,
-             .any_placement_in_service =
-                 engine_options.placement == memory::AttentionSettings::Placement::kMemoryService,
-             .memory = pipeline == nullptr ? memory::MemoryShape() : pipeline->options().shape},
-      transformer(engine_transformer),
-      device(engine_device),
+      limits(LimitsOf(engine_options, *transformer, *kv_cache, pipeline.get())),
       sink(engine_sink),
       cache(std::move(kv_cache)),
-      scheduler({.max_batch_rows = options.max_batch_rows,
-                 .max_running = options.max_running,
-                 .max_live = options.max_running + options.max_waiting,
-                 .kv_pages = options.kv_pages,
-                 .extra_pages = cache->shape().extra_pages,
-                 .staging_pages = cache->shape().staging_pages,
-                 .reserve_tokens = options.reserve_tokens,
-                 .prefix_cache = options.prefix_cache,
-                 .max_sessions = options.max_sessions,
-                 .hash_seed = 1 + uint64_t{std::random_device{}()}}),
-      memory(std::move(pipeline),
-             {.service_wait = options.service_wait,
-              .kv_pages = options.kv_pages,
-              .max_live = options.max_running + options.max_waiting},
-             &scheduler),
-      staging(cache->shape().pages, cache->shape().staging_pages) {
-  const size_t max_live = static_cast<size_t>(options.max_running) + options.max_waiting;
-  live.reserve(max_live);
-  inbox.reserve(max_live);
-  arrived.reserve(max_live);
-  due.reserve(max_live);
-  ids.reserve(options.max_batch_rows);
-  sequences.reserve(std::min(options.max_running, options.max_batch_rows));
-  wants.reserve(options.max_batch_rows);
-  want_rows.reserve(options.max_batch_rows);
-  sample_rows.reserve(transformer->options().max_logit_rows);
-  sample_results.resize(transformer->options().max_logit_rows);
+      mailbox(options.max_running, options.max_waiting, options.max_sessions),
+      scheduler(SchedulerOptionsOf(options, *cache)),
+      memory(std::move(pipeline), ParkingOptionsOf(options), &scheduler),
+      forward(transformer, cache.get(), memory.pipeline()),
+      sampler(transformer, device, &report) {
+  arrived.reserve(static_cast<size_t>(MaxLive(options)));
+  due.reserve(static_cast<size_t>(MaxLive(options)));
   PublishStats();
   thread = std::thread([this] { Loop(); });
 }
@@ -214,50 +99,9 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* engi
 absl::Status Engine::Impl::Submit(EngineRequest request) {
   LowerToPool(limits, &request);
   MNEMO_RETURN_IF_ERROR(CheckRequest(request, limits));
-  const Key key(request.id, request.attempt);
-  auto made = std::make_unique<Request>(std::move(request), arrivals.fetch_add(1), Clock::now());
+  auto made = std::make_unique<Request>(std::move(request), mailbox.NextArrival(), Clock::now());
   made->residence.share = ResidencyOf(made->spec.attention, made->max_positions(), limits);
-  {
-    std::lock_guard lock(mutex);
-    if (stopping) return absl::CancelledError("the worker stops");
-    if (live.size() >= static_cast<size_t>(options.max_running) + options.max_waiting) {
-      return ResourceExhausted(
-          "{} requests are running or waiting; allowed: at most {} (max_running {} and max_waiting {})",
-          live.size(), options.max_running + options.max_waiting, options.max_running, options.max_waiting);
-    }
-    auto& slot = live[key];
-    if (slot != nullptr) {
-      return InvalidArgument("id {} with attempt {} is in use by a live request", key.first, key.second);
-    }
-    inbox.push_back(made.get());
-    slot = std::move(made);
-  }
-  mail_came.notify_one();
-  return absl::OkStatus();
-}
-
-void Engine::Impl::Cancel(uint64_t id, uint32_t attempt) {
-  {
-    std::lock_guard lock(mutex);
-    const auto found = live.find(Key(id, attempt));
-    if (found == live.end()) return;
-    found->second->cancelled.store(true, std::memory_order_relaxed);
-    cancel_came.store(true, std::memory_order_release);
-  }
-  mail_came.notify_one();
-}
-
-void Engine::Impl::EndSession(const std::string& session_id) {
-  {
-    std::lock_guard lock(mutex);
-    // A bound for the list: a session's prefix is a hint, so that forgetting too much is no error.
-    if (ended_sessions.size() < static_cast<size_t>(options.max_sessions)) {
-      ended_sessions.insert(session_id);
-    } else {
-      end_all_sessions = true;
-    }
-  }
-  mail_came.notify_one();
+  return mailbox.Post(std::move(made));
 }
 
 EngineStats Engine::Impl::Stats() const {
@@ -265,18 +109,9 @@ EngineStats Engine::Impl::Stats() const {
   return stats;
 }
 
-void Engine::Impl::Stop() {
-  {
-    std::lock_guard lock(mutex);
-    stopping = true;
-  }
-  mail_came.notify_one();
-  thread.join();
-}
-
 void Engine::Impl::Loop() {
   while (TakeMail()) {
-    ++turn;
+    report.BeginTurn();
     const Clock::time_point now = Clock::now();
     Intake(now);
     EndDue(now);
@@ -285,50 +120,29 @@ void Engine::Impl::Loop() {
     OpenMemories(now);
     Step();
     PublishStats();
-    Deliver();
+    report.Deliver(sink);
   }
-  ++turn;
-  const Clock::time_point now = Clock::now();
-  Intake(now);
-  due.assign(scheduler.running().begin(), scheduler.running().end());
-  due.insert(due.end(), scheduler.waiting().begin(), scheduler.waiting().end());
-  const auto parked = memory.parking().requests();
-  due.insert(due.end(), parked.begin(), parked.end());
-  for (Request* request : due) {
-    Finish(request, EngineFinish::kError, absl::CancelledError("the worker stops"), now);
-  }
-  PublishStats();
-  Deliver();
+  EndAll();
 }
 
 // Sleeps while there is nothing to do. False when the engine is to stop.
 bool Engine::Impl::TakeMail() {
   const bool idle = scheduler.running().empty() && scheduler.waiting().empty();
   if (idle) sink->BeforePause();
-  std::unique_lock lock(mutex);
-  const auto ready = [this] {
-    return stopping || end_all_sessions || !inbox.empty() || !ended_sessions.empty();
-  };
   do {
     if (options.progress != nullptr) options.progress->fetch_add(1, std::memory_order_relaxed);
     if (idle && memory.pipeline() != nullptr && memory.pipeline()->Tend()) PublishStats();
-  } while (idle && !mail_came.wait_for(lock, kIdleTurn, ready) && memory.parking().empty());
-  arrived.swap(inbox);
-  if (end_all_sessions) scheduler.sessions().ForgetAll();
-  for (const std::string& session : ended_sessions) scheduler.sessions().Forget(session);
-  ended_sessions.clear();
-  end_all_sessions = false;
-  return !stopping;
+  } while (idle && !mailbox.Wait(kIdleTurn) && memory.parking().empty());
+  return mailbox.Take(&arrived, &scheduler.sessions());
 }
 
 void Engine::Impl::Intake(Clock::time_point now) {
   for (Request* request : arrived) {
     scheduler.Add(request);
     // Its Cancel may have come, and been looked for, before it was here.
-    if (request->cancelled.load(std::memory_order_relaxed))
-      cancel_came.store(true, std::memory_order_relaxed);
+    if (request->cancelled.load(std::memory_order_relaxed)) cancelled_arrived = true;
     if (request->spec.deadline.has_value()) next_deadline = std::min(next_deadline, *request->spec.deadline);
-    // A replay of what was complete already.
+    // A replay may have been complete already.
     const EngineFinish outcome = request->Outcome();
     if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
   }
@@ -336,23 +150,25 @@ void Engine::Impl::Intake(Clock::time_point now) {
 }
 
 void Engine::Impl::EndDue(Clock::time_point now) {
-  if (!cancel_came.exchange(false, std::memory_order_acquire) && now < next_deadline) return;
+  const bool cancelled = mailbox.TakeCancelled() || cancelled_arrived;
+  if (!cancelled && now < next_deadline) return;
+  cancelled_arrived = false;
   next_deadline = Clock::time_point::max();
   due.clear();
-  EndDueIn(scheduler.running(), now);
-  EndDueIn(scheduler.waiting(), now);
-  EndDueIn(memory.parking().requests(), now);
+  FindDue(scheduler.running(), now);
+  FindDue(scheduler.waiting(), now);
+  FindDue(memory.parking().requests(), now);
   for (Request* request : due) {
-    const bool cancelled = request->cancelled.load(std::memory_order_relaxed);
     Finish(request, EngineFinish::kError,
-           cancelled ? absl::CancelledError("the request was cancelled")
-                     : absl::DeadlineExceededError("the request's deadline passed"),
+           request->cancelled.load(std::memory_order_relaxed)
+               ? absl::CancelledError("the request was cancelled")
+               : absl::DeadlineExceededError("the request's deadline passed"),
            now);
   }
 }
 
-// Adds to `due` what is cancelled or late; of the others finds the next deadline.
-void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_point now) {
+// Adds cancelled and late requests to `due`; finds the next deadline of the others.
+void Engine::Impl::FindDue(std::span<Request* const> requests, Clock::time_point now) {
   for (Request* request : requests) {
     const auto& deadline = request->spec.deadline;
     if (request->cancelled.load(std::memory_order_relaxed) || (deadline.has_value() && *deadline <= now)) {
@@ -360,68 +176,6 @@ void Engine::Impl::EndDueIn(std::span<Request* const> requests, Clock::time_poin
     } else if (deadline.has_value()) {
       next_deadline = std::min(next_deadline, *deadline);
     }
-  }
-}
-
-void Engine::Impl::Step() {
-  if (!memory.KeepResidents()) LoseResidents(Clock::now());
-  const std::span<const PlannedSequence> plan = scheduler.Plan();
-  const bool has_prompt = std::any_of(plan.begin(), plan.end(),
-                                      [](const PlannedSequence& sequence) { return sequence.row_count > 1; });
-  if (plan.empty() || has_prompt) sink->BeforePause();
-  if (plan.empty()) return;
-  ++counts.steps;
-  if (events.capacity() == 0) events.reserve(plan.size());
-  CollectWants(plan);
-  if (!Forward(plan)) {
-    LoseResidents(Clock::now());
-    return;
-  }
-  scheduler.Commit();
-  SampleWants();
-  const Clock::time_point now = Clock::now();
-  for (const PlannedSequence& sequence : plan) {
-    Request* request = sequence.request;
-    const EngineFinish outcome = request->Outcome();
-    if (request->report.event_turn == turn && !events[request->report.event_index].tokens.empty()) {
-      EngineEvent& event = events[request->report.event_index];
-      const bool first = !std::exchange(request->report.begun, true);
-      if (first) request->report.first_token = now;
-      const bool tells_memory =
-          request->residence.memory != nullptr && (first || request->output_count() % kReportTokens == 0);
-      if (first || tells_memory) FillSummary(*request, now, &event);
-      if (tells_memory) event.memory_steps = memory.StepsOf(*request);
-    }
-    if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
-  }
-}
-
-// Which rows' logits the step needs. Before Forward, since the positions are those to be computed.
-void Engine::Impl::CollectWants(std::span<const PlannedSequence> plan) {
-  wants.clear();
-  want_rows.clear();
-  int32_t row = 0;
-  for (const PlannedSequence& sequence : plan) {
-    Request* request = sequence.request;
-    const int begin = request->pages.computed;
-    const int end = begin + sequence.row_count;
-    if (request->scoring()) {
-      if (request->progress.next_scored == 0) {  // nothing stands before it that could give it a probability
-        EventOf(request).prompt_tokens.push_back({.index = 0, .id = request->progress.ids[0]});
-        request->progress.next_scored = 1;
-      }
-      const int last = std::min(end, request->prompt_count() - 1);
-      for (int position = std::max(begin, request->progress.next_scored - 1); position < last; ++position) {
-        wants.push_back({.request = request, .position = position});
-        want_rows.push_back(row + position - begin);
-      }
-    }
-    // Output that is known already (replay, preemption) is only fed.
-    if (end == request->token_count() && request->spec.max_tokens > 0) {
-      wants.push_back({.request = request, .position = end - 1, .output = true});
-      want_rows.push_back(row + sequence.row_count - 1);
-    }
-    row += sequence.row_count;
   }
 }
 
@@ -434,6 +188,12 @@ void Engine::Impl::OpenMemories(Clock::time_point now) {
   }
 }
 
+void Engine::Impl::TendParked(Clock::time_point now) {
+  due.clear();
+  memory.TendParked(now, &due);
+  for (Request* request : due) Refuse(request, memory.parking().Expired(), now);
+}
+
 // Running requests whose K and V went with the service begin again: in the worker where they may, otherwise
 // as soon as there is another service.
 void Engine::Impl::LoseResidents(Clock::time_point now) {
@@ -441,173 +201,70 @@ void Engine::Impl::LoseResidents(Clock::time_point now) {
   TendParked(now);
 }
 
-void Engine::Impl::TendParked(Clock::time_point now) {
-  due.clear();
-  memory.TendParked(now, &due);
-  for (Request* request : due) Refuse(request, memory.parking().Expired(), now);
-}
-
-// Rows of a resident sequence attend to everything: pages that are not here stand in staging pages.
-void Engine::Impl::Stage(Request* request, model::Transformer::Sequence* sequence) {
-  memory.pipeline()->AddStaged(
-      request->residence.memory,
-      staging.Place(request->pages.resident.indexed(), devices::PagesFor(request->pages.computed),
-                    &request->residence.staged_table));
-  sequence->indexed_pages = request->residence.staged_table.data();
-}
-
-// False: the step counts for nothing, since resident sequences of it are lost.
-bool Engine::Impl::Forward(std::span<const PlannedSequence> plan) {
-  ids.clear();
-  for (const PlannedSequence& sequence : plan) {
-    const auto first = sequence.request->progress.ids.begin() + sequence.request->pages.computed;
-    ids.insert(ids.end(), first, first + sequence.row_count);
-  }
-  // What the steps before completed is indexed now, when their tokens are on their way already.
-  for (const PlannedSequence& sequence : plan) {
-    const Request& request = *sequence.request;
-    if (request.residence.memory != nullptr && !request.resident())
-      memory.pipeline()->CatchUp(request.residence.memory, request.pages.computed, request.pages.table);
-  }
-  // A step that lost the memory service counts for nothing: its sequences are the worker's own afterwards,
-  // and the same positions are computed again.
-  while (!TryForward(plan).ok()) {
-    for (const PlannedSequence& sequence : plan) {
-      if (RequestMemory::Lost(*sequence.request)) return false;
-    }
-  }
-  return true;
-}
-
-// UNAVAILABLE: the memory service went; the next try does without.
-absl::Status Engine::Impl::TryForward(std::span<const PlannedSequence> plan) {
-  sequences.clear();
-  memory::Pipeline* const pipeline = memory.pipeline();
-  if (pipeline != nullptr) pipeline->Begin();
-  staging.Reset();
-  int32_t row = 0;
-  for (const PlannedSequence& sequence : plan) {
-    const Request& request = *sequence.request;
-    const bool resident = request.resident();
-    // What Begin or a row before this one found. Rows of it have nothing to attend to, prompts' as little as
-    // others.
-    if (RequestMemory::Lost(request)) return Unavailable("the memory service went with the K and V it kept");
-    sequences.push_back({.row_count = sequence.row_count,
-                         .position_begin = request.pages.computed,
-                         .pages = request.pages.table.data(),
-                         .indexed_pages = resident ? request.pages.resident.indexed().data() : nullptr});
-    if (pipeline != nullptr && request.residence.memory != nullptr && !request.prefilling()) {
-      MNEMO_CHECK(sequence.row_count == 1);
-      sequences.back().sparse =
-          pipeline->AddRow(request.residence.memory, row, request.pages.computed,
-                           resident ? request.pages.resident.indexed() : request.pages.table);
-    }
-    if (resident && sequences.back().sparse == nullptr) Stage(sequence.request, &sequences.back());
-    if (pipeline != nullptr && sequences.back().sparse == nullptr) {
-      pipeline->AddDense(int64_t{sequence.row_count} *
-                         (request.pages.computed + (sequence.row_count + 1) / 2));
-    }
-    row += sequence.row_count;
-  }
-  if (pipeline == nullptr || pipeline->idle()) {
-    transformer->Forward(cache.get(), ids, sequences);
-    return absl::OkStatus();
-  }
-  MNEMO_RETURN_IF_ERROR(pipeline->Seal());
-  transformer->Forward(cache.get(), ids, sequences, pipeline);
-  return pipeline->End();
-}
-
-void Engine::Impl::SampleWants() {
-  const size_t vocabulary = limits.vocabulary;
-  const size_t rows_a_call = transformer->options().max_logit_rows;
-  for (size_t begin = 0; begin < wants.size(); begin += rows_a_call) {
-    const size_t count = std::min(rows_a_call, wants.size() - begin);
-    const float* logits = transformer->Logits(std::span(want_rows).subspan(begin, count));
-    sample_rows.clear();
-    for (size_t i = 0; i < count; ++i) {
-      const Want& want = wants[begin + i];
-      const Request& request = *want.request;
-      devices::SampleRow row{.logits = logits + i * vocabulary, .params = &request.spec.sampling};
-      if (want.output) {
-        row.counts = request.progress.counts.counts();
-        row.bias = request.spec.bias;
-        row.index = request.output_count();
-        row.alternatives = request.spec.logprobs;
-      } else {
-        row.forced_id = request.progress.ids[want.position + 1];
-        row.alternatives = request.spec.prompt_logprobs;
-      }
-      sample_rows.push_back(row);
-    }
-    device->Sample(sample_rows, limits.vocabulary, std::span(sample_results).first(count));
-    for (size_t i = 0; i < count; ++i) Take(sample_results[i], begin + i);
-  }
-}
-
-void Engine::Impl::Take(const devices::SampleResult& result, size_t want_index) {
-  const Want& want = wants[want_index];
-  Request* request = want.request;
-  MNEMO_CHECK(result.id >= 0 && result.id < limits.vocabulary);
-  EngineEvent& event = EventOf(request);
-  if (!want.output) {
-    event.prompt_tokens.push_back(
-        {.index = want.position + 1, .id = result.id, .has_logprob = true, .detail = result});
-    request->progress.next_scored = want.position + 2;
+void Engine::Impl::Step() {
+  if (!memory.KeepResidents()) LoseResidents(Clock::now());
+  const std::span<const PlannedSequence> plan = scheduler.Plan();
+  const bool has_prompt = std::any_of(plan.begin(), plan.end(),
+                                      [](const PlannedSequence& planned) { return planned.row_count > 1; });
+  if (plan.empty() || has_prompt) sink->BeforePause();
+  if (plan.empty()) return;
+  ++counts.steps;
+  report.Reserve(plan.size());
+  sampler.Collect(plan);
+  if (!forward.Run(plan)) {
+    LoseResidents(Clock::now());
     return;
   }
-  EngineToken& token = event.tokens.emplace_back();
-  token.index = request->output_count();
-  token.id = result.id;
-  token.has_logprob = request->spec.logprobs >= 0;
-  if (token.has_logprob) token.detail = result;
-  request->AppendOutput(result.id);
-  ++counts.generated_tokens;
+  scheduler.Commit();
+  counts.generated_tokens += static_cast<uint64_t>(sampler.Sample());
+  const Clock::time_point now = Clock::now();
+  for (const PlannedSequence& planned : plan) ReportStep(planned.request, now);
 }
 
-EngineEvent& Engine::Impl::EventOf(Request* request) {
-  if (request->report.event_turn != turn) {
-    request->report.event_turn = turn;
-    request->report.event_index = static_cast<int>(events.size());
-    EngineEvent& event = events.emplace_back();
-    event.id = request->spec.id;
-    event.attempt = request->spec.attempt;
+// Completes the event of a request that the step computed rows of, and ends the request when it has all.
+void Engine::Impl::ReportStep(Request* request, Clock::time_point now) {
+  const EngineFinish outcome = request->Outcome();
+  if (EngineEvent* event = report.EventWithTokens(*request); event != nullptr) {
+    const bool first = StepReport::NoteOutput(request, now);
+    const bool tells_memory =
+        request->residence.memory != nullptr && (first || request->output_count() % kReportTokens == 0);
+    if (first || tells_memory) StepReport::FillSummary(*request, now, event);
+    if (tells_memory) event->memory_steps = memory.StepsOf(*request);
   }
-  return events[request->report.event_index];
+  if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
 }
 
-void Engine::Impl::FillSummary(const Request& request, Clock::time_point now, EngineEvent* event) const {
-  event->cached_prompt_tokens = request.admission.cached_tokens;
-  event->preemptions = request.admission.preemptions;
-  event->max_tokens = request.spec.max_tokens;
-  event->queue_time =
-      (request.admission.was_admitted ? request.admission.first_admitted : now) - request.submitted;
-  if (!request.admission.was_admitted) return;
-  event->prefill_time =
-      (request.report.begun ? request.report.first_token : now) - request.admission.first_admitted;
-  if (request.report.begun) event->decode_time = now - request.report.first_token;
+// Ends a request that is not to be sent anywhere else either. `request` is gone afterwards.
+void Engine::Impl::Refuse(Request* request, absl::Status status, Clock::time_point now) {
+  report.EventOf(request).refused = true;
+  Finish(request, EngineFinish::kError, std::move(status), now);
 }
 
 // `request` is gone afterwards.
 void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now) {
-  EngineEvent& event = EventOf(request);
+  EngineEvent& event = report.EventOf(request);
   event.finish = finish;
   event.status = std::move(status);
-  FillSummary(*request, now, &event);
+  StepReport::FillSummary(*request, now, &event);
   event.memory_steps = memory.StepsOf(*request);
   memory.Close(request, &event.memory_fallbacks, &event.memory_fallback_reason);
   if (!memory.Unpark(request)) scheduler.Remove(request);
-  std::unique_ptr<Request> gone;  // destroyed outside the lock
-  std::lock_guard lock(mutex);
-  const auto found = live.find(Key(request->spec.id, request->spec.attempt));
-  MNEMO_CHECK(found != live.end() && found->second.get() == request);
-  gone = std::move(found->second);
-  live.erase(found);
+  mailbox.Destroy(request);
 }
 
-void Engine::Impl::Refuse(Request* request, absl::Status status, Clock::time_point now) {
-  EventOf(request).refused = true;
-  Finish(request, EngineFinish::kError, std::move(status), now);
+void Engine::Impl::EndAll() {
+  report.BeginTurn();
+  const Clock::time_point now = Clock::now();
+  Intake(now);
+  due.clear();
+  for (const auto requests : {scheduler.running(), scheduler.waiting(), memory.parking().requests()}) {
+    due.insert(due.end(), requests.begin(), requests.end());
+  }
+  for (Request* request : due) {
+    Finish(request, EngineFinish::kError, absl::CancelledError("the worker stops"), now);
+  }
+  PublishStats();
+  report.Deliver(sink);
 }
 
 void Engine::Impl::PublishStats() {
@@ -627,32 +284,29 @@ void Engine::Impl::PublishStats() {
   stats = counts;
 }
 
-void Engine::Impl::Deliver() {
-  if (events.empty()) return;
-  sink->OnStep(std::move(events));
-  events = {};
-}
-
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
                                                        model::Transformer* transformer,
                                                        devices::Device* device, EngineSink* sink) {
   MNEMO_RETURN_IF_ERROR(CheckOptions(options, *transformer));
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<devices::KvCache> cache,
-                         device->CreateKvCache(CacheShape(options, *transformer)));
+                         device->CreateKvCache(CacheShapeOf(options, *transformer)));
   std::unique_ptr<memory::Pipeline> pipeline;
   if (!transformer->options().indexed_layers.empty()) {
-    MNEMO_ASSIGN_OR_RETURN(pipeline, memory::Pipeline::Create(MemoryOptions(options, *transformer), device,
-                                                              cache.get(), options.attach_memory));
+    MNEMO_ASSIGN_OR_RETURN(pipeline, memory::Pipeline::Create(PipelineOptionsOf(options, *transformer),
+                                                              device, cache.get(), options.attach_memory));
   }
   return std::unique_ptr<Engine>(new Engine(
       std::make_unique<Impl>(options, transformer, device, sink, std::move(cache), std::move(pipeline))));
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Engine::~Engine() { impl_->Stop(); }
+Engine::~Engine() {
+  impl_->mailbox.Stop();
+  impl_->thread.join();
+}
 absl::Status Engine::Submit(EngineRequest request) { return impl_->Submit(std::move(request)); }
-void Engine::Cancel(uint64_t id, uint32_t attempt) { impl_->Cancel(id, attempt); }
-void Engine::EndSession(const std::string& session_id) { impl_->EndSession(session_id); }
+void Engine::Cancel(uint64_t id, uint32_t attempt) { impl_->mailbox.Cancel(id, attempt); }
+void Engine::EndSession(const std::string& session_id) { impl_->mailbox.EndSession(session_id); }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
 
 }  // namespace mnemo::worker

@@ -47,10 +47,7 @@ void Request::Prepare() {
   progress.ids.reserve(max_tokens);
   const int max_pages = PagesFor(max_positions());
   pages.table.reserve(static_cast<size_t>(max_pages));
-  if (resident()) {
-    pages.resident.Prepare(residence.share, max_pages);
-    residence.staged_table.reserve(static_cast<size_t>(max_pages));
-  }
+  if (resident()) pages.resident.Prepare(residence.share, max_pages);
   progress.counted = NeedsCounts(spec.sampling);
   if (!progress.counted) return;
   progress.counts.Reserve(max_tokens);

@@ -1,7 +1,6 @@
-// One live request, composed of parts that each have one writer.
+// One live request, composed of parts that each have one writer, which its comment names. Others read it.
 //
-// Every part but `cancelled` belongs to the engine thread from the moment the request is submitted. Others
-// may read a part; only the owner that its comment names writes it.
+// From submission to end all parts but `cancelled` are used by the engine thread alone.
 #pragma once
 
 #include <atomic>
@@ -17,16 +16,15 @@
 
 namespace mnemo::worker {
 
-// Progress: the tokens of the sequence and how much of the prompt is scored. Written by Request and by the
-// engine when it samples.
+// Progress: the tokens of the sequence and how much of the prompt is scored. Written by StepSampler.
 struct RequestProgress {
   std::vector<int32_t> ids;  // prompt, then output
   int next_scored = 0;       // position of the next prompt token to be reported
-  TokenCounts counts;        // filled when a penalty is on
-  bool counted = false;      // a penalty is on
+  bool counted = false;      // a penalty is on, and `counts` has the ids
+  TokenCounts counts;
 };
 
-// Pages: where keys and values of the sequence are in the worker. Written by the scheduler.
+// Pages: where keys and values of the sequence are in the worker. Written by Scheduler.
 struct RequestPages {
   // Page ids of positions 0.., as many as are computed or planned. A resident sequence has extra pages here
   // (devices::KvCacheShape) for all positions that it may have; its indexed layers are in `resident`.
@@ -37,40 +35,39 @@ struct RequestPages {
   ResidentPages resident;
 };
 
-// Admission: when the request runs. Written by the scheduler.
+// Admission: when the request runs. Written by Scheduler.
 struct RequestAdmission {
   bool running = false;
   bool was_admitted = false;
   std::chrono::steady_clock::time_point first_admitted{};  // set with was_admitted
-  uint64_t last_step = 0;  // the last step that had a decode row of the request
+  uint64_t last_step = 0;                                  // the last step with a decode row of the request
   int preemptions = 0;
   int cached_tokens = 0;  // prompt tokens found in the prefix cache before the first preemption
 };
 
-// Report: what the caller has been told. Written by the engine.
+// Report: what the caller has been told. Written by StepReport.
 struct RequestReport {
-  uint64_t event_turn = 0;  // the engine's turn that event_index belongs to
-  int event_index = -1;     // in that turn's events
-  bool begun = false;       // an event with the first token was made
-  std::chrono::steady_clock::time_point first_token{};
+  uint64_t event_turn = 0;                              // the engine's turn that event_index belongs to
+  int event_index = -1;                                 // in that turn's events
+  bool begun = false;                                   // an event with the first token was made
+  std::chrono::steady_clock::time_point first_token{};  // set with begun
 };
 
-// Residence: where the index and K and V of indexed layers are. Written by the engine.
+// Residence: where the index and K and V of indexed layers are. Written by RequestMemory; `share` before the
+// request is submitted.
 struct RequestResidence {
   Residency share;                           // not resident: K and V stay in the worker's pool
-  memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions; nullptr: not open
+  memory::SequenceMemory* memory = nullptr;  // the pipeline's, kept through preemptions; nullptr: not open
   int kept_pages = 0;                        // the first pages of the sequence that the service has stored
   uint64_t told_generation = 0;              // of pages.resident, whose hot pages the pipeline knows
-  std::vector<int32_t> staged_table;         // of a step: pages.resident.indexed() with staging pages
-  // The cost of what was lost with a service; `memory` counts from there on.
-  std::vector<memory::MemoryStepStat> lost_steps;
+  std::vector<memory::MemoryStepStat> lost_steps;  // cost up to the loss of a service; `memory` counts on
   std::string why_not_resident;  // counted once it is clear where the request goes; empty: nothing to count
 };
 
-// Parking: the wait for a service that keeps the sequence. Written by the engine.
+// Parking: the wait for a service that keeps the sequence. Written by server/worker/parking.h.
 struct RequestParking {
-  std::optional<std::chrono::steady_clock::time_point> lost_at;  // since when no service keeps it
-  std::chrono::steady_clock::time_point retry_at;                // when a service may be asked again
+  std::optional<std::chrono::steady_clock::time_point> lost_at;  // since when no service keeps the sequence
+  std::chrono::steady_clock::time_point retry_at{};              // when a service may be asked again
 };
 
 class Request {
@@ -83,7 +80,7 @@ class Request {
   // Allocates what the request needs while it runs, at the first call.
   void Prepare();
 
-  // Runs before, and is preempted after, `other`: by priority, then arrival.
+  // Whether it runs before, and is preempted after, `other`: by priority, then arrival.
   bool IsSenior(const Request& other) const {
     return spec.priority != other.spec.priority ? spec.priority < other.spec.priority
                                                 : arrival < other.arrival;
@@ -93,9 +90,9 @@ class Request {
   int prompt_count() const { return prompt_count_; }
   int token_count() const { return static_cast<int>(progress.ids.size()); }
   int output_count() const { return token_count() - prompt_count_; }
-  // Positions that keys and values are ever needed for: the last output token is not fed.
+  // Positions that keys and values are needed for in all: the last output token is not fed.
   int max_positions() const { return prompt_count_ + (spec.max_tokens > 0 ? spec.max_tokens - 1 : 0); }
-  // Positions before it are prefilled, in chunks; those from it on are fed one a step.
+  // Positions before it are prefilled, in chunks; later positions are fed one a step.
   int prefill_end() const { return prefill_end_; }
   bool prefilling() const { return pages.computed < prefill_end_; }
   bool scoring() const { return spec.prompt_logprobs >= 0 && progress.next_scored < prompt_count_; }
@@ -117,7 +114,8 @@ class Request {
  public:
   // Progress comes first, since it takes the tokens out of the request that the specification is made of.
   RequestProgress progress;
-  // Specification: what was asked for, but for prompt and generated tokens. Written by the constructor.
+  // Specification: what was asked for, but for prompt and generated tokens, which are in `progress`. Written
+  // by the constructor.
   const EngineRequest spec;
   const uint64_t arrival;
   const Clock::time_point submitted;

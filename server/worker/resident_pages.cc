@@ -1,6 +1,7 @@
 #include "server/worker/resident_pages.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "devices/base/status.h"
 #include "devices/kv_cache.h"
@@ -92,23 +93,29 @@ ResidentPages::Chunk ResidentPages::FitChunk(int computed, int row_count, int ke
   return {.row_count = row_count, .staging_pages = staging_pages};
 }
 
-StagingArea::StagingArea(int first_page, int page_count) : first_page_(first_page), page_count_(page_count) {
+StagingArea::StagingArea(int first_page, int page_count, int table_pages)
+    : first_page_(first_page), page_count_(page_count) {
+  tables_.reserve(static_cast<size_t>(table_pages));
   staged_.reserve(static_cast<size_t>(page_count));
 }
 
-std::span<const memory::Pipeline::StagedPage> StagingArea::Place(std::span<const int32_t> indexed,
-                                                                 int page_count,
-                                                                 std::vector<int32_t>* table) {
-  table->assign(indexed.begin(), indexed.end());
+void StagingArea::Reset() {
+  used_count_ = 0;
+  tables_.clear();
+}
+
+StagingArea::Placement StagingArea::Place(std::span<const int32_t> indexed, int page_count) {
+  // Tables of earlier sequences stay where they are.
+  MNEMO_CHECK(tables_.size() + indexed.size() <= tables_.capacity());
+  const auto table = tables_.insert(tables_.end(), indexed.begin(), indexed.end());
   staged_.clear();
   for (int page = 0; page < page_count; ++page) {
-    int32_t& at = (*table)[static_cast<size_t>(page)];
-    if (at >= 0) continue;
+    if (table[page] >= 0) continue;
     MNEMO_CHECK(used_count_ < page_count_);
-    at = first_page_ + used_count_++;
-    staged_.push_back({.page = page, .staging = at});
+    table[page] = first_page_ + used_count_++;
+    staged_.push_back({.page = page, .staging = table[page]});
   }
-  return staged_;
+  return {.table = std::to_address(table), .staged = staged_};
 }
 
 }  // namespace mnemo::worker

@@ -100,21 +100,27 @@ class ResidentPages {
 // the area. Owned by the engine thread; does not allocate after it is made.
 class StagingArea {
  public:
-  // Pages [first_page, first_page + page_count) of the cache's indexed layers.
-  StagingArea(int first_page, int page_count);
+  // Pages [first_page, first_page + page_count) of the cache's indexed layers. `table_pages`: the most pages
+  // that the sequences of a step have together.
+  StagingArea(int first_page, int page_count, int table_pages);
+
+  struct Placement {
+    // [indexed.size()] `indexed` with staging pages for the pages that are not here. Valid until Reset.
+    const int32_t* table = nullptr;
+    // The pages to be fetched, and where to. Valid until the next call.
+    std::span<const memory::Pipeline::StagedPage> staged;
+  };
 
   // Begins a step: all pages are free.
-  void Reset() { used_count_ = 0; }
-  // Gives staging pages to those of the sequence's first `page_count` pages that are not here, in a copy of
-  // `indexed` that goes into `table`, whose capacity suffices. Returns what is to be fetched where, valid
-  // until the next call.
-  std::span<const memory::Pipeline::StagedPage> Place(std::span<const int32_t> indexed, int page_count,
-                                                      std::vector<int32_t>* table);
+  void Reset();
+  // Gives staging pages to those of the sequence's first `page_count` pages that are not here.
+  Placement Place(std::span<const int32_t> indexed, int page_count);
 
  private:
   const int first_page_;
   const int page_count_;
   int used_count_ = 0;
+  std::vector<int32_t> tables_;  // of the step's sequences, one after the other
   std::vector<memory::Pipeline::StagedPage> staged_;
 };
 

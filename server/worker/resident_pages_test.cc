@@ -140,8 +140,7 @@ TEST_CASE("prefill by random chunks: what is dropped is stored, and staging cove
   std::mt19937_64 random(seed);
   constexpr int kPages = 40;
   ResidentPages pages = Taken(kPages);
-  StagingArea staging(1000, kPages);
-  std::vector<int32_t> table;
+  StagingArea staging(1000, kPages, kPages);
   int computed = 0;
   int staged_steps = 0;
   while (computed < kPages * kPageTokens) {
@@ -151,14 +150,14 @@ TEST_CASE("prefill by random chunks: what is dropped is stored, and staging cove
     REQUIRE(chunk.row_count > 0);
     pages.Secure(computed, computed + chunk.row_count, kept);
     staging.Reset();
-    const auto staged = staging.Place(pages.indexed(), devices::PagesFor(computed), &table);
+    const auto [table, staged] = staging.Place(pages.indexed(), devices::PagesFor(computed));
     REQUIRE(std::ssize(staged) == chunk.staging_pages);
     staged_steps += staged.empty() ? 0 : 1;
     for (const auto& page : staged) REQUIRE(page.page < kept);
     std::set<int32_t> places;
     for (int page = 0; page < devices::PagesFor(computed + chunk.row_count); ++page) {
-      REQUIRE(table[static_cast<size_t>(page)] >= 0);
-      REQUIRE(places.insert(table[static_cast<size_t>(page)]).second);
+      REQUIRE(table[page] >= 0);
+      REQUIRE(places.insert(table[page]).second);
     }
     computed += chunk.row_count;
     REQUIRE(pages.indexed()[0] >= 0);
@@ -168,19 +167,20 @@ TEST_CASE("prefill by random chunks: what is dropped is stored, and staging cove
 }
 
 TEST_CASE("sequences of a step share the staging area, which each step has as a whole") {
-  StagingArea staging(50, 3);
-  std::vector<int32_t> table;
-  const std::vector<int32_t> first = {4, -1, 5, -1};
-  const std::vector<int32_t> second = {-1, 9, -1};
-  REQUIRE(staging.Place(first, 3, &table).size() == 1);
-  CHECK(table == std::vector<int32_t>{4, 50, 5, -1});
-  const auto staged = staging.Place(second, 3, &table);
-  REQUIRE(staged.size() == 2);
-  CHECK(table == std::vector<int32_t>{51, 9, 52});
-  CHECK(staged[1].page == 2);
-  CHECK(staged[1].staging == 52);
+  using Table = std::vector<int32_t>;
+  StagingArea staging(50, 3, 7);
+  const Table first = {4, -1, 5, -1};
+  const Table second = {-1, 9, -1};
+  const StagingArea::Placement of_first = staging.Place(first, 3);
+  REQUIRE(of_first.staged.size() == 1);
+  const StagingArea::Placement of_second = staging.Place(second, 3);
+  REQUIRE(of_second.staged.size() == 2);
+  CHECK(of_second.staged[1].page == 2);
+  CHECK(of_second.staged[1].staging == 52);
+  CHECK(Table(of_first.table, of_first.table + 4) == Table{4, 50, 5, -1});
+  CHECK(Table(of_second.table, of_second.table + 3) == Table{51, 9, 52});
   staging.Reset();
-  CHECK(staging.Place(second, 1, &table).front().staging == 50);
+  CHECK(staging.Place(second, 1).staged.front().staging == 50);
 }
 
 }  // namespace mnemo::worker
