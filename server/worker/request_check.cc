@@ -50,7 +50,7 @@ absl::Status CheckBias(std::span<const devices::TokenBias> bias, int vocabulary)
   return absl::OkStatus();
 }
 
-// That keys and values are needed for: the last output token is not fed.
+// Positions that keys and values are needed for: the last output token is not fed.
 int64_t Positions(const EngineRequest& request) {
   return static_cast<int64_t>(request.prompt.size()) + std::max(request.max_tokens - 1, 0);
 }
@@ -105,7 +105,7 @@ void LowerToPool(const RequestLimits& limits, EngineRequest* request) {
   if (!request->lower_to_pool || !in_context) return;
   Residency residency = ResidencyOf(request->attention, static_cast<int>(Positions(*request)), limits);
   if (residency.pages() > limits.kv_pages) residency = {};  // the pool has no room for its share
-  // As long as its share, a sequence is not resident.
+  // A sequence as long as its share is not resident.
   const int64_t room = std::max(Room(residency, limits), int64_t{residency.pages()} * devices::kPageTokens);
   const int64_t most = std::max<int64_t>(1, room - prompt + 1);
   request->max_tokens = static_cast<int32_t>(std::min<int64_t>(request->max_tokens, most));

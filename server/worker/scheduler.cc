@@ -151,7 +151,7 @@ bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
   return true;
 }
 
-// Takes what the cache has of the prompt and reserves the rest; all or nothing.
+// Takes the cached pages of the prompt and reserves the other pages, or takes none at all.
 bool Scheduler::Reserve(Request* request) {
   if (request->resident()) return ReserveResident(request);
   const int ahead = std::min(request->spec.max_tokens - request->output_count(), options_.reserve_tokens);
@@ -160,7 +160,7 @@ bool Scheduler::Reserve(Request* request) {
   AdoptCached(request);
   const int missing = wanted - static_cast<int>(request->pages.table.size());
   if (!fits(missing)) {
-    // Nothing was reserved yet, but the pages just adopted count as taken.
+    // No page was reserved yet, but the adopted pages count as taken.
     request->pages.reserved = static_cast<int>(request->pages.table.size());
     ReleasePages(request);
     return false;
@@ -170,9 +170,10 @@ bool Scheduler::Reserve(Request* request) {
   return true;
 }
 
-// True when a running request of a worse priority made room.
+// True when a running request of a worse priority was preempted.
 bool Scheduler::PreemptForAdmission(const Request& request) {
-  // Not when all of them together would not do: what they hold is an upper bound of what is gained.
+  // None is preempted when all of them together would not do. Their reservations are an upper bound of the
+  // gain.
   int gain = 0;
   int extra_gain = 0;
   for (const Request* other : running_) {
@@ -204,7 +205,7 @@ int Scheduler::AdoptCached(Request* request) {
   return adopted;
 }
 
-// What a request that was admitted together with this one has computed in the meantime.
+// Adopts pages that a request admitted together with this one has computed in the meantime.
 void Scheduler::AdoptLate(Request* request) {
   const int adopted = AdoptCached(request);
   if (adopted == 0) return;
@@ -220,11 +221,11 @@ int Scheduler::TakePage() {
   for (;;) {
     const int page = cache_.Allocate();
     if (page >= 0) return page;
-    MNEMO_CHECK(sessions_.ForgetOldest());  // reservations are covered by what is there
+    MNEMO_CHECK(sessions_.ForgetOldest());  // reservations never exceed the pages that requests may take
   }
 }
 
-// A place for the next position; false when `request` itself had to be preempted.
+// Makes sure of a page for the next position. False when `request` itself was preempted.
 bool Scheduler::SecurePage(Request* request) {
   if (request->resident()) {
     request->pages.resident.Secure(request->pages.computed, request->pages.computed + 1,
@@ -249,7 +250,7 @@ bool Scheduler::SecurePage(Request* request) {
 
 std::span<const PlannedSequence> Scheduler::Plan() {
   ++step_;
-  // A pass is empty when all that it did was to find a whole prefill in the cache.
+  // A pass is empty when it only found whole prefills in the cache.
   do {
     PlanOnce();
   } while (plan_.empty() && !running_.empty());
@@ -262,7 +263,7 @@ void Scheduler::PlanOnce() {
   const bool prefill_waits =
       std::any_of(running_.begin(), running_.end(), [](const Request* r) { return r->prefilling(); });
   ChooseDecoders(options_.max_batch_rows, prefill_waits);
-  // Senior ones first, so that whoever is preempted has no rows in the plan yet.
+  // Senior requests come first, so that a preempted one has no rows in the plan yet.
   for (Request* request : decoders_) {
     if (!request->admission.running || !SecurePage(request)) continue;
     request->admission.last_step = step_;
@@ -292,7 +293,7 @@ void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
   for (Request* request : running_) {
     if (!request->prefilling()) decoders_.push_back(request);
   }
-  // Where not all have a place, part of the step is the prefill's, and decoders take turns.
+  // When not all have a place, part of the step goes to prefill, and decoders take turns.
   size_t places = rows;
   if (prefill_waits) places = rows > 1 ? rows - std::max(1, rows / 8) : step_ % 2;
   if (decoders_.size() <= places) return;

@@ -1,4 +1,4 @@
-// Requests whose K and V of indexed layers are kept elsewhere: what stands in the worker at each step.
+// Resident requests: the pages that are in the worker at each step.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
@@ -34,7 +34,7 @@ AttentionSettings Sparse(int budget) {
   return settings;
 }
 
-// What Engine does around the scheduler, without a device: whatever is complete is kept before each step.
+// Does what Engine does around the scheduler, without a device: complete pages are kept before each step.
 class Bench {
  public:
   explicit Bench(const SchedulerOptions& options) : options_(options), scheduler_(options) {}
@@ -115,7 +115,7 @@ class Bench {
       return;
     }
     dropped_steps += remote > 0 ? 1 : 0;
-    // A row within the budget attends to everything, others to both ends and to what they select.
+    // A row within the budget attends to everything, later rows to both ends and to their selection.
     if (request.pages.computed < settings.token_budget) REQUIRE(remote == 0);
     for (int p = 0; p < std::min(settings.keep_first, request.pages.computed); ++p) REQUIRE(here(p));
     const int tail = request.pages.computed - settings.keep_last - settings.reuse_interval - 2 * kPageTokens;

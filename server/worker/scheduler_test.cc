@@ -63,7 +63,7 @@ class Bench {
       Compute(request, sequence.row_count);
     }
     REQUIRE(rows <= options_.max_batch_rows);
-    // After all have written: nobody wrote over another's page.
+    // Checked after all have written: no request wrote over another's page.
     for (const PlannedSequence& sequence : plan) CheckPages(*sequence.request, sequence.row_count);
     scheduler_.Commit();
     std::vector<Request*> finished;
@@ -426,13 +426,13 @@ TEST_CASE("a storm of requests, cancelled at random, in pools of all sizes") {
     if (random() % 50 == 0) bench.scheduler().sessions().Forget(std::to_string(random() % 4));
     bench.Step();
   }
-  // Without new arrivals all come to their end: at every step the senior one gets on, or takes its turn.
+  // Without new arrivals all end, since the senior one gets on, or takes its turn, at every step.
   CHECK(bench.StepsUntilIdle(200000) < 200000);
   CHECK(bench.scheduler().cache().used_count() == 0);
   bench.scheduler().sessions().ForgetAll();
   CHECK(bench.scheduler().cache().available_count() == options.kv_pages);
 
-  // Whatever happened in between, the tokens are those of a request alone.
+  // The tokens are those of a request alone, whatever happened in between.
   options.max_running = 1;
   options.prefix_cache = false;
   Bench alone(options);
