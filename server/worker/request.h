@@ -64,7 +64,7 @@ struct RequestResidence {
   std::string why_not_resident;  // counted once it is clear where the request goes; empty: nothing to count
 };
 
-// Parking: the wait for a service that keeps the sequence. Written by server/worker/parking.h.
+// Parking: the wait for a service that keeps the sequence. Written by Parking.
 struct RequestParking {
   std::optional<std::chrono::steady_clock::time_point> lost_at;  // since when no service keeps the sequence
   std::chrono::steady_clock::time_point retry_at{};              // when a service may be asked again
