@@ -1,4 +1,4 @@
-// No allocation in the step loop but for the events that are handed on.
+// The step loop allocates nothing but the events that it hands on.
 #include <catch2/catch.hpp>
 #include <mutex>
 #include <vector>
@@ -9,7 +9,7 @@
 namespace mnemo::worker {
 namespace {
 
-// Counts what is allocated from the end of one OnStep to the beginning of the next.
+// Counts allocations from the end of one OnStep to the beginning of the next.
 class CountingSink : public EngineSink {
  public:
   CountingSink() { steps_.reserve(10000); }

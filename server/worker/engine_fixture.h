@@ -1,4 +1,4 @@
-// A tiny model on a device with an engine over it, and a sink that collects and checks events. For tests.
+// For tests: an engine over a tiny model on a device, and a sink that collects and checks events.
 #pragma once
 
 #include <condition_variable>
@@ -17,16 +17,16 @@
 
 namespace mnemo::worker {
 
-// What came of one request.
+// The result of one request.
 struct EngineResult {
   std::vector<EngineToken> prompt_tokens;
   std::vector<EngineToken> tokens;
   std::vector<int> pauses;  // BeforePause calls up to each event with tokens
   EngineEvent last;         // the event with the finish; its tokens are in `tokens`
-  EngineEvent first;        // the one with the first token, if any
+  EngineEvent first;        // the event with the first token, if any
   std::vector<std::vector<memory::MemoryStepStat>> memory_steps;  // of each event that had any
-  int64_t order = -1;                                             // finishes are counted
-  std::string broken;  // what of the contract of events was broken; empty = nothing
+  int64_t order = -1;                                             // finishes of all requests, counted
+  std::string broken;  // how the contract of events was broken; empty: it was not
 
   std::vector<int32_t> Ids() const;
 };
@@ -37,7 +37,7 @@ class CollectingSink : public EngineSink {
   void OnStep(std::vector<EngineEvent> events) override;
   void BeforePause() override { ++pauses_; }
 
-  // Waits for the end of the request; fails the wait after a minute by an empty result with `broken` set.
+  // Waits for the end of the request, at most a minute; then the result is empty, with `broken` set.
   EngineResult Wait(uint64_t id, uint32_t attempt = 0);
   // Waits until the request has so many output tokens, or has ended.
   void WaitForTokens(uint64_t id, size_t count, uint32_t attempt = 0);
@@ -63,7 +63,7 @@ struct FixtureOptions {
   int context_tokens = 1024;
   EngineOptions engine;
   int max_logit_rows = 16;
-  std::string memory_address;  // of a memory service; empty = none
+  std::string memory_address;  // of a memory service; empty: none
   std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap_link;
   int dense_layers = 0;  // first full-attention layers that attention methods leave alone
 };
@@ -97,16 +97,17 @@ class EngineFixture {
   std::unique_ptr<Engine> engine_;
 };
 
-// F16 and 8 bits in turn, the two that engine.kv_type auto may choose, for tests with numbered schedules.
+// For tests with numbered schedules: F16 and 8 bits in turn, the two types that engine.kv_type auto may
+// choose.
 inline devices::KvType KvTypeOf(int schedule) {
   return schedule % 2 == 0 ? devices::KvType::kF16 : devices::KvType::kQ8;
 }
 
-// Whether all is equal, with the bits of what was asked for beside the ids.
+// Whether ids, indexes and all bits of the details are equal.
 bool SameToken(const EngineToken& a, const EngineToken& b);
 bool SameTokens(const std::vector<EngineToken>& a, const std::vector<EngineToken>& b);
 
-// Of the devices this build has.
+// Names of the devices that this build has.
 std::vector<std::string> DeviceKindNames();
 
 }  // namespace mnemo::worker

@@ -80,7 +80,7 @@ FixtureOptions Options(const std::string& device) {
   return options;
 }
 
-// Each request alone, from an empty cache, in one piece.
+// Runs each request alone, from an empty cache, in one piece.
 std::vector<EngineResult> Alone(const std::string& device, const std::vector<EngineRequest>& requests) {
   FixtureOptions options = Options(device);
   options.engine.prefix_cache = false;

@@ -188,7 +188,7 @@ TEST_CASE("a sequence shares the records of an open one with the same beginning"
       return tokens;
     };
     CHECK(SameTokens(shared.tokens, {whole.tokens.begin(), whole.tokens.begin() + 30}));
-    // Of two layers and two heads; the prompt has at least two complete pages.
+    // Records count for each of two layers and two heads; the prompt has at least two complete pages.
     CHECK(prepared(whole) >= 4 * 128);
     CHECK(prepared(shared) <= 4 * 64);
   }
@@ -212,7 +212,7 @@ TEST_CASE("a full service: refused when it was asked for, otherwise in the worke
   CHECK_THAT(std::string(refused.last.status.message()), Catch::Contains("attention.placement"));
   CHECK(refused.last.refused);
   CHECK(refused.tokens.empty());
-  // Once the client has had something of it, it is never refused.
+  // A request of which the client has had output is never refused.
   const uint64_t full = fixture.engine().Stats().memory.fallbacks.at("service_full");
   request.attempt = 2;
   request.begun = true;

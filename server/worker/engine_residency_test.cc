@@ -27,7 +27,8 @@ using memory_service::Service;
 using mnemo::testing::Eventually;
 
 constexpr int kContext = 3072;
-// Of the worker that keeps K and V in the service: less than the longest sequence, room for two shares.
+// The pool of the worker that keeps K and V in the service: less than the longest sequence, room for two
+// shares.
 constexpr int kPages = 34;
 
 std::vector<EngineRequest> Requests(P placement) {
@@ -130,7 +131,7 @@ TEST_CASE("sequences longer than the worker's pool: the tokens of a worker that 
     CHECK(stats.fallbacks.empty());
     CHECK(stats.hot.selected_tokens > 0);
     CHECK(stats.hot.missed_tokens > 0);
-    // What is selected again and again is fetched once.
+    // An entry that is selected again and again is fetched once.
     CHECK(stats.hot.missed_tokens < stats.hot.selected_tokens / 2);
     CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
   }
@@ -169,7 +170,7 @@ TEST_CASE("what is kept goes with a cancelled request") {
   CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
 }
 
-// Goes without a word, `calls` looks after the page that ends at `page_end` has been sent.
+// A link that is found lost `calls` looks after the page that ends at `page_end` was sent.
 class LeavingLink final : public transport::MemoryLink {
  public:
   LeavingLink(std::unique_ptr<transport::MemoryLink> inner, uint32_t page_end, int calls)
@@ -261,7 +262,7 @@ TEST_CASE("what was spent before K and V were lost is part of the sum") {
   Service service;
   EngineFixture fixture(Options("cpu", &service));
   EngineRequest request = Requests(P::kMemoryService)[0];
-  // More than the pool has room for: it goes on in the service, with figures of the same steps and device.
+  // The pool has no room for it: it goes on in the service, with figures of the same steps and device.
   request.prompt.resize(2300, 5);
   request.max_tokens = kManyTokens;
   const EngineResult undisturbed = fixture.Run(request);
@@ -286,7 +287,7 @@ TEST_CASE("what was spent before K and V were lost is part of the sum") {
     CAPTURE(static_cast<int>(kind));
     CHECK(total(lost, kind, &Stat::count) > total(undisturbed, kind, &Stat::count));
     CHECK(total(lost, kind, &Stat::bytes) > total(undisturbed, kind, &Stat::bytes));
-    // It is one sum, however often it is told.
+    // Reports are of one sum, however many there are.
     for (const auto figure : {&Stat::count, &Stat::bytes, &Stat::time_ns, &Stat::round_trips}) {
       uint64_t before = 0;
       for (const auto& steps : lost.memory_steps) {
@@ -387,7 +388,7 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   request.max_tokens = kManyTokens;
   memory_service::DataPlane::Options small;
   small.max_owners = 1;
-  // The least that has room for one, which is less than two need.
+  // The least memory that has room for one request; two need more.
   EngineResult wanted;
   for (small.memory_bytes = 256 << 10; wanted.tokens.empty(); small.memory_bytes += small.memory_bytes / 4) {
     Service service(small);
@@ -395,7 +396,7 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
     if (!wanted.tokens.empty()) break;
     REQUIRE(wanted.last.status.code() == absl::StatusCode::kResourceExhausted);
   }
-  // As after the death of another worker.
+  // A replay, as after the death of another worker.
   EngineRequest replay = request;
   replay.id = 1;
   replay.begun = true;
@@ -426,7 +427,7 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   }
 }
 
-// Every other schedule with K and V of 8 bits. 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
+// 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says; every other one with K and V of 8 bits.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;
   uint64_t lost = 0;

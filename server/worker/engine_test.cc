@@ -41,8 +41,8 @@ TEST_CASE("the sink hears of pauses, not of steps of decoding") {
   REQUIRE(one.pauses.size() == 50);
   CHECK(one.pauses.front() >= 3);  // idle, and two chunks of the prompt
   CHECK(one.pauses.back() == one.pauses.front());
-  // The prompt of another request is computed between its tokens, in one chunk; unless this thread is so late
-  // that it has ended before.
+  // The prompt of another request is computed between its tokens, in one chunk, unless this thread is late
+  // and the request has ended before.
   REQUIRE(fixture.engine().Submit(Request(8, 10, 900)).ok());
   fixture.sink().WaitForTokens(8, 1);
   const EngineResult late = fixture.Run(Request(9, 20, 2, 1));
@@ -115,7 +115,7 @@ TEST_CASE("without a limit of the client's the pool's end is a length, also afte
   CHECK(alone.tokens.size() == 4 * 64 - 60 + 1);
   CHECK(alone.last.finish == EngineFinish::kLength);
   CHECK(alone.first.max_tokens == static_cast<int32_t>(alone.tokens.size()));
-  // Two of them do not fit together: the junior one gives its pages up and gets as far all the same.
+  // Two of them do not fit together: the junior one gives up its pages and still gets as far.
   EngineRequest other = Request(3, 50, 950, 5);
   other.lower_to_pool = true;
   request.id = 2;

@@ -1,4 +1,4 @@
-// The pages of the KV cache as numbers: who uses them, which are free. Holds no keys and values.
+// Pages of the KV cache by number: references and free pages. Holds no keys and values.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +15,17 @@ class PagePool {
   int free_count() const { return static_cast<int>(free_.size()); }
   int references(int page) const { return references_[page]; }
 
-  // A free page, with one reference; -1 when there is none.
+  // Returns a free page with one reference; -1: none is free.
   int Allocate();
   void AddReference(int page) { ++references_[page]; }
-  // True when it was the last reference: the page is in nobody's hands then, until Free.
+  // True: it was the last reference, and the page is not free before Free.
   bool Release(int page);
   // Gives back a page without references.
   void Free(int page);
 
  private:
   std::vector<int32_t> references_;  // [page]
-  std::vector<int32_t> free_;        // a stack: the page used last is in the caches still
+  std::vector<int32_t> free_;        // a stack, since the page used last is still in the CPU's caches
 };
 
 }  // namespace mnemo::worker

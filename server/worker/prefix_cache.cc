@@ -19,7 +19,7 @@ PrefixCache::PrefixCache(int page_count, uint64_t hash_seed)
 
 uint64_t PrefixCache::Hash(int parent, PageIds ids) const {
   if (hash_seed_ == 0) return 0;
-  // Any mixing does, since a hit is compared: multiply by an odd number and fold the high half down.
+  // A hit is compared, so that any mixing does: multiply by an odd number and fold the high half down.
   uint64_t hash = parent < 0 ? hash_seed_ : nodes_[parent].hash;
   for (const int32_t id : ids) {
     hash = (hash ^ static_cast<uint32_t>(id)) * 0xD6E8FEB86659FD93u;

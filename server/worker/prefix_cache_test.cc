@@ -38,7 +38,7 @@ void ReleaseChain(PrefixCache* cache, std::vector<int> pages) {
   for (; !pages.empty(); pages.pop_back()) cache->Release(pages.back());
 }
 
-// Length of the chain that is found; nothing stays held.
+// Returns the length of the chain that is found, and holds none of it.
 int FoundLength(PrefixCache* cache, const Ids& values) {
   std::vector<int> pages;
   for (const int32_t value : values) {
@@ -158,7 +158,7 @@ TEST_CASE("sessions keep their prefix until they are forgotten") {
 
 namespace {
 
-// The rules of the cache, told slowly: chains of ids with users, keepers and time of last release.
+// The rules of the cache in a slow form: chains of ids with users, keepers and time of last release.
 struct NaiveCache {
   struct Entry {
     int users = 0;
@@ -175,7 +175,7 @@ struct NaiveCache {
                                           [&](const auto& e) { return (e.second.users > 0) == held; }));
   }
   int Free() const { return page_count - private_pages - static_cast<int>(entries.size()); }
-  // A page of the caller's own; false when there is none.
+  // Takes a page of the caller's own; false: there is none.
   bool Allocate() {
     if (Free() == 0) {
       auto oldest = entries.end();
@@ -211,7 +211,7 @@ TEST_CASE("random use of the cache agrees with a naive model") {
   for (int round = 0; round < 5000; ++round) {
     const int action = static_cast<int>(random() % 8);
     if (action < 4 && holders.size() < 8) {
-      // A request: takes what is there of a chain and computes the rest, as long as there are pages.
+      // A request takes the cached pages of a chain and computes the rest, as long as there are pages.
       Holder holder;
       const size_t length = 1 + random() % 6;
       while (holder.values.size() < length) {

@@ -1,9 +1,6 @@
 #include "server/worker/request.h"
 
 #include <algorithm>
-#include <cmath>
-#include <span>
-#include <string_view>
 #include <utility>
 
 #include "devices/kv_cache.h"
@@ -13,211 +10,77 @@ namespace {
 
 using devices::PagesFor;
 
-// What the directory of a hot cache can number.
-constexpr int kMostHotPages = 1000;
-
-absl::Status CheckIds(std::string_view field, std::span<const int32_t> ids, int vocabulary) {
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocabulary) {
-      return InvalidArgument("{}[{}] is {}; allowed: 0 to {}", field, i, ids[i], vocabulary - 1);
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckRange(std::string_view field, double value, double low, double high) {
-  if (!(value >= low && value <= high)) {  // NaN is in no range
-    return InvalidArgument("{} is {}; allowed: {} to {}", field, value, low, high);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckSampling(const devices::SamplingParams& sampling) {
-  MNEMO_RETURN_IF_ERROR(CheckRange("temperature", sampling.temperature, 0, 5));
-  if (sampling.top_k < 0) return InvalidArgument("top_k is {}; allowed: 0 and more", sampling.top_k);
-  MNEMO_RETURN_IF_ERROR(CheckRange("top_p", sampling.top_p, 0, 1));
-  if (sampling.top_p == 0) return InvalidArgument("top_p is 0; allowed: more than 0, up to 1");
-  MNEMO_RETURN_IF_ERROR(CheckRange("min_p", sampling.min_p, 0, 1));
-  MNEMO_RETURN_IF_ERROR(CheckRange("repetition_penalty", sampling.repetition_penalty, 0, 10));
-  if (sampling.repetition_penalty == 0) {
-    return InvalidArgument("repetition_penalty is 0; allowed: more than 0, up to 10");
-  }
-  MNEMO_RETURN_IF_ERROR(CheckRange("presence_penalty", sampling.presence_penalty, -2, 2));
-  return CheckRange("frequency_penalty", sampling.frequency_penalty, -2, 2);
-}
-
-absl::Status CheckBias(std::span<const devices::TokenBias> bias, int vocabulary) {
-  std::vector<int32_t> ids;
-  ids.reserve(bias.size());
-  for (const devices::TokenBias& entry : bias) {
-    ids.push_back(entry.id);
-    MNEMO_RETURN_IF_ERROR(CheckRange("logit_bias", entry.bias, -100, 100));
-  }
-  MNEMO_RETURN_IF_ERROR(CheckIds("logit_bias", ids, vocabulary));
-  std::sort(ids.begin(), ids.end());
-  const auto twice = std::adjacent_find(ids.begin(), ids.end());
-  if (twice != ids.end()) return InvalidArgument("logit_bias names id {} more than once", *twice);
-  return absl::OkStatus();
-}
-
-// That keys and values are needed for: the last output token is not fed.
-int64_t Positions(const EngineRequest& request) {
-  return static_cast<int64_t>(request.prompt.size()) + std::max(request.max_tokens - 1, 0);
-}
-
-// Positions that an empty worker has room for.
-int64_t Room(const Residency& residency, const RequestLimits& limits) {
-  return int64_t{residency.resident() ? limits.extra_pages : limits.kv_pages} * devices::kPageTokens;
-}
-
-absl::Status CheckLength(const EngineRequest& request, const RequestLimits& limits) {
-  const int64_t prompt = static_cast<int64_t>(request.prompt.size());
-  if (prompt == 0) return InvalidArgument("prompt is empty; allowed: 1 token and more");
-  if (prompt > limits.context_tokens) {
-    return InvalidArgument("prompt has {} tokens; allowed: at most {}, the context", prompt,
-                           limits.context_tokens);
-  }
-  if (request.max_tokens < 0 || request.max_tokens > limits.context_tokens - prompt) {
-    return InvalidArgument(
-        "max_tokens is {}; allowed: 0 to {}, what a prompt of {} leaves of the context of {}",
-        request.max_tokens, limits.context_tokens - prompt, prompt, limits.context_tokens);
-  }
-  if (static_cast<int64_t>(request.generated.size()) > request.max_tokens) {
-    return InvalidArgument("generated has {} tokens; allowed: at most max_tokens, {}",
-                           request.generated.size(), request.max_tokens);
-  }
-  const int64_t positions = Positions(request);
-  const Residency residency = ResidencyOf(request.attention, static_cast<int>(positions), limits);
-  if (residency.resident() && residency.pages() > limits.kv_pages) {
-    return InvalidArgument(
-        "attention.token_budget is {}: with what the memory service keeps, the sequence still needs {} "
-        "pages of the worker's pool; allowed: at most {}",
-        request.attention.token_budget, residency.pages(), limits.kv_pages);
-  }
-  const int64_t room = Room(residency, limits);
-  if (positions <= room) return absl::OkStatus();
-  if (residency.resident()) {
-    return InvalidArgument(
-        "prompt and max_tokens need {} positions of layers that are not indexed; allowed: at most {}, "
-        "memory.resident_tokens",
-        positions, room);
-  }
-  return InvalidArgument(
-      "prompt and max_tokens need a KV cache of {} positions; allowed: at most {}, the whole pool", positions,
-      room);
-}
-
 bool NeedsCounts(const devices::SamplingParams& sampling) {
   return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
          sampling.frequency_penalty != 0.0f;
 }
 
+// Takes prompt and generated tokens out of `request`.
+RequestProgress TakeTokens(EngineRequest* request) {
+  RequestProgress progress;
+  progress.ids = std::move(request->prompt);
+  progress.ids.insert(progress.ids.end(), request->generated.begin(), request->generated.end());
+  progress.next_scored = request->prompt_logprobs_from;
+  request->prompt = {};
+  request->generated = {};
+  return progress;
+}
+
+EngineRequest WithSortedEnds(EngineRequest request) {
+  std::sort(request.end_ids.begin(), request.end_ids.end());
+  return request;
+}
+
 }  // namespace
 
-Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
-                      const RequestLimits& limits) {
-  using memory::AttentionSettings;
-  const bool in_service =
-      settings.placement == AttentionSettings::Placement::kMemoryService ||
-      (settings.placement == AttentionSettings::Placement::kAny && limits.any_placement_in_service);
-  if (limits.extra_pages == 0 || settings.method == AttentionSettings::Method::kDense || !in_service)
-    return {};
-  const int budget = std::min(settings.token_budget, max_positions);
-  Residency residency;
-  residency.sink_pages = PagesFor(settings.keep_first);
-  // Positions within the budget attend to everything, and none of it is to be fetched; later ones to the
-  // tail.
-  residency.recent_pages =
-      std::max(PagesFor(budget) + 1, PagesFor(settings.keep_last + settings.reuse_interval) + 3);
-  residency.hot_pages = 2 * PagesFor(budget) + 1;
-  if (residency.pages() >= PagesFor(max_positions) || residency.hot_pages > kMostHotPages) return {};
-  return residency;
-}
-
-void LowerToPool(const RequestLimits& limits, EngineRequest* request) {
-  const int64_t prompt = static_cast<int64_t>(request->prompt.size());
-  const bool in_context = request->max_tokens > 0 && prompt + request->max_tokens <= limits.context_tokens;
-  if (!request->lower_to_pool || !in_context) return;
-  Residency residency = ResidencyOf(request->attention, static_cast<int>(Positions(*request)), limits);
-  if (residency.pages() > limits.kv_pages) residency = {};  // the pool has no room for its share
-  // As long as its share, a sequence is not resident.
-  const int64_t room = std::max(Room(residency, limits), int64_t{residency.pages()} * devices::kPageTokens);
-  const int64_t most = std::max<int64_t>(1, room - prompt + 1);
-  request->max_tokens = static_cast<int32_t>(std::min<int64_t>(request->max_tokens, most));
-  if (std::ssize(request->generated) > request->max_tokens) request->generated.resize(request->max_tokens);
-}
-
-absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits) {
-  MNEMO_RETURN_IF_ERROR(CheckLength(request, limits));
-  MNEMO_RETURN_IF_ERROR(CheckIds("prompt", request.prompt, limits.vocabulary));
-  MNEMO_RETURN_IF_ERROR(CheckIds("generated", request.generated, limits.vocabulary));
-  MNEMO_RETURN_IF_ERROR(CheckSampling(request.sampling));
-  MNEMO_RETURN_IF_ERROR(CheckBias(request.bias, limits.vocabulary));
-  MNEMO_RETURN_IF_ERROR(CheckRange("logprobs", request.logprobs, -1, devices::kMaxAlternatives));
-  MNEMO_RETURN_IF_ERROR(
-      CheckRange("prompt_logprobs", request.prompt_logprobs, -1, devices::kMaxAlternatives));
-  const double prompt = static_cast<double>(request.prompt.size());
-  MNEMO_RETURN_IF_ERROR(CheckRange("prompt_logprobs_from", request.prompt_logprobs_from, 0, prompt));
-  MNEMO_RETURN_IF_ERROR(memory::CheckSettings(request.attention, limits.memory));
-  return CheckRange("decode_from", request.decode_from, 0, prompt);
-}
-
 Request::Request(EngineRequest request, uint64_t arrival_number, Clock::time_point submit_time)
-    : spec(std::move(request)),
+    : prompt_count_(static_cast<int>(request.prompt.size())),
+      prefill_end_(request.decode_from > 0 ? request.decode_from : prompt_count_),
+      progress(TakeTokens(&request)),
+      spec(WithSortedEnds(std::move(request))),
       arrival(arrival_number),
-      submitted(submit_time),
-      next_scored(spec.prompt_logprobs_from),
-      prompt_count_(static_cast<int>(spec.prompt.size())),
-      prefill_end_(spec.decode_from > 0 ? spec.decode_from : prompt_count_) {
-  ids = std::move(spec.prompt);
-  ids.insert(ids.end(), spec.generated.begin(), spec.generated.end());
-  spec.prompt = {};
-  spec.generated = {};
-  std::sort(spec.end_ids.begin(), spec.end_ids.end());
-}
+      submitted(submit_time) {}
 
 void Request::Prepare() {
-  if (prepared) return;
-  prepared = true;
-  ids.reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  const auto max_pages = static_cast<size_t>(PagesFor(max_positions()));
-  pages.reserve(max_pages);
-  if (residency.resident()) {
-    indexed_pages.reserve(max_pages);
-    staged_pages.reserve(max_pages);
-    free_pages.reserve(static_cast<size_t>(residency.pages()));
-    hot_pages.reserve(static_cast<size_t>(residency.hot_pages));
+  if (std::exchange(prepared_, true)) return;
+  const size_t max_tokens = static_cast<size_t>(prompt_count_) + spec.max_tokens;
+  progress.ids.reserve(max_tokens);
+  const int max_pages = PagesFor(max_positions());
+  pages.table.reserve(static_cast<size_t>(max_pages));
+  if (resident()) pages.resident.Prepare(residence.share, max_pages);
+  progress.counted = NeedsCounts(spec.sampling);
+  if (!progress.counted) return;
+  progress.counts.Reserve(max_tokens);
+  for (int i = 0; i < token_count(); ++i) {
+    if (i < prompt_count_) progress.counts.AddPrompt(progress.ids[i]);
+    if (i >= prompt_count_) progress.counts.AddOutput(progress.ids[i]);
   }
-  counted = NeedsCounts(spec.sampling);
-  if (!counted) return;
-  counts.Reserve(static_cast<size_t>(prompt_count_) + spec.max_tokens);
-  for (int i = 0; i < prompt_count_; ++i) counts.AddPrompt(ids[i]);
-  for (size_t i = prompt_count_; i < ids.size(); ++i) counts.AddOutput(ids[i]);
 }
 
 int Request::reuse_end() const {
-  int end =
-      std::min(prompt_count_ - 1, prefill_end_);  // the last prompt token's logits give the first output
+  // The last prompt token's logits give the first output.
+  int end = std::min(prompt_count_ - 1, prefill_end_);
   // The token at position t is scored by the logits of the position before.
-  if (scoring()) end = std::min(end, std::max(next_scored - 1, 0));
+  if (scoring()) end = std::min(end, std::max(progress.next_scored - 1, 0));
   return end;
 }
 
 void Request::AppendOutput(int32_t id) {
-  ids.push_back(id);
-  if (counted) counts.AddOutput(id);
+  progress.ids.push_back(id);
+  if (progress.counted) progress.counts.AddOutput(id);
 }
 
 EngineFinish Request::Outcome() const {
   if (scoring()) return EngineFinish::kNone;
   if (output_count() > 0) {
-    if (std::binary_search(spec.end_ids.begin(), spec.end_ids.end(), ids.back())) {
+    if (std::binary_search(spec.end_ids.begin(), spec.end_ids.end(), progress.ids.back())) {
       return EngineFinish::kEndToken;
     }
     if (output_count() >= spec.max_tokens) return EngineFinish::kLength;
     return EngineFinish::kNone;
   }
-  return spec.max_tokens == 0 && computed == prompt_count_ ? EngineFinish::kLength : EngineFinish::kNone;
+  return spec.max_tokens == 0 && pages.computed == prompt_count_ ? EngineFinish::kLength
+                                                                 : EngineFinish::kNone;
 }
 
 }  // namespace mnemo::worker

@@ -1,4 +1,6 @@
-// One live request as the engine thread sees it.
+// One live request, composed of parts that each have one writer, which its comment names. Others read it.
+//
+// From submission to end all parts but `cancelled` are used by the engine thread alone.
 #pragma once
 
 #include <atomic>
@@ -9,44 +11,64 @@
 #include <vector>
 
 #include "server/worker/engine.h"
+#include "server/worker/resident_pages.h"
 #include "server/worker/token_counts.h"
 
 namespace mnemo::worker {
 
-// What a request is checked against.
-struct RequestLimits {
-  int vocabulary = 0;
-  int context_tokens = 0;
-  int kv_pages = 0;
-  // Sequences whose K and V of indexed layers the memory service keeps (ResidencyOf); 0 pages: there are
-  // none.
-  int extra_pages = 0;
-  bool any_placement_in_service = false;  // where a request goes that names no placement
-  memory::MemoryShape memory;             // no layers: nothing but dense attention
+// Progress: the tokens of the sequence and how much of the prompt is scored. Written by StepSampler.
+struct RequestProgress {
+  std::vector<int32_t> ids;  // prompt, then output
+  int next_scored = 0;       // position of the next prompt token to be reported
+  bool counted = false;      // a penalty is on, and `counts` has the ids
+  TokenCounts counts;
 };
 
-// What a resident sequence holds of the worker's pool: its K and V of indexed layers are kept in the memory
-// service, but for the first pages (keep_first), the newest ones, and a cache of what was selected last.
-struct Residency {
-  int sink_pages = 0;
-  int recent_pages = 0;
-  int hot_pages = 0;
-  bool resident() const { return hot_pages > 0; }
-  int pages() const { return sink_pages + recent_pages + hot_pages; }
+// Pages: where keys and values of the sequence are in the worker. Written by Scheduler.
+struct RequestPages {
+  // Page ids of positions 0.., as many as are computed or planned. A resident sequence has extra pages here
+  // (devices::KvCacheShape) for all positions that it may have; its indexed layers are in `resident`.
+  std::vector<int32_t> table;
+  int published = 0;  // the first so many pages are in the prefix cache
+  int reserved = 0;   // pages that the request may take without asking, those it has included
+  int computed = 0;   // positions whose keys and values are in the pages
+  ResidentPages resident;
 };
 
-// Of a sequence of `max_positions`. Not resident: attention is dense, the placement inline, there is no such
-// service, or the pool's pages are no more than what it would hold anyway.
-Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
-                      const RequestLimits& limits);
+// Admission: when the request runs. Written by Scheduler.
+struct RequestAdmission {
+  bool running = false;
+  bool was_admitted = false;
+  std::chrono::steady_clock::time_point first_admitted{};  // set with was_admitted
+  uint64_t last_step = 0;                                  // the last step with a decode row of the request
+  int preemptions = 0;
+  int cached_tokens = 0;  // prompt tokens found in the prefix cache before the first preemption
+};
 
-// With `lower_to_pool`, takes from max_tokens what an empty pool has no room for. Of what was generated, the
-// limit is the end, too: a replay may come from a worker with a larger pool. What does not fit even so stays
-// for CheckRequest to refuse.
-void LowerToPool(const RequestLimits& limits, EngineRequest* request);
+// Report: what the caller has been told. Written by StepReport.
+struct RequestReport {
+  uint64_t event_turn = 0;                              // the engine's turn that event_index belongs to
+  int event_index = -1;                                 // in that turn's events
+  bool begun = false;                                   // an event with the first token was made
+  std::chrono::steady_clock::time_point first_token{};  // set with begun
+};
 
-// INVALID_ARGUMENT names the field and its bound.
-absl::Status CheckRequest(const EngineRequest& request, const RequestLimits& limits);
+// Residence: where the index and K and V of indexed layers are. Written by RequestMemory; `share` before the
+// request is submitted.
+struct RequestResidence {
+  Residency share;                           // not resident: K and V stay in the worker's pool
+  memory::SequenceMemory* memory = nullptr;  // the pipeline's, kept through preemptions; nullptr: not open
+  int kept_pages = 0;                        // the first pages of the sequence that the service has stored
+  uint64_t told_generation = 0;              // of pages.resident, whose hot pages the pipeline knows
+  std::vector<memory::MemoryStepStat> lost_steps;  // cost up to the loss of a service; `memory` counts on
+  std::string why_not_resident;  // counted once it is clear where the request goes; empty: nothing to count
+};
+
+// Parking: the wait for a service that keeps the sequence. Written by Parking.
+struct RequestParking {
+  std::optional<std::chrono::steady_clock::time_point> lost_at;  // since when no service keeps the sequence
+  std::chrono::steady_clock::time_point retry_at{};              // when a service may be asked again
+};
 
 class Request {
  public:
@@ -55,79 +77,54 @@ class Request {
   // `request` has passed CheckRequest. `arrival` counts requests.
   Request(EngineRequest request, uint64_t arrival, Clock::time_point submitted);
 
-  // Allocates all that the request needs while it runs; called once, at the first admission.
+  // Allocates what the request needs while it runs, at the first call.
   void Prepare();
 
-  // Runs before, and is preempted after, `other`: by priority, then arrival.
+  // Whether it runs before, and is preempted after, `other`: by priority, then arrival.
   bool IsSenior(const Request& other) const {
     return spec.priority != other.spec.priority ? spec.priority < other.spec.priority
                                                 : arrival < other.arrival;
   }
 
+  bool resident() const { return residence.share.resident(); }
   int prompt_count() const { return prompt_count_; }
-  int output_count() const { return static_cast<int>(ids.size()) - prompt_count_; }
-  // Positions that keys and values are ever needed for: the last output token is not fed.
+  int token_count() const { return static_cast<int>(progress.ids.size()); }
+  int output_count() const { return token_count() - prompt_count_; }
+  // Positions that keys and values are needed for in all: the last output token is not fed.
   int max_positions() const { return prompt_count_ + (spec.max_tokens > 0 ? spec.max_tokens - 1 : 0); }
-  // Positions before it are prefilled, in chunks; those from it on are fed one a step.
+  // Positions before it are prefilled, in chunks; later positions are fed one a step.
   int prefill_end() const { return prefill_end_; }
-  bool prefilling() const { return computed < prefill_end_; }
-  bool scoring() const { return spec.prompt_logprobs >= 0 && next_scored < prompt_count_; }
-  // Keys and values of positions before it may come from the cache; later ones are computed, since their
-  // logits are wanted or since they are decode steps.
+  bool prefilling() const { return pages.computed < prefill_end_; }
+  bool scoring() const { return spec.prompt_logprobs >= 0 && progress.next_scored < prompt_count_; }
+  // Keys and values of positions before it may come from the cache. Later ones are computed: their logits are
+  // wanted, or they are decode steps.
   int reuse_end() const;
+  // The request is not refused for its placement any more.
+  bool has_begun() const { return spec.begun || report.begun; }
 
   void AppendOutput(int32_t id);
   // kNone while the request goes on.
   EngineFinish Outcome() const;
 
-  EngineRequest spec;  // without prompt and generated, which are in `ids`
+ private:
+  const int prompt_count_;
+  const int prefill_end_;
+  bool prepared_ = false;
+
+ public:
+  // Progress comes first, since it takes the tokens out of the request that the specification is made of.
+  RequestProgress progress;
+  // Specification: what was asked for, but for prompt and generated tokens, which are in `progress`. Written
+  // by the constructor.
+  const EngineRequest spec;
   const uint64_t arrival;
   const Clock::time_point submitted;
   std::atomic<bool> cancelled{false};  // set on any thread
-
-  // What follows belongs to the engine thread.
-  std::vector<int32_t> ids;    // prompt, then output
-  std::vector<int32_t> pages;  // of positions 0.., as many as are computed or planned; the first
-                               // `published` of them are in the prefix cache
-  // Resident sequences: `pages` are extra ones (devices::KvCacheShape), all that it may need, and hold no
-  // indexed layers. Those stand in `indexed_pages`, as many; -1: not here.
-  Residency residency;
-  std::vector<int32_t> indexed_pages;
-  std::vector<int32_t> free_pages;    // of its share, in no use
-  std::vector<int32_t> hot_pages;     // [residency.hot_pages]
-  std::vector<int32_t> staged_pages;  // of a step: indexed_pages and staging pages
-  int oldest_local = 0;               // the first page after the sinks that is here, if any is
-  int kept_pages = 0;                 // that the service has
-  bool hot_pages_changed = false;     // since the pipeline was told
-  // Since when there is no service that keeps it.
-  std::optional<Clock::time_point> lost_at;
-  Clock::time_point parked_until;  // when it may ask a service again
-  int published = 0;
-  memory::SequenceMemory* memory = nullptr;  // the pipeline's; kept through preemptions
-  // What was spent before K and V were lost with the service, since when `memory` is another one.
-  std::vector<memory::MemoryStepStat> lost_steps;
-  std::string why_not_resident;  // of a request that was to be; counted when it is clear where it goes
-  int reserved = 0;              // pages it may take without asking, those it has included
-  int computed = 0;              // positions whose keys and values are in the pages
-  int next_scored = 0;           // position of the next prompt token to be reported
-  TokenCounts counts;            // filled when a penalty is on
-  bool counted = false;
-
-  bool prepared = false;
-  bool was_admitted = false;
-  bool running = false;
-  uint64_t last_step = 0;   // that had a decode row of it
-  uint64_t event_turn = 0;  // of the engine, that event_index belongs to
-  int event_index = -1;     // in that turn's events
-  bool reported = false;    // an event with the first token was made
-  int cached_tokens = 0;    // prompt tokens found in the cache before the first preemption
-  int preemptions = 0;
-  Clock::time_point admitted{};
-  Clock::time_point first_token{};
-
- private:
-  int prompt_count_;
-  int prefill_end_;
+  RequestPages pages;
+  RequestAdmission admission;
+  RequestReport report;
+  RequestResidence residence;
+  RequestParking parking;
 };
 
 }  // namespace mnemo::worker

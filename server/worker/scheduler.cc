@@ -23,12 +23,12 @@ void EraseSorted(Request* request, std::vector<Request*>* list) {
 }
 
 PrefixCache::PageIds IdsOfPage(const Request& request, int page_index) {
-  return PrefixCache::PageIds(request.ids.data() + static_cast<size_t>(page_index) * kPageTokens,
+  return PrefixCache::PageIds(request.progress.ids.data() + static_cast<size_t>(page_index) * kPageTokens,
                               kPageTokens);
 }
 
 int LastPublished(const Request& request) {
-  return request.published > 0 ? request.pages[request.published - 1] : -1;
+  return request.pages.published > 0 ? request.pages.table[request.pages.published - 1] : -1;
 }
 
 }  // namespace
@@ -48,86 +48,47 @@ void Scheduler::Add(Request* request) { InsertSorted(request, &waiting_); }
 
 void Scheduler::Remove(Request* request) {
   if (request == blocked_) blocked_ = nullptr;
-  if (!request->running) {
+  if (!request->admission.running) {
     EraseSorted(request, &waiting_);
     return;
   }
   EraseSorted(request, &running_);
-  if (!request->spec.session_id.empty() && request->published > 0) {
+  if (!request->spec.session_id.empty() && request->pages.published > 0) {
     sessions_.Keep(request->spec.session_id, LastPublished(*request));
   }
   ReleasePages(request);
 }
 
-// Of a resident request: its whole share of the pool, and extra pages for all positions it may have.
+// A resident request takes its whole share of the pool, and extra pages for all positions it may have.
 bool Scheduler::ReserveResident(Request* request) {
-  const Residency& residency = request->residency;
-  const int positions_pages = PagesFor(request->max_positions());
-  if (!fits(residency.pages()) || extra_.free_count() < positions_pages) return false;
-  for (int i = 0; i < positions_pages; ++i) {
-    request->pages.push_back(options_.kv_pages + extra_.Allocate());
-    request->indexed_pages.push_back(-1);
-  }
-  for (int i = 0; i < residency.hot_pages; ++i) request->hot_pages.push_back(TakePage());
-  for (int i = 0; i < residency.sink_pages + residency.recent_pages; ++i)
-    request->free_pages.push_back(TakePage());
-  request->hot_pages_changed = true;
-  request->oldest_local = residency.sink_pages;
-  request->reserved = residency.pages();
+  const Residency& residency = request->residence.share;
+  const int page_count = PagesFor(request->max_positions());
+  if (!fits(residency.pages()) || extra_.free_count() < page_count) return false;
+  for (int i = 0; i < page_count; ++i) request->pages.table.push_back(options_.kv_pages + extra_.Allocate());
+  request->pages.resident.Take(residency, page_count, [this] { return TakePage(); });
+  request->pages.reserved = residency.pages();
   return true;
 }
 
 void Scheduler::ReleaseResident(Request* request) {
-  const auto release = [this](int32_t page) {
-    if (page >= 0) cache_.Release(page);
-  };
-  for (const int32_t page : request->indexed_pages) release(page);
-  for (const int32_t page : request->free_pages) release(page);
-  for (const int32_t page : request->hot_pages) release(page);
-  for (const int32_t page : request->pages) {
+  request->pages.resident.Release([this](int32_t page) { cache_.Release(page); });
+  for (const int32_t page : request->pages.table) {
     extra_.Release(page - options_.kv_pages);
     extra_.Free(page - options_.kv_pages);
   }
-  request->pages.clear();
-  request->indexed_pages.clear();
-  request->free_pages.clear();
-  request->hot_pages.clear();
+  request->pages.table.clear();
 }
 
-// Gives pages of the share to positions [computed, end); the oldest ones that the service keeps go for them.
-void Scheduler::SecureLocal(Request* request, int end) {
-  for (int page = request->computed / kPageTokens; page < PagesFor(end); ++page) {
-    int32_t& local = request->indexed_pages[static_cast<size_t>(page)];
-    if (local >= 0) continue;
-    if (request->free_pages.empty()) {
-      const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
-      MNEMO_CHECK(request->oldest_local < kept);
-      int32_t& oldest = request->indexed_pages[static_cast<size_t>(request->oldest_local++)];
-      MNEMO_CHECK(oldest >= 0);
-      request->free_pages.push_back(oldest);
-      oldest = -1;
-    }
-    local = request->free_pages.back();
-    request->free_pages.pop_back();
-  }
-}
-
-// Rows of a resident request's prefill that this step has room for, at most `row_count`.
-int Scheduler::StageableRows(Request* request, int row_count) {
-  // All but the sinks and what cannot go yet may be given to the rows.
-  const int kept = std::min(request->kept_pages, request->computed / kPageTokens);
-  const int droppable = std::max(0, kept - request->oldest_local);
-  const int open_rows = (kPageTokens - request->computed % kPageTokens) % kPageTokens;
-  const int pages = static_cast<int>(request->free_pages.size()) + droppable;
-  row_count = std::min(row_count, open_rows + pages * kPageTokens);
-  if (row_count == 0) return 0;
-  // After that the pages before oldest_local, but the sinks, are the service's.
-  const int needed = PagesFor(request->computed + row_count) - PagesFor(request->computed);
-  const int dropped = std::max(0, needed - static_cast<int>(request->free_pages.size()));
-  const int staged = request->oldest_local + dropped - request->residency.sink_pages;
-  if (staged_count_ + staged > options_.staging_pages) return 0;
-  staged_count_ += staged;
-  return row_count;
+// Rows of a resident request's prefill that this step has room for, at most `row_count`; their pages are in
+// place.
+int Scheduler::SecureChunk(Request* request, int row_count) {
+  const ResidentPages::Chunk chunk =
+      request->pages.resident.FitChunk(request->pages.computed, row_count, request->residence.kept_pages,
+                                       options_.staging_pages - staged_count_);
+  staged_count_ += chunk.staging_pages;
+  request->pages.resident.Secure(request->pages.computed, request->pages.computed + chunk.row_count,
+                                 request->residence.kept_pages);
+  return chunk.row_count;
 }
 
 void Scheduler::Suspend(Request* request) {
@@ -136,25 +97,25 @@ void Scheduler::Suspend(Request* request) {
 }
 
 void Scheduler::ReleasePages(Request* request) {
-  if (request->residency.resident()) {
+  if (request->resident()) {
     ReleaseResident(request);
   } else {
-    outstanding_ -= request->reserved - static_cast<int>(request->pages.size());
-    while (!request->pages.empty()) {
-      cache_.Release(request->pages.back());
-      request->pages.pop_back();
+    outstanding_ -= request->pages.reserved - static_cast<int>(request->pages.table.size());
+    while (!request->pages.table.empty()) {
+      cache_.Release(request->pages.table.back());
+      request->pages.table.pop_back();
     }
   }
-  request->reserved = 0;
-  request->published = 0;
-  request->computed = 0;
-  request->running = false;
+  request->pages.reserved = 0;
+  request->pages.published = 0;
+  request->pages.computed = 0;
+  request->admission.running = false;
   ++room_epoch_;
 }
 
 void Scheduler::Preempt(Request* request) {
   Suspend(request);
-  ++request->preemptions;
+  ++request->admission.preemptions;
   ++preemptions_;
   InsertSorted(request, &waiting_);
 }
@@ -166,7 +127,7 @@ void Scheduler::Admit(Request::Clock::time_point now) {
 
 bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
   if (request == blocked_ && room_epoch_ == blocked_epoch_) return false;
-  if (!request->prepared) request->Prepare();
+  request->Prepare();
   while (static_cast<int>(running_.size()) == options_.max_running || !Reserve(request)) {
     if (PreemptForAdmission(*request)) continue;
     blocked_ = request;
@@ -175,82 +136,83 @@ bool Scheduler::TryAdmit(Request* request, Request::Clock::time_point now) {
   }
   EraseSorted(request, &waiting_);
   InsertSorted(request, &running_);
-  request->running = true;
-  if (!request->was_admitted) {
-    request->was_admitted = true;
-    request->admitted = now;
+  request->admission.running = true;
+  if (!request->admission.was_admitted) {
+    request->admission.was_admitted = true;
+    request->admission.first_admitted = now;
     prompt_tokens_ += request->prompt_count();
     if (options_.prefix_cache) prefix_queries_tokens_ += request->prompt_count();
     if (!request->spec.session_id.empty()) sessions_.Touch(request->spec.session_id);
   }
-  if (request->preemptions == 0) {
-    request->cached_tokens = request->computed;
-    prefix_hit_tokens_ += request->computed;
+  if (request->admission.preemptions == 0) {
+    request->admission.cached_tokens = request->pages.computed;
+    prefix_hit_tokens_ += request->pages.computed;
   }
   return true;
 }
 
-// Takes what the cache has of the prompt and reserves the rest; all or nothing.
+// Takes the cached pages of the prompt and reserves the other pages, or takes none at all.
 bool Scheduler::Reserve(Request* request) {
-  if (request->residency.resident()) return ReserveResident(request);
+  if (request->resident()) return ReserveResident(request);
   const int ahead = std::min(request->spec.max_tokens - request->output_count(), options_.reserve_tokens);
-  const int known = static_cast<int>(request->ids.size());
+  const int known = request->token_count();
   const int wanted = PagesFor(std::min(known + ahead, request->max_positions()));
   AdoptCached(request);
-  const int missing = wanted - static_cast<int>(request->pages.size());
+  const int missing = wanted - static_cast<int>(request->pages.table.size());
   if (!fits(missing)) {
-    // Nothing was reserved yet, but the pages just adopted count as taken.
-    request->reserved = static_cast<int>(request->pages.size());
+    // No page was reserved yet, but the adopted pages count as taken.
+    request->pages.reserved = static_cast<int>(request->pages.table.size());
     ReleasePages(request);
     return false;
   }
-  request->reserved = wanted;
+  request->pages.reserved = wanted;
   outstanding_ += missing;
   return true;
 }
 
-// True when a running request of a worse priority made room.
+// True when a running request of a worse priority was preempted.
 bool Scheduler::PreemptForAdmission(const Request& request) {
-  // Not when all of them together would not do: what they hold is an upper bound of what is gained.
+  // None is preempted when all of them together would not do. Their reservations are an upper bound of the
+  // gain.
   int gain = 0;
   int extra_gain = 0;
   for (const Request* other : running_) {
     if (other->spec.priority <= request.spec.priority) continue;
-    gain += other->reserved;
-    if (other->residency.resident()) extra_gain += static_cast<int>(other->pages.size());
+    gain += other->pages.reserved;
+    if (other->resident()) extra_gain += static_cast<int>(other->pages.table.size());
   }
-  const bool resident = request.residency.resident();
-  const int wanted = resident ? request.residency.pages() : PagesFor(static_cast<int>(request.ids.size()));
+  const bool resident = request.resident();
+  const int wanted = resident ? request.residence.share.pages() : PagesFor(request.token_count());
   if (gain == 0 || !fits(wanted - gain)) return false;
   if (resident && extra_.free_count() + extra_gain < PagesFor(request.max_positions())) return false;
   Preempt(running_.back());
   return true;
 }
 
-// Pages of the prompt that someone else has computed, from request->computed on.
+// Pages of the prompt that someone else has computed, from request->pages.computed on.
 int Scheduler::AdoptCached(Request* request) {
-  if (!options_.prefix_cache || request->residency.resident()) return 0;
+  if (!options_.prefix_cache || request->resident()) return 0;
   int adopted = 0;
-  while (request->computed == request->published * kPageTokens &&
-         request->computed + kPageTokens <= request->reuse_end()) {
-    const int page = cache_.Acquire(LastPublished(*request), IdsOfPage(*request, request->published));
+  while (request->pages.computed == request->pages.published * kPageTokens &&
+         request->pages.computed + kPageTokens <= request->reuse_end()) {
+    const int page = cache_.Acquire(LastPublished(*request), IdsOfPage(*request, request->pages.published));
     if (page < 0) break;
-    request->pages.push_back(page);
-    ++request->published;
-    request->computed += kPageTokens;
+    request->pages.table.push_back(page);
+    ++request->pages.published;
+    request->pages.computed += kPageTokens;
     ++adopted;
   }
   return adopted;
 }
 
-// What a request that was admitted together with this one has computed in the meantime.
+// Adopts pages that a request admitted together with this one has computed in the meantime.
 void Scheduler::AdoptLate(Request* request) {
   const int adopted = AdoptCached(request);
   if (adopted == 0) return;
   outstanding_ -= adopted;
   ++room_epoch_;
-  if (request->preemptions == 0) {
-    request->cached_tokens += adopted * kPageTokens;
+  if (request->admission.preemptions == 0) {
+    request->admission.cached_tokens += adopted * kPageTokens;
     prefix_hit_tokens_ += adopted * kPageTokens;
   }
 }
@@ -259,20 +221,21 @@ int Scheduler::TakePage() {
   for (;;) {
     const int page = cache_.Allocate();
     if (page >= 0) return page;
-    MNEMO_CHECK(sessions_.ForgetOldest());  // reservations are covered by what is there
+    MNEMO_CHECK(sessions_.ForgetOldest());  // reservations never exceed the pages that requests may take
   }
 }
 
-// A place for the next position; false when `request` itself had to be preempted.
+// Makes sure of a page for the next position. False when `request` itself was preempted.
 bool Scheduler::SecurePage(Request* request) {
-  if (request->residency.resident()) {
-    SecureLocal(request, request->computed + 1);
+  if (request->resident()) {
+    request->pages.resident.Secure(request->pages.computed, request->pages.computed + 1,
+                                   request->residence.kept_pages);
     return true;
   }
-  if (request->computed < static_cast<int>(request->pages.size()) * kPageTokens) return true;
-  while (static_cast<int>(request->pages.size()) == request->reserved) {
+  if (request->pages.computed < static_cast<int>(request->pages.table.size()) * kPageTokens) return true;
+  while (static_cast<int>(request->pages.table.size()) == request->pages.reserved) {
     if (fits(1)) {
-      ++request->reserved;
+      ++request->pages.reserved;
       ++outstanding_;
       break;
     }
@@ -280,14 +243,14 @@ bool Scheduler::SecurePage(Request* request) {
     Preempt(junior);
     if (junior == request) return false;
   }
-  request->pages.push_back(TakePage());
+  request->pages.table.push_back(TakePage());
   --outstanding_;
   return true;
 }
 
 std::span<const PlannedSequence> Scheduler::Plan() {
   ++step_;
-  // A pass is empty when all that it did was to find a whole prefill in the cache.
+  // A pass is empty when it only found whole prefills in the cache.
   do {
     PlanOnce();
   } while (plan_.empty() && !running_.empty());
@@ -300,10 +263,10 @@ void Scheduler::PlanOnce() {
   const bool prefill_waits =
       std::any_of(running_.begin(), running_.end(), [](const Request* r) { return r->prefilling(); });
   ChooseDecoders(options_.max_batch_rows, prefill_waits);
-  // Senior ones first, so that whoever is preempted has no rows in the plan yet.
+  // Senior requests come first, so that a preempted one has no rows in the plan yet.
   for (Request* request : decoders_) {
-    if (!request->running || !SecurePage(request)) continue;
-    request->last_step = step_;
+    if (!request->admission.running || !SecurePage(request)) continue;
+    request->admission.last_step = step_;
     plan_.push_back({.request = request, .row_count = 1});
   }
   int rows_left = options_.max_batch_rows - static_cast<int>(plan_.size());
@@ -311,15 +274,13 @@ void Scheduler::PlanOnce() {
     if (rows_left == 0) break;
     if (!request->prefilling()) continue;
     AdoptLate(request);
-    int row_count = std::min(rows_left, request->prefill_end() - request->computed);
-    if (request->residency.resident()) {
-      row_count = StageableRows(request, row_count);
-      SecureLocal(request, request->computed + row_count);
-    }
+    int row_count = std::min(rows_left, request->prefill_end() - request->pages.computed);
+    if (request->resident()) row_count = SecureChunk(request, row_count);
     if (row_count == 0) continue;
-    while (request->computed + row_count > static_cast<int>(request->pages.size()) * kPageTokens) {
-      MNEMO_CHECK(static_cast<int>(request->pages.size()) < request->reserved);
-      request->pages.push_back(TakePage());
+    while (request->pages.computed + row_count >
+           static_cast<int>(request->pages.table.size()) * kPageTokens) {
+      MNEMO_CHECK(static_cast<int>(request->pages.table.size()) < request->pages.reserved);
+      request->pages.table.push_back(TakePage());
       --outstanding_;
     }
     plan_.push_back({.request = request, .row_count = row_count});
@@ -332,12 +293,13 @@ void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
   for (Request* request : running_) {
     if (!request->prefilling()) decoders_.push_back(request);
   }
-  // Where not all have a place, part of the step is the prefill's, and decoders take turns.
+  // When not all have a place, part of the step goes to prefill, and decoders take turns.
   size_t places = rows;
   if (prefill_waits) places = rows > 1 ? rows - std::max(1, rows / 8) : step_ % 2;
   if (decoders_.size() <= places) return;
   const auto longest_ago = [](const Request* a, const Request* b) {
-    return a->last_step != b->last_step ? a->last_step < b->last_step : a->IsSenior(*b);
+    return a->admission.last_step != b->admission.last_step ? a->admission.last_step < b->admission.last_step
+                                                            : a->IsSenior(*b);
   };
   std::nth_element(decoders_.begin(), decoders_.begin() + static_cast<ptrdiff_t>(places), decoders_.end(),
                    longest_ago);
@@ -348,13 +310,13 @@ void Scheduler::ChooseDecoders(int rows, bool prefill_waits) {
 void Scheduler::Commit() {
   for (const PlannedSequence& sequence : plan_) {
     Request* request = sequence.request;
-    request->computed += sequence.row_count;
-    if (!options_.prefix_cache || request->residency.resident()) continue;
-    const int publishable = std::min(request->computed, request->prefill_end()) / kPageTokens;
-    while (request->published < publishable) {
-      int& page = request->pages[request->published];
-      page = cache_.Publish(page, LastPublished(*request), IdsOfPage(*request, request->published));
-      ++request->published;
+    request->pages.computed += sequence.row_count;
+    if (!options_.prefix_cache || request->resident()) continue;
+    const int publishable = std::min(request->pages.computed, request->prefill_end()) / kPageTokens;
+    while (request->pages.published < publishable) {
+      int& page = request->pages.table[request->pages.published];
+      page = cache_.Publish(page, LastPublished(*request), IdsOfPage(*request, request->pages.published));
+      ++request->pages.published;
       ++room_epoch_;  // a waiting request may find it
     }
   }

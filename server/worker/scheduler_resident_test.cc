@@ -1,4 +1,4 @@
-// Requests whose K and V of indexed layers are kept elsewhere: what stands in the worker at each step.
+// Resident requests: the pages that are in the worker at each step.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "server/worker/request_check.h"
 #include "server/worker/scheduler.h"
 
 namespace mnemo::worker {
@@ -33,7 +34,7 @@ AttentionSettings Sparse(int budget) {
   return settings;
 }
 
-// What Engine does around the scheduler, without a device: whatever is complete is kept before each step.
+// Does what Engine does around the scheduler, without a device: complete pages are kept before each step.
 class Bench {
  public:
   explicit Bench(const SchedulerOptions& options) : options_(options), scheduler_(options) {}
@@ -46,8 +47,8 @@ class Bench {
     REQUIRE(CheckRequest(spec, limits).ToString() == "OK");
     live_.push_back(std::make_unique<Request>(std::move(spec), arrivals_++, Request::Clock::time_point{}));
     Request* request = live_.back().get();
-    request->residency = ResidencyOf(request->spec.attention, request->max_positions(), limits);
-    residents += request->residency.resident() ? 1 : 0;
+    request->residence.share = ResidencyOf(request->spec.attention, request->max_positions(), limits);
+    residents += request->resident() ? 1 : 0;
     scheduler_.Add(request);
   }
   void Remove(Request* request) {
@@ -61,13 +62,14 @@ class Bench {
   void Step() {
     scheduler_.Admit({});
     for (Request* request : scheduler_.running()) {
-      if (request->residency.resident())
-        request->kept_pages = std::max(request->kept_pages, request->computed / kPageTokens);
+      if (request->resident())
+        request->residence.kept_pages =
+            std::max(request->residence.kept_pages, request->pages.computed / kPageTokens);
     }
     int staged = 0;
     const auto plan = scheduler_.Plan();
     for (const PlannedSequence& sequence : plan) {
-      if (sequence.request->residency.resident()) Check(*sequence.request, sequence.row_count, &staged);
+      if (sequence.request->resident()) Check(*sequence.request, sequence.row_count, &staged);
     }
     REQUIRE(staged <= options_.staging_pages);
     CheckDistinct();
@@ -75,7 +77,7 @@ class Bench {
     std::vector<Request*> finished;
     for (const PlannedSequence& sequence : plan) {
       Request* request = sequence.request;
-      if (request->computed == static_cast<int>(request->ids.size()) && request->spec.max_tokens > 0)
+      if (request->pages.computed == request->token_count() && request->spec.max_tokens > 0)
         request->AppendOutput(7);
       if (request->Outcome() != EngineFinish::kNone) finished.push_back(request);
     }
@@ -94,17 +96,17 @@ class Bench {
   void Check(const Request& request, int row_count, int* staged) {
     const AttentionSettings& settings = request.spec.attention;
     const auto here = [&](int position) {
-      return request.indexed_pages[static_cast<size_t>(position / kPageTokens)] >= 0;
+      return request.pages.resident.indexed()[static_cast<size_t>(position / kPageTokens)] >= 0;
     };
     for (int row = 0; row < row_count; ++row) {
-      REQUIRE(here(request.computed + row));
-      REQUIRE(request.pages[static_cast<size_t>((request.computed + row) / kPageTokens)] >=
+      REQUIRE(here(request.pages.computed + row));
+      REQUIRE(request.pages.table[static_cast<size_t>((request.pages.computed + row) / kPageTokens)] >=
               options_.kv_pages);
     }
     int remote = 0;
-    for (int page = 0; page < request.computed / kPageTokens; ++page) {
-      if (request.indexed_pages[static_cast<size_t>(page)] >= 0) continue;
-      REQUIRE(page < request.kept_pages);
+    for (int page = 0; page < request.pages.computed / kPageTokens; ++page) {
+      if (request.pages.resident.indexed()[static_cast<size_t>(page)] >= 0) continue;
+      REQUIRE(page < request.residence.kept_pages);
       ++remote;
     }
     if (request.prefilling()) {
@@ -113,26 +115,27 @@ class Bench {
       return;
     }
     dropped_steps += remote > 0 ? 1 : 0;
-    // A row within the budget attends to everything, others to both ends and to what they select.
-    if (request.computed < settings.token_budget) REQUIRE(remote == 0);
-    for (int p = 0; p < std::min(settings.keep_first, request.computed); ++p) REQUIRE(here(p));
-    const int tail = request.computed - settings.keep_last - settings.reuse_interval - 2 * kPageTokens;
-    for (int p = std::max(tail, 0); p < request.computed; ++p) REQUIRE(here(p));
+    // A row within the budget attends to everything, later rows to both ends and to their selection.
+    if (request.pages.computed < settings.token_budget) REQUIRE(remote == 0);
+    for (int p = 0; p < std::min(settings.keep_first, request.pages.computed); ++p) REQUIRE(here(p));
+    const int tail = request.pages.computed - settings.keep_last - settings.reuse_interval - 2 * kPageTokens;
+    for (int p = std::max(tail, 0); p < request.pages.computed; ++p) REQUIRE(here(p));
   }
 
   void CheckDistinct() {
     std::set<int32_t> pages;
     std::set<int32_t> extra;
     for (const Request* request : scheduler_.running()) {
-      if (!request->residency.resident()) continue;
-      for (const auto* list : {&request->indexed_pages, &request->free_pages, &request->hot_pages}) {
+      if (!request->resident()) continue;
+      for (const auto* list : {&request->pages.resident.indexed(), &request->pages.resident.free(),
+                               &request->pages.resident.hot()}) {
         for (const int32_t page : *list) {
           if (page < 0) continue;
           REQUIRE(page < options_.kv_pages);
           REQUIRE(pages.insert(page).second);
         }
       }
-      for (const int32_t page : request->pages) REQUIRE(extra.insert(page).second);
+      for (const int32_t page : request->pages.table) REQUIRE(extra.insert(page).second);
     }
     REQUIRE(static_cast<int>(extra.size()) == scheduler_.extra_pages_used());
   }
@@ -157,25 +160,6 @@ SchedulerOptions Options() {
 }
 
 }  // namespace
-
-TEST_CASE("a share of the pool: what a sequence needs however long it gets, or no residency at all") {
-  const RequestLimits limits = Limits(Options());
-  const Residency residency = ResidencyOf(Sparse(256), 4000, limits);
-  CHECK(residency.resident());
-  CHECK(residency.sink_pages == 1);
-  CHECK(residency.recent_pages == 5);
-  CHECK(residency.hot_pages == 9);
-  CHECK(ResidencyOf(Sparse(256), 4000, limits).pages() == ResidencyOf(Sparse(256), 2000, limits).pages());
-  CHECK_FALSE(
-      ResidencyOf(Sparse(256), 15 * kPageTokens, limits).resident());  // its share would hold it whole
-  AttentionSettings inline_placement = Sparse(256);
-  inline_placement.placement = AttentionSettings::Placement::kInline;
-  CHECK_FALSE(ResidencyOf(inline_placement, 4000, limits).resident());
-  CHECK_FALSE(ResidencyOf({}, 4000, limits).resident());  // dense
-  RequestLimits without = limits;
-  without.extra_pages = 0;
-  CHECK_FALSE(ResidencyOf(Sparse(256), 4000, without).resident());
-}
 
 TEST_CASE("a storm of resident and other requests, cancelled and preempted at random") {
   const uint64_t seed = GENERATE(range(uint64_t{1}, uint64_t{13}));

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "server/worker/request_check.h"
+
 namespace mnemo::worker {
 namespace {
 
@@ -49,11 +51,11 @@ class Bench {
     bool prefill_began = false;
     for (const PlannedSequence& sequence : plan) {
       const Request& request = *sequence.request;
-      REQUIRE(request.running);
+      REQUIRE(request.admission.running);
       rows += sequence.row_count;
       if (request.prefilling()) {
         prefill_began = true;
-        REQUIRE(request.computed + sequence.row_count <= request.prefill_end());
+        REQUIRE(request.pages.computed + sequence.row_count <= request.prefill_end());
       } else {
         REQUIRE_FALSE(prefill_began);
         REQUIRE(sequence.row_count == 1);
@@ -61,22 +63,23 @@ class Bench {
       Compute(request, sequence.row_count);
     }
     REQUIRE(rows <= options_.max_batch_rows);
-    // After all have written: nobody wrote over another's page.
+    // Checked after all have written: no request wrote over another's page.
     for (const PlannedSequence& sequence : plan) CheckPages(*sequence.request, sequence.row_count);
     scheduler_.Commit();
     std::vector<Request*> finished;
     for (const PlannedSequence& sequence : plan) {
       Request* request = sequence.request;
       CheckPages(*request, 0);
-      if (request->computed == static_cast<int>(request->ids.size()) && request->spec.max_tokens > 0) {
-        request->AppendOutput(static_cast<int32_t>(Signature(*request, request->computed - 1) % 1000));
+      if (request->pages.computed == request->token_count() && request->spec.max_tokens > 0) {
+        request->AppendOutput(static_cast<int32_t>(Signature(*request, request->pages.computed - 1) % 1000));
       }
       if (request->Outcome() != EngineFinish::kNone) finished.push_back(request);
     }
     for (Request* request : finished) {
-      outputs[request->arrival] = {request->ids.begin() + request->prompt_count(), request->ids.end()};
+      outputs[request->arrival] = {request->progress.ids.begin() + request->prompt_count(),
+                                   request->progress.ids.end()};
       order.push_back(request->arrival);
-      cached[request->arrival] = request->cached_tokens;
+      cached[request->arrival] = request->admission.cached_tokens;
       Remove(request);
     }
   }
@@ -101,29 +104,29 @@ class Bench {
   static uint64_t Signature(const Request& request, int position) {
     uint64_t signature = 1469598103934665603u;
     for (int i = 0; i <= position; ++i) {
-      signature = (signature ^ static_cast<uint64_t>(request.ids[i])) * 1099511628211u;
+      signature = (signature ^ static_cast<uint64_t>(request.progress.ids[i])) * 1099511628211u;
     }
     return signature;
   }
 
   uint64_t& Slot(const Request& request, int position) {
-    const int page = request.pages.at(position / kPageTokens);
+    const int page = request.pages.table.at(position / kPageTokens);
     return slots_.at(page * kPageTokens + position % kPageTokens);
   }
 
   void Compute(const Request& request, int row_count) {
     for (int i = 0; i < row_count; ++i) {
-      const int position = request.computed + i;
+      const int position = request.pages.computed + i;
       // A published page may be read by others: nobody writes it again.
-      REQUIRE(position / kPageTokens >= request.published);
+      REQUIRE(position / kPageTokens >= request.pages.published);
       Slot(request, position) = Signature(request, position);
     }
   }
 
   void CheckPages(const Request& request, int row_count) {
     uint64_t signature = 1469598103934665603u;
-    for (int position = 0; position < request.computed + row_count; ++position) {
-      signature = (signature ^ static_cast<uint64_t>(request.ids[position])) * 1099511628211u;
+    for (int position = 0; position < request.pages.computed + row_count; ++position) {
+      signature = (signature ^ static_cast<uint64_t>(request.progress.ids[position])) * 1099511628211u;
       if (Slot(request, position) != signature) {
         FAIL("request " << request.arrival << " has a wrong page for position " << position);
       }
@@ -140,8 +143,8 @@ class Bench {
     int held = 0;
     int reserved = 0;
     for (const Request* request : running) {
-      held += static_cast<int>(request->pages.size());
-      reserved += request->reserved;
+      held += static_cast<int>(request->pages.table.size());
+      reserved += request->pages.reserved;
     }
     REQUIRE(scheduler_.outstanding_count() == reserved - held);
     REQUIRE(scheduler_.outstanding_count() <= scheduler_.cache().available_count());
@@ -191,9 +194,9 @@ TEST_CASE("prefill is cut into chunks beside the decode rows") {
   const Request* second = bench.Add(Spec(Prompt(300, 500), 2));
   bench.Step();
   CHECK(first->output_count() == 2);
-  CHECK(second->computed == 127);
+  CHECK(second->pages.computed == 127);
   bench.Step();
-  CHECK(second->computed == 254);
+  CHECK(second->pages.computed == 254);
   bench.Step();
   CHECK(second->output_count() == 1);
 }
@@ -250,7 +253,7 @@ TEST_CASE("a whole prefill found in the cache goes on with decode steps at once"
   bench.Add(spec);
   bench.Add(spec);
   bench.Step();
-  for (const auto& [arrival, request] : bench.live()) CHECK(request->computed == 65);
+  for (const auto& [arrival, request] : bench.live()) CHECK(request->pages.computed == 65);
 }
 
 TEST_CASE("admission reserves what the request needs soon") {
@@ -261,9 +264,9 @@ TEST_CASE("admission reserves what the request needs soon") {
   const Request* second = bench.Add(Spec(Prompt(65, 300), 64));  // reserves two
   const Request* third = bench.Add(Spec(Prompt(1, 700), 1));
   bench.Step();
-  CHECK(first->running);
-  CHECK(second->running);
-  CHECK_FALSE(third->running);
+  CHECK(first->admission.running);
+  CHECK(second->admission.running);
+  CHECK_FALSE(third->admission.running);
   CHECK(bench.scheduler().cache().used_count() == 2);  // reserved is not taken
   bench.StepsUntilIdle(500);
   CHECK(bench.scheduler().preemptions() == 0);
@@ -276,10 +279,10 @@ TEST_CASE("a waiting request runs as soon as it can share enough") {
   const Request* first = bench.Add(Spec(Prompt(190), 60));  // reserves four pages
   const Request* second = bench.Add(Spec(Prompt(190), 1));  // three, two of them the first one's
   bench.Step();
-  CHECK_FALSE(second->running);
+  CHECK_FALSE(second->admission.running);
   bench.Step();
   bench.Step();
-  CHECK(first->running);
+  CHECK(first->admission.running);
   CHECK(bench.cached[1] == 128);
 }
 
@@ -300,12 +303,12 @@ TEST_CASE("the junior request is preempted and goes on with the same tokens") {
   const Request* third = bench.Add(Spec(Prompt(10, 800), 5));
   while (bench.scheduler().preemptions() == 0) {
     REQUIRE(bench.live().size() == 3);
-    REQUIRE_FALSE(third->running);  // no pages that are not reserved
+    REQUIRE_FALSE(third->admission.running);  // no pages that are not reserved
     bench.Step();
   }
   REQUIRE(bench.scheduler().waiting().size() == 2);
   CHECK(bench.scheduler().waiting()[0]->arrival == 1);  // in front of what came later
-  CHECK(bench.scheduler().waiting()[0]->pages.empty());
+  CHECK(bench.scheduler().waiting()[0]->pages.table.empty());
   bench.StepsUntilIdle(2000);
   CHECK(bench.outputs[0] == alone.outputs[0]);
   CHECK(bench.outputs[1] == alone.outputs[1]);
@@ -423,13 +426,13 @@ TEST_CASE("a storm of requests, cancelled at random, in pools of all sizes") {
     if (random() % 50 == 0) bench.scheduler().sessions().Forget(std::to_string(random() % 4));
     bench.Step();
   }
-  // Without new arrivals all come to their end: at every step the senior one gets on, or takes its turn.
+  // Without new arrivals all end, since the senior one gets on, or takes its turn, at every step.
   CHECK(bench.StepsUntilIdle(200000) < 200000);
   CHECK(bench.scheduler().cache().used_count() == 0);
   bench.scheduler().sessions().ForgetAll();
   CHECK(bench.scheduler().cache().available_count() == options.kv_pages);
 
-  // Whatever happened in between, the tokens are those of a request alone.
+  // The tokens are those of a request alone, whatever happened in between.
   options.max_running = 1;
   options.prefix_cache = false;
   Bench alone(options);

@@ -1,5 +1,5 @@
-// Sessions and the prefix each keeps in the cache. A hint only: what a session keeps is given up, least
-// recently used session first, before a request has to wait or be preempted for want of pages.
+// Sessions and the prefix that each keeps in the cache. It is a hint only: sessions give up their prefixes,
+// least recently used first, before a request has to wait or to be preempted for lack of pages.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>
@@ -14,17 +14,17 @@ namespace mnemo::worker {
 // Not thread-safe.
 class SessionTable {
  public:
-  // Remembers at most `max_sessions`; 0 = keeps nothing. `cache` outlives the object.
+  // Remembers at most `max_sessions`; 0: none. `cache` outlives the object.
   SessionTable(PrefixCache* cache, int max_sessions) : cache_(cache), max_sessions_(max_sessions) {}
 
   // The session keeps `page` and its parents from now on, instead of what it kept before. The caller holds
   // `page`, which is published.
   void Keep(const std::string& session_id, int page);
-  // The session was used.
+  // Marks the session as the one used last. Nothing happens to an unknown one.
   void Touch(const std::string& session_id);
   void Forget(const std::string& session_id);
   void ForgetAll();
-  // False when there is none.
+  // Forgets the least recently used session. False: there is none.
   bool ForgetOldest();
   int size() const { return static_cast<int>(sessions_.size()); }
 

@@ -14,7 +14,7 @@ void TokenCounts::Reserve(size_t max_distinct) {
 
 devices::TokenCount& TokenCounts::Entry(int32_t id) {
   const size_t mask = slots_.size() - 1;
-  // Fibonacci hashing's multiplier: neighbouring ids are spread apart.
+  // The multiplier of Fibonacci hashing spreads neighbouring ids apart.
   size_t slot = (static_cast<uint32_t>(id) * 0x9E3779B1u) & mask;
   while (slots_[slot] >= 0 && counts_[slots_[slot]].id != id) slot = (slot + 1) & mask;
   if (slots_[slot] < 0) {

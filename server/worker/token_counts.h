@@ -1,5 +1,4 @@
-// How often each token stands in prompt and output, kept up to date token by token for the sampler's
-// penalties.
+// Counts of each token in prompt and output, kept up to date token by token for the sampler's penalties.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +9,10 @@
 
 namespace mnemo::worker {
 
+// Not thread-safe.
 class TokenCounts {
  public:
-  // Allocates for `max_distinct` different ids; the other calls do not allocate.
+  // Forgets all and allocates for `max_distinct` different ids; the other calls do not allocate.
   void Reserve(size_t max_distinct);
   void AddPrompt(int32_t id) { Entry(id); }
   void AddOutput(int32_t id) { ++Entry(id).in_output; }
@@ -23,7 +23,7 @@ class TokenCounts {
   devices::TokenCount& Entry(int32_t id);
 
   std::vector<devices::TokenCount> counts_;
-  std::vector<int32_t> slots_;  // open addressing: index into counts_ or -1; a power of two of them
+  std::vector<int32_t> slots_;  // open addressing: index into counts_ or -1; their number is a power of two
 };
 
 }  // namespace mnemo::worker
