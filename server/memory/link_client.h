@@ -9,7 +9,7 @@
 #include "devices/device.h"
 #include "devices/transport/memory_link.h"
 #include "server/memory/memory_client.h"
-#include "server/memory/method.h"
+#include "server/memory/shape.h"
 
 namespace mnemo::memory {
 

@@ -12,6 +12,7 @@
 #include "server/memory/hot_cache.h"
 #include "server/memory/inline_client.h"
 #include "server/memory/layer_feed.h"
+#include "server/memory/position_plan.h"
 
 namespace mnemo::memory {
 namespace {
@@ -35,8 +36,8 @@ using Costs = std::array<std::array<MemoryStepStat, kStepKinds>, kSides>;
 class SequenceMemory {
  public:
   AttentionSettings settings;
-  const Method* method = nullptr;
-  MethodSteps steps;
+  const methods::Method* method = nullptr;
+  methods::MethodSteps steps;
   int max_positions = 0;
   int decode_begin = 0;
   std::vector<int32_t> ids;  // of positions before decode_begin, whose records any sequence may share
@@ -151,7 +152,7 @@ struct Pipeline::Impl {
   std::atomic<uint64_t> ready_ns{0};
 
   std::map<std::string, uint64_t> fallbacks;
-  std::map<std::pair<const Method*, int>, std::array<StepTotal, kStepKinds>> totals;
+  std::map<std::pair<const methods::Method*, int>, std::array<StepTotal, kStepKinds>> totals;
   TokenHistogram selected_tokens;
   HotStats hot;
   LinkStats past_links;  // of services that are gone
@@ -604,7 +605,7 @@ std::unique_ptr<SequenceMemory> NewMemory(const PipelineOptions& options, const 
                                           int max_positions, int decode_begin) {
   auto memory = std::make_unique<SequenceMemory>();
   memory->settings = settings;
-  memory->method = FindMethod(settings.method);
+  memory->method = methods::FindMethod(settings.method);
   MNEMO_CHECK(memory->method != nullptr);
   memory->steps = memory->method->steps(settings, options.methods);
   memory->max_positions = max_positions;

@@ -19,7 +19,7 @@
 #include "server/memory/attacher.h"
 #include "server/memory/attention_settings.h"
 #include "server/memory/memory_client.h"
-#include "server/memory/method.h"
+#include "server/memory/methods/method.h"
 #include "server/memory/shape.h"
 #include "server/memory/step_stats.h"
 #include "server/model/transformer.h"
@@ -29,7 +29,7 @@ namespace mnemo::memory {
 struct PipelineOptions {
   MemoryShape shape;
   std::vector<int> layers;  // of the model, ascending; shape.layers of them
-  MethodOptions methods;
+  methods::MethodOptions methods;
   int max_queries = 0;     // decode rows of a step
   int context_tokens = 0;  // longest sequence
   int max_indexes = 0;     // sequences open at once, running and preempted

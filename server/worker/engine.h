@@ -32,7 +32,7 @@ struct EngineOptions {
   bool prefix_cache = true;
   int max_sessions = 1024;  // sessions remembered; the least recently used is forgotten
   // Sparse attention, for a transformer that was made with indexed layers.
-  memory::MethodOptions methods;
+  memory::methods::MethodOptions methods;
   memory::AttentionSettings::Placement placement = memory::AttentionSettings::Placement::kMemoryService;
   memory::Pipeline::Attach attach_memory;  // empty: no memory service
   // Above 0, K and V of indexed layers of sparse sequences are kept in the memory service; so many pages of
