@@ -66,6 +66,15 @@ std::vector<std::string_view> RunnableNames() {
   return names;
 }
 
+std::string Joined(const std::vector<std::string_view>& names, std::string_view word) {
+  std::string joined;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) joined += i + 1 < names.size() ? ", " : fmt::format(" {} ", word);
+    joined += names[i];
+  }
+  return joined;
+}
+
 AddedMethod::AddedMethod(const Method* method) : method_(method) {
   MNEMO_CHECK(FindMethod(method->id) == nullptr && !MethodNamed(method->name));
   Table().push_back(method);

@@ -88,6 +88,8 @@ std::vector<std::string_view> AllNames();
 std::vector<std::string_view> RunnableNames();
 // Names of the methods with a trait, in the order of the protocol's numbers.
 std::vector<std::string_view> NamesWhere(bool (*trait)(const Method& method));
+// "a, b or c", with the word before the last name.
+std::string Joined(const std::vector<std::string_view>& names, std::string_view word);
 
 // A method that is known beside those of the list for as long as this lives, for tests. `method` outlives it.
 // Not while another thread uses the table.

@@ -52,6 +52,13 @@ TEST_CASE("names are listed by number, those that need weights apart") {
         Names{"page_bound", "block_mean"});
 }
 
+TEST_CASE("names are joined with a word before the last one") {
+  CHECK(Joined({}, "or").empty());
+  CHECK(Joined({"a"}, "or") == "a");
+  CHECK(Joined({"a", "b"}, "and") == "a and b");
+  CHECK(Joined({"a", "b", "c"}, "or") == "a, b or c");
+}
+
 TEST_CASE("a method either needs weights and names another, or has its steps") {
   for (const Method* method : Methods()) {
     CAPTURE(method->name);
