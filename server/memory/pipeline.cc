@@ -12,6 +12,7 @@
 #include "server/memory/hot_cache.h"
 #include "server/memory/inline_client.h"
 #include "server/memory/layer_feed.h"
+#include "server/memory/placement.h"
 #include "server/memory/position_plan.h"
 
 namespace mnemo::memory {
@@ -104,8 +105,8 @@ struct Pipeline::Impl {
                                        bool begun);
   void TakeService();
   void DropService();
-  void CountFallback(SequenceMemory* memory, const std::string& reason) {
-    ++fallbacks[reason];
+  void CountFallback(SequenceMemory* memory, std::string_view reason) {
+    ++fallbacks[std::string(reason)];
     ++memory->fallbacks;
     memory->fallback_reason = reason;
   }
@@ -295,16 +296,14 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
 }
 
 absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
-  using P = AttentionSettings::Placement;
-  const P asked = memory->settings.placement;
-  const bool to_service =
-      asked == P::kMemoryService ||
-      (asked == P::kAny && options.placement == P::kMemoryService && attacher.configured());
-  if (to_service) {
+  const PlacementRules rules = {
+      .any_in_service = options.placement == AttentionSettings::Placement::kMemoryService,
+      .has_service = attacher.configured()};
+  const PlacementChoice choice = ChoosePlacement(memory->settings.placement, rules, begun);
+  if (choice.in_service) {
     const absl::Status status = PlaceInService(memory);
-    if (status.ok()) return status;
-    if (asked == P::kMemoryService && !begun) return status;
-    CountFallback(memory, absl::IsResourceExhausted(status) ? "service_full" : "service_absent");
+    if (status.ok() || choice.insists) return status;
+    CountFallback(memory, rules.has_service ? FallbackReason(status) : "service_absent");
   }
   return CreateIndex(kInWorker, memory);
 }

@@ -11,6 +11,7 @@
 #include <thread>
 #include <utility>
 
+#include "server/memory/placement.h"
 #include "server/model/transformer.h"
 #include "server/worker/request.h"
 #include "server/worker/scheduler.h"
@@ -110,8 +111,7 @@ struct Engine::Impl {
   static bool HasBegun(const Request& request) { return request.spec.begun || request.reported; }
   // Whether a request that was to be resident may have its K and V here.
   bool MayStay(const Request& request) const {
-    return (HasBegun(request) ||
-            request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
+    return !memory::ChoosePlacement(request.spec.attention.placement, {}, HasBegun(request)).insists &&
            request.max_positions() <= limits.kv_pages * devices::kPageTokens;
   }
   void CloseMemory(Request* request);
@@ -468,8 +468,7 @@ absl::Status Engine::Impl::OpenMemory(Request* request) {
                                   request->residency.hot_pages);
     if (!opened.ok() && MayStay(*request)) {
       // The worker keeps its K and V instead; it waits for its pages like any other.
-      request->why_not_resident =
-          absl::IsResourceExhausted(opened.status()) ? "service_full" : "service_absent";
+      request->why_not_resident = memory::FallbackReason(opened.status());
       scheduler.Suspend(request);
       request->residency = {};
       request->lost_at.reset();
