@@ -282,6 +282,13 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   if (memory->hot != nullptr && !service->keeps_kv())
     return FailedPrecondition("memory.kv_residency: the memory service {} keeps no K and V",
                               service->device());
+  const uint32_t kv_format = memory->hot != nullptr ? KvFormat(cache->shape().type) : 0;
+  const Needs needs = NeedsOf(memory->steps, options.shape, kv_format, RoundedPages(*memory) * kPageTokens);
+  if (const std::string missing = service->Missing(needs); !missing.empty()) {
+    return FailedPrecondition("{}: the memory service {} lacks {}",
+                              kv_format != 0 ? "memory.kv_residency" : "attention.placement",
+                              service->device(), missing);
+  }
   const auto entry = static_cast<uint32_t>(memory->steps.apply.entry_tokens);
   const auto most =
       static_cast<uint32_t>(std::min(memory->settings.token_budget, memory->max_positions)) / entry;
