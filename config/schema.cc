@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "devices/base/display_name.h"
+#include "server/memory/methods/method.h"
 
 namespace mnemo::config {
 namespace {
@@ -185,9 +186,26 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "Sessions that a worker remembers; beyond it the least recently used is forgotten.")});
 }
 
+// Names of the methods with a trait: "page_bound and block_mean".
+std::string Enumerated(bool (*trait)(const memory::methods::Method& method)) {
+  return memory::methods::Joined(memory::methods::NamesWhere(trait), "and");
+}
+
 void AddAttention(std::vector<KeySpec>* specs) {
-  const std::vector<std::string_view> methods = {"dense", "page_bound", "block_mean", "token_topk",
-                                                 "cascade"};
+  using memory::methods::KeyBits;
+  using memory::methods::Method;
+  const std::vector<std::string_view> methods = memory::methods::RunnableNames();
+  // Texts that name methods; the table of keys holds views of them.
+  static const std::string first_stage_text = fmt::format(
+      "Tokens that pass the first stage of {}, where the request does not say; 0 takes four times its token "
+      "budget.",
+      Enumerated([](const Method& method) { return method.two_stages; }));
+  static const std::string key_bits_text =
+      fmt::format("Bits of an indexed key's element in {}, where the request does not say.",
+                  Enumerated([](const Method& method) { return method.key_bits == KeyBits::kChosen; }));
+  static const std::string page_tokens_text =
+      fmt::format("Tokens of a page that {} select. It is part of numerics_id.",
+                  Enumerated([](const Method& method) { return method.selects_pages; }));
   specs->insert(
       specs->end(),
       {Choice(MNEMO_KEY(attention.default_method), methods,
@@ -202,16 +220,12 @@ void AddAttention(std::vector<KeySpec>* specs) {
               "Newest tokens always attended to, the open page besides, where the request does not say."),
        Number(MNEMO_KEY(attention.reuse_interval), 1, 64,
               "Decode steps that share one selection, where the request does not say."),
-       NumberOrZero(MNEMO_KEY(attention.first_stage_tokens), 64, kMaxTokens,
-                    "Tokens that pass the first stage of cascade, where the request does not say; 0 takes "
-                    "four times its token budget."),
-       NumberChoice(MNEMO_KEY(attention.key_bits), {2, 4, 8},
-                    "Bits of an indexed key's element in token_topk, where the request does not say."),
+       NumberOrZero(MNEMO_KEY(attention.first_stage_tokens), 64, kMaxTokens, first_stage_text),
+       NumberChoice(MNEMO_KEY(attention.key_bits), {2, 4, 8}, key_bits_text),
        Number(MNEMO_KEY(attention.dense_layers), 0, 1024,
               "So many of the model's first full-attention layers attend to everything with any method. It "
               "is part of numerics_id."),
-       NumberChoice(MNEMO_KEY(attention.page_tokens), {16, 64},
-                    "Tokens of a page that page_bound and block_mean select. It is part of numerics_id.")});
+       NumberChoice(MNEMO_KEY(attention.page_tokens), {16, 64}, page_tokens_text)});
 }
 
 void AddMemory(std::vector<KeySpec>* specs) {

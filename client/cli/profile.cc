@@ -1,5 +1,6 @@
 #include "client/bench/profile.h"
 
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,7 @@
 #include "client/cli/common.h"
 #include "client/cli/model_choice.h"
 #include "client/cli/request_options.h"
+#include "server/memory/methods/method.h"
 
 namespace mnemo::cli {
 namespace {
@@ -40,12 +42,21 @@ constexpr char kFooter[] =
     "could. docs/BENCHMARK.md says\n"
     "more.";
 
+// Dense attention, and every method that runs, in the order of the list of methods.
+std::vector<std::string> DefaultMethods() {
+  std::vector<std::string> names = {"dense"};
+  for (const memory::methods::Method* method : memory::methods::Methods()) {
+    if (method->weights.empty()) names.emplace_back(method->name);
+  }
+  return names;
+}
+
 struct ProfileOptions {
   ServerOptions server;
   RequestOptions request;
   std::vector<int64_t> contexts = {1024, 4096, 8000};
   std::vector<int> batches = {1, 4};
-  std::vector<std::string> methods = {"dense", "token_topk", "cascade", "page_bound", "block_mean"};
+  std::vector<std::string> methods = DefaultMethods();
   std::vector<std::string> placements = {"inline", "memory-service"};
   int budget = 1024;
   int tokens = 64;
@@ -321,8 +332,8 @@ int RunProfile(const ProfileOptions& options) {
 
 // A list separated by commas, given once.
 template <typename T>
-CLI::Option* AddList(CLI::App* command, const std::string& name, std::vector<T>* values, const char* text,
-                     const CLI::Validator& check) {
+CLI::Option* AddList(CLI::App* command, const std::string& name, std::vector<T>* values,
+                     const std::string& text, const CLI::Validator& check) {
   return command->add_option(name, *values, text)
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -366,10 +377,8 @@ RunCommand AddProfile(CLI::App* command) {
           CLI::Range(int64_t{1}, int64_t{1} << 30));
   AddList(command, "--batches", &options->batches, "Requests at the same time, 1 to 256 each",
           CLI::Range(1, 256));
-  AddList(command, "--methods", &options->methods,
-          "Of dense, page_bound, block_gate, block_mean, token_indexer, token_topk, cascade",
-          CLI::IsMember(
-              {"dense", "page_bound", "block_gate", "block_mean", "token_indexer", "token_topk", "cascade"}));
+  AddList(command, "--methods", &options->methods, "Of " + fmt::format("{}", fmt::join(MethodNames(), ", ")),
+          CLI::IsMember(MethodNames()));
   AddList(command, "--placements", &options->placements,
           "Of inline, memory-service: where relevancy and retrieval run",
           CLI::IsMember({"inline", "memory-service"}));

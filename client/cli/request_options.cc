@@ -8,6 +8,7 @@
 
 #include "client/bench/messages.h"
 #include "client/cli/common.h"
+#include "server/memory/methods/method.h"
 
 namespace mnemo::cli {
 namespace {
@@ -42,8 +43,9 @@ CLI::Option* Retries(CLI::App* command, const char* names, Options* options) {
 }
 CLI::Option* Method(CLI::App* command, const char* names, Options* options) {
   return command->add_option(names, options->attention)
-      ->check(CLI::IsMember(
-          {"dense", "page_bound", "block_gate", "block_mean", "token_indexer", "token_topk", "cascade"}));
+      ->description(memory::methods::Joined(memory::methods::RunnableNames(), "or") +
+                    "; with another of these options and without this one, the daemon's sparse method")
+      ->check(CLI::IsMember(MethodNames()));
 }
 CLI::Option* Place(CLI::App* command, const char* names, Options* options) {
   return command->add_option(names, options->placement)->check(CLI::IsMember({"inline", "memory-service"}));
@@ -54,7 +56,7 @@ struct Entry {
   const char* fields;  // of GenerateRequest that it sets, separated by commas; "" = none, the client's own
   const char* group;
   const char* type;  // in the help; nullptr = CLI11's
-  const char* text;
+  const char* text;  // nullptr: what `add` sets
   CLI::Option* (*add)(CLI::App*, const char* names, Options*);
 };
 
@@ -142,11 +144,7 @@ constexpr Entry kTable[] = {
     {"--include-special-tokens", "output.include_special_tokens", kOutput, nullptr,
      "Show control tokens as text", Flag<&Options::include_special>},
 
-    {"--attention", "attention.method", kAttention, "METHOD",
-     "dense, page_bound, block_mean, token_topk or cascade; with another of these options and without this "
-     "one, "
-     "the daemon's sparse method",
-     Method},
+    {"--attention", "attention.method", kAttention, "METHOD", nullptr, Method},
     {"--budget", "attention.token_budget", kAttention, nullptr, "Tokens attended to in a step",
      Value<&Options::token_budget>},
     {"--threshold", "attention.threshold", kAttention, nullptr, "(0, 1), with block_gate instead of --budget",
@@ -189,13 +187,9 @@ absl::Status ApplyBias(const std::string& entry, v1::Sampling* sampling) {
 // The message stays absent unless an option asks for it.
 absl::Status ApplyAttention(const RequestOptions& options, v1::GenerateRequest* request) {
   if (!options.attention.empty()) {
-    std::string name = "ATTENTION_METHOD_" + options.attention;
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
-    v1::AttentionMethod method;
-    if (!v1::AttentionMethod_Parse(name, &method)) {
-      return InvalidArgument("--attention: '{}' is no known method", options.attention);
-    }
-    request->mutable_attention()->set_method(method);
+    const auto method = memory::methods::MethodNamed(options.attention);
+    if (!method) return InvalidArgument("--attention: '{}' is no known method", options.attention);
+    request->mutable_attention()->set_method(static_cast<v1::AttentionMethod>(*method));
   }
   const auto set = [request](const std::optional<int>& value, void (v1::Attention::*setter)(int)) {
     if (value) (request->mutable_attention()->*setter)(*value);
@@ -243,6 +237,11 @@ void ApplyOutput(const RequestOptions& options, v1::GenerateRequest* request) {
 
 }  // namespace
 
+std::vector<std::string> MethodNames() {
+  const std::vector<std::string_view> names = memory::methods::AllNames();
+  return {names.begin(), names.end()};
+}
+
 void AddRequestOptions(CLI::App* command, RequestOptions* options, std::span<const Variation> variations) {
   using Kind = Variation::Kind;
   for (const Entry& entry : kTable) {
@@ -255,7 +254,11 @@ void AddRequestOptions(CLI::App* command, RequestOptions* options, std::span<con
     if (is_refused && !name.starts_with("-")) continue;  // a refused argument without a name is not declared
     // A refused option has no short name: the command may use it for another option.
     CLI::Option* option = entry.add(command, is_refused ? name.c_str() : entry.names, options);
-    option->description(varies && found->kind == Kind::kText ? std::string(found->text) : entry.text);
+    if (varies && found->kind == Kind::kText) {
+      option->description(std::string(found->text));
+    } else if (entry.text != nullptr) {
+      option->description(entry.text);
+    }
     if (entry.type != nullptr) option->type_name(entry.type);
     option->group(is_refused ? "" : entry.group);
     options->added.push_back({name, option, is_refused ? std::string(found->text) : std::string()});

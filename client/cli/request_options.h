@@ -18,6 +18,9 @@ class Option;
 
 namespace mnemo::cli {
 
+// Names that --attention takes: dense and every attention method of the protocol.
+std::vector<std::string> MethodNames();
+
 struct RequestOptions {
   // Input.
   std::optional<std::string> prompt;

@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 #include <functional>
 
+#include "server/memory/methods/method.h"
+
 namespace mnemo::frontend {
 namespace {
 
@@ -142,6 +144,18 @@ TEST_CASE("attention: every bound, from both sides") { CheckAll(BoundCases()); }
 
 TEST_CASE("attention: a field that the method does not use has its range checked") {
   CheckAll(UnusedCases());
+}
+
+TEST_CASE("attention: the table of methods and the protocol know the same names and numbers") {
+  const auto* const values = v1::AttentionMethod_descriptor();
+  CHECK(static_cast<size_t>(values->value_count()) == memory::methods::AllNames().size() + 1);  // UNSPECIFIED
+  for (const std::string_view name : memory::methods::AllNames()) {
+    CAPTURE(name);
+    const auto id = *memory::methods::MethodNamed(name);
+    CHECK(v1::AttentionMethod_Name(static_cast<v1::AttentionMethod>(id)) ==
+          memory::methods::ProtocolName(id));
+  }
+  CHECK(static_cast<int>(memory::AttentionSettings::Placement::kMemoryService) == v1::Placement_MAX);
 }
 
 TEST_CASE("attention: methods that need weights say which, unknown numbers are refused") {

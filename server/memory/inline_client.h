@@ -6,7 +6,7 @@
 
 #include "devices/device.h"
 #include "server/memory/memory_client.h"
-#include "server/memory/method.h"
+#include "server/memory/shape.h"
 
 namespace mnemo::memory {
 

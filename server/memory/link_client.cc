@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -134,15 +133,13 @@ absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions
   auto impl = std::make_unique<Impl>(options, device, std::move(link));
   const layout::AttachHello& granted = impl->link->granted();
   const MemoryShape& shape = options.shape;
-  if ((granted.dims >> std::countr_zero(static_cast<unsigned>(shape.head_dim)) & 1) == 0 ||
-      granted.max_group < shape.group || granted.max_heads < shape.kv_heads) {
-    return FailedPrecondition(
-        "the memory service {} takes {} heads and groups of {}, and not every head dim; the model has {} "
-        "heads of "
-        "{} in groups of {}",
-        impl->link->device_name(), granted.max_heads, granted.max_group, shape.kv_heads, shape.head_dim,
-        shape.group);
-  }
+  // Methods are compared when a sequence is opened. The model's heads are those of every index.
+  Needs needs;
+  needs.head_dim = shape.head_dim;
+  needs.group = shape.group;
+  needs.kv_heads = shape.kv_heads;
+  if (const std::string missing = MissingOf(needs, granted); !missing.empty())
+    return FailedPrecondition("the memory service {} lacks {}", impl->link->device_name(), missing);
   impl->slots.resize(granted.max_indexes);
   for (uint32_t id = granted.max_indexes; id-- > 0;) impl->free_ids.push_back(id);
   impl->page_bytes = PageBytes(shape, options.kv_format);
@@ -198,6 +195,7 @@ LinkClient::~LinkClient() = default;
 const std::string& LinkClient::device() const { return impl_->link->device_name(); }
 bool LinkClient::alive() const { return !impl_->broken && !impl_->link->lost(); }
 uint32_t LinkClient::max_k() const { return impl_->link->granted().max_k; }
+std::string LinkClient::Missing(const Needs& needs) const { return MissingOf(needs, impl_->link->granted()); }
 LinkStats LinkClient::stats() const { return impl_->stats; }
 
 absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes,

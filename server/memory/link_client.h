@@ -9,7 +9,7 @@
 #include "devices/device.h"
 #include "devices/transport/memory_link.h"
 #include "server/memory/memory_client.h"
-#include "server/memory/method.h"
+#include "server/memory/shape.h"
 
 namespace mnemo::memory {
 
@@ -42,6 +42,7 @@ class LinkClient final : public MemoryClient {
   const std::string& device() const override;
   bool alive() const override;
   uint32_t max_k() const override;
+  std::string Missing(const Needs& needs) const override;
   LinkStats stats() const override;
   absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) override;
   absl::StatusOr<IndexHandle> Fork(IndexHandle source, int pages) override;

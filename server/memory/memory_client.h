@@ -10,6 +10,7 @@
 #include "proto/layout/completion.h"
 #include "proto/layout/descriptor.h"
 #include "proto/layout/payload.h"
+#include "server/memory/capabilities.h"
 #include "server/memory/step_stats.h"
 
 namespace mnemo::memory {
@@ -93,6 +94,8 @@ class MemoryClient {
   virtual bool alive() const = 0;
   // Greatest k of a query and tokens of an index.
   virtual uint32_t max_k() const = 0;
+  // What of the needs it cannot do, by name. Empty: it can do all.
+  virtual std::string Missing(const Needs&) const { return {}; }
   // Zeros where there is no link.
   virtual LinkStats stats() const { return {}; }
 

@@ -12,6 +12,9 @@
 #include "server/memory/hot_cache.h"
 #include "server/memory/inline_client.h"
 #include "server/memory/layer_feed.h"
+#include "server/memory/placement.h"
+#include "server/memory/position_plan.h"
+#include "server/memory/step_accounts.h"
 
 namespace mnemo::memory {
 namespace {
@@ -19,24 +22,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kPageTokens = layout::kPageTokens;
-constexpr int kStepKinds = 4;
 
 uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
-
-int Index(MemoryStepKind kind) { return static_cast<int>(kind) - 1; }
-
-enum Side { kInWorker = 0, kInService = 1, kSides = 2 };
-
-// Without step, method and device.
-using Costs = std::array<std::array<MemoryStepStat, kStepKinds>, kSides>;
 
 }  // namespace
 
 class SequenceMemory {
  public:
   AttentionSettings settings;
-  const Method* method = nullptr;
-  MethodSteps steps;
+  methods::MethodSteps steps;
   int max_positions = 0;
   int decode_begin = 0;
   std::vector<int32_t> ids;  // of positions before decode_begin, whose records any sequence may share
@@ -66,9 +60,7 @@ class SequenceMemory {
   std::vector<HotCache::Missing> staged;                // pages of 64, of every layer
   uint64_t fetched_tokens = 0;                          // of this step, all layers and heads
 
-  Costs costs{};
-  int fallbacks = 0;
-  std::string fallback_reason;
+  SequenceAccount account;
 };
 
 struct Pipeline::Impl {
@@ -92,7 +84,12 @@ struct Pipeline::Impl {
   using SlotContexts = std::array<SlotContext, kAllPhases>;
 
   Impl(const PipelineOptions& pipeline_options, devices::Device* d, devices::KvCache* c, Attach attach)
-      : options(pipeline_options), device(d), cache(c), attacher(std::move(attach)) {}
+      : options(pipeline_options),
+        device(d),
+        cache(c),
+        attacher(std::move(attach)),
+        accounts(options.shape, static_cast<uint64_t>(devices::StoredKvBytes(
+                                    devices::StoredForm(cache->shape().type), options.shape.head_dim))) {}
 
   absl::Status Prepare();
   absl::Status CreateIndex(Side side, SequenceMemory* memory);
@@ -103,11 +100,6 @@ struct Pipeline::Impl {
                                        bool begun);
   void TakeService();
   void DropService();
-  void CountFallback(SequenceMemory* memory, const std::string& reason) {
-    ++fallbacks[reason];
-    ++memory->fallbacks;
-    memory->fallback_reason = reason;
-  }
   void Grow(SequenceMemory* memory, int pages, std::span<const int32_t> page_ids, bool wait);
   layout::Descriptor Template(const SequenceMemory& memory, const PositionPlan& plan) const;
   const devices::SparseSelection* Select(Row* row);
@@ -120,11 +112,8 @@ struct Pipeline::Impl {
   void Encode(const SlotContext& context, int item) const;
   void CloseLayer();
   void Settle(const Row& row, uint64_t total_attended);
-  uint64_t KvTokenBytes() const;  // of one head, as the cache stores them
-  // To the sequence and to the totals.
-  void Charge(SequenceMemory* memory, int side, MemoryStepKind kind, const MemoryStepStat& cost);
   MemoryClient* client(int side) const { return side == kInWorker ? inline_client.get() : service.get(); }
-  MemoryStepStat StatOf(const SequenceMemory& memory, int side, int kind) const;
+  SideNames names() const { return {.worker = device->info().name, .service = service_name}; }
 
   const PipelineOptions options;
   devices::Device* const device;
@@ -150,24 +139,11 @@ struct Pipeline::Impl {
   uint64_t fetch_ns = 0;
   std::atomic<uint64_t> ready_ns{0};
 
-  std::map<std::string, uint64_t> fallbacks;
-  std::map<std::pair<const Method*, int>, std::array<StepTotal, kStepKinds>> totals;
-  TokenHistogram selected_tokens;
-  HotStats hot;
-  LinkStats past_links;  // of services that are gone
+  StepAccounts accounts;
+  std::vector<StepAccounts::Fetched> fetched;  // of a step
 };
 
 namespace {
-
-LinkStats Sum(LinkStats a, const LinkStats& b) {
-  for (size_t i = 0; i < a.round_trips.buckets.size(); ++i)
-    a.round_trips.buckets[i] += b.round_trips.buckets[i];
-  a.round_trips.count += b.round_trips.count;
-  a.round_trips.sum += b.round_trips.sum;
-  a.bytes_sent += b.bytes_sent;
-  a.bytes_received += b.bytes_received;
-  return a;
-}
 
 int RoundedPages(const SequenceMemory& memory) { return devices::PagesFor(memory.max_positions); }
 
@@ -189,6 +165,7 @@ absl::Status Pipeline::Impl::Prepare() {
   contexts.resize(options.layers.size());
   resident_rows.reserve(max_queries);
   staging.reserve(max_queries);
+  fetched.reserve(2 * max_queries);
   fetch_lists.reserve(2 * max_queries * static_cast<size_t>(options.shape.kv_heads));
   MNEMO_ASSIGN_OR_RETURN(inline_client, InlineClient::Create({.shape = options.shape,
                                                               .max_queries = options.max_queries,
@@ -219,9 +196,9 @@ void Pipeline::Impl::DropService() {
     }
     // The store in the worker holds what the pages can, and no more sequences are open than it has room for.
     MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
-    CountFallback(memory.get(), "service_lost");
+    accounts.CountFallback(&memory->account, "service_lost");
   }
-  if (service != nullptr) past_links = Sum(past_links, service->stats());
+  if (service != nullptr) accounts.AddPastLink(service->stats());
   service = nullptr;
   attacher.Want("it went or hung");
 }
@@ -280,6 +257,13 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
   if (memory->hot != nullptr && !service->keeps_kv())
     return FailedPrecondition("memory.kv_residency: the memory service {} keeps no K and V",
                               service->device());
+  const uint32_t kv_format = memory->hot != nullptr ? KvFormat(cache->shape().type) : 0;
+  const Needs needs = NeedsOf(memory->steps, options.shape, kv_format, RoundedPages(*memory) * kPageTokens);
+  if (const std::string missing = service->Missing(needs); !missing.empty()) {
+    return FailedPrecondition("{}: the memory service {} lacks {}",
+                              kv_format != 0 ? "memory.kv_residency" : "attention.placement",
+                              service->device(), missing);
+  }
   const auto entry = static_cast<uint32_t>(memory->steps.apply.entry_tokens);
   const auto most =
       static_cast<uint32_t>(std::min(memory->settings.token_budget, memory->max_positions)) / entry;
@@ -294,16 +278,14 @@ absl::Status Pipeline::Impl::PlaceInService(SequenceMemory* memory) {
 }
 
 absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
-  using P = AttentionSettings::Placement;
-  const P asked = memory->settings.placement;
-  const bool to_service =
-      asked == P::kMemoryService ||
-      (asked == P::kAny && options.placement == P::kMemoryService && attacher.configured());
-  if (to_service) {
+  const PlacementRules rules = {
+      .any_in_service = options.placement == AttentionSettings::Placement::kMemoryService,
+      .has_service = attacher.configured()};
+  const PlacementChoice choice = ChoosePlacement(memory->settings.placement, rules, begun);
+  if (choice.in_service) {
     const absl::Status status = PlaceInService(memory);
-    if (status.ok()) return status;
-    if (asked == P::kMemoryService && !begun) return status;
-    CountFallback(memory, absl::IsResourceExhausted(status) ? "service_full" : "service_absent");
+    if (status.ok() || choice.insists) return status;
+    accounts.CountFallback(&memory->account, rules.has_service ? FallbackReason(status) : "service_absent");
   }
   return CreateIndex(kInWorker, memory);
 }
@@ -313,19 +295,13 @@ void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int
   const CacheSource keys(cache, options.layers, page_ids);
   for (;;) {
     if (pages <= memory->taken_pages && !wait) return;
-    const int side = memory->side;
+    const Side side = memory->side;
     ClientCost spent;
     const absl::StatusOr<int> taken = memory->client->Append(
         memory->index, memory->taken_pages, std::max(pages, memory->taken_pages), keys, wait, &spent);
     const int before = memory->taken_pages;
     if (taken.ok()) memory->taken_pages = *taken;
-    const uint64_t tokens = static_cast<uint64_t>(memory->taken_pages - before) * kPageTokens;
-    if (tokens > 0 || spent.prepare_ns > 0) {
-      Charge(memory, side, MemoryStepKind::kPrepare,
-             {.time_ns = spent.prepare_ns,
-              .bytes = spent.bytes,
-              .count = tokens * options.shape.layers * options.shape.kv_heads});
-    }
+    accounts.ChargeRecords(&memory->account, side, memory->taken_pages - before, spent);
     if (taken.ok()) return;
     MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
     DropService();
@@ -492,28 +468,14 @@ void Pipeline::Impl::Fetch(const SlotContext& context) {
 }
 
 void Pipeline::Impl::SettleFetches() {
-  uint64_t all = 0;
-  const auto each = [&](auto work) {
-    for (const size_t row : resident_rows) work(*rows[row].memory);
-    for (SequenceMemory* memory : staging) work(*memory);
-  };
-  each([&](const SequenceMemory& memory) { all += memory.fetched_tokens; });
+  fetched.clear();
   for (const size_t row : resident_rows) {
-    const Row& of = rows[row];
-    const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
-    hot.missed_tokens += of.memory->fetched_tokens;
-    hot.selected_tokens += static_cast<uint64_t>(of.plan.k) *
-                           static_cast<uint64_t>(of.memory->steps.apply.entry_tokens) * columns;
+    SequenceMemory& memory = *rows[row].memory;
+    fetched.push_back({&memory.account, memory.fetched_tokens});
+    accounts.CountResidentRow(rows[row].plan.k, memory.steps.apply.entry_tokens, memory.fetched_tokens);
   }
-  if (all == 0) return;
-  const uint64_t token_bytes = KvTokenBytes();
-  each([&](SequenceMemory& memory) {
-    const uint64_t tokens = memory.fetched_tokens;
-    Charge(&memory, kInService, MemoryStepKind::kRetrieval,
-           {.time_ns = static_cast<uint64_t>(static_cast<double>(fetch_ns) * static_cast<double>(tokens) /
-                                             static_cast<double>(all)),
-            .bytes = tokens * token_bytes});
-  });
+  for (SequenceMemory* memory : staging) fetched.push_back({&memory->account, memory->fetched_tokens});
+  accounts.ChargeFetches(fetched, fetch_ns);
 }
 
 void Pipeline::Impl::CloseLayer() {
@@ -523,41 +485,17 @@ void Pipeline::Impl::CloseLayer() {
   }
 }
 
-void Pipeline::Impl::Charge(SequenceMemory* memory, int side, MemoryStepKind kind,
-                            const MemoryStepStat& cost) {
-  memory->costs[static_cast<size_t>(side)][static_cast<size_t>(Index(kind))].Add(cost);
-  StepTotal& total = totals[{memory->method, side}][static_cast<size_t>(Index(kind))];
-  total.Add(cost);
-  total.times.Observe(cost.time_ns);
-}
-
-uint64_t Pipeline::Impl::KvTokenBytes() const {
-  return static_cast<uint64_t>(
-      devices::StoredKvBytes(devices::StoredForm(cache->shape().type), options.shape.head_dim));
-}
-
 void Pipeline::Impl::Settle(const Row& row, uint64_t total_attended) {
   SequenceMemory& memory = *row.memory;
-  const auto columns = static_cast<uint64_t>(options.shape.layers) * options.shape.kv_heads;
-  const uint64_t attended = static_cast<uint64_t>(row.attended) * columns;
-  if (row.asks) {
-    const ClientCost& cost = query_costs[memory.side][row.query];
-    const uint64_t entries =
-        static_cast<uint64_t>((row.plan.end - row.plan.begin) / memory.steps.apply.entry_tokens) * columns;
-    const auto selected = static_cast<uint64_t>(row.plan.k) * columns;
-    Charge(&memory, memory.side, MemoryStepKind::kRelevancy,
-           {.time_ns = cost.score_ns,
-            .bytes = cost.bytes,
-            .count = entries,
-            .round_trips = memory.side == kInService ? options.shape.layers : 0U});
-    Charge(&memory, memory.side, MemoryStepKind::kRetrieval,
-           {.time_ns = cost.select_ns, .bytes = selected * sizeof(uint32_t), .count = selected});
-  }
-  // The row itself is part of the total.
-  Charge(&memory, kInWorker, MemoryStepKind::kApply,
-         {.time_ns = apply_ns * static_cast<uint64_t>(row.attended) / total_attended,
-          .bytes = attended * KvTokenBytes(),
-          .count = attended});
+  const int entry = memory.steps.apply.entry_tokens;
+  accounts.ChargeRow(&memory.account,
+                     {.side = memory.side,
+                      .asked = row.asks ? &query_costs[memory.side][row.query] : nullptr,
+                      .scored = (row.plan.end - row.plan.begin) / entry,
+                      .selected = row.plan.k,
+                      .entry_tokens = entry,
+                      .attended = row.attended},
+                     apply_ns, total_attended);
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> Pipeline::Create(const PipelineOptions& options,
@@ -604,9 +542,10 @@ std::unique_ptr<SequenceMemory> NewMemory(const PipelineOptions& options, const 
                                           int max_positions, int decode_begin) {
   auto memory = std::make_unique<SequenceMemory>();
   memory->settings = settings;
-  memory->method = FindMethod(settings.method);
-  MNEMO_CHECK(memory->method != nullptr);
-  memory->steps = memory->method->steps(settings, options.methods);
+  const methods::Method* const method = methods::FindMethod(settings.method);
+  MNEMO_CHECK(method != nullptr);
+  memory->account.method = method;
+  memory->steps = method->steps(settings, options.methods);
   memory->max_positions = max_positions;
   memory->decode_begin = decode_begin;
   return memory;
@@ -645,7 +584,7 @@ void Pipeline::SetHotPages(SequenceMemory* memory, std::span<const int32_t> page
 
 int Pipeline::KeptPages(const SequenceMemory& memory) { return memory.kept_pages; }
 
-void Pipeline::CountFallback(const std::string& reason) { ++impl_->fallbacks[reason]; }
+void Pipeline::CountFallback(const std::string& reason) { impl_->accounts.CountFallback(nullptr, reason); }
 
 absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages) {
   Impl& impl = *impl_;
@@ -659,8 +598,7 @@ absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<cons
       break;
     }
     ++memory->kept_pages;
-    impl.Charge(memory, kInService, MemoryStepKind::kPrepare,
-                {.time_ns = NowNs() - begin, .bytes = spent.bytes});
+    impl.accounts.ChargeKept(&memory->account, NowNs() - begin, spent);
   }
   // Keys are read when they are handed over, before the page may go. Records are for pages that can be
   // scanned.
@@ -774,8 +712,6 @@ absl::Status Pipeline::End() {
   uint64_t total = static_cast<uint64_t>(impl.dense_attended);
   for (const Impl::Row& row : impl.rows) total += static_cast<uint64_t>(row.attended);
   for (const Impl::Row& row : impl.rows) {
-    if (row.plan.k > 0)
-      impl.selected_tokens.Observe(static_cast<uint64_t>(row.plan.k * row.memory->steps.apply.entry_tokens));
     if (row.asks) row.memory->anchor = row.memory->settings.reuse_interval > 1 ? row.plan.anchor : -1;
     impl.Settle(row, total);
   }
@@ -823,28 +759,13 @@ model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
   return ops;
 }
 
-MemoryStepStat Pipeline::Impl::StatOf(const SequenceMemory& memory, int side, int kind) const {
-  MemoryStepStat stat = memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)];
-  stat.step = static_cast<MemoryStepKind>(kind + 1);
-  stat.method = std::string(memory.method->name);
-  stat.device = side == kInWorker ? device->info().name : service_name;
-  return stat;
-}
-
 std::vector<MemoryStepStat> Pipeline::StepsOf(const SequenceMemory& memory) const {
-  std::vector<MemoryStepStat> steps;
-  for (int kind = 0; kind < kStepKinds; ++kind) {
-    for (int side = 0; side < kSides; ++side) {
-      if (memory.costs[static_cast<size_t>(side)][static_cast<size_t>(kind)].count > 0)
-        steps.push_back(impl_->StatOf(memory, side, kind));
-    }
-  }
-  return steps;
+  return StepAccounts::StepsOf(memory.account, impl_->names());
 }
 
 int Pipeline::FallbacksOf(const SequenceMemory& memory, std::string* reason) const {
-  *reason = memory.fallback_reason;
-  return memory.fallbacks;
+  *reason = memory.account.fallback_reason;
+  return memory.account.fallbacks;
 }
 
 PipelineStats Pipeline::Stats() const {
@@ -856,23 +777,11 @@ PipelineStats Pipeline::Stats() const {
     ++(memory->side == kInWorker ? stats.inline_indexes : stats.service_indexes);
   }
   stats.inline_bytes = impl.inline_client->bytes();
-  stats.fallbacks = impl.fallbacks;
-  const LinkStats link =
-      impl.service == nullptr ? impl.past_links : Sum(impl.past_links, impl.service->stats());
-  stats.round_trips = link.round_trips;
-  stats.bytes_to_service = link.bytes_sent;
-  stats.bytes_from_service = link.bytes_received;
-  stats.selected_tokens = impl.selected_tokens;
-  stats.hot = impl.hot;
-  for (const auto& [key, kinds] : impl.totals) {
-    for (int kind = 0; kind < kStepKinds; ++kind) {
-      StepTotal total = kinds[static_cast<size_t>(kind)];
-      if (total.count == 0) continue;
-      total.step = static_cast<MemoryStepKind>(kind + 1);
-      total.method = std::string(key.first->name);
-      total.device = key.second == kInWorker ? impl.device->info().name : impl.service_name;
-      stats.steps.push_back(std::move(total));
-    }
+  if (impl.service == nullptr) {
+    impl.accounts.FillStats(impl.names(), nullptr, &stats);
+  } else {
+    const LinkStats link = impl.service->stats();
+    impl.accounts.FillStats(impl.names(), &link, &stats);
   }
   return stats;
 }

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -19,7 +18,7 @@
 #include "server/memory/attacher.h"
 #include "server/memory/attention_settings.h"
 #include "server/memory/memory_client.h"
-#include "server/memory/method.h"
+#include "server/memory/methods/method.h"
 #include "server/memory/shape.h"
 #include "server/memory/step_stats.h"
 #include "server/model/transformer.h"
@@ -29,7 +28,7 @@ namespace mnemo::memory {
 struct PipelineOptions {
   MemoryShape shape;
   std::vector<int> layers;  // of the model, ascending; shape.layers of them
-  MethodOptions methods;
+  methods::MethodOptions methods;
   int max_queries = 0;     // decode rows of a step
   int context_tokens = 0;  // longest sequence
   int max_indexes = 0;     // sequences open at once, running and preempted
@@ -62,12 +61,12 @@ class Pipeline final : public model::LayerMemory {
   // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
   // same beginning shares its pages of records. Placement kMemoryService, unless the sequence has `begun`
   // elsewhere: RESOURCE_EXHAUSTED, the service is full; UNAVAILABLE, it is not there; FAILED_PRECONDITION,
-  // there is to be none.
+  // there is to be none, or it lacks what the method needs, which the message names.
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
                                        std::span<const int32_t> ids, bool begun = false);
   // The same for a sequence whose K and V of indexed layers are kept in the service, but for pages that the
   // worker still has and `hot_pages` pages of what was selected last. Placement kAny means the service here;
-  // FAILED_PRECONDITION: this worker has none, or none that keeps K and V.
+  // FAILED_PRECONDITION: this worker has none, or none that can do what the method needs and keep K and V.
   absl::StatusOr<SequenceMemory*> OpenResident(const AttentionSettings& settings, int max_positions,
                                                int decode_begin, std::span<const int32_t> ids, int hot_pages);
   void Close(SequenceMemory* memory);

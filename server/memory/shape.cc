@@ -1,5 +1,6 @@
 #include "server/memory/shape.h"
 
+#include "proto/layout/descriptor.h"
 #include "server/model/model_config.h"
 #include "server/model/transformer.h"
 
@@ -24,6 +25,18 @@ MemoryShape ShapeOf(const model::Transformer& transformer) {
           .group = config.heads / config.kv_heads,
           .head_dim = config.head_dim,
           .softmax_scale = config.attention_scale};
+}
+
+absl::Status CheckSettings(const AttentionSettings& settings, const MemoryShape& shape) {
+  MNEMO_RETURN_IF_ERROR(methods::CheckSettings(settings));
+  if (settings.method == AttentionSettings::Method::kDense) return absl::OkStatus();
+  std::string why;
+  if (shape.layers == 0) {
+    why = "it has no layer that could attend to a selection";
+  } else {
+    why = WhyNoIndex(shape.head_dim);
+  }
+  return why.empty() ? absl::OkStatus() : Unsuitable(settings.method, why);
 }
 
 }  // namespace mnemo::memory

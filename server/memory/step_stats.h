@@ -83,7 +83,8 @@ struct PipelineStats {
   uint64_t bytes_from_service = 0;
   TokenHistogram selected_tokens;  // of a decode row, a layer and a KV head
   HotStats hot;
-  std::map<std::string, uint64_t> fallbacks;  // by reason: sequences that run in the worker instead
+  std::map<std::string, uint64_t>
+      fallbacks;  // sequences that run in the worker instead, by reason (FallbackReason)
   std::vector<StepTotal> steps;
 };
 

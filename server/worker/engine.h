@@ -32,7 +32,7 @@ struct EngineOptions {
   bool prefix_cache = true;
   int max_sessions = 1024;  // sessions remembered; the least recently used is forgotten
   // Sparse attention. Used when the transformer was made with indexed layers.
-  memory::MethodOptions methods;
+  memory::methods::MethodOptions methods;
   // Where requests go that name no placement.
   memory::AttentionSettings::Placement placement = memory::AttentionSettings::Placement::kMemoryService;
   memory::Pipeline::Attach attach_memory;  // empty: no memory service

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "devices/kv_cache.h"
+#include "server/memory/placement.h"
 
 namespace mnemo::worker {
 
@@ -31,8 +32,7 @@ void Parking::Sort(Clock::time_point now, bool service_attached, std::vector<Req
 bool Parking::Remove(Request* request) { return std::erase(parked_, request) > 0; }
 
 bool Parking::MayStay(const Request& request) const {
-  return (request.has_begun() ||
-          request.spec.attention.placement == memory::AttentionSettings::Placement::kAny) &&
+  return !memory::ChoosePlacement(request.spec.attention.placement, {}, request.has_begun()).insists &&
          request.max_positions() <= options_.kv_pages * devices::kPageTokens;
 }
 

@@ -1,7 +1,7 @@
 // Limits of this worker that a request is checked against.
 #pragma once
 
-#include "server/memory/method.h"
+#include "server/memory/shape.h"
 
 namespace mnemo::worker {
 

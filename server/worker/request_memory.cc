@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/memory/placement.h"
+
 namespace mnemo::worker {
 
 using memory::AttentionSettings;
@@ -40,7 +42,7 @@ absl::Status RequestMemory::Open(Request* request) {
   if (!opened.ok() && request->resident()) {
     const bool full = absl::IsResourceExhausted(opened.status());
     if (parking_.MayStay(*request)) {
-      StayInWorker(request, full);
+      StayInWorker(request, memory::FallbackReason(opened.status()));
       return absl::OkStatus();
     }
     // A full service refuses what has not begun; for the others there will be room again.
@@ -64,8 +66,8 @@ absl::Status RequestMemory::Open(Request* request) {
 }
 
 // The worker keeps K and V; the request waits for its pages like any other.
-void RequestMemory::StayInWorker(Request* request, bool service_full) {
-  request->residence.why_not_resident = service_full ? "service_full" : "service_absent";
+void RequestMemory::StayInWorker(Request* request, std::string_view why) {
+  request->residence.why_not_resident = why;
   scheduler_->Suspend(request);
   request->residence.share = {};
   Parking::Settle(request);

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "server/memory/pipeline.h"
@@ -54,7 +55,8 @@ class RequestMemory {
 
  private:
   absl::StatusOr<memory::SequenceMemory*> OpenInPipeline(const Request& request);
-  void StayInWorker(Request* request, bool service_full);
+  // `why`: as fallbacks are counted.
+  void StayInWorker(Request* request, std::string_view why);
   void Park(Request* request, Clock::time_point now, bool service_full);
   void Close(Request* request);
 

@@ -5,6 +5,7 @@
 
 #include "devices/base/status.h"
 #include "devices/kv_cache.h"
+#include "server/memory/placement.h"
 
 namespace mnemo::worker {
 namespace {
@@ -20,9 +21,9 @@ constexpr int kMaxHotPages = 1000;
 Residency ResidencyOf(const memory::AttentionSettings& settings, int max_positions,
                       const RequestLimits& limits) {
   using memory::AttentionSettings;
-  const bool in_service =
-      settings.placement == AttentionSettings::Placement::kMemoryService ||
-      (settings.placement == AttentionSettings::Placement::kAny && limits.any_placement_in_service);
+  const memory::PlacementRules rules = {.any_in_service = limits.any_placement_in_service,
+                                        .has_service = limits.extra_pages > 0};
+  const bool in_service = memory::ChoosePlacement(settings.placement, rules, /*begun=*/false).in_service;
   if (limits.extra_pages == 0 || settings.method == AttentionSettings::Method::kDense || !in_service)
     return {};
   const int budget = std::min(settings.token_budget, max_positions);

@@ -13,6 +13,8 @@ ALLOWED = {
     "proto/layout": [],
     "proto": ["proto/layout"],
     "devices/base": [],
+    # The table of memory methods: a vocabulary for configuration and clients too.
+    "server/memory/methods": ["devices/base", "proto/layout"],
     "devices": ["devices/base"],
     # Kernels of memory indexes.
     "devices/cpu": ["devices/base", "devices", "proto/layout"],
@@ -22,7 +24,7 @@ ALLOWED = {
     "devices/memory/cpu": ["devices/base", "devices/cpu", "devices/memory", "proto/layout"],
     "devices/memory/factory": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],
-    "config": ["devices/base"],
+    "config": ["devices/base", "server/memory/methods"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/link": ["devices/base"],
@@ -41,7 +43,7 @@ ALLOWED = {
         "server/telemetry",
     ],
     # A client knows the server's vocabulary alone: `mnemo tokenize` works offline.
-    "client": ["client", "devices/base", "proto", "server/model"],
+    "client": ["client", "devices/base", "proto", "server/memory/methods", "server/model"],
     "tests": ["config", "devices", "proto", "server", "tests"],
 }
 

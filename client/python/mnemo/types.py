@@ -36,7 +36,7 @@ class GenerateOptions(TypedDict, total=False):
     prompt_logprobs_from: int
     include_special_tokens: bool
     decode_from: int
-    attention: str  # dense | page_bound | block_mean | token_topk | cascade
+    attention: str  # a method of the protocol (AttentionMethod) in lower case, such as token_topk
     token_budget: int  # of sparse attention, as what follows
     threshold: float  # with block_gate, instead of token_budget
     keep_first: int

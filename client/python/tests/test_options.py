@@ -89,3 +89,13 @@ def test_every_field_of_a_message() -> None:
     (sent,) = _convert.build_request(None, None, [message], {}).chat.messages
     assert (sent.role, sent.content, sent.name, sent.tool_call_id) == ("assistant", "x", "n", "c1")
     assert json.loads(sent.tool_calls_json) == [{"id": "c1", "args": {"ä": 1}}]
+
+
+def test_every_attention_method_of_the_protocol_is_a_name() -> None:
+    for value in generation_pb2.AttentionMethod.DESCRIPTOR.values[1:]:
+        name = value.name.removeprefix("ATTENTION_METHOD_").lower()
+        request = generation_pb2.GenerateRequest()
+        _convert._set_attention(request, {"attention": name})
+        assert request.attention.method == value.number
+    with pytest.raises(ValueError):
+        _convert._set_attention(request, {"attention": "no_method"})

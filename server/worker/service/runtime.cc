@@ -115,8 +115,8 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   ready.set_has_memory_service(!options.memory_address.empty());
   ready.add_attention_methods(static_cast<int32_t>(memory::AttentionSettings::Method::kDense));
   if (!transformer_->options().indexed_layers.empty()) {
-    for (const memory::Method* method : memory::Methods()) {
-      ready.add_attention_methods(static_cast<int32_t>(method->id));
+    for (const memory::methods::Method* method : memory::methods::Methods()) {
+      if (method->weights.empty()) ready.add_attention_methods(static_cast<int32_t>(method->id));
     }
   }
   return ready;

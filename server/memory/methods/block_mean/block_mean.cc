@@ -1,6 +1,7 @@
-#include "server/memory/methods/block_mean/block_mean.h"
-
+// Pages by the mean of their keys: the training-free form of SeerAttention-R. The softmax of the group is
+// summed.
 #include "proto/layout/record.h"
+#include "server/memory/methods/method.h"
 
 namespace mnemo::memory::methods {
 namespace {
@@ -17,6 +18,7 @@ MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
 
 }  // namespace
 
-const Method kBlockMean = {.id = AttentionSettings::Method::kBlockMean, .name = "block_mean", .steps = Steps};
+constinit const Method kBlockMean = {
+    .id = AttentionSettings::Method::kBlockMean, .name = "block_mean", .selects_pages = true, .steps = Steps};
 
 }  // namespace mnemo::memory::methods

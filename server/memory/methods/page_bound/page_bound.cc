@@ -1,6 +1,8 @@
-#include "server/memory/methods/page_bound/page_bound.h"
-
+// Pages by an upper bound of query . key from the lowest and highest key element (LServe, Quest). A page of
+// 64 takes the largest bound of its four logical pages of 16; a page's rank is the largest bound of its query
+// group.
 #include "proto/layout/record.h"
+#include "server/memory/methods/method.h"
 
 namespace mnemo::memory::methods {
 namespace {
@@ -17,6 +19,7 @@ MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
 
 }  // namespace
 
-const Method kPageBound = {.id = AttentionSettings::Method::kPageBound, .name = "page_bound", .steps = Steps};
+constinit const Method kPageBound = {
+    .id = AttentionSettings::Method::kPageBound, .name = "page_bound", .selects_pages = true, .steps = Steps};
 
 }  // namespace mnemo::memory::methods

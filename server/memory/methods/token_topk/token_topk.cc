@@ -1,4 +1,6 @@
-#include "server/memory/methods/token_topk/token_topk.h"
+// Keys of 2, 4 or 8 bits, rotated and centred on their page; the very tokens that the query group ranks
+// highest.
+#include "server/memory/methods/method.h"
 
 namespace mnemo::memory::methods {
 namespace {
@@ -11,8 +13,16 @@ MethodSteps Steps(const AttentionSettings& settings, const MethodOptions&) {
   return steps;
 }
 
+void Fill(const GivenSettings& given, const SettingsDefaults& defaults, AttentionSettings* settings) {
+  settings->key_bits = given.key_bits.value_or(defaults.key_bits);
+}
+
 }  // namespace
 
-const Method kTokenTopk = {.id = AttentionSettings::Method::kTokenTopk, .name = "token_topk", .steps = Steps};
+constinit const Method kTokenTopk = {.id = AttentionSettings::Method::kTokenTopk,
+                                     .name = "token_topk",
+                                     .key_bits = KeyBits::kChosen,
+                                     .steps = Steps,
+                                     .fill = Fill};
 
 }  // namespace mnemo::memory::methods
