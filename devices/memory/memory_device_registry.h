@@ -20,8 +20,7 @@ struct MemoryDeviceKind {
   // Keys that MemoryDeviceOptions::device_options may have. MakeMemoryDevice has checked that there are no
   // others and that none is there twice; `create` checks the values.
   std::vector<std::string> option_keys;
-  absl::StatusOr<std::unique_ptr<MemoryDevice>> (*create)(const MemoryDeviceOptions& options,
-                                                          IndexStore* store) = nullptr;
+  absl::StatusOr<std::unique_ptr<MemoryDevice>> (*create)(const MemoryDeviceOptions& options) = nullptr;
 };
 
 // All kinds of this build, in a fixed order. Defined, with the functions below and MakeMemoryDevice, by the

@@ -17,18 +17,18 @@ constexpr uint32_t kItemsPerLook = 4;  // of an append, between looks at the clo
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<transport::ServiceLink> link,
-                                                               memory_device::IndexStore* store,
+                                                               memory_device::IndexTable* table,
                                                                PlaneCounters* counters) {
   const layout::AttachHello& granted = link->attached().granted;
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, store->AddOwner({.quota_bytes = granted.quota_bytes,
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, table->AddOwner({.quota_bytes = granted.quota_bytes,
                                                                 .max_indexes = granted.max_indexes}));
-  return std::unique_ptr<Attachment>(new Attachment(std::move(link), store, owner, counters));
+  return std::unique_ptr<Attachment>(new Attachment(std::move(link), table, owner, counters));
 }
 
-Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexStore* store,
+Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexTable* table,
                        uint32_t owner, PlaneCounters* counters)
     : link_(std::move(link)),
-      store_(store),
+      table_(table),
       owner_(owner),
       plane_counters_(counters),
       region_bytes_(link_->data().size()),
@@ -41,15 +41,15 @@ Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_devi
 }
 
 Attachment::~Attachment() {
-  if (append_.active()) store_->AbortAppend(&append_);
-  store_->RemoveOwner(owner_);
+  if (append_.active()) table_->AbortAppend(&append_);
+  table_->RemoveOwner(owner_);
 }
 
 layout::IndexInfo Attachment::InfoOf(uint32_t index_id, uint32_t layer_slot) const {
   if (index_id >= limits_.granted.max_indexes) return {};
-  const layout::IndexInfo all = store_->Info(owner_, index_id, layout::kAllLayerSlots);
+  const layout::IndexInfo all = table_->Info(owner_, index_id, layout::kAllLayerSlots);
   if (!all.exists || layer_slot >= all.layer_slots) return all;
-  return store_->Info(owner_, index_id, layer_slot);
+  return table_->Info(owner_, index_id, layer_slot);
 }
 
 layout::Verdict Attachment::Check(const Descriptor& d, Ring ring) {
@@ -135,16 +135,16 @@ Completion Attachment::RunBulk(const Descriptor& d) {
       std::memcpy(&spec, Payload(d), sizeof spec);
       const layout::Verdict verdict = layout::ValidateSpec(d, spec, limits_);
       if (verdict.status != layout::kStatusOk) return Refusal(d, verdict);
-      return store_->Create(owner_, d, spec);
+      return table_->Create(owner_, d, spec);
     }
     case layout::kOpFork:
-      return store_->Fork(owner_, d);
+      return table_->Fork(owner_, d);
     case layout::kOpTruncate:
-      return store_->Truncate(owner_, d);
+      return table_->Truncate(owner_, d);
     case layout::kOpFree:
-      return store_->Free(owner_, d);
+      return table_->Free(owner_, d);
     default:
-      return store_->KvStore(owner_, d, Payload(d));
+      return table_->KvStore(owner_, d, Payload(d));
   }
 }
 
@@ -158,7 +158,7 @@ bool Attachment::StartBulk(const Descriptor& d, Completion* completion) {
     *completion = RunBulk(d);
     return true;
   }
-  const uint16_t status = store_->BeginAppend(owner_, d, Payload(d), &append_);
+  const uint16_t status = table_->BeginAppend(owner_, d, Payload(d), &append_);
   if (status != layout::kStatusOk) {
     *completion = Refusal(d, {status, layout::kNoDetail});
     return true;
@@ -211,7 +211,7 @@ absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked
     }
     *worked = true;
     if (!RunItems(until)) return absl::OkStatus();
-    completion = store_->EndAppend(&append_);
+    completion = table_->EndAppend(&append_);
     MNEMO_RETURN_IF_ERROR(FinishBulk(completion));
   } while (Clock::now() < until);
   return absl::OkStatus();

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "devices/memory/index_store.h"
+#include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
 #include "devices/transport/service_link.h"
 #include "proto/layout/completion.h"
@@ -36,9 +36,9 @@ struct QueryWork {
 // data plane's thread.
 class Attachment {
  public:
-  // `store` and `counters` outlive this. RESOURCE_EXHAUSTED: the store has no room for another owner.
+  // `table` and `counters` outlive this. RESOURCE_EXHAUSTED: the table has no room for another owner.
   static absl::StatusOr<std::unique_ptr<Attachment>> Create(std::unique_ptr<transport::ServiceLink> link,
-                                                            memory_device::IndexStore* store,
+                                                            memory_device::IndexTable* table,
                                                             PlaneCounters* counters);
   ~Attachment();
   Attachment(const Attachment&) = delete;
@@ -59,11 +59,11 @@ class Attachment {
   // Works on the bulk ring for about `slice`: an append of many pages takes several calls. Sets `worked` when
   // there was anything to do.
   absl::Status WorkOnBulk(std::chrono::nanoseconds slice, bool* worked);
-  // Usage as the store has it, for the list of owners.
-  memory_device::OwnerStats Usage() const { return store_->Stats(owner_); }
+  // Usage as the table has it, for the list of owners.
+  memory_device::OwnerStats Usage() const { return table_->Stats(owner_); }
 
  private:
-  Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexStore* store, uint32_t owner,
+  Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexTable* table, uint32_t owner,
              PlaneCounters* counters);
   layout::Verdict Check(const layout::Descriptor& descriptor, transport::Ring ring);
   layout::IndexInfo InfoOf(uint32_t index_id, uint32_t layer_slot) const;
@@ -76,7 +76,7 @@ class Attachment {
   absl::Status FinishBulk(layout::Completion completion);
 
   const std::unique_ptr<transport::ServiceLink> link_;
-  memory_device::IndexStore* const store_;
+  memory_device::IndexTable* const table_;
   const uint32_t owner_;
   PlaneCounters* const plane_counters_;
   OwnerCounters counters_;

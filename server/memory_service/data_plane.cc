@@ -49,18 +49,19 @@ absl::StatusOr<std::unique_ptr<DataPlane>> DataPlane::Create(const Options& opti
 }
 
 absl::Status DataPlane::Start() {
-  MNEMO_ASSIGN_OR_RETURN(store_, memory_device::IndexStore::Create({.capacity_bytes = options_.memory_bytes,
+  MNEMO_ASSIGN_OR_RETURN(device_,
+                         memory_device::MakeMemoryDevice({.kind = options_.device,
+                                                          .name = device_name_,
+                                                          .threads = options_.threads,
+                                                          .isa = options_.isa,
+                                                          .max_operations = kBatch,
+                                                          .max_tokens = options_.max_tokens,
+                                                          .device_options = options_.device_options}));
+  MNEMO_ASSIGN_OR_RETURN(table_, memory_device::IndexTable::Create({.capacity_bytes = options_.memory_bytes,
                                                                     .max_owners = options_.max_owners,
                                                                     .threads = options_.threads,
-                                                                    .isa = options_.isa}));
-  MNEMO_ASSIGN_OR_RETURN(device_, memory_device::MakeMemoryDevice({.kind = options_.device,
-                                                                   .name = device_name_,
-                                                                   .threads = options_.threads,
-                                                                   .isa = options_.isa,
-                                                                   .max_operations = kBatch,
-                                                                   .max_tokens = options_.max_tokens,
-                                                                   .device_options = options_.device_options},
-                                                                  store_.get()));
+                                                                    .isa = options_.isa},
+                                                                   &device_->memory()));
   limits_ = device_->caps();
   const AttachHello fresh = layout::NewHello();
   limits_.magic = fresh.magic;
@@ -242,13 +243,13 @@ void DataPlane::TakeCalls() {
   {
     std::lock_guard lock(mutex_);
     arrived.swap(arrived_);
-    store_->Drain(draining_);
+    table_->Drain(draining_);
   }
   for (std::unique_ptr<transport::ServiceLink>& link : arrived) {
     const transport::Attached attached = link->attached();
-    // The quotas granted are what the store has room for.
+    // The quotas granted are what the table has room for.
     absl::StatusOr<std::unique_ptr<Attachment>> attachment =
-        Attachment::Create(std::move(link), store_.get(), &counters_);
+        Attachment::Create(std::move(link), table_.get(), &counters_);
     MNEMO_CHECK(attachment.ok());
     spdlog::info("{} (pid {}) attached as {}, quota {} bytes", attached.owner, attached.pid,
                  attached.granted.epoch, attached.granted.quota_bytes);

@@ -97,8 +97,8 @@ class DataPlane final : public transport::ListenerHost {
   PlaneCounters counters_;
 
   // Of the thread alone.
-  std::unique_ptr<memory_device::IndexStore> store_;
   std::unique_ptr<memory_device::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexTable> table_;  // over the device's memory
   std::vector<std::unique_ptr<Attachment>> attachments_;
   QueryWork work_;
   std::vector<layout::Completion> completions_;

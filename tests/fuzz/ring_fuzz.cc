@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "devices/cpu/index_kernels.h"
-#include "devices/memory/index_store.h"
+#include "devices/memory/cpu/cpu_record_memory.h"
+#include "devices/memory/index_table.h"
 #include "devices/transport/service_link.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/payload.h"
@@ -98,15 +99,16 @@ layout::Completion CarryOut(const memory_device::Operation& operation, const lay
   return done;
 }
 
-// The store stays from run to run, as a service's does; an attachment is new each time.
+// The table stays from run to run, as a service's does; an attachment is new each time.
 struct Service {
-  std::unique_ptr<memory_device::IndexStore> store;
+  memory_device::cpu::CpuRecordMemory records;
+  std::unique_ptr<memory_device::IndexTable> table;
   memory_service::PlaneCounters counters;
 
   Service() {
-    auto made = memory_device::IndexStore::Create({.capacity_bytes = 32 << 20, .max_owners = 1});
+    auto made = memory_device::IndexTable::Create({.capacity_bytes = 32 << 20, .max_owners = 1}, &records);
     Require(made.ok());
-    store = std::move(*made);
+    table = std::move(*made);
   }
 };
 
@@ -200,7 +202,7 @@ bool Turn(Service& service, memory_service::Attachment& attachment) {
   attachment.TakeQueries(8, &work);
   for (const memory_device::Operation& operation : work.operations) {
     const layout::IndexInfo info =
-        service.store->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
+        service.table->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
     Require(info.exists);
     attachment.AddCompletion(operation, CarryOut(operation, info));
   }
@@ -221,7 +223,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<std::byte> memory(bytes.get(), plan.total_bytes);
   auto link = std::make_unique<transport::ServiceLink>(transport::Attached{"fuzz", 0, granted},
                                                        std::make_unique<LooseChannel>(memory));
-  auto made = memory_service::Attachment::Create(std::move(link), service.store.get(), &service.counters);
+  auto made = memory_service::Attachment::Create(std::move(link), service.table.get(), &service.counters);
   Require(made.ok());
   memory_service::Attachment& attachment = **made;
   uint32_t heads[2] = {0, 0};

@@ -43,13 +43,12 @@ void AddMemoryDeviceKind(const MemoryDeviceKind& kind) {
   AddedKinds().push_back(kind);
 }
 
-absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options,
-                                                               IndexStore* store) {
+absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options) {
   std::vector<std::string> names;
   for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) {
     if (kind.name == options.kind) {
       MNEMO_RETURN_IF_ERROR(CheckDeviceOptions(kind, options));
-      return kind.create(options, store);
+      return kind.create(options);
     }
     names.push_back(kind.name);
   }

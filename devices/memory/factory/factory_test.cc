@@ -7,7 +7,7 @@ namespace mnemo::memory_device {
 namespace {
 
 std::string Refusal(const MemoryDeviceOptions& options) {
-  const absl::Status status = MakeMemoryDevice(options, nullptr).status();
+  const absl::Status status = MakeMemoryDevice(options).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
   return std::string(status.message());
 }
@@ -26,16 +26,15 @@ TEST_CASE("a kind or an option that is not known is refused, naming what there i
 
 TEST_CASE("a kind that is added gets its options, once each, and no others") {
   static std::vector<std::string> values;
-  AddMemoryDeviceKind({.name = "abacus",
-                       .option_keys = {"beads", "rods"},
-                       .create = [](const MemoryDeviceOptions& options,
-                                    IndexStore*) -> absl::StatusOr<std::unique_ptr<MemoryDevice>> {
-                         for (const auto& [key, value] : options.device_options)
-                           values.push_back(key + "=" + value);
-                         return Unavailable("made of wood");
-                       }});
+  AddMemoryDeviceKind(
+      {.name = "abacus",
+       .option_keys = {"beads", "rods"},
+       .create = [](const MemoryDeviceOptions& options) -> absl::StatusOr<std::unique_ptr<MemoryDevice>> {
+         for (const auto& [key, value] : options.device_options) values.push_back(key + "=" + value);
+         return Unavailable("made of wood");
+       }});
   MemoryDeviceOptions options{.kind = "abacus", .device_options = {{"rods", "3"}, {"beads", ""}}};
-  CHECK(MakeMemoryDevice(options, nullptr).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(MakeMemoryDevice(options).status().code() == absl::StatusCode::kUnavailable);
   CHECK(values == std::vector<std::string>{"rods=3", "beads="});
   options.device_options.emplace_back("rods", "4");
   CHECK(Refusal(options) == "device option \"rods\" is given twice");
