@@ -405,6 +405,16 @@ bool IndexTable::NewValuePages(Owner& owner, KvStoreJob* job) {
   return true;
 }
 
+void IndexTable::UndoValuePages(KvStoreJob* job) {
+  Owner& owner = OwnerOf(job->owner_);
+  Index& index = *job->index_;
+  for (const KvStoreJob::Replaced& one : job->replaced_) {
+    DropExtent(owner, std::exchange(index.kv_pages[one.page], one.extent), index.kv_extent_bytes);
+  }
+  DropPages(owner, index, UINT32_MAX, job->old_pages_);
+  job->index_ = nullptr;
+}
+
 // Calls range(extent, offset, bytes) for each page, slot and head of a store, in the order of its payload,
 // until it says false.
 template <typename Range>
@@ -470,11 +480,7 @@ uint16_t IndexTable::BeginKvStore(uint32_t number, const Descriptor& descriptor,
   job->old_pages_ = job->first_changed_ = static_cast<uint32_t>(index.kv_pages.size());
   job->replaced_.clear();
   if (!NewValuePages(owner, job) || !StageValues(job)) {
-    for (const KvStoreJob::Replaced& one : job->replaced_) {
-      DropExtent(owner, std::exchange(index.kv_pages[one.page], one.extent), index.kv_extent_bytes);
-    }
-    DropPages(owner, index, UINT32_MAX, job->old_pages_);
-    job->index_ = nullptr;
+    UndoValuePages(job);
     return layout::kStatusFull;
   }
   index.changing = true;
@@ -509,6 +515,12 @@ bool IndexTable::TryEndKvStore(KvStoreJob* job, Completion* completion) {
   completion->bytes_written =
       uint64_t{slots} * index.at.spec.heads * (descriptor.end - descriptor.begin) * index.at.KvTokenBytes();
   return true;
+}
+
+void IndexTable::AbortKvStore(KvStoreJob* job) {
+  MNEMO_CHECK(job->active());
+  job->index_->changing = false;
+  UndoValuePages(job);
 }
 
 Completion IndexTable::KvStore(uint32_t owner, const Descriptor& descriptor, const uint8_t* values) {
@@ -619,7 +631,7 @@ Completion IndexTable::EndAppend(AppendJob* job) {
 }
 
 void IndexTable::AbortAppend(AppendJob* job) {
-  MNEMO_CHECK(job->active() && !job->uploading_);
+  MNEMO_CHECK(job->active());
   Index& index = *job->index_;
   index.changing = false;
   job->index_ = nullptr;

@@ -173,6 +173,8 @@ class IndexTable {
                         KvStoreJob* job);
   // False while the device has not got all of it.
   bool TryEndKvStore(KvStoreJob* job, layout::Completion* completion);
+  // After the device was reset. What lay in the range before is lost.
+  void AbortKvStore(KvStoreJob* job);
   // Both at once; waits.
   layout::Completion KvStore(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* values);
 
@@ -187,7 +189,7 @@ class IndexTable {
   bool TryEndAppend(AppendJob* job, layout::Completion* completion);
   // The same; waits.
   layout::Completion EndAppend(AppendJob* job);
-  // Before TryEndAppend, or after Forget of the memory.
+  // Before TryEndAppend, or after the device was reset.
   void AbortAppend(AppendJob* job);
   // The three steps at once, on the calling thread.
   layout::Completion Append(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* payload);
@@ -217,6 +219,7 @@ class IndexTable {
   template <typename Range>
   static bool ForRanges(const KvStoreJob& job, Range&& range);
   bool StageValues(KvStoreJob* job);
+  void UndoValuePages(KvStoreJob* job);
   void WriteValues(KvStoreJob* job, const uint8_t* values);
   uint16_t StartJob(uint32_t owner, const layout::Descriptor& descriptor, AppendJob* job);
   static layout::Completion Answer(const layout::Descriptor& descriptor, uint16_t status, const Index* index);

@@ -204,7 +204,7 @@ bool Turn(Service& service, memory_service::Attachment& attachment) {
     const layout::IndexInfo info =
         service.table->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
     Require(info.exists);
-    attachment.AddCompletion(operation, CarryOut(operation, info));
+    attachment.Finish(operation, CarryOut(operation, info));
   }
   bool worked = false;
   return attachment.CompleteQueries().ok() &&
