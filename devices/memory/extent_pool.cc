@@ -95,6 +95,14 @@ uint8_t* ExtentPool::Allocate(uint64_t bytes) {
   return piece + sizeof(Header);
 }
 
+void ExtentPool::ForEachSlab(const std::function<void(uint8_t* memory, uint64_t bytes)>& visit) const {
+  for (const auto& [size, slabs] : slabs_) {
+    for (const std::unique_ptr<Slab>& slab : slabs) {
+      visit(slab->memory, slab->bytes);
+    }
+  }
+}
+
 void ExtentPool::Release(uint8_t* extent) {
   Header* header = HeaderOf(extent);
   Slab* slab = header->slab;

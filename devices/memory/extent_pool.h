@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -23,6 +24,8 @@ class ExtentPool {
   // 64-byte aligned, contents undefined; nullptr when the system has no memory left.
   uint8_t* Allocate(uint64_t bytes);
   void Release(uint8_t* extent);
+  // For tests that take away the access to extents.
+  void ForEachSlab(const std::function<void(uint8_t* memory, uint64_t bytes)>& visit) const;
 
  private:
   struct Slab;

@@ -33,6 +33,7 @@ class CpuRecordMemory final : public RecordMemory {
     return indexes_[key.owner][key.index_id].get();
   }
   uint8_t* At(Extent extent) const { return extents_[extent].memory; }
+  const ExtentPool& pool() const { return pool_; }
 
   const ResidentLayout& layout() const override;
   Extent Allocate(ExtentKind kind, uint64_t bytes) override;
