@@ -166,6 +166,33 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
   CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
 }
 
+TEST_CASE("a device that is late, whose memory nobody else can read: the same tokens") {
+  for (const memory_service::DeviceOptions& device :
+       {memory_service::DeviceOptions{},
+        memory_service::DeviceOptions{{"delay_us", "100"}, {"burst_us", "150"}, {"event", "1"}}}) {
+    Service service(memory_service::LateDevice(device));
+    EngineFixture fixture(Options(&service));
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CHECK(CheckAll(&fixture, 0) == 0);
+    CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+  }
+}
+
+TEST_CASE("a device that fails, hangs or loses its memory costs no token") {
+  uint64_t failures = 0;
+  for (int schedule = 0; schedule < 8 / MNEMO_TEST_REDUCTION; ++schedule) {
+    CAPTURE(schedule);
+    Service service(memory_service::LateDevice(memory_service::DeviceFaultOf(schedule, 300)));
+    FixtureOptions options = Options(&service);
+    options.kv_type = KvTypeOf(schedule);
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kAny, 0);
+    failures += static_cast<uint64_t>(CheckAll(&fixture, 0));
+    CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+  }
+  CHECK(failures > 0);
+}
+
 TEST_CASE("a sequence shares the records of an open one with the same beginning") {
   for (const P placement : {P::kInline, P::kMemoryService}) {
     Service service;

@@ -426,6 +426,22 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   }
 }
 
+TEST_CASE("K and V behind a device that is late, fails, hangs or loses its memory: the same tokens") {
+  uint64_t failures = 0;
+  for (int schedule = 0; schedule < 8 / MNEMO_TEST_REDUCTION; ++schedule) {
+    CAPTURE(schedule);
+    Service service(memory_service::LateDevice(memory_service::DeviceFaultOf(schedule, 600)));
+    FixtureOptions options = Options("cpu", &service);
+    options.kv_type = KvTypeOf(schedule);
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CheckAll(&fixture, "cpu", 0);
+    failures += service.plane().counters().device_failures;
+    CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
+  }
+  CHECK(failures > 0);
+}
+
 // Every other schedule with K and V of 8 bits. 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;
