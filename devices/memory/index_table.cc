@@ -13,14 +13,14 @@ using layout::Completion;
 using layout::Descriptor;
 using layout::kPageTokens;
 
-// What the index may still take from its owner's quota.
+// Bytes that the index may still take from its owner's quota.
 uint64_t Unwritten(const Index& index) {
   const uint64_t pages = index.at.spec.max_tokens / kPageTokens;
   return (pages - index.pages.size()) * index.extent_bytes +
          (pages - index.kv_pages.size()) * index.kv_extent_bytes;
 }
 
-// Of records, in any slot.
+// Pages of records in use, in any slot.
 uint32_t PagesInUse(const Index& index) {
   return *std::max_element(index.tokens.begin(), index.tokens.end()) / kPageTokens;
 }
@@ -31,7 +31,7 @@ uint32_t Least(const std::vector<uint32_t>& counts) {
 
 }  // namespace
 
-// Of one thread that runs items of appends.
+// Room of one thread that runs items of appends.
 struct IndexTable::Scratch {
   alignas(64) float keys[size_t{kPageTokens} * layout::kMaxDim];
   alignas(64) uint8_t record[layout::RecordBytes(layout::kFormatCodes8, layout::kMaxDim)];

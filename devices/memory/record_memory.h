@@ -51,7 +51,7 @@ struct ExtentLayout {
   uint64_t BlockOffset(uint32_t slot, uint32_t head) const {
     return (uint64_t{slot} * spec.heads + head) * block_bytes;
   }
-  // Of K and V of one token of a slot and head.
+  // Bytes of K and V of one token of a slot and head.
   uint64_t KvTokenBytes() const { return layout::KvTokenBytes(spec.kv_format, spec.dim); }
   uint64_t KvOffset(uint32_t slot, uint32_t head, uint32_t token_of_page) const {
     return ((uint64_t{slot} * spec.heads + head) * layout::kPageTokens + token_of_page) * KvTokenBytes();

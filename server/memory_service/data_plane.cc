@@ -251,7 +251,7 @@ void DataPlane::Attach(std::unique_ptr<transport::ServiceLink> link) {
   attachments_.push_back(std::move(*attachment));
 }
 
-// What other threads want: new links, ends, draining.
+// Takes over the wishes of other threads: new links, ends, draining.
 void DataPlane::TakeCalls() {
   if (!called_.exchange(false, std::memory_order_acquire)) return;
   uint64_t rung;
@@ -293,7 +293,7 @@ void DataPlane::Remove(size_t index, const absl::Status& why) {
 void DataPlane::RemoveLeft() {
   for (size_t i = leaving_.size(); i-- > 0;) {
     bool worked = false;
-    // What a bulk operation brought has arrived; its owner, who is gone, is not told.
+    // The end of a bulk operation whose owner is gone; nobody is told.
     if (leaving_[i].attachment->arriving()) (void)leaving_[i].attachment->WorkOnBulk({}, &worked);
     if (leaving_[i].attachment->busy()) continue;
     Leaving left = std::move(leaving_[i]);
@@ -422,7 +422,7 @@ Clock::time_point DataPlane::Deadline() const {
 
 void DataPlane::CheckDevice() {
   if (reset_at_ == Clock::time_point()) {
-    // What has come while this thread was held up counts.
+    // Answers that came while this thread was held up count.
     if (DeviceBusy() && Clock::now() >= Deadline() && !DeviceHasNews()) FailDevice();
     return;
   }
@@ -528,7 +528,7 @@ void DataPlane::Sleep() {
     Add(counters_.sleeps, 1);
     (void)::poll(fds_.data(), fds_.size(), sleep_ms);
     for (size_t i = attachments_.size(); i-- > 0;) {
-      // What poll has seen is asked again at once, not when it is due.
+      // A closed socket is looked at again at once, not when it is due.
       const bool closed =
           ((fds_[1 + 2 * i].revents | fds_[2 + 2 * i].revents) & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
       if (closed) (void)attachments_[i]->link().lost(true);

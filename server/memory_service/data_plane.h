@@ -66,7 +66,7 @@ class DataPlane final : public transport::ListenerHost {
   // From the owner's next attachment on; 0 = the default. RESOURCE_EXHAUSTED: more than the memory there is,
   // or too many owners have a quota of their own.
   absl::Status SetQuota(const std::string& owner, uint64_t quota_bytes);
-  // What it is granted at its next attachment, if there is so much left.
+  // Bytes that the owner is granted at its next attachment, if there is so much left.
   uint64_t Quota(const std::string& owner) const;
   // Ends the attachments of this name, or the one of this epoch if that is not 0. How many.
   uint32_t Drop(const std::string& owner, uint16_t epoch);
@@ -114,7 +114,7 @@ class DataPlane final : public transport::ListenerHost {
   layout::AttachHello limits_;
   PlaneCounters counters_;
 
-  // Of the thread alone.
+  // Used by the thread alone.
   std::unique_ptr<memory_device::MemoryDevice> device_;
   std::unique_ptr<memory_device::IndexTable> table_;  // over the device's memory
   std::vector<std::unique_ptr<Attachment>> attachments_;

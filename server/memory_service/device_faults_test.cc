@@ -141,6 +141,33 @@ TEST_CASE("what frees an index waits for the operations on it, and for no others
   CHECK_FALSE(worker.Pending(Ring::kQuery));
 }
 
+TEST_CASE("K and V are added while an index is read, and written over when it is not") {
+  TestPlane service(Late({{"hang_after", "1"}}, 500));
+  IndexedWorker worker(service.address(), "worker0", 0);
+  IndexSpec spec = worker.spec;
+  spec.kv_format = layout::kFormatF16;
+  REQUIRE(worker.Create(0, 1, spec).status == layout::kStatusOk);
+  REQUIRE(worker.Append(0, 0).status == layout::kStatusOk);
+  const auto store = [&](uint32_t begin, uint32_t end) {
+    Descriptor d = worker.Of(layout::kOpKvStore, 0);
+    d.layer_slot = layout::kAllLayerSlots;
+    d.heads = 1;
+    d.format = layout::kFormatF16;
+    d.begin = begin;
+    d.end = end;
+    d.payload_offset = static_cast<uint32_t>(worker.link->payload_area(Ring::kBulk).offset_bytes / 64);
+    d.payload_length = (end - begin) * 2;  // tokens of 128 bytes
+    return d;
+  };
+  REQUIRE(worker.RunOne(Ring::kBulk, store(0, 64)).status == layout::kStatusOk);
+  REQUIRE(worker.RunOne(Ring::kQuery, worker.Query(0)).status == layout::kStatusOk);
+  worker.Send(Ring::kQuery, worker.Query(0));
+  CHECK(worker.RunOne(Ring::kBulk, store(64, 128)).status == layout::kStatusOk);
+  worker.Send(Ring::kBulk, store(32, 96));
+  CHECK(worker.Next(Ring::kBulk).status == layout::kStatusOk);
+  CHECK_FALSE(worker.Pending(Ring::kQuery));
+}
+
 TEST_CASE("a device that loses its memory ends the attachments with indexes, once") {
   TestPlane service(Late({{"hang_after", "1"}, {"lose", "1"}}, 200));
   IndexedWorker worker(service.address(), "worker0", 2);

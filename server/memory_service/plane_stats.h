@@ -1,4 +1,4 @@
-// What the data plane counts, written by its thread and read by any.
+// Counters of the data plane, written by its thread and read by any.
 #pragma once
 
 #include <atomic>

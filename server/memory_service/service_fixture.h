@@ -61,8 +61,8 @@ inline DataPlane::Options LateDevice(DeviceOptions device_options) {
   return options;
 }
 
-// Of schedule `n`: late completions, and after some time one that fails, hangs, or hangs and loses the
-// memory.
+// Options of schedule `n`: late completions, and after some time one that fails, hangs, or hangs and loses
+// the memory.
 inline DeviceOptions DeviceFaultOf(int n, int most_operations) {
   DeviceOptions options = {{"seed", std::to_string(n)},
                            {"delay_us", std::to_string(n % 3 * 50)},
@@ -74,7 +74,7 @@ inline DeviceOptions DeviceFaultOf(int n, int most_operations) {
   return options;
 }
 
-// Of link `number` of a seeded schedule: one kind of fault, after fewer than `most_calls` calls.
+// Faults of link `number` of a seeded schedule: one kind of fault, after fewer than `most_calls` calls.
 inline transport::FaultPlan FaultOf(int schedule, uint64_t number, uint64_t most_calls) {
   transport::FaultPlan plan;
   plan.seed = static_cast<uint64_t>(schedule) * 1000 + number;

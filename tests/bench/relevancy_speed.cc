@@ -220,7 +220,7 @@ class Relevancy {
     return queries_.size() / (size_t{options_.heads} * options_.group * options_.dim);
   }
 
-  // What `repeats` runs of a query operation took, two more before them not counted.
+  // Times of `repeats` runs of a query operation; two more before them are not counted.
   struct Timing {
     std::vector<double> seconds;
     double score_us = 0;

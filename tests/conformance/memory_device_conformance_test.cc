@@ -1,6 +1,6 @@
 // Every kind of memory device, over the calls of devices/memory/memory_device.h and record_memory.h alone:
 // bulk operations by the index table, queries against the scalar reference of proto/layout, bit by bit.
-// What a device lacks by its caps is not asked of it.
+// Operations that a device lacks by its caps are left out.
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
@@ -250,7 +250,7 @@ Query MakeQuery(const Descriptor& d, const Records& records, std::mt19937& rando
   return query;
 }
 
-// What stands behind the last id and the last rank is nobody's.
+// Bytes behind the last id and the last rank are nobody's.
 bool SameResults(const Descriptor& d, uint32_t dim, const std::vector<uint8_t>& got,
                  const std::vector<uint8_t>& wanted) {
   if (d.select_op == layout::kSelectWeightedSum) return got == wanted;

@@ -132,7 +132,7 @@ layout::AttachHello Granted() {
   return granted;
 }
 
-// What a worker writes: wholly random, or with the parts right that a fuzzer would not guess.
+// Writes a descriptor as a worker may: wholly random, or with the parts right that a fuzzer would not guess.
 void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::RegionPlan& plan,
                    uint32_t* heads, uint32_t* seqs) {
   const int ring = input.Byte() % 2;
@@ -197,15 +197,24 @@ void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::R
   std::memcpy(memory.data() + plan.requests[ring] + offsetof(layout::RingHeader, head), &heads[ring], 4);
 }
 
-bool Turn(Service& service, memory_service::Attachment& attachment) {
-  memory_service::QueryWork work;
-  attachment.TakeQueries(8, &work);
-  for (const memory_device::Operation& operation : work.operations) {
+// Finishes the first `count` operations under way; they may have been taken turns ago.
+void FinishSome(Service& service, memory_service::Attachment& attachment, size_t count,
+                memory_service::QueryWork* work) {
+  count = std::min(count, work->operations.size());
+  for (const memory_device::Operation& operation : std::span(work->operations).first(count)) {
     const layout::IndexInfo info =
         service.table->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
     Require(info.exists);
     attachment.Finish(operation, CarryOut(operation, info));
   }
+  work->operations.erase(work->operations.begin(), work->operations.begin() + static_cast<ptrdiff_t>(count));
+  work->origins.erase(work->origins.begin(), work->origins.begin() + static_cast<ptrdiff_t>(count));
+}
+
+bool Turn(Service& service, memory_service::Attachment& attachment, size_t finished,
+          memory_service::QueryWork* work) {
+  attachment.TakeQueries(8, work);
+  FinishSome(service, attachment, finished, work);
   bool worked = false;
   return attachment.CompleteQueries().ok() &&
          attachment.WorkOnBulk(std::chrono::milliseconds(5), &worked).ok();
@@ -226,6 +235,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   auto made = memory_service::Attachment::Create(std::move(link), service.table.get(), &service.counters);
   Require(made.ok());
   memory_service::Attachment& attachment = **made;
+  memory_service::QueryWork work;
   uint32_t heads[2] = {0, 0};
   uint32_t seqs[2] = {transport::kFirstSeq, transport::kFirstSeq};
   while (!input.empty()) {
@@ -244,10 +254,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                     bytes.get() + plan.completions[ring] + offsetof(layout::RingHeader, head), 4);
       }
     }
-    if (what % 3 == 0 && !Turn(service, attachment)) {
+    if (what % 3 == 0 && !Turn(service, attachment, what % 5, &work)) {
       break;
     }
   }
+  FinishSome(service, attachment, work.operations.size(), &work);
   made->reset();
   return 0;
 }
