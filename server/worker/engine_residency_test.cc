@@ -13,6 +13,7 @@
 #include "devices/transport/link_decorators.h"
 #include "server/memory/link_client.h"
 #include "server/memory_service/service_fixture.h"
+#include "server/memory_service/testing/late_service.h"
 #include "server/worker/engine_fixture.h"
 #include "tests/support/eventually.h"
 
@@ -430,7 +431,8 @@ TEST_CASE("K and V behind a device that is late, fails, hangs or loses its memor
   uint64_t failures = 0;
   for (int schedule = 0; schedule < 8 / MNEMO_TEST_REDUCTION; ++schedule) {
     CAPTURE(schedule);
-    Service service(memory_service::LateDevice(memory_service::DeviceFaultOf(schedule, 600)));
+    Service service(
+        memory_service::testing::LateDevice(memory_service::testing::DeviceFaultOf(schedule, 600)));
     FixtureOptions options = Options("cpu", &service);
     options.kv_type = KvTypeOf(schedule);
     EngineFixture fixture(options);
