@@ -6,8 +6,9 @@
 // keeps here lie in extents of their own.
 //
 // Threads: one thread at a time calls the table. Appends are cut into items that any threads run; what is
-// appended is seen by nobody before it has ended. Operations of the device under way are told by Hold and
-// Unhold: Truncate and Free, and KvStore over tokens that are there, are for indexes that are not Held.
+// appended is seen by nobody before it has ended. Hold and Unhold count the operations of the device that
+// are under way on an index; while there are any, no Truncate and Free is allowed, and no KvStore over tokens
+// that are there (MustWait).
 
 #include <stdint.h>
 
@@ -51,6 +52,7 @@ struct KeySource {
 
 class IndexTable;
 
+// One index, as the table knows it.
 struct Index {
   ExtentLayout at;
   uint16_t generation = 0;
@@ -70,7 +72,7 @@ class AppendJob {
   bool active() const { return index_ != nullptr; }
   uint32_t items() const { return items_; }
   // Makes one record. Items in any order, from any threads, distinct items at once; each item once. `thread`
-  // is below the store's threads, and no two calls at once have the same. An item past the last does nothing.
+  // is below the table's threads, and no two calls at once have the same. An item past the last does nothing.
   void RunItem(uint32_t item, int thread);
   // After IndexTable::Forget.
   void Forget() { index_ = nullptr; }

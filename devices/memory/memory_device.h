@@ -55,9 +55,9 @@ class MemoryDevice {
   // Returns when nothing is under way; completions wait for Poll. DEADLINE_EXCEEDED of a card that hangs.
   virtual absl::Status Quiesce() = 0;
   // Drops what was submitted and not yet polled, without completions, and uploads under way; payloads and
-  // results are touched no more. Afterwards the device is as new, and its indexes are lost if it says
-  // DATA_LOSS: the record memory is empty. Blocks for as long as a device takes to start. Another error: it
-  // cannot be used; Reset may be tried again.
+  // results are touched no more. Blocks for as long as the device takes to start. OK: the device is as new,
+  // but for its indexes, which are there. DATA_LOSS: its indexes are lost, the record memory is empty. Another
+  // error: the indexes are lost and the device cannot be used; Reset may be tried again.
   virtual absl::Status Reset() = 0;
 };
 
@@ -77,8 +77,7 @@ struct MemoryDeviceOptions {
   std::vector<std::pair<std::string, std::string>> device_options;
 };
 
-// INVALID_ARGUMENT names the kind, option or value that is wrong, and what is
-// allowed.
+// INVALID_ARGUMENT names the kind, option or value that is wrong, and what is allowed.
 absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options);
 
 }  // namespace mnemo::memory_device

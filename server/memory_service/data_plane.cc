@@ -397,6 +397,9 @@ bool DataPlane::DeviceBusy() const {
 bool DataPlane::DeviceHasNews() {
   if (CollectCompletions() > 0) return true;
   bool worked = false;
+  for (const Leaving& left : leaving_) {
+    if (left.attachment->arriving()) (void)left.attachment->WorkOnBulk({}, &worked);
+  }
   for (size_t i = attachments_.size(); i-- > 0;) {
     if (!attachments_[i]->arriving()) continue;
     if (const absl::Status status = attachments_[i]->WorkOnBulk({}, &worked); !status.ok()) {
