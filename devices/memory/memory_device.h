@@ -56,8 +56,8 @@ class MemoryDevice {
   virtual absl::Status Quiesce() = 0;
   // Drops what was submitted and not yet polled, without completions, and uploads under way; payloads and
   // results are touched no more. Blocks for as long as the device takes to start. OK: the device is as new,
-  // but for its indexes, which are there. DATA_LOSS: its indexes are lost, the record memory is empty. Another
-  // error: the indexes are lost and the device cannot be used; Reset may be tried again.
+  // but for its indexes, which are there. DATA_LOSS: its indexes are lost, the record memory is empty.
+  // Another error: the indexes are lost and the device cannot be used; Reset may be tried again.
   virtual absl::Status Reset() = 0;
 };
 
