@@ -30,7 +30,6 @@ struct ExtentPool::Slab {
 // In front of every extent.
 struct alignas(64) ExtentPool::Header {
   Slab* slab;
-  uint32_t references;
 };
 
 ExtentPool::ExtentPool() = default;
@@ -92,19 +91,20 @@ uint8_t* ExtentPool::Allocate(uint64_t bytes) {
   }
   uint8_t* piece = (*slab)->memory + (*slab)->free.back() * piece_bytes;
   (*slab)->free.pop_back();
-  new (piece) Header{slab->get(), 1};
+  new (piece) Header{slab->get()};
   return piece + sizeof(Header);
 }
 
-void ExtentPool::AddReference(uint8_t* extent) { ++HeaderOf(extent)->references; }
-
-uint32_t ExtentPool::References(const uint8_t* extent) { return HeaderOf(extent)->references; }
-
-bool ExtentPool::Release(uint8_t* extent) {
-  Header* header = HeaderOf(extent);
-  if (--header->references != 0) {
-    return false;
+void ExtentPool::ForEachSlab(const std::function<void(uint8_t* memory, uint64_t bytes)>& visit) const {
+  for (const auto& [size, slabs] : slabs_) {
+    for (const std::unique_ptr<Slab>& slab : slabs) {
+      visit(slab->memory, slab->bytes);
+    }
   }
+}
+
+void ExtentPool::Release(uint8_t* extent) {
+  Header* header = HeaderOf(extent);
   Slab* slab = header->slab;
   const auto place = static_cast<uint64_t>(reinterpret_cast<uint8_t*>(header) - slab->memory);
   slab->free.push_back(static_cast<uint32_t>(place / slab->piece_bytes));
@@ -116,7 +116,6 @@ bool ExtentPool::Release(uint8_t* extent) {
       std::erase_if(slabs, [slab](const auto& one) { return one.get() == slab; });
     }
   }
-  return true;
 }
 
 }  // namespace mnemo::memory_device

@@ -1,11 +1,12 @@
 #pragma once
 
-// Memory of extents: equal pieces cut from slabs of some megabytes, which the system can back with large
+// Host memory of extents: equal pieces cut from slabs of some megabytes, which the system can back with large
 // pages. Scanning is bound by memory, and pages of 4 KiB cost up to half of its speed. Not thread-safe.
 
 #include <stddef.h>
 #include <stdint.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <vector>
@@ -20,12 +21,11 @@ class ExtentPool {
   ExtentPool(const ExtentPool&) = delete;
   ExtentPool& operator=(const ExtentPool&) = delete;
 
-  // 64-byte aligned, contents undefined, one reference; nullptr when the system has no memory left.
+  // 64-byte aligned, contents undefined; nullptr when the system has no memory left.
   uint8_t* Allocate(uint64_t bytes);
-  static void AddReference(uint8_t* extent);
-  static uint32_t References(const uint8_t* extent);
-  // True if that was the last reference and the extent is gone.
-  bool Release(uint8_t* extent);
+  void Release(uint8_t* extent);
+  // For tests that take away the access to extents.
+  void ForEachSlab(const std::function<void(uint8_t* memory, uint64_t bytes)>& visit) const;
 
  private:
   struct Slab;

@@ -6,8 +6,9 @@
 #include <limits>
 #include <utility>
 
+#include "devices/memory/cpu/cpu_record_memory.h"
 #include "devices/memory/cpu/query_batch.h"
-#include "devices/memory/index_store.h"
+#include "devices/memory/index_table.h"
 #include "proto/layout/record.h"
 
 namespace mnemo::memory {
@@ -45,7 +46,8 @@ struct InlineClient::Impl {
 
   const InlineOptions options;
   devices::Device* const device;
-  std::unique_ptr<memory_device::IndexStore> store;
+  memory_device::cpu::CpuRecordMemory records;
+  std::unique_ptr<memory_device::IndexTable> table;
   std::unique_ptr<memory_device::cpu::QueryBatch> batch;
   uint32_t owner = 0;
   std::vector<uint32_t> free_ids;
@@ -65,9 +67,10 @@ absl::Status InlineClient::Impl::Prepare() {
   const auto blocks = max_queries * static_cast<uint32_t>(shape.kv_heads);
   const auto tokens = static_cast<uint32_t>((options.context_tokens + layout::kPageTokens - 1) /
                                             layout::kPageTokens * layout::kPageTokens);
-  MNEMO_ASSIGN_OR_RETURN(store, memory_device::IndexStore::Create({.max_owners = 1, .threads = threads}));
+  MNEMO_ASSIGN_OR_RETURN(table,
+                         memory_device::IndexTable::Create({.max_owners = 1, .threads = threads}, &records));
   const auto max_indexes = static_cast<uint32_t>(options.max_indexes);
-  MNEMO_ASSIGN_OR_RETURN(owner, store->AddOwner({.quota_bytes = std::numeric_limits<uint64_t>::max(),
+  MNEMO_ASSIGN_OR_RETURN(owner, table->AddOwner({.quota_bytes = std::numeric_limits<uint64_t>::max(),
                                                  .max_indexes = max_indexes}));
   const uint64_t scores = uint64_t{blocks} * static_cast<uint64_t>(shape.group) * tokens * sizeof(int16_t);
   MNEMO_ASSIGN_OR_RETURN(
@@ -98,7 +101,7 @@ InlineClient::InlineClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) 
 InlineClient::~InlineClient() = default;
 
 int64_t InlineClient::bytes() const {
-  return static_cast<int64_t>(impl_->store->Stats(impl_->owner).held_bytes);
+  return static_cast<int64_t>(impl_->table->Stats(impl_->owner).held_bytes);
 }
 const std::string& InlineClient::device() const { return impl_->device->info().name; }
 uint32_t InlineClient::max_k() const { return static_cast<uint32_t>(impl_->options.context_tokens); }
@@ -119,7 +122,7 @@ absl::StatusOr<IndexHandle> InlineClient::Impl::Take(
 
 absl::StatusOr<IndexHandle> InlineClient::Create(const layout::IndexSpec& spec) {
   return impl_->Take([&](IndexHandle index) {
-    return impl_->store->Create(impl_->owner, impl_->Bulk(layout::kOpCreate, index), spec);
+    return impl_->table->Create(impl_->owner, impl_->Bulk(layout::kOpCreate, index), spec);
   });
 }
 
@@ -128,13 +131,13 @@ absl::StatusOr<IndexHandle> InlineClient::Fork(IndexHandle source, int pages) {
     layout::Descriptor fork = impl_->Bulk(layout::kOpFork, index);
     fork.k1 = source.id;
     fork.end = static_cast<uint32_t>(pages * layout::kPageTokens);
-    return impl_->store->Fork(impl_->owner, fork);
+    return impl_->table->Fork(impl_->owner, fork);
   });
 }
 
 void InlineClient::Free(IndexHandle index) {
   Impl& impl = *impl_;
-  impl.store->Free(impl.owner, impl.Bulk(layout::kOpFree, index));
+  impl.table->Free(impl.owner, impl.Bulk(layout::kOpFree, index));
   ++impl.generations[index.id];
   impl.free_ids.push_back(index.id);
 }
@@ -164,7 +167,7 @@ absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, 
   append.format = layout::kFormatF32;
   append.begin = static_cast<uint32_t>(begin * layout::kPageTokens);
   append.end = static_cast<uint32_t>(end * layout::kPageTokens);
-  if (impl.store->BeginAppend(impl.owner, append, source, &impl.job) != layout::kStatusOk) {
+  if (impl.table->BeginAppend(impl.owner, append, source, &impl.job) != layout::kStatusOk) {
     return ResourceExhausted("the machine has no memory for the index of {} tokens", append.end);
   }
   const devices::Op work = devices::HostOp{.count = static_cast<int>(impl.job.items()),
@@ -175,7 +178,7 @@ absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, 
                                                },
                                            .context = &context};
   impl.device->Run({&work, 1});
-  const layout::Completion done = impl.store->EndAppend(&impl.job);
+  const layout::Completion done = impl.table->EndAppend(&impl.job);
   cost->prepare_ns += NowNs() - began_ns;
   cost->bytes += done.bytes_written;
   return end;
@@ -194,7 +197,7 @@ absl::Status InlineClient::Begin(std::span<IndexQuery> queries) {
   }
   MNEMO_CHECK(place <= impl.payload.data() + impl.payload.size());
   // Shapes are those of every layer, so that Items is known before the first one opens.
-  MNEMO_CHECK(impl.batch->Begin(impl.operations, *impl.store) == queries.size());
+  MNEMO_CHECK(impl.batch->Begin(impl.operations, impl.records) == queries.size());
   return absl::OkStatus();
 }
 
@@ -213,7 +216,7 @@ void InlineClient::Run(int slot, int phase, int item, int thread) {
       impl.operations[i].descriptor.layer_slot = static_cast<uint16_t>(slot);
       impl.operations[i].result = impl.queries[i].result;
     }
-    MNEMO_CHECK(impl.batch->Begin(impl.operations, *impl.store) == impl.operations.size());
+    MNEMO_CHECK(impl.batch->Begin(impl.operations, impl.records) == impl.operations.size());
   } else if (phase - 1 < kBatchPhases) {
     impl.batch->RunItem(phase - 1, static_cast<uint32_t>(item), thread);
   } else {

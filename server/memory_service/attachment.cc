@@ -12,23 +12,24 @@ using layout::Descriptor;
 using transport::Ring;
 using transport::RingIndex;
 
-constexpr uint32_t kItemsPerLook = 4;  // of an append, between looks at the clock
+constexpr uint32_t kItemsPerLook = 4;   // of an append, between looks at the clock
+constexpr uint32_t kMostUnderWay = 64;  // queries of one owner
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<transport::ServiceLink> link,
-                                                               memory_device::IndexStore* store,
+                                                               memory_device::IndexTable* table,
                                                                PlaneCounters* counters) {
   const layout::AttachHello& granted = link->attached().granted;
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, store->AddOwner({.quota_bytes = granted.quota_bytes,
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, table->AddOwner({.quota_bytes = granted.quota_bytes,
                                                                 .max_indexes = granted.max_indexes}));
-  return std::unique_ptr<Attachment>(new Attachment(std::move(link), store, owner, counters));
+  return std::unique_ptr<Attachment>(new Attachment(std::move(link), table, owner, counters));
 }
 
-Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexStore* store,
+Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexTable* table,
                        uint32_t owner, PlaneCounters* counters)
     : link_(std::move(link)),
-      store_(store),
+      table_(table),
       owner_(owner),
       plane_counters_(counters),
       region_bytes_(link_->data().size()),
@@ -41,15 +42,15 @@ Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_devi
 }
 
 Attachment::~Attachment() {
-  if (append_.active()) store_->AbortAppend(&append_);
-  store_->RemoveOwner(owner_);
+  if (append_.active()) table_->AbortAppend(&append_);
+  table_->RemoveOwner(owner_);
 }
 
 layout::IndexInfo Attachment::InfoOf(uint32_t index_id, uint32_t layer_slot) const {
   if (index_id >= limits_.granted.max_indexes) return {};
-  const layout::IndexInfo all = store_->Info(owner_, index_id, layout::kAllLayerSlots);
+  const layout::IndexInfo all = table_->Info(owner_, index_id, layout::kAllLayerSlots);
   if (!all.exists || layer_slot >= all.layer_slots) return all;
-  return store_->Info(owner_, index_id, layer_slot);
+  return table_->Info(owner_, index_id, layer_slot);
 }
 
 layout::Verdict Attachment::Check(const Descriptor& d, Ring ring) {
@@ -78,27 +79,36 @@ const uint8_t* Attachment::Payload(const Descriptor& d) const {
 }
 
 void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
-  const absl::StatusOr<uint32_t> count =
-      link_->Take(Ring::kQuery, std::span(taken_).subspan(0, std::min<size_t>(limit, taken_.size())));
+  limit = std::min({limit, kMostUnderWay - under_way_, static_cast<uint32_t>(taken_.size())});
+  if (limit == 0) return;
+  const absl::StatusOr<uint32_t> count = link_->Take(Ring::kQuery, std::span(taken_).first(limit));
   if (!count.ok()) failed_ = count.status();
   if (!count.ok() || *count == 0) return;
-  const Clock::time_point now = work->begun_at = Clock::now();
+  const Clock::time_point now = work->taken_at = Clock::now();
   for (const Descriptor& d : std::span(taken_).subspan(0, *count)) {
     const layout::Verdict verdict = Check(d, Ring::kQuery);
     if (verdict.status != layout::kStatusOk) {
       AddCompletion({.descriptor = d}, Refusal(d, verdict));
       continue;
     }
+    table_->Hold(owner_, d.index_id);
+    ++under_way_;
     work->operations.push_back(
         {.descriptor = d,
          .owner = owner_,
          .payload = Payload(d),
          .result = link_->data().data() + uint64_t{d.result_offset} * layout::kUnitBytes});
-    work->origins.push_back({this, now});
+    work->origins.push_back({this, now, now});
   }
 }
 
-void Attachment::AddCompletion(const memory_device::Operation& operation, Completion completion) {
+void Attachment::Finish(const memory_device::Operation& operation, const Completion& completion) {
+  table_->Unhold(owner_, operation.descriptor.index_id);
+  --under_way_;
+  AddCompletion(operation, completion);
+}
+
+void Attachment::AddCompletion(const memory_device::Operation& operation, const Completion& completion) {
   const Descriptor& d = operation.descriptor;
   if (completion.status == layout::kStatusOk && d.result_length > 0) {
     // Validated: the place is within the region. That it fails means a lost peer, which shows elsewhere.
@@ -135,36 +145,32 @@ Completion Attachment::RunBulk(const Descriptor& d) {
       std::memcpy(&spec, Payload(d), sizeof spec);
       const layout::Verdict verdict = layout::ValidateSpec(d, spec, limits_);
       if (verdict.status != layout::kStatusOk) return Refusal(d, verdict);
-      return store_->Create(owner_, d, spec);
+      return table_->Create(owner_, d, spec);
     }
     case layout::kOpFork:
-      return store_->Fork(owner_, d);
+      return table_->Fork(owner_, d);
     case layout::kOpTruncate:
-      return store_->Truncate(owner_, d);
-    case layout::kOpFree:
-      return store_->Free(owner_, d);
+      return table_->Truncate(owner_, d);
     default:
-      return store_->KvStore(owner_, d, Payload(d));
+      return table_->Free(owner_, d);
   }
 }
 
 bool Attachment::StartBulk(const Descriptor& d, Completion* completion) {
-  const layout::Verdict verdict = Check(d, Ring::kBulk);
-  if (verdict.status != layout::kStatusOk) {
-    *completion = Refusal(d, verdict);
-    return true;
-  }
-  if (d.op != layout::kOpAppend) {
+  const bool appends = d.op == layout::kOpAppend;
+  if (!appends && d.op != layout::kOpKvStore) {
     *completion = RunBulk(d);
     return true;
   }
-  const uint16_t status = store_->BeginAppend(owner_, d, Payload(d), &append_);
+  const uint16_t status = appends ? table_->BeginAppend(owner_, d, Payload(d), &append_)
+                                  : table_->BeginKvStore(owner_, d, Payload(d), &kv_store_);
   if (status != layout::kStatusOk) {
     *completion = Refusal(d, {status, layout::kNoDetail});
     return true;
   }
-  bulk_descriptor_ = d;
   next_item_ = 0;
+  bulk_ = appends ? Bulk::kItems : Bulk::kArriving;
+  arriving_since_ = {};
   return false;
 }
 
@@ -178,6 +184,7 @@ bool Attachment::RunItems(Clock::time_point until) {
 }
 
 absl::Status Attachment::FinishBulk(Completion completion) {
+  bulk_ = Bulk::kNone;
   const memory_device::OwnerStats usage = Usage();
   counters_.used_bytes.store(usage.held_bytes, std::memory_order_relaxed);
   counters_.indexes.store(usage.indexes, std::memory_order_relaxed);
@@ -192,29 +199,77 @@ absl::Status Attachment::FinishBulk(Completion completion) {
   return link_->Complete(Ring::kBulk, std::span(&completion, 1));
 }
 
+// Takes the next descriptor of the ring; one that is refused is answered.
+absl::Status Attachment::TakeBulk(bool* worked) {
+  Descriptor d;
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t count, link_->Take(Ring::kBulk, std::span(&d, 1)));
+  if (count == 0) return absl::OkStatus();
+  *worked = true;
+  bulk_descriptor_ = d;
+  bulk_ = Bulk::kTaken;
+  const layout::Verdict verdict = Check(d, Ring::kBulk);
+  return verdict.status == layout::kStatusOk ? absl::OkStatus() : FinishBulk(Refusal(d, verdict));
+}
+
+bool Attachment::TryEndBulk(Completion* completion) {
+  const bool arrived = append_.active() ? table_->TryEndAppend(&append_, completion)
+                                        : table_->TryEndKvStore(&kv_store_, completion);
+  if (!arrived && arriving_since_ == Clock::time_point()) arriving_since_ = Clock::now();
+  return arrived;
+}
+
+bool Attachment::Ready(bool queries) const {
+  return (bulk_ == Bulk::kNone && link_->Ready(Ring::kBulk)) ||
+         (queries && under_way_ < kMostUnderWay && link_->Ready(Ring::kQuery));
+}
+
 absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked) {
   // The clock is not asked when there is nothing to do.
-  if (!append_.active() && !link_->Ready(Ring::kBulk)) return absl::OkStatus();
+  if (bulk_ == Bulk::kNone && !link_->Ready(Ring::kBulk)) return absl::OkStatus();
   const Clock::time_point until = Clock::now() + slice;
   do {
+    if (bulk_ == Bulk::kNone) {
+      MNEMO_RETURN_IF_ERROR(TakeBulk(worked));
+      if (bulk_ == Bulk::kNone) {
+        if (!link_->Ready(Ring::kBulk)) return absl::OkStatus();
+        continue;
+      }
+    }
     Completion completion{};
-    if (!append_.active()) {
-      Descriptor d;
-      MNEMO_ASSIGN_OR_RETURN(const uint32_t count, link_->Take(Ring::kBulk, std::span(&d, 1)));
-      if (count == 0) return absl::OkStatus();
+    if (bulk_ == Bulk::kTaken) {
+      if (table_->MustWait(owner_, bulk_descriptor_)) return absl::OkStatus();
       *worked = true;
-      bulk_descriptor_ = d;
-      if (StartBulk(d, &completion)) {
+      if (StartBulk(bulk_descriptor_, &completion)) {
         MNEMO_RETURN_IF_ERROR(FinishBulk(completion));
         continue;
       }
     }
+    if (bulk_ == Bulk::kItems) {
+      *worked = true;
+      if (!RunItems(until)) return absl::OkStatus();
+      bulk_ = Bulk::kArriving;
+    }
+    if (!TryEndBulk(&completion)) return absl::OkStatus();
     *worked = true;
-    if (!RunItems(until)) return absl::OkStatus();
-    completion = store_->EndAppend(&append_);
     MNEMO_RETURN_IF_ERROR(FinishBulk(completion));
   } while (Clock::now() < until);
   return absl::OkStatus();
+}
+
+void Attachment::FailArriving(bool lost) {
+  if (lost) {
+    ForgetIndexes();
+  } else if (append_.active()) {
+    table_->AbortAppend(&append_);
+  } else {
+    table_->AbortKvStore(&kv_store_);
+  }
+  failed_.Update(FinishBulk(Refusal(bulk_descriptor_, {layout::kStatusDeviceFailed, layout::kNoDetail})));
+}
+
+void Attachment::ForgetIndexes() {
+  append_.Forget();
+  kv_store_.Forget();
 }
 
 }  // namespace mnemo::memory_service

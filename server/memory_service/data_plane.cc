@@ -18,12 +18,13 @@ namespace {
 using layout::AttachHello;
 using transport::Ring;
 
-constexpr uint32_t kBatch = 256;       // operations of all owners that the device gets together
-constexpr uint32_t kOwnersBatch = 64;  // of one owner
+constexpr uint32_t kBatch = 256;  // operations of all owners under way
 constexpr std::chrono::microseconds kBulkSlice{200};
 constexpr uint32_t kMaxOwners = 64;
 constexpr size_t kMaxQuotas = 1024;  // owners with a quota of their own
 constexpr int kMaxSleepMs = 1000;
+constexpr int kDeviceSleepMs = 1;  // while a device without a descriptor to wait for computes
+constexpr std::chrono::seconds kResetInterval{1};
 // Within which the end of a worker is noticed.
 constexpr std::chrono::milliseconds kNoticeTime{100};
 
@@ -40,23 +41,28 @@ absl::StatusOr<std::unique_ptr<DataPlane>> DataPlane::Create(const Options& opti
     return InvalidArgument("quota_bytes: {} is more than the memory of {}", options.quota_bytes,
                            options.memory_bytes);
   }
+  if (options.operation_timeout_ms < 1) {
+    return InvalidArgument("operation_timeout_ms: {}, at least 1 is allowed", options.operation_timeout_ms);
+  }
   auto plane = std::unique_ptr<DataPlane>(new DataPlane(options));
   MNEMO_RETURN_IF_ERROR(plane->Start());
   return plane;
 }
 
 absl::Status DataPlane::Start() {
-  MNEMO_ASSIGN_OR_RETURN(store_, memory_device::IndexStore::Create({.capacity_bytes = options_.memory_bytes,
+  MNEMO_ASSIGN_OR_RETURN(device_,
+                         memory_device::MakeMemoryDevice({.kind = options_.device,
+                                                          .name = device_name_,
+                                                          .threads = options_.threads,
+                                                          .isa = options_.isa,
+                                                          .max_operations = kBatch,
+                                                          .max_tokens = options_.max_tokens,
+                                                          .device_options = options_.device_options}));
+  MNEMO_ASSIGN_OR_RETURN(table_, memory_device::IndexTable::Create({.capacity_bytes = options_.memory_bytes,
                                                                     .max_owners = options_.max_owners,
                                                                     .threads = options_.threads,
-                                                                    .isa = options_.isa}));
-  MNEMO_ASSIGN_OR_RETURN(device_, memory_device::MakeMemoryDevice({.kind = options_.device,
-                                                                   .name = device_name_,
-                                                                   .threads = options_.threads,
-                                                                   .isa = options_.isa,
-                                                                   .max_operations = kBatch,
-                                                                   .max_tokens = options_.max_tokens},
-                                                                  store_.get()));
+                                                                    .isa = options_.isa},
+                                                                   &device_->memory()));
   limits_ = device_->caps();
   const AttachHello fresh = layout::NewHello();
   limits_.magic = fresh.magic;
@@ -76,7 +82,8 @@ absl::Status DataPlane::Start() {
   work_.origins.reserve(kBatch);
   completions_.resize(kBatch);
   attachments_.reserve(options_.max_owners);
-  fds_.reserve(1 + 2 * size_t{options_.max_owners});
+  leaving_.reserve(options_.max_owners);
+  fds_.reserve(2 + 2 * size_t{options_.max_owners});
   wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.valid()) return Internal("eventfd: errno {}", errno);
   thread_ = std::thread([this] { Run(); });
@@ -110,6 +117,7 @@ uint64_t DataPlane::QuotaLocked(const std::string& owner) const {
 
 absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const AttachHello& wanted) {
   std::unique_lock lock(mutex_);
+  if (!device_error_.empty()) return Unavailable("{}: {}", device_name_, device_error_);
   if (draining_) return Unavailable("{}: draining, takes no new owners", device_name_);
   const auto has_room = [&] { return entries_.size() < options_.max_owners; };
   const auto has_memory = [&] {
@@ -228,7 +236,22 @@ uint32_t DataPlane::Drop(const std::string& owner, uint16_t epoch) {
   return count;
 }
 
-// What other threads want: new links, ends, draining.
+void DataPlane::Attach(std::unique_ptr<transport::ServiceLink> link) {
+  const transport::Attached attached = link->attached();
+  // The quotas granted are what the table has room for.
+  absl::StatusOr<std::unique_ptr<Attachment>> attachment =
+      Attachment::Create(std::move(link), table_.get(), &counters_);
+  MNEMO_CHECK(attachment.ok());
+  spdlog::info("{} (pid {}) attached as {}, quota {} bytes", attached.owner, attached.pid,
+               attached.granted.epoch, attached.granted.quota_bytes);
+  std::lock_guard lock(mutex_);
+  for (Entry& entry : entries_) {
+    if (entry.epoch == attached.granted.epoch) entry.counters = &(*attachment)->counters();
+  }
+  attachments_.push_back(std::move(*attachment));
+}
+
+// Takes over the wishes of other threads: new links, ends, draining.
 void DataPlane::TakeCalls() {
   if (!called_.exchange(false, std::memory_order_acquire)) return;
   uint64_t rung;
@@ -238,22 +261,9 @@ void DataPlane::TakeCalls() {
   {
     std::lock_guard lock(mutex_);
     arrived.swap(arrived_);
-    store_->Drain(draining_);
+    table_->Drain(draining_);
   }
-  for (std::unique_ptr<transport::ServiceLink>& link : arrived) {
-    const transport::Attached attached = link->attached();
-    // The quotas granted are what the store has room for.
-    absl::StatusOr<std::unique_ptr<Attachment>> attachment =
-        Attachment::Create(std::move(link), store_.get(), &counters_);
-    MNEMO_CHECK(attachment.ok());
-    spdlog::info("{} (pid {}) attached as {}, quota {} bytes", attached.owner, attached.pid,
-                 attached.granted.epoch, attached.granted.quota_bytes);
-    std::lock_guard lock(mutex_);
-    for (Entry& entry : entries_) {
-      if (entry.epoch == attached.granted.epoch) entry.counters = &(*attachment)->counters();
-    }
-    attachments_.push_back(std::move(*attachment));
-  }
+  for (std::unique_ptr<transport::ServiceLink>& link : arrived) Attach(std::move(link));
   {
     std::lock_guard lock(mutex_);
     for (const Entry& entry : entries_) {
@@ -270,47 +280,87 @@ void DataPlane::TakeCalls() {
 }
 
 void DataPlane::Remove(size_t index, const absl::Status& why) {
-  const std::unique_ptr<Attachment> attachment = std::move(attachments_[index]);
+  std::unique_ptr<Attachment> attachment = std::move(attachments_[index]);
   attachments_.erase(attachments_.begin() + static_cast<ptrdiff_t>(index));
-  const transport::Attached& attached = attachment->attached();
+  if (attachment->busy()) {
+    leaving_.push_back({std::move(attachment), std::string(why.message())});
+    return;
+  }
   const memory_device::OwnerStats usage = attachment->Usage();
+  Erase(std::move(attachment), usage, std::string(why.message()));
+}
+
+void DataPlane::RemoveLeft() {
+  for (size_t i = leaving_.size(); i-- > 0;) {
+    bool worked = false;
+    // The end of a bulk operation whose owner is gone; nobody is told.
+    if (leaving_[i].attachment->arriving()) (void)leaving_[i].attachment->WorkOnBulk({}, &worked);
+    if (leaving_[i].attachment->busy()) continue;
+    Leaving left = std::move(leaving_[i]);
+    leaving_.erase(leaving_.begin() + static_cast<ptrdiff_t>(i));
+    const memory_device::OwnerStats usage = left.attachment->Usage();
+    Erase(std::move(left.attachment), usage, left.why);
+  }
+}
+
+void DataPlane::Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerStats& usage,
+                      const std::string& why) {
+  const transport::Attached& attached = attachment->attached();
   spdlog::info("{} (pid {}) detached as {} with {} indexes of {} bytes: {}", attached.owner, attached.pid,
-               attached.granted.epoch, usage.indexes, usage.held_bytes, std::string(why.message()));
+               attached.granted.epoch, usage.indexes, usage.held_bytes, why);
   std::lock_guard lock(mutex_);
   const auto entry = std::find_if(entries_.begin(), entries_.end(), [&](const Entry& candidate) {
     return candidate.epoch == attached.granted.epoch;
   });
   MNEMO_CHECK(entry != entries_.end());
-  entry->counters = nullptr;
   if (usage.indexes > 0) ++lost_owners_;
   granted_bytes_ -= entry->quota_bytes;
   entries_.erase(entry);
   room_.notify_all();
 }
 
+// The first `old_operations` were taken in an earlier turn.
+void DataPlane::SubmitQueries(size_t old_operations) {
+  const size_t first = work_.submitted;
+  work_.submitted += device_->Submit(std::span(work_.operations).subspan(first));
+  for (size_t i = first; i < work_.submitted; ++i) {
+    work_.origins[i].submitted_at = i < old_operations ? Clock::now() : work_.taken_at;
+  }
+}
+
+size_t DataPlane::CollectCompletions() {
+  if (work_.submitted == 0) return 0;
+  const size_t count = device_->Poll(std::span(completions_).first(work_.submitted));
+  for (size_t i = 0; i < count; ++i) {
+    const QueryWork::Origin& origin = work_.origins[i];
+    completions_[i].queue_ns = static_cast<uint32_t>(std::min<int64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(origin.submitted_at - origin.taken_at).count(),
+        UINT32_MAX));
+    origin.attachment->Finish(work_.operations[i], completions_[i]);
+  }
+  if (count == 0) return 0;
+  work_.operations.erase(work_.operations.begin(), work_.operations.begin() + static_cast<ptrdiff_t>(count));
+  work_.origins.erase(work_.origins.begin(), work_.origins.begin() + static_cast<ptrdiff_t>(count));
+  work_.submitted -= count;
+  if (!work_.operations.empty()) waiting_since_ = Clock::now();
+  return count;
+}
+
 bool DataPlane::RunQueries() {
-  work_.operations.clear();
-  work_.origins.clear();
+  const size_t old_operations = work_.operations.size();
   // Each turn another owner is the first, so that a full batch leaves nobody out for ever.
   ++turn_;
   for (size_t n = 0; n < attachments_.size(); ++n) {
-    Attachment& attachment = *attachments_[(turn_ + n) % attachments_.size()];
     const uint32_t room = kBatch - static_cast<uint32_t>(work_.operations.size());
-    attachment.TakeQueries(std::min(room, kOwnersBatch), &work_);
+    attachments_[(turn_ + n) % attachments_.size()]->TakeQueries(room, &work_);
   }
-  if (!work_.operations.empty()) Add(counters_.batches, 1);
-  size_t submitted = 0;
-  size_t finished = 0;
-  while (finished < work_.operations.size()) {
-    submitted += device_->Submit(std::span(work_.operations).subspan(submitted));
-    const size_t count = device_->Poll(std::span(completions_).subspan(0, submitted - finished));
-    for (size_t i = 0; i < count; ++i, ++finished) {
-      const QueryWork::Origin& origin = work_.origins[finished];
-      completions_[i].queue_ns = static_cast<uint32_t>(std::min<int64_t>(
-          std::chrono::duration_cast<std::chrono::nanoseconds>(work_.begun_at - origin.taken_at).count(),
-          UINT32_MAX));
-      origin.attachment->AddCompletion(work_.operations[finished], completions_[i]);
-    }
+  if (work_.operations.size() > old_operations) {
+    Add(counters_.batches, 1);
+    if (old_operations == 0) waiting_since_ = work_.taken_at;
+  }
+  if (!work_.operations.empty()) {
+    SubmitQueries(old_operations);
+    CollectCompletions();
   }
   bool worked = false;
   for (size_t i = attachments_.size(); i-- > 0;) {
@@ -336,11 +386,128 @@ void DataPlane::CheckPeers() {
   }
 }
 
+// Whether the device has something of any owner.
+bool DataPlane::DeviceBusy() const {
+  return !work_.operations.empty() || !leaving_.empty() ||
+         std::any_of(attachments_.begin(), attachments_.end(),
+                     [](const auto& attachment) { return attachment->arriving(); });
+}
+
+// Gathers what the device has finished; for while there is nothing else to do.
+bool DataPlane::DeviceHasNews() {
+  if (CollectCompletions() > 0) return true;
+  bool worked = false;
+  for (const Leaving& left : leaving_) {
+    if (left.attachment->arriving()) (void)left.attachment->WorkOnBulk({}, &worked);
+  }
+  for (size_t i = attachments_.size(); i-- > 0;) {
+    if (!attachments_[i]->arriving()) continue;
+    if (const absl::Status status = attachments_[i]->WorkOnBulk({}, &worked); !status.ok()) {
+      Remove(i, status);
+      return true;
+    }
+  }
+  return worked;
+}
+
+// When the device has had its time for what is under way.
+Clock::time_point DataPlane::Deadline() const {
+  Clock::time_point since = Clock::time_point::max();
+  if (!work_.operations.empty()) since = waiting_since_;
+  const auto look = [&](const Attachment& attachment) {
+    if (attachment.arriving()) since = std::min(since, attachment.arriving_since());
+  };
+  for (const std::unique_ptr<Attachment>& attachment : attachments_) look(*attachment);
+  for (const Leaving& left : leaving_) look(*left.attachment);
+  const std::chrono::milliseconds allowed(options_.operation_timeout_ms);
+  return since == Clock::time_point::max() ? since : since + allowed;
+}
+
+void DataPlane::CheckDevice() {
+  if (reset_at_ == Clock::time_point()) {
+    // Answers that came while this thread was held up count.
+    if (DeviceBusy() && Clock::now() >= Deadline() && !DeviceHasNews()) FailDevice();
+    return;
+  }
+  while (!attachments_.empty()) Remove(attachments_.size() - 1, Unavailable("the device cannot be used"));
+  if (Clock::now() < reset_at_ + kResetInterval) return;
+  reset_at_ = Clock::now();
+  const absl::Status reset = device_->Reset();
+  if (!reset.ok() && !absl::IsDataLoss(reset)) return;
+  spdlog::info("{}: the device can be used again", device_name_);
+  reset_at_ = {};
+  std::lock_guard lock(mutex_);
+  device_error_.clear();
+}
+
+void DataPlane::FailDevice() {
+  Add(counters_.device_failures, 1);
+  const absl::Status reset = device_->Reset();
+  spdlog::error("{}: {} operations under way, no answer for {} ms; the device is reset: {}", device_name_,
+                work_.submitted, options_.operation_timeout_ms,
+                reset.ok() ? "its indexes are there" : std::string(reset.message()));
+  if (!reset.ok() && !absl::IsDataLoss(reset)) {
+    reset_at_ = Clock::now();
+    std::lock_guard lock(mutex_);
+    device_error_ = std::string(reset.message());
+  }
+  FailUnderWay(reset);
+}
+
+// Answers the queries that the device had, or was to have, with kStatusDeviceFailed.
+void DataPlane::FinishFailed() {
+  for (size_t i = 0; i < work_.operations.size(); ++i) {
+    const layout::Descriptor& d = work_.operations[i].descriptor;
+    layout::Completion failed{};
+    failed.index_id = d.index_id;
+    failed.energy_uj = layout::kEnergyUnknown;
+    failed.status = layout::kStatusDeviceFailed;
+    failed.detail = layout::kNoDetail;
+    failed.seq = d.seq;
+    work_.origins[i].attachment->Finish(work_.operations[i], failed);
+  }
+  work_.operations.clear();
+  work_.origins.clear();
+  work_.submitted = 0;
+}
+
+// After a reset. Unless it left the indexes there, the attachments that had some end.
+void DataPlane::FailUnderWay(const absl::Status& reset) {
+  const bool lost = !reset.ok();
+  FinishFailed();
+  for (Leaving& left : leaving_) attachments_.push_back(std::move(left.attachment));
+  const size_t staying = attachments_.size() - leaving_.size();
+  std::vector<memory_device::OwnerStats> usage;
+  for (const std::unique_ptr<Attachment>& attachment : attachments_) {
+    if (attachment->arriving()) attachment->FailArriving(lost);
+    usage.push_back(attachment->Usage());
+    if (lost) attachment->ForgetIndexes();
+  }
+  if (lost) table_->Forget();
+  for (size_t i = attachments_.size(); i-- > 0;) {
+    std::string why;
+    if (i >= staying) {
+      why = std::move(leaving_[i - staying].why);
+    } else if (const absl::Status status = attachments_[i]->CompleteQueries(); !status.ok()) {
+      why = std::string(status.message());
+    } else if (lost && usage[i].indexes > 0) {
+      why = std::string(reset.message());
+    } else {
+      continue;
+    }
+    std::unique_ptr<Attachment> attachment = std::move(attachments_[i]);
+    attachments_.erase(attachments_.begin() + static_cast<ptrdiff_t>(i));
+    Erase(std::move(attachment), usage[i], why);
+  }
+  leaving_.clear();
+}
+
 bool DataPlane::Ready() const {
   if (called_.load(std::memory_order_acquire)) return true;
-  return std::any_of(attachments_.begin(), attachments_.end(), [](const auto& attachment) {
+  const bool room = work_.operations.size() < kBatch;
+  return std::any_of(attachments_.begin(), attachments_.end(), [room](const auto& attachment) {
     attachment->link().Progress();
-    return attachment->link().Ready(Ring::kQuery) || attachment->link().Ready(Ring::kBulk);
+    return attachment->Ready(room);
   });
 }
 
@@ -353,11 +520,18 @@ void DataPlane::Sleep() {
     asleep = attachment->link().PrepareSleep(fds) && asleep;
     fds_.insert(fds_.end(), std::begin(fds), std::end(fds));
   }
+  int sleep_ms = kMaxSleepMs;
+  if (DeviceBusy()) {
+    const int fd = device_->event_fd();
+    if (fd >= 0) fds_.push_back({fd, POLLIN, 0});
+    const auto left_ms = std::chrono::ceil<std::chrono::milliseconds>(Deadline() - Clock::now()).count();
+    sleep_ms = fd < 0 ? kDeviceSleepMs : static_cast<int>(std::clamp<int64_t>(left_ms, 0, kMaxSleepMs));
+  }
   if (asleep && !Ready()) {
     Add(counters_.sleeps, 1);
-    (void)::poll(fds_.data(), fds_.size(), kMaxSleepMs);
+    (void)::poll(fds_.data(), fds_.size(), sleep_ms);
     for (size_t i = attachments_.size(); i-- > 0;) {
-      // What poll has seen is asked again at once, not when it is due.
+      // A closed socket is looked at again at once, not when it is due.
       const bool closed =
           ((fds_[1 + 2 * i].revents | fds_[2 + 2 * i].revents) & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
       if (closed) (void)attachments_[i]->link().lost(true);
@@ -366,15 +540,25 @@ void DataPlane::Sleep() {
   for (const std::unique_ptr<Attachment>& attachment : attachments_) attachment->link().SetAsleep(false);
 }
 
+// Before the end: the device touches no memory of the owners any more.
+void DataPlane::StopDevice() {
+  if (!DeviceBusy()) return;
+  const absl::Status reset = device_->Reset();
+  FailUnderWay(reset);
+}
+
 void DataPlane::Run() {
   while (!stop_) {
     TakeCalls();
+    CheckDevice();
     const bool queried = RunQueries();
     const bool bulk = RunBulk();
     CheckPeers();
+    RemoveLeft();
     if (queried || bulk) continue;
-    if (!SpinUntil([&] { return Ready(); })) Sleep();
+    if (!SpinUntil([&] { return Ready() || DeviceHasNews(); })) Sleep();
   }
+  StopDevice();
   while (!attachments_.empty()) Remove(attachments_.size() - 1, absl::CancelledError("the service stops"));
 }
 

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "devices/base/unique_fd.h"
@@ -19,14 +20,21 @@
 namespace mnemo::memory_service {
 
 // Queries of all owners go to the device together; between two such batches each owner has a slice of time
-// for its bulk operations, so that an append of many pages holds up no query for long. The thread looks for
-// work for at most 300 us, then sleeps until a doorbell, a worker's end or a call of this class. An owner's
-// death, silence or nonsense concerns its attachment alone.
+// for its bulk operations, so that an append of many pages holds up no query for long. While a device
+// computes, the thread goes on: bulk operations, new workers and ends are served, and only what changes or
+// frees an index waits for the operations on that index. A device that does not finish an operation in time
+// is reset: what was under way fails, and the attachments whose indexes are lost end. The thread looks for
+// work for at most 300 us, then sleeps until a doorbell, a worker's end, the device or a call of this class.
+// An owner's death, silence or nonsense concerns its attachment alone.
 class DataPlane final : public transport::ListenerHost {
  public:
   struct Options {
     std::string name = "memory";
-    std::string device = "cpu";  // kind
+    std::string device = "cpu";  // kind, as registered (devices/memory/memory_device_registry.h)
+    // KEY and VALUE of what the kind alone understands.
+    std::vector<std::pair<std::string, std::string>> device_options;
+    // Time that the device has for an operation before it is reset; at least 1.
+    int operation_timeout_ms = 1000;
     std::string isa = "auto";
     int threads = 1;
     uint64_t memory_bytes = uint64_t{1} << 30;
@@ -58,7 +66,7 @@ class DataPlane final : public transport::ListenerHost {
   // From the owner's next attachment on; 0 = the default. RESOURCE_EXHAUSTED: more than the memory there is,
   // or too many owners have a quota of their own.
   absl::Status SetQuota(const std::string& owner, uint64_t quota_bytes);
-  // What it is granted at its next attachment, if there is so much left.
+  // Bytes that the owner is granted at its next attachment, if there is so much left.
   uint64_t Quota(const std::string& owner) const;
   // Ends the attachments of this name, or the one of this epoch if that is not 0. How many.
   uint32_t Drop(const std::string& owner, uint16_t epoch);
@@ -78,12 +86,27 @@ class DataPlane final : public transport::ListenerHost {
   void Run();
   void Notify();
   void TakeCalls();
+  void Attach(std::unique_ptr<transport::ServiceLink> link);
+  // Ends an attachment; the object stays until the device has finished with it.
   void Remove(size_t index, const absl::Status& why);
+  void RemoveLeft();
+  void Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerStats& usage,
+             const std::string& why);
+  void SubmitQueries(size_t old_operations);
+  size_t CollectCompletions();
   bool RunQueries();
   bool RunBulk();
   void CheckPeers();
+  bool DeviceBusy() const;
+  bool DeviceHasNews();
+  Clock::time_point Deadline() const;
+  void CheckDevice();
+  void FailDevice();
+  void FailUnderWay(const absl::Status& reset);
+  void FinishFailed();
   bool Ready() const;
   void Sleep();
+  void StopDevice();
   uint64_t QuotaLocked(const std::string& owner) const;
 
   const Options options_;
@@ -91,14 +114,21 @@ class DataPlane final : public transport::ListenerHost {
   layout::AttachHello limits_;
   PlaneCounters counters_;
 
-  // Of the thread alone.
-  std::unique_ptr<memory_device::IndexStore> store_;
+  // Used by the thread alone.
   std::unique_ptr<memory_device::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexTable> table_;  // over the device's memory
   std::vector<std::unique_ptr<Attachment>> attachments_;
+  struct Leaving {
+    std::unique_ptr<Attachment> attachment;
+    std::string why;
+  };
+  std::vector<Leaving> leaving_;  // until the device has finished with them
   QueryWork work_;
   std::vector<layout::Completion> completions_;
   std::vector<pollfd> fds_;
   size_t turn_ = 0;
+  Clock::time_point waiting_since_{};  // for the first of the operations under way
+  Clock::time_point reset_at_{};       // of the last attempt, while the device cannot be used
 
   UniqueFd wake_;  // eventfd
   std::atomic<bool> called_ = false;
@@ -113,6 +143,7 @@ class DataPlane final : public transport::ListenerHost {
   uint64_t lost_owners_ = 0;
   uint16_t last_epoch_ = 0;
   bool draining_ = false;
+  std::string device_error_;  // why the device cannot be used; empty: it can
   std::thread thread_;
 };
 

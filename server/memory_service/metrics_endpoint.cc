@@ -104,7 +104,11 @@ void CollectWork(const PlaneCounters& counters, const std::string& device, std::
   MetricFamily sleeps = NewFamily("sleeps_total", "Times that the data plane found nothing to do and slept",
                                   MetricType::Counter);
   AddValue(sleeps, {{"device", device}}, Of(counters.sleeps));
-  for (MetricFamily* family : {&operations, &steps, &bytes, &batches, &sleeps}) {
+  MetricFamily failures =
+      NewFamily("device_failures_total", "Resets of a device that did not finish an operation in time",
+                MetricType::Counter);
+  AddValue(failures, {{"device", device}}, Of(counters.device_failures));
+  for (MetricFamily* family : {&operations, &steps, &bytes, &batches, &sleeps, &failures}) {
     out.push_back(std::move(*family));
   }
 }

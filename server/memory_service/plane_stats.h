@@ -1,4 +1,4 @@
-// What the data plane counts, written by its thread and read by any.
+// Counters of the data plane, written by its thread and read by any.
 #pragma once
 
 #include <atomic>
@@ -29,6 +29,7 @@ struct PlaneCounters {
   Counter bytes_written{0};
   Counter batches{0};  // that the device ran
   Counter sleeps{0};
+  Counter device_failures{0};  // resets of a device that did not finish in time
 };
 
 struct OwnerCounters {

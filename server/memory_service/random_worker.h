@@ -26,7 +26,7 @@ using layout::IndexSpec;
     }                                                                                                      \
   } while (false)
 
-// What an index must hold: records by slot, head and page.
+// Contents that an index must have: records by slot, head and page.
 struct Model {
   IndexSpec spec;
   uint16_t generation = 0;
@@ -194,7 +194,7 @@ class RandomWorker {
                           expected);
       uint32_t count;
       std::memcpy(&count, expected.data(), sizeof count);
-      // What stands behind the last id and the last rank is nobody's.
+      // Bytes behind the last id and the last rank are nobody's.
       const uint8_t* const got = results.bytes.data() + n * result_bytes;
       const uint64_t ranks = layout::RanksOffset(d.k);
       MNEMO_EXPECT(std::memcmp(got, expected.data(), sizeof(layout::ResultHeader) + size_t{count} * 4) == 0);

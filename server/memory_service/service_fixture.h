@@ -47,7 +47,7 @@ class Service {
   std::unique_ptr<transport::Listener> listener_;
 };
 
-// Of link `number` of a seeded schedule: one kind of fault, after fewer than `most_calls` calls.
+// Faults of link `number` of a seeded schedule: one kind of fault, after fewer than `most_calls` calls.
 inline transport::FaultPlan FaultOf(int schedule, uint64_t number, uint64_t most_calls) {
   transport::FaultPlan plan;
   plan.seed = static_cast<uint64_t>(schedule) * 1000 + number;

@@ -10,6 +10,7 @@
 #include "devices/transport/link_decorators.h"
 #include "server/memory/link_client.h"
 #include "server/memory_service/service_fixture.h"
+#include "server/memory_service/testing/late_service.h"
 #include "server/worker/engine_fixture.h"
 #include "tests/support/eventually.h"
 
@@ -164,6 +165,34 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
   }
   CHECK(fallbacks > 0);
   CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+}
+
+TEST_CASE("a device that is late, whose memory nobody else can read: the same tokens") {
+  for (const memory_service::testing::DeviceOptions& device :
+       {memory_service::testing::DeviceOptions{},
+        memory_service::testing::DeviceOptions{{"delay_us", "100"}, {"burst_us", "150"}, {"event", "1"}}}) {
+    Service service(memory_service::testing::LateDevice(device));
+    EngineFixture fixture(Options(&service));
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CHECK(CheckAll(&fixture, 0) == 0);
+    CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+  }
+}
+
+TEST_CASE("a device that fails, hangs or loses its memory costs no token") {
+  uint64_t failures = 0;
+  for (int schedule = 0; schedule < 8 / MNEMO_TEST_REDUCTION; ++schedule) {
+    CAPTURE(schedule);
+    Service service(
+        memory_service::testing::LateDevice(memory_service::testing::DeviceFaultOf(schedule, 300)));
+    FixtureOptions options = Options(&service);
+    options.kv_type = KvTypeOf(schedule);
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kAny, 0);
+    failures += static_cast<uint64_t>(CheckAll(&fixture, 0));
+    CHECK(Eventually([&] { return service.plane().Stats().indexes == 0; }));
+  }
+  CHECK(failures > 0);
 }
 
 TEST_CASE("a sequence shares the records of an open one with the same beginning") {

@@ -1,5 +1,6 @@
 // K and V kept in the memory service: sequences longer than the worker's own pool, with the tokens and
 // logprobs of a worker that has them all, bit by bit, also when the service dies, hangs or is full.
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include "devices/transport/link_decorators.h"
 #include "server/memory/link_client.h"
 #include "server/memory_service/service_fixture.h"
+#include "server/memory_service/testing/late_service.h"
 #include "server/worker/engine_fixture.h"
 #include "tests/support/eventually.h"
 
@@ -427,7 +429,25 @@ TEST_CASE("a request that has begun waits for room in a full service, and is not
   }
 }
 
-// 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says; every other one with K and V of 8 bits.
+TEST_CASE("K and V behind a device that is late, fails, hangs or loses its memory: the same tokens") {
+  uint64_t failures = 0;
+  const int schedules = std::max(2, 4 / MNEMO_TEST_REDUCTION);
+  for (int schedule = 0; schedule < schedules; ++schedule) {
+    CAPTURE(schedule);
+    Service service(
+        memory_service::testing::LateDevice(memory_service::testing::DeviceFaultOf(schedule, 600)));
+    FixtureOptions options = Options("cpu", &service);
+    options.kv_type = KvTypeOf(schedule);
+    EngineFixture fixture(options);
+    SubmitAll(&fixture, P::kMemoryService, 0);
+    CheckAll(&fixture, "cpu", 0);
+    failures += service.plane().counters().device_failures;
+    CHECK(Eventually([&] { return service.plane().Stats().used_bytes == 0; }));
+  }
+  CHECK(failures > 0);
+}
+
+// Every other schedule with K and V of 8 bits. 10 schedules, or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, nothing left") {
   Service service;
   uint64_t lost = 0;

@@ -24,8 +24,8 @@
 
 #include "devices/base/mapping.h"
 #include "devices/memory/codes.h"
-#include "devices/memory/cpu/cpu_memory_device.h"
-#include "devices/memory/index_store.h"
+#include "devices/memory/index_table.h"
+#include "devices/memory/memory_device.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/record.h"
 
@@ -68,15 +68,14 @@ class Relevancy {
   absl::Status Prepare() {
     MNEMO_RETURN_IF_ERROR(ReadFloats(options_.keys, size_t{options_.heads} * options_.tokens, &keys_));
     MNEMO_RETURN_IF_ERROR(ReadFloats(options_.queries, size_t{options_.heads} * options_.group, &queries_));
-    MNEMO_ASSIGN_OR_RETURN(
-        store_, memory_device::IndexStore::Create({.threads = options_.threads, .isa = options_.isa}));
-    MNEMO_ASSIGN_OR_RETURN(owner_, store_->AddOwner({.quota_bytes = uint64_t{1} << 40,
-                                                     .max_indexes = IndexOf(0, options_.sequences)}));
     MNEMO_ASSIGN_OR_RETURN(device_, memory_device::MakeMemoryDevice({.threads = options_.threads,
                                                                      .isa = options_.isa,
                                                                      .max_tokens = options_.tokens,
-                                                                     .max_heads = options_.heads},
-                                                                    store_.get()));
+                                                                     .max_heads = options_.heads}));
+    MNEMO_ASSIGN_OR_RETURN(table_,
+                           memory_device::IndexTable::Create({.isa = options_.isa}, &device_->memory()));
+    MNEMO_ASSIGN_OR_RETURN(owner_, table_->AddOwner({.quota_bytes = uint64_t{1} << 40,
+                                                     .max_indexes = IndexOf(0, options_.sequences)}));
     for (const std::string& name : options_.formats) {
       for (uint32_t sequence = 0; sequence < options_.sequences; ++sequence) {
         MNEMO_RETURN_IF_ERROR(MakeIndex(FormatOf(name), sequence));
@@ -149,7 +148,7 @@ class Relevancy {
     spec.heads = static_cast<uint16_t>(options_.heads);
     spec.dim = static_cast<uint16_t>(options_.dim);
     spec.record_format = static_cast<uint8_t>(format);
-    store_->Create(owner_, d, spec);
+    table_->Create(owner_, d, spec);
     d.op = layout::kOpAppend;
     d.layer_slot = layout::kAllLayerSlots;
     d.heads = static_cast<uint8_t>(options_.heads);
@@ -164,10 +163,10 @@ class Relevancy {
                                   layout::kFormatF32};
         },
         this};
-    store_->BeginAppend(owner_, d, source, &job);
-    static_cast<memory_device::cpu::CpuMemoryDevice*>(device_.get())->RunAppend(&job);
+    table_->BeginAppend(owner_, d, source, &job);
     const uint32_t records = job.items();
-    const layout::Completion done = store_->EndAppend(&job);
+    for (uint32_t item = 0; item < records; ++item) job.RunItem(item, 0);
+    const layout::Completion done = table_->EndAppend(&job);
     std::fprintf(stderr, "format %u: %u records, %.2f us each\n", format, records,
                  done.prepare_ns * 1e-3 / records);
     return absl::OkStatus();
@@ -348,8 +347,8 @@ class Relevancy {
   const Options options_;
   std::vector<float> keys_;
   std::vector<float> queries_;
-  std::unique_ptr<memory_device::IndexStore> store_;
   std::unique_ptr<memory_device::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexTable> table_;
   uint32_t owner_ = 0;
   std::vector<uint8_t> payload_;
   std::vector<uint8_t> result_;

@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "devices/cpu/index_kernels.h"
-#include "devices/memory/index_store.h"
+#include "devices/memory/cpu/cpu_record_memory.h"
+#include "devices/memory/index_table.h"
 #include "devices/transport/service_link.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/payload.h"
@@ -98,15 +99,16 @@ layout::Completion CarryOut(const memory_device::Operation& operation, const lay
   return done;
 }
 
-// The store stays from run to run, as a service's does; an attachment is new each time.
+// The table stays from run to run, as a service's does; an attachment is new each time.
 struct Service {
-  std::unique_ptr<memory_device::IndexStore> store;
+  memory_device::cpu::CpuRecordMemory records;
+  std::unique_ptr<memory_device::IndexTable> table;
   memory_service::PlaneCounters counters;
 
   Service() {
-    auto made = memory_device::IndexStore::Create({.capacity_bytes = 32 << 20, .max_owners = 1});
+    auto made = memory_device::IndexTable::Create({.capacity_bytes = 32 << 20, .max_owners = 1}, &records);
     Require(made.ok());
-    store = std::move(*made);
+    table = std::move(*made);
   }
 };
 
@@ -195,15 +197,24 @@ void PutDescriptor(Input& input, std::span<std::byte> memory, const transport::R
   std::memcpy(memory.data() + plan.requests[ring] + offsetof(layout::RingHeader, head), &heads[ring], 4);
 }
 
-bool Turn(Service& service, memory_service::Attachment& attachment) {
-  memory_service::QueryWork work;
-  attachment.TakeQueries(8, &work);
-  for (const memory_device::Operation& operation : work.operations) {
+// Finishes the first `count` operations under way; they may have been taken turns ago.
+void FinishSome(Service& service, memory_service::Attachment& attachment, size_t count,
+                memory_service::QueryWork* work) {
+  count = std::min(count, work->operations.size());
+  for (const memory_device::Operation& operation : std::span(work->operations).first(count)) {
     const layout::IndexInfo info =
-        service.store->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
+        service.table->Info(operation.owner, operation.descriptor.index_id, operation.descriptor.layer_slot);
     Require(info.exists);
-    attachment.AddCompletion(operation, CarryOut(operation, info));
+    attachment.Finish(operation, CarryOut(operation, info));
   }
+  work->operations.erase(work->operations.begin(), work->operations.begin() + static_cast<ptrdiff_t>(count));
+  work->origins.erase(work->origins.begin(), work->origins.begin() + static_cast<ptrdiff_t>(count));
+}
+
+bool Turn(Service& service, memory_service::Attachment& attachment, size_t finished,
+          memory_service::QueryWork* work) {
+  attachment.TakeQueries(8, work);
+  FinishSome(service, attachment, finished, work);
   bool worked = false;
   return attachment.CompleteQueries().ok() &&
          attachment.WorkOnBulk(std::chrono::milliseconds(5), &worked).ok();
@@ -221,9 +232,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<std::byte> memory(bytes.get(), plan.total_bytes);
   auto link = std::make_unique<transport::ServiceLink>(transport::Attached{"fuzz", 0, granted},
                                                        std::make_unique<LooseChannel>(memory));
-  auto made = memory_service::Attachment::Create(std::move(link), service.store.get(), &service.counters);
+  auto made = memory_service::Attachment::Create(std::move(link), service.table.get(), &service.counters);
   Require(made.ok());
   memory_service::Attachment& attachment = **made;
+  memory_service::QueryWork work;
   uint32_t heads[2] = {0, 0};
   uint32_t seqs[2] = {transport::kFirstSeq, transport::kFirstSeq};
   while (!input.empty()) {
@@ -242,10 +254,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                     bytes.get() + plan.completions[ring] + offsetof(layout::RingHeader, head), 4);
       }
     }
-    if (what % 3 == 0 && !Turn(service, attachment)) {
+    if (what % 3 == 0 && !Turn(service, attachment, what % 5, &work)) {
       break;
     }
   }
+  FinishSome(service, attachment, work.operations.size(), &work);
   made->reset();
   return 0;
 }

@@ -23,6 +23,7 @@ ALLOWED = {
     "devices/memory": ["devices/base", "devices/cpu", "proto/layout"],
     "devices/memory/cpu": ["devices/base", "devices/cpu", "devices/memory", "proto/layout"],
     "devices/memory/factory": ["devices/base", "devices/memory"],
+    "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],
     "config": ["devices/base", "server/memory/methods"],
     "server/model": ["devices"],

@@ -32,24 +32,6 @@ class BatchJob final : public ThreadPool::Job {
   int phase_ = -1;
 };
 
-class AppendItems final : public ThreadPool::Job {
- public:
-  explicit AppendItems(AppendJob* job) : job_(job) {}
-  bool NextStep(ThreadPool::Step* step) override {
-    step->items = job_->items();
-    return !std::exchange(begun_, true);
-  }
-  void Work(int thread, ThreadPool::Items& items) override {
-    for (int64_t item = items.Next(); item != ThreadPool::Items::kNone; item = items.Next()) {
-      job_->RunItem(static_cast<uint32_t>(item), thread);
-    }
-  }
-
- private:
-  AppendJob* const job_;
-  bool begun_ = false;
-};
-
 constexpr uint32_t Bit(uint32_t n) { return 1U << n; }
 
 layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
@@ -80,8 +62,9 @@ layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MemoryDevice>> CpuMemoryDevice::Create(const MemoryDeviceOptions& options,
-                                                                      IndexStore* store) {
+MemoryDeviceKind Kind() { return {.name = "cpu", .option_keys = {}, .create = CpuMemoryDevice::Create}; }
+
+absl::StatusOr<std::unique_ptr<MemoryDevice>> CpuMemoryDevice::Create(const MemoryDeviceOptions& options) {
   if (options.threads < 1 || options.max_operations < 1) {
     return InvalidArgument("threads {} and max_operations {} must be at least 1", options.threads,
                            options.max_operations);
@@ -98,13 +81,11 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> CpuMemoryDevice::Create(const Memo
   limits.scratch_bytes =
       options.scratch_bytes != 0 ? options.scratch_bytes : options.max_operations * kOrdinaryScores;
   MNEMO_ASSIGN_OR_RETURN(auto batch, QueryBatch::Create(limits));
-  return std::unique_ptr<MemoryDevice>(new CpuMemoryDevice(options, store, std::move(batch)));
+  return std::unique_ptr<MemoryDevice>(new CpuMemoryDevice(options, std::move(batch)));
 }
 
-CpuMemoryDevice::CpuMemoryDevice(const MemoryDeviceOptions& options, IndexStore* store,
-                                 std::unique_ptr<QueryBatch> batch)
+CpuMemoryDevice::CpuMemoryDevice(const MemoryDeviceOptions& options, std::unique_ptr<QueryBatch> batch)
     : options_(options),
-      store_(store),
       batch_(std::move(batch)),
       pool_(std::make_unique<ThreadPool>(options.threads, std::vector<int>())),
       caps_(CapsOf(options)) {
@@ -126,7 +107,7 @@ void CpuMemoryDevice::RunSubmitted() {
   polled_ = 0;
   const std::span<const Operation> all(submitted_);
   for (size_t at = 0; at < all.size();) {
-    const size_t taken = batch_->Begin(all.subspan(at), *store_);
+    const size_t taken = batch_->Begin(all.subspan(at), memory_);
     BatchJob job(batch_.get());
     pool_->Run(&job);
     const size_t first = done_.size();
@@ -159,11 +140,6 @@ absl::Status CpuMemoryDevice::Reset() {
   done_.clear();
   polled_ = 0;
   return absl::OkStatus();
-}
-
-void CpuMemoryDevice::RunAppend(AppendJob* job) {
-  AppendItems items(job);
-  pool_->Run(&items);
 }
 
 }  // namespace mnemo::memory_device::cpu

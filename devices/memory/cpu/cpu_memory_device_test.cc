@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "devices/memory/codes.h"
+#include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/ring.h"
@@ -24,12 +25,10 @@ constexpr uint32_t kTokens = 20 * kPageTokens;
 
 // One index of 2-bit codes with K and V of all its tokens.
 struct Setup {
-  std::unique_ptr<IndexStore> store = IndexStore::Create({.threads = 3}).value();
-  uint32_t owner = store->AddOwner({.quota_bytes = 64 << 20, .max_indexes = 2}).value();
   std::unique_ptr<MemoryDevice> device =
-      MakeMemoryDevice({.name = "cpu7", .threads = 3, .max_operations = 8, .max_tokens = kTokens},
-                       store.get())
-          .value();
+      MakeMemoryDevice({.name = "cpu7", .threads = 3, .max_operations = 8, .max_tokens = kTokens}).value();
+  std::unique_ptr<IndexTable> table = IndexTable::Create({}, &device->memory()).value();
+  uint32_t owner = table->AddOwner({.quota_bytes = 64 << 20, .max_indexes = 2}).value();
   std::vector<float> keys = std::vector<float>(size_t{kHeads} * kTokens * kDim);
   std::vector<uint8_t> values;  // [heads][tokens] of K and V
   const uint8_t kv_format;
@@ -50,21 +49,17 @@ struct Setup {
     spec.dim = kDim;
     spec.record_format = layout::kFormatCodes2;
     spec.kv_format = kv_format;
-    REQUIRE(store->Create(owner, d, spec).status == layout::kStatusOk);
+    REQUIRE(table->Create(owner, d, spec).status == layout::kStatusOk);
     d.op = layout::kOpAppend;
     d.heads = kHeads;
     d.format = layout::kFormatF32;
     d.end = kTokens;
-    AppendJob job;
-    REQUIRE(store->BeginAppend(owner, d, reinterpret_cast<const uint8_t*>(keys.data()), &job) ==
-            layout::kStatusOk);
-    static_cast<CpuMemoryDevice*>(device.get())->RunAppend(&job);
-    const Completion appended = store->EndAppend(&job);
+    const Completion appended = table->Append(owner, d, reinterpret_cast<const uint8_t*>(keys.data()));
     REQUIRE(appended.watermark == kTokens);
     REQUIRE(appended.prepare_ns > 0);
     d.op = layout::kOpKvStore;
     d.format = kv_format;
-    REQUIRE(store->KvStore(owner, d, values.data()).watermark == kTokens);
+    REQUIRE(table->KvStore(owner, d, values.data()).watermark == kTokens);
     for (uint32_t h = 0; h < kHeads; ++h) {
       std::vector<float> query(3 * kDim);
       for (float& value : query) value = bell(random) * 4;
@@ -96,11 +91,9 @@ struct Setup {
   }
 };
 
-TEST_CASE("an unknown kind of device is refused") {
-  const auto device = MakeMemoryDevice({.kind = "abacus"}, nullptr);
-  CHECK(std::string(device.status().message()) == "memory device 'abacus' is not known; there is: cpu");
-  CHECK_FALSE(MakeMemoryDevice({.isa = "abacus"}, nullptr).ok());
-  CHECK_FALSE(MakeMemoryDevice({.threads = 0}, nullptr).ok());
+TEST_CASE("options that the processor cannot follow are refused") {
+  CHECK_FALSE(MakeMemoryDevice({.isa = "abacus"}).ok());
+  CHECK_FALSE(MakeMemoryDevice({.threads = 0}).ok());
 }
 
 TEST_CASE("what the device says of itself lets its operations pass validation") {
@@ -120,7 +113,7 @@ TEST_CASE("what the device says of itself lets its operations pass validation") 
   d.payload_length = 100;
   d.result_offset = 100;
   d.result_length = 1000;
-  const layout::IndexInfo info = setup.store->Info(setup.owner, 0, 0);
+  const layout::IndexInfo info = setup.table->Info(setup.owner, 0, 0);
   CHECK(layout::Validate(d, limits, info, {}) == layout::Verdict{});
 }
 

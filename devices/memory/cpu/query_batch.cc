@@ -91,13 +91,13 @@ QueryBatch::QueryBatch(const QueryBatchLimits& limits)
 
 QueryBatch::~QueryBatch() { std::free(scores_); }
 
-size_t QueryBatch::Begin(std::span<const Operation> operations, const IndexStore& store) {
+size_t QueryBatch::Begin(std::span<const Operation> operations, const CpuRecordMemory& memory) {
   taken_.clear();
   blocks_.clear();
   phases_.clear();
   items_.clear();
   for (const Operation& operation : operations) {
-    if (!Take(operation, store)) {
+    if (!Take(operation, memory)) {
       break;
     }
   }
@@ -105,7 +105,7 @@ size_t QueryBatch::Begin(std::span<const Operation> operations, const IndexStore
   return taken_.size();
 }
 
-bool QueryBatch::Take(const Operation& operation, const IndexStore& store) {
+bool QueryBatch::Take(const Operation& operation, const CpuRecordMemory& memory) {
   if (taken_.size() == limits_.max_operations) {
     return false;
   }
@@ -114,7 +114,7 @@ bool QueryBatch::Take(const Operation& operation, const IndexStore& store) {
   taken.descriptor = d;
   taken.payload = operation.payload;
   taken.result = operation.result;
-  taken.index = store.Find(operation.owner, d.index_id);
+  taken.index = memory.Find({operation.owner, d.index_id});
   taken.first_block = static_cast<uint32_t>(blocks_.size());
   const uint32_t blocks = d.heads * (d.op == layout::kOpGather ? 1U : d.queries);
   const auto refuse = [&](uint16_t status, size_t field) {
@@ -125,11 +125,11 @@ bool QueryBatch::Take(const Operation& operation, const IndexStore& store) {
     refuse(layout::kStatusUnknownIndex, offsetof(Descriptor, index_id));
   } else if (taken.index->generation != d.index_generation) {
     refuse(layout::kStatusStaleGeneration, offsetof(Descriptor, index_generation));
-  } else if (d.layer_slot >= taken.index->spec.layer_slots) {
+  } else if (d.layer_slot >= taken.index->at.spec.layer_slots) {
     refuse(layout::kStatusBadField, offsetof(Descriptor, layer_slot));
-  } else if (d.first_head + d.heads > taken.index->spec.heads) {
+  } else if (d.first_head + d.heads > taken.index->at.spec.heads) {
     refuse(layout::kStatusBadField, offsetof(Descriptor, heads));
-  } else if (IsScored(d) && d.format != taken.index->spec.record_format) {
+  } else if (IsScored(d) && d.format != taken.index->at.spec.record_format) {
     refuse(layout::kStatusBadField, offsetof(Descriptor, format));
   } else if (d.op != layout::kOpGather &&
              (d.begin > d.end || d.end > taken.index->tokens[d.layer_slot] ||
@@ -162,7 +162,7 @@ void QueryBatch::AddBlocks(uint32_t operation) {
     block.head = d.first_head + n % d.heads;
     block.position = n;
     if (d.op != layout::kOpGather) {
-      const uint32_t entry_tokens = layout::EntryTokens(taken.index->spec.record_format, d.flags);
+      const uint32_t entry_tokens = layout::EntryTokens(taken.index->at.spec.record_format, d.flags);
       block.entries_per_page = layout::kPageTokens / entry_tokens;
       block.first_page = d.begin / layout::kPageTokens;
       block.page_count =
@@ -249,7 +249,7 @@ uint32_t QueryBatch::HeadsTogether(uint32_t first, uint32_t end) const {
   const Taken& taken = taken_[blocks_[first].operation];
   const uint32_t heads = taken.descriptor.heads;
   const uint32_t left = std::min(heads - (first - taken.first_block) % heads, end - first);
-  const uint64_t bytes = taken.index->block_bytes;
+  const uint64_t bytes = taken.index->at.block_bytes;
   const auto most = static_cast<uint32_t>(
       std::min<uint64_t>((kBytesTogether + bytes - 1) / bytes, devices::cpu::kMostScoreHeads));
   const uint32_t parts = (left + most - 1) / most;
@@ -280,8 +280,8 @@ void QueryBatch::RunScore(bool second, const Item& item) {
   const Block& block = blocks_[item.block];
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  const Index& index = *taken.index;
-  const uint32_t dim = index.spec.dim;
+  const ResidentIndex& index = *taken.index;
+  const uint32_t dim = index.at.spec.dim;
   const uint64_t query_bytes = layout::QueryBlockBytes(d.group, dim);
   const uint8_t* payload = taken.payload + block.position * query_bytes;
   devices::cpu::QueryParams params[devices::cpu::kMostScoreHeads * layout::kMaxGroup];
@@ -295,10 +295,10 @@ void QueryBatch::RunScore(bool second, const Item& item) {
   }
   devices::cpu::ScoreTask task;
   task.pages = index.pages.data() + block.first_page + item.page;
-  task.block_offset = index.BlockOffset(d.layer_slot, block.head);
+  task.block_offset = index.at.BlockOffset(d.layer_slot, block.head);
   task.page_count = item.page_count;
   task.heads = item.blocks;
-  task.format = index.spec.record_format;
+  task.format = index.at.spec.record_format;
   task.dim = dim;
   task.sign_stage = d.k1 != 0 && !second;
   task.whole_pages = (d.flags & layout::kFlagPages64) != 0;
@@ -363,10 +363,10 @@ void QueryBatch::Finish(std::span<layout::Completion> completions) {
   }
 }
 
-void QueryBatch::RunAll(std::span<const Operation> operations, const IndexStore& store,
+void QueryBatch::RunAll(std::span<const Operation> operations, const CpuRecordMemory& memory,
                         std::span<layout::Completion> completions) {
   for (size_t done = 0; done < operations.size();) {
-    const size_t taken = Begin(operations.subspan(done), store);
+    const size_t taken = Begin(operations.subspan(done), memory);
     for (int phase = 0; phase < phases(); ++phase) {
       for (uint32_t item = 0; item < items(phase); ++item) {
         RunItem(phase, item, 0);

@@ -1,8 +1,8 @@
 #pragma once
 
-// A batch of query operations on the CPU, cut into items that any threads run: by the worker between the
-// operations of a model, or by a memory device with its own team. Results are bit for bit those of
-// layout::ScoreSelect, however the items are cut and whoever runs them.
+// A batch of query operations over the CPU's record memory, cut into items that any threads run: by the
+// worker between the operations of a model, or by a memory device with its own team. Results are bit for bit
+// those of layout::ScoreSelect, however the items are cut and whoever runs them.
 
 #include <stdint.h>
 
@@ -13,7 +13,7 @@
 
 #include "devices/base/status.h"
 #include "devices/cpu/index_kernels.h"
-#include "devices/memory/index_store.h"
+#include "devices/memory/cpu/cpu_record_memory.h"
 #include "devices/memory/memory_device.h"
 #include "proto/layout/completion.h"
 
@@ -42,9 +42,9 @@ class QueryBatch {
 
   // Takes the first of `operations`, as many as fit, and returns how many: at least 1 if there is one that
   // keeps to the limits. An operation that no longer fits its index, or exceeds the limits, is taken and
-  // answered with a status. Reads no payload. `operations` and the store's indexes stay as they are until
+  // answered with a status. Reads no payload. `operations` and the memory's indexes stay as they are until
   // Finish.
-  size_t Begin(std::span<const Operation> operations, const IndexStore& store);
+  size_t Begin(std::span<const Operation> operations, const CpuRecordMemory& memory);
 
   // The items of phase p may run when all of phase p - 1 are done. Both counts follow from the shapes of the
   // operations alone (indexes' length, ranges, heads, formats), so a caller that repeats a batch over layers
@@ -60,7 +60,7 @@ class QueryBatch {
   void Finish(std::span<layout::Completion> completions);
 
   // Begin, all items on this thread, Finish, until all are done.
-  void RunAll(std::span<const Operation> operations, const IndexStore& store,
+  void RunAll(std::span<const Operation> operations, const CpuRecordMemory& memory,
               std::span<layout::Completion> completions);
 
  private:
@@ -85,7 +85,7 @@ class QueryBatch {
   struct Scratch;  // of a thread
 
   explicit QueryBatch(const QueryBatchLimits& limits);
-  bool Take(const Operation& operation, const IndexStore& store);
+  bool Take(const Operation& operation, const CpuRecordMemory& memory);
   void AddBlocks(uint32_t operation);
   void Plan();
   void PlanRound(uint32_t first, uint32_t end);

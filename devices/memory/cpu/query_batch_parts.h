@@ -20,7 +20,7 @@ struct QueryBatch::Taken {
   layout::Descriptor descriptor;
   const uint8_t* payload = nullptr;
   uint8_t* result = nullptr;
-  const Index* index = nullptr;
+  const ResidentIndex* index = nullptr;
   uint16_t status = layout::kStatusOk;
   uint16_t detail = layout::kNoDetail;
   uint32_t first_block = 0;

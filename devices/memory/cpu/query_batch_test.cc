@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "devices/memory/codes.h"
+#include "devices/memory/index_table.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/record.h"
 #include "proto/layout/reference.h"
@@ -41,8 +42,8 @@ class Fixture {
   // kind: 0 ordinary keys, 1 few different ones (ties), 2 growing along a direction (ascending scores), 3
   // zeros in some pages.
   Fixture(const Shape& shape, int kind, std::mt19937& random, uint32_t kv_format = 0) : shape_(shape) {
-    store_ = IndexStore::Create({.threads = 4}).value();
-    owner_ = store_->AddOwner({.quota_bytes = 1 << 30, .max_indexes = 4}).value();
+    table_ = IndexTable::Create({}, &memory_).value();
+    owner_ = table_->AddOwner({.quota_bytes = 1 << 30, .max_indexes = 4}).value();
     Descriptor d{};
     d.op = layout::kOpCreate;
     d.index_id = 2;
@@ -54,7 +55,7 @@ class Fixture {
     spec.dim = static_cast<uint16_t>(shape.dim);
     spec.record_format = static_cast<uint8_t>(shape.format);
     spec.kv_format = static_cast<uint8_t>(kv_format);
-    REQUIRE(store_->Create(owner_, d, spec).status == layout::kStatusOk);
+    REQUIRE(table_->Create(owner_, d, spec).status == layout::kStatusOk);
     const uint32_t tokens = shape.pages * kPageTokens;
     keys_.resize(size_t{shape.slots} * shape.heads * tokens * shape.dim);
     std::normal_distribution<float> bell;
@@ -74,7 +75,7 @@ class Fixture {
     d.heads = static_cast<uint8_t>(shape.heads);
     d.format = layout::kFormatF32;
     d.end = tokens;
-    REQUIRE(store_->Append(owner_, d, reinterpret_cast<const uint8_t*>(keys_.data())).status ==
+    REQUIRE(table_->Append(owner_, d, reinterpret_cast<const uint8_t*>(keys_.data())).status ==
             layout::kStatusOk);
     const size_t bytes = layout::RecordBytes(shape.format, shape.dim);
     records_.resize(size_t{shape.slots} * shape.heads * shape.pages * bytes);
@@ -125,7 +126,8 @@ class Fixture {
   }
 
   Shape shape_;
-  std::unique_ptr<IndexStore> store_;
+  CpuRecordMemory memory_;
+  std::unique_ptr<IndexTable> table_;
   uint32_t owner_ = 0;
   std::vector<float> keys_;
   std::vector<uint8_t> records_;
@@ -231,7 +233,7 @@ void CheckAgainstReference(const Shape& shape, int kind, uint32_t seed, int batc
       }
       std::vector<layout::Completion> completions(operations.size());
       for (size_t done = 0; done < operations.size();) {
-        const size_t taken = batch->Begin(std::span(operations).subspan(done), *fixture.store_);
+        const size_t taken = batch->Begin(std::span(operations).subspan(done), fixture.memory_);
         REQUIRE(taken > 0);
         RunOn(*batch, 1 + static_cast<int>(seed + n) % 4);
         batch->Finish(std::span(completions).subspan(done, taken));
@@ -298,7 +300,7 @@ TEST_CASE("a scan of nothing within a page leaves its neighbours' scores alone")
     operations[i] = {d, fixture.owner_, payloads[i].data(), results[i].data()};
   }
   std::vector<layout::Completion> completions(operations.size());
-  batch->RunAll(operations, *fixture.store_, completions);
+  batch->RunAll(operations, fixture.memory_, completions);
   CHECK(results == expected);
 }
 
@@ -318,7 +320,7 @@ TEST_CASE("a batch allocates nothing") {
   }
   std::vector<layout::Completion> completions(operations.size());
   const uint64_t before = conformance::AllocationCount();
-  batch->RunAll(operations, *fixture.store_, completions);
+  batch->RunAll(operations, fixture.memory_, completions);
   CHECK(conformance::AllocationCount() == before);
   for (const layout::Completion& completion : completions) {
     CHECK(completion.status == layout::kStatusOk);
@@ -352,7 +354,7 @@ TEST_CASE("few of many entries, chosen by the best of each part, are those of th
           const auto expected = fixture.Expected(d, payload);
           std::vector<uint8_t> result(expected.size());
           const Operation operation{d, fixture.owner_, payload.data(), result.data()};
-          REQUIRE(batch->Begin({&operation, 1}, *fixture.store_) == 1);
+          REQUIRE(batch->Begin({&operation, 1}, fixture.memory_) == 1);
           RunOn(*batch, 2);
           layout::Completion completion;
           batch->Finish({&completion, 1});

@@ -114,7 +114,7 @@ void QueryBatch::MakeRanks(const Block& block, uint32_t count, const int32_t* be
   } else if (d.group_op == layout::kGroupExp2Sum) {
     kernels_->ranks_exp2(task, block.ranks);
   } else {
-    const uint32_t dim = taken.index->spec.dim;
+    const uint32_t dim = taken.index->at.spec.dim;
     const uint8_t* params = taken.payload + block.position * layout::QueryBlockBytes(d.group, dim) +
                             layout::QueryParamOffset(d.group, dim);
     std::array<int32_t, layout::kMaxGroup> weights;
@@ -224,10 +224,10 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
 // Of whole pages what the stage reads; in the second stage the codes and scales of what passed, and headers
 // and bases of its pages.
 void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
-  const Index& index = *taken_[block.operation].index;
-  const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.spec.record_format, index.spec.dim);
+  const ResidentIndex& index = *taken_[block.operation].index;
+  const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.at.spec.record_format, index.at.spec.dim);
   if (!second) {
-    block.bytes_read += block.page_count * uint64_t{first_of_two ? at.second : index.block_bytes};
+    block.bytes_read += block.page_count * uint64_t{first_of_two ? at.second : index.at.block_bytes};
     return;
   }
   uint64_t pages = block.passed_count == 0 ? 0 : 1;
@@ -235,7 +235,7 @@ void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
     pages += block.passed[n] / layout::kPageTokens != block.passed[n - 1] / layout::kPageTokens ? 1 : 0;
   }
   block.bytes_read +=
-      pages * at.rows + block.passed_count * ((index.block_bytes - at.rows) / layout::kPageTokens);
+      pages * at.rows + block.passed_count * ((index.at.block_bytes - at.rows) / layout::kPageTokens);
 }
 
 // At least k parts of 64 hold an entry as good as the k-th best of them by their best, so that nothing below
@@ -300,7 +300,7 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
       need -= equal ? 1 : 0;
     }
   }
-  block.bytes_read += block.page_count * taken.index->block_bytes;
+  block.bytes_read += block.page_count * taken.index->at.block_bytes;
   Emit(block, count, last, block.entries, 0, scratch);
   return true;
 }
@@ -350,7 +350,7 @@ void QueryBatch::Emit(Block& block, uint32_t count, int32_t last_rank, uint32_t 
   if ((d.flags & layout::kFlagByRank) != 0 && d.select_op != layout::kSelectLatest) {
     SortByRank(block, count, scratch);
   }
-  const uint64_t bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, taken.index->spec.dim);
+  const uint64_t bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, taken.index->at.spec.dim);
   uint8_t* result = taken.result + block.position * bytes;
   const layout::ResultHeader header{count, candidates, last_rank, flags};
   std::memcpy(result, &header, sizeof(header));
@@ -365,10 +365,10 @@ void QueryBatch::Emit(Block& block, uint32_t count, int32_t last_rank, uint32_t 
 
 void QueryBatch::SumWeighted(Block& block) {
   const Taken& taken = taken_[block.operation];
-  const Index& index = *taken.index;
-  const uint32_t dim = index.spec.dim;
-  const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.spec.record_format, dim);
-  const uint64_t offset = index.BlockOffset(taken.descriptor.layer_slot, block.head);
+  const ResidentIndex& index = *taken.index;
+  const uint32_t dim = index.at.spec.dim;
+  const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.at.spec.record_format, dim);
+  const uint64_t offset = index.at.BlockOffset(taken.descriptor.layer_slot, block.head);
   const auto page_of = [&](uint32_t page) { return index.pages[block.first_page + page] + offset; };
   layout::WeightedSumHeader header{};
   header.candidates = block.entries;
@@ -377,7 +377,7 @@ void QueryBatch::SumWeighted(Block& block) {
     header.top_octave =
         std::max<uint32_t>({header.top_octave, of->top_octave, uint32_t{of->base_scale} >> 3});
   }
-  const int32_t dot_shift = layout::DotShift(layout::CodeMax(index.spec.record_format), dim);
+  const int32_t dot_shift = layout::DotShift(layout::CodeMax(index.at.spec.record_format), dim);
   uint8_t* sums = taken.result +
                   block.position * layout::ResultBlockBytes(layout::kSelectWeightedSum, 0, 0, dim) +
                   sizeof(header);
@@ -410,7 +410,7 @@ void QueryBatch::SumWeighted(Block& block) {
   std::memcpy(sums, sum.data(), size_t{dim} * 8);
   std::memcpy(sums - sizeof(header), &header, sizeof(header));
   block.count = header.count;
-  block.bytes_read += block.page_count * index.block_bytes;
+  block.bytes_read += block.page_count * index.at.block_bytes;
   block.bytes_written += sizeof(header) + uint64_t{dim} * 8;
 }
 
@@ -435,16 +435,17 @@ void QueryBatch::GatherListed(Block& block, Scratch& scratch) {
 void QueryBatch::GatherSelected(const Block& block, uint32_t count, const uint32_t* ids) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  const Index& index = *taken.index;
-  const uint64_t token_bytes = index.KvTokenBytes();
+  const ResidentIndex& index = *taken.index;
+  const uint64_t token_bytes = index.at.KvTokenBytes();
   uint8_t* to = taken.result + block.position * d.k * token_bytes;
   if (d.op == layout::kOpScoreGather) {
-    to += uint64_t{taken.blocks} * layout::ResultBlockBytes(d.select_op, d.flags, d.k, index.spec.dim);
+    to += uint64_t{taken.blocks} * layout::ResultBlockBytes(d.select_op, d.flags, d.k, index.at.spec.dim);
   }
   for (uint32_t n = 0; n < count; ++n) {
     const uint8_t* page = index.kv_pages[ids[n] / layout::kPageTokens];
     std::memcpy(to + n * token_bytes,
-                page + index.KvOffset(d.layer_slot, block.head, ids[n] % layout::kPageTokens), token_bytes);
+                page + index.at.KvOffset(d.layer_slot, block.head, ids[n] % layout::kPageTokens),
+                token_bytes);
   }
 }
 

@@ -1,4 +1,4 @@
-#include "devices/memory/index_store.h"
+#include "devices/memory/index_table.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -8,6 +8,7 @@
 #include <set>
 
 #include "devices/memory/codes.h"
+#include "devices/memory/cpu/cpu_record_memory.h"
 #include "proto/layout/record.h"
 
 namespace mnemo::memory_device {
@@ -56,8 +57,8 @@ class Game {
  public:
   Game(uint32_t seed, uint64_t quota_bytes)
       : random_(seed), spec_(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16)) {
-    store_ = IndexStore::Create({}).value();
-    owner_ = store_->AddOwner({.quota_bytes = quota_bytes, .max_indexes = kIndexes}).value();
+    table_ = IndexTable::Create({}, &memory_).value();
+    owner_ = table_->AddOwner({.quota_bytes = quota_bytes, .max_indexes = kIndexes}).value();
   }
 
   void Step() {
@@ -80,20 +81,20 @@ class Game {
   }
 
   void Check() {
-    std::set<const uint8_t*> records;
-    std::set<const uint8_t*> values;
+    std::set<Extent> records;
+    std::set<Extent> values;
     uint64_t unwritten = 0;
     for (const auto& [id, model] : models_) {
-      const Index& index = *store_->Find(owner_, id);
+      const Index& index = *table_->Find(owner_, id);
       CheckContents(id, model, index);
       records.insert(index.pages.begin(), index.pages.end());
       values.insert(index.kv_pages.begin(), index.kv_pages.end());
       unwritten += (kMaxPages - index.pages.size()) * index.extent_bytes +
                    (kMaxPages - index.kv_pages.size()) * index.kv_extent_bytes;
     }
-    const OwnerStats stats = store_->Stats(owner_);
-    const uint64_t extent_bytes = IndexStore::BytesFor(Spec(spec_.record_format, 0), kPageTokens);
-    const uint64_t kv_bytes = IndexStore::BytesFor(spec_, kPageTokens) - extent_bytes;
+    const OwnerStats stats = table_->Stats(owner_);
+    const uint64_t extent_bytes = table_->BytesFor(Spec(spec_.record_format, 0), kPageTokens);
+    const uint64_t kv_bytes = table_->BytesFor(spec_, kPageTokens) - extent_bytes;
     CHECK(stats.indexes == models_.size());
     CHECK(stats.extents == records.size() + values.size());
     CHECK(stats.held_bytes == records.size() * extent_bytes + values.size() * kv_bytes);
@@ -104,8 +105,8 @@ class Game {
   int full() const { return full_; }
 
   void End() {
-    store_->RemoveOwner(owner_);  // which checks that nothing is left
-    CHECK(store_->Find(owner_, 0) == nullptr);
+    table_->RemoveOwner(owner_);  // which checks that nothing is left
+    CHECK(table_->Find(owner_, 0) == nullptr);
   }
 
  private:
@@ -133,10 +134,9 @@ class Game {
   void Create(uint32_t id) {
     Descriptor d = Op(layout::kOpCreate, id);
     d.index_generation = ++generation_;
-    const OwnerStats before = store_->Stats(owner_);
-    const bool fits =
-        before.reserved_bytes + IndexStore::BytesFor(spec_, spec_.max_tokens) <= before.quota_bytes;
-    const bool done = Done(store_->Create(owner_, d, spec_));
+    const OwnerStats before = table_->Stats(owner_);
+    const bool fits = before.reserved_bytes + table_->BytesFor(spec_, spec_.max_tokens) <= before.quota_bytes;
+    const bool done = Done(table_->Create(owner_, d, spec_));
     CHECK(done == fits);
     if (done) {
       models_[id].generation = generation_;
@@ -152,7 +152,7 @@ class Game {
     d.k1 = source->first;
     const uint32_t shared = Below(pages + 1);
     d.end = shared * kPageTokens;
-    if (!Done(store_->Fork(owner_, d))) {
+    if (!Done(table_->Fork(owner_, d))) {
       return;
     }
     Model& model = models_[id];
@@ -167,7 +167,7 @@ class Game {
   }
 
   void Free(uint32_t id) {
-    REQUIRE(Done(store_->Free(owner_, Op(layout::kOpFree, id))));
+    REQUIRE(Done(table_->Free(owner_, Op(layout::kOpFree, id))));
     models_.erase(id);
   }
 
@@ -175,7 +175,7 @@ class Game {
     const auto pages = static_cast<uint32_t>(std::min(model.pages[0].size(), model.pages[1].size()));
     Descriptor d = Op(layout::kOpTruncate, id);
     d.end = Below(pages + 1) * kPageTokens;
-    if (!Done(store_->Truncate(owner_, d))) {
+    if (!Done(table_->Truncate(owner_, d))) {
       return;
     }
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
@@ -209,17 +209,17 @@ class Game {
                              return layout::PageKeys{scratch, kDim * 4, layout::kFormatF32};
                            },
                            &context};
-    REQUIRE(store_->BeginAppend(owner_, d, source, &job) == layout::kStatusOk);
+    REQUIRE(table_->BeginAppend(owner_, d, source, &job) == layout::kStatusOk);
     REQUIRE(job.items() == pages * kHeads * (all ? kSlots : 1));
     if (Below(6) == 0) {
       job.RunItem(0, 0);
-      store_->AbortAppend(&job);
+      table_->AbortAppend(&job);
       return;
     }
     for (uint32_t item = job.items(); item-- > 0;) {
       job.RunItem(item, 0);
     }
-    const Completion completion = store_->EndAppend(&job);
+    const Completion completion = table_->EndAppend(&job);
     REQUIRE(Done(completion));
     CHECK(completion.watermark == d.end);
     for (uint32_t s = 0; s < kSlots; ++s) {
@@ -253,7 +253,7 @@ class Game {
         }
       }
     }
-    if (!Done(store_->KvStore(owner_, d, reinterpret_cast<const uint8_t*>(payload.data())))) {
+    if (!Done(table_->KvStore(owner_, d, reinterpret_cast<const uint8_t*>(payload.data())))) {
       return;
     }
     for (uint32_t s = 0; s < kSlots; ++s) {
@@ -268,37 +268,41 @@ class Game {
     REQUIRE(index.generation == model.generation);
     std::vector<float> keys(kPageTokens * kDim);
     std::vector<uint8_t> record(layout::RecordBytes(spec_.record_format, kDim));
-    std::vector<uint8_t> block(index.block_bytes);
+    std::vector<uint8_t> block(index.at.block_bytes);
+    std::vector<uint8_t> resident(index.at.block_bytes);
     for (uint32_t slot = 0; slot < kSlots; ++slot) {
-      const layout::IndexInfo info = store_->Info(owner_, id, slot);
+      const layout::IndexInfo info = table_->Info(owner_, id, slot);
       REQUIRE(info.tokens == model.pages[slot].size() * kPageTokens);
       REQUIRE(info.kv_tokens == model.values[slot].size());
       for (uint32_t head = 0; head < kHeads; ++head) {
         for (uint32_t p = 0; p < model.pages[slot].size(); ++p) {
           FillKeys(model.pages[slot][p], slot, head, keys.data());
           MakeRecordFast({keys.data(), kDim * 4, layout::kFormatF32}, kDim, spec_.record_format, record);
-          devices::cpu::StoreBlock(record.data(), spec_.record_format, kDim, block.data());
-          REQUIRE(std::memcmp(block.data(), index.pages[p] + index.BlockOffset(slot, head), block.size()) ==
-                  0);
+          memory_.layout().store_block(record.data(), spec_.record_format, kDim, block.data());
+          REQUIRE(memory_.Read(index.pages[p], index.at.BlockOffset(slot, head), resident).ok());
+          REQUIRE(resident == block);
         }
         for (uint32_t token = 0; token < model.values[slot].size(); ++token) {
           uint16_t value[2 * kDim];
-          std::memcpy(value,
-                      index.kv_pages[token / kPageTokens] + index.KvOffset(slot, head, token % kPageTokens),
-                      sizeof(value));
+          REQUIRE(memory_
+                      .Read(index.kv_pages[token / kPageTokens],
+                            index.at.KvOffset(slot, head, token % kPageTokens),
+                            {reinterpret_cast<uint8_t*>(value), sizeof value})
+                      .ok());
           for (uint32_t i = 0; i < 2 * kDim; ++i) {
             REQUIRE(value[i] == KvValue(model.values[slot][token], slot, head, token, i));
           }
         }
       }
     }
-    const layout::IndexInfo least = store_->Info(owner_, id, layout::kAllLayerSlots);
+    const layout::IndexInfo least = table_->Info(owner_, id, layout::kAllLayerSlots);
     REQUIRE(least.tokens == std::min(model.pages[0].size(), model.pages[1].size()) * kPageTokens);
   }
 
   std::mt19937 random_;
   const layout::IndexSpec spec_;
-  std::unique_ptr<IndexStore> store_;
+  cpu::CpuRecordMemory memory_;
+  std::unique_ptr<IndexTable> table_;
   uint32_t owner_ = 0;
   std::map<uint32_t, Model> models_;
   uint32_t seq_ = 0;
@@ -312,8 +316,11 @@ TEST_CASE("random operations leave what a simple model has, within the quota, an
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);
     // From room for all indexes to room for less than two.
-    const uint64_t one = IndexStore::BytesFor(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16),
-                                              kMaxPages * kPageTokens);
+    cpu::CpuRecordMemory memory;
+    const uint64_t one =
+        IndexTable::Create({}, &memory)
+            .value()
+            ->BytesFor(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16), kMaxPages * kPageTokens);
     Game game(seed, one * (12 - seed % 6 * 2 + 1) / 2);
     for (int step = 0; step < 120; ++step) {
       game.Step();
@@ -329,31 +336,33 @@ TEST_CASE("random operations leave what a simple model has, within the quota, an
 }
 
 TEST_CASE("bounds of owners are told") {
-  auto store = IndexStore::Create({.capacity_bytes = 1000, .max_owners = 2}).value();
-  const uint32_t first = store->AddOwner({.quota_bytes = 600, .max_indexes = 1}).value();
-  const auto second = store->AddOwner({.quota_bytes = 600, .max_indexes = 1});
+  cpu::CpuRecordMemory memory;
+  auto table = IndexTable::Create({.capacity_bytes = 1000, .max_owners = 2}, &memory).value();
+  const uint32_t first = table->AddOwner({.quota_bytes = 600, .max_indexes = 1}).value();
+  const auto second = table->AddOwner({.quota_bytes = 600, .max_indexes = 1});
   REQUIRE(second.status().code() == absl::StatusCode::kResourceExhausted);
   CHECK(std::string(second.status().message()) == "quota_bytes: 600 asked for, 400 of 1000 are left");
-  REQUIRE(store->AddOwner({.quota_bytes = 400, .max_indexes = 1}).ok());
-  CHECK(std::string(store->AddOwner({}).status().message()) == "owners: 2 are there, the bound");
-  store->RemoveOwner(first);
-  CHECK(store->AddOwner({.quota_bytes = 600, .max_indexes = 1}).value() == first);
-  CHECK_FALSE(IndexStore::Create({.isa = "abacus"}).ok());
+  REQUIRE(table->AddOwner({.quota_bytes = 400, .max_indexes = 1}).ok());
+  CHECK(std::string(table->AddOwner({}).status().message()) == "owners: 2 are there, the bound");
+  table->RemoveOwner(first);
+  CHECK(table->AddOwner({.quota_bytes = 600, .max_indexes = 1}).value() == first);
+  CHECK_FALSE(IndexTable::Create({.isa = "abacus"}, &memory).ok());
 }
 
-TEST_CASE("a store that drains takes no new indexes") {
-  auto store = IndexStore::Create({}).value();
-  const uint32_t owner = store->AddOwner({.quota_bytes = 1 << 20, .max_indexes = 2}).value();
-  store->Drain(true);
+TEST_CASE("a table that drains takes no new indexes") {
+  cpu::CpuRecordMemory memory;
+  auto table = IndexTable::Create({}, &memory).value();
+  const uint32_t owner = table->AddOwner({.quota_bytes = 1 << 20, .max_indexes = 2}).value();
+  table->Drain(true);
   Descriptor d{};
   d.op = layout::kOpCreate;
-  CHECK(store->Create(owner, d, Spec(layout::kFormatCodes2, 0)).status == layout::kStatusDraining);
-  store->Drain(false);
-  CHECK(store->Create(owner, d, Spec(layout::kFormatCodes2, 0)).status == layout::kStatusOk);
+  CHECK(table->Create(owner, d, Spec(layout::kFormatCodes2, 0)).status == layout::kStatusDraining);
+  table->Drain(false);
+  CHECK(table->Create(owner, d, Spec(layout::kFormatCodes2, 0)).status == layout::kStatusOk);
   d.op = layout::kOpFork;
   d.index_id = 1;
-  store->Drain(true);
-  CHECK(store->Fork(owner, d).status == layout::kStatusDraining);
+  table->Drain(true);
+  CHECK(table->Fork(owner, d).status == layout::kStatusDraining);
 }
 
 }  // namespace

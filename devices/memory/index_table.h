@@ -1,14 +1,14 @@
 #pragma once
 
-// Indexes and their bulk operations, in software on the host: who owns how much, which pages an index has,
-// and what they hold. The records of a page, of all layer slots and heads, are one extent, in the CPU
-// device's resident layout (devices/cpu/index_kernels.h); extents are counted by reference and shared between
-// forks. K and V that a worker keeps here lie in extents of their own.
+// Index table: who owns which indexes, their quotas, forks, page lists and token counts. It knows no memory:
+// extents are numbers of a device's record memory (record_memory.h), counted by reference here and shared
+// between forks. The records of a page, of all layer slots and heads, are one extent; K and V that a worker
+// keeps here lie in extents of their own.
 //
-// Threads: one thread at a time calls the store, and no index may be freed or truncated, and no K and V
-// stored, while a query batch (query_batch.h) is between Begin and Finish; simplest is one thread that does
-// bulk operations and batches in turn. Appends are cut into items that any threads run, also while batches
-// run: what is appended is seen by nobody before EndAppend.
+// Threads: one thread at a time calls the table. Appends are cut into items that any threads run; what is
+// appended is seen by nobody before it has ended. Hold and Unhold count the operations of the device that
+// are under way on an index; while there are any, no Truncate and Free is allowed, and no KvStore over tokens
+// that are there (MustWait).
 
 #include <stdint.h>
 
@@ -20,7 +20,7 @@
 
 #include "devices/base/status.h"
 #include "devices/cpu/index_kernels.h"
-#include "devices/memory/extent_pool.h"
+#include "devices/memory/record_memory.h"
 #include "proto/layout/completion.h"
 #include "proto/layout/descriptor.h"
 #include "proto/layout/quantise.h"
@@ -50,8 +50,21 @@ struct KeySource {
   void* context = nullptr;
 };
 
-class IndexStore;
-struct Index;
+class IndexTable;
+
+// One index, as the table knows it.
+struct Index {
+  ExtentLayout at;
+  uint16_t generation = 0;
+  uint64_t extent_bytes = 0;     // of a page
+  uint64_t kv_extent_bytes = 0;  // 0: keeps no K and V
+  std::vector<Extent> pages;     // never reallocated
+  std::vector<Extent> kv_pages;
+  std::vector<uint32_t> tokens;     // by slot
+  std::vector<uint32_t> kv_tokens;  // by slot
+  uint32_t held = 0;                // operations of the device under way
+  bool changing = false;            // an append or a store of K and V is under way
+};
 
 // One append under way. Made once and used again and again; not moved while in use.
 class AppendJob {
@@ -59,13 +72,15 @@ class AppendJob {
   bool active() const { return index_ != nullptr; }
   uint32_t items() const { return items_; }
   // Makes one record. Items in any order, from any threads, distinct items at once; each item once. `thread`
-  // is below the store's threads, and no two calls at once have the same. An item past the last does nothing.
+  // is below the table's threads, and no two calls at once have the same. An item past the last does nothing.
   void RunItem(uint32_t item, int thread);
+  // After IndexTable::Forget.
+  void Forget() { index_ = nullptr; }
 
  private:
-  friend class IndexStore;
+  friend class IndexTable;
   Index* index_ = nullptr;
-  IndexStore* store_ = nullptr;
+  IndexTable* table_ = nullptr;
   uint32_t owner_ = 0;
   layout::Descriptor descriptor_{};
   KeySource source_;
@@ -74,36 +89,41 @@ class AppendJob {
   uint32_t first_slot_ = 0;
   uint32_t slots_ = 0;
   const uint8_t* payload_ = nullptr;  // value[slots][heads][tokens][dim]; without a source
+  std::vector<uint8_t*> staged_;      // by page, from the first slot of the append on
+  bool uploading_ = false;
+  Ticket ticket_ = 0;
   std::atomic<uint64_t> prepare_ns_ = 0;
 };
 
-// One index. For query_batch.h.
-struct Index {
-  layout::IndexSpec spec{};
-  uint16_t generation = 0;
-  uint64_t block_bytes = 0;         // of one slot and head of a page
-  uint64_t extent_bytes = 0;        // of a page
-  uint64_t kv_extent_bytes = 0;     // 0: keeps no K and V
-  std::vector<uint8_t*> pages;      // extents; never reallocated
-  std::vector<uint8_t*> kv_pages;   // [slots][heads][64] of layout::KvTokenBytes
-  std::vector<uint32_t> tokens;     // by slot
-  std::vector<uint32_t> kv_tokens;  // by slot
-  bool appending = false;
+// One store of K and V under way.
+class KvStoreJob {
+ public:
+  bool active() const { return index_ != nullptr; }
+  // After IndexTable::Forget.
+  void Forget() { index_ = nullptr; }
 
-  uint64_t BlockOffset(uint32_t slot, uint32_t head) const {
-    return (uint64_t{slot} * spec.heads + head) * block_bytes;
-  }
-  // Of K and V of one token of a slot and head.
-  uint64_t KvTokenBytes() const { return layout::KvTokenBytes(spec.kv_format, spec.dim); }
-  uint64_t KvOffset(uint32_t slot, uint32_t head, uint32_t token_of_page) const {
-    return ((uint64_t{slot} * spec.heads + head) * layout::kPageTokens + token_of_page) * KvTokenBytes();
-  }
+ private:
+  friend class IndexTable;
+  struct Replaced {
+    uint32_t page;
+    Extent extent;
+  };
+  Index* index_ = nullptr;
+  uint32_t owner_ = 0;
+  layout::Descriptor descriptor_{};
+  uint32_t first_slot_ = 0;
+  uint32_t end_slot_ = 0;
+  uint32_t old_pages_ = 0;      // in the list of pages
+  uint32_t first_changed_ = 0;  // entry of it
+  std::vector<Replaced> replaced_;
+  std::vector<uint8_t*> staged_;
+  Ticket ticket_ = 0;
 };
 
 // Descriptors passed layout::Validate (specs ValidateSpec) with what Info says; anything else that is wrong
 // with them is a bug here. Every operation answers with a completion, whose status is kStatusOk, kStatusFull
 // (nothing was changed) or kStatusDraining.
-class IndexStore {
+class IndexTable {
  public:
   struct Options {
     uint64_t capacity_bytes = UINT64_MAX;  // quotas of all owners together
@@ -111,16 +131,20 @@ class IndexStore {
     int threads = 1;           // that run items of appends
     std::string isa = "auto";  // names of devices/cpu/isa.h
   };
-  static absl::StatusOr<std::unique_ptr<IndexStore>> Create(const Options& options);
-  ~IndexStore();
-  IndexStore(const IndexStore&) = delete;
-  IndexStore& operator=(const IndexStore&) = delete;
+  // `memory` outlives the table. INVALID_ARGUMENT: this machine lacks the instruction set.
+  static absl::StatusOr<std::unique_ptr<IndexTable>> Create(const Options& options, RecordMemory* memory);
+  ~IndexTable();
+  IndexTable(const IndexTable&) = delete;
+  IndexTable& operator=(const IndexTable&) = delete;
 
   // The new owner's number, below max_owners; a number is used again after RemoveOwner. RESOURCE_EXHAUSTED
   // names the bound.
   absl::StatusOr<uint32_t> AddOwner(const OwnerLimits& limits);
-  // Frees all of its indexes. It has no append under way.
+  // Frees all of its indexes. None of them is held, and nothing of it is under way.
   void RemoveOwner(uint32_t owner);
+  // The memory has lost everything: all indexes of all owners are gone, and no extent is released. Jobs under
+  // way are to be forgotten too.
+  void Forget();
   // Takes no new indexes from now on.
   void Drain(bool draining) { draining_ = draining; }
 
@@ -129,8 +153,13 @@ class IndexStore {
   OwnerStats Stats(uint32_t owner) const;
   // nullptr when there is none.
   const Index* Find(uint32_t owner, uint32_t index_id) const;
+  // An operation on an index that there is goes to the device, and has been answered or dropped.
+  void Hold(uint32_t owner, uint32_t index_id) { ++IndexOf(owner, index_id).held; }
+  void Unhold(uint32_t owner, uint32_t index_id);
+  // Whether a bulk operation has to wait for the operations on its index.
+  bool MustWait(uint32_t owner, const layout::Descriptor& descriptor) const;
   // Resident bytes of `tokens` of an index, for admission: what kOpCreate counts for max_tokens.
-  static uint64_t BytesFor(const layout::IndexSpec& spec, uint32_t tokens);
+  uint64_t BytesFor(const layout::IndexSpec& spec, uint32_t tokens) const;
 
   layout::Completion Create(uint32_t owner, const layout::Descriptor& descriptor,
                             const layout::IndexSpec& spec);
@@ -140,7 +169,15 @@ class IndexStore {
   // them anew.
   layout::Completion Truncate(uint32_t owner, const layout::Descriptor& descriptor);
   layout::Completion Free(uint32_t owner, const layout::Descriptor& descriptor);
-  // `values` is the payload, kv[slots][heads][tokens] (payload.h).
+  // `values` is the payload, kv[slots][heads][tokens] (payload.h), which is not read after the call. Returns
+  // kStatusOk, and `job` is active until TryEndKvStore; otherwise kStatusFull.
+  uint16_t BeginKvStore(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* values,
+                        KvStoreJob* job);
+  // False while the device has not got all of it.
+  bool TryEndKvStore(KvStoreJob* job, layout::Completion* completion);
+  // After the device was reset. What lay in the range before is lost.
+  void AbortKvStore(KvStoreJob* job);
+  // Both at once; waits.
   layout::Completion KvStore(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* values);
 
   // Returns kStatusOk, and `job` is active until EndAppend or AbortAppend; otherwise kStatusFull (no memory).
@@ -150,8 +187,11 @@ class IndexStore {
   // The same from the payload of a descriptor, which stays as it is until the end.
   uint16_t BeginAppend(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* payload,
                        AppendJob* job);
-  // All items have run.
+  // All items have run. False while the device has not got all of it; then again, until it is true.
+  bool TryEndAppend(AppendJob* job, layout::Completion* completion);
+  // The same; waits.
   layout::Completion EndAppend(AppendJob* job);
+  // Before TryEndAppend, or after the device was reset.
   void AbortAppend(AppendJob* job);
   // The three steps at once, on the calling thread.
   layout::Completion Append(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* payload);
@@ -166,22 +206,31 @@ class IndexStore {
   };
   struct Scratch;
 
-  explicit IndexStore(const Options& options);
+  IndexTable(const Options& options, RecordMemory* memory);
   Owner& OwnerOf(uint32_t owner);
   const Owner& OwnerOf(uint32_t owner) const;
   Index& IndexOf(uint32_t owner, uint32_t index_id);
-  uint8_t* NewExtent(Owner& owner, uint64_t bytes);
+  Extent NewExtent(Owner& owner, ExtentKind kind, uint64_t bytes);
   // Gives up one reference.
-  void DropExtent(Owner& owner, uint8_t* extent, uint64_t bytes);
+  void DropExtent(Owner& owner, Extent extent, uint64_t bytes);
   // Gives up records and values from these pages on.
   void DropPages(Owner& owner, Index& index, uint32_t from_page, uint32_t from_kv_page);
-  void FreeIndex(Owner& owner, std::unique_ptr<Index>& index);
+  void FreeIndex(Owner& owner, IndexKey key);
+  std::unique_ptr<Index> NewIndex(const layout::IndexSpec& spec, uint16_t generation) const;
+  bool NewValuePages(Owner& owner, KvStoreJob* job);
+  template <typename Range>
+  static bool ForRanges(const KvStoreJob& job, Range&& range);
+  bool StageValues(KvStoreJob* job);
+  void UndoValuePages(KvStoreJob* job);
+  void WriteValues(KvStoreJob* job, const uint8_t* values);
   uint16_t StartJob(uint32_t owner, const layout::Descriptor& descriptor, AppendJob* job);
   static layout::Completion Answer(const layout::Descriptor& descriptor, uint16_t status, const Index* index);
 
   const Options options_;
   const devices::cpu::IndexKernels* kernels_;
-  ExtentPool pool_;
+  RecordMemory* const memory_;
+  const ResidentLayout layout_;
+  std::vector<uint32_t> references_;  // by extent
   std::vector<Owner> owners_;
   uint64_t granted_bytes_ = 0;
   bool draining_ = false;
