@@ -83,7 +83,7 @@ struct Config {
     int first_stage_tokens = 0;  // 0 = 4 x token_budget
     int key_bits = 2;            // 2 | 4 | 8
     int dense_layers = 2;        // of the full-attention layers, the first ones attend to everything
-    int page_tokens = 16;        // of page_bound and block_mean: 16 | 64
+    int entry_tokens = 16;       // that an entry of page_bound and block_mean stands for: 16 | 64
   } attention;
   struct Memory {
     int services = 1;                    // child processes; [0, 64]

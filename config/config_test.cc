@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "config/schema.h"
 #include "tests/support/temp_folder.h"
 
 namespace mnemo::config {
@@ -149,6 +150,16 @@ TEST_CASE("The place of an error in the structure") {
              Contains("a.yaml:3:1: log: is there twice"));
   CHECK_THAT(ErrorOf("log:\n  level: info\n  level: warn\n"),
              Contains("a.yaml:3:3: log.level: is there twice"));
+}
+
+TEST_CASE("A key that was renamed is refused with its new name") {
+  CHECK(ErrorOf("attention:\n  page_tokens: 16\n") ==
+        "a.yaml:2:3: attention.page_tokens: is called attention.entry_tokens now; allowed: "
+        "attention.entry_tokens");
+  CHECK(OverrideError("attention.page_tokens", "64") ==
+        "--set attention.page_tokens: attention.page_tokens: is called attention.entry_tokens now; allowed: "
+        "attention.entry_tokens");
+  for (const KeyDoc& doc : Schema()) CHECK(NewName(doc.key).empty());
 }
 
 TEST_CASE("All errors are told, up to a bound") {

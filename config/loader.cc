@@ -429,6 +429,10 @@ class Loader {
 
   void AddUnknown(const std::string& place, std::string_view section, std::string_view name) {
     std::string key = section.empty() ? std::string(name) : fmt::format("{}.{}", section, name);
+    if (const std::string_view new_name = NewName(key); !new_name.empty()) {
+      AddError(place, fmt::format("{}: is called {} now; allowed: {}", key, new_name, new_name));
+      return;
+    }
     AddError(place,
              fmt::format("{}: unknown key{}; allowed{}: {}", key.substr(0, 2 * kMaxShownChars),
                          Suggestion(section, name), section.empty() ? "" : fmt::format(" in {}", section),

@@ -210,8 +210,9 @@ void AddAttention(std::vector<KeySpec>* specs) {
        Number(MNEMO_KEY(attention.dense_layers), 0, 1024,
               "So many of the model's first full-attention layers attend to everything with any method. It "
               "is part of numerics_id."),
-       NumberChoice(MNEMO_KEY(attention.page_tokens), {16, 64},
-                    "Tokens of a page that page_bound and block_mean select. It is part of numerics_id.")});
+       NumberChoice(MNEMO_KEY(attention.entry_tokens), {16, 64},
+                    "Tokens that an entry of page_bound and block_mean stands for. It is part of "
+                    "numerics_id.")});
 }
 
 void AddMemory(std::vector<KeySpec>* specs) {
@@ -429,6 +430,16 @@ const KeySpec* FindKey(std::string_view key) {
     if (spec.key == key) return &spec;
   }
   return nullptr;
+}
+
+std::string_view NewName(std::string_view old_key) {
+  static constexpr std::pair<std::string_view, std::string_view> kRenamed[] = {
+      {"attention.page_tokens", "attention.entry_tokens"},
+  };
+  for (const auto& [old_name, new_name] : kRenamed) {
+    if (old_name == old_key) return new_name;
+  }
+  return "";
 }
 
 bool IsHostPort(std::string_view text, int min_port) {

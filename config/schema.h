@@ -75,6 +75,8 @@ struct KeySpec {
 // In the order of Config.
 std::span<const KeySpec> KeySpecs();
 const KeySpec* FindKey(std::string_view key);  // nullptr when unknown
+// The present key of a setting that was called `old_key` once; empty when none was.
+std::string_view NewName(std::string_view old_key);
 
 // nullptr when `text` has the form, else what is wrong with it. Does not look at files.
 const char* CheckText(const TextSpec& spec, const std::string& text);

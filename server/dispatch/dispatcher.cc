@@ -52,7 +52,7 @@ worker_service::WorkerOptions CommonOptions(const config::Config& config) {
   options.drain_timeout_ms = config.server.drain_timeout_ms;
   options.engine = config.engine;
   options.dense_layers = config.attention.dense_layers;
-  options.page_tokens = config.attention.page_tokens;
+  options.entry_tokens = config.attention.entry_tokens;
   options.offload = KvInService(config) || config.memory.placement == "memory_service";
   options.kv_wait_ms = config.memory.kv_wait_ms;
   options.memory_timeout_ms = config.memory.round_trip_timeout_ms;

@@ -39,7 +39,7 @@ struct MethodSteps {
 };
 
 struct MethodOptions {
-  int page_tokens = 16;  // of page_bound's and block_mean's entries: 16 or 64
+  int entry_tokens = 16;  // that an entry of page_bound and block_mean stands for: 16 or 64
 };
 
 struct Method {

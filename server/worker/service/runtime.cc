@@ -79,7 +79,7 @@ absl::StatusOr<std::unique_ptr<Runtime>> Runtime::Create(const WorkerOptions& op
                               .reserve_tokens = options.engine.reserve_tokens,
                               .prefix_cache = options.engine.prefix_cache,
                               .max_sessions = options.engine.max_sessions,
-                              .methods = {.page_tokens = options.page_tokens},
+                              .methods = {.entry_tokens = options.entry_tokens},
                               .placement = options.offload
                                                ? memory::AttentionSettings::Placement::kMemoryService
                                                : memory::AttentionSettings::Placement::kInline,
@@ -99,7 +99,7 @@ internal::v1::Ready Runtime::MakeReady(const WorkerOptions& options) const {
   // pages of sparse attention. Not in it, since no number depends on them: context, threads, batch, pools and
   // placements.
   ready.set_numerics_id(fmt::format("{} {} sparse-{}-{}", info.numerics_id, weights_->model_id(),
-                                    options.dense_layers, options.page_tokens));
+                                    options.dense_layers, options.entry_tokens));
   ready.set_device(info.name);
   ready.set_model_name(model_.name);
   ready.set_architecture(model_.architecture);

@@ -44,7 +44,8 @@ void AddMemoryOptions(CLI::App& app, WorkerOptions& options) {
                  "First full-attention layers that attend to everything")
       ->check(CLI::Range(0, 65536))
       ->group(group);
-  app.add_option("--page-tokens", options.page_tokens, "Tokens that a page method selects together")
+  app.add_option("--entry-tokens", options.entry_tokens,
+                 "Tokens that an entry of page_bound and block_mean stands for")
       ->check(CLI::IsMember({16, 64}))
       ->group(group);
   app.add_option("--memory-address", options.memory_address,
@@ -126,7 +127,7 @@ std::vector<std::string> WorkerArguments(const WorkerOptions& options) {
   add("prefix-cache", options.engine.prefix_cache);
   add("max-sessions", options.engine.max_sessions);
   add("dense-layers", options.dense_layers);
-  add("page-tokens", options.page_tokens);
+  add("entry-tokens", options.entry_tokens);
   if (!options.memory_address.empty()) add("memory-address", options.memory_address);
   add("offload", options.offload);
   add("resident-tokens", options.resident_tokens);

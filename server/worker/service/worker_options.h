@@ -22,7 +22,7 @@ struct WorkerOptions {
   int drain_timeout_ms = 30000;  // SIGTERM: running requests have so long
   config::Config::Engine engine;
   int dense_layers = 2;        // first full-attention layers that attend to everything
-  int page_tokens = 16;        // of page_bound's and block_mean's entries: 16 | 64
+  int entry_tokens = 16;       // of page_bound's and block_mean's entries: 16 | 64
   std::string memory_address;  // of the memory service, "unix:/path" or "ucx:host:port"; empty = none
   bool offload = true;         // requests that name no placement go to the memory service
   // Positions of sequences whose K and V the memory service keeps; 0 = it keeps none.

@@ -32,7 +32,7 @@ TEST_CASE("what mnemod writes, the worker reads") {
                     .prefix_cache = false,
                     .max_sessions = 15};
   options.dense_layers = 5;
-  options.page_tokens = 64;
+  options.entry_tokens = 64;
   options.memory_address = "unix:/run/a b/memory1.sock";
   options.offload = false;
   options.memory_timeout_ms = 777;
@@ -51,7 +51,7 @@ TEST_CASE("what mnemod writes, the worker reads") {
   CHECK(read->engine.kv_cache_bytes == options.engine.kv_cache_bytes);
   CHECK_FALSE(read->engine.prefix_cache);
   CHECK(read->dense_layers == 5);
-  CHECK(read->page_tokens == 64);
+  CHECK(read->entry_tokens == 64);
   CHECK(read->memory_address == options.memory_address);
   CHECK_FALSE(read->offload);
   CHECK(read->memory_timeout_ms == 777);
