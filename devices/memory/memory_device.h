@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "devices/base/status.h"
 #include "proto/layout/attach.h"
@@ -64,9 +66,12 @@ struct MemoryDeviceOptions {
   uint32_t max_queries = 8;
   uint32_t max_heads = 64;
   uint64_t scratch_bytes = 0;  // for scores; 0: as much as max_operations of 8,192 tokens and 3 heads take
+  // KEY and VALUE of what the kind alone understands (memory_device_registry.h).
+  std::vector<std::pair<std::string, std::string>> device_options;
 };
 
-// `store` outlives the device. INVALID_ARGUMENT names the kinds there are.
+// `store` outlives the device. INVALID_ARGUMENT names the kind, option or value that is wrong, and what is
+// allowed.
 absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options,
                                                                IndexStore* store);
 

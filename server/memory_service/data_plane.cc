@@ -40,6 +40,9 @@ absl::StatusOr<std::unique_ptr<DataPlane>> DataPlane::Create(const Options& opti
     return InvalidArgument("quota_bytes: {} is more than the memory of {}", options.quota_bytes,
                            options.memory_bytes);
   }
+  if (options.operation_timeout_ms < 1) {
+    return InvalidArgument("operation_timeout_ms: {}, at least 1 is allowed", options.operation_timeout_ms);
+  }
   auto plane = std::unique_ptr<DataPlane>(new DataPlane(options));
   MNEMO_RETURN_IF_ERROR(plane->Start());
   return plane;
@@ -55,7 +58,8 @@ absl::Status DataPlane::Start() {
                                                                    .threads = options_.threads,
                                                                    .isa = options_.isa,
                                                                    .max_operations = kBatch,
-                                                                   .max_tokens = options_.max_tokens},
+                                                                   .max_tokens = options_.max_tokens,
+                                                                   .device_options = options_.device_options},
                                                                   store_.get()));
   limits_ = device_->caps();
   const AttachHello fresh = layout::NewHello();

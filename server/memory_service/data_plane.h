@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "devices/base/unique_fd.h"
@@ -26,7 +27,11 @@ class DataPlane final : public transport::ListenerHost {
  public:
   struct Options {
     std::string name = "memory";
-    std::string device = "cpu";  // kind
+    std::string device = "cpu";  // kind, as registered (devices/memory/memory_device_registry.h)
+    // KEY and VALUE of what the kind alone understands.
+    std::vector<std::pair<std::string, std::string>> device_options;
+    // Time that the device has for an operation before it is reset; at least 1.
+    int operation_timeout_ms = 1000;
     std::string isa = "auto";
     int threads = 1;
     uint64_t memory_bytes = uint64_t{1} << 30;

@@ -80,6 +80,8 @@ layout::AttachHello CapsOf(const MemoryDeviceOptions& options) {
 
 }  // namespace
 
+MemoryDeviceKind Kind() { return {.name = "cpu", .option_keys = {}, .create = CpuMemoryDevice::Create}; }
+
 absl::StatusOr<std::unique_ptr<MemoryDevice>> CpuMemoryDevice::Create(const MemoryDeviceOptions& options,
                                                                       IndexStore* store) {
   if (options.threads < 1 || options.max_operations < 1) {

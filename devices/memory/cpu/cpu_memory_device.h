@@ -7,12 +7,15 @@
 
 #include "devices/memory/cpu/query_batch.h"
 #include "devices/memory/memory_device.h"
+#include "devices/memory/memory_device_registry.h"
 
 namespace mnemo::devices::cpu {
 class ThreadPool;
 }
 
 namespace mnemo::memory_device::cpu {
+
+MemoryDeviceKind Kind();
 
 class CpuMemoryDevice final : public MemoryDevice {
  public:

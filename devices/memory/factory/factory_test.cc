@@ -1,0 +1,49 @@
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "devices/memory/memory_device_registry.h"
+
+namespace mnemo::memory_device {
+namespace {
+
+std::string Refusal(const MemoryDeviceOptions& options) {
+  const absl::Status status = MakeMemoryDevice(options, nullptr).status();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST_CASE("every kind of this build has a name of its own") {
+  std::set<std::string> names;
+  for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) CHECK(names.insert(kind.name).second);
+  CHECK(names.count("cpu") == 1);
+}
+
+TEST_CASE("a kind or an option that is not known is refused, naming what there is") {
+  CHECK(Refusal({.kind = "abacus"}) == "memory device \"abacus\" is not known; there are: cpu");
+  CHECK(Refusal({.device_options = {{"beads", "10"}}}) ==
+        "device option \"beads\": memory device cpu has no options");
+}
+
+TEST_CASE("a kind that is added gets its options, once each, and no others") {
+  static std::vector<std::string> values;
+  AddMemoryDeviceKind({.name = "abacus",
+                       .option_keys = {"beads", "rods"},
+                       .create = [](const MemoryDeviceOptions& options,
+                                    IndexStore*) -> absl::StatusOr<std::unique_ptr<MemoryDevice>> {
+                         for (const auto& [key, value] : options.device_options)
+                           values.push_back(key + "=" + value);
+                         return Unavailable("made of wood");
+                       }});
+  MemoryDeviceOptions options{.kind = "abacus", .device_options = {{"rods", "3"}, {"beads", ""}}};
+  CHECK(MakeMemoryDevice(options, nullptr).status().code() == absl::StatusCode::kUnavailable);
+  CHECK(values == std::vector<std::string>{"rods=3", "beads="});
+  options.device_options.emplace_back("rods", "4");
+  CHECK(Refusal(options) == "device option \"rods\" is given twice");
+  options.device_options = {{"wires", "4"}};
+  CHECK(Refusal(options) == "device option \"wires\" is not known; memory device abacus has: beads, rods");
+  CHECK(Refusal({.kind = "slide rule"}) ==
+        "memory device \"slide rule\" is not known; there are: cpu, abacus");
+}
+
+}  // namespace
+}  // namespace mnemo::memory_device

@@ -1,0 +1,37 @@
+// The kinds of memory device this build has, by name. A kind is one folder devices/memory/KIND whose layer
+// mnemo_memory_KIND has the header devices/memory/KIND/KIND_memory_device.h with
+//
+//   namespace mnemo::memory_device::KIND { MemoryDeviceKind Kind(); }
+//
+// devices/memory/factory lists every kind whose layer was built; nothing else names a kind.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "devices/memory/memory_device.h"
+
+namespace mnemo::memory_device {
+
+struct MemoryDeviceKind {
+  std::string name;  // MemoryDeviceOptions::kind
+  // Keys that MemoryDeviceOptions::device_options may have. MakeMemoryDevice has checked that there are no
+  // others and that none is there twice; `create` checks the values.
+  std::vector<std::string> option_keys;
+  absl::StatusOr<std::unique_ptr<MemoryDevice>> (*create)(const MemoryDeviceOptions& options,
+                                                          IndexStore* store) = nullptr;
+};
+
+// All kinds of this build, in a fixed order. Defined, with the functions below and MakeMemoryDevice, by the
+// layer mnemo_memory_factory.
+std::vector<MemoryDeviceKind> BuiltMemoryDeviceKinds();
+// The same, then those that were added.
+std::vector<MemoryDeviceKind> MemoryDeviceKinds();
+
+// Adds a kind to this process, for tests. Before the first device is made; not thread-safe. A kind of the
+// same name as one that is there is a bug.
+void AddMemoryDeviceKind(const MemoryDeviceKind& kind);
+
+}  // namespace mnemo::memory_device
