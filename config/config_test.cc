@@ -239,6 +239,31 @@ TEST_CASE("Errors in overrides") {
   CHECK_THAT(OverrideError("model.path", "/absent.gguf"), Contains("\"/absent.gguf\" no such file"));
 }
 
+TEST_CASE("The value of a short form is taken as it stands, and errors name the form") {
+  const auto load = [](const std::string& key, const std::string& value) {
+    return Load({.file = "", .overrides = {{key, value, "--short"}}});
+  };
+  CHECK(load("log.file", "'a'")->log.file == "'a'");
+  CHECK(load("log.file", "[b]: #")->log.file == "[b]: #");
+  CHECK(load("engine.max_running", "7")->engine.max_running == 7);
+  CHECK(load("engine.max_running", "0").status().message() ==
+        "--short: engine.max_running: 0 is out of range; allowed: [1, 1024]");
+}
+
+TEST_CASE("Options of a memory device are KEY=VALUE, no key twice") {
+  CHECK(LoadText("memory: {device: my-card_2, device_options: [a=1, 'b=', c==]}").ok());
+  CHECK_THAT(ErrorOf("memory: {device_options: [a]}"),
+             Contains("\"a\" is not KEY=VALUE; allowed: at most 32 of KEY=VALUE"));
+  CHECK_THAT(ErrorOf("memory: {device_options: ['=a']}"), Contains("\"=a\" is not KEY=VALUE"));
+  CHECK_THAT(ErrorOf("memory: {device_options: [a=1, a=2]}"), Contains("\"a\" is there twice"));
+  CHECK_THAT(ErrorOf("memory: {device_options: [\"a=\\n\"]}"), Contains("has a control character"));
+  CHECK_THAT(ErrorOf("memory: {device_options: a=1}"), Contains("is not a list"));
+  for (const char* name : {"''", "A", "1a", "'a b'", "a.b"}) {
+    INFO(name);
+    CHECK_THAT(ErrorOf(std::string("memory: {device: ") + name + "}"), Contains("is not a name"));
+  }
+}
+
 TEST_CASE("What must hold between keys") {
   CHECK_THAT(ErrorOf("workers:\n  count: 0\n"), Contains("a.yaml:2:10: workers.count: 0 leaves no worker"));
   CHECK_THAT(ErrorOf("workers: {restart_backoff_ms: 500, restart_backoff_max_ms: 400}"),

@@ -11,11 +11,7 @@ class App;
 
 namespace mnemo {
 
-// --log-level, --log-format and --log-file. What is pointed to outlives `app`, here and below, and holds the
-// defaults.
-void AddLogOptions(CLI::App* app, std::string* level, std::string* format, std::string* file);
-
-// --lifeline-fd and --private-dir.
+// --lifeline-fd and --private-dir. What is pointed to outlives `app` and holds the defaults.
 void AddChildOptions(CLI::App* app, int* lifeline_fd, std::string* private_dir);
 
 // INVALID_ARGUMENT says what is wrong, CANCELLED has the text that --help or --version asks for.
