@@ -215,6 +215,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   CoreOptions core;
   core.timing = config.workers;
   core.max_sessions = config.limits.max_sessions;
+  core.session_ttl = std::chrono::milliseconds(config.limits.session_ttl_ms);
   core.event_interval_ms = config.server.stream_interval_ms;
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);
