@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <vector>
 
 #include "devices/base/status.h"
@@ -22,8 +22,8 @@ struct Config {
     std::string metrics_listen = "127.0.0.1:9464";  // empty = no endpoint
     int64_t max_message_bytes = 16 << 20;           // [64 KiB, 1 GiB]
     int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]
-    int slow_reader_max_tokens =
-        65536;  // tokens merged for a client that does not read; past it the stream is cancelled
+    // Tokens merged for a client that does not read; past them the stream is cancelled.
+    int slow_reader_max_tokens = 65536;
     int slow_reader_timeout_ms = 60000;  // a write not taken for so long cancels the stream
     int stream_interval_ms = 40;         // tokens that come faster go out together; 0 = each by itself
     bool reflection = true;
@@ -67,12 +67,13 @@ struct Config {
     int max_waiting = 256;         // a worker; [1, 65536]
     int reserve_tokens = 256;      // admission reserves prompt + min(max_tokens, this); [1, 1,048,576]
     std::string kv_type = "auto";  // auto | f16 | bf16 | q8
-    int64_t kv_cache_bytes =
-        0;  // a worker's page pool; 0 = as many as four contexts take, all at most a quarter of memory
+    // A worker's page pool; 0 = as many as four contexts take, all at most a quarter of memory.
+    int64_t kv_cache_bytes = 0;
     bool prefix_cache = true;
     int max_sessions = 1024;
   } engine;
-  // What requests leave unsaid; the public protocol's comments say what each is. A request's own figures win.
+  // Defaults for what requests leave unsaid; the public protocol's comments say what each is. A request's own
+  // figures win.
   struct Attention {
     std::string default_method = "dense";      // of requests without `attention`
     std::string sparse_method = "token_topk";  // of requests whose `attention` names no method
@@ -83,22 +84,24 @@ struct Config {
     int first_stage_tokens = 0;  // 0 = 4 x token_budget
     int key_bits = 2;            // 2 | 4 | 8
     int dense_layers = 2;        // of the full-attention layers, the first ones attend to everything
-    int page_tokens = 16;        // of methods that select pages: 16 | 64
+    int entry_tokens = 16;       // of methods that select pages: 16 | 64
   } attention;
   struct Memory {
-    int services = 1;                    // child processes; [0, 64]
-    std::vector<std::string> addresses;  // services that others run: "unix:/path" or "ucx:host:port"
-    std::string binary;                  // empty = mnemo-memory beside mnemod
-    std::string device = "cpu";          // cpu
-    int threads = 0;                     // of each service; 0 = the cores that may be used
+    int services = 1;                         // child processes; [0, 64]
+    std::vector<std::string> addresses;       // services that others run: "unix:/path" or "ucx:host:port"
+    std::string binary;                       // empty = mnemo-memory beside mnemod
+    std::string device = "cpu";               // a kind of memory device; devices/memory/factory has them
+    std::vector<std::string> device_options;  // KEY=VALUE, of what that kind alone understands
+    int operation_timeout_ms = 1000;          // one operation of the device; then it is reset
+    int threads = 0;                          // of each service; 0 = the cores that may be used
     int64_t index_bytes = 0;           // of each service's indexes; 0 = a quarter of memory over all services
     int64_t quota_bytes = 0;           // of these, of one worker's; 0 = an even share
     std::string placement = "inline";  // inline | memory_service, of requests that leave it to the server
     // worker | memory_service: where K and V of sparse layers are, of sequences longer than what the worker
     // keeps of them. memory_service: requests that leave their placement to the server are placed there, too.
     std::string kv_residency = "worker";
-    int resident_tokens =
-        0;  // with it: positions of such sequences in each worker; 0 = four contexts, if they fit
+    // With it: positions of such sequences in each worker; 0 = four contexts, if they fit.
+    int resident_tokens = 0;
     int kv_wait_ms = 10000;            // a request that lost its K and V waits so long for another service
     int round_trip_timeout_ms = 1000;  // a worker waits so long for an answer, then does without the service
     int start_timeout_ms = 10000;      // from start to ready
@@ -128,14 +131,31 @@ struct Config {
   } log;
 };
 
-struct LoadOptions {
-  std::string file;                                            // empty = defaults alone
-  std::vector<std::pair<std::string, std::string>> overrides;  // key.path and value, as YAML; later ones win
+// One value that wins over the file.
+struct Override {
+  std::string key;    // "engine.max_running"
+  std::string value;  // as YAML; a string may stand without quotes
+  // The command line's option that stands for the key, "--model": then a string is `value` as it is, quotes
+  // included. Empty: "--set KEY". Errors name it as their place.
+  std::string option = {};
 };
 
-// INVALID_ARGUMENT or NOT_FOUND; the message holds every error found, a line each. An override's place is
-// "--set KEY".
+struct LoadOptions {
+  std::string file;                 // empty = defaults alone
+  std::vector<Override> overrides;  // later ones win
+  // Whether files and directories that values name must be there. A program that uses few of them looks at
+  // those itself.
+  bool check_files = true;
+};
+
+// INVALID_ARGUMENT or NOT_FOUND; the message holds every error found, a line each. Blocks to read the file.
 absl::StatusOr<Config> Load(const LoadOptions& options);
+
+// `config` as YAML, every key with its value, which Load reads back without a difference.
+std::string Serialize(const Config& config);
+
+// A YAML scalar in double quotes that stands for exactly these bytes.
+std::string Quoted(std::string_view text);
 
 // Keys that SIGHUP takes over into a running daemon; others need a restart.
 bool IsReloadable(const std::string& key);

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "config/schema.h"
 #include "tests/support/temp_folder.h"
 
 namespace mnemo::config {
@@ -151,6 +152,16 @@ TEST_CASE("The place of an error in the structure") {
              Contains("a.yaml:3:3: log.level: is there twice"));
 }
 
+TEST_CASE("A key that was renamed is refused with its new name") {
+  CHECK(ErrorOf("attention:\n  page_tokens: 16\n") ==
+        "a.yaml:2:3: attention.page_tokens: is called attention.entry_tokens now; allowed: "
+        "attention.entry_tokens");
+  CHECK(OverrideError("attention.page_tokens", "64") ==
+        "--set attention.page_tokens: attention.page_tokens: is called attention.entry_tokens now; allowed: "
+        "attention.entry_tokens");
+  for (const KeyDoc& doc : Schema()) CHECK(NewName(doc.key).empty());
+}
+
 TEST_CASE("All errors are told, up to a bound") {
   std::string error = ErrorOf("servr: 1\nengine:\n  max_running: x\n  kv_type: q4\nlog: 3\n");
   CHECK(std::count(error.begin(), error.end(), '\n') == 3);
@@ -226,6 +237,31 @@ TEST_CASE("Errors in overrides") {
   CHECK_THAT(OverrideError("engine.max_running", "{"), Contains("is not valid YAML"));
   CHECK_THAT(OverrideError("engine.max_running", "3\n--- 4"), Contains("more text after"));
   CHECK_THAT(OverrideError("model.path", "/absent.gguf"), Contains("\"/absent.gguf\" no such file"));
+}
+
+TEST_CASE("The value of a short form is taken as it stands, and errors name the form") {
+  const auto load = [](const std::string& key, const std::string& value) {
+    return Load({.file = "", .overrides = {{key, value, "--short"}}});
+  };
+  CHECK(load("log.file", "'a'")->log.file == "'a'");
+  CHECK(load("log.file", "[b]: #")->log.file == "[b]: #");
+  CHECK(load("engine.max_running", "7")->engine.max_running == 7);
+  CHECK(load("engine.max_running", "0").status().message() ==
+        "--short: engine.max_running: 0 is out of range; allowed: [1, 1024]");
+}
+
+TEST_CASE("Options of a memory device are KEY=VALUE, no key twice") {
+  CHECK(LoadText("memory: {device: my-card_2, device_options: [a=1, 'b=', c==]}").ok());
+  CHECK_THAT(ErrorOf("memory: {device_options: [a]}"),
+             Contains("\"a\" is not KEY=VALUE; allowed: at most 32 of KEY=VALUE"));
+  CHECK_THAT(ErrorOf("memory: {device_options: ['=a']}"), Contains("\"=a\" is not KEY=VALUE"));
+  CHECK_THAT(ErrorOf("memory: {device_options: [a=1, a=2]}"), Contains("\"a\" is there twice"));
+  CHECK_THAT(ErrorOf("memory: {device_options: [\"a=\\n\"]}"), Contains("has a control character"));
+  CHECK_THAT(ErrorOf("memory: {device_options: a=1}"), Contains("is not a list"));
+  for (const char* name : {"''", "A", "1a", "'a b'", "a.b"}) {
+    INFO(name);
+    CHECK_THAT(ErrorOf(std::string("memory: {device: ") + name + "}"), Contains("is not a name"));
+  }
 }
 
 TEST_CASE("What must hold between keys") {

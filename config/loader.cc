@@ -73,7 +73,7 @@ std::vector<std::string_view> NamesIn(std::string_view section) {
   return names;
 }
 
-// What an unknown key was probably meant to be: a name of the same section, or the same name in another.
+// The probable meaning of an unknown key: a name of the same section, or the same name in another.
 std::string Suggestion(std::string_view section, std::string_view name) {
   std::string_view best;
   size_t best_distance = std::max<size_t>(2, name.size() / 3) + 1;
@@ -215,6 +215,30 @@ std::string Assign(const AddressListSpec& spec, const YAML::Node& node, Config* 
   return "";
 }
 
+std::string Assign(const PairListSpec& spec, const YAML::Node& node, Config* config) {
+  if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
+  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
+  std::vector<std::string> values;
+  std::set<std::string> keys;
+  for (const YAML::Node& element : node) {
+    Parsed<std::string> text = ParseText(element);
+    if (!text.value) return text.error;
+    if (const char* error = CheckText({nullptr, TextForm::kAny}, *text.value)) {
+      return fmt::format("{} {}", Shown(*text.value), error);
+    }
+    const size_t equals = text.value->find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return fmt::format("{} is not KEY=VALUE", Shown(*text.value));
+    }
+    if (!keys.insert(text.value->substr(0, equals)).second) {
+      return fmt::format("{} is there twice", Shown(text.value->substr(0, equals)));
+    }
+    values.push_back(*text.value);
+  }
+  spec.field(*config) = std::move(values);
+  return "";
+}
+
 // Hears nothing but where a document begins.
 class DocumentStart final : public YAML::EventHandler {
  public:
@@ -267,8 +291,9 @@ class Loader {
     ReadMap("", root);
   }
 
-  void Override(const std::string& key, const std::string& value) {
-    std::string place = "--set " + key;
+  void Apply(const Override& override_value) {
+    const auto& [key, value, option] = override_value;
+    const std::string place = option.empty() ? "--set " + key : option;
     const KeySpec* spec = FindKey(key);
     if (spec == nullptr) {
       if (IsSection(key)) {
@@ -283,7 +308,7 @@ class Loader {
     }
     YAML::Node node;
     // An unquoted string is taken as it stands: paths and addresses need no second quoting for YAML.
-    bool quoted = !value.empty() && (value[0] == '"' || value[0] == '\'');
+    const bool quoted = option.empty() && !value.empty() && (value[0] == '"' || value[0] == '\'');
     if (std::holds_alternative<TextSpec>(spec->value) && !quoted) {
       node = YAML::Node(value);
     } else {
@@ -311,7 +336,7 @@ class Loader {
     }
   }
 
-  // What holds between keys. Not checked after an error, which it would only repeat.
+  // Conditions between keys. Not checked after an error, which it would only repeat.
   void CheckTogether() {
     if (!errors_.empty()) return;
     const Config& c = config_;
@@ -429,6 +454,10 @@ class Loader {
 
   void AddUnknown(const std::string& place, std::string_view section, std::string_view name) {
     std::string key = section.empty() ? std::string(name) : fmt::format("{}.{}", section, name);
+    if (const std::string_view new_name = NewName(key); !new_name.empty()) {
+      AddError(place, fmt::format("{}: is called {} now; allowed: {}", key, new_name, new_name));
+      return;
+    }
     AddError(place,
              fmt::format("{}: unknown key{}; allowed{}: {}", key.substr(0, 2 * kMaxShownChars),
                          Suggestion(section, name), section.empty() ? "" : fmt::format(" in {}", section),
@@ -472,11 +501,11 @@ absl::StatusOr<std::string> ReadWhole(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<Config> LoadText(const std::string& name, const std::string& text,
-                                const std::vector<std::pair<std::string, std::string>>& overrides) {
+                                const LoadOptions& options) {
   Loader loader;
   if (!name.empty()) loader.ReadFile(name, text);
-  for (const auto& [key, value] : overrides) loader.Override(key, value);
-  loader.CheckFiles();
+  for (const Override& override_value : options.overrides) loader.Apply(override_value);
+  if (options.check_files) loader.CheckFiles();
   loader.CheckTogether();
   return loader.Finish();
 }
@@ -486,7 +515,7 @@ absl::StatusOr<Config> Load(const LoadOptions& options) {
   if (!options.file.empty()) {
     MNEMO_ASSIGN_OR_RETURN(text, ReadWhole(options.file));
   }
-  return LoadText(options.file, text, options.overrides);
+  return LoadText(options.file, text, options);
 }
 
 }  // namespace mnemo::config

@@ -18,6 +18,13 @@ Any key can be set on the command line with `--set key.path=value`, the value wr
 file; of two, the later one. `--listen`, `--metrics-listen`, `--model` and `--workers` are short forms for `server.listen`,
 `server.metrics_listen`, `model.path` and `workers.count`. All this works without `--config` too.
 
+Workers and memory services that mnemod starts are given its configuration. Those that someone else starts take `--config FILE.yaml` and `--set`
+as well: `mnemo-worker --help` and `mnemo-memory --help` tell their short forms. They read the same file and use what concerns them: a worker
+`model.path`, `model.context_tokens`, `device`, `cpu` (all its threads are one worker's), `engine`, `attention.dense_layers`,
+`attention.entry_tokens`, the first of `memory.addresses` with `placement`, `kv_residency`, `resident_tokens` and the times of waiting,
+`workers.count` (workers that share the memory of the machine), `server.drain_timeout_ms` and `log`; a memory service `memory.device`,
+`device_options`, `operation_timeout_ms`, `threads`, `index_bytes` and `quota_bytes`, and `log`. They do not look at files that other settings name.
+
 On SIGHUP mnemod reads the file again and takes over the keys marked "reload"; it names those others that changed, which need a restart. A
 file with errors changes nothing. Times are milliseconds (`_ms`), sizes bytes (`_bytes`).
 

@@ -177,7 +177,7 @@ void AddEngine(std::vector<KeySpec>* specs) {
               "error is below that of the weights: weights in block formats (Q8_0 and below), heads of up to "
               "128 dimensions and no bias on keys; else f16. It is part of numerics_id."),
        NumberOrZero(
-           MNEMO_KEY(engine.kv_cache_bytes), 1 << 20, int64_t{1} << 44,
+           MNEMO_KEY(engine.kv_cache_bytes), 1 << 10, int64_t{1} << 44,
            "Size of each worker's KV page pool; 0 takes four whole contexts, over all workers at most a "
            "quarter of the memory that may be used. A request that alone needs more is refused; one "
            "without max_tokens ends where the pool does."),
@@ -203,7 +203,7 @@ void AddAttention(std::vector<KeySpec>* specs) {
   static const std::string key_bits_text =
       fmt::format("Bits of an indexed key's element in {}, where the request does not say.",
                   Enumerated([](const Method& method) { return method.key_bits == KeyBits::kChosen; }));
-  static const std::string page_tokens_text =
+  static const std::string entry_tokens_text =
       fmt::format("Tokens of a page that {} select. It is part of numerics_id.",
                   Enumerated([](const Method& method) { return method.selects_pages; }));
   specs->insert(
@@ -225,7 +225,7 @@ void AddAttention(std::vector<KeySpec>* specs) {
        Number(MNEMO_KEY(attention.dense_layers), 0, 1024,
               "So many of the model's first full-attention layers attend to everything with any method. It "
               "is part of numerics_id."),
-       NumberChoice(MNEMO_KEY(attention.page_tokens), {16, 64}, page_tokens_text)});
+       NumberChoice(MNEMO_KEY(attention.entry_tokens), {16, 64}, entry_tokens_text)});
 }
 
 void AddMemory(std::vector<KeySpec>* specs) {
@@ -242,14 +242,22 @@ void AddMemory(std::vector<KeySpec>* specs) {
         "--remote-listen of one on another, where UCX is built in."},
        Text(MNEMO_KEY(memory.binary), TextForm::kProgram,
             "The program of memory services; empty takes mnemo-memory beside mnemod."),
-       Choice(MNEMO_KEY(memory.device), {"cpu"}, "What keeps and searches the indexes of a memory service."),
+       Text(MNEMO_KEY(memory.device), TextForm::kIdentifier,
+            "The kind of memory device that keeps and searches the indexes of a memory service, one of those "
+            "that this build has: cpu. Another one is refused at the start."),
+       {"memory.device_options",
+        PairListSpec{[](Config& config) -> std::vector<std::string>& { return config.memory.device_options; },
+                     32},
+        "Options that this kind of device alone understands; cpu has none."},
+       Number(MNEMO_KEY(memory.operation_timeout_ms), 1, kHourMs,
+              "A memory device that does not finish an operation within so long is reset."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,
                     "Threads of each memory service; 0 takes one for each core that may be used."),
        NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
                     "What the indexes of each memory service may take, with the keys and values that they "
                     "keep; 0 divides a quarter of the memory that may be used among them."),
        NumberOrZero(
-           MNEMO_KEY(memory.quota_bytes), 1 << 20, int64_t{1} << 44,
+           MNEMO_KEY(memory.quota_bytes), 1 << 14, int64_t{1} << 44,
            "What the indexes of one worker may take of that; 0 divides it evenly among the workers of the "
            "service."),
        Choice(MNEMO_KEY(memory.placement), {"inline", "memory_service"},
@@ -299,7 +307,8 @@ void AddLimitsAndLog(std::vector<KeySpec>* specs) {
        Reloadable(
            Number(MNEMO_KEY(limits.retry_pushback_ms), 0, kHourMs,
                   "When an overloaded server lets clients try again (trailer grpc-retry-pushback-ms).")),
-       Number(MNEMO_KEY(limits.session_ttl_ms), 1, kDayMs * 7, "A session unused for so long is forgotten."),
+       Number(MNEMO_KEY(limits.session_ttl_ms), 1, kDayMs * 7,
+              "A session without a request for so long is forgotten, by the router and by the workers."),
        Number(MNEMO_KEY(limits.max_sessions), 1, 1 << 20,
               "Sessions that the router remembers; beyond it the least recently used is forgotten."),
        Reloadable(Choice(MNEMO_KEY(log.level), {"trace", "debug", "info", "warn", "error"},
@@ -333,14 +342,10 @@ std::string Range(const NumberSpec<T>& spec) {
   return spec.special >= 0 ? fmt::format("{} or {}", spec.special, range) : range;
 }
 
-// A YAML double-quoted scalar.
-std::string Quote(std::string_view text) {
-  std::string quoted = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') quoted += '\\';
-    quoted += c;
-  }
-  return quoted + '"';
+std::string PrintList(const std::vector<std::string>& texts) {
+  std::vector<std::string> quoted;
+  for (const std::string& text : texts) quoted.push_back(Quoted(text));
+  return fmt::format("[{}]", fmt::join(quoted, ", "));
 }
 
 std::string TextAllowed(const TextSpec& spec) {
@@ -349,6 +354,8 @@ std::string TextAllowed(const TextSpec& spec) {
       return "any text";
     case TextForm::kName:
       return "UTF-8 of up to 256 bytes without control characters";
+    case TextForm::kIdentifier:
+      return "a lower-case letter, then letters, digits, _ and -, 32 at most";
     case TextForm::kChoice:
       return fmt::format("{}", fmt::join(spec.choices, " | "));
     case TextForm::kListenAddress:
@@ -382,30 +389,46 @@ Overloaded(Fs...) -> Overloaded<Fs...>;
 
 }  // namespace
 
+std::string Quoted(std::string_view text) {
+  std::string quoted = "\"";
+  for (char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20) {
+      quoted += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+      continue;
+    }
+    if (c == '"' || c == '\\') quoted += '\\';
+    quoted += c;
+  }
+  return quoted + '"';
+}
+
 std::string KeySpec::Type() const {
   return std::visit(
       Overloaded{[](const NumberSpec<int>&) { return "integer"; },
                  [](const NumberSpec<int64_t>&) { return "integer"; },
                  [](const BoolSpec&) { return "boolean"; }, [](const TextSpec&) { return "string"; },
                  [](const NumberListSpec&) { return "list of integers"; },
-                 [](const AddressListSpec&) { return "list of strings"; }},
+                 [](const AddressListSpec&) { return "list of strings"; },
+                 [](const PairListSpec&) { return "list of strings"; }},
       value);
 }
 
 std::string KeySpec::Allowed() const {
-  return std::visit(Overloaded{[](const NumberSpec<int>& spec) { return Range(spec); },
-                               [](const NumberSpec<int64_t>& spec) { return Range(spec); },
-                               [](const BoolSpec&) { return std::string("true | false"); },
-                               [](const TextSpec& spec) { return TextAllowed(spec); },
-                               [](const NumberListSpec& spec) {
-                                 return fmt::format("at most {} of [{}, {}]", spec.max_count, spec.min,
-                                                    spec.max);
-                               },
-                               [](const AddressListSpec& spec) {
-                                 return fmt::format("at most {} of {}HOST:PORT or unix:/PATH", spec.max_count,
-                                                    spec.network_prefix);
-                               }},
-                    value);
+  return std::visit(
+      Overloaded{
+          [](const NumberSpec<int>& spec) { return Range(spec); },
+          [](const NumberSpec<int64_t>& spec) { return Range(spec); },
+          [](const BoolSpec&) { return std::string("true | false"); },
+          [](const TextSpec& spec) { return TextAllowed(spec); },
+          [](const NumberListSpec& spec) {
+            return fmt::format("at most {} of [{}, {}]", spec.max_count, spec.min, spec.max);
+          },
+          [](const AddressListSpec& spec) {
+            return fmt::format("at most {} of {}HOST:PORT or unix:/PATH", spec.max_count,
+                               spec.network_prefix);
+          },
+          [](const PairListSpec& spec) { return fmt::format("at most {} of KEY=VALUE", spec.max_count); }},
+      value);
 }
 
 std::string KeySpec::Print(const Config& config) const {
@@ -418,18 +441,13 @@ std::string KeySpec::Print(const Config& config) const {
           [&](const BoolSpec& spec) { return std::string(spec.field(mutable_config) ? "true" : "false"); },
           [&](const TextSpec& spec) {
             const std::string& current = spec.field(mutable_config);
-            return spec.form == TextForm::kChoice ? current : Quote(current);
+            return spec.form == TextForm::kChoice ? current : Quoted(current);
           },
           [&](const NumberListSpec& spec) {
             return fmt::format("[{}]", fmt::join(spec.field(mutable_config), ", "));
           },
-          [&](const AddressListSpec& spec) {
-            std::vector<std::string> quoted;
-            for (const std::string& address : spec.field(mutable_config)) {
-              quoted.push_back(Quote(address));
-            }
-            return fmt::format("[{}]", fmt::join(quoted, ", "));
-          }},
+          [&](const AddressListSpec& spec) { return PrintList(spec.field(mutable_config)); },
+          [&](const PairListSpec& spec) { return PrintList(spec.field(mutable_config)); }},
       value);
 }
 
@@ -443,6 +461,16 @@ const KeySpec* FindKey(std::string_view key) {
     if (spec.key == key) return &spec;
   }
   return nullptr;
+}
+
+std::string_view NewName(std::string_view old_key) {
+  static constexpr std::pair<std::string_view, std::string_view> kRenamed[] = {
+      {"attention.page_tokens", "attention.entry_tokens"},
+  };
+  for (const auto& [old_name, new_name] : kRenamed) {
+    if (old_name == old_key) return new_name;
+  }
+  return "";
 }
 
 bool IsHostPort(std::string_view text, int min_port) {
@@ -472,6 +500,11 @@ bool IsFileMode(const std::string& text) {
   return has_digits && text.find_first_not_of("01234567") == std::string::npos;
 }
 
+bool IsIdentifier(const std::string& text) {
+  return !text.empty() && text.size() <= 32 && text.front() >= 'a' && text.front() <= 'z' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") == std::string::npos;
+}
+
 // The directory that a socket's file is to be made in.
 const char* CheckSocketFolder(const std::string& path) {
   struct stat info = {};
@@ -493,6 +526,8 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
       return nullptr;
     case TextForm::kName:
       return NameProblem(text).empty() ? nullptr : "is too long, or has a control character";
+    case TextForm::kIdentifier:
+      return IsIdentifier(text) ? nullptr : "is not a name";
     case TextForm::kChoice:
       return std::find(spec.choices.begin(), spec.choices.end(), text) != spec.choices.end()
                  ? nullptr
@@ -520,6 +555,23 @@ const char* CheckFile(TextForm form, const std::string& path) {
   }
   if (form == TextForm::kProgram) return CheckAccess(path, R_OK | X_OK, "cannot be run");
   return nullptr;
+}
+
+std::string Serialize(const Config& config) {
+  std::string text;
+  std::string_view last_section;
+  for (const KeySpec& spec : KeySpecs()) {
+    const size_t dot = spec.key.find('.');
+    if (dot == std::string_view::npos) {
+      text += fmt::format("{}: {}\n", spec.key, spec.Print(config));
+      continue;
+    }
+    const std::string_view section = spec.key.substr(0, dot);
+    if (section != last_section) text += fmt::format("{}:\n", section);
+    last_section = section;
+    text += fmt::format("  {}: {}\n", spec.key.substr(dot + 1), spec.Print(config));
+  }
+  return text;
 }
 
 std::vector<KeyDoc> Schema() {

@@ -27,10 +27,11 @@ struct BoolSpec {
   bool& (*field)(Config&);
 };
 
-// What a text must be, beyond UTF-8 without control characters.
+// Form of a text, beyond UTF-8 without control characters.
 enum class TextForm {
   kAny,
   kName,            // what NameProblem allows, or empty
+  kIdentifier,      // a lower-case letter, then letters, digits, '_' and '-'; 32 at most
   kChoice,          // one of `choices`
   kListenAddress,   // HOST:PORT, port 0 = any free one, or unix:/PATH in a directory that is there
   kOptionalListen,  // HOST:PORT or empty
@@ -59,9 +60,16 @@ struct AddressListSpec {
   std::string_view network_prefix = "";
 };
 
+// KEY=VALUE, no KEY twice.
+struct PairListSpec {
+  std::vector<std::string>& (*field)(Config&);
+  size_t max_count;
+};
+
 struct KeySpec {
   std::string_view key;  // "engine.max_running"
-  std::variant<NumberSpec<int>, NumberSpec<int64_t>, BoolSpec, TextSpec, NumberListSpec, AddressListSpec>
+  std::variant<NumberSpec<int>, NumberSpec<int64_t>, BoolSpec, TextSpec, NumberListSpec, AddressListSpec,
+               PairListSpec>
       value;
   std::string_view text;  // one line of documentation
   bool reloadable = false;
@@ -75,6 +83,8 @@ struct KeySpec {
 // In the order of Config.
 std::span<const KeySpec> KeySpecs();
 const KeySpec* FindKey(std::string_view key);  // nullptr when unknown
+// The present key of a setting that was called `old_key` once; empty when none was.
+std::string_view NewName(std::string_view old_key);
 
 // nullptr when `text` has the form, else what is wrong with it. Does not look at files.
 const char* CheckText(const TextSpec& spec, const std::string& text);

@@ -4,13 +4,6 @@
 
 namespace mnemo {
 
-void AddLogOptions(CLI::App* app, std::string* level, std::string* format, std::string* file) {
-  app->add_option("--log-level", *level, "Least level that is logged")
-      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error"}));
-  app->add_option("--log-format", *format, "Form of a log line")->check(CLI::IsMember({"text", "json"}));
-  app->add_option("--log-file", *file, "Log file; standard error if not given");
-}
-
 void AddChildOptions(CLI::App* app, int* lifeline_fd, std::string* private_dir) {
   const std::string group = "Set by mnemod";
   app->add_option("--lifeline-fd", *lifeline_fd, "The program ends when its other end closes")->group(group);

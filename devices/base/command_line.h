@@ -11,11 +11,7 @@ class App;
 
 namespace mnemo {
 
-// Adds --log-level, --log-format and --log-file. The pointed-to variables hold the defaults and must outlive
-// `app`; the same holds for AddChildOptions.
-void AddLogOptions(CLI::App* app, std::string* level, std::string* format, std::string* file);
-
-// Adds --lifeline-fd and --private-dir.
+// Adds --lifeline-fd and --private-dir. The pointed-to variables hold the defaults and must outlive `app`.
 void AddChildOptions(CLI::App* app, int* lifeline_fd, std::string* private_dir);
 
 // Parses the command line. INVALID_ARGUMENT describes the faulty option; CANCELLED carries the text that

@@ -14,6 +14,7 @@
 #include <fstream>
 #include <map>
 #include <thread>
+#include <utility>
 
 #include "devices/base/undo_at_end.h"
 
@@ -56,7 +57,8 @@ class SpawnSettings {
   SpawnSettings(const SpawnSettings&) = delete;
   SpawnSettings& operator=(const SpawnSettings&) = delete;
 
-  int Fill(int weights_fd, int lifeline_fd, int program_fd) {
+  // Descriptors that are to be the child's; -1 = none.
+  int Fill(int weights_fd, int lifeline_fd, int config_fd, int program_fd) {
     // A SIGHUP that comes before the child listens to it must not end it.
     sigset_t held, all;
     sigemptyset(&held);
@@ -69,15 +71,16 @@ class SpawnSettings {
     if (error == 0) error = ::posix_spawnattr_setsigdefault(&attributes_, &all);
     if (error == 0)
       error = ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    if (error == 0) error = ::posix_spawn_file_actions_adddup2(&actions_, lifeline_fd, kChildLifelineFd);
-    if (error == 0 && weights_fd >= 0) {
-      error = ::posix_spawn_file_actions_adddup2(&actions_, weights_fd, kChildWeightsFd);
+    const std::pair<int, int> inherited[] = {{weights_fd, kChildWeightsFd},
+                                             {lifeline_fd, kChildLifelineFd},
+                                             {config_fd, kChildConfigFd},
+                                             {program_fd, kChildProgramFd}};
+    for (const auto& [fd, number] : inherited) {
+      if (error != 0) break;
+      error = fd >= 0 ? ::posix_spawn_file_actions_adddup2(&actions_, fd, number)
+                      : ::posix_spawn_file_actions_addclose(&actions_, number);
     }
-    if (error == 0 && program_fd >= 0) {
-      error = ::posix_spawn_file_actions_adddup2(&actions_, program_fd, kChildProgramFd);
-    }
-    const int last = program_fd >= 0 ? kChildProgramFd : kChildLifelineFd;
-    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, last + 1);
+    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions_, kChildProgramFd + 1);
     return error;
   }
   const posix_spawn_file_actions_t* actions() const { return &actions_; }
@@ -103,7 +106,8 @@ ChildProcess::Listed::~Listed() {
 }
 
 absl::StatusOr<ChildProcess> ChildProcess::Spawn(const Program& program,
-                                                 const std::vector<std::string>& arguments, int weights_fd) {
+                                                 const std::vector<std::string>& arguments, int weights_fd,
+                                                 int config_fd) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return Internal("socketpair: {}", std::strerror(errno));
@@ -113,17 +117,19 @@ absl::StatusOr<ChildProcess> ChildProcess::Spawn(const Program& program,
   const UniqueFd child_end(ends[1]);
   const UniqueFd lifeline = CopyAbove(child_end.get());
   const UniqueFd weights = weights_fd >= 0 ? CopyAbove(weights_fd) : UniqueFd();
+  const UniqueFd config = config_fd >= 0 ? CopyAbove(config_fd) : UniqueFd();
   const bool by_path =
       program.file == nullptr || (program.is_script && ::access(program.path.c_str(), X_OK) == 0);
   const UniqueFd file = by_path ? UniqueFd() : CopyAbove(program.file->get());
-  if (!lifeline.valid() || (weights_fd >= 0 && !weights.valid()) || (!by_path && !file.valid())) {
+  if (!lifeline.valid() || (weights_fd >= 0 && !weights.valid()) || (config_fd >= 0 && !config.valid()) ||
+      (!by_path && !file.valid())) {
     return ResourceExhausted("copying a descriptor: {}", std::strerror(errno));
   }
   std::vector<char*> argv = {const_cast<char*>(program.path.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   SpawnSettings settings;
-  int error = settings.Fill(weights.get(), lifeline.get(), file.get());
+  int error = settings.Fill(weights.get(), lifeline.get(), config.get(), file.get());
   const auto lock = UndoAtEnd::Making();
   if (error == 0) {
     // In the child, where the descriptor has this number.

@@ -18,7 +18,8 @@ namespace mnemo::dispatch {
 // Where the child finds what it inherits.
 inline constexpr int kChildWeightsFd = 3;
 inline constexpr int kChildLifelineFd = 4;
-inline constexpr int kChildProgramFd = 5;  // its own file, when it was started through a descriptor
+inline constexpr int kChildConfigFd = 5;   // its configuration, config/child_config.h
+inline constexpr int kChildProgramFd = 6;  // its own file, when it was started through a descriptor
 
 // Move-only. Destroying it closes the lifeline, and neither kills nor reaps. UndoAtEnd::UndoAll
 // (devices/base) ends all children that are alive: it closes their lifelines, and kills what is left after
@@ -28,10 +29,10 @@ class ChildProcess {
   static constexpr std::chrono::milliseconds kUndoTime{80};
 
   // Starts `program` with `arguments` (the first is argv[1]) and an end of a new lifeline, in a process group
-  // of its own so that Ctrl-C reaches us alone. `weights_fd` stays the caller's; -1 = none. Safe with
-  // threads. NOT_FOUND or PERMISSION_DENIED when the program cannot be started.
+  // of its own so that Ctrl-C reaches us alone. `weights_fd` and `config_fd` stay the caller's; -1 = none.
+  // Safe with threads. NOT_FOUND or PERMISSION_DENIED when the program cannot be started.
   static absl::StatusOr<ChildProcess> Spawn(const Program& program, const std::vector<std::string>& arguments,
-                                            int weights_fd);
+                                            int weights_fd, int config_fd = -1);
 
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }        // readable once it has ended

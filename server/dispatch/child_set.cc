@@ -19,8 +19,10 @@ absl::StatusOr<ChildSet> ChildSet::Create() {
 }
 
 absl::StatusOr<int> ChildSet::Spawn(int child, uint64_t life, const Program& program,
-                                    const std::vector<std::string>& arguments, int weights_fd) {
-  MNEMO_ASSIGN_OR_RETURN(ChildProcess process, ChildProcess::Spawn(program, arguments, weights_fd));
+                                    const std::vector<std::string>& arguments, int weights_fd,
+                                    int config_fd) {
+  MNEMO_ASSIGN_OR_RETURN(ChildProcess process,
+                         ChildProcess::Spawn(program, arguments, weights_fd, config_fd));
   const int pid = process.pid();
   const bool is_new = children_.emplace(child, Child{life, false, std::move(process)}).second;
   MNEMO_CHECK(is_new);

@@ -26,7 +26,7 @@ class ChildSet {
 
   // As ChildProcess::Spawn; returns the process id. There is no child of that number.
   absl::StatusOr<int> Spawn(int child, uint64_t life, const Program& program,
-                            const std::vector<std::string>& arguments, int weights_fd);
+                            const std::vector<std::string>& arguments, int weights_fd, int config_fd = -1);
   // Nothing happens when the child of that life has ended.
   void Signal(int child, uint64_t life, int number);
   void SignalAll(int number);

@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 constexpr int kSendAhead = 2;
 // A worker that was full is not asked again before, unless a request ends on it.
 constexpr milliseconds kRefusalPause{50};
+// Idle sessions that are forgotten at a time, with the lock held.
+constexpr size_t kMaxForgotten = 256;
 
 }  // namespace
 
@@ -40,7 +42,9 @@ void DispatchCore::Effects::Flush(const std::shared_ptr<WorkerLink>& link) {
 }
 
 DispatchCore::DispatchCore(CoreOptions options, WorkerHost* host)
-    : options_(std::move(options)), host_(host), sessions_(static_cast<size_t>(options_.max_sessions)) {
+    : options_(std::move(options)),
+      host_(host),
+      sessions_(static_cast<size_t>(options_.max_sessions), options_.session_ttl) {
   for (const WorkerSpec& spec : options_.workers) slots_.emplace_back(spec);
 }
 
@@ -96,16 +100,32 @@ bool DispatchCore::EndSession(const std::string& session_id) {
     const SessionMap::Place place = sessions_.Find(session_id);
     known = place.worker >= 0 && LiveSlot(place.worker, place.life) != nullptr;
     sessions_.Erase(session_id);
-    for (WorkerSlot& slot : slots_) {
-      if (!slot.connected()) continue;
-      ToWorker message;
-      message.mutable_end_session()->set_session_id(session_id);
-      slot.link->Queue(std::move(message));
-      effects.Flush(slot.link);
-    }
+    EndSessionAtWorkers(session_id, &effects);
   }
   Run(effects);
   return known;
+}
+
+// At all of them: it may have been at several, one after the other.
+void DispatchCore::EndSessionAtWorkers(const std::string& session_id, Effects* effects) {
+  for (WorkerSlot& slot : slots_) {
+    if (!slot.connected()) continue;
+    ToWorker message;
+    message.mutable_end_session()->set_session_id(session_id);
+    slot.link->Queue(std::move(message));
+    effects->Flush(slot.link);
+  }
+}
+
+void DispatchCore::ForgetIdleSessions(TimePoint now, Effects* effects) {
+  if (sessions_.NextEnd() > now) return;
+  absl::flat_hash_set<std::string_view> busy;
+  for (const auto& [id, request] : requests_) {
+    if (!request->submit.session_id().empty()) busy.insert(request->submit.session_id());
+  }
+  for (const std::string& session : sessions_.TakeIdle(now, busy, kMaxForgotten)) {
+    EndSessionAtWorkers(session, effects);
+  }
 }
 
 std::vector<WorkerSnapshot> DispatchCore::Workers() const {
@@ -161,7 +181,7 @@ bool DispatchCore::TrySend(const RequestPtr& request, TimePoint now, Effects* ef
     candidate.holds_session = session.worker == static_cast<int>(i) && session.life == slot.life;
     if (candidate.ready) longest_context = std::max(longest_context, candidate.context_tokens);
   }
-  // What fits no worker goes to the roomiest, which says what is wrong with it.
+  // A request that fits no worker goes to the roomiest, which says what is wrong with it.
   query.sequence_tokens =
       std::min<int64_t>(query.prompt_tokens + std::max(0, submit.max_tokens()), longest_context);
   const std::optional<size_t> choice = Route(candidates, query);
@@ -186,7 +206,8 @@ void DispatchCore::Send(const RequestPtr& request, int worker, TimePoint now, Ef
   slot.outstanding_tokens += request->counted_tokens;
   slot.prefixes.Insert(request->prefix_hashes);
   if (!request->submit.session_id().empty()) {
-    sessions_.Set(request->submit.session_id(), {worker, slot.life});
+    sessions_.Set(request->submit.session_id(), {worker, slot.life}, now);
+    if (now + options_.session_ttl < next_wake_) host_->Wake();
   }
   ToWorker message;
   internal::v1::Submit* submit = message.mutable_submit();
@@ -224,10 +245,11 @@ void DispatchCore::Forget(const RequestPtr& request) {
   request->ended = true;
   queue_.erase({request->submit.priority(), request->id});
   requests_.erase(request->id);
+  if (!request->submit.session_id().empty()) sessions_.Touch(request->submit.session_id(), options_.now());
   internal::v1::Submit().Swap(&request->submit);  // the caller may keep the handle for long
 }
 
-// What memory processing cost comes with the last event, one step later.
+// The cost of memory processing comes with the last event, one step later.
 bool DispatchCore::WantsLastEvent(const RequestState& request) const {
   return request.submit.has_attention() && request.worker >= 0 && slots_[request.worker].connected();
 }
@@ -299,7 +321,7 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
       const bool refused = event->finish().refused();
       event->clear_finish();
       if (!request->cancelling) {
-        // What it did is part of what the request cost; its times are nothing's.
+        // Its work is part of what the request cost; its times count for nothing.
         internal::v1::Summary spent;
         spent.mutable_memory_steps()->Swap(event->mutable_summary()->mutable_memory_steps());
         event->mutable_summary()->Swap(&spent);

@@ -26,8 +26,9 @@ struct CoreOptions {
   std::vector<WorkerSpec> workers;
   config::Config::Workers timing;
   int max_sessions = 4096;
-  int event_interval_ms = 0;  // see Hello
-  std::string model_id;       // a worker that serves another model is not used; empty = any
+  std::chrono::milliseconds session_ttl{600000};  // a session without a request for so long is forgotten
+  int event_interval_ms = 0;                      // see Hello
+  std::string model_id;  // a worker that serves another model is not used; empty = any
   std::string version;
   std::function<TimePoint()> now = std::chrono::steady_clock::now;
   std::function<void(const std::string& worker)> on_replay;
@@ -66,7 +67,7 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
  private:
   using RequestPtr = std::shared_ptr<RequestState>;
   class Handle;
-  // What is to be done once the lock is released.
+  // Calls to make once the lock is released.
   struct Effects {
     std::vector<std::shared_ptr<WorkerLink>> flushes;
     std::vector<std::shared_ptr<WorkerLink>> closes;
@@ -102,6 +103,8 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
                          std::vector<Delivery>* deliveries);
   void EndLife(int worker, const std::string& why, Death death, TimePoint now, Effects* effects);
   void ExpireRequests(TimePoint now, Effects* effects);
+  void ForgetIdleSessions(TimePoint now, Effects* effects);
+  void EndSessionAtWorkers(const std::string& session_id, Effects* effects);
   bool AnyWorkerFor(const RequestState& request) const;
   void AdjustForSleep(TimePoint now);
   bool IsHung(int worker, TimePoint now);

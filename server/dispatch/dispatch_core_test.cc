@@ -510,6 +510,83 @@ TEST_CASE("sessions stay with their worker and are ended everywhere") {
   }
 }
 
+TEST_CASE("a session that is idle for too long is forgotten, here and at the workers") {
+  World world(2, true, [](CoreOptions& options) { options.session_ttl = std::chrono::milliseconds(1000); });
+  world.MakeReady(0);
+  world.MakeReady(1);
+  const auto ended = [&](int worker) {
+    std::vector<std::string> sessions;
+    for (const internal::v1::ToWorker& message : world.host.link(worker)->TakeSent()) {
+      if (message.has_end_session()) sessions.push_back(message.end_session().session_id());
+    }
+    return sessions;
+  };
+  Submit submit;
+  submit.add_prompt(1);
+  submit.set_max_tokens(10);
+  submit.set_session_id("s");
+  world.Start(submit, std::make_shared<RecordingSink>());
+  const Submit first = world.Submits(0).at(0);
+  submit.set_session_id("t");
+  world.Start(submit, std::make_shared<RecordingSink>());
+  const Submit second = world.Submits(1).at(0);
+  world.Send(1, World::Tokens(second, 0, 10, true));
+  world.Advance(500);
+  ended(0);
+  ended(1);
+  // A request that runs for longer uses its session all the time.
+  world.Send(0, World::Tokens(first, 0, 1));
+  world.Advance(490);
+  CHECK(ended(0).empty());
+  world.Heartbeat(0, 1, 1);
+  world.Heartbeat(1, 1);
+  world.Advance(20);
+  CHECK(ended(0) == std::vector<std::string>{"t"});
+  CHECK(ended(1) == std::vector<std::string>{"t"});
+  CHECK_FALSE(world.core->EndSession("t"));
+  ended(0);
+  ended(1);
+  world.Send(0, World::Tokens(first, 1, 9, true));
+  world.Advance(990);
+  world.Heartbeat(0, 2);
+  world.Heartbeat(1, 2);
+  CHECK(ended(0).empty());
+  world.Advance(10);
+  CHECK(ended(0) == std::vector<std::string>{"s"});
+  CHECK_FALSE(world.core->EndSession("s"));
+}
+
+TEST_CASE("the supervising thread is to look when the first session has been idle for too long") {
+  World world(1, true, [](CoreOptions& options) { options.session_ttl = std::chrono::milliseconds(100); });
+  world.MakeReady(0);
+  const int wakes = world.host.wakes;
+  Submit submit;
+  submit.add_prompt(1);
+  submit.set_session_id("s");
+  world.Start(submit, std::make_shared<RecordingSink>());
+  CHECK(world.host.wakes > wakes);
+  CHECK(world.core->Tick() == TimePoint(std::chrono::milliseconds(world.now_ms + 100)));
+}
+
+TEST_CASE("sessions are forgotten in the order of their last use, busy ones not, and some at a time") {
+  using Sessions = std::vector<std::string>;
+  const auto at = [](int ms) { return TimePoint(std::chrono::milliseconds(ms)); };
+  SessionMap sessions(3, std::chrono::milliseconds(10));
+  CHECK(sessions.NextEnd() == TimePoint::max());
+  for (const char* name : {"a", "b", "c", "d"}) sessions.Set(name, {1, 2}, at(0));
+  CHECK(sessions.size() == 3);
+  CHECK(sessions.Find("a").worker == -1);
+  sessions.Touch("b", at(1));
+  sessions.Touch("a", at(1));  // forgotten, and stays so
+  CHECK(sessions.NextEnd() == at(10));
+  CHECK(sessions.TakeIdle(at(9), {}, 8).empty());
+  CHECK(sessions.TakeIdle(at(20), {"c"}, 1) == Sessions{"d"});
+  CHECK(sessions.TakeIdle(at(20), {}, 8) == Sessions{"b"});
+  CHECK(sessions.NextEnd() == at(30));
+  CHECK(sessions.TakeIdle(at(30), {}, 8) == Sessions{"c"});
+  CHECK(sessions.size() == 0);
+}
+
 TEST_CASE("an equal prefix draws a request to where it is cached") {
   World world(2);
   world.MakeReady(0);

@@ -27,7 +27,7 @@ class FakeLink final : public WorkerLink {
     queued_.clear();
   }
   void Close() override { close_called = true; }
-  // What was written since the last call.
+  // Messages written since the last call.
   std::vector<internal::v1::ToWorker> TakeSent() {
     std::lock_guard lock(mutex_);
     return std::exchange(sent_, {});

@@ -187,6 +187,7 @@ TimePoint DispatchCore::Tick() {
       StepSlot(static_cast<int>(i), now, &effects, &spawns, &connects, &signals);
     }
     ExpireRequests(now, &effects);
+    ForgetIdleSessions(now, &effects);
     Schedule(now, &effects);
     for (RequestPtr& request : undelivered_) {
       if (request->delivering) continue;  // whoever does it finds the outbox
@@ -282,7 +283,7 @@ void DispatchCore::StepSlot(int worker, TimePoint now, Effects* effects, std::ve
   slot.state = stopping_ ? WorkerSlot::State::kStopped : WorkerSlot::State::kWaiting;
 }
 
-// A worker that shows no life is hung, unless it would run and is not let: then its threads wait for a core,
+// Hang: a worker shows no life, unless it would run and is not let: then its threads wait for a core,
 // which a stopped or blocked process does not. Such a worker gets time again and again, but not for ever.
 bool DispatchCore::IsHung(int worker, TimePoint now) {
   WorkerSlot& slot = slots_[worker];
@@ -348,7 +349,7 @@ void DispatchCore::ExpireRequests(TimePoint now, Effects* effects) {
 }
 
 TimePoint DispatchCore::NextWake(TimePoint now) const {
-  TimePoint wake = now + kIdleTick;
+  TimePoint wake = std::min<TimePoint>(now + kIdleTick, sessions_.NextEnd());
   const milliseconds hang_timeout(options_.timing.hang_timeout_ms);
   for (const WorkerSlot& slot : slots_) {
     switch (slot.state) {

@@ -1,15 +1,19 @@
 #include "server/dispatch/dispatcher.h"
 
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <span>
 #include <system_error>
 #include <utility>
 
+#include "config/child_config.h"
 #include "devices/base/unique_fd.h"
+#include "devices/memory/memory_device_registry.h"
 #include "server/dispatch/child_process.h"
 #include "server/dispatch/dispatch_core.h"
 #include "server/dispatch/memory_supervisor.h"
@@ -37,27 +41,6 @@ absl::StatusOr<Program> FindProgram(std::string_view key, const std::string& con
     program = (self.parent_path() / name).string();
   }
   return Program::Open(key, program);
-}
-
-bool KvInService(const config::Config& config) { return config.memory.kv_residency == "memory_service"; }
-
-// What all local workers have in common.
-worker_service::WorkerOptions CommonOptions(const config::Config& config) {
-  worker_service::WorkerOptions options;
-  options.model_path = config.model.path;
-  options.context_tokens = config.model.context_tokens;
-  options.device = config.device;
-  options.isa = config.cpu.isa;
-  options.local_workers = std::max(1, config.workers.count);
-  options.drain_timeout_ms = config.server.drain_timeout_ms;
-  options.engine = config.engine;
-  options.dense_layers = config.attention.dense_layers;
-  options.page_tokens = config.attention.page_tokens;
-  options.offload = KvInService(config) || config.memory.placement == "memory_service";
-  options.kv_wait_ms = config.memory.kv_wait_ms;
-  options.memory_timeout_ms = config.memory.round_trip_timeout_ms;
-  options.log = config.log;
-  return options;
 }
 
 // Worker `index`'s part of the threads: as even as it goes, at least one.
@@ -143,7 +126,27 @@ void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) 
   }
 }
 
-absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config,
+// The kind of memory device and its options, by what this build has.
+absl::Status CheckMemoryDevice(const config::Config::Memory& memory) {
+  std::vector<std::string> names;
+  for (const memory_device::MemoryDeviceKind& kind : memory_device::MemoryDeviceKinds()) {
+    names.push_back(kind.name);
+    if (kind.name != memory.device) continue;
+    for (const auto& [key, value] : memory_service::DeviceOptionPairs(memory)) {
+      if (std::find(kind.option_keys.begin(), kind.option_keys.end(), key) != kind.option_keys.end())
+        continue;
+      return InvalidArgument(
+          "memory.device_options: \"{}\" is no option of {}; allowed: {}", key, kind.name,
+          kind.option_keys.empty() ? "none" : fmt::format("{}", fmt::join(kind.option_keys, ", ")));
+    }
+    return absl::OkStatus();
+  }
+  return InvalidArgument("memory.device: \"{}\" is not a kind of this build; allowed: {}", memory.device,
+                         fmt::join(names, " | "));
+}
+
+// `config` is resolved.
+absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config& config, int context_tokens,
                                                            const RuntimeDir& runtime_dir) {
   MemorySupervisor::Options supervised;
   supervised.timing = config.memory;
@@ -155,24 +158,19 @@ absl::StatusOr<MemorySupervisor::Options> MemoryServicesOf(const config::Config&
     options.name = fmt::format("memory{}", i);
     options.data_socket = runtime_dir.SocketPath(options.name);
     options.control_address = "unix:" + runtime_dir.SocketPath(options.name + "-control");
-    options.device = config.memory.device;
-    options.threads = config.memory.threads;
-    options.memory_bytes = config.memory.index_bytes;
-    // Of a worker that died an attachment may still be there when the next one comes.
+    // The attachment of a worker that died may still be there when the next one comes.
     options.max_owners = std::min(2 * SharersOf(config, i), 64);
-    options.quota_bytes = QuotaOf(config, i);
     options.max_indexes =
         std::clamp(config.engine.max_running + config.engine.max_waiting, options.max_indexes, 1 << 20);
-    options.max_tokens = std::clamp(config.model.context_tokens, options.max_tokens, 1 << 24);
-    options.log_level = config.log.level;
-    options.log_format = config.log.format;
-    options.log_file = config.log.file;
+    options.max_tokens = std::clamp(context_tokens, options.max_tokens, 1 << 24);
     options.lifeline_fd = kChildLifelineFd;
     if (runtime_dir.owned()) options.private_dir = runtime_dir.path();
-    supervised.services.push_back({.name = options.name,
-                                   .data_socket = options.data_socket,
-                                   .control_address = options.control_address,
-                                   .arguments = MemoryArguments(options)});
+    supervised.services.push_back(
+        {.name = options.name,
+         .data_socket = options.data_socket,
+         .control_address = options.control_address,
+         .arguments = MemoryArguments(options, kChildConfigFd,
+                                      {{"memory.quota_bytes", std::to_string(QuotaOf(config, i))}})});
   }
   return supervised;
 }
@@ -181,21 +179,22 @@ void AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bo
                  std::span<const MemorySupervisor::Service> memory, CoreOptions* core,
                  ProcessHost::Options* host) {
   for (int i = 0; i < config.workers.count; ++i) {
-    worker_service::WorkerOptions options = CommonOptions(config);
+    worker_service::WorkerOptions options;
     options.name = fmt::format("worker{}", i);
     options.listen = "unix:" + runtime_dir.SocketPath(options.name);
+    std::vector<config::Override> overrides = {{"cpu.threads", std::to_string(ThreadsOf(config, i))}};
     if (const size_t services = config.memory.service_count(); services > 0) {
       const size_t service = ServiceOf(i, services);
-      options.memory_address = service < memory.size() ? "unix:" + memory[service].data_socket
-                                                       : config.memory.addresses[service - memory.size()];
+      const std::string address = service < memory.size() ? "unix:" + memory[service].data_socket
+                                                          : config.memory.addresses[service - memory.size()];
+      overrides.push_back({"memory.addresses", fmt::format("[{}]", config::Quoted(address))});
     }
-    if (KvInService(config)) options.resident_tokens = config.memory.resident_tokens;
-    options.threads = ThreadsOf(config, i);
     options.weights_fd = has_weights ? kChildWeightsFd : -1;
     options.lifeline_fd = kChildLifelineFd;
     if (runtime_dir.owned()) options.private_dir = runtime_dir.path();
     core->workers.push_back({.name = options.name, .address = options.listen, .is_child = true});
-    host->workers.push_back({.address = options.listen, .arguments = WorkerArguments(options)});
+    host->workers.push_back(
+        {.address = options.listen, .arguments = WorkerArguments(options, kChildConfigFd, overrides)});
   }
 }
 
@@ -216,6 +215,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   CoreOptions core;
   core.timing = config.workers;
   core.max_sessions = config.limits.max_sessions;
+  core.session_ttl = std::chrono::milliseconds(config.limits.session_ttl_ms);
   core.event_interval_ms = config.server.stream_interval_ms;
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);
@@ -228,12 +228,14 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   if (config.workers.count > 0) {
     MNEMO_ASSIGN_OR_RETURN(host.program,
                            FindProgram("workers.binary", config.workers.binary, "mnemo-worker"));
+    if (config.memory.services > 0) MNEMO_RETURN_IF_ERROR(CheckMemoryDevice(config.memory));
     // First, since a second daemon on one directory is to end before it packs.
     MNEMO_ASSIGN_OR_RETURN(runtime_dir, RuntimeDir::Make(config.workers.runtime_dir));
     host.before_spawn = [runtime_dir] { return runtime_dir->Ensure(); };
-    const devices::DeviceOptions device = worker_service::DeviceOptionsOf(CommonOptions(config), model);
-    MNEMO_ASSIGN_OR_RETURN(bound,
-                           DecideSizes(CommonOptions(config), model, device, AvailableResources(), &config));
+    const devices::DeviceOptions device = worker_service::DeviceOptionsOf(config, model);
+    MNEMO_ASSIGN_OR_RETURN(bound, DecideSizes(model, device, AvailableResources(), &config));
+    MNEMO_ASSIGN_OR_RETURN(UniqueFd image, config::MakeImage(config));
+    host.config = std::make_shared<const UniqueFd>(std::move(image));
     const auto began = std::chrono::steady_clock::now();
     MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed,
                            worker_service::PackModel(*options.file, model, device));
@@ -242,8 +244,9 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     const auto took = std::chrono::steady_clock::now() - began;
     spdlog::info("weights of {} packed in {} ms", core.model_id,
                  std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
-    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, *runtime_dir));
+    MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, bound.tokens, *runtime_dir));
     memory.before_spawn = host.before_spawn;
+    memory.config = host.config;
     AddChildren(config, *runtime_dir, weights.valid(), memory.services, &core, &host);
   }
   if (core.model_id.empty()) {

@@ -22,17 +22,17 @@ struct ModelConfig;
 
 namespace mnemo::dispatch {
 
-// What the dispatcher tells about one request. Called on a link's or the supervisor's thread, never two at
+// Receives what becomes of one request. Called on a link's or the supervisor's thread, never two at
 // once for one request; must not block. OnEvent never repeats or skips an output index, whatever died in
 // between.
 class DispatchSink {
  public:
   virtual ~DispatchSink() = default;
   virtual void OnEvent(const internal::v1::Event& event) = 0;
-  // Ends the request: nothing comes after. OK after an Event with `finish` was delivered; CANCELLED after
-  // Cancel; INTERNAL when two workers died with the request on them; UNAVAILABLE when no worker with the
-  // right numerics_id was there within the bound; else what the worker said. `replays`: how many times the
-  // request was started again.
+  // Ends the request: nothing comes after.
+  // OK: an Event with `finish` was delivered. CANCELLED: after Cancel. INTERNAL: two workers died with the
+  // request on them. UNAVAILABLE: no worker with the right numerics_id was there within the bound. Any other
+  // status is the worker's. `replays`: how many times the request was started again.
   virtual void OnDone(const absl::Status& status, int replays) = 0;
 };
 
@@ -106,8 +106,8 @@ class Dispatcher {
 };
 
 struct DispatcherOptions {
-  config::Config
-      config;  // model, device, cpu, workers, engine, attention, memory, log, server.drain_timeout_ms
+  // All of it reaches the children. server.listen and its like, text and most of limits have no effect here.
+  config::Config config;
   std::string version;  // of this program, for the logs of the workers
   // The opened model and what was read of it, used during CreateDispatcher alone. Without them the dispatcher
   // opens config.model.path.
@@ -117,12 +117,12 @@ struct DispatcherOptions {
   std::function<void(const std::string& worker)> on_replay;
 };
 
-// Packs the model's weights once (when there are local workers; takes seconds for a large model) and hashes
-// them, or hashes the file alone, starts the local memory services, the local workers and the links to the
-// others, and returns without waiting for any of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or
+// Packs the model's weights once and hashes them, which takes seconds for a large model; without local
+// workers it hashes the file alone. Then it starts the local memory services, the local workers and the links
+// to the others, and returns without waiting for any of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or
 // UNIMPLEMENTED say what is wrong with the model file or the settings, INVALID_ARGUMENT and
 // RESOURCE_EXHAUSTED which size exceeds what the process may use. The destructor ends every request that is
-// still there with UNAVAILABLE, stops the local processes, workers first (SIGTERM, and SIGKILL to one that
+// still there with UNAVAILABLE. It stops the local processes, workers first (SIGTERM, and SIGKILL to one that
 // does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 

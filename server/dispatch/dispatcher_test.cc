@@ -246,6 +246,14 @@ TEST_CASE("what cannot work is an error at once") {
     config.model.path = "/nowhere/model.gguf";
     CHECK_THAT(message(), Catch::Contains("/nowhere/model.gguf"));
   }
+  SECTION("a memory device that this build has not") {
+    config.memory.services = 1;
+    config.memory.device = "abacus";
+    CHECK(message() == "memory.device: \"abacus\" is not a kind of this build; allowed: cpu");
+    config.memory.device = "cpu";
+    config.memory.device_options = {"beads=10"};
+    CHECK(message() == "memory.device_options: \"beads\" is no option of cpu; allowed: none");
+  }
   SECTION("no worker") {
     config.workers.count = 0;
     CHECK_THAT(message(), Catch::Contains("workers") && Catch::Contains("addresses"));
@@ -278,18 +286,19 @@ int FreePort() {
   return ntohs(address.sin_port);
 }
 
+// Settings of a worker that is started by hand.
+std::vector<config::Override> SettingsOf(const Folder& folder) {
+  return {{"model.path", folder.model}, {"device", "reference"}, {"cpu.threads", "1"}, {"log.level", "warn"}};
+}
+
 TEST_CASE("a worker that others run is used over TCP, and again when it is back") {
   Folder folder;
   worker_service::WorkerOptions options;
   options.listen = fmt::format("127.0.0.1:{}", FreePort());
-  options.model_path = folder.model;
-  options.device = "reference";
-  options.threads = 1;
-  options.log.level = "warn";
   options.lifeline_fd = kChildLifelineFd;
   const auto start = [&] {
     absl::StatusOr<ChildProcess> process =
-        ChildProcess::Spawn(MNEMO_WORKER_PROGRAM, WorkerArguments(options), -1);
+        ChildProcess::Spawn(MNEMO_WORKER_PROGRAM, WorkerArguments(options, -1, SettingsOf(folder)), -1);
     REQUIRE(process.ok());
     return *std::move(process);
   };
@@ -337,15 +346,12 @@ TEST_CASE("a child's wait for a core can be read, and a stopped child does not w
 TEST_CASE("a child ends when the other end of its lifeline closes") {
   Folder folder;
   worker_service::WorkerOptions options;
-  options.model_path = folder.model;
-  options.device = "reference";
-  options.threads = 1;
   options.lifeline_fd = kChildLifelineFd;
   options.private_dir = (folder.sockets() / "private").string();
   fs::create_directories(options.private_dir);
   options.listen = "unix:" + options.private_dir + "/worker.sock";
   std::optional<ChildProcess> child =
-      *ChildProcess::Spawn(MNEMO_WORKER_PROGRAM, WorkerArguments(options), -1);
+      *ChildProcess::Spawn(MNEMO_WORKER_PROGRAM, WorkerArguments(options, -1, SettingsOf(folder)), -1);
   const int pid = child->pid();
   if (GENERATE(true, false)) {
     REQUIRE(Eventually([&] { return child->ReadListening(); }));

@@ -1,4 +1,4 @@
-// What the dispatcher's state machine needs of the world: processes and connections. Without gRPC, so that
+// Seam between the dispatcher's state machine and the world: processes and connections. Without gRPC, so that
 // tests can put their own in.
 #pragma once
 
@@ -23,7 +23,7 @@ class WorkerLink {
   virtual void Close() = 0;
 };
 
-// Who hears of links. A link calls from one thread at a time; OnLinkClosed is its last call.
+// Listener of links. A link calls from one thread at a time; OnLinkClosed is its last call.
 class LinkListener {
  public:
   virtual ~LinkListener() = default;

@@ -195,8 +195,9 @@ void MemorySupervisor::Impl::Begin(int index, Clock::time_point now) {
   slot.killed = slot.had_socket = false;
   slot.start_deadline = now + milliseconds(options.timing.start_timeout_ms);
   const absl::Status prepared = options.before_spawn ? options.before_spawn() : absl::OkStatus();
+  const int config_fd = options.config != nullptr ? options.config->get() : -1;
   const absl::StatusOr<int> pid =
-      prepared.ok() ? children.Spawn(index, slot.life, options.program, slot.service.arguments, -1)
+      prepared.ok() ? children.Spawn(index, slot.life, options.program, slot.service.arguments, -1, config_fd)
                     : absl::StatusOr<int>(prepared);
   if (!pid.ok()) {
     EndLife(&slot, std::string(pid.status().message()), now, false);

@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "devices/base/status.h"
+#include "devices/base/unique_fd.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/program.h"
 
@@ -30,6 +31,7 @@ class MemorySupervisor {
     std::function<absl::Status()> before_spawn;  // as ProcessHost::Options has it
     std::vector<Service> services;
     config::Config::Memory timing;
+    std::shared_ptr<const UniqueFd> config;  // that services inherit; null = none
   };
 
   static absl::StatusOr<std::unique_ptr<MemorySupervisor>> Start(Options options);

@@ -8,7 +8,7 @@
 
 namespace mnemo::dispatch {
 
-// Of the affinity, not of any worker's pages: a guess needs no more than a like grain.
+// Page of the affinity, not of any worker: a guess needs no more than a like grain.
 inline constexpr int kPrefixPageTokens = 64;
 
 // Hash of each leading run of whole pages of `prompt`: [i] covers tokens [0, (i + 1) * kPrefixPageTokens).

@@ -17,7 +17,7 @@ namespace mnemo::dispatch {
 struct RequestState {
   // Takes out of `event` what the sink has heard already, records what is new. INTERNAL: an index is missing.
   absl::Status Accept(internal::v1::Event* event);
-  // Of the tokens that its worker has still to work off.
+  // Tokens that its worker has still to work off.
   int64_t OutstandingTokens(int64_t cached_tokens) const;
 
   struct Done {

@@ -30,8 +30,8 @@ struct RouteQuery {
 bool IsEligible(const RouteCandidate& candidate, const RouteQuery& query);
 
 // Index of the worker to send to; nothing when none that is eligible has room. The cost of a worker is its
-// outstanding tokens plus the part of the prompt that it would have to prefill, where a session held counts
-// as a prompt cached in full; the cheapest wins, then the one with fewer requests, then the lower index.
+// outstanding tokens plus the part of the prompt that it would have to prefill. A session held counts as a
+// prompt cached in full. The cheapest wins, then the one with fewer requests, then the lower index.
 std::optional<size_t> Route(std::span<const RouteCandidate> candidates, const RouteQuery& query);
 
 }  // namespace mnemo::dispatch

@@ -12,13 +12,17 @@ namespace mnemo::dispatch {
 namespace {
 
 constexpr int64_t kMemoryFraction = 4;  // of all memory services' indexes together: 1 / this
+// The least that the schema allows, which what is decided has to satisfy as well.
+constexpr int64_t kLeastIndexBytes = 1 << 20;
+constexpr int kLeastContextTokens = 64;
+constexpr int kMaxThreads = 1024;
 
 absl::Status DecideIndexBytes(const Resources& resources, config::Config::Memory* memory) {
   if (memory->services == 0) return absl::OkStatus();
   if (memory->index_bytes == 0) {
-    memory->index_bytes =
-        std::max<int64_t>(1, std::min(resources.memory_bytes / kMemoryFraction / memory->services,
-                                      resources.process_bytes / kMemoryFraction));
+    memory->index_bytes = std::max<int64_t>(
+        kLeastIndexBytes, std::min(resources.memory_bytes / kMemoryFraction / memory->services,
+                                   resources.process_bytes / kMemoryFraction));
     return absl::OkStatus();
   }
   if (memory->index_bytes > resources.memory_bytes / memory->services) {
@@ -61,8 +65,7 @@ int64_t QuotaOf(const config::Config& config, int service) {
   return (config.memory.index_bytes + sharers - 1) / sharers;
 }
 
-absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& common,
-                                         const model::ModelConfig& model,
+absl::StatusOr<ContextBound> DecideSizes(const model::ModelConfig& model,
                                          const devices::DeviceOptions& device, const Resources& resources,
                                          config::Config* config) {
   for (const std::string& warning : resources.warnings) spdlog::warn("{}", warning);
@@ -72,22 +75,16 @@ absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& co
     return ResourceExhausted("model.path: its {} bytes of weights are more than the {} bytes of {}",
                              model.weight_bytes, resources.memory_bytes, resources.memory_bound);
   }
-  if (config->cpu.threads == 0) config->cpu.threads = resources.cores;
+  if (config->cpu.threads == 0) config->cpu.threads = std::min(resources.cores, kMaxThreads);
   MNEMO_RETURN_IF_ERROR(DecideIndexBytes(resources, &config->memory));
 
-  worker_service::WorkerOptions options = common;
-  if (config->memory.kv_residency == "memory_service" && config->memory.service_count() > 0) {
-    options.memory_address = "some";
-    options.resident_tokens =
-        config->memory.resident_tokens > 0 ? config->memory.resident_tokens : worker_service::kAutoResident;
-  }
   devices::DeviceOptions one_thread = device;
   one_thread.threads = 1;
   one_thread.cpus.clear();
   MNEMO_ASSIGN_OR_RETURN(const auto probed, devices::CreateDevice(one_thread));
   MNEMO_ASSIGN_OR_RETURN(
       const worker_service::KvPlan plan,
-      worker_service::PlanKv(options, model, probed->info().kv_type, resources, LeastQuota(*config)));
+      worker_service::PlanKv(*config, model, probed->info().kv_type, resources, LeastQuota(*config)));
   MNEMO_RETURN_IF_ERROR(worker_service::ProbeKv(plan, model.weight_bytes, resources));
   const int64_t all_bytes = model.weight_bytes + plan.cache_bytes * config->workers.count +
                             config->memory.index_bytes * config->memory.services;
@@ -99,9 +96,14 @@ absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& co
   }
   const int wanted_tokens =
       config->model.context_tokens > 0 ? config->model.context_tokens : model.context_tokens;
-  config->model.context_tokens = plan.context_tokens;
+  // A shorter context is the model's own, which 0 stands for.
+  config->model.context_tokens = plan.context_tokens >= kLeastContextTokens ? plan.context_tokens : 0;
   config->engine.kv_cache_bytes = plan.pages * plan.page_bytes;
   config->memory.resident_tokens = static_cast<int>(plan.resident_tokens);
+  if (config->memory.kv_residency == "memory_service" && plan.resident_tokens == 0) {
+    config->memory.kv_residency = "worker";
+    config->memory.placement = "memory_service";  // which the former implied
+  }
   if (!plan.bound.empty()) {
     spdlog::warn("context: {} of {} tokens are offered, what fits {}", plan.context_tokens, wanted_tokens,
                  plan.bound);

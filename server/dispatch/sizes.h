@@ -7,7 +7,6 @@
 #include "devices/device.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/model/model_config.h"
-#include "server/worker/service/worker_options.h"
 
 namespace mnemo::dispatch {
 
@@ -18,12 +17,11 @@ int SharersOf(const config::Config& config, int service);
 // Share of each worker in local memory service `service`. memory.index_bytes is decided.
 int64_t QuotaOf(const config::Config& config, int service);
 
-// Fills in model.context_tokens, cpu.threads, engine.kv_cache_bytes, memory.resident_tokens and
-// memory.index_bytes where they leave it to the daemon, and checks what they say. `common`: what the workers
-// have in common by now; `device`: theirs. Tells in the log what is bound by what. Errors as of
-// CreateDispatcher.
-absl::StatusOr<ContextBound> DecideSizes(const worker_service::WorkerOptions& common,
-                                         const model::ModelConfig& model,
+// Resolves `config`: fills in model.context_tokens, cpu.threads, engine.kv_cache_bytes,
+// memory.resident_tokens and memory.index_bytes where they leave it to the daemon, and checks what they say.
+// Where no sequence can be resident, memory.kv_residency becomes worker. A child that gets the result decides
+// the same. `device`: the workers'. Tells in the log what is bound by what. Errors as of CreateDispatcher.
+absl::StatusOr<ContextBound> DecideSizes(const model::ModelConfig& model,
                                          const devices::DeviceOptions& device, const Resources& resources,
                                          config::Config* config);
 

@@ -2,6 +2,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "config/child_config.h"
+
 namespace mnemo::dispatch {
 namespace {
 
@@ -27,11 +29,18 @@ Resources Machine(int64_t memory_bytes) {
 }
 
 absl::StatusOr<ContextBound> Decide(int context_tokens, const Resources& machine, config::Config* config) {
-  worker_service::WorkerOptions common;
-  common.context_tokens = config->model.context_tokens;
-  common.local_workers = std::max(1, config->workers.count);
-  common.engine = config->engine;
-  return DecideSizes(common, Model(context_tokens), devices::DeviceOptions(), machine, config);
+  const absl::StatusOr<ContextBound> bound =
+      DecideSizes(Model(context_tokens), devices::DeviceOptions(), machine, config);
+  if (bound.ok()) {
+    // The decided figures are a valid configuration, which children are given.
+    const absl::StatusOr<UniqueFd> image = config::MakeImage(*config);
+    REQUIRE(image.ok());
+    const absl::StatusOr<config::Config> told = config::LoadImage(image->get(), {});
+    INFO(told.status());
+    REQUIRE(told.ok());
+    CHECK(config::Serialize(*told) == config::Serialize(*config));
+  }
+  return bound;
 }
 
 TEST_CASE("what is left to the daemon is decided from what it may use") {
@@ -87,6 +96,27 @@ TEST_CASE("sequences that the memory service keeps have their share") {
   REQUIRE(bound.ok());
   CHECK(config.memory.resident_tokens >= bound->tokens);
   CHECK(config.engine.kv_cache_bytes <= kGiB / 4 + (1 << 20));
+}
+
+TEST_CASE("the smallest sizes that are decided are valid settings") {
+  config::Config config;
+  config.workers.count = 64;
+  config.memory.services = 1;
+  config.memory.index_bytes = 1 << 20;
+  REQUIRE(Decide(32, Machine(8 * kGiB), &config).ok());
+  CHECK(config.model.context_tokens == 0);
+  CHECK(QuotaOf(config, 0) == (1 << 20) / 64);
+  CHECK(config::Load({.file = "", .overrides = {{"memory.quota_bytes", std::to_string(QuotaOf(config, 0))}}})
+            .ok());
+}
+
+TEST_CASE("a service that can keep nothing leaves K and V to the workers, and requests to itself") {
+  config::Config config;
+  config.memory.kv_residency = "memory_service";
+  config.attention.dense_layers = 4;  // all
+  REQUIRE(Decide(1 << 20, Machine(2 * kGiB), &config).ok());
+  CHECK(config.memory.kv_residency == "worker");
+  CHECK(config.memory.placement == "memory_service");
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ namespace {
 
 // A worker that has not read so much is taken for dead; far above all prompts that it may have in flight.
 constexpr size_t kMaxQueuedBytes = 256 << 20;
-// Of a message as it comes in; those of an ordinary step fit, so that nothing is allocated for a token.
+// Memory of a message as it comes in; those of an ordinary step fit, so that nothing is allocated for a
+// token.
 constexpr size_t kArenaBytes = 16 << 10;
 
 }  // namespace

@@ -31,7 +31,9 @@ void ProcessHost::Join() {
 
 absl::StatusOr<int> ProcessHost::Spawn(int worker, uint64_t life) {
   if (options_.before_spawn) MNEMO_RETURN_IF_ERROR(options_.before_spawn());
-  return children_.Spawn(worker, life, options_.program, options_.workers[worker].arguments, weights_.get());
+  const int config_fd = options_.config != nullptr ? options_.config->get() : -1;
+  return children_.Spawn(worker, life, options_.program, options_.workers[worker].arguments, weights_.get(),
+                         config_fd);
 }
 
 std::shared_ptr<WorkerLink> ProcessHost::Connect(int worker, uint64_t life) {

@@ -28,6 +28,7 @@ class ProcessHost final : public WorkerHost {
     std::function<absl::Status()> before_spawn;
     std::vector<Worker> workers;  // as in CoreOptions::workers
     link::Keepalive keepalive;
+    std::shared_ptr<const UniqueFd> config;  // that children inherit; null = none
   };
   // `weights`: the image that children inherit; may be none.
   static absl::StatusOr<std::unique_ptr<ProcessHost>> Create(Options options, UniqueFd weights);

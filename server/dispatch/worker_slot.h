@@ -1,4 +1,4 @@
-// What the dispatcher knows of one worker, over all of its lives.
+// State of one worker as the dispatcher knows it, over all of its lives.
 #pragma once
 
 #include <chrono>

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "config/config_options.h"
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/patient_threads.h"
@@ -47,36 +48,18 @@ struct Arguments {
   bool check_config = false;
 };
 
-// A YAML scalar that stands for exactly these characters: an address or a path must not be read as a list or
-// a number.
-std::string QuoteYaml(const std::string& text) {
-  std::string quoted = "'";
-  for (const char c : text) {
-    quoted += c;
-    if (c == '\'') quoted += c;
-  }
-  return quoted + "'";
-}
-
 // The exit status, or -1 to go on.
 int ParseArguments(int argc, char** argv, Arguments* arguments) {
-  std::string listen, metrics_listen, model, workers, memory_services;
-  std::vector<std::string> sets;
   bool show_version = false;
   CLI::App app{
       "mnemod: serves a language model over gRPC. Every setting has a default; see docs/CONFIGURATION.md."};
-  app.add_option("-c,--config", arguments->load.file, "YAML file with settings")
-      ->check([](const std::string& file) { return file.empty() ? "the name is empty" : ""; });
-  auto* listen_option =
-      app.add_option("--listen", listen, "HOST:PORT of the gRPC server; port 0: any free one");
-  auto* metrics_option =
-      app.add_option("--metrics-listen", metrics_listen, "HOST:PORT of the Prometheus endpoint; empty: none");
-  auto* model_option = app.add_option("--model", model, "GGUF file to serve");
-  auto* workers_option = app.add_option("--workers", workers, "local worker processes");
-  auto* memory_option =
-      app.add_option("--memory-services", memory_services, "local memory service processes; 0: none");
-  app.add_option("--set", sets, "key.path=value: any other setting; may be repeated")
-      ->allow_extra_args(false);
+  config::ConfigOptions options(&app, /*is_child=*/false);
+  options.AddShort("--listen", "server.listen", "HOST:PORT of the gRPC server; port 0: any free one");
+  options.AddShort("--metrics-listen", "server.metrics_listen",
+                   "HOST:PORT of the Prometheus endpoint; empty: none");
+  options.AddShort("--model", "model.path", "GGUF file to serve");
+  options.AddShort("--workers", "workers.count", "local worker processes");
+  options.AddShort("--memory-services", "memory.services", "local memory service processes; 0: none");
   app.add_flag("--check-config", arguments->check_config, "check the settings and end");
   app.add_flag("--version", show_version, "show the version and end");
   try {
@@ -88,20 +71,12 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
     std::printf("mnemod %s\n", MNEMO_VERSION);
     return 0;
   }
-  auto& overrides = arguments->load.overrides;
-  if (listen_option->count() > 0) overrides.emplace_back("server.listen", QuoteYaml(listen));
-  if (metrics_option->count() > 0) overrides.emplace_back("server.metrics_listen", QuoteYaml(metrics_listen));
-  if (model_option->count() > 0) overrides.emplace_back("model.path", QuoteYaml(model));
-  if (workers_option->count() > 0) overrides.emplace_back("workers.count", workers);
-  if (memory_option->count() > 0) overrides.emplace_back("memory.services", memory_services);
-  for (const std::string& set : sets) {
-    const size_t equals = set.find('=');
-    if (equals == std::string::npos || equals == 0) {
-      std::fprintf(stderr, "mnemod: --set %s: must be key.path=value\n", set.c_str());
-      return kExitUsage;
-    }
-    overrides.emplace_back(set.substr(0, equals), set.substr(equals + 1));
+  absl::StatusOr<config::LoadOptions> load = options.Options();
+  if (!load.ok()) {
+    std::fprintf(stderr, "mnemod: %s\n", std::string(load.status().message()).c_str());
+    return kExitUsage;
   }
+  arguments->load = *std::move(load);
   return -1;
 }
 

@@ -67,7 +67,7 @@ TEST_CASE("random settings: ranges are in order, the budget holds, positions of 
     settings.reuse_interval = draw(1, 64);
     settings.token_budget = settings.keep_first + settings.keep_last + 64 + draw(0, 1) * draw(0, 2000);
     settings.first_stage_tokens = settings.token_budget + draw(0, 3000);
-    const MethodSteps steps = method.steps(settings, {.page_tokens = draw(0, 1) == 0 ? 16 : 64});
+    const MethodSteps steps = method.steps(settings, {.entry_tokens = draw(0, 1) == 0 ? 16 : 64});
     const int decode_begin = draw(1, 8000);
     const int position = decode_begin + draw(0, 2000);
     const PositionPlan plan = PlanPosition(settings, steps, position, decode_begin);

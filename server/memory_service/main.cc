@@ -42,14 +42,17 @@ uint64_t DefaultBytes(const Resources& resources) {
 
 DataPlane::Options PlaneOptions(const MemoryOptions& options) {
   const Resources resources = AvailableResources();
+  const config::Config::Memory& memory = options.config.memory;
   DataPlane::Options plane;
   plane.name = options.name;
-  plane.device = options.device;
+  plane.device = memory.device;
+  plane.device_options = DeviceOptionPairs(memory);
+  plane.operation_timeout_ms = memory.operation_timeout_ms;
   plane.isa = options.isa;
-  plane.threads = options.threads > 0 ? options.threads : resources.cores;
+  plane.threads = memory.threads > 0 ? memory.threads : resources.cores;
   plane.memory_bytes =
-      options.memory_bytes > 0 ? static_cast<uint64_t>(options.memory_bytes) : DefaultBytes(resources);
-  plane.quota_bytes = static_cast<uint64_t>(options.quota_bytes);
+      memory.index_bytes > 0 ? static_cast<uint64_t>(memory.index_bytes) : DefaultBytes(resources);
+  plane.quota_bytes = static_cast<uint64_t>(memory.quota_bytes);
   plane.region_bytes = static_cast<uint64_t>(options.region_bytes);
   plane.max_owners = static_cast<uint32_t>(options.max_owners);
   plane.max_indexes = static_cast<uint32_t>(options.max_indexes);
@@ -103,9 +106,9 @@ int Main(int argc, char** argv) {
   if (status.ok()) {
     // The folder of the log may have gone since mnemod opened it.
     status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->log_level,
-                                      .format = options->log_format,
-                                      .file = options->log_file,
+                                      .level = options->config.log.level,
+                                      .format = options->config.log.format,
+                                      .file = options->config.log.file,
                                       .file_may_wait = options->lifeline_fd >= 0});
   }
   if (!status.ok()) {

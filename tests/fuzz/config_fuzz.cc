@@ -24,14 +24,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string piece = take();
     const size_t equals = piece.find('=');
     if (equals != std::string::npos) {
-      options.overrides.emplace_back(piece.substr(0, equals), piece.substr(equals + 1));
+      options.overrides.push_back({piece.substr(0, equals), piece.substr(equals + 1)});
     }
   }
-  const auto config = mnemo::config::LoadText("f.yaml", text, options.overrides);
+  const auto config = mnemo::config::LoadText("f.yaml", text, options);
   if (!config.ok()) {
     MNEMO_CHECK(!config.status().message().empty());
     return 0;
   }
+  // What was loaded reaches a child as it is.
+  const std::string told = mnemo::config::Serialize(*config);
+  const auto heard = mnemo::config::LoadText("child", told, {.check_files = false});
+  MNEMO_CHECK(heard.ok() && mnemo::config::Serialize(*heard) == told);
   // A reload takes the loaded settings over; a second one finds no change.
   mnemo::config::Config running;
   (void)mnemo::config::ApplyReload(*config, &running);

@@ -125,6 +125,45 @@ def test_node_configuration_is_of_known_keys() -> None:
     assert set(flat(yaml.safe_load(tree.read("config/node.yaml")))) <= set(keys())
 
 
+def settings_read_in(sources: dict[str, str], wanted: list[str]) -> set[str]:
+    """Keys whose fields a source reads: as SECTION.NAME, or as NAME of a variable that the same folder declares to be of the section's
+    type. What is only assigned to is not read."""
+    aliases: dict[tuple[str, str], set[str]] = {}
+    for path, text in sources.items():
+        for section, variable in re.findall(r"\bConfig::([A-Z]\w*)(?:[&*]\s*|\s+)(\w+)", text):
+            aliases.setdefault((str(pathlib.Path(path).parent), section.lower()), set()).add(variable)
+    found = set()
+    for path, text in sources.items():
+        code = re.sub(r"//.*", "", text)
+        for key in wanted:
+            section, _, name = key.rpartition(".")
+            owners = {section or "config", *aliases.get((str(pathlib.Path(path).parent), section), set())}
+            if re.search(rf"\b(?:{'|'.join(sorted(owners))})_?(?:\.|->){name}\b(?!\s*=[^=])", code):
+                found.add(key)
+    return found
+
+
+def test_every_setting_is_read() -> None:
+    """A setting that nothing reads is documented and validated, and does nothing."""
+    sources = {str(path): tree.read(path) for path in tree.files(".h", ".cc") if path.parts[0] in ("server", "devices")}
+    sources = {path: text for path, text in sources.items() if not path.endswith("_test.cc")}
+    wanted = keys()
+    read = settings_read_in(sources, wanted)
+    unread = [key for key in wanted if key not in read]
+    assert not unread, f"no program reads {unread}"
+
+
+def test_a_setting_that_is_not_read_is_noticed() -> None:
+    wanted = ["limits.session_ttl_ms", "memory.kv_wait_ms", "memory.services", "device"]
+    source = """
+        void F(const Config::Memory& timing) { Wait(timing.kv_wait_ms); config->limits.session_ttl_ms = 1; }  // config.device
+    """
+    assert settings_read_in({"server/a/a.cc": source}, wanted) == {"memory.kv_wait_ms"}
+    assert settings_read_in({"server/a/a.cc": source, "server/b/b.cc": "x = timing.services + config.device;"}, wanted) == {
+        "memory.kv_wait_ms", "device"
+    }
+
+
 def test_systemd_units(tmp_path: pathlib.Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.fail("systemd-analyze is not installed: run scripts/setup.sh")

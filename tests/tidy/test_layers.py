@@ -29,7 +29,9 @@ ALLOWED = {
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/link": ["devices/base"],
-    "server/memory_service": ["devices/base", "devices/memory", "devices/transport", "proto", "server/link", "server/telemetry"],
+    "server/memory_service": [
+        "config", "devices/base", "devices/memory", "devices/transport", "proto", "server/link", "server/telemetry"
+    ],
     "server/memory": ["devices", "proto/layout", "server/model"],
     "server/worker": ["devices", "server/memory", "server/model", "server/telemetry"],
     "server/worker/service": [

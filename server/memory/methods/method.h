@@ -35,7 +35,7 @@ struct MethodSteps {
 };
 
 struct MethodOptions {
-  int page_tokens = 16;  // tokens of an entry, of methods that select pages: 16 or 64
+  int entry_tokens = 16;  // tokens of an entry, of methods that select pages: 16 or 64
 };
 
 // Bits of a stored key's element.
@@ -52,7 +52,7 @@ struct Method {
 
   KeyBits key_bits = KeyBits::kNone;
   bool two_stages = false;     // uses first_stage_tokens
-  bool selects_pages = false;  // uses MethodOptions::page_tokens
+  bool selects_pages = false;  // uses MethodOptions::entry_tokens
   // Weights that the method needs for each layer, as in "a trained gate". Empty: none. No model file has any,
   // so that a method with weights is known and refused; the functions below may be null.
   std::string_view weights;

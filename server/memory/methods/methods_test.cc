@@ -73,7 +73,7 @@ TEST_CASE("traits agree with the steps") {
   for (const Method* method : Methods()) {
     if (method->steps == nullptr) continue;
     CAPTURE(method->name);
-    const MethodSteps steps = method->steps(Settings(method->id, 1024), {.page_tokens = 64});
+    const MethodSteps steps = method->steps(Settings(method->id, 1024), {.entry_tokens = 64});
     CHECK(method->two_stages == (steps.retrieval.first_stage_tokens > 0));
     CHECK(method->selects_pages == (steps.apply.entry_tokens == 64));
     const bool stores_codes = steps.prepare.record_format == layout::kFormatCodes2;

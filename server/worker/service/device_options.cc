@@ -4,13 +4,12 @@
 
 namespace mnemo::worker_service {
 
-devices::DeviceOptions DeviceOptionsOf(const WorkerOptions& options, const model::ModelConfig& model) {
+devices::DeviceOptions DeviceOptionsOf(const config::Config& config, const model::ModelConfig& model) {
   devices::DeviceOptions device;
-  device.kind = options.device;
-  device.isa = options.isa;
-  device.threads = options.threads > 0 ? options.threads : AvailableResources().cores;
-  device.cpus = options.cpus;
-  device.kv_type = devices::KvTypeOfName(options.engine.kv_type).value_or(model::DefaultKvType(model));
+  device.kind = config.device;
+  device.isa = config.cpu.isa;
+  device.threads = config.cpu.threads > 0 ? config.cpu.threads : AvailableResources().cores;
+  device.kv_type = devices::KvTypeOfName(config.engine.kv_type).value_or(model::DefaultKvType(model));
   return device;
 }
 

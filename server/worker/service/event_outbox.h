@@ -1,5 +1,5 @@
-// What the engine did and the front end has not read yet. Never blocks the engine: while a write is under way
-// the steps merge, an event a request.
+// Events of the engine that the front end has not read yet. Never blocks the engine: while a write is under
+// way the steps merge, an event a request.
 #pragma once
 
 #include <absl/container/flat_hash_map.h>

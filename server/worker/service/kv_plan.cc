@@ -47,18 +47,20 @@ int64_t ServiceTokenBytes(const model::ModelConfig& model, int64_t indexed_layer
   return indexed_layers * model.kv_heads * (stored + model.head_dim + int64_t{2} * sizeof(float));
 }
 
+// Workers that share this machine's memory.
+int LocalWorkers(const config::Config& config) { return std::max(1, config.workers.count); }
+
 // Bytes that one worker may have by default, and the name of the bound.
 struct Share {
   int64_t bytes = 0;
   std::string name;
 };
 
-Share ShareOf(const WorkerOptions& options, const Resources& resources) {
-  Share share = {
-      resources.memory_bytes / kMemoryFraction / options.local_workers,
-      fmt::format("a quarter of {} bytes ({}){}", resources.memory_bytes, resources.memory_bound,
-                  options.local_workers > 1 ? fmt::format(", over {} workers", options.local_workers)
-                                            : std::string())};
+Share ShareOf(const config::Config& config, const Resources& resources) {
+  const int workers = LocalWorkers(config);
+  Share share = {resources.memory_bytes / kMemoryFraction / workers,
+                 fmt::format("a quarter of {} bytes ({}){}", resources.memory_bytes, resources.memory_bound,
+                             workers > 1 ? fmt::format(", over {} workers", workers) : std::string())};
   if (resources.process_bytes / kMemoryFraction < share.bytes) {
     share = {resources.process_bytes / kMemoryFraction,
              fmt::format("a quarter of {} bytes ({})", resources.process_bytes, resources.process_bound)};
@@ -76,7 +78,7 @@ struct ResidentPages {
 ResidentPages PlanResidents(int64_t resident_tokens, int64_t context_pages, int64_t budget_bytes,
                             const PageBytes& page) {
   ResidentPages pages;
-  if (resident_tokens != kAutoResident) {
+  if (resident_tokens > 0) {
     pages.extra = devices::PagesFor(resident_tokens);
     pages.context = std::min(context_pages, pages.extra);
     return pages;
@@ -93,15 +95,16 @@ ResidentPages PlanResidents(int64_t resident_tokens, int64_t context_pages, int6
   return pages;
 }
 
-absl::Status CheckTotal(const WorkerOptions& options, const KvPlan& plan, const Resources& resources) {
+absl::Status CheckTotal(const config::Config& config, const KvPlan& plan, const Resources& resources) {
+  const int workers = LocalWorkers(config);
   const auto setting = [&] {
-    return options.engine.kv_cache_bytes > 0
-               ? fmt::format("engine.kv_cache_bytes: {}", options.engine.kv_cache_bytes)
-               : fmt::format("memory.resident_tokens: {}", options.resident_tokens);
+    return config.engine.kv_cache_bytes > 0
+               ? fmt::format("engine.kv_cache_bytes: {}", config.engine.kv_cache_bytes)
+               : fmt::format("memory.resident_tokens: {}", config.memory.resident_tokens);
   };
-  if (plan.cache_bytes > resources.memory_bytes / options.local_workers) {
+  if (plan.cache_bytes > resources.memory_bytes / workers) {
     return InvalidArgument("{}: {} bytes of KV pages for each of {} workers are more than the {} bytes of {}",
-                           setting(), plan.cache_bytes, options.local_workers, resources.memory_bytes,
+                           setting(), plan.cache_bytes, workers, resources.memory_bytes,
                            resources.memory_bound);
   }
   if (plan.cache_bytes > resources.process_bytes) {
@@ -113,34 +116,36 @@ absl::Status CheckTotal(const WorkerOptions& options, const KvPlan& plan, const 
 
 }  // namespace
 
-absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelConfig& model,
+absl::StatusOr<KvPlan> PlanKv(const config::Config& config, const model::ModelConfig& model,
                               devices::KvType kv_type, const Resources& resources, int64_t service_bytes) {
-  if (options.context_tokens > model.context_tokens) {
-    return InvalidArgument("model.context_tokens: {} is more than the model's {}", options.context_tokens,
-                           model.context_tokens);
+  if (config.model.context_tokens > model.context_tokens) {
+    return InvalidArgument("model.context_tokens: {} is more than the model's {}",
+                           config.model.context_tokens, model.context_tokens);
   }
-  const int64_t wanted_tokens = options.context_tokens > 0 ? options.context_tokens : model.context_tokens;
+  const int64_t wanted_tokens =
+      config.model.context_tokens > 0 ? config.model.context_tokens : model.context_tokens;
   const int64_t context_pages = devices::PagesFor(wanted_tokens);
-  const std::vector<int> indexed = memory::IndexableLayers(model, options.dense_layers);
+  const std::vector<int> indexed = memory::IndexableLayers(model, config.attention.dense_layers);
   const PageBytes page = BytesOf(model, indexed, kv_type);
-  const bool resident = options.resident_tokens != 0 && !options.memory_address.empty() && !indexed.empty();
-  const Share share = ShareOf(options, resources);
-  const bool is_given = options.engine.kv_cache_bytes > 0;
+  const bool resident =
+      config.memory.kv_residency == "memory_service" && config.memory.service_count() > 0 && !indexed.empty();
+  const Share share = ShareOf(config, resources);
+  const bool is_given = config.engine.kv_cache_bytes > 0;
 
   int64_t pages = 0;
   int64_t resident_bytes = share.bytes;
   if (is_given) {
-    pages = std::min(options.engine.kv_cache_bytes / page.pool, kMaxPages);
+    pages = std::min(config.engine.kv_cache_bytes / page.pool, kMaxPages);
     if (pages == 0) {
       return InvalidArgument("engine.kv_cache_bytes: {} do not hold one page, which takes {}",
-                             options.engine.kv_cache_bytes, page.pool);
+                             config.engine.kv_cache_bytes, page.pool);
     }
   } else {
     const int64_t most = std::min(kDefaultContexts * context_pages, kMaxPages);
     pages = std::min(most, share.bytes / page.pool);
     if (resident) {
-      const ResidentPages all =
-          PlanResidents(options.resident_tokens, context_pages, std::numeric_limits<int64_t>::max(), page);
+      const ResidentPages all = PlanResidents(config.memory.resident_tokens, context_pages,
+                                              std::numeric_limits<int64_t>::max(), page);
       const int64_t for_pool = std::max(share.bytes - all.Bytes(page), share.bytes / 2);
       pages = std::min(most, for_pool / page.pool);
       resident_bytes -= pages * page.pool;
@@ -162,7 +167,7 @@ absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelCo
   int64_t offered = std::min(wanted_tokens, is_given ? pool_tokens + 1 : pool_tokens);
   if (resident) {
     const ResidentPages residents =
-        PlanResidents(options.resident_tokens, context_pages, resident_bytes, page);
+        PlanResidents(config.memory.resident_tokens, context_pages, resident_bytes, page);
     plan.resident_tokens = residents.extra * devices::kPageTokens;
     plan.cache_bytes += residents.Bytes(page);
     const int64_t longest =
@@ -171,15 +176,15 @@ absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelCo
     offered = std::max(offered, std::min(wanted_tokens, longest));
   }
   plan.context_tokens = static_cast<int>(offered);
-  if (is_given || (resident && options.resident_tokens > 0)) {
-    MNEMO_RETURN_IF_ERROR(CheckTotal(options, plan, resources));
+  if (is_given || (resident && config.memory.resident_tokens > 0)) {
+    MNEMO_RETURN_IF_ERROR(CheckTotal(config, plan, resources));
   }
   if (offered == wanted_tokens) return plan;
-  if (options.context_tokens > 0 && !is_given) {
+  if (config.model.context_tokens > 0 && !is_given) {
     return InvalidArgument(
         "model.context_tokens: {} tokens need {} bytes of KV pages, and {} holds {} tokens; lower it, set "
         "engine.kv_cache_bytes, or allow more memory",
-        options.context_tokens, context_pages * page.pool, share.name, offered);
+        config.model.context_tokens, context_pages * page.pool, share.name, offered);
   }
   if (offered > pool_tokens + 1) {
     plan.bound = fmt::format(

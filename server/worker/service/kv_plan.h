@@ -5,15 +5,12 @@
 #include <cstdint>
 #include <string>
 
+#include "config/config.h"
 #include "devices/base/resources.h"
 #include "devices/kv_cache.h"
 #include "server/model/model_config.h"
-#include "server/worker/service/worker_options.h"
 
 namespace mnemo::worker_service {
-
-// WorkerOptions::resident_tokens: four contexts, or as many as fit.
-inline constexpr int64_t kAutoResident = -1;
 
 struct KvPlan {
   int context_tokens = 0;       // longest sequence that is offered, at most the model's
@@ -26,13 +23,13 @@ struct KvPlan {
   std::string bound;
 };
 
-// With options.engine.kv_cache_bytes the pool has as many pages as these bytes hold. Without, it has as many
-// as four contexts take, within this worker's part of a quarter of memory; a longer context is cut to what
-// fits. Extra and staging pages of resident sequences are within that part too, and the pool then has half.
-// `kv_type`: of the device. `service_bytes`: what this worker may take of its memory service, if that is
-// known; no longer resident sequence is offered than these hold. INVALID_ARGUMENT names the setting that
-// cannot hold, and the bound.
-absl::StatusOr<KvPlan> PlanKv(const WorkerOptions& options, const model::ModelConfig& model,
+// With engine.kv_cache_bytes the pool has as many pages as these bytes hold. Without, it has as many as four
+// contexts take, within this worker's part (one of workers.count) of a quarter of memory; a longer context is
+// cut to what fits. When a memory service keeps K and V, extra and staging pages of resident sequences are
+// within that part too, and the pool has half of it. `kv_type`: of the device. `service_bytes`: what this
+// worker may take of its memory service, if that is known; no longer resident sequence is offered than these
+// hold. INVALID_ARGUMENT names the setting that cannot hold, and the bound.
+absl::StatusOr<KvPlan> PlanKv(const config::Config& config, const model::ModelConfig& model,
                               devices::KvType kv_type, const Resources& resources,
                               int64_t service_bytes = INT64_MAX);
 

@@ -45,7 +45,7 @@ absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
                    .count());
   watcher->WaitForSignal();
   spdlog::info("stopping");
-  service.Drain(std::chrono::milliseconds(options.drain_timeout_ms));
+  service.Drain(std::chrono::milliseconds(options.config.server.drain_timeout_ms));
   service.StopSessions();
   engine.reset();
   return absl::OkStatus();
@@ -71,9 +71,9 @@ int Main(int argc, char** argv) {
   if (status.ok()) {
     // The folder of the log may have gone since mnemod opened it.
     status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->log.level,
-                                      .format = options->log.format,
-                                      .file = options->log.file,
+                                      .level = options->config.log.level,
+                                      .format = options->config.log.format,
+                                      .file = options->config.log.file,
                                       .file_may_wait = options->lifeline_fd >= 0});
   }
   if (!status.ok()) {

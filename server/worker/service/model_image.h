@@ -1,5 +1,5 @@
-// A model file as a worker needs it, and its weights packed for a device: done once in mnemod for all of its
-// workers, or in a worker that was started by hand.
+// A model file as a worker needs it, and its weights packed for a device. mnemod does this once for all of
+// its workers; a worker that was started by hand does it itself.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 struct PackedModel {
   UniqueFd image;  // a sealed memfd, with all that a worker needs of the file
   // Name and hash (XXH3, 128 bits) of all metadata and of every byte of every tensor, e.g.
-  // "SmolLM2-135M-Instruct-<32 digits>": equal for the same model wherever it lies and however it is split.
+  // "SmolLM2-135M-Instruct-<32 digits>". Equal for the same model wherever it lies and however it is split.
   std::string id;
 };
 

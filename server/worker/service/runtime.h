@@ -20,7 +20,7 @@ class Runtime {
   // weights.
   static absl::StatusOr<std::unique_ptr<Runtime>> Create(const WorkerOptions& options);
 
-  // What a session begins with.
+  // The first message of a session.
   internal::v1::Ready MakeReady(const WorkerOptions& options) const;
   const std::atomic<uint64_t>* progress() const { return &progress_; }
   // `sink` outlives the engine, which lives no longer than this object.

@@ -16,8 +16,8 @@ namespace {
 // A front end that reads nothing while so much is made for it is taken for dead.
 constexpr size_t kMaxPendingBytes = 64 << 20;
 
-// Of each request, before its tokens may wait for each other: the beginning of an answer is what is waited
-// for, and a short one is not worth saving on.
+// Tokens of each request that never wait for each other: the beginning of an answer is what is waited for,
+// and a short one is not worth saving on.
 constexpr size_t kTokensAtOnce = 32;
 
 // Events show life as well as a heartbeat, and each message costs the front end a wake-up.

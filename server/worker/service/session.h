@@ -16,7 +16,7 @@
 
 namespace mnemo::worker_service {
 
-// What a session needs of the service around it.
+// Service around a session, as far as the session needs it.
 class SessionHost {
  public:
   virtual ~SessionHost() = default;
@@ -82,7 +82,7 @@ class Session {
   // With mutex_ held: the next message, or nullptr.
   const internal::v1::FromWorker* NextMessage();
   void AfterWrite();
-  // What the connection's own thread was left to write is written.
+  // The connection's own thread has written what it was left to write.
   void OnWritten();
 
   SessionHost* const host_;

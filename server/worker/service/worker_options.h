@@ -12,35 +12,25 @@ namespace mnemo::worker_service {
 struct WorkerOptions {
   std::string name = "worker";
   std::string listen;  // "unix:/path" or "host:port"
-  std::string model_path;
-  int context_tokens = 0;      // 0 = the model's
-  std::string device = "cpu";  // cpu | reference
-  std::string isa = "auto";
-  int threads = 0;               // 0 = the cores this process may run on
-  std::vector<int> cpus;         // cores to stay on; empty = wherever the system puts it
-  int local_workers = 1;         // workers that share this machine's memory, this one included
-  int drain_timeout_ms = 30000;  // SIGTERM: running requests have so long
-  config::Config::Engine engine;
-  int dense_layers = 2;        // first full-attention layers that attend to everything
-  int page_tokens = 16;        // of methods that select pages: 16 | 64
-  std::string memory_address;  // of the memory service, "unix:/path" or "ucx:host:port"; empty = none
-  bool offload = true;         // requests that name no placement go to the memory service
-  // Positions of sequences whose K and V the memory service keeps; 0 = it keeps none.
-  int64_t resident_tokens = 0;
-  int kv_wait_ms = 10000;        // a request that lost its K and V waits so long for another service
-  int memory_timeout_ms = 1000;  // a memory service that does not answer for so long hangs
-  config::Config::Log log;
-  int weights_fd = -1;   // packed weights, inherited; -1 = packs them itself
-  int lifeline_fd = -1;  // socket or pipe, inherited: gets one byte once the worker listens; the worker ends
-                         // at once when its other end is closed
+  // This worker's alone: cpu.threads are its own, and memory.addresses has the memory service that it uses,
+  // or nothing; memory.services is 0. workers.count is how many workers share the machine's memory.
+  config::Config config;
+  std::vector<int> cpus;  // cores to stay on; empty = wherever the system puts it
+  // Inherited descriptors; -1 = none.
+  int weights_fd = -1;  // packed weights; without them the worker packs them itself
+  // Socket or pipe. It gets one byte once the worker listens; the worker ends at once when its other end is
+  // closed.
+  int lifeline_fd = -1;
   std::string private_dir;  // removed, once empty, when the lifeline ends the worker
 };
 
-// INVALID_ARGUMENT: what is wrong with the command line. CANCELLED: --help or --version was asked for; the
-// message is the answer.
+// Reads the command line and the configuration that it names. INVALID_ARGUMENT or NOT_FOUND: what is wrong
+// with them. CANCELLED: --help or --version was asked for; the message is the answer.
 absl::StatusOr<WorkerOptions> ParseWorkerOptions(int argc, const char* const* argv);
 
-// The arguments, without the program's name, that ParseWorkerOptions turns into `options`.
-std::vector<std::string> WorkerArguments(const WorkerOptions& options);
+// The arguments, without the program's name, that ParseWorkerOptions turns into `options` but for the
+// configuration: that is behind `config_fd` (child_config.h; -1 = the defaults), with `overrides` on top.
+std::vector<std::string> WorkerArguments(const WorkerOptions& options, int config_fd,
+                                         const std::vector<config::Override>& overrides);
 
 }  // namespace mnemo::worker_service

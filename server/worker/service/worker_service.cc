@@ -18,8 +18,8 @@
 namespace mnemo::worker_service {
 namespace {
 
-// Of one front end there is one connection, and for a moment the one before it. What is beyond that are
-// strangers.
+// One front end has one connection, and for a moment the one before it. Connections beyond that are
+// strangers'.
 constexpr size_t kMaxConnections = 16;
 // After an accept that failed for want of something.
 constexpr std::chrono::milliseconds kAcceptPause{100};

@@ -31,7 +31,7 @@ using internal::v1::ToWorker;
 using mnemo::testing::Eventually;
 using mnemo::testing::MakeSubmit;
 
-// Of each of several requests: together several times what the buffers of a socket hold.
+// Tokens of each of several requests: together several times what the buffers of a socket hold.
 constexpr int kManyTokens = 2000 / MNEMO_TEST_REDUCTION;
 
 // A worker in this process, on a Unix socket of its own.
@@ -39,11 +39,11 @@ class TestWorker {
  public:
   TestWorker() {
     WorkerOptions options;
-    options.model_path = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder_.path());
-    options.device = "reference";
-    options.threads = 1;
-    options.engine.max_running = 4;
-    options.engine.max_waiting = 4;
+    options.config.model.path = mnemo::testing::WriteTinyModel({.context_tokens = 8192}, folder_.path());
+    options.config.device = "reference";
+    options.config.cpu.threads = 1;
+    options.config.engine.max_running = 4;
+    options.config.engine.max_waiting = 4;
     absl::StatusOr<std::unique_ptr<Runtime>> runtime = Runtime::Create(options);
     INFO(runtime.status());
     REQUIRE(runtime.ok());

@@ -11,8 +11,8 @@ MethodSteps Steps(const AttentionSettings&, const MethodOptions& options) {
   steps.prepare.record_format = layout::kFormatMeans;
   steps.relevancy.score_op = layout::kScoreBlockMean;
   steps.relevancy.group_op = layout::kGroupExp2Sum;
-  steps.relevancy.pages_of_64 = options.page_tokens == layout::kPageTokens;
-  steps.apply.entry_tokens = options.page_tokens;
+  steps.relevancy.pages_of_64 = options.entry_tokens == layout::kPageTokens;
+  steps.apply.entry_tokens = options.entry_tokens;
   return steps;
 }
 
