@@ -1,10 +1,10 @@
-# mnemo_layer(NAME DIR folder [HEADERS a.h ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...])
+# mnemo_layer(NAME DIR folder [HEADERS a.h ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...] [PRECOMPILED name|NONE])
 #
-# One static library for one folder. Its headers are reached as "folder/header.h", but only by targets that link it: each
+# One static library for one folder, with a precompiled header of cmake/MnemoPrecompiled.cmake. Its headers are reached as "folder/header.h", but only by targets that link it: each
 # layer has an include directory of its own that holds a link to its folder alone (or to the named HEADERS alone, when part
 # of the folder is private). Without SRCS it is headers alone. So an include that points the wrong way finds no file and does not build.
 function(mnemo_layer name)
-  cmake_parse_arguments(LAYER "" "DIR" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(LAYER "" "DIR;PRECOMPILED" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(public_root ${CMAKE_BINARY_DIR}/layers/${name}/public)
   set(private_root ${CMAKE_BINARY_DIR}/layers/${name}/private)
   _mnemo_link_folder(${private_root} ${LAYER_DIR})
@@ -28,6 +28,10 @@ function(mnemo_layer name)
   add_library(${name} STATIC ${LAYER_SRCS})
   target_include_directories(${name} PUBLIC ${public_root} PRIVATE ${private_root})
   target_link_libraries(${name} PUBLIC ${LAYER_DEPS} PRIVATE ${LAYER_PRIVATE_DEPS} mnemo_warnings)
+  if(NOT LAYER_PRECOMPILED)
+    set(LAYER_PRECOMPILED mnemo_precompiled)
+  endif()
+  mnemo_precompile(${name} ${LAYER_PRECOMPILED})
 endfunction()
 
 function(_mnemo_link_folder root folder)
@@ -50,10 +54,11 @@ function(mnemo_test name)
   cmake_parse_arguments(TEST "REDUCED" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)
     add_library(mnemo_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/support/test_main.cc)
-    target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2)
+    target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2 fmt::fmt)
   endif()
   add_executable(${name} ${TEST_SRCS})
   target_link_libraries(${name} PRIVATE ${TEST_DEPS} mnemo_test_main mnemo_warnings)
+  mnemo_precompile(${name} mnemo_precompiled_test)
   if(TEST_PRIVATE_OF)
     target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/layers/${TEST_PRIVATE_OF}/private)
   endif()
