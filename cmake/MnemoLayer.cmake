@@ -1,11 +1,12 @@
-# mnemo_layer(NAME DIR folder [HEADERS header ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...])
+# mnemo_layer(NAME DIR folder [HEADERS header ...] [SRCS ...] [DEPS ...] [PRIVATE_DEPS ...] [PRECOMPILED name|NONE])
 #
 # Adds one static library for one folder, or a header-only one without SRCS. Its headers are included as "FOLDER/HEADER.h",
 # and only by targets that link it: each layer has an include directory of its own with a symbolic link to its folder.
 # With HEADERS the directory holds links to these headers alone, and the folder's other headers are private.
-# An include that points to a layer above finds no file, so it does not build.
+# An include that points to a layer above finds no file, so it does not build. PRECOMPILED names a target of
+# cmake/MnemoPrecompiled.cmake.
 function(mnemo_layer name)
-  cmake_parse_arguments(LAYER "" "DIR" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
+  cmake_parse_arguments(LAYER "" "DIR;PRECOMPILED" "HEADERS;SRCS;DEPS;PRIVATE_DEPS" ${ARGN})
   set(public_root ${CMAKE_BINARY_DIR}/layers/${name}/public)
   set(private_root ${CMAKE_BINARY_DIR}/layers/${name}/private)
   _mnemo_link_folder(${private_root} ${LAYER_DIR})
@@ -29,6 +30,10 @@ function(mnemo_layer name)
   add_library(${name} STATIC ${LAYER_SRCS})
   target_include_directories(${name} PUBLIC ${public_root} PRIVATE ${private_root})
   target_link_libraries(${name} PUBLIC ${LAYER_DEPS} PRIVATE ${LAYER_PRIVATE_DEPS} mnemo_warnings)
+  if(NOT LAYER_PRECOMPILED)
+    set(LAYER_PRECOMPILED mnemo_precompiled)
+  endif()
+  mnemo_precompile(${name} ${LAYER_PRECOMPILED})
 endfunction()
 
 function(_mnemo_link_folder root folder)
@@ -51,10 +56,11 @@ function(mnemo_test name)
   cmake_parse_arguments(TEST "REDUCED" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)
     add_library(mnemo_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/support/test_main.cc)
-    target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2)
+    target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2 fmt::fmt)
   endif()
   add_executable(${name} ${TEST_SRCS})
   target_link_libraries(${name} PRIVATE ${TEST_DEPS} mnemo_test_main mnemo_warnings)
+  mnemo_precompile(${name} mnemo_precompiled_test)
   if(TEST_PRIVATE_OF)
     target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/layers/${TEST_PRIVATE_OF}/private)
   endif()

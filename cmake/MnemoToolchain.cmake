@@ -3,9 +3,13 @@
 # The numeric invariant (ARCHITECTURE.md) forbids the compiler to fuse a*b+c where the source does not say so.
 add_compile_options(-ffp-contract=off -fno-math-errno)
 
+# Some packages ask for it and others do not; a precompiled header takes no difference.
+add_compile_options(-pthread)
+
 find_program(MNEMO_CCACHE ccache)
 if(MNEMO_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${MNEMO_CCACHE})
+  # Precompiled headers need this sloppiness; nothing here uses __TIME__ or defines macros that such a header reads.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${MNEMO_CCACHE})
 endif()
 find_program(MNEMO_MOLD mold)
 if(MNEMO_MOLD)

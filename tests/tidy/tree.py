@@ -47,7 +47,7 @@ class Layer:
         return self.public + self.private
 
 
-KEYWORDS = {"DIR", "HEADERS", "SRCS", "DEPS", "PRIVATE_DEPS", "LABELS", "TIMEOUT", "PRIVATE_OF"}
+KEYWORDS = {"PRECOMPILED", "DIR", "HEADERS", "SRCS", "DEPS", "PRIVATE_DEPS", "LABELS", "TIMEOUT", "PRIVATE_OF"}
 
 
 def calls(function: str) -> list[tuple[pathlib.Path, list[str]]]:
