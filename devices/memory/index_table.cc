@@ -199,7 +199,7 @@ layout::IndexInfo IndexTable::Info(uint32_t owner, uint32_t index_id, uint32_t l
   return info;
 }
 
-OwnerStats IndexTable::Stats(uint32_t owner) const { return OwnerOf(owner).stats; }
+OwnerUsage IndexTable::Stats(uint32_t owner) const { return OwnerOf(owner).stats; }
 
 uint64_t IndexTable::BytesFor(const layout::IndexSpec& spec, uint32_t tokens) const {
   const ExtentLayout at{spec, layout_.block_bytes(spec.record_format, spec.dim)};
@@ -576,7 +576,7 @@ uint16_t IndexTable::StartJob(uint32_t number, const Descriptor& descriptor, App
   return layout::kStatusOk;
 }
 
-uint16_t IndexTable::BeginAppend(uint32_t owner, const Descriptor& descriptor, const KeySource& source,
+uint16_t IndexTable::BeginAppend(uint32_t owner, const Descriptor& descriptor, const PageKeySource& source,
                                  AppendJob* job) {
   const uint16_t status = StartJob(owner, descriptor, job);
   job->source_ = source;

@@ -33,7 +33,7 @@ struct OwnerLimits {
   uint32_t max_indexes = 0;  // index ids lie below it
 };
 
-struct OwnerStats {
+struct OwnerUsage {
   uint64_t quota_bytes = 0;
   uint64_t reserved_bytes = 0;  // held_bytes and what the indexes may still append
   uint64_t held_bytes = 0;      // of extents, each counted once however many indexes share it
@@ -44,7 +44,7 @@ struct OwnerStats {
 // Where the keys of an append come from: 64 rows of one page, slot and head. `page` counts from the index's
 // start. `scratch` has room for 64 * dim floats; the answer may point there. Called from several threads at
 // once, and not after the append ended.
-struct KeySource {
+struct PageKeySource {
   layout::PageKeys (*get)(void* context, uint32_t page, uint32_t slot, uint32_t head,
                           float* scratch) = nullptr;
   void* context = nullptr;
@@ -83,7 +83,7 @@ class AppendJob {
   IndexTable* table_ = nullptr;
   uint32_t owner_ = 0;
   layout::Descriptor descriptor_{};
-  KeySource source_;
+  PageKeySource source_;
   uint32_t items_ = 0;
   uint32_t first_page_ = 0;
   uint32_t first_slot_ = 0;
@@ -150,7 +150,7 @@ class IndexTable {
 
   // For layout::Validate. layer_slot: kAllLayerSlots gives the least of all slots.
   layout::IndexInfo Info(uint32_t owner, uint32_t index_id, uint32_t layer_slot) const;
-  OwnerStats Stats(uint32_t owner) const;
+  OwnerUsage Stats(uint32_t owner) const;
   // nullptr when there is none.
   const Index* Find(uint32_t owner, uint32_t index_id) const;
   // An operation on an index that there is goes to the device, and has been answered or dropped.
@@ -182,7 +182,7 @@ class IndexTable {
 
   // Returns kStatusOk, and `job` is active until EndAppend or AbortAppend; otherwise kStatusFull (no memory).
   // One append an index at a time; it must not be freed or truncated meanwhile.
-  uint16_t BeginAppend(uint32_t owner, const layout::Descriptor& descriptor, const KeySource& source,
+  uint16_t BeginAppend(uint32_t owner, const layout::Descriptor& descriptor, const PageKeySource& source,
                        AppendJob* job);
   // The same from the payload of a descriptor, which stays as it is until the end.
   uint16_t BeginAppend(uint32_t owner, const layout::Descriptor& descriptor, const uint8_t* payload,
@@ -201,7 +201,7 @@ class IndexTable {
   struct Owner {
     bool used = false;
     OwnerLimits limits;
-    OwnerStats stats;
+    OwnerUsage stats;
     std::vector<std::unique_ptr<Index>> indexes;
   };
   struct Scratch;

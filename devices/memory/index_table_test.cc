@@ -92,7 +92,7 @@ class Game {
       unwritten += (kMaxPages - index.pages.size()) * index.extent_bytes +
                    (kMaxPages - index.kv_pages.size()) * index.kv_extent_bytes;
     }
-    const OwnerStats stats = table_->Stats(owner_);
+    const OwnerUsage stats = table_->Stats(owner_);
     const uint64_t extent_bytes = table_->BytesFor(Spec(spec_.record_format, 0), kPageTokens);
     const uint64_t kv_bytes = table_->BytesFor(spec_, kPageTokens) - extent_bytes;
     CHECK(stats.indexes == models_.size());
@@ -134,7 +134,7 @@ class Game {
   void Create(uint32_t id) {
     Descriptor d = Op(layout::kOpCreate, id);
     d.index_generation = ++generation_;
-    const OwnerStats before = table_->Stats(owner_);
+    const OwnerUsage before = table_->Stats(owner_);
     const bool fits = before.reserved_bytes + table_->BytesFor(spec_, spec_.max_tokens) <= before.quota_bytes;
     const bool done = Done(table_->Create(owner_, d, spec_));
     CHECK(done == fits);
@@ -203,12 +203,12 @@ class Game {
     struct Context {
       uint32_t seed;
     } context{seed};
-    const KeySource source{[](void* of, uint32_t page, uint32_t of_slot, uint32_t head, float* scratch) {
-                             FillKeys(static_cast<Context*>(of)->seed + page * 100000, of_slot, head,
-                                      scratch);
-                             return layout::PageKeys{scratch, kDim * 4, layout::kFormatF32};
-                           },
-                           &context};
+    const PageKeySource source{[](void* of, uint32_t page, uint32_t of_slot, uint32_t head, float* scratch) {
+                                 FillKeys(static_cast<Context*>(of)->seed + page * 100000, of_slot, head,
+                                          scratch);
+                                 return layout::PageKeys{scratch, kDim * 4, layout::kFormatF32};
+                               },
+                               &context};
     REQUIRE(table_->BeginAppend(owner_, d, source, &job) == layout::kStatusOk);
     REQUIRE(job.items() == pages * kHeads * (all ? kSlots : 1));
     if (Below(6) == 0) {

@@ -16,7 +16,7 @@
 
 #include "devices/base/wait.h"
 #include "devices/transport/listener.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "proto/layout/layout_hash.h"
 
 namespace mnemo::transport {
@@ -51,15 +51,15 @@ class TestHost : public ListenerHost {
     if (granted.ok()) granted->epoch = ++epoch_;
     return granted;
   }
-  void Attached(uint16_t, std::unique_ptr<ServiceLink> attachment) override {
+  void Attached(uint16_t, std::unique_ptr<ServiceAttachment> attachment) override {
     std::lock_guard lock(mutex_);
     attachments_.push_back(std::move(attachment));
     changed_.notify_all();
   }
-  std::unique_ptr<ServiceLink> Next() {
+  std::unique_ptr<ServiceAttachment> Next() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !attachments_.empty(); });
-    std::unique_ptr<ServiceLink> attachment = std::move(attachments_.front());
+    std::unique_ptr<ServiceAttachment> attachment = std::move(attachments_.front());
     attachments_.erase(attachments_.begin());
     return attachment;
   }
@@ -68,11 +68,11 @@ class TestHost : public ListenerHost {
   uint16_t epoch_ = 6;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::vector<std::unique_ptr<ServiceLink>> attachments_;
+  std::vector<std::unique_ptr<ServiceAttachment>> attachments_;
 };
 
-inline LinkOptions Options(const std::string& path) {
-  LinkOptions options;
+inline AttachOptions Options(const std::string& path) {
+  AttachOptions options;
   options.address = "unix:" + path;
   options.owner = "worker0";
   options.wanted = layout::NewHello();
@@ -80,7 +80,7 @@ inline LinkOptions Options(const std::string& path) {
 }
 
 // Serves until work() is false or the peer is gone.
-inline void ServeLoop(ServiceLink& attachment, const std::function<bool()>& work) {
+inline void ServeLoop(ServiceAttachment& attachment, const std::function<bool()>& work) {
   while (work() && !attachment.lost()) {
     const auto ready = [&] {
       attachment.Progress();
@@ -95,7 +95,7 @@ inline void ServeLoop(ServiceLink& attachment, const std::function<bool()>& work
 }
 
 // Answers each descriptor: count is its k, and the results are the payload's bytes plus 1.
-inline bool Echo(ServiceLink& attachment) {
+inline bool Echo(ServiceAttachment& attachment) {
   for (const Ring ring : {Ring::kQuery, Ring::kBulk}) {
     Descriptor taken[64];
     const absl::StatusOr<uint32_t> count = attachment.Take(ring, taken);
@@ -128,7 +128,7 @@ class EchoService {
     MNEMO_CHECK(listener.ok());
     listener_ = std::move(*listener);
     thread_ = std::thread([this] {
-      const std::unique_ptr<ServiceLink> attachment = host_.Next();
+      const std::unique_ptr<ServiceAttachment> attachment = host_.Next();
       ServeLoop(*attachment, [&] { return !stop_ && Echo(*attachment); });
     });
   }

@@ -17,7 +17,7 @@
 
 #include "devices/transport/attachment_fixture.h"
 #include "devices/transport/listener.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "devices/transport/region.h"
 #include "proto/layout/layout_hash.h"
 
@@ -30,13 +30,13 @@ using std::chrono::steady_clock;
 TEST_CASE("granted limits are reported, and the region is divided") {
   const std::string path = SocketPath();
   EchoService service(path);
-  LinkOptions options = Options(path);
+  AttachOptions options = Options(path);
   options.wanted.region_bytes = 100000;
   options.wanted.query_slots = 50;
   options.wanted.ops = 0xFF;
-  const absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(options);
+  const absl::StatusOr<std::unique_ptr<MemoryAttachment>> attached = Attach(options);
   REQUIRE(attached.ok());
-  const MemoryLink& attachment = **attached;
+  const MemoryAttachment& attachment = **attached;
   CHECK(attachment.device_name() == "memory0:test");
   CHECK(attachment.granted().epoch == 7);
   CHECK(attachment.granted().region_bytes == 98304);
@@ -59,9 +59,9 @@ TEST_CASE("granted limits are reported, and the region is divided") {
 TEST_CASE("payloads arrive, and results return before their completion") {
   const std::string path = SocketPath();
   EchoService service(path);
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attached = Attach(Options(path));
   REQUIRE(attached.ok());
-  MemoryLink& attachment = **attached;
+  MemoryAttachment& attachment = **attached;
   std::mt19937 random(5);
   uint32_t next_seq[2] = {kFirstSeq, kFirstSeq};
   for (int round = 0; round < 3000; ++round) {
@@ -101,9 +101,9 @@ TEST_CASE("a batch larger than the credits is refused whole") {
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment = Attach(Options(path));
   REQUIRE(attachment.ok());
-  const std::unique_ptr<ServiceLink> service = host.Next();
+  const std::unique_ptr<ServiceAttachment> service = host.Next();
   std::vector<Descriptor> batch(17);
   CHECK((*attachment)->Submit(Ring::kBulk, batch).code() == absl::StatusCode::kResourceExhausted);
   CHECK((*attachment)->credits(Ring::kBulk) == 16);
@@ -128,7 +128,7 @@ TEST_CASE("a silent service gives an error at the deadline, and the ring accepts
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment = Attach(Options(path));
   REQUIRE(attachment.ok());
   std::vector<Descriptor> batch(1);
   REQUIRE((*attachment)->Submit(Ring::kQuery, batch).ok());
@@ -142,29 +142,29 @@ TEST_CASE("incompatible peers are reported with both values") {
   TestHost host;
   const absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  const auto refused = [&](const std::function<void(LinkOptions&)>& change) {
-    LinkOptions options = Options(path);
+  const auto refused = [&](const std::function<void(AttachOptions&)>& change) {
+    AttachOptions options = Options(path);
     change(options);
     const absl::Status status = Attach(options).status();
     return std::make_pair(status.code(), std::string(status.message()));
   };
-  auto [code, message] = refused([](LinkOptions& o) { o.wanted.abi_major = 99; });
+  auto [code, message] = refused([](AttachOptions& o) { o.wanted.abi_major = 99; });
   CHECK(code == absl::StatusCode::kFailedPrecondition);
   CHECK(message.find("abi_major: here 99, the peer has 1") != std::string::npos);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.layout_hash ^= 1; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.wanted.layout_hash ^= 1; });
   CHECK(message.find("layout_hash") != std::string::npos);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.quantiser_id = 5; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.wanted.quantiser_id = 5; });
   CHECK(message.find("quantiser_id: here 0x5") != std::string::npos);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.wanted.placement = 1; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.wanted.placement = 1; });
   CHECK(message.find("placement: wanted 1, the service has 0") != std::string::npos);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.owner = "unwanted"; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.owner = "unwanted"; });
   CHECK(code == absl::StatusCode::kResourceExhausted);
   CHECK(message.find("owners: 1 attached, 1 allowed") != std::string::npos);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.owner = ""; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.owner = ""; });
   CHECK(code == absl::StatusCode::kInvalidArgument);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.address = "unix:/nonexistent/socket"; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.address = "unix:/nonexistent/socket"; });
   CHECK(code == absl::StatusCode::kUnavailable);
-  std::tie(code, message) = refused([](LinkOptions& o) { o.address = "carrier:pigeon"; });
+  std::tie(code, message) = refused([](AttachOptions& o) { o.address = "carrier:pigeon"; });
   CHECK(code == absl::StatusCode::kInvalidArgument);
   // The listener still serves after all of them.
   CHECK(Attach(Options(path)).ok());
@@ -219,10 +219,10 @@ pid_t Spawn(const std::function<void()>& body) {
   return child;
 }
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> AttachSoon(const std::string& path) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachSoon(const std::string& path) {
   const auto until = steady_clock::now() + std::chrono::seconds(10);
   while (true) {
-    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+    absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment = Attach(Options(path));
     if (attachment.ok() || steady_clock::now() > until) return attachment;
     std::this_thread::sleep_for(milliseconds(5));
   }
@@ -237,7 +237,7 @@ TEST_CASE("a killed service is detected by a waiting worker, and by one that doe
       MNEMO_CHECK(listener.ok());
       ::sleep(60);
     });
-    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = AttachSoon(path);
+    absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment = AttachSoon(path);
     REQUIRE(attachment.ok());
     std::vector<Descriptor> batch(1);
     REQUIRE((*attachment)->Submit(Ring::kQuery, batch).ok());
@@ -280,7 +280,7 @@ TEST_CASE("a killed worker is detected by a sleeping service") {
   TestHost host;
   const auto listener = Listener::Create(path, "memory", &host);
   REQUIRE(listener.ok());
-  const std::unique_ptr<ServiceLink> attachment = host.Next();
+  const std::unique_ptr<ServiceAttachment> attachment = host.Next();
   CHECK(attachment->attached().pid == child);
   CHECK(attachment->attached().owner == "worker0");
   char byte;
@@ -316,7 +316,7 @@ TEST_CASE("the service stays within its memory, whatever a worker writes into ri
     absl::StatusOr<Region> region = Region::Map(std::move(memory), "x", reply.region_length, 0);
     REQUIRE(region.ok());
     const RegionPlan plan = PlanRegion(reply.hello);
-    const std::unique_ptr<ServiceLink> attachment = host.Next();
+    const std::unique_ptr<ServiceAttachment> attachment = host.Next();
     std::mt19937 random(seed);
     bool broken = false;
     for (int step = 0; step < 100 && !broken; ++step) {
@@ -348,9 +348,9 @@ TEST_CASE("a broken service gives an error, not a crash") {
     TestHost host;
     const auto listener = Listener::Create(path, "memory", &host);
     REQUIRE(listener.ok());
-    absl::StatusOr<std::unique_ptr<MemoryLink>> attachment = Attach(Options(path));
+    absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment = Attach(Options(path));
     REQUIRE(attachment.ok());
-    const std::unique_ptr<ServiceLink> service = host.Next();
+    const std::unique_ptr<ServiceAttachment> service = host.Next();
     const RegionPlan plan = PlanRegion((*attachment)->granted());
     auto* const bytes = service->data().data() - plan.data;
     std::mt19937 random(seed);

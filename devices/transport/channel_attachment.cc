@@ -17,15 +17,15 @@ namespace {
 using layout::Completion;
 using layout::Descriptor;
 
-class ChannelAttachment final : public MemoryLink {
+class ChannelAttachment final : public MemoryAttachment {
  public:
-  ChannelAttachment(LinkInfo info, const RegionPlan& plan, std::unique_ptr<Channel> channel)
+  ChannelAttachment(AttachmentInfo info, const RegionPlan& plan, std::unique_ptr<Channel> channel)
       : info_(std::move(info)),
         plan_(plan),
         channel_(std::move(channel)),
         queues_{{*channel_, plan_, 0}, {*channel_, plan_, 1}} {}
 
-  const LinkInfo& info() const override { return info_; }
+  const AttachmentInfo& info() const override { return info_; }
   uint32_t credits(Ring ring) const override { return At(ring).credits; }
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override;
   size_t Poll(Ring ring, std::span<Completion> out) override;
@@ -59,7 +59,7 @@ class ChannelAttachment final : public MemoryLink {
   absl::Status PushPayload(const Descriptor& descriptor);
   absl::Status Sleep(Queue& queue, std::chrono::steady_clock::time_point until);
 
-  const LinkInfo info_;
+  const AttachmentInfo info_;
   const RegionPlan plan_;
   const std::unique_ptr<Channel> channel_;
   Queue queues_[kRings];
@@ -152,8 +152,8 @@ absl::Status ChannelAttachment::Sleep(Queue& queue, std::chrono::steady_clock::t
 }
 
 // Divides the region in the requested shares, at multiples of a page.
-absl::Status Divide(const LinkOptions& options, const RegionPlan& plan, std::span<std::byte> memory,
-                    LinkInfo& info) {
+absl::Status Divide(const AttachOptions& options, const RegionPlan& plan, std::span<std::byte> memory,
+                    AttachmentInfo& info) {
   constexpr uint64_t kAlignment = 1024;
   const uint64_t sum =
       uint64_t{options.bulk_payload_share} + options.query_payload_share + options.results_share;
@@ -173,10 +173,10 @@ absl::Status Divide(const LinkOptions& options, const RegionPlan& plan, std::spa
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> MakeChannelAttachment(const LinkOptions& options,
-                                                                  const layout::AttachHello& granted,
-                                                                  const std::string& device_name,
-                                                                  std::unique_ptr<Channel> channel) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> MakeChannelAttachment(const AttachOptions& options,
+                                                                        const layout::AttachHello& granted,
+                                                                        const std::string& device_name,
+                                                                        std::unique_ptr<Channel> channel) {
   const RegionPlan plan = PlanRegion(granted);
   MNEMO_CHECK(channel->memory().size() >= plan.total_bytes);
   for (const Ring ring : {Ring::kBulk, Ring::kQuery}) {
@@ -186,7 +186,7 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> MakeChannelAttachment(const LinkOpti
     MNEMO_RETURN_IF_ERROR(
         CheckRing(*channel, plan.completions[i], plan.slots[i], layout::kRingCompletions, granted.epoch));
   }
-  LinkInfo info;
+  AttachmentInfo info;
   info.granted = granted;
   info.device_name = device_name;
   MNEMO_RETURN_IF_ERROR(Divide(options, plan, channel->memory(), info));

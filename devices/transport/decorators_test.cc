@@ -4,15 +4,15 @@
 #include <sstream>
 #include <vector>
 
+#include "devices/transport/attachment_decorators.h"
 #include "devices/transport/attachment_fixture.h"
-#include "devices/transport/link_decorators.h"
 
 namespace mnemo::transport {
 namespace {
 
 using std::chrono::milliseconds;
 
-Descriptor Simple(const MemoryLink& attachment, uint32_t unit, uint8_t op = layout::kOpGather) {
+Descriptor Simple(const MemoryAttachment& attachment, uint32_t unit, uint8_t op = layout::kOpGather) {
   Descriptor d{};
   d.op = op;
   d.k = 3;
@@ -28,21 +28,21 @@ struct Both {
     absl::StatusOr<std::unique_ptr<Listener>> made = Listener::Create(path, "memory", &host);
     MNEMO_CHECK(made.ok());
     listener = std::move(*made);
-    absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
+    absl::StatusOr<std::unique_ptr<MemoryAttachment>> attached = Attach(Options(path));
     MNEMO_CHECK(attached.ok());
     worker = std::move(*attached);
     service = host.Next();
   }
   TestHost host;
   std::unique_ptr<Listener> listener;
-  std::unique_ptr<MemoryLink> worker;
-  std::unique_ptr<ServiceLink> service;
+  std::unique_ptr<MemoryAttachment> worker;
+  std::unique_ptr<ServiceAttachment> service;
 };
 
 TEST_CASE("a checked attachment reports violations of either side, and is silent otherwise") {
   Both both(SocketPath());
   std::vector<std::string> said;
-  const std::unique_ptr<MemoryLink> attachment =
+  const std::unique_ptr<MemoryAttachment> attachment =
       MakeCheckedAttachment(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
   const auto exchange = [&](std::vector<Descriptor> batch, const std::function<void(Completion&)>& change) {
     REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
@@ -90,7 +90,7 @@ TEST_CASE("a checked attachment reports violations of either side, and is silent
 TEST_CASE("a checked attachment checks ids") {
   Both both(SocketPath());
   std::vector<std::string> said;
-  const std::unique_ptr<MemoryLink> attachment =
+  const std::unique_ptr<MemoryAttachment> attachment =
       MakeCheckedAttachment(std::move(both.worker), [&](const std::string& what) { said.push_back(what); });
   const auto select = [&](std::vector<uint32_t> ids) {
     Descriptor d = Simple(*attachment, 0, layout::kOpScoreSelect);
@@ -129,9 +129,9 @@ TEST_CASE("a checked attachment checks ids") {
 std::map<std::string, int> Disturbed(const FaultPlan& plan) {
   const std::string path = SocketPath();
   EchoService service(path);
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attached = Attach(Options(path));
   MNEMO_CHECK(attached.ok());
-  const std::unique_ptr<MemoryLink> attachment = MakeFaultLink(std::move(*attached), plan);
+  const std::unique_ptr<MemoryAttachment> attachment = MakeFaultyAttachment(std::move(*attached), plan);
   std::map<std::string, int> seen;
   for (int i = 0; i < 300; ++i) {
     std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1), Simple(*attachment, 2)};
@@ -177,8 +177,8 @@ TEST_CASE("faults have the planned frequency, and are the same for the same seed
 
 TEST_CASE("garbage reaches the service, a failed device the worker") {
   Both both(SocketPath());
-  const std::unique_ptr<MemoryLink> attachment =
-      MakeFaultLink(std::move(both.worker), {.seed = 9, .garbage_chance = 65536, .fail_chance = 65536});
+  const std::unique_ptr<MemoryAttachment> attachment = MakeFaultyAttachment(
+      std::move(both.worker), {.seed = 9, .garbage_chance = 65536, .fail_chance = 65536});
   std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1), Simple(*attachment, 2)};
   REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());
   Descriptor taken[3];
@@ -198,10 +198,11 @@ TEST_CASE("garbage reaches the service, a failed device the worker") {
 TEST_CASE("a recording holds all operations, and a broken one is refused") {
   const std::string path = SocketPath();
   EchoService service(path);
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attached = Attach(Options(path));
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attached = Attach(Options(path));
   REQUIRE(attached.ok());
   std::stringstream recording;
-  const std::unique_ptr<MemoryLink> attachment = MakeRecordedAttachment(std::move(*attached), &recording);
+  const std::unique_ptr<MemoryAttachment> attachment =
+      MakeRecordedAttachment(std::move(*attached), &recording);
   std::vector<Descriptor> batch = {Simple(*attachment, 0), Simple(*attachment, 1)};
   std::memset(attachment->payload_area(Ring::kQuery).bytes.data(), 7, 128);
   REQUIRE(attachment->Submit(Ring::kQuery, batch).ok());

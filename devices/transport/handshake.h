@@ -8,7 +8,7 @@
 
 #include "devices/base/status.h"
 #include "devices/base/unique_fd.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "proto/layout/attach.h"
 
 namespace mnemo::transport {

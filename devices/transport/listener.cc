@@ -104,7 +104,7 @@ absl::Status Listener::Admit(UniqueFd& socket, const AttachRequest& request, Att
   const int memory = region->fd();
   const int peer = socket.get();
   const Attached attached = {owner, PeerPid(peer), reply.hello};
-  auto attachment = std::make_unique<ServiceLink>(
+  auto attachment = std::make_unique<ServiceAttachment>(
       attached, std::make_unique<ShmChannel>(std::move(*region), std::move(socket)));
   if (!SendWithFd(peer, std::as_bytes(std::span(&reply, 1)), memory).ok()) attachment = nullptr;
   host_->Attached(epoch, std::move(attachment));

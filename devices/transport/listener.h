@@ -10,7 +10,7 @@
 #include "devices/base/unique_fd.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/request_reader.h"
-#include "devices/transport/service_link.h"
+#include "devices/transport/service_attachment.h"
 
 namespace mnemo::transport {
 
@@ -23,7 +23,7 @@ class ListenerHost {
   virtual absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
                                                     const layout::AttachHello& wanted) = 0;
   // Called exactly once after each successful Grant; null: the attachment failed.
-  virtual void Attached(uint16_t epoch, std::unique_ptr<ServiceLink> attachment) = 0;
+  virtual void Attached(uint16_t epoch, std::unique_ptr<ServiceAttachment> attachment) = 0;
 };
 
 class Listener {

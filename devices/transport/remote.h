@@ -6,13 +6,14 @@
 
 #include "devices/base/status.h"
 #include "devices/transport/listener.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 
 namespace mnemo::transport {
 
-// As Attach (memory_link.h), to "host:port". Results are written at the worker (layout::kResultsAtWorker).
-absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
-                                                         const std::string& host_port);
+// As Attach (memory_attachment.h), to "host:port". Results are written at the worker
+// (layout::kResultsAtWorker).
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachRemote(const AttachOptions& options,
+                                                               const std::string& host_port);
 
 // As Listener, over TCP. Address exchanges run one after the other, at most two seconds each, and do not
 // delay existing attachments. For trusted networks only. A peer can do to the data plane what it can do over

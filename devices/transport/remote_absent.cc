@@ -2,7 +2,8 @@
 
 namespace mnemo::transport {
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions&, const std::string& host_port) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachRemote(const AttachOptions&,
+                                                               const std::string& host_port) {
   return Unimplemented("ucx:{}: this build has no UCX", host_port);
 }
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "devices/memory/cpu/cpu_record_memory.h"
 #include "devices/memory/cpu/query_batch.h"
 #include "devices/memory/index_table.h"
@@ -20,8 +21,6 @@ using Clock = std::chrono::steady_clock;
 // its scores do not fit the scratch memory at once, runs in the last one.
 constexpr int kBatchPhases = MemoryClient::kPhases - 2;
 constexpr uint64_t kMaxScratchBytes = uint64_t{64} << 20;
-
-uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
 
 }  // namespace
 
@@ -152,7 +151,7 @@ absl::StatusOr<int> InlineClient::Append(IndexHandle index, int begin, int end, 
     memory_device::AppendJob* job;
     size_t row_bytes;
   } context = {&keys, &impl.job, sizeof(float) * static_cast<size_t>(impl.options.shape.head_dim)};
-  const memory_device::KeySource source = {
+  const memory_device::PageKeySource source = {
       .get =
           [](void* argument, uint32_t page, uint32_t slot, uint32_t head, float* scratch) {
             const auto& c = *static_cast<const Context*>(argument);

@@ -1,5 +1,5 @@
 // Where prepare, relevancy and retrieval of a sequence run: in the worker (inline_client.h) or in the memory
-// service (link_client.h). Both obey the same descriptors and give the same selections.
+// service (attached_client.h). Both obey the same descriptors and give the same selections.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,7 @@ struct ClientCost {
 };
 
 // Of the link to a memory service, since it was made.
-struct LinkStats {
+struct AttachmentStats {
   DurationHistogram round_trips;  // submissions of queries that were waited for
   uint64_t bytes_sent = 0;
   uint64_t bytes_received = 0;
@@ -97,7 +97,7 @@ class MemoryClient {
   // What of the needs it cannot do, by name. Empty: it can do all.
   virtual std::string Missing(const Needs&) const { return {}; }
   // Zeros where there is no link.
-  virtual LinkStats stats() const { return {}; }
+  virtual AttachmentStats stats() const { return {}; }
 
   // RESOURCE_EXHAUSTED: nothing was changed. UNAVAILABLE: the service is gone.
   virtual absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) = 0;

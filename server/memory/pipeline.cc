@@ -5,6 +5,7 @@
 #include <atomic>
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "devices/memory/codes.h"
 #include "proto/layout/record.h"
 #include "server/memory/attacher.h"
@@ -22,8 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kPageTokens = layout::kPageTokens;
-
-uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
 
 }  // namespace
 
@@ -780,7 +779,7 @@ PipelineStats Pipeline::Stats() const {
   if (impl.service == nullptr) {
     impl.accounts.FillStats(impl.names(), nullptr, &stats);
   } else {
-    const LinkStats link = impl.service->stats();
+    const AttachmentStats link = impl.service->stats();
     impl.accounts.FillStats(impl.names(), &link, &stats);
   }
   return stats;

@@ -7,7 +7,7 @@ namespace {
 
 size_t Index(MemoryStepKind kind) { return static_cast<size_t>(kind) - 1; }
 
-LinkStats Sum(LinkStats a, const LinkStats& b) {
+AttachmentStats Sum(AttachmentStats a, const AttachmentStats& b) {
   for (size_t i = 0; i < a.round_trips.buckets.size(); ++i)
     a.round_trips.buckets[i] += b.round_trips.buckets[i];
   a.round_trips.count += b.round_trips.count;
@@ -94,7 +94,7 @@ void StepAccounts::CountFallback(SequenceAccount* account, std::string_view reas
   account->fallback_reason = reason;
 }
 
-void StepAccounts::AddPastLink(const LinkStats& link) { past_links_ = Sum(past_links_, link); }
+void StepAccounts::AddPastLink(const AttachmentStats& link) { past_links_ = Sum(past_links_, link); }
 
 std::vector<MemoryStepStat> StepAccounts::StepsOf(const SequenceAccount& account, const SideNames& names) {
   std::vector<MemoryStepStat> steps;
@@ -110,9 +110,10 @@ std::vector<MemoryStepStat> StepAccounts::StepsOf(const SequenceAccount& account
   return steps;
 }
 
-void StepAccounts::FillStats(const SideNames& names, const LinkStats* link, PipelineStats* stats) const {
+void StepAccounts::FillStats(const SideNames& names, const AttachmentStats* link,
+                             PipelineStats* stats) const {
   stats->fallbacks = fallbacks_;
-  const LinkStats links = link == nullptr ? past_links_ : Sum(past_links_, *link);
+  const AttachmentStats links = link == nullptr ? past_links_ : Sum(past_links_, *link);
   stats->round_trips = links.round_trips;
   stats->bytes_to_service = links.bytes_sent;
   stats->bytes_from_service = links.bytes_received;

@@ -72,12 +72,12 @@ class StepAccounts {
   // A sequence runs in the worker instead of in the service; without an account, one that is not open.
   void CountFallback(SequenceAccount* account, std::string_view reason);
   // Of a link that is gone.
-  void AddPastLink(const LinkStats& link);
+  void AddPastLink(const AttachmentStats& link);
 
   // What the sequence spent so far.
   static std::vector<MemoryStepStat> StepsOf(const SequenceAccount& account, const SideNames& names);
   // Fills what this accounts for. `link`: the present one, nullptr: there is none.
-  void FillStats(const SideNames& names, const LinkStats* link, PipelineStats* stats) const;
+  void FillStats(const SideNames& names, const AttachmentStats* link, PipelineStats* stats) const;
 
  private:
   // To the sequence and to the totals.
@@ -90,7 +90,7 @@ class StepAccounts {
   std::map<std::pair<const methods::Method*, int>, std::array<StepTotal, kStepKinds>> totals_;
   TokenHistogram selected_tokens_;
   HotStats hot_;
-  LinkStats past_links_;
+  AttachmentStats past_links_;
 };
 
 }  // namespace mnemo::memory

@@ -83,7 +83,7 @@ TEST_CASE("fallbacks are counted by reason, with a sequence and without") {
 
 TEST_CASE("figures of links add up over those that are gone") {
   StepAccounts accounts(kShape, kTokenBytes);
-  LinkStats link;
+  AttachmentStats link;
   link.round_trips.Observe(5'000);
   link.bytes_sent = 1;
   link.bytes_received = 2;

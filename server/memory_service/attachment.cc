@@ -17,16 +17,16 @@ constexpr uint32_t kMostUnderWay = 64;  // queries of one owner
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(std::unique_ptr<transport::ServiceLink> link,
-                                                               memory_device::IndexTable* table,
-                                                               PlaneCounters* counters) {
+absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(
+    std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
+    PlaneCounters* counters) {
   const layout::AttachHello& granted = link->attached().granted;
   MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, table->AddOwner({.quota_bytes = granted.quota_bytes,
                                                                 .max_indexes = granted.max_indexes}));
   return std::unique_ptr<Attachment>(new Attachment(std::move(link), table, owner, counters));
 }
 
-Attachment::Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexTable* table,
+Attachment::Attachment(std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
                        uint32_t owner, PlaneCounters* counters)
     : link_(std::move(link)),
       table_(table),
@@ -185,7 +185,7 @@ bool Attachment::RunItems(Clock::time_point until) {
 
 absl::Status Attachment::FinishBulk(Completion completion) {
   bulk_ = Bulk::kNone;
-  const memory_device::OwnerStats usage = Usage();
+  const memory_device::OwnerUsage usage = Usage();
   counters_.used_bytes.store(usage.held_bytes, std::memory_order_relaxed);
   counters_.indexes.store(usage.indexes, std::memory_order_relaxed);
   const uint32_t status = std::min<uint32_t>(completion.status, kStatuses - 1);

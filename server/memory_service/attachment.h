@@ -9,7 +9,7 @@
 
 #include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
-#include "devices/transport/service_link.h"
+#include "devices/transport/service_attachment.h"
 #include "proto/layout/completion.h"
 #include "server/memory_service/plane_stats.h"
 
@@ -40,14 +40,14 @@ struct QueryWork {
 class Attachment {
  public:
   // `table` and `counters` outlive this. RESOURCE_EXHAUSTED: the table has no room for another owner.
-  static absl::StatusOr<std::unique_ptr<Attachment>> Create(std::unique_ptr<transport::ServiceLink> link,
-                                                            memory_device::IndexTable* table,
-                                                            PlaneCounters* counters);
+  static absl::StatusOr<std::unique_ptr<Attachment>> Create(
+      std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
+      PlaneCounters* counters);
   ~Attachment();
   Attachment(const Attachment&) = delete;
   Attachment& operator=(const Attachment&) = delete;
 
-  transport::ServiceLink& link() { return *link_; }
+  transport::ServiceAttachment& link() { return *link_; }
   const transport::Attached& attached() const { return link_->attached(); }
   OwnerCounters& counters() { return counters_; }
 
@@ -76,11 +76,11 @@ class Attachment {
   // The table has forgotten all indexes. Nothing is under way.
   void ForgetIndexes();
   // Usage as the table has it, for the list of owners.
-  memory_device::OwnerStats Usage() const { return table_->Stats(owner_); }
+  memory_device::OwnerUsage Usage() const { return table_->Stats(owner_); }
 
  private:
-  Attachment(std::unique_ptr<transport::ServiceLink> link, memory_device::IndexTable* table, uint32_t owner,
-             PlaneCounters* counters);
+  Attachment(std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
+             uint32_t owner, PlaneCounters* counters);
   layout::Verdict Check(const layout::Descriptor& descriptor, transport::Ring ring);
   layout::IndexInfo InfoOf(uint32_t index_id, uint32_t layer_slot) const;
   void AddCompletion(const memory_device::Operation& operation, const layout::Completion& completion);
@@ -94,7 +94,7 @@ class Attachment {
   bool TryEndBulk(layout::Completion* completion);
   absl::Status FinishBulk(layout::Completion completion);
 
-  const std::unique_ptr<transport::ServiceLink> link_;
+  const std::unique_ptr<transport::ServiceAttachment> link_;
   memory_device::IndexTable* const table_;
   const uint32_t owner_;
   PlaneCounters* const plane_counters_;

@@ -155,7 +155,7 @@ absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const Att
   return granted;
 }
 
-void DataPlane::Attached(uint16_t epoch, std::unique_ptr<transport::ServiceLink> link) {
+void DataPlane::Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) {
   {
     std::lock_guard lock(mutex_);
     const auto entry = std::find_if(entries_.begin(), entries_.end(),
@@ -236,7 +236,7 @@ uint32_t DataPlane::Drop(const std::string& owner, uint16_t epoch) {
   return count;
 }
 
-void DataPlane::Attach(std::unique_ptr<transport::ServiceLink> link) {
+void DataPlane::Attach(std::unique_ptr<transport::ServiceAttachment> link) {
   const transport::Attached attached = link->attached();
   // The quotas granted are what the table has room for.
   absl::StatusOr<std::unique_ptr<Attachment>> attachment =
@@ -256,14 +256,14 @@ void DataPlane::TakeCalls() {
   if (!called_.exchange(false, std::memory_order_acquire)) return;
   uint64_t rung;
   (void)!::read(wake_.get(), &rung, sizeof rung);
-  std::vector<std::unique_ptr<transport::ServiceLink>> arrived;
+  std::vector<std::unique_ptr<transport::ServiceAttachment>> arrived;
   std::vector<uint16_t> dropped;
   {
     std::lock_guard lock(mutex_);
     arrived.swap(arrived_);
     table_->Drain(draining_);
   }
-  for (std::unique_ptr<transport::ServiceLink>& link : arrived) Attach(std::move(link));
+  for (std::unique_ptr<transport::ServiceAttachment>& link : arrived) Attach(std::move(link));
   {
     std::lock_guard lock(mutex_);
     for (const Entry& entry : entries_) {
@@ -286,7 +286,7 @@ void DataPlane::Remove(size_t index, const absl::Status& why) {
     leaving_.push_back({std::move(attachment), std::string(why.message())});
     return;
   }
-  const memory_device::OwnerStats usage = attachment->Usage();
+  const memory_device::OwnerUsage usage = attachment->Usage();
   Erase(std::move(attachment), usage, std::string(why.message()));
 }
 
@@ -298,12 +298,12 @@ void DataPlane::RemoveLeft() {
     if (leaving_[i].attachment->busy()) continue;
     Leaving left = std::move(leaving_[i]);
     leaving_.erase(leaving_.begin() + static_cast<ptrdiff_t>(i));
-    const memory_device::OwnerStats usage = left.attachment->Usage();
+    const memory_device::OwnerUsage usage = left.attachment->Usage();
     Erase(std::move(left.attachment), usage, left.why);
   }
 }
 
-void DataPlane::Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerStats& usage,
+void DataPlane::Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerUsage& usage,
                       const std::string& why) {
   const transport::Attached& attached = attachment->attached();
   spdlog::info("{} (pid {}) detached as {} with {} indexes of {} bytes: {}", attached.owner, attached.pid,
@@ -477,7 +477,7 @@ void DataPlane::FailUnderWay(const absl::Status& reset) {
   FinishFailed();
   for (Leaving& left : leaving_) attachments_.push_back(std::move(left.attachment));
   const size_t staying = attachments_.size() - leaving_.size();
-  std::vector<memory_device::OwnerStats> usage;
+  std::vector<memory_device::OwnerUsage> usage;
   for (const std::unique_ptr<Attachment>& attachment : attachments_) {
     if (attachment->arriving()) attachment->FailArriving(lost);
     usage.push_back(attachment->Usage());

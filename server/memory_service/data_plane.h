@@ -53,7 +53,7 @@ class DataPlane final : public transport::ListenerHost {
 
   absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
                                             const layout::AttachHello& wanted) override;
-  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceLink> link) override;
+  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) override;
 
   // The rest: any thread.
   const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
@@ -86,11 +86,11 @@ class DataPlane final : public transport::ListenerHost {
   void Run();
   void Notify();
   void TakeCalls();
-  void Attach(std::unique_ptr<transport::ServiceLink> link);
+  void Attach(std::unique_ptr<transport::ServiceAttachment> link);
   // Ends an attachment; the object stays until the device has finished with it.
   void Remove(size_t index, const absl::Status& why);
   void RemoveLeft();
-  void Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerStats& usage,
+  void Erase(std::unique_ptr<Attachment> attachment, const memory_device::OwnerUsage& usage,
              const std::string& why);
   void SubmitQueries(size_t old_operations);
   size_t CollectCompletions();
@@ -135,7 +135,7 @@ class DataPlane final : public transport::ListenerHost {
   std::atomic<bool> stop_ = false;
   mutable std::mutex mutex_;
   std::condition_variable room_;  // an owner has gone
-  std::vector<std::unique_ptr<transport::ServiceLink>> arrived_;
+  std::vector<std::unique_ptr<transport::ServiceAttachment>> arrived_;
   std::vector<Entry> entries_;
   std::map<std::string, uint64_t> quotas_;
   uint64_t granted_bytes_ = 0;

@@ -276,7 +276,7 @@ TEST_CASE("a worker that is killed is forgotten with all its indexes") {
   // The worker is another process, made before there are threads here.
   const pid_t child = ::fork();
   if (child == 0) {
-    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> link = AttachTo("unix:" + socket, "worker0");
+    absl::StatusOr<std::unique_ptr<transport::MemoryAttachment>> link = AttachTo("unix:" + socket, "worker0");
     while (!link.ok()) {
       std::this_thread::sleep_for(milliseconds(2));
       link = AttachTo("unix:" + socket, "worker0");

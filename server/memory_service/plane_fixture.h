@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "devices/transport/listener.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/quantise.h"
@@ -32,10 +32,10 @@ inline std::string TestSocket() {
   return "/tmp/mnemo-plane-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
 }
 
-inline absl::StatusOr<std::unique_ptr<transport::MemoryLink>> AttachTo(const std::string& address,
-                                                                       const std::string& owner,
-                                                                       uint64_t quota_bytes = 0) {
-  transport::LinkOptions options;
+inline absl::StatusOr<std::unique_ptr<transport::MemoryAttachment>> AttachTo(const std::string& address,
+                                                                             const std::string& owner,
+                                                                             uint64_t quota_bytes = 0) {
+  transport::AttachOptions options;
   options.address = address;
   options.owner = owner;
   options.wanted = layout::NewHello();
@@ -71,7 +71,8 @@ class TestPlane {
 class TestWorker {
  public:
   TestWorker(const std::string& address, const std::string& owner, uint64_t quota_bytes = 0) {
-    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> attached = AttachTo(address, owner, quota_bytes);
+    absl::StatusOr<std::unique_ptr<transport::MemoryAttachment>> attached =
+        AttachTo(address, owner, quota_bytes);
     MNEMO_CHECK(attached.ok());
     link = std::move(*attached);
   }
@@ -125,7 +126,7 @@ class TestWorker {
     return d;
   }
 
-  std::unique_ptr<transport::MemoryLink> link;
+  std::unique_ptr<transport::MemoryAttachment> link;
 };
 
 inline layout::IndexSpec SpecOf(uint8_t format, uint16_t slots, uint16_t heads, uint16_t dim,

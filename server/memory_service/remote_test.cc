@@ -160,7 +160,7 @@ TEST_CASE("an address where nobody answers, not even to refuse, is given up in t
     waiting.emplace_back(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     (void)::connect(waiting.back().get(), address, length);
   }
-  transport::LinkOptions options;
+  transport::AttachOptions options;
   options.address = "ucx:127.0.0.1:" + std::to_string(ntohs(at.sin_port));
   options.owner = "worker0";
   options.wanted = layout::NewHello();
@@ -179,7 +179,7 @@ TEST_CASE("a remote attachment is refused like a local one, and its end is notic
   CHECK(worker.link->granted().placement == layout::kResultsAtWorker);
   const absl::Status second = AttachTo(address, "worker1").status();
   CHECK(second.code() == absl::StatusCode::kResourceExhausted);
-  transport::LinkOptions options;
+  transport::AttachOptions options;
   options.address = address;
   options.owner = "worker1";
   options.wanted = layout::NewHello();

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "devices/transport/link_decorators.h"
+#include "devices/transport/attachment_decorators.h"
 #include "devices/transport/listener.h"
 #include "server/memory_service/data_plane.h"
 

@@ -31,7 +31,7 @@ class LesserHost final : public transport::ListenerHost {
     if (granted.ok()) change_(&*granted);
     return granted;
   }
-  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceLink> link) override {
+  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) override {
     inner_->Attached(epoch, std::move(link));
   }
 

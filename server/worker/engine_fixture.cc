@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "devices/device_registry.h"
-#include "server/memory/link_client.h"
+#include "server/memory/attached_client.h"
 #include "server/model/gguf.h"
 #include "tests/support/tiny_model.h"
 
@@ -121,15 +121,15 @@ EngineFixture::EngineFixture(const FixtureOptions& options) {
   EngineOptions engine_options = options.engine;
   engine_options.progress = &progress_;
   if (!options.memory_address.empty()) {
-    const memory::LinkOptions link = {
+    const memory::AttachOptions link = {
         .address = options.memory_address,
         .owner = "engine",
         .shape = memory::ShapeOf(*transformer_),
         .max_queries = options.engine.max_running,
         .kv_format = options.engine.extra_pages > 0 ? memory::KvFormat(device_->info().kv_type) : 0,
-        .wrap = options.wrap_link};
+        .wrap = options.wrap_attachment};
     engine_options.attach_memory = [link, device = device_.get()] {
-      return memory::LinkClient::Attach(link, device);
+      return memory::AttachedClient::Attach(link, device);
     };
   }
   engine_ = Must(Engine::Create(engine_options, transformer_.get(), device_.get(), &sink_));

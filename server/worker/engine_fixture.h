@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "devices/device.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "server/model/model_config.h"
 #include "server/model/transformer.h"
 #include "server/worker/engine.h"
@@ -64,7 +64,8 @@ struct FixtureOptions {
   EngineOptions engine;
   int max_logit_rows = 16;
   std::string memory_address;  // of a memory service; empty: none
-  std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap_link;
+  std::function<std::unique_ptr<transport::MemoryAttachment>(std::unique_ptr<transport::MemoryAttachment>)>
+      wrap_attachment;
   int dense_layers = 0;  // first full-attention layers that attention methods leave alone
 };
 

@@ -7,8 +7,8 @@
 #include <map>
 #include <random>
 
-#include "devices/transport/link_decorators.h"
-#include "server/memory/link_client.h"
+#include "devices/transport/attachment_decorators.h"
+#include "server/memory/attached_client.h"
 #include "server/memory_service/service_fixture.h"
 #include "server/memory_service/testing/late_service.h"
 #include "server/worker/engine_fixture.h"
@@ -153,10 +153,10 @@ TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; n
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options(&service);
     options.kv_type = KvTypeOf(schedule);
-    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+    options.wrap_attachment = [&](std::unique_ptr<transport::MemoryAttachment> link) {
       const uint64_t number = links.fetch_add(1);
       transport::FaultPlan plan = FaultOf(schedule, number, 2000);
-      return transport::MakeFaultLink(std::move(link), plan);
+      return transport::MakeFaultyAttachment(std::move(link), plan);
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kAny, 0);

@@ -11,8 +11,8 @@
 #include <thread>
 #include <utility>
 
-#include "devices/transport/link_decorators.h"
-#include "server/memory/link_client.h"
+#include "devices/transport/attachment_decorators.h"
+#include "server/memory/attached_client.h"
 #include "server/memory_service/service_fixture.h"
 #include "server/memory_service/testing/late_service.h"
 #include "server/worker/engine_fixture.h"
@@ -173,11 +173,11 @@ TEST_CASE("what is kept goes with a cancelled request") {
 }
 
 // A link that is found lost `calls` looks after the page that ends at `page_end` was sent.
-class LeavingLink final : public transport::MemoryLink {
+class LeavingAttachment final : public transport::MemoryAttachment {
  public:
-  LeavingLink(std::unique_ptr<transport::MemoryLink> inner, uint32_t page_end, int calls)
+  LeavingAttachment(std::unique_ptr<transport::MemoryAttachment> inner, uint32_t page_end, int calls)
       : inner_(std::move(inner)), page_end_(page_end), calls_(calls) {}
-  const transport::LinkInfo& info() const override { return inner_->info(); }
+  const transport::AttachmentInfo& info() const override { return inner_->info(); }
   uint32_t credits(transport::Ring ring) const override { return inner_->credits(ring); }
   absl::Status Submit(transport::Ring ring, std::span<layout::Descriptor> batch) override {
     for (const layout::Descriptor& op : batch) {
@@ -194,7 +194,7 @@ class LeavingLink final : public transport::MemoryLink {
   bool lost() const override { return (sent_ && calls_.fetch_sub(1) <= 0) || inner_->lost(); }
 
  private:
-  const std::unique_ptr<transport::MemoryLink> inner_;
+  const std::unique_ptr<transport::MemoryAttachment> inner_;
   const uint32_t page_end_;
   mutable std::atomic<int> calls_;
   std::atomic<bool> sent_ = false;
@@ -215,10 +215,10 @@ TEST_CASE("a service that goes during the last steps of a prefill: nothing is co
     bool first = true;
     FixtureOptions options = Options("cpu", &service);
     options.engine.max_batch_rows = 24;  // less than a page, so that steps go by in which none is stored
-    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+    options.wrap_attachment = [&](std::unique_ptr<transport::MemoryAttachment> link) {
       if (!std::exchange(first, false)) return link;
-      return std::unique_ptr<transport::MemoryLink>(
-          std::make_unique<LeavingLink>(std::move(link), kLastPage, calls));
+      return std::unique_ptr<transport::MemoryAttachment>(
+          std::make_unique<LeavingAttachment>(std::move(link), kLastPage, calls));
     };
     EngineFixture fixture(options);
     const EngineResult result = fixture.Run(request);
@@ -458,12 +458,12 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
     std::atomic<uint64_t> links = 0;
     FixtureOptions options = Options("cpu", &service);
     options.kv_type = KvTypeOf(schedule);
-    options.wrap_link = [&](std::unique_ptr<transport::MemoryLink> link) {
+    options.wrap_attachment = [&](std::unique_ptr<transport::MemoryAttachment> link) {
       // A fault for the first link of each schedule; the ones after it are sound.
       const uint64_t number = links.fetch_add(1);
       if (number > 0) return link;
       transport::FaultPlan plan = FaultOf(schedule, number, 20000);
-      return transport::MakeFaultLink(std::move(link), plan);
+      return transport::MakeFaultyAttachment(std::move(link), plan);
     };
     EngineFixture fixture(options);
     SubmitAll(&fixture, P::kMemoryService, 0);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <random>
 
+#include "devices/base/range.h"
 #include "server/memory/shape.h"
-#include "server/worker/range_check.h"
 
 namespace mnemo::worker {
 namespace {

@@ -5,9 +5,9 @@
 #include <string_view>
 #include <vector>
 
+#include "devices/base/range.h"
 #include "devices/base/status.h"
 #include "devices/kv_cache.h"
-#include "server/worker/range_check.h"
 #include "server/worker/resident_pages.h"
 
 namespace mnemo::worker {

@@ -155,7 +155,7 @@ class Relevancy {
     d.format = layout::kFormatF32;
     d.end = options_.tokens;
     memory_device::AppendJob job;
-    const memory_device::KeySource source{
+    const memory_device::PageKeySource source{
         [](void* context, uint32_t page, uint32_t /*slot*/, uint32_t head, float* /*scratch*/) {
           const auto& self = *static_cast<const Relevancy*>(context);
           const size_t row = size_t{head} * self.options_.tokens + size_t{page} * kPageTokens;

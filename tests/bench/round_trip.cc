@@ -26,7 +26,7 @@
 
 #include "devices/base/unique_fd.h"
 #include "devices/base/wait.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "devices/transport/peer_socket.h"
 #include "devices/transport/region.h"
 #include "proto/layout/layout_hash.h"
@@ -142,12 +142,12 @@ class Service {
       std::perror(program.c_str());
       ::_exit(127);
     }
-    transport::LinkOptions options;
+    transport::AttachOptions options;
     options.address = "unix:" + base;
     options.owner = "round_trip";
     options.wanted = layout::NewHello();
     options.wanted.region_bytes = 1 << 20;
-    absl::StatusOr<std::unique_ptr<transport::MemoryLink>> link = transport::Attach(options);
+    absl::StatusOr<std::unique_ptr<transport::MemoryAttachment>> link = transport::Attach(options);
     for (int i = 0; i < 1000 && !link.ok(); ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
       link = transport::Attach(options);
@@ -195,7 +195,7 @@ class Service {
   }
 
   pid_t child_ = -1;
-  std::unique_ptr<transport::MemoryLink> link_;
+  std::unique_ptr<transport::MemoryAttachment> link_;
   layout::Descriptor query_{};
 };
 

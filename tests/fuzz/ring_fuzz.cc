@@ -11,7 +11,7 @@
 #include "devices/cpu/index_kernels.h"
 #include "devices/memory/cpu/cpu_record_memory.h"
 #include "devices/memory/index_table.h"
-#include "devices/transport/service_link.h"
+#include "devices/transport/service_attachment.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/quantise.h"
@@ -230,8 +230,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // A heap copy of the exact length, so that an access outside is seen.
   const std::unique_ptr<std::byte[]> bytes(new std::byte[plan.total_bytes]());
   const std::span<std::byte> memory(bytes.get(), plan.total_bytes);
-  auto link = std::make_unique<transport::ServiceLink>(transport::Attached{"fuzz", 0, granted},
-                                                       std::make_unique<LooseChannel>(memory));
+  auto link = std::make_unique<transport::ServiceAttachment>(transport::Attached{"fuzz", 0, granted},
+                                                             std::make_unique<LooseChannel>(memory));
   auto made = memory_service::Attachment::Create(std::move(link), service.table.get(), &service.counters);
   Require(made.ok());
   memory_service::Attachment& attachment = **made;

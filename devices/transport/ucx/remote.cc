@@ -17,7 +17,7 @@
 #include "devices/transport/handshake.h"
 #include "devices/transport/request_reader.h"
 #include "devices/transport/rings.h"
-#include "devices/transport/service_link.h"
+#include "devices/transport/service_attachment.h"
 #include "devices/transport/ucx/ucx_channel.h"
 #include "proto/layout/layout_hash.h"
 
@@ -151,13 +151,13 @@ class UcxListener final : public RemoteListener {
     wanted.placement = layout::kResultsAtService;
     MNEMO_ASSIGN_OR_RETURN(reply.hello, host_->Grant(owner, wanted));
     reply.hello.placement = layout::kResultsAtWorker;
-    absl::StatusOr<std::unique_ptr<ServiceLink>> attachment = MakeLink(owner, socket, reply, deadline);
+    absl::StatusOr<std::unique_ptr<ServiceAttachment>> attachment = MakeLink(owner, socket, reply, deadline);
     host_->Attached(reply.hello.epoch, attachment.ok() ? std::move(*attachment) : nullptr);
     return attachment.status();
   }
 
-  absl::StatusOr<std::unique_ptr<ServiceLink>> MakeLink(const std::string& owner, UniqueFd& socket,
-                                                        AttachReply& reply, Deadline deadline) {
+  absl::StatusOr<std::unique_ptr<ServiceAttachment>> MakeLink(const std::string& owner, UniqueFd& socket,
+                                                              AttachReply& reply, Deadline deadline) {
     const RegionPlan plan = PlanRegion(reply.hello);
     reply.region_length = plan.total_bytes;
     MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<ucx::UcxChannel> channel,
@@ -166,7 +166,7 @@ class UcxListener final : public RemoteListener {
     MNEMO_RETURN_IF_ERROR(SendAddress(socket.get(), *channel, deadline));
     MNEMO_ASSIGN_OR_RETURN(const std::vector<std::byte> peer, ReceiveAddress(socket.get(), deadline));
     MNEMO_RETURN_IF_ERROR(channel->Connect(peer, std::move(socket)));
-    return std::make_unique<ServiceLink>(Attached{owner, 0, reply.hello}, std::move(channel));
+    return std::make_unique<ServiceAttachment>(Attached{owner, 0, reply.hello}, std::move(channel));
   }
 
   const std::string device_name_;
@@ -197,8 +197,8 @@ absl::StatusOr<std::unique_ptr<RemoteListener>> RemoteListener::Create(const std
   return std::make_unique<UcxListener>(device_name, host, std::move(requests), ntohs(port));
 }
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> AttachRemote(const LinkOptions& options,
-                                                         const std::string& host_port) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachRemote(const AttachOptions& options,
+                                                               const std::string& host_port) {
   const Deadline deadline = std::chrono::steady_clock::now() + options.timeout;
   MNEMO_ASSIGN_OR_RETURN(UniqueFd socket, OpenTcp(host_port, false, [deadline](int fd, const addrinfo& at) {
                            return Connect(fd, at, deadline);

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "server/link/frame.h"
-#include "server/memory/link_client.h"
+#include "server/memory/attached_client.h"
 #include "server/worker/service/convert.h"
 #include "server/worker/service/device_options.h"
 #include "server/worker/service/kv_plan.h"
@@ -131,13 +131,13 @@ memory::Pipeline::Attach Runtime::AttachMemory(const WorkerOptions& options, int
   const config::Config::Memory& settings = options.config.memory;
   if (settings.addresses.empty() || transformer_->options().indexed_layers.empty()) return {};
   const bool keeps_kv = settings.kv_residency == "memory_service";
-  const memory::LinkOptions link = {.address = settings.addresses.front(),
-                                    .owner = options.name,
-                                    .shape = memory::ShapeOf(*transformer_),
-                                    .max_queries = max_queries,
-                                    .kv_format = keeps_kv ? memory::KvFormat(device_->info().kv_type) : 0,
-                                    .timeout = std::chrono::milliseconds(settings.round_trip_timeout_ms)};
-  return [link, device = device_.get()] { return memory::LinkClient::Attach(link, device); };
+  const memory::AttachOptions link = {.address = settings.addresses.front(),
+                                      .owner = options.name,
+                                      .shape = memory::ShapeOf(*transformer_),
+                                      .max_queries = max_queries,
+                                      .kv_format = keeps_kv ? memory::KvFormat(device_->info().kv_type) : 0,
+                                      .timeout = std::chrono::milliseconds(settings.round_trip_timeout_ms)};
+  return [link, device = device_.get()] { return memory::AttachedClient::Attach(link, device); };
 }
 
 absl::StatusOr<std::unique_ptr<worker::Engine>> Runtime::CreateEngine(worker::EngineSink* sink) {

@@ -7,13 +7,13 @@
 #include <string>
 
 #include "devices/device.h"
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 #include "server/memory/memory_client.h"
 #include "server/memory/shape.h"
 
 namespace mnemo::memory {
 
-struct LinkOptions {
+struct AttachOptions {
   std::string address;  // of the service: "unix:/PATH"
   std::string owner;    // who attaches, for the service's logs
   MemoryShape shape;
@@ -21,29 +21,30 @@ struct LinkOptions {
   // Of K and V that the service is to keep, a layout::Format; 0: it keeps none.
   uint32_t kv_format = 0;
   // Puts a decorator around each new link, if given.
-  std::function<std::unique_ptr<transport::MemoryLink>(std::unique_ptr<transport::MemoryLink>)> wrap;
+  std::function<std::unique_ptr<transport::MemoryAttachment>(std::unique_ptr<transport::MemoryAttachment>)>
+      wrap;
   // A service that has not answered after so long hangs, and is given up.
   std::chrono::milliseconds timeout{1000};
 };
 
 // What the service gives is checked before it is used: a broken one costs time, never wrong memory.
-class LinkClient final : public MemoryClient {
+class AttachedClient final : public MemoryClient {
  public:
   // `device` outlives the client.
-  static absl::StatusOr<std::unique_ptr<LinkClient>> Create(const LinkOptions& options,
-                                                            devices::Device* device,
-                                                            std::unique_ptr<transport::MemoryLink> link);
+  static absl::StatusOr<std::unique_ptr<AttachedClient>> Create(
+      const AttachOptions& options, devices::Device* device,
+      std::unique_ptr<transport::MemoryAttachment> link);
   // Attaches to options.address, dividing the shared region as the model needs it. Errors as those of
   // transport::Attach.
-  static absl::StatusOr<std::unique_ptr<MemoryClient>> Attach(const LinkOptions& options,
+  static absl::StatusOr<std::unique_ptr<MemoryClient>> Attach(const AttachOptions& options,
                                                               devices::Device* device);
-  ~LinkClient() override;
+  ~AttachedClient() override;
 
   const std::string& device() const override;
   bool alive() const override;
   uint32_t max_k() const override;
   std::string Missing(const Needs& needs) const override;
-  LinkStats stats() const override;
+  AttachmentStats stats() const override;
   absl::StatusOr<IndexHandle> Create(const layout::IndexSpec& spec) override;
   absl::StatusOr<IndexHandle> Fork(IndexHandle source, int pages) override;
   void Free(IndexHandle index) override;
@@ -59,7 +60,7 @@ class LinkClient final : public MemoryClient {
 
  private:
   struct Impl;
-  explicit LinkClient(std::unique_ptr<Impl> impl);
+  explicit AttachedClient(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

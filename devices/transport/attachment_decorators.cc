@@ -1,4 +1,4 @@
-#include "devices/transport/link_decorators.h"
+#include "devices/transport/attachment_decorators.h"
 
 #include <algorithm>
 #include <atomic>
@@ -18,10 +18,10 @@ using layout::Completion;
 using layout::Descriptor;
 
 // Forwards every call to the inner attachment; decorators override the calls that they change.
-class Forward : public MemoryLink {
+class Forward : public MemoryAttachment {
  public:
-  explicit Forward(std::unique_ptr<MemoryLink> inner) : inner_(std::move(inner)) {}
-  const LinkInfo& info() const override { return inner_->info(); }
+  explicit Forward(std::unique_ptr<MemoryAttachment> inner) : inner_(std::move(inner)) {}
+  const AttachmentInfo& info() const override { return inner_->info(); }
   uint32_t credits(Ring ring) const override { return inner_->credits(ring); }
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override { return inner_->Submit(ring, batch); }
   size_t Poll(Ring ring, std::span<Completion> out) override { return inner_->Poll(ring, out); }
@@ -33,7 +33,7 @@ class Forward : public MemoryLink {
  protected:
   // The region as descriptors see it: its parts are adjacent.
   std::span<const uint8_t> RegionBytes() const {
-    const LinkInfo& all = info();
+    const AttachmentInfo& all = info();
     return {all.bulk_payload.bytes.data(), all.results.offset_bytes + all.results.bytes.size()};
   }
   // Returns an empty span when the range is not within the region.
@@ -43,12 +43,12 @@ class Forward : public MemoryLink {
     return region.subspan(size_t{offset} * layout::kUnitBytes, size_t{length} * layout::kUnitBytes);
   }
 
-  const std::unique_ptr<MemoryLink> inner_;
+  const std::unique_ptr<MemoryAttachment> inner_;
 };
 
 class CheckedAttachment final : public Forward {
  public:
-  CheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation)
+  CheckedAttachment(std::unique_ptr<MemoryAttachment> inner, Violation violation)
       : Forward(std::move(inner)), violation_(std::move(violation)) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -142,7 +142,7 @@ uint64_t Draw(uint64_t seed, uint64_t n) {
 
 class FaultyAttachment final : public Forward {
  public:
-  FaultyAttachment(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan)
+  FaultyAttachment(std::unique_ptr<MemoryAttachment> inner, const FaultPlan& plan)
       : Forward(std::move(inner)), plan_(plan) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -208,7 +208,7 @@ constexpr uint64_t kMaxEventBytes = uint64_t{1} << 38;
 
 class RecordedAttachment final : public Forward {
  public:
-  RecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out)
+  RecordedAttachment(std::unique_ptr<MemoryAttachment> inner, std::ostream* out)
       : Forward(std::move(inner)), out_(out) {}
 
   absl::Status Submit(Ring ring, std::span<Descriptor> batch) override {
@@ -249,15 +249,18 @@ class RecordedAttachment final : public Forward {
 
 }  // namespace
 
-std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation) {
+std::unique_ptr<MemoryAttachment> MakeCheckedAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                        Violation violation) {
   return std::make_unique<CheckedAttachment>(std::move(inner), std::move(violation));
 }
 
-std::unique_ptr<MemoryLink> MakeFaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan) {
+std::unique_ptr<MemoryAttachment> MakeFaultyAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                       const FaultPlan& plan) {
   return std::make_unique<FaultyAttachment>(std::move(inner), plan);
 }
 
-std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out) {
+std::unique_ptr<MemoryAttachment> MakeRecordedAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                         std::ostream* out) {
   return std::make_unique<RecordedAttachment>(std::move(inner), out);
 }
 

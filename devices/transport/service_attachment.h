@@ -25,11 +25,11 @@ struct Attached {
 
 // Used by one thread. Whatever the worker does to the shared memory, no call reads or writes outside of it. A
 // broken index ends only this attachment.
-class ServiceLink {
+class ServiceAttachment {
  public:
   // The channel's memory must be zeroed and at least PlanRegion(granted).total_bytes long; makes the rings in
   // it.
-  ServiceLink(Attached attached, std::unique_ptr<Channel> channel);
+  ServiceAttachment(Attached attached, std::unique_ptr<Channel> channel);
 
   const Attached& attached() const { return attached_; }
   // The range that descriptors call region 0. The worker may change it at any time.

@@ -33,7 +33,7 @@ struct Area {
 };
 
 // Properties of an established attachment.
-struct LinkInfo {
+struct AttachmentInfo {
   // Limits that the service allows for everything below.
   layout::AttachHello granted;
   // For example "memory0:cpu".
@@ -46,7 +46,7 @@ struct LinkInfo {
 };
 
 // A worker's request for an attachment.
-struct LinkOptions {
+struct AttachOptions {
   // "unix:/path": shared memory. "ucx:host:port": UCX, where it is built in.
   std::string address;
   // Name of the worker for logs and the list of owners; at most 63 bytes.
@@ -65,11 +65,11 @@ struct LinkOptions {
 // Used by one thread, except lost(). Once the peer is gone or has broken the protocol, every call returns
 // UNAVAILABLE and the object can only be destroyed. The service then frees all indexes of this attachment.
 // Payload, results and indexes may be reused only after the completion.
-class MemoryLink {
+class MemoryAttachment {
  public:
-  virtual ~MemoryLink() = default;
+  virtual ~MemoryAttachment() = default;
 
-  virtual const LinkInfo& info() const = 0;
+  virtual const AttachmentInfo& info() const = 0;
   // Returns the number of descriptors that may be submitted now: the ring's slots minus those in flight. A
   // descriptor is in flight from Submit until its completion is polled.
   virtual uint32_t credits(Ring ring) const = 0;
@@ -98,6 +98,6 @@ class MemoryLink {
 // did not answer in time. FAILED_PRECONDITION names the difference between the two sides, with both values.
 // RESOURCE_EXHAUSTED: the service has no room for another owner. INVALID_ARGUMENT: the options or the
 // service's reply are invalid.
-absl::StatusOr<std::unique_ptr<MemoryLink>> Attach(const LinkOptions& options);
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> Attach(const AttachOptions& options);
 
 }  // namespace mnemo::transport

@@ -1,4 +1,4 @@
-#include "server/memory/link_client.h"
+#include "server/memory/attached_client.h"
 
 #include <algorithm>
 #include <array>
@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/base/clock.h"
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/record.h"
 
@@ -37,24 +38,23 @@ uint64_t PageBytes(const MemoryShape& shape, uint32_t kv_format) {
 }
 
 // K and V of so many tokens of a head.
-uint64_t KvBytes(const LinkOptions& options, uint64_t tokens) {
+uint64_t KvBytes(const AttachOptions& options, uint64_t tokens) {
   return tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
 }
 
 // Of one fetch.
 uint64_t FetchIdBytes() { return layout::PadToUnit(kFetchTokens * sizeof(uint32_t)); }
-uint64_t FetchKvBytes(const LinkOptions& options) {
+uint64_t FetchKvBytes(const AttachOptions& options) {
   return layout::PadToUnit(KvBytes(options, kFetchTokens));
 }
 
-uint64_t NowNs() { return static_cast<uint64_t>(Clock::now().time_since_epoch().count()); }
 uint32_t Units(uint64_t bytes) {
   return static_cast<uint32_t>(layout::PadToUnit(bytes) / layout::kUnitBytes);
 }
 
 }  // namespace
 
-struct LinkClient::Impl {
+struct AttachedClient::Impl {
   // An id of an index and what is under way for it.
   struct Slot {
     uint16_t generation = 0;
@@ -70,7 +70,7 @@ struct LinkClient::Impl {
     int chunk = -1;  // of the payload area
   };
 
-  Impl(const LinkOptions& link_options, devices::Device* d, std::unique_ptr<transport::MemoryLink> l)
+  Impl(const AttachOptions& link_options, devices::Device* d, std::unique_ptr<transport::MemoryAttachment> l)
       : options(link_options), device(d), link(std::move(l)) {}
 
   absl::Status Fail(absl::string_view why) {
@@ -95,9 +95,9 @@ struct LinkClient::Impl {
   void WaitQueries();
   bool TakeResults(const layout::Completion& completion, size_t query);
 
-  const LinkOptions options;
+  const AttachOptions options;
   devices::Device* const device;
-  const std::unique_ptr<transport::MemoryLink> link;
+  const std::unique_ptr<transport::MemoryAttachment> link;
   bool broken = false;
 
   std::vector<Slot> slots;  // [max_indexes]
@@ -114,7 +114,7 @@ struct LinkClient::Impl {
   uint64_t submitted_ns = 0;
   std::vector<layout::Completion> completions;
   bool missing = false;
-  LinkStats stats;
+  AttachmentStats stats;
 
   // Places for fetches in the areas of queries and results, which are free while there is one.
   struct Fetch {
@@ -127,9 +127,9 @@ struct LinkClient::Impl {
   std::vector<Fetch> fetches;
 };
 
-absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions& options,
-                                                               devices::Device* device,
-                                                               std::unique_ptr<transport::MemoryLink> link) {
+absl::StatusOr<std::unique_ptr<AttachedClient>> AttachedClient::Create(
+    const AttachOptions& options, devices::Device* device,
+    std::unique_ptr<transport::MemoryAttachment> link) {
   auto impl = std::make_unique<Impl>(options, device, std::move(link));
   const layout::AttachHello& granted = impl->link->granted();
   const MemoryShape& shape = options.shape;
@@ -156,11 +156,11 @@ absl::StatusOr<std::unique_ptr<LinkClient>> LinkClient::Create(const LinkOptions
   impl->completions.resize(std::max<size_t>(credits, 64));
   impl->pending.reserve(impl->link->credits(transport::Ring::kBulk));
   if (options.kv_format != 0) MNEMO_RETURN_IF_ERROR(impl->PlaceFetches());
-  return std::unique_ptr<LinkClient>(new LinkClient(std::move(impl)));
+  return std::unique_ptr<AttachedClient>(new AttachedClient(std::move(impl)));
 }
 
-absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptions& options,
-                                                                 devices::Device* device) {
+absl::StatusOr<std::unique_ptr<MemoryClient>> AttachedClient::Attach(const AttachOptions& options,
+                                                                     devices::Device* device) {
   const MemoryShape& shape = options.shape;
   const auto blocks = static_cast<uint64_t>(options.max_queries) * shape.kv_heads;
   const uint64_t bulk = std::max(kLeastBulkBytes, kPagesUnderWay * PageBytes(shape, options.kv_format));
@@ -171,7 +171,7 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptio
     query = std::max(query, kFetches * FetchIdBytes());
     results = std::max(results, kFetches * FetchKvBytes(options));
   }
-  transport::LinkOptions link;
+  transport::AttachOptions link;
   link.address = options.address;
   link.owner = options.owner;
   link.timeout = options.timeout;
@@ -184,22 +184,24 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> LinkClient::Attach(const LinkOptio
   link.wanted.region_bytes =
       1024 * (uint64_t{link.bulk_payload_share} + link.query_payload_share + link.results_share) +
       kRegionSlackBytes;
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryLink> made, transport::Attach(link));
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryAttachment> made, transport::Attach(link));
   if (options.wrap) made = options.wrap(std::move(made));
   return Create(options, device, std::move(made));
 }
 
-LinkClient::LinkClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-LinkClient::~LinkClient() = default;
+AttachedClient::AttachedClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+AttachedClient::~AttachedClient() = default;
 
-const std::string& LinkClient::device() const { return impl_->link->device_name(); }
-bool LinkClient::alive() const { return !impl_->broken && !impl_->link->lost(); }
-uint32_t LinkClient::max_k() const { return impl_->link->granted().max_k; }
-std::string LinkClient::Missing(const Needs& needs) const { return MissingOf(needs, impl_->link->granted()); }
-LinkStats LinkClient::stats() const { return impl_->stats; }
+const std::string& AttachedClient::device() const { return impl_->link->device_name(); }
+bool AttachedClient::alive() const { return !impl_->broken && !impl_->link->lost(); }
+uint32_t AttachedClient::max_k() const { return impl_->link->granted().max_k; }
+std::string AttachedClient::Missing(const Needs& needs) const {
+  return MissingOf(needs, impl_->link->granted());
+}
+AttachmentStats AttachedClient::stats() const { return impl_->stats; }
 
-absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes,
-                                          uint64_t offset, bool last) {
+absl::Status AttachedClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes,
+                                              uint64_t offset, bool last) {
   const auto& area = link->payload_area(transport::Ring::kBulk);
   if (payload_bytes > 0) {
     op.payload_region = area.region;
@@ -215,7 +217,7 @@ absl::Status LinkClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint
 }
 
 // What the service has done of the bulk operations.
-absl::Status LinkClient::Impl::TakeBulk() {
+absl::Status AttachedClient::Impl::TakeBulk() {
   std::array<layout::Completion, 16> taken;
   for (;;) {
     const size_t count = link->Poll(transport::Ring::kBulk, taken);
@@ -249,13 +251,13 @@ absl::Status LinkClient::Impl::TakeBulk() {
   }
 }
 
-absl::Status LinkClient::Impl::WaitBulk() {
+absl::Status AttachedClient::Impl::WaitBulk() {
   const absl::Status status = link->Wait(transport::Ring::kBulk, options.timeout);
   if (!status.ok()) return Fail(status.message());
   return TakeBulk();
 }
 
-absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
+absl::StatusOr<IndexHandle> AttachedClient::Create(const layout::IndexSpec& spec) {
   Impl& impl = *impl_;
   layout::Descriptor op{};
   op.op = layout::kOpCreate;
@@ -268,7 +270,7 @@ absl::StatusOr<IndexHandle> LinkClient::Create(const layout::IndexSpec& spec) {
   return impl.NewIndex(op, chunk, sizeof(spec));
 }
 
-absl::StatusOr<IndexHandle> LinkClient::Fork(IndexHandle source, int pages) {
+absl::StatusOr<IndexHandle> AttachedClient::Fork(IndexHandle source, int pages) {
   layout::Descriptor op{};
   op.op = layout::kOpFork;
   op.k1 = source.id;
@@ -278,15 +280,15 @@ absl::StatusOr<IndexHandle> LinkClient::Fork(IndexHandle source, int pages) {
 }
 
 // A slot of the ring and a chunk of the payload area.
-absl::Status LinkClient::Impl::WaitForRoom() {
+absl::Status AttachedClient::Impl::WaitForRoom() {
   if (broken || link->lost()) return Unavailable("the memory service {} is gone", link->device_name());
   MNEMO_RETURN_IF_ERROR(TakeBulk());
   while (free_chunks.empty() || link->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(WaitBulk());
   return absl::OkStatus();
 }
 
-absl::StatusOr<IndexHandle> LinkClient::Impl::NewIndex(layout::Descriptor op, int chunk,
-                                                       uint64_t payload_bytes) {
+absl::StatusOr<IndexHandle> AttachedClient::Impl::NewIndex(layout::Descriptor op, int chunk,
+                                                           uint64_t payload_bytes) {
   if (free_ids.empty()) {
     if (chunk >= 0) free_chunks.push_back(chunk);
     return ResourceExhausted("the memory service {} holds {} indexes of this worker; allowed: {}",
@@ -310,7 +312,7 @@ absl::StatusOr<IndexHandle> LinkClient::Impl::NewIndex(layout::Descriptor op, in
   return IndexHandle{id, slots[id].generation};
 }
 
-void LinkClient::Free(IndexHandle index) {
+void AttachedClient::Free(IndexHandle index) {
   Impl& impl = *impl_;
   layout::Descriptor op{};
   op.op = layout::kOpFree;
@@ -324,7 +326,7 @@ void LinkClient::Free(IndexHandle index) {
 }
 
 template <class Work>
-void LinkClient::Impl::FillChunk(int chunk, uint64_t bytes, const Work& work) {
+void AttachedClient::Impl::FillChunk(int chunk, uint64_t bytes, const Work& work) {
   struct Context {
     const Work* work;
     uint8_t* out;
@@ -345,7 +347,7 @@ void LinkClient::Impl::FillChunk(int chunk, uint64_t bytes, const Work& work) {
   device->Run({&copy, 1});
 }
 
-absl::Status LinkClient::Impl::AppendPage(uint32_t id, int page, const KeySource& keys) {
+absl::Status AttachedClient::Impl::AppendPage(uint32_t id, int page, const KeySource& keys) {
   const int chunk = free_chunks.back();
   free_chunks.pop_back();
   const MemoryShape& shape = options.shape;
@@ -366,10 +368,10 @@ absl::Status LinkClient::Impl::AppendPage(uint32_t id, int page, const KeySource
   return SubmitBulk(op, chunk, head_bytes * static_cast<uint64_t>(shape.layers * shape.kv_heads));
 }
 
-bool LinkClient::keeps_kv() const { return impl_->options.kv_format != 0; }
+bool AttachedClient::keeps_kv() const { return impl_->options.kv_format != 0; }
 
 // A layer at a time, so that the service can answer queries in between.
-absl::Status LinkClient::StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost) {
+absl::Status AttachedClient::StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost) {
   Impl& impl = *impl_;
   const MemoryShape& shape = impl.options.shape;
   MNEMO_RETURN_IF_ERROR(impl.WaitForRoom());
@@ -400,7 +402,7 @@ absl::Status LinkClient::StoreKv(IndexHandle index, int page, const KvSource& so
   return absl::OkStatus();
 }
 
-absl::Status LinkClient::Impl::PlaceFetches() {
+absl::Status AttachedClient::Impl::PlaceFetches() {
   const auto& payload = link->payload_area(transport::Ring::kQuery);
   const auto& results = link->result_area();
   const uint64_t ids = FetchIdBytes();
@@ -423,7 +425,7 @@ absl::Status LinkClient::Impl::PlaceFetches() {
 }
 
 // False: nothing is left to fetch.
-bool LinkClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
+bool AttachedClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
   Fetch& fetch = fetches[place];
   KvFeed::Piece piece;
   if (!feed->Next(kFetchTokens, &piece, reinterpret_cast<uint32_t*>(fetch.ids))) return false;
@@ -450,7 +452,7 @@ bool LinkClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
 }
 
 // Pieces are under way one behind another: the service gathers the next ones while this thread takes one.
-bool LinkClient::FetchKv(int slot, KvFeed* feed) {
+bool AttachedClient::FetchKv(int slot, KvFeed* feed) {
   Impl& impl = *impl_;
   const size_t places = impl.fetches.size();
   size_t submitted = 0;
@@ -479,8 +481,8 @@ bool LinkClient::FetchKv(int slot, KvFeed* feed) {
   return !impl.missing;
 }
 
-absl::StatusOr<int> LinkClient::Append(IndexHandle index, int begin, int end, const KeySource& keys,
-                                       bool wait, ClientCost* cost) {
+absl::StatusOr<int> AttachedClient::Append(IndexHandle index, int begin, int end, const KeySource& keys,
+                                           bool wait, ClientCost* cost) {
   Impl& impl = *impl_;
   if (!alive()) return Unavailable("the memory service {} is gone", device());
   MNEMO_RETURN_IF_ERROR(impl.TakeBulk());
@@ -499,7 +501,7 @@ absl::StatusOr<int> LinkClient::Append(IndexHandle index, int begin, int end, co
   return page;
 }
 
-absl::Status LinkClient::Begin(std::span<IndexQuery> queries) {
+absl::Status AttachedClient::Begin(std::span<IndexQuery> queries) {
   Impl& impl = *impl_;
   impl.queries = queries;
   impl.batch.clear();
@@ -535,14 +537,14 @@ absl::Status LinkClient::Begin(std::span<IndexQuery> queries) {
   return absl::OkStatus();
 }
 
-int LinkClient::Items(int phase) const { return phase == kSubmitPhase || phase == kWaitPhase ? 1 : 0; }
+int AttachedClient::Items(int phase) const { return phase == kSubmitPhase || phase == kWaitPhase ? 1 : 0; }
 
-void LinkClient::Run(int slot, int phase, int, int) {
+void AttachedClient::Run(int slot, int phase, int, int) {
   if (phase == kSubmitPhase) impl_->SubmitQueries(slot);
   if (phase == kWaitPhase) impl_->WaitQueries();
 }
 
-void LinkClient::Impl::SubmitQueries(int slot) {
+void AttachedClient::Impl::SubmitQueries(int slot) {
   if (missing || broken) return;
   for (layout::Descriptor& op : batch) op.layer_slot = static_cast<uint16_t>(slot);
   submitted_ns = NowNs();
@@ -551,7 +553,7 @@ void LinkClient::Impl::SubmitQueries(int slot) {
     stats.bytes_sent += sizeof(layout::Descriptor) + query.payload_bytes;
 }
 
-void LinkClient::Impl::WaitQueries() {
+void AttachedClient::Impl::WaitQueries() {
   size_t done = 0;
   while (!missing && !broken && done < queries.size()) {
     size_t count = link->Poll(transport::Ring::kQuery, std::span(completions).first(queries.size() - done));
@@ -579,7 +581,7 @@ void LinkClient::Impl::WaitQueries() {
 }
 
 // Copies results out of the shared area, once, and believes only the copy: k rising entries of the range.
-bool LinkClient::Impl::TakeResults(const layout::Completion& completion, size_t index) {
+bool AttachedClient::Impl::TakeResults(const layout::Completion& completion, size_t index) {
   const IndexQuery& query = queries[index];
   if (completion.status != layout::kStatusOk) return false;
   std::memcpy(query.result, places[index], query.result_bytes);
@@ -605,6 +607,6 @@ bool LinkClient::Impl::TakeResults(const layout::Completion& completion, size_t 
   return true;
 }
 
-bool LinkClient::Close() { return !impl_->missing; }
+bool AttachedClient::Close() { return !impl_->missing; }
 
 }  // namespace mnemo::memory

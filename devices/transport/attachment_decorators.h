@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 
 namespace mnemo::transport {
 
@@ -20,7 +20,8 @@ namespace mnemo::transport {
 //
 // The checked attachment passes everything on unchanged.
 using Violation = std::function<void(const std::string& what)>;
-std::unique_ptr<MemoryLink> MakeCheckedAttachment(std::unique_ptr<MemoryLink> inner, Violation violation);
+std::unique_ptr<MemoryAttachment> MakeCheckedAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                        Violation violation);
 
 // Faults that a worker must handle, drawn from a seed: the same seed and the same calls give the same faults.
 // Chances are in 65,536ths per call that the fault applies to.
@@ -39,7 +40,8 @@ struct FaultPlan {
   // Poll: a completion reports a device failure.
   uint32_t fail_chance = 0;
 };
-std::unique_ptr<MemoryLink> MakeFaultLink(std::unique_ptr<MemoryLink> inner, const FaultPlan& plan);
+std::unique_ptr<MemoryAttachment> MakeFaultyAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                       const FaultPlan& plan);
 
 // One submitted descriptor with its payload, or one received completion with its results.
 struct RecordedEvent {
@@ -50,7 +52,8 @@ struct RecordedEvent {
 };
 // Writes every event to `out`, which must outlive the attachment. For tests and diagnosis; it copies
 // everything.
-std::unique_ptr<MemoryLink> MakeRecordedAttachment(std::unique_ptr<MemoryLink> inner, std::ostream* out);
+std::unique_ptr<MemoryAttachment> MakeRecordedAttachment(std::unique_ptr<MemoryAttachment> inner,
+                                                         std::ostream* out);
 // DATA_LOSS: the recording is truncated or malformed.
 absl::StatusOr<std::vector<RecordedEvent>> ReadRecording(std::istream& in);
 

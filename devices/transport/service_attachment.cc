@@ -1,4 +1,4 @@
-#include "devices/transport/service_link.h"
+#include "devices/transport/service_attachment.h"
 
 #include <algorithm>
 #include <utility>
@@ -20,7 +20,7 @@ Channel& WithRings(Channel& channel, const RegionPlan& plan, uint16_t epoch) {
 
 }  // namespace
 
-ServiceLink::ServiceLink(Attached attached, std::unique_ptr<Channel> channel)
+ServiceAttachment::ServiceAttachment(Attached attached, std::unique_ptr<Channel> channel)
     : attached_(std::move(attached)),
       plan_(PlanRegion(attached_.granted)),
       channel_(std::move(channel)),
@@ -29,11 +29,11 @@ ServiceLink::ServiceLink(Attached attached, std::unique_ptr<Channel> channel)
       completions_{{*channel_, plan_.completions[0], plan_.slots[0]},
                    {*channel_, plan_.completions[1], plan_.slots[1]}} {}
 
-std::span<uint8_t> ServiceLink::data() const {
+std::span<uint8_t> ServiceAttachment::data() const {
   return {reinterpret_cast<uint8_t*>(channel_->memory().data()) + plan_.data, plan_.data_bytes};
 }
 
-absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descriptor> out) {
+absl::StatusOr<uint32_t> ServiceAttachment::Take(Ring ring, std::span<layout::Descriptor> out) {
   const int i = RingIndex(ring);
   channel_->Progress();
   const size_t wanted = std::min<size_t>(requests_[i].waiting(), out.size());
@@ -45,12 +45,12 @@ absl::StatusOr<uint32_t> ServiceLink::Take(Ring ring, std::span<layout::Descript
   return taken;
 }
 
-absl::Status ServiceLink::PushResults(uint64_t offset_bytes, uint64_t length_bytes) {
+absl::Status ServiceAttachment::PushResults(uint64_t offset_bytes, uint64_t length_bytes) {
   MNEMO_CHECK(IsWithin(offset_bytes, length_bytes, plan_.data_bytes));
   return channel_->Write(plan_.data + offset_bytes, length_bytes);
 }
 
-absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion> completions) {
+absl::Status ServiceAttachment::Complete(Ring ring, std::span<const layout::Completion> completions) {
   const int i = RingIndex(ring);
   const uint32_t count = static_cast<uint32_t>(completions.size());
   MNEMO_CHECK(count <= under_way_[i]);
@@ -61,19 +61,19 @@ absl::Status ServiceLink::Complete(Ring ring, std::span<const layout::Completion
   return completions_[i].Put(completions);
 }
 
-absl::StatusOr<uint32_t> ServiceLink::Room(int i, uint32_t enough) const {
+absl::StatusOr<uint32_t> ServiceAttachment::Room(int i, uint32_t enough) const {
   MNEMO_ASSIGN_OR_RETURN(const uint32_t free, completions_[i].Free(under_way_[i] + enough));
   return free - std::min(free, under_way_[i]);
 }
 
-bool ServiceLink::Ready(Ring ring) const {
+bool ServiceAttachment::Ready(Ring ring) const {
   const int i = RingIndex(ring);
   if (!requests_[i].Ready()) return false;
   const absl::StatusOr<uint32_t> room = Room(i, 1);
   return !room.ok() || *room > 0;
 }
 
-void ServiceLink::SetAsleep(bool asleep) {
+void ServiceAttachment::SetAsleep(bool asleep) {
   for (RingConsumer& ring : requests_) ring.SetAsleep(asleep);
 }
 

@@ -1,4 +1,4 @@
-#include "devices/transport/memory_link.h"
+#include "devices/transport/memory_attachment.h"
 
 #include <string_view>
 #include <utility>
@@ -11,8 +11,8 @@
 namespace mnemo::transport {
 namespace {
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& options,
-                                                         const std::string& path) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachShared(const AttachOptions& options,
+                                                               const std::string& path) {
   const Deadline deadline = std::chrono::steady_clock::now() + options.timeout;
   MNEMO_ASSIGN_OR_RETURN(UniqueFd socket, ConnectUnix(path));
   AttachRequest request{};
@@ -33,13 +33,13 @@ absl::StatusOr<std::unique_ptr<MemoryLink>> AttachShared(const LinkOptions& opti
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MemoryLink>> Attach(const LinkOptions& options) {
+absl::StatusOr<std::unique_ptr<MemoryAttachment>> Attach(const AttachOptions& options) {
   constexpr std::string_view kUnix = "unix:";
   constexpr std::string_view kUcx = "ucx:";
   if (options.owner.empty() || options.owner.size() >= kNameBytes) {
     return InvalidArgument("owner: {} bytes, allowed are 1 to {}", options.owner.size(), kNameBytes - 1);
   }
-  absl::StatusOr<std::unique_ptr<MemoryLink>> attachment =
+  absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment =
       InvalidArgument("address: {} is neither unix:/PATH nor ucx:HOST:PORT", options.address);
   if (options.address.starts_with(kUnix)) {
     attachment = AttachShared(options, options.address.substr(kUnix.size()));
