@@ -13,7 +13,9 @@ if(MNEMO_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 find_program(MNEMO_MOLD mold)
 if(MNEMO_MOLD)
-  add_link_options(-fuse-ld=mold)
+  # mold 1.10 begins the read-only part of a program at .tbss. By chance that lies at the end of a page that is not mapped, and
+  # the program does not start. With segments in pages of their own it lies at the beginning of one.
+  add_link_options(-fuse-ld=mold -Wl,-z,separate-loadable-segments)
 endif()
 
 # Warnings are errors in our own code; generated code does not link this target. -Wrestrict is off: GCC 12 reports it for
