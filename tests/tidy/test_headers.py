@@ -18,8 +18,11 @@ def commands() -> dict[str, list[str]]:
     result = {}
     for entry in json.loads((tree.BUILD / "compile_commands.json").read_text()):
         words = shlex.split(entry["command"])
-        if "ccache" in words[0]:
-            words = words[1:]
+        launcher = next((i for i, word in enumerate(words) if pathlib.Path(word).name == "ccache"), -1)
+        words = words[launcher + 1 :]
+        if "-include" in words:  # the precompiled header
+            at = words.index("-include")
+            words = [word for i, word in enumerate(words) if i not in (at, at + 1) and word != "-Winvalid-pch"]
         at = words.index("-o")
         words = [word for i, word in enumerate(words) if i not in (at, at + 1) and word not in ("-c", entry["file"])]
         result[entry["file"]] = words
