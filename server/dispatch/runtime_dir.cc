@@ -80,6 +80,8 @@ void RuntimeDir::Remove() const {
 }
 
 absl::Status RuntimeDir::Ensure() const {
+  // Once the end of the process has removed the directory it is not made again: this waits for ever.
+  const auto lock = UndoAtEnd::Making();
   std::error_code error;
   if (!configured_.empty()) {
     fs::create_directories(configured_, error);
