@@ -5,10 +5,10 @@
 // between forks. The records of a page, of all layer slots and heads, are one extent; K and V that a worker
 // keeps here lie in extents of their own.
 //
-// Threads: one thread at a time calls the table. Appends are cut into items that any threads run; what is
-// appended is seen by nobody before it has ended. Hold and Unhold count the operations of the device that
-// are under way on an index; while there are any, no Truncate and Free is allowed, and no KvStore over tokens
-// that are there (MustWait).
+// Threads: one thread at a time calls the table. Appends are cut into items that any threads run; appended
+// records are visible only after the append has ended. Hold and Unhold count the device's operations under
+// way on an index. While there are any, Truncate and Free must wait, and so must KvStore over stored tokens
+// (MustWait).
 
 #include <stdint.h>
 

@@ -13,10 +13,10 @@ namespace mnemo::dispatch {
 // Thread-safe but for moving. A private directory is removed, with what is in it, by the destructor.
 class RuntimeDir {
  public:
-  // `configured` is workers.runtime_dir, made if it is not there and locked for this process alone; empty: a
-  // private directory under $XDG_RUNTIME_DIR, or under /tmp when we could not make that one again. A path too
-  // long for a socket gives way to a private directory in /tmp. FAILED_PRECONDITION names the directory, and
-  // the process that has it.
+  // `configured` is workers.runtime_dir, made if it is missing and locked for this process alone. Empty: a
+  // private directory under $XDG_RUNTIME_DIR, or under /tmp where this process could not make the former
+  // again. A path too long for a socket gives way to a private directory in /tmp. FAILED_PRECONDITION names
+  // the directory, and the process that holds it.
   static absl::StatusOr<std::shared_ptr<const RuntimeDir>> Make(const std::string& configured);
   ~RuntimeDir();
   RuntimeDir(const RuntimeDir&) = delete;

@@ -67,8 +67,8 @@ struct WorkerSlot {
   TimePoint ready_time;
   TimePoint heartbeat_time;
   TimePoint progress_time;  // the progress counter changed, or work began
-  // While it shows no life: how long its threads had waited for a core (WorkerHost::CoreWait) when the second
-  // half of the bound began, and how much longer than the bound it has been given.
+  // Unresponsive workers only. core_wait: time that its threads had waited for a core (WorkerHost::CoreWait)
+  // at the beginning of the bound's second half. grace: time granted beyond the bound.
   std::optional<std::chrono::nanoseconds> core_wait;
   std::chrono::milliseconds grace{0};
   TimePoint kill_time;

@@ -53,16 +53,15 @@ TEST_CASE("lower priorities run first, then arrival decides") {
   std::vector<Ticket> tickets(4);
   const int priorities[] = {5, 0, -1, 0};
   for (int i = 0; i < 4; ++i) {
-    tickets[static_cast<size_t>(i)] =
-        Enter(
-            &admission, 1,
-            [&, i] {
-              started.push_back(i);
-              tickets[static_cast<size_t>(i)]
-                  .Release();  // ends at once: the next one starts without recursion
-            },
-            priorities[i])
-            .ticket;
+    tickets[static_cast<size_t>(i)] = Enter(
+                                          &admission, 1,
+                                          [&, i] {
+                                            started.push_back(i);
+                                            // Ends at once: the next one starts without recursion.
+                                            tickets[static_cast<size_t>(i)].Release();
+                                          },
+                                          priorities[i])
+                                          .ticket;
   }
   first.Release();
   CHECK(started == std::vector<int>{2, 1, 3, 0});

@@ -13,7 +13,7 @@
 
 namespace mnemo::frontend {
 
-// What attention can be here.
+// The kinds of attention that this server offers.
 struct AttentionServing {
   config::Config::Attention defaults;
   std::string why_dense_only;       // why the model takes no sparse method; empty = it takes them

@@ -41,8 +41,8 @@ AdmissionLimits LimitsOf(const config::Config& config, int context_tokens) {
   return limits;
 }
 
-// Descriptors besides those of connections: the process's own files, those of the connections that are just
-// being refused, and for each child its process, lifeline and link, twice while one replaces another.
+// Descriptors besides those of connections: the process's own files and connections that are being refused.
+// Each child needs those of its process, lifeline and link, twice while one replaces another.
 constexpr int64_t kOwnDescriptors = 64;
 constexpr int64_t kDescriptorsOfChild = 8;
 // The bound without server.max_connections.

@@ -15,8 +15,8 @@ namespace {
 using std::chrono::nanoseconds;
 
 // The time left to the call's deadline; nothing without a deadline or with one that is never reached. gRPC's
-// deadline() counts nanoseconds, which end in the year 2262: what clients send for "for ever" (292 years in
-// Go and Java) wraps around there and would be over at once.
+// deadline() counts nanoseconds, which end in the year 2262. The value that clients send for "for ever" (292
+// years in Go and Java) wraps around there and would be over at once.
 std::optional<nanoseconds> TimeLeft(const grpc::CallbackServerContext& call) {
   constexpr std::chrono::seconds kNever = std::chrono::hours(24) * 365 * 100;
   const gpr_timespec deadline = call.raw_deadline();

@@ -38,9 +38,9 @@ class PromptPass {
   // `done`. Start does not block. `request` is what the client sent; it lives until `done` is called.
   //
   // An error ends the request with that status: an absl::Status that names field and bound, as for
-  // validation. A pass that changes the length of a prompt keeps max_tokens within the context where the
-  // client named it, and decode_from and prompt_logprobs_from within the prompt; a max_tokens that the client
-  // did not name is lowered after the passes. The result is null where there is nothing to cancel.
+  // validation. A pass that changes the length of a prompt keeps decode_from and prompt_logprobs_from within
+  // the prompt, and max_tokens within the context where the client named it. A max_tokens that the client did
+  // not name is lowered after the passes. The result is null where there is nothing to cancel.
   virtual std::shared_ptr<Call> Start(const v1::GenerateRequest& request, PreparedRequest prepared,
                                       Done done) = 0;
 };

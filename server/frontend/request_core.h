@@ -24,8 +24,8 @@
 namespace mnemo::frontend {
 
 // States: preparing (tokenizing, maybe on the text pool, then the passes), admitted (queued, then at
-// workers), ended (end_ is set: what is still to be said is decided), finished (the sink was told), closed
-// (the sink forgot the request).
+// workers), ended (end_ is set and no output is added), finished (the sink was told), closed (the sink forgot
+// the request).
 //
 // Thread-safe; no call blocks, but Begin of a short prompt takes the time of tokenizing it. Events of workers
 // come on threads of the dispatcher.

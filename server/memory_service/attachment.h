@@ -19,8 +19,8 @@ using Clock = std::chrono::steady_clock;
 
 class Attachment;
 
-// Query operations of all owners that are not finished, and whose they are: first those that the device has,
-// in the order of submission, then those that it had no room for.
+// Unfinished query operations of all owners, with their owners: first those that the device has, in the order
+// of submission, then those that it had no room for.
 struct QueryWork {
   struct Origin {
     Attachment* attachment;
@@ -33,9 +33,9 @@ struct QueryWork {
   Clock::time_point taken_at{};  // when the last of them was taken
 };
 
-// Every descriptor is a private copy, validated against what was granted and what the owner's indexes are;
-// one that is bad is answered with the field that is, and touches nothing. An error of any call means that
-// the link is over; the service then drops this object, which frees all of the owner's indexes. Used by the
+// Every descriptor is a private copy, validated against the granted limits and the owner's indexes. A bad one
+// is answered with the field that is wrong, and touches nothing. An error of any call means that the
+// attachment is over; the service then drops this object, which frees all of the owner's indexes. Used by the
 // data plane's thread.
 class Attachment {
  public:

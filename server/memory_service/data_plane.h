@@ -19,10 +19,10 @@
 
 namespace mnemo::memory_service {
 
-// Queries of all owners go to the device together; between two such batches each owner has a slice of time
-// for its bulk operations, so that an append of many pages holds up no query for long. While a device
-// computes, the thread goes on: bulk operations, new workers and ends are served, and only what changes or
-// frees an index waits for the operations on that index. A device that does not finish an operation in time
+// Queries of all owners go to the device together. Between two such batches each owner has a slice of time
+// for its bulk operations, so that an append of many pages delays no query for long. While a device computes,
+// the thread serves bulk operations, new workers and ends. Only an operation that changes or frees an index
+// waits for those under way on that index. A device that does not finish an operation in time
 // is reset: what was under way fails, and the attachments whose indexes are lost end. The thread looks for
 // work for at most 300 us, then sleeps until a doorbell, a worker's end, the device or a call of this class.
 // An owner's death, silence or nonsense concerns its attachment alone.

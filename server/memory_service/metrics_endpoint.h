@@ -16,8 +16,8 @@ class MetricsEndpoint {
   static absl::StatusOr<std::unique_ptr<MetricsEndpoint>> Create(const std::string& address,
                                                                  const DataPlane* plane);
   ~MetricsEndpoint();
-  // For the end of the process, instead of the destructor: shows nothing of the plane any more, and leaves
-  // the listener, which would take up to 2 s to stop, to that end.
+  // Replaces the destructor at the end of the process. The endpoint shows nothing of the plane any more; its
+  // listener, which would take up to 2 s to stop, ends with the process.
   static void LeaveToProcess(std::unique_ptr<MetricsEndpoint> endpoint);
 
   int port() const;

@@ -135,7 +135,7 @@ TEST_CASE("a request that insists on the service is refused before it starts, an
                Contains("attention.placement: the memory service ") && Contains(missing));
   }
   CHECK(fixture.Run(Ask(M::kTokenTopk, P::kMemoryService)).last.status.ToString() == "OK");
-  // What has begun elsewhere goes on in the worker.
+  // A request that has begun elsewhere goes on in the worker.
   EngineRequest begun = Ask(M::kBlockMean, P::kMemoryService);
   begun.begun = true;
   CHECK(fixture.Run(begun).last.status.ToString() == "OK");

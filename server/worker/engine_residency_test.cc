@@ -1,5 +1,5 @@
-// K and V kept in the memory service: sequences longer than the worker's own pool, with the tokens and
-// logprobs of a worker that has them all, bit by bit, also when the service dies, hangs or is full.
+// K and V kept in the memory service: sequences longer than the worker's own pool. Tokens and logprobs equal
+// bit by bit those of a worker that has all K and V, also when the service dies, hangs or is full.
 #include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>

@@ -44,8 +44,8 @@ class Parking {
   // False: it is not parked.
   bool Remove(Request* request);
 
-  // Whether the worker's own pool may keep K and V of a request that was to be resident: the request does not
-  // insist on the service any more, and an empty pool has room for it.
+  // Whether the worker's own pool may keep K and V of a request that was to be resident. True when the
+  // request does not insist on the service any more and an empty pool has room for it.
   bool MayStay(const Request& request) const;
   // UNAVAILABLE; how a request ends that has waited too long.
   absl::Status Expired() const;

@@ -32,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     MNEMO_CHECK(!config.status().message().empty());
     return 0;
   }
-  // What was loaded reaches a child as it is.
+  // A child reads the loaded settings unchanged.
   const std::string told = mnemo::config::Serialize(*config);
   const auto heard = mnemo::config::LoadText("child", told, {.check_files = false});
   MNEMO_CHECK(heard.ok() && mnemo::config::Serialize(*heard) == told);

@@ -12,15 +12,15 @@ namespace {
 
 using layout::Descriptor;
 
-// A round's scores are cut into so many parts for each thread, and one more for each block. Every part begins
-// with lines that nobody asked for ahead: of one layer of eight sequences, 64 parts took a sixth longer
-// than 16. So many pages of one head are a part at least; and at most, as the queries of a group past the
-// first four read them once more, from the second cache.
+// A round's scores are cut into kPartsOfThread parts for each thread, and one more for each block. A part
+// begins with cache lines that no prefetch has asked for: with one layer of eight sequences, 64 parts took a
+// sixth longer than 16. A part has kLeastPages to kMostPages pages of one head. The upper bound is there
+// since queries of a group past the first four read the pages once more, from the second-level cache.
 constexpr uint32_t kPartsOfThread = 8;
 constexpr uint32_t kLeastPages = 48;
 constexpr uint32_t kMostPages = 256;
-// Heads of a page are scored together until they are so many bytes: memory gives longer stretches faster, but
-// the heads' queries have to stay in the first cache beside them.
+// Bound on the bytes of a page's heads that are scored together. Memory delivers longer stretches faster, but
+// the heads' queries must stay in the first-level cache beside them.
 constexpr uint64_t kBytesTogether = 6144;
 
 uint64_t Padded(uint64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -32,15 +32,15 @@ uint32_t Nanoseconds(std::chrono::steady_clock::duration took) {
 
 uint32_t SaturatedSum(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT32_MAX : a + b; }
 
-// Of the best scores of every 64.
+// Bytes of the best scores, one for every 64 entries.
 uint64_t BestBytes(uint64_t padded) { return Padded(padded / 64) * sizeof(int16_t); }
 
-// Of what passes the first stage of a cascade; 64 past the end may be read, and 16 written.
+// Bytes of the ids that pass the first stage of a cascade; 64 past the end may be read, and 16 written.
 uint64_t PassedBytes(const Descriptor& d, uint64_t padded) {
   return Padded((std::min<uint64_t>(d.k1, padded) + 64) * sizeof(uint32_t));
 }
 
-// Of the scores, ranks, passed ids and best scores of one block.
+// Bytes of the scores, ranks, passed ids and best scores of one block.
 uint64_t ScratchBytes(const Descriptor& d, uint64_t padded) {
   return Padded(d.group * padded * sizeof(int16_t)) + (HasShortRanks(d) ? 0 : padded * sizeof(int32_t)) +
          (d.k1 != 0 ? PassedBytes(d, padded) : 0) + (IsFewOfMany(d, padded) ? BestBytes(padded) : 0);

@@ -1,8 +1,8 @@
 #pragma once
 
-// A batch of query operations over the CPU's record memory, cut into items that any threads run: by the
-// worker between the operations of a model, or by a memory device with its own team. Results are bit for bit
-// those of layout::ScoreSelect, however the items are cut and whoever runs them.
+// A batch of query operations over the CPU's record memory, cut into items that any threads run. The worker
+// runs them between the operations of a model, a memory device with its own team of threads. Results are bit
+// for bit those of layout::ScoreSelect, whatever the items and the threads.
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// What query_batch.cc and query_select.cc share.
+// Declarations that query_batch.cc and query_select.cc share.
 
 #include <stdint.h>
 
@@ -41,8 +41,8 @@ struct QueryBatch::Block {
   // In the batch's scratch. Where ranks are 16 bits they replace the first query's scores.
   int16_t* scores = nullptr;  // [group][padded]
   int32_t* ranks = nullptr;   // [padded]
-  uint32_t* passed =
-      nullptr;  // of a cascade: ids of what passed the first stage, rising, to a multiple of 16
+  // Cascades only: ids that passed the first stage, ascending, with room to a multiple of 16.
+  uint32_t* passed = nullptr;
   // Where few of many entries are wanted: the best score of every 64, to a multiple of 64.
   int16_t* best_of_64 = nullptr;
   // Found on the way.

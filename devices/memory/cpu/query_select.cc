@@ -13,7 +13,7 @@ namespace {
 
 using layout::Descriptor;
 
-// What a selection takes: all ranks over `last`, and the first `need` that equal it.
+// The entries that a selection takes: all with ranks over `last`, and the first `need` that equal it.
 struct Cut {
   int64_t last = 0;
   uint32_t need = 0;
@@ -136,7 +136,7 @@ void QueryBatch::MakeRanks(const Block& block, uint32_t count, const int32_t* be
 void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  // What counts are entries [skip, end) of `padded`; in the second stage what passed, one behind the other.
+  // Entries [skip, end) of `padded` count; in the second stage these are the passed ones, densely packed.
   const uint32_t counting = second ? block.passed_count : block.entries;
   const uint32_t skip = second ? 0 : block.skip;
   const uint32_t end = skip + counting;
@@ -204,8 +204,8 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   }
   int32_t last_rank = 0;
   if (k < cut.candidates && (d.flags & (layout::kFlagByRank | layout::kFlagRanks)) == 0) {
-    last_rank =
-        static_cast<int32_t>(cut.last);  // there is one of the k-th rank, and nobody asks for the others
+    // An entry of the k-th rank exists, and no flag asks for the others' ranks.
+    last_rank = static_cast<int32_t>(cut.last);
   } else {
     for (uint32_t n = 0; n < count; ++n) {
       const uint32_t at = ids[n] - first_id;
@@ -221,8 +221,8 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   Emit(block, count, last_rank, cut.candidates, flags, scratch);
 }
 
-// Of whole pages what the stage reads; in the second stage the codes and scales of what passed, and headers
-// and bases of its pages.
+// Counts the bytes that the stage reads: its part of whole pages. In the second stage: codes and scales of
+// the passed entries, headers and bases of their pages.
 void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
   const ResidentIndex& index = *taken_[block.operation].index;
   const devices::cpu::BlockLayout at = devices::cpu::BlockOf(index.at.spec.record_format, index.at.spec.dim);
@@ -238,9 +238,9 @@ void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
       pages * at.rows + block.passed_count * ((index.at.block_bytes - at.rows) / layout::kPageTokens);
 }
 
-// At least k parts of 64 hold an entry as good as the k-th best of them by their best, so that nothing below
-// that is selected: only parts that reach it are looked into. Whether that was possible; if not, nothing has
-// been done but hiding what does not count.
+// Compares parts of 64 entries by their best score. At least k parts reach the k-th best of these, so that no
+// entry below it is selected, and only parts that reach it are searched. Returns false when that is not
+// possible; then only entries that do not count have been hidden.
 bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
@@ -317,7 +317,7 @@ void QueryBatch::SelectLatest(Block& block, Scratch& scratch) {
 
 // Falling ranks, of equal ones rising ids: by digits from the lowest, in which each pass keeps the order.
 void QueryBatch::SortByRank(const Block& block, uint32_t count, Scratch& scratch) {
-  // Of group max: 4,096 ranks.
+  // Group max has 4,096 ranks.
   const bool narrow = taken_[block.operation].descriptor.group_op == layout::kGroupMax;
   const uint32_t passes = narrow ? 1 : 3;
   for (uint32_t pass = 0; pass < passes; ++pass) {
