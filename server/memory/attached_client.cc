@@ -21,7 +21,7 @@ constexpr int kWaitPhase = MemoryClient::kPhases - 1;
 
 // Entries that a query may select, which the results' part of the region is sized for.
 constexpr uint32_t kMaxK = 8192;
-// Of keys that are on their way into the index.
+// Room for keys that are on their way into the index.
 constexpr uint64_t kLeastBulkBytes = uint64_t{8} << 20;
 constexpr uint64_t kPagesUnderWay = 4;
 constexpr uint64_t kRegionSlackBytes = 4096;
@@ -42,7 +42,7 @@ uint64_t KvBytes(const AttachOptions& options, uint64_t tokens) {
   return tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
 }
 
-// Of one fetch.
+// Bytes of one fetch: ids out, K and V back.
 uint64_t FetchIdBytes() { return layout::PadToUnit(kFetchTokens * sizeof(uint32_t)); }
 uint64_t FetchKvBytes(const AttachOptions& options) {
   return layout::PadToUnit(KvBytes(options, kFetchTokens));
@@ -216,7 +216,7 @@ absl::Status AttachedClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, 
   return absl::OkStatus();
 }
 
-// What the service has done of the bulk operations.
+// Takes the completions of bulk operations.
 absl::Status AttachedClient::Impl::TakeBulk() {
   std::array<layout::Completion, 16> taken;
   for (;;) {

@@ -18,7 +18,7 @@ struct AttachOptions {
   std::string owner;    // who attaches, for the service's logs
   MemoryShape shape;
   int max_queries = 0;  // decode rows of a step
-  // Of K and V that the service is to keep, a layout::Format; 0: it keeps none.
+  // The layout::Format of K and V that the service keeps; 0: it keeps none.
   uint32_t kv_format = 0;
   // Puts a decorator around each new link, if given.
   std::function<std::unique_ptr<transport::MemoryAttachment>(std::unique_ptr<transport::MemoryAttachment>)>
@@ -27,7 +27,7 @@ struct AttachOptions {
   std::chrono::milliseconds timeout{1000};
 };
 
-// What the service gives is checked before it is used: a broken one costs time, never wrong memory.
+// All input from the service is checked before it is used: a broken service costs time, never wrong memory.
 class AttachedClient final : public MemoryClient {
  public:
   // `device` outlives the client.

@@ -1,4 +1,4 @@
-// What a client reads of one sequence's pages: keys for records, K and V to be kept.
+// One sequence's pages as a client reads them: keys for records, K and V for the memory service to keep.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a sequence needs of a memory service, against what the service grants.
+// Needs of a sequence from a memory service, compared with the capabilities that the service grants.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,8 @@ Needs NeedsOf(const MemoryShape& shape, uint32_t kv_format);
 // Needs of a sequence of up to `tokens` positions whose method does `steps`.
 Needs NeedsOf(const methods::MethodSteps& steps, const MemoryShape& shape, uint32_t kv_format, int tokens);
 
-// What of the needs is not granted, by name: "operation GATHER and record format MEANS". Empty: nothing.
+// Names of the needs that are not granted: "operation GATHER and record format MEANS". Empty: all are
+// granted.
 std::string MissingOf(const Needs& needs, const layout::AttachHello& granted);
 
 }  // namespace mnemo::memory

@@ -1,5 +1,5 @@
-// Which entries of a sequence that are kept elsewhere stand in the worker as well: for each indexed layer and
-// KV head a bounded set of places, given to what was selected last.
+// Directory of the entries of a resident sequence that the worker has as well. Each indexed layer and KV head
+// has a bounded set of places, which the most recently selected entries get.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ struct HotCacheShape {
   int pages = 0;         // of 64 tokens, that hold the places
 };
 
-// Of one sequence. Distinct layers and heads may be looked at by several threads at once.
+// One sequence. Threads may use distinct layers and heads at once.
 class HotCache {
  public:
   // An entry that has to be brought to its place.

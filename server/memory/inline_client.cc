@@ -17,8 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Phases of a batch that have one of the client's to themselves; what is left, when a batch is so large that
-// its scores do not fit the scratch memory at once, runs in the last one.
+// Phases of a batch that have a phase of the client to themselves. A batch whose scores do not fit the
+// scratch memory at once has more phases; the last phase of the client runs the rest.
 constexpr int kBatchPhases = MemoryClient::kPhases - 2;
 constexpr uint64_t kMaxScratchBytes = uint64_t{64} << 20;
 

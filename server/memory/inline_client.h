@@ -24,7 +24,7 @@ class InlineClient final : public MemoryClient {
                                                               devices::Device* device);
   ~InlineClient() override;
 
-  // Of all indexes.
+  // Resident bytes of all indexes.
   int64_t bytes() const;
 
   const std::string& device() const override;

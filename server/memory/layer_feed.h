@@ -1,4 +1,4 @@
-// What the resident sequences of a step lack of one layer, as pieces to be fetched and put into the cache.
+// K and V of one layer that a step's resident sequences lack, as pieces to fetch and to put into the cache.
 #pragma once
 
 #include <cstdint>

@@ -36,7 +36,7 @@ class KvSource {
   virtual void Read(int page, int slot, int kv_head, uint8_t* kv) const = 0;
 };
 
-// What of one layer is to be fetched, and where it goes.
+// K and V of one layer to fetch, and their destination.
 class KvFeed {
  public:
   // Tokens of one KV head of an index.
@@ -52,15 +52,15 @@ class KvFeed {
   virtual void Take(const uint8_t* kv) = 0;
 };
 
-// What one client spent on prepare, relevancy and retrieval.
+// Cost of prepare, relevancy and retrieval at one client.
 struct ClientCost {
   uint64_t prepare_ns = 0;
   uint64_t score_ns = 0;
   uint64_t select_ns = 0;
-  uint64_t bytes = 0;  // read from and written to the index, or moved over the link
+  uint64_t bytes = 0;  // read from and written to the index, or moved over the attachment
 };
 
-// Of the link to a memory service, since it was made.
+// Traffic of the attachment to a memory service, since it was made.
 struct AttachmentStats {
   DurationHistogram round_trips;  // submissions of queries that were waited for
   uint64_t bytes_sent = 0;
@@ -84,7 +84,7 @@ struct IndexQuery {
 // Used by one thread, but for Run, whose items of one phase run on the device's threads.
 class MemoryClient {
  public:
-  // Of a layer: 0 opens it, the next ones score and select, the last one waits for what is still under way.
+  // Phases of a layer: 0 opens it, the next ones score and select, the last one waits for the completions.
   static constexpr int kPhases = 6;
 
   virtual ~MemoryClient();
@@ -94,9 +94,9 @@ class MemoryClient {
   virtual bool alive() const = 0;
   // Greatest k of a query and tokens of an index.
   virtual uint32_t max_k() const = 0;
-  // What of the needs it cannot do, by name. Empty: it can do all.
+  // Names of the needs that the client cannot meet. Empty: it meets all.
   virtual std::string Missing(const Needs&) const { return {}; }
-  // Zeros where there is no link.
+  // Zeros where there is no attachment.
   virtual AttachmentStats stats() const { return {}; }
 
   // RESOURCE_EXHAUSTED: nothing was changed. UNAVAILABLE: the service is gone.

@@ -48,7 +48,7 @@ class SequenceMemory {
   devices::SparseSelection selection;
   std::vector<devices::TokenSelection> heads;  // [kv_heads]
 
-  // Of a resident sequence.
+  // Resident sequences only.
   std::unique_ptr<HotCache> hot;  // nullptr: not resident
   bool lost = false;
   int kept_pages = 0;
@@ -197,7 +197,7 @@ void Pipeline::Impl::DropService() {
     MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
     accounts.CountFallback(&memory->account, "service_lost");
   }
-  if (service != nullptr) accounts.AddPastLink(service->stats());
+  if (service != nullptr) accounts.AddPastAttachment(service->stats());
   service = nullptr;
   attacher.Want("it went or hung");
 }
@@ -370,7 +370,7 @@ void Pipeline::Impl::PointHeads(Row& row, int slot) {
   if (row.asks) queries[memory.side][row.query].result = base;
 }
 
-// Of the first host operation: what must stand before any phase runs.
+// The first host operation: prepares the layer before any phase runs.
 void Pipeline::Impl::OpenLayer(const SlotContext& context, int thread) {
   for (Row& row : rows) {
     if (row.memory->slot_bytes != 0 || context.slot == 0) PointHeads(row, context.slot);

@@ -1,9 +1,9 @@
-// Sparse attention of a worker's sequences: opens an index for each, keeps it as long as what was computed
-// (prepare), and puts relevancy and retrieval of a step's decode rows between the layers (LayerMemory), where
-// the placement of each sequence says.
+// Sparse attention of a worker's sequences. The pipeline opens an index for each sequence and extends it with
+// the computed positions (prepare). Relevancy and retrieval of a step's decode rows run between the layers
+// (LayerMemory), in the worker or in the memory service as each sequence's placement says.
 //
-// The numeric invariant (devices/device.h) holds with it: a selection is a function of the query, the stored
-// keys, settings, position and the first decode position; it does not depend on the placement.
+// The numeric invariant (devices/device.h) holds: a selection is a function of the query, the stored keys,
+// the settings, the position and the first decode position. It does not depend on the placement.
 #pragma once
 
 #include <chrono>
@@ -59,24 +59,24 @@ class Pipeline final : public model::LayerMemory {
 
   // Before a sequence's first step: an index that it can grow to `max_positions` in. Its rows from position
   // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
-  // same beginning shares its pages of records. Placement kMemoryService, unless the sequence has `begun`
-  // elsewhere: RESOURCE_EXHAUSTED, the service is full; UNAVAILABLE, it is not there; FAILED_PRECONDITION,
-  // there is to be none, or it lacks what the method needs, which the message names.
+  // same beginning shares its pages of records. Errors with placement kMemoryService, unless the sequence has
+  // `begun` elsewhere: RESOURCE_EXHAUSTED, the service is full; UNAVAILABLE, it is absent.
+  // FAILED_PRECONDITION: none is configured, or it lacks a capability, which the message names.
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
                                        std::span<const int32_t> ids, bool begun = false);
-  // The same for a sequence whose K and V of indexed layers are kept in the service, but for pages that the
-  // worker still has and `hot_pages` pages of what was selected last. Placement kAny means the service here;
+  // The same for a resident sequence: the service keeps K and V of its indexed layers. The worker has its
+  // newest pages and `hot_pages` pages of recent selections. Placement kAny means the service here.
   // FAILED_PRECONDITION: this worker has none, or none that can do what the method needs and keep K and V.
   absl::StatusOr<SequenceMemory*> OpenResident(const AttentionSettings& settings, int max_positions,
                                                int decode_begin, std::span<const int32_t> ids, int hot_pages);
   void Close(SequenceMemory* memory);
   // A sequence that was opened as resident lost what was kept in the service: it is good for Close alone.
   static bool Lost(const SequenceMemory& memory);
-  // Of a resident sequence: the pages for what was selected last, as many as it was opened with; before its
-  // first step and when they have changed. What was there is forgotten.
+  // Resident sequences only: sets the pages for recent selections, as many as it was opened with. Called
+  // before its first step and when the pages change; entries that they held are forgotten.
   static void SetHotPages(SequenceMemory* memory, std::span<const int32_t> pages);
-  // Of a resident sequence: positions [0, computed) are in `pages`, -1 for those kept before. On return the
-  // complete pages among them are kept in the service, and may go from the worker. UNAVAILABLE: it is lost.
+  // Resident sequences only: positions [0, computed) are in `pages`, -1 for those stored before. On return
+  // the service has the complete pages, and the worker may give them up. UNAVAILABLE: the sequence is lost.
   absl::Status Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages);
   // How many of its first pages are kept in the service.
   static int KeptPages(const SequenceMemory& memory);
@@ -94,8 +94,8 @@ class Pipeline final : public model::LayerMemory {
   // `pages` are those of indexed layers, -1 for what is kept in the service, and stay until End.
   const devices::SparseSelection* AddRow(SequenceMemory* memory, int row, int position,
                                          std::span<const int32_t> pages);
-  // In this step rows of a resident sequence attend to everything: K and V of these of its pages, a layer at
-  // a time, are to stand in these staging pages of the cache (devices::KvCacheShape::staging_pages).
+  // For a step whose rows of a resident sequence attend to everything. K and V of these pages are fetched, a
+  // layer at a time, into the named staging pages of the cache (devices::KvCacheShape::staging_pages).
   struct StagedPage {
     int page = 0;  // of the sequence
     int32_t staging = 0;
@@ -118,7 +118,7 @@ class Pipeline final : public model::LayerMemory {
 
   Ops OpsOf(int slot, const float* q) override;
 
-  // What the sequence spent so far.
+  // The sequence's costs so far.
   std::vector<MemoryStepStat> StepsOf(const SequenceMemory& memory) const;
   // How often it went on in the worker instead of in the service, and why the last time.
   int FallbacksOf(const SequenceMemory& memory, std::string* reason) const;

@@ -8,7 +8,7 @@
 
 namespace mnemo::memory {
 
-// What a worker has to place requests on.
+// The places that a worker has for requests.
 struct PlacementRules {
   bool any_in_service = false;  // where requests go that leave the choice to the worker
   bool has_service = false;     // the worker was given a memory service, whether that is there now or not

@@ -6,8 +6,8 @@
 
 namespace mnemo::memory {
 
-// What one decode position attends to, a function of settings, position and the first decode position alone:
-// [0, first_end), `k` entries of [begin, end), and [tail_begin, position].
+// Positions that one decode position attends to: a function of settings, position and the first decode
+// position alone. They are [0, first_end), `k` entries of [begin, end), and [tail_begin, position].
 struct PositionPlan {
   bool dense = false;  // the budget holds all positions
   int anchor = 0;      // the position whose query selects; later ones up to the next anchor share it
@@ -20,8 +20,8 @@ struct PositionPlan {
 };
 
 // The open page and keep_last lie behind `end`, are attended to exactly and count in the budget, as
-// keep_first does. Where reuse_interval positions share a selection, there is room for the last of them; a
-// budget that has none for what stands before the newest keep_last leaves the oldest of that out.
+// keep_first does. Where reuse_interval positions share a selection, there is room for the last of them. A
+// budget without room for the positions before the newest keep_last leaves the oldest of them out.
 PositionPlan PlanPosition(const AttentionSettings& settings, const methods::MethodSteps& steps, int position,
                           int decode_begin);
 

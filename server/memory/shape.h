@@ -1,4 +1,4 @@
-// What memory processing has to know of a model and its cache.
+// Shape of a model and its cache, as memory processing needs it.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct MemoryShape {
 
 // The layout::Format of K and V that come from, and go to, a cache of this type.
 uint32_t KvFormat(devices::KvType type);
-// Of a transformer that was made with indexed layers.
+// `transformer` was made with indexed layers.
 MemoryShape ShapeOf(const model::Transformer& transformer);
 
 // Whether the model can attend as the settings say. Errors as methods::CheckSettings; UNIMPLEMENTED: the

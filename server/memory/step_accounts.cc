@@ -94,7 +94,7 @@ void StepAccounts::CountFallback(SequenceAccount* account, std::string_view reas
   account->fallback_reason = reason;
 }
 
-void StepAccounts::AddPastLink(const AttachmentStats& link) { past_links_ = Sum(past_links_, link); }
+void StepAccounts::AddPastAttachment(const AttachmentStats& link) { past_links_ = Sum(past_links_, link); }
 
 std::vector<MemoryStepStat> StepAccounts::StepsOf(const SequenceAccount& account, const SideNames& names) {
   std::vector<MemoryStepStat> steps;

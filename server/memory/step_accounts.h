@@ -31,7 +31,7 @@ struct SequenceAccount {
   std::string fallback_reason;  // of the last one
 };
 
-// What one decode row did in each indexed layer and KV head.
+// Figures of one decode row, for each indexed layer and KV head.
 struct RowFigures {
   Side side = kInWorker;
   const ClientCost* asked = nullptr;  // what its own selection cost; nullptr: it had none, or shared one
@@ -71,10 +71,10 @@ class StepAccounts {
 
   // A sequence runs in the worker instead of in the service; without an account, one that is not open.
   void CountFallback(SequenceAccount* account, std::string_view reason);
-  // Of a link that is gone.
-  void AddPastLink(const AttachmentStats& link);
+  // Adds the traffic of an attachment that has ended.
+  void AddPastAttachment(const AttachmentStats& link);
 
-  // What the sequence spent so far.
+  // The sequence's costs so far.
   static std::vector<MemoryStepStat> StepsOf(const SequenceAccount& account, const SideNames& names);
   // Fills what this accounts for. `link`: the present one, nullptr: there is none.
   void FillStats(const SideNames& names, const AttachmentStats* link, PipelineStats* stats) const;

@@ -87,7 +87,7 @@ TEST_CASE("figures of links add up over those that are gone") {
   link.round_trips.Observe(5'000);
   link.bytes_sent = 1;
   link.bytes_received = 2;
-  accounts.AddPastLink(link);
+  accounts.AddPastAttachment(link);
   PipelineStats stats;
   accounts.FillStats(kNames, &link, &stats);
   CHECK(stats.round_trips.count == 2);

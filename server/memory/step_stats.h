@@ -1,4 +1,4 @@
-// What the steps of memory processing cost: of one request, and of all since the worker began.
+// Costs of memory steps: for one request, and for all requests since the worker began.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ struct MemoryStepStat {
   // Relevancy in the service: submissions that were waited for, one a layer; shared ones count for each.
   uint64_t round_trips = 0;
 
-  // Of the same step.
+  // Adds figures of the same step.
   void Add(const MemoryStepStat& more) {
     time_ns += more.time_ns;
     bytes += more.bytes;
@@ -65,8 +65,8 @@ struct StepTotal : MemoryStepStat {
   DurationHistogram times;
 };
 
-// Of decode rows whose K and V are kept in the memory service: tokens selected, over all layers and KV heads,
-// and those of them that had to be fetched, since the worker did not have them.
+// Decode rows of resident sequences: selected tokens over all layers and KV heads, and the misses among them,
+// which were fetched since the worker did not have them.
 struct HotStats {
   uint64_t selected_tokens = 0;
   uint64_t missed_tokens = 0;
@@ -83,8 +83,8 @@ struct PipelineStats {
   uint64_t bytes_from_service = 0;
   TokenHistogram selected_tokens;  // of a decode row, a layer and a KV head
   HotStats hot;
-  std::map<std::string, uint64_t>
-      fallbacks;  // sequences that run in the worker instead, by reason (FallbackReason)
+  // Sequences that run in the worker instead, by reason (FallbackReason).
+  std::map<std::string, uint64_t> fallbacks;
   std::vector<StepTotal> steps;
 };
 
