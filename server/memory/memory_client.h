@@ -84,7 +84,8 @@ struct IndexQuery {
 // Used by one thread, but for Run, whose items of one phase run on the device's threads.
 class MemoryClient {
  public:
-  // Phases of a layer: 0 opens it, the next ones score and select, the last one waits for the completions.
+  // Phases of a layer: 0 opens it, the next ones score and select. The last one completes the work: it waits
+  // for the service, or runs the rest of a large batch.
   static constexpr int kPhases = 6;
 
   virtual ~MemoryClient();

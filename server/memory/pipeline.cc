@@ -370,7 +370,8 @@ void Pipeline::Impl::PointHeads(Row& row, int slot) {
   if (row.asks) queries[memory.side][row.query].result = base;
 }
 
-// The first host operation: prepares the layer before any phase runs.
+// The first host operation: points rows at their result blocks and opens the layer (phase 0) at each client
+// that has queries.
 void Pipeline::Impl::OpenLayer(const SlotContext& context, int thread) {
   for (Row& row : rows) {
     if (row.memory->slot_bytes != 0 || context.slot == 0) PointHeads(row, context.slot);

@@ -65,8 +65,9 @@ class Pipeline final : public model::LayerMemory {
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
                                        std::span<const int32_t> ids, bool begun = false);
   // The same for a resident sequence: the service keeps K and V of its indexed layers. The worker has its
-  // newest pages and `hot_pages` pages of recent selections. Placement kAny means the service here.
-  // FAILED_PRECONDITION: this worker has none, or none that can do what the method needs and keep K and V.
+  // first and newest pages, and `hot_pages` pages of recent selections. Placement kAny means the service
+  // here. FAILED_PRECONDITION: this worker has none, or none that can do what the method needs and keep K and
+  // V.
   absl::StatusOr<SequenceMemory*> OpenResident(const AttentionSettings& settings, int max_positions,
                                                int decode_begin, std::span<const int32_t> ids, int hot_pages);
   void Close(SequenceMemory* memory);

@@ -26,9 +26,8 @@ struct MemoryOptions {
   // when its other end is closed.
   int lifeline_fd = -1;
   std::string private_dir;  // removed, once empty, when the lifeline ends the service
-  // The service reads device, device_options, operation_timeout_ms, threads, index_bytes and quota_bytes of
-  // `memory`, and
-  // `log`.
+  // The service reads `log`, and of `memory` device, device_options, operation_timeout_ms, threads,
+  // index_bytes and quota_bytes.
   config::Config config;
 };
 
