@@ -3,8 +3,6 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <thread>
@@ -22,19 +20,12 @@
 #include "server/memory_service/data_plane.h"
 #include "server/memory_service/memory_options.h"
 #include "server/memory_service/metrics_endpoint.h"
-#include "server/telemetry/logging.h"
+#include "server/telemetry/child_main.h"
 
 namespace mnemo::memory_service {
 namespace {
 
-constexpr int kExitUsage = 2;
-constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
 constexpr uint64_t kMemoryFraction = 4;  // of the memory that may be used, when no figure is given: 1 / this
-
-std::string SocketPath(const std::string& address) {
-  const std::string prefix = "unix:";
-  return address.starts_with(prefix) ? address.substr(prefix.size()) : "";
-}
 
 uint64_t DefaultBytes(const Resources& resources) {
   return static_cast<uint64_t>(std::min(resources.memory_bytes, resources.process_bytes)) / kMemoryFraction;
@@ -88,37 +79,15 @@ absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
 
 int Main(int argc, char** argv) {
   const absl::StatusOr<MemoryOptions> options = ParseMemoryOptions(argc, argv);
-  if (absl::IsCancelled(options.status())) {
-    std::fputs(std::string(options.status().message()).c_str(), stdout);
-    return 0;
-  }
-  if (!options.ok()) {
-    std::fprintf(stderr, "mnemo-memory: %s\n", std::string(options.status().message()).c_str());
-    return kExitUsage;
-  }
-  const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
-      Watcher::Create({.lifeline_fd = options->lifeline_fd,
-                       .socket_paths = {options->data_socket, SocketPath(options->control_address)},
-                       .private_dir = options->private_dir,
-                       .on_hangup = [] { telemetry::ReopenLog(); },
-                       .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
-  absl::Status status = watcher.status();
-  if (status.ok()) {
-    // The folder of the log may have gone since mnemod opened it.
-    status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->config.log.level,
-                                      .format = options->config.log.format,
-                                      .file = options->config.log.file,
-                                      .file_may_wait = options->lifeline_fd >= 0});
-  }
-  if (!status.ok()) {
-    std::fprintf(stderr, "mnemo-memory: %s\n", std::string(status.message()).c_str());
-    return kExitUsage;
-  }
-  status = Serve(*options, watcher->get());
-  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
-  telemetry::EndLogging();
-  return status.ok() ? 0 : 1;
+  if (!options.ok()) return telemetry::AnswerCommandLine("mnemo-memory", options.status());
+  const config::Config::Log& log = options->config.log;
+  return telemetry::RunChild(
+      {.program = "mnemo-memory",
+       .lifeline_fd = options->lifeline_fd,
+       .socket_paths = {options->data_socket, telemetry::UnixSocketPath(options->control_address)},
+       .private_dir = options->private_dir,
+       .log = {.process = options->name, .level = log.level, .format = log.format, .file = log.file},
+       .serve = [&](Watcher* watcher) { return Serve(*options, watcher); }});
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <sys/prctl.h>
 
 #include <chrono>
-#include <cstdio>
 #include <memory>
 #include <string>
 
@@ -11,21 +10,13 @@
 #include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
-#include "server/telemetry/logging.h"
+#include "server/telemetry/child_main.h"
 #include "server/worker/service/runtime.h"
 #include "server/worker/service/worker_options.h"
 #include "server/worker/service/worker_service.h"
 
 namespace mnemo::worker_service {
 namespace {
-
-constexpr int kExitUsage = 2;
-constexpr std::chrono::milliseconds kLastLinesTime{50};  // for the log, where the process ends at once
-
-std::string SocketPath(const std::string& listen) {
-  const std::string prefix = "unix:";
-  return listen.starts_with(prefix) ? listen.substr(prefix.size()) : "";
-}
 
 absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
   const auto began = std::chrono::steady_clock::now();
@@ -53,37 +44,15 @@ absl::Status Serve(const WorkerOptions& options, Watcher* watcher) {
 
 int Main(int argc, char** argv) {
   const absl::StatusOr<WorkerOptions> options = ParseWorkerOptions(argc, argv);
-  if (absl::IsCancelled(options.status())) {
-    std::fputs(std::string(options.status().message()).c_str(), stdout);
-    return 0;
-  }
-  if (!options.ok()) {
-    std::fprintf(stderr, "mnemo-worker: %s\n", std::string(options.status().message()).c_str());
-    return kExitUsage;
-  }
-  const absl::StatusOr<std::unique_ptr<Watcher>> watcher =
-      Watcher::Create({.lifeline_fd = options->lifeline_fd,
-                       .socket_paths = {SocketPath(options->listen)},
-                       .private_dir = options->private_dir,
-                       .on_hangup = [] { telemetry::ReopenLog(); },
-                       .before_end = [] { telemetry::FlushLog(kLastLinesTime); }});
-  absl::Status status = watcher.status();
-  if (status.ok()) {
-    // The folder of the log may have gone since mnemod opened it.
-    status = telemetry::SetUpLogging({.process = options->name,
-                                      .level = options->config.log.level,
-                                      .format = options->config.log.format,
-                                      .file = options->config.log.file,
-                                      .file_may_wait = options->lifeline_fd >= 0});
-  }
-  if (!status.ok()) {
-    std::fprintf(stderr, "mnemo-worker: %s\n", std::string(status.message()).c_str());
-    return kExitUsage;
-  }
-  status = Serve(*options, watcher->get());
-  if (!status.ok()) spdlog::error("{}", std::string(status.message()));
-  telemetry::EndLogging();
-  return status.ok() ? 0 : 1;
+  if (!options.ok()) return telemetry::AnswerCommandLine("mnemo-worker", options.status());
+  const config::Config::Log& log = options->config.log;
+  return telemetry::RunChild(
+      {.program = "mnemo-worker",
+       .lifeline_fd = options->lifeline_fd,
+       .socket_paths = {telemetry::UnixSocketPath(options->listen)},
+       .private_dir = options->private_dir,
+       .log = {.process = options->name, .level = log.level, .format = log.format, .file = log.file},
+       .serve = [&](Watcher* watcher) { return Serve(*options, watcher); }});
 }
 
 }  // namespace
