@@ -94,8 +94,7 @@ class SpawnSettings {
 }  // namespace
 
 ChildProcess::Listed::Listed(pid_t pid, int lifeline) : pid_(pid) {
-  static auto* const undo = new UndoAtEnd(&EndLiveChildren);
-  (void)undo;
+  static const UndoAtEnd undo(&EndLiveChildren);
   LiveChildren().emplace(pid, lifeline);
 }
 

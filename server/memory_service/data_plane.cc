@@ -16,7 +16,6 @@ namespace mnemo::memory_service {
 namespace {
 
 using layout::AttachHello;
-using transport::Ring;
 
 constexpr uint32_t kBatch = 256;  // operations of all owners under way
 constexpr std::chrono::microseconds kBulkSlice{200};
