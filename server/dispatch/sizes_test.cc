@@ -17,7 +17,7 @@ model::ModelConfig Model(int context_tokens) {
   model.head_dim = 16;
   model.context_tokens = context_tokens;
   model.weight_bytes = kGiB;
-  model.layer_is_windowed.assign(4, 0);
+  model.layer_is_windowed.assign(4, false);
   return model;
 }
 
