@@ -53,7 +53,7 @@ class DataPlane final : public transport::ListenerHost {
 
   absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
                                             const layout::AttachHello& wanted) override;
-  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) override;
+  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> attachment) override;
 
   // The rest: any thread.
   const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
@@ -86,7 +86,7 @@ class DataPlane final : public transport::ListenerHost {
   void Run();
   void Notify();
   void TakeCalls();
-  void Attach(std::unique_ptr<transport::ServiceAttachment> link);
+  void Attach(std::unique_ptr<transport::ServiceAttachment> attachment);
   // Ends an attachment; the object stays until the device has finished with it.
   void Remove(size_t index, const absl::Status& why);
   void RemoveLeft();
