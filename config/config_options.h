@@ -50,7 +50,7 @@ class ConfigOptions {
   std::vector<std::unique_ptr<Short>> shorts_;
 };
 
-// What mnemod hands to each program that it starts.
+// Settings and descriptors that mnemod passes to each program that it starts.
 struct ChildInheritance {
   int config_fd = -1;               // see child_config.h; -1: the defaults
   std::vector<Override> overrides;  // on top of the configuration
