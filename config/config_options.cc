@@ -54,8 +54,17 @@ absl::StatusOr<Config> ConfigOptions::LoadForChild(const std::vector<Override>& 
   return Load(options);
 }
 
-std::string SetArgument(const std::string& key, const std::string& value) {
-  return fmt::format("--set={}={}", key, value);
+void AppendChildArguments(const ChildInheritance& inherited, std::vector<std::string>* arguments) {
+  if (inherited.config_fd >= 0) arguments->push_back(fmt::format("--config-fd={}", inherited.config_fd));
+  if (inherited.lifeline_fd >= 0) {
+    arguments->push_back(fmt::format("--lifeline-fd={}", inherited.lifeline_fd));
+  }
+  if (!inherited.private_dir.empty()) {
+    arguments->push_back(fmt::format("--private-dir={}", inherited.private_dir));
+  }
+  for (const Override& value : inherited.overrides) {
+    arguments->push_back(fmt::format("--set={}={}", value.key, value.value));
+  }
 }
 
 }  // namespace mnemo::config

@@ -50,7 +50,17 @@ class ConfigOptions {
   std::vector<std::unique_ptr<Short>> shorts_;
 };
 
-// "--set=KEY=VALUE", which ConfigOptions reads as this override.
-std::string SetArgument(const std::string& key, const std::string& value);
+// Settings and descriptors that mnemod passes to each program that it starts.
+struct ChildInheritance {
+  int config_fd = -1;               // see child_config.h; -1: the defaults
+  std::vector<Override> overrides;  // on top of the configuration
+  // See AddChildOptions (devices/base/command_line.h).
+  int lifeline_fd = -1;
+  std::string private_dir;
+};
+
+// Appends the arguments that ConfigOptions and AddChildOptions read as `inherited`, but for members that have
+// their defaults.
+void AppendChildArguments(const ChildInheritance& inherited, std::vector<std::string>* arguments);
 
 }  // namespace mnemo::config

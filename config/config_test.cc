@@ -1,5 +1,6 @@
 #include "config/config.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
 

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <utility>
 
+#include "devices/base/address.h"
 #include "devices/base/display_name.h"
 #include "server/memory/methods/method.h"
 
@@ -18,7 +19,6 @@ namespace {
 constexpr int64_t kHourMs = 3600 * 1000;
 constexpr int64_t kDayMs = 24 * kHourMs;
 constexpr int64_t kMaxTokens = 16 << 20;
-constexpr std::string_view kUnix = "unix:";
 constexpr size_t kMaxSocketPath = sizeof(sockaddr_un::sun_path) - 1;
 
 template <typename T>
@@ -535,9 +535,8 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
     case TextForm::kOptionalListen:
       return text.empty() || IsHostPort(text, 0) ? nullptr : "is not an address";
     case TextForm::kListenAddress:
-      return text.starts_with(kUnix) ? CheckSocketPath(text.substr(kUnix.size()))
-             : IsHostPort(text, 0)   ? nullptr
-                                     : "is not an address";
+      if (const auto path = UnixSocketPath(text)) return CheckSocketPath(std::string(*path));
+      return IsHostPort(text, 0) ? nullptr : "is not an address";
     case TextForm::kFileMode:
       return IsFileMode(text) ? nullptr : "is not a file mode";
     case TextForm::kModelFile:
@@ -550,8 +549,9 @@ const char* CheckText(const TextSpec& spec, const std::string& text) {
 const char* CheckFile(TextForm form, const std::string& path) {
   if (path.empty()) return nullptr;
   if (form == TextForm::kModelFile) return CheckAccess(path, R_OK, "cannot be read");
-  if (form == TextForm::kListenAddress && path.starts_with(kUnix)) {
-    return CheckSocketFolder(path.substr(kUnix.size()));
+  if (form == TextForm::kListenAddress) {
+    const auto socket = UnixSocketPath(path);
+    return socket ? CheckSocketFolder(std::string(*socket)) : nullptr;
   }
   if (form == TextForm::kProgram) return CheckAccess(path, R_OK | X_OK, "cannot be run");
   return nullptr;

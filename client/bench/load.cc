@@ -30,8 +30,32 @@ struct LoadRun::State {
   std::vector<RequestRecord> records;
   // In flight, by index; null until Generate has returned.
   std::unordered_map<int64_t, std::shared_ptr<client::GenerateCall>> calls;
+  Clock::time_point next_progress;
 
   double Now() const { return ToSeconds(Clock::now() - begin); }
+  Clock::time_point At(double seconds) const {
+    return begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  }
+  LoadProgress Progress() const {
+    LoadProgress copy = progress;
+    copy.elapsed = Now();
+    return copy;
+  }
+  // Waits under `lock` until `ready` or `until`, and reports progress meanwhile. True when `ready` holds.
+  template <typename Ready>
+  bool Wait(std::unique_lock<std::mutex>& lock, Clock::time_point until, const OnProgress& on_progress,
+            const Ready& ready) {
+    while (!ready() && Clock::now() < until) {
+      changed.wait_until(lock, std::min(until, Clock::now() + kProgressInterval), ready);
+      if (Clock::now() < next_progress) continue;
+      next_progress = Clock::now() + kProgressInterval;
+      const LoadProgress now = Progress();
+      lock.unlock();
+      on_progress(now);
+      lock.lock();
+    }
+    return ready();
+  }
 };
 
 // Reads the clock before any other work on a message.
@@ -103,78 +127,66 @@ void LoadRun::Stop() {
   for (const auto& call : calls) call->Cancel();
 }
 
-std::vector<RequestRecord> LoadRun::Run(const std::function<void(const LoadProgress&)>& on_progress) {
+std::optional<double> LoadRun::WaitForTurn(int64_t index, const OnProgress& on_progress) {
   State& state = *state_;
-  state.begin = Clock::now();
   const bool closed = options_.concurrency > 0;
   const int64_t slots = closed ? options_.concurrency : options_.max_in_flight;
+  const double last_due = options_.duration_seconds.value_or(std::numeric_limits<double>::infinity());
+  std::unique_lock lock(state.mutex);
+  double due = 0;
+  if (!closed) {
+    due = due_time_(index);
+    if (due > last_due) return std::nullopt;
+    state.Wait(lock, state.At(due), on_progress, [&] { return state.stopped; });
+  }
+  const bool free =
+      state.Wait(lock, closed && options_.duration_seconds ? state.At(last_due) : Clock::time_point::max(),
+                 on_progress, [&] { return state.stopped || state.in_flight < slots; });
+  if (state.stopped || !free) return std::nullopt;
+  if (closed) due = state.Now();
+  if (closed && due > last_due) return std::nullopt;
+  ++state.in_flight;
+  ++state.progress.sent;
+  state.calls.emplace(index, nullptr);
+  return due;
+}
+
+void LoadRun::Send(int64_t index, double due, v1::GenerateRequest request) {
+  client::CallOptions call_options;
+  call_options.retry.max_attempts = 1;  // a refusal is a result
+  if (options_.request_timeout_seconds) {
+    call_options.timeout =
+        std::chrono::nanoseconds(static_cast<int64_t>(*options_.request_timeout_seconds * 1e9));
+  }
+  client::Client* const client = clients_[static_cast<size_t>(index) % clients_.size()];
+  auto observer = std::make_shared<Observer>(state_, index, due);
+  std::shared_ptr<client::GenerateCall> call = client->Generate(std::move(request), call_options, observer);
+
+  std::unique_lock lock(state_->mutex);
+  const auto entry = state_->calls.find(index);
+  if (entry == state_->calls.end()) return;  // it has ended already
+  entry->second = call;
+  if (state_->stopped) {
+    lock.unlock();
+    call->Cancel();
+  }
+}
+
+std::vector<RequestRecord> LoadRun::Run(const OnProgress& on_progress) {
+  State& state = *state_;
+  state.begin = state.next_progress = Clock::now();
   const int64_t count =
       options_.num_requests > 0 ? options_.num_requests : std::numeric_limits<int64_t>::max();
-
-  Clock::time_point next_progress = state.begin;
-  // Waits under `lock` until `ready` or `until`, and reports progress meanwhile. True when `ready` holds.
-  const auto wait = [&](std::unique_lock<std::mutex>& lock, Clock::time_point until, const auto& ready) {
-    while (!ready() && Clock::now() < until) {
-      state.changed.wait_until(lock, std::min(until, Clock::now() + kProgressInterval), ready);
-      if (Clock::now() < next_progress) continue;
-      next_progress = Clock::now() + kProgressInterval;
-      LoadProgress progress = state.progress;
-      progress.elapsed = state.Now();
-      lock.unlock();
-      on_progress(progress);
-      lock.lock();
-    }
-    return ready();
-  };
-  const auto at = [&](double seconds) {
-    return state.begin + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
-  };
-  const auto forever = Clock::time_point::max();
-  const double last_due = options_.duration_seconds.value_or(std::numeric_limits<double>::infinity());
-
   for (int64_t index = 0; index < count; ++index) {
     // Made before it is due, so that its making costs no measured time.
     v1::GenerateRequest request = make_request_(index);
-    std::unique_lock lock(state.mutex);
-    double due = 0;
-    if (!closed) {
-      due = due_time_(index);
-      if (due > last_due) break;
-      wait(lock, at(due), [&] { return state.stopped; });
-    }
-    const bool free = wait(lock, closed && options_.duration_seconds ? at(last_due) : forever,
-                           [&] { return state.stopped || state.in_flight < slots; });
-    if (state.stopped || !free) break;
-    if (closed) due = state.Now();
-    if (closed && due > last_due) break;
-    ++state.in_flight;
-    ++state.progress.sent;
-    state.calls.emplace(index, nullptr);
-    lock.unlock();
-
-    client::CallOptions call_options;
-    call_options.retry.max_attempts = 1;  // a refusal is a result
-    if (options_.request_timeout_seconds) {
-      call_options.timeout =
-          std::chrono::nanoseconds(static_cast<int64_t>(*options_.request_timeout_seconds * 1e9));
-    }
-    client::Client* const client = clients_[static_cast<size_t>(index) % clients_.size()];
-    auto observer = std::make_shared<Observer>(state_, index, due);
-    std::shared_ptr<client::GenerateCall> call = client->Generate(std::move(request), call_options, observer);
-
-    lock.lock();
-    const auto entry = state.calls.find(index);
-    if (entry == state.calls.end()) continue;  // it has ended already
-    entry->second = call;
-    if (state.stopped) {
-      lock.unlock();
-      call->Cancel();
-    }
+    const std::optional<double> due = WaitForTurn(index, on_progress);
+    if (!due) break;
+    Send(index, *due, std::move(request));
   }
   std::unique_lock lock(state.mutex);
-  wait(lock, forever, [&] { return state.in_flight == 0; });
-  LoadProgress progress = state.progress;
-  progress.elapsed = state.Now();
+  state.Wait(lock, Clock::time_point::max(), on_progress, [&] { return state.in_flight == 0; });
+  const LoadProgress progress = state.Progress();
   std::vector<RequestRecord> records = std::move(state.records);
   lock.unlock();
   on_progress(progress);

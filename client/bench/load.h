@@ -33,6 +33,7 @@ class LoadRun {
  public:
   using MakeRequest = std::function<v1::GenerateRequest(int64_t index)>;
   using DueTime = std::function<double(int64_t index)>;  // open loop: seconds since the start, ascending
+  using OnProgress = std::function<void(const LoadProgress&)>;
 
   // The clients outlive the run; requests go to them in turn.
   LoadRun(std::vector<client::Client*> clients, const LoadOptions& options, MakeRequest make_request,
@@ -41,12 +42,18 @@ class LoadRun {
 
   // Blocks until the last stream has ended. `on_progress` is called on this thread, about five times a
   // second.
-  std::vector<RequestRecord> Run(const std::function<void(const LoadProgress&)>& on_progress);
+  std::vector<RequestRecord> Run(const OnProgress& on_progress);
   void Stop();
 
  private:
   class Observer;
   struct State;
+  // Blocks until the request may be sent, and takes a slot for it. Returns its due time, in seconds since the
+  // start; nullopt: nothing more is to be sent.
+  std::optional<double> WaitForTurn(int64_t index, const OnProgress& on_progress);
+  // Sends without waiting for the answer.
+  void Send(int64_t index, double due, v1::GenerateRequest request);
+
   std::shared_ptr<State> state_;
   std::vector<client::Client*> clients_;
   LoadOptions options_;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <fstream>
 #include <memory>
+#include <mutex>
 
 #include "client/bench/load.h"
 #include "client/bench/report.h"

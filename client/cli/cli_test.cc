@@ -1,6 +1,7 @@
 // The program against a server in this process: output, exit codes, signals.
 #include <signal.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <filesystem>

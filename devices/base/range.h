@@ -24,4 +24,12 @@ absl::Status CheckRange(std::string_view field, T value, std::type_identity_t<T>
   return InvalidArgument("{} is {}; allowed: {} to {}{}", field, value, low, high, why);
 }
 
+// The same for a field of a public request: "FIELD: VALUE is out of range; allowed: [LOW, HIGH]".
+template <typename T>
+absl::Status CheckFieldRange(std::string_view field, T value, std::type_identity_t<T> low,
+                             std::type_identity_t<T> high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return InvalidArgument("{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
+}
+
 }  // namespace mnemo

@@ -34,9 +34,19 @@ TEST_CASE("a value outside of its bounds is an error that names field and bounds
         "pages is 9; allowed: 1 to 8, the pool");
 }
 
+TEST_CASE("a field of a request outside of its bounds is an error in the public wording") {
+  CHECK(CheckFieldRange("top_k", 0, 0, 5).ok());
+  CHECK(CheckFieldRange("top_k", 5, 0, 5).ok());
+  const absl::Status high = CheckFieldRange("top_k", 6, 0, 5);
+  CHECK(high.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(high.message() == "top_k: 6 is out of range; allowed: [0, 5]");
+  CHECK(CheckFieldRange("min_p", 1.5F, 0, 1).message() == "min_p: 1.5 is out of range; allowed: [0, 1]");
+}
+
 TEST_CASE("NaN is in no range") {
   CHECK(CheckRange("top_p", 0.5, 0, 1).ok());
   CHECK_FALSE(CheckRange("top_p", std::nan(""), 0, 1).ok());
+  CHECK_FALSE(CheckFieldRange("top_p", std::nan(""), 0, 1).ok());
 }
 
 }  // namespace

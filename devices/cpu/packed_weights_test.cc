@@ -1,6 +1,8 @@
 #include "devices/cpu/packed_weights.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstring>
 #include <random>
 

@@ -13,14 +13,14 @@ using layout::Completion;
 using layout::Descriptor;
 using layout::kPageTokens;
 
-// Bytes that the index may still take from its owner's quota.
+// Bytes that are reserved in the owner's quota for pages that the index has not allocated yet.
 uint64_t Unwritten(const Index& index) {
   const uint64_t pages = index.at.spec.max_tokens / kPageTokens;
   return (pages - index.pages.size()) * index.extent_bytes +
          (pages - index.kv_pages.size()) * index.kv_extent_bytes;
 }
 
-// Pages of records in use, in any slot.
+// Number of pages of records in use: the greatest of all slots.
 uint32_t PagesInUse(const Index& index) {
   return *std::max_element(index.tokens.begin(), index.tokens.end()) / kPageTokens;
 }
@@ -31,7 +31,7 @@ uint32_t Least(const std::vector<uint32_t>& counts) {
 
 }  // namespace
 
-// Room of one thread that runs items of appends.
+// Buffers of one thread that runs items of appends.
 struct IndexTable::Scratch {
   alignas(64) float keys[size_t{kPageTokens} * layout::kMaxDim];
   alignas(64) uint8_t record[layout::RecordBytes(layout::kFormatCodes8, layout::kMaxDim)];
@@ -306,7 +306,7 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   const Index& source = IndexOf(number, descriptor.k1);
   MNEMO_CHECK(descriptor.end <= Least(source.tokens));
   const uint32_t shared = descriptor.end / kPageTokens;
-  // Pages of K and V that are not full could still be written to by both.
+  // Pages of K and V that are not full are not shared, since both indexes may still write to them.
   const uint32_t kv_shared = std::min(descriptor.end, Least(source.kv_tokens)) / kPageTokens;
   const uint64_t pages = source.at.spec.max_tokens / kPageTokens;
   const uint64_t bytes =
@@ -344,7 +344,8 @@ Completion IndexTable::Truncate(uint32_t number, const Descriptor& descriptor) {
   Index& index = IndexOf(number, descriptor.index_id);
   MNEMO_CHECK(!index.changing && index.held == 0);
   const uint32_t pages = descriptor.end / kPageTokens;
-  uint64_t stay = 0;  // bytes that others hold on to, and this index may write anew
+  // Bytes of shared pages: other indexes keep them, and this index may allocate them again.
+  uint64_t stay = 0;
   for (uint32_t p = pages; p < index.pages.size(); ++p) {
     stay += references_[index.pages[p]] > 1 ? index.extent_bytes : 0;
   }
@@ -379,7 +380,7 @@ Completion IndexTable::Free(uint32_t number, const Descriptor& descriptor) {
   return Answer(descriptor, layout::kStatusOk, nullptr);
 }
 
-// Pages that others share are copied before they are written to. False: no memory.
+// Copies shared pages before a store writes to them. Returns false when there is no memory.
 bool IndexTable::NewValuePages(Owner& owner, KvStoreJob* job) {
   Index& index = *job->index_;
   const uint32_t old_count = job->old_pages_;
@@ -416,7 +417,7 @@ void IndexTable::UndoValuePages(KvStoreJob* job) {
 }
 
 // Calls range(extent, offset, bytes) for each page, slot and head of a store, in the order of its payload,
-// until it says false.
+// until a call returns false.
 template <typename Range>
 bool IndexTable::ForRanges(const KvStoreJob& job, Range&& range) {
   const Index& index = *job.index_;
@@ -436,7 +437,7 @@ bool IndexTable::ForRanges(const KvStoreJob& job, Range&& range) {
   return true;
 }
 
-// False: no memory to stage it.
+// Returns false when there is no memory for staging.
 bool IndexTable::StageValues(KvStoreJob* job) {
   job->staged_.clear();
   return ForRanges(*job, [&](Extent extent, uint64_t offset, uint64_t bytes) {

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "devices/base/status.h"
@@ -28,6 +29,19 @@ struct MemoryDeviceKind {
 std::vector<MemoryDeviceKind> BuiltMemoryDeviceKinds();
 // The same, then those that were added.
 std::vector<MemoryDeviceKind> MemoryDeviceKinds();
+
+// Result of CheckKind, for callers that name the fields at fault each in their own way.
+struct KindCheck {
+  enum class Fault { kNone, kUnknownKind, kUnknownKey, kRepeatedKey };
+  Fault fault = Fault::kNone;
+  MemoryDeviceKind kind;             // the named one, unless it is unknown
+  std::string key;                   // the option at fault
+  std::vector<std::string> allowed;  // names of all kinds for an unknown one, else the kind's option_keys
+};
+
+// Looks for the kind `name`, and checks the keys of device_options against it. Values are not checked.
+KindCheck CheckKind(const std::string& name,
+                    const std::vector<std::pair<std::string, std::string>>& device_options);
 
 // Adds a kind to this process, for tests. Before the first device is made; not thread-safe. A kind of the
 // same name as one that is there is a bug.

@@ -1,4 +1,5 @@
 // Requirements on every implementation of Channel, and on rings over it.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <cstring>

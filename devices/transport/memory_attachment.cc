@@ -1,8 +1,11 @@
 #include "devices/transport/memory_attachment.h"
 
+#include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
+#include "devices/base/address.h"
 #include "devices/transport/channel_attachment.h"
 #include "devices/transport/handshake.h"
 #include "devices/transport/remote.h"
@@ -34,15 +37,14 @@ absl::StatusOr<std::unique_ptr<MemoryAttachment>> AttachShared(const AttachOptio
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MemoryAttachment>> Attach(const AttachOptions& options) {
-  constexpr std::string_view kUnix = "unix:";
   constexpr std::string_view kUcx = "ucx:";
   if (options.owner.empty() || options.owner.size() >= kNameBytes) {
     return InvalidArgument("owner: {} bytes, allowed are 1 to {}", options.owner.size(), kNameBytes - 1);
   }
   absl::StatusOr<std::unique_ptr<MemoryAttachment>> attachment =
       InvalidArgument("address: {} is neither unix:/PATH nor ucx:HOST:PORT", options.address);
-  if (options.address.starts_with(kUnix)) {
-    attachment = AttachShared(options, options.address.substr(kUnix.size()));
+  if (const std::optional<std::string_view> path = UnixSocketPath(options.address)) {
+    attachment = AttachShared(options, std::string(*path));
   } else if (options.address.starts_with(kUcx)) {
     attachment = AttachRemote(options, options.address.substr(kUcx.size()));
   }

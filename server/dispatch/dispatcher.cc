@@ -126,23 +126,25 @@ void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) 
   }
 }
 
-// The kind of memory device and its options, by what this build has.
+// Checks the kind of memory device and its options against the kinds of this build.
 absl::Status CheckMemoryDevice(const config::Config::Memory& memory) {
-  std::vector<std::string> names;
-  for (const memory_device::MemoryDeviceKind& kind : memory_device::MemoryDeviceKinds()) {
-    names.push_back(kind.name);
-    if (kind.name != memory.device) continue;
-    for (const auto& [key, value] : memory_service::DeviceOptionPairs(memory)) {
-      if (std::find(kind.option_keys.begin(), kind.option_keys.end(), key) != kind.option_keys.end())
-        continue;
+  using Fault = memory_device::KindCheck::Fault;
+  const memory_device::KindCheck check =
+      memory_device::CheckKind(memory.device, memory_service::DeviceOptionPairs(memory));
+  switch (check.fault) {
+    case Fault::kNone:
+      return absl::OkStatus();
+    case Fault::kUnknownKind:
+      return InvalidArgument("memory.device: \"{}\" is not a kind of this build; allowed: {}", memory.device,
+                             fmt::join(check.allowed, " | "));
+    case Fault::kUnknownKey:
       return InvalidArgument(
-          "memory.device_options: \"{}\" is no option of {}; allowed: {}", key, kind.name,
-          kind.option_keys.empty() ? "none" : fmt::format("{}", fmt::join(kind.option_keys, ", ")));
-    }
-    return absl::OkStatus();
+          "memory.device_options: \"{}\" is no option of {}; allowed: {}", check.key, check.kind.name,
+          check.allowed.empty() ? "none" : fmt::format("{}", fmt::join(check.allowed, ", ")));
+    case Fault::kRepeatedKey:
+      break;
   }
-  return InvalidArgument("memory.device: \"{}\" is not a kind of this build; allowed: {}", memory.device,
-                         fmt::join(names, " | "));
+  return InvalidArgument("memory.device_options: \"{}\" is there twice", check.key);
 }
 
 // `config` is resolved.

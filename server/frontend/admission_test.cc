@@ -1,5 +1,6 @@
 #include "server/frontend/admission.h"
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <random>

@@ -230,7 +230,8 @@ absl::Status FrontEnd::Impl::MakeAcceptor() {
   accepting.on_connection = [this](UniqueFd connection, int listener) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
     parameters.listener_fd = listener;
-    parameters.fd = connection.Release();  // the server closes it, whatever comes
+    // The server closes the descriptor in every case.
+    parameters.fd = connection.Release();
     server_input->HandleNewConnection(&parameters);
   };
   auto made = link::Acceptor::Listen(std::move(accepting));

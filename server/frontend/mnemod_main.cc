@@ -248,7 +248,8 @@ int Main(int argc, char** argv) {
   sigemptyset(&signals);
   for (const int number : {SIGTERM, SIGINT, SIGHUP, kDrained, kStopWaiting}) sigaddset(&signals, number);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  std::signal(SIGXFSZ, SIG_IGN);  // a file past RLIMIT_FSIZE is an error of the call instead
+  // Writing past RLIMIT_FSIZE then fails with EFBIG instead of ending the process.
+  std::signal(SIGXFSZ, SIG_IGN);
   auto ends_at_once = std::make_optional<EndsAtOnce>();
   auto config = config::Load(arguments.load);
   if (!config.ok()) return Fail(config.status());

@@ -2,18 +2,8 @@
 
 namespace mnemo::frontend {
 
-absl::Status CheckInt(std::string_view field, int64_t value, int64_t low, int64_t high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
-}
-
-// The comparisons are false for NaN.
-absl::Status CheckFloat(std::string_view field, float value, float low, float high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
-}
-
 absl::Status CheckFloatAbove(std::string_view field, float value, float low_exclusive, float high) {
+  // The comparisons are false for NaN.
   if (value > low_exclusive && value <= high) return absl::OkStatus();
   return InvalidArgument("{}: {} is out of range; allowed: ({}, {}]", field, value, low_exclusive, high);
 }

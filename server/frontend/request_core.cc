@@ -172,7 +172,8 @@ void RequestCore::OnCancel() {
                   : absl::CancelledError("cancelled by the client"),
           &unlocked);
     }
-    Pump(&unlocked);  // nothing while it is prepared: Admit ends it
+    // Does nothing while the request is being prepared: Admit ends it then.
+    Pump(&unlocked);
   }
   Run(std::move(unlocked));
   if (pass != nullptr) pass->Cancel();

@@ -1,5 +1,5 @@
-// The life of one request, apart from what carries it: prepare, passes, admission, dispatch, output with
-// back-pressure, and the end. It knows no gRPC; a RequestSink takes what it has to say.
+// The course of one request, independent of its transport: prepare, passes, admission, dispatch, output with
+// back-pressure, and the end. It uses no gRPC; a RequestSink receives its output.
 #pragma once
 
 #include <chrono>
@@ -23,9 +23,9 @@
 
 namespace mnemo::frontend {
 
-// States: preparing (tokenizing, maybe on the text pool, then the passes), admitted (queued, then at
-// workers), ended (end_ is set and no output is added), finished (the sink was told), closed (the sink forgot
-// the request).
+// States: preparing (tokenizing, perhaps on the text pool, then the passes), admitted (queued, then at
+// workers), ended, finished, closed. In state ended, end_ is set and no output is added. In state finished,
+// the sink has the end. In state closed, the sink no longer uses the request.
 //
 // Thread-safe; no call blocks, but Begin of a short prompt takes the time of tokenizing it. Events of workers
 // come on threads of the dispatcher.

@@ -25,7 +25,7 @@ void CountRefusal(const absl::Status& status, telemetry::Metrics* metrics) {
       metrics->RequestRejected("invalid");
       break;
     default:
-      break;  // the client left
+      break;  // the client is gone
   }
 }
 

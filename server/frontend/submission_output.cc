@@ -102,7 +102,7 @@ void SubmissionOutput::NoteTokens(int count, Clock::time_point now) {
   if (!first_token_at_.has_value()) {
     first_token_at_ = now;
     metrics_->ObserveTimeToFirstToken(now - arrived_);
-    --count;  // its gap is the time to first token
+    --count;  // the gap of the first token is the time to first token
     last_token_at_ = now;
   }
   for (int i = 0; i < count; ++i) metrics_->ObserveInterTokenLatency((now - last_token_at_) / count);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <string_view>
 
+#include "devices/base/range.h"
 #include "server/frontend/range_check.h"
 #include "server/frontend/status_text.h"
 
@@ -58,13 +59,14 @@ absl::Status FillSampling(const v1::Sampling& in, const Drawn& drawn, internal::
   out->set_presence_penalty(in.presence_penalty());
   out->set_frequency_penalty(in.frequency_penalty());
   out->set_seed(in.has_seed() ? in.seed() : drawn.seed);
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.temperature", out->temperature(), 0, 5));
-  MNEMO_RETURN_IF_ERROR(CheckInt("sampling.top_k", out->top_k(), 0, std::numeric_limits<int32_t>::max()));
+  MNEMO_RETURN_IF_ERROR(CheckFieldRange("sampling.temperature", out->temperature(), 0, 5));
+  MNEMO_RETURN_IF_ERROR(
+      CheckFieldRange("sampling.top_k", out->top_k(), 0, std::numeric_limits<int32_t>::max()));
   MNEMO_RETURN_IF_ERROR(CheckFloatAbove("sampling.top_p", out->top_p(), 0, 1));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.min_p", out->min_p(), 0, 1));
+  MNEMO_RETURN_IF_ERROR(CheckFieldRange("sampling.min_p", out->min_p(), 0, 1));
   MNEMO_RETURN_IF_ERROR(CheckFloatAbove("sampling.repetition_penalty", out->repetition_penalty(), 0, 10));
-  MNEMO_RETURN_IF_ERROR(CheckFloat("sampling.presence_penalty", out->presence_penalty(), -2, 2));
-  return CheckFloat("sampling.frequency_penalty", out->frequency_penalty(), -2, 2);
+  MNEMO_RETURN_IF_ERROR(CheckFieldRange("sampling.presence_penalty", out->presence_penalty(), -2, 2));
+  return CheckFieldRange("sampling.frequency_penalty", out->frequency_penalty(), -2, 2);
 }
 
 absl::Status FillStops(const v1::Sampling& in, const ServedModel& model, Submission* valid) {
@@ -107,7 +109,7 @@ absl::Status FillBias(const v1::Sampling& in, const ServedModel& model, internal
       return InvalidArgument("sampling.logit_bias: id {} is out of range; allowed: [0, {})", id,
                              model.vocabulary());
     }
-    MNEMO_RETURN_IF_ERROR(CheckFloat(fmt::format("sampling.logit_bias[{}]", id), bias, -100, 100));
+    MNEMO_RETURN_IF_ERROR(CheckFieldRange(fmt::format("sampling.logit_bias[{}]", id), bias, -100, 100));
     submit->add_bias_ids(id);
     submit->add_bias_values(bias);
   }
@@ -219,10 +221,10 @@ absl::Status FillOutput(const v1::Output& in, Submission* valid) {
   // Positions of this prompt only. Without prompt_logprobs the field has no meaning.
   if (in.has_prompt_logprobs()) {
     MNEMO_RETURN_IF_ERROR(
-        CheckInt("output.prompt_logprobs_from", in.prompt_logprobs_from(), 0, prompt_tokens - 1));
+        CheckFieldRange("output.prompt_logprobs_from", in.prompt_logprobs_from(), 0, prompt_tokens - 1));
   }
   if (in.has_decode_from()) {
-    MNEMO_RETURN_IF_ERROR(CheckInt("output.decode_from", in.decode_from(), 1, prompt_tokens));
+    MNEMO_RETURN_IF_ERROR(CheckFieldRange("output.decode_from", in.decode_from(), 1, prompt_tokens));
   }
   return absl::OkStatus();
 }
@@ -230,10 +232,10 @@ absl::Status FillOutput(const v1::Output& in, Submission* valid) {
 // The checks that need no tokenized prompt.
 absl::Status CheckOutput(const v1::Output& in) {
   if (in.has_logprobs()) {
-    MNEMO_RETURN_IF_ERROR(CheckInt("output.logprobs", in.logprobs(), 0, kMaxLogprobs));
+    MNEMO_RETURN_IF_ERROR(CheckFieldRange("output.logprobs", in.logprobs(), 0, kMaxLogprobs));
   }
   if (in.has_prompt_logprobs()) {
-    MNEMO_RETURN_IF_ERROR(CheckInt("output.prompt_logprobs", in.prompt_logprobs(), 0, kMaxLogprobs));
+    MNEMO_RETURN_IF_ERROR(CheckFieldRange("output.prompt_logprobs", in.prompt_logprobs(), 0, kMaxLogprobs));
   }
   if (in.prompt_logprobs_from() < 0) {
     return InvalidArgument("output.prompt_logprobs_from: {} is out of range; at least 0",

@@ -14,6 +14,7 @@
 #include <system_error>
 #include <utility>
 
+#include "devices/base/address.h"
 #include "server/link/socket.h"
 
 namespace mnemo::link {
@@ -73,7 +74,7 @@ absl::Status Acceptor::Bind() {
     return absl::OkStatus();
   }
   address_ = options_.address;
-  path_ = options_.address.substr(std::strlen("unix:"));
+  path_ = UnixSocketPath(address_).value_or("");
   struct stat info = {};
   if (::lstat(path_.c_str(), &info) == 0) path_inode_ = info.st_ino;
   undo_ = UndoAtEnd([path = path_] { ::unlink(path.c_str()); });

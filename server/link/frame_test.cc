@@ -1,7 +1,9 @@
 #include "server/link/frame.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <vector>
 
 #include "mnemo/internal/worker.pb.h"
 

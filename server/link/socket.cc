@@ -14,21 +14,23 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string_view>
+
+#include "devices/base/address.h"
 
 namespace mnemo::link {
 namespace {
 
-constexpr std::string_view kUnix = "unix:";
 constexpr int kBacklog = 16;
 constexpr int kCancelCheckMs = 50;
 // Probes within the keepalive timeout.
 constexpr int kProbes = 3;
 
-bool IsUnix(const std::string& address) { return address.starts_with(kUnix); }
+bool IsUnix(const std::string& address) { return UnixSocketPath(address).has_value(); }
 
 absl::StatusOr<sockaddr_un> UnixAddress(const std::string& address) {
   sockaddr_un name = {};
-  const std::string path = address.substr(kUnix.size());
+  const std::string_view path = UnixSocketPath(address).value_or("");
   if (path.empty() || path.size() >= sizeof name.sun_path) {
     return InvalidArgument("address {}: a socket's path has 1 to {} bytes", address,
                            sizeof name.sun_path - 1);

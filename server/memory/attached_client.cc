@@ -19,30 +19,30 @@ constexpr int kPageTokens = layout::kPageTokens;
 constexpr int kSubmitPhase = 1;
 constexpr int kWaitPhase = MemoryClient::kPhases - 1;
 
-// Entries that a query may select, which the results' part of the region is sized for.
+// Most entries that a query may select; the results' part of the region has room for them.
 constexpr uint32_t kMaxK = 8192;
-// Room for keys that are on their way into the index.
+// Room for keys of appends under way: kPagesUnderWay pages, and kLeastBulkBytes at least.
 constexpr uint64_t kLeastBulkBytes = uint64_t{8} << 20;
 constexpr uint64_t kPagesUnderWay = 4;
 constexpr uint64_t kRegionSlackBytes = 4096;
 
-// K and V that are fetched together, of one head, and room for so many fetches at once.
+// Tokens of one head whose K and V one fetch brings, and most fetches under way at once.
 constexpr int kFetchTokens = 256;
 constexpr uint64_t kFetches = 16;
 
-// Keys of one page, of all indexed layers and heads; K and V if they are more.
+// Bytes of the keys of one page, for all indexed layers and heads, or of its K and V if these are more.
 uint64_t PageBytes(const MemoryShape& shape, uint32_t kv_format) {
   const auto dim = static_cast<uint32_t>(shape.head_dim);
   return layout::PadToUnit(static_cast<uint64_t>(shape.layers) * shape.kv_heads * kPageTokens *
                            std::max(dim * uint64_t{sizeof(float)}, layout::KvTokenBytes(kv_format, dim)));
 }
 
-// K and V of so many tokens of a head.
+// Bytes of K and V of `tokens` tokens of one head.
 uint64_t KvBytes(const AttachOptions& options, uint64_t tokens) {
   return tokens * layout::KvTokenBytes(options.kv_format, static_cast<uint32_t>(options.shape.head_dim));
 }
 
-// Bytes of one fetch: ids out, K and V back.
+// Bytes of one fetch: the ids sent, and the K and V received.
 uint64_t FetchIdBytes() { return layout::PadToUnit(kFetchTokens * sizeof(uint32_t)); }
 uint64_t FetchKvBytes(const AttachOptions& options) {
   return layout::PadToUnit(KvBytes(options, kFetchTokens));
@@ -55,30 +55,31 @@ uint32_t Units(uint64_t bytes) {
 }  // namespace
 
 struct AttachedClient::Impl {
-  // An id of an index and what is under way for it.
+  // State of one index id.
   struct Slot {
     uint16_t generation = 0;
-    int appends = 0;  // under way
-    int stores = 0;   // of K and V, the same
+    int appends = 0;  // appends under way
+    int stores = 0;   // stores of K and V under way
     uint64_t prepare_ns = 0;
     uint64_t bytes = 0;
   };
-  // A bulk operation under way, in the order of submission: completions come in it, too.
+  // A bulk operation under way. Operations complete in the order of submission.
   struct Pending {
     layout::Op op = layout::kOpCreate;
     uint32_t id = 0;
-    int chunk = -1;  // of the payload area
+    int chunk = -1;  // chunk of the payload area that the operation frees at its end; -1: none
   };
 
-  Impl(const AttachOptions& link_options, devices::Device* d, std::unique_ptr<transport::MemoryAttachment> l)
-      : options(link_options), device(d), link(std::move(l)) {}
+  Impl(const AttachOptions& attach_options, devices::Device* d,
+       std::unique_ptr<transport::MemoryAttachment> l)
+      : options(attach_options), device(d), attachment(std::move(l)) {}
 
   absl::Status Fail(absl::string_view why) {
     broken = true;
-    return Unavailable("the memory service {} {}", link->device_name(), std::string(why));
+    return Unavailable("the memory service {} {}", attachment->device_name(), std::string(why));
   }
   absl::Status PlaceFetches();
-  // `offset` in the chunk, which is free again when `last` is done.
+  // The payload is at `offset` in the chunk. The chunk is free again once an operation with `last` is done.
   absl::Status SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes, uint64_t offset = 0,
                           bool last = true);
   absl::Status TakeBulk();
@@ -86,8 +87,8 @@ struct AttachedClient::Impl {
   absl::Status WaitForRoom();
   absl::StatusOr<IndexHandle> NewIndex(layout::Descriptor op, int chunk, uint64_t payload_bytes);
   absl::Status AppendPage(uint32_t id, int page, const KeySource& keys);
-  // Calls work(slot, kv_head, out) for all of a page, on the device's threads; out: `bytes` a piece, in a
-  // chunk.
+  // Calls work(slot, kv_head, out) for each layer slot and KV head of a page, on the device's threads. `out`
+  // has room for `bytes` in the chunk.
   template <class Work>
   void FillChunk(int chunk, uint64_t bytes, const Work& work);
   bool SubmitFetch(int slot, KvFeed* feed, size_t place);
@@ -97,41 +98,41 @@ struct AttachedClient::Impl {
 
   const AttachOptions options;
   devices::Device* const device;
-  const std::unique_ptr<transport::MemoryAttachment> link;
+  const std::unique_ptr<transport::MemoryAttachment> attachment;
   bool broken = false;
 
   std::vector<Slot> slots;  // [max_indexes]
   std::vector<uint32_t> free_ids;
   uint64_t page_bytes = 0;
-  std::vector<int> free_chunks;  // of the bulk payload area, page_bytes each
-  std::vector<Pending> pending;  // a queue, short
+  std::vector<int> free_chunks;  // free chunks of the bulk payload area, page_bytes each
+  std::vector<Pending> pending;  // a short queue
   bool creating = false;
   uint16_t create_status = 0;
 
   std::span<IndexQuery> queries;
   std::vector<layout::Descriptor> batch;
-  std::vector<const uint8_t*> places;  // of results, in the shared area
+  std::vector<const uint8_t*> places;  // addresses of the results in the shared area
   uint64_t submitted_ns = 0;
   std::vector<layout::Completion> completions;
   bool missing = false;
   AttachmentStats stats;
 
-  // Places for fetches in the areas of queries and results, which are free while there is one.
+  // Buffers of one fetch, in the areas of queries and results: no query is under way during a fetch.
   struct Fetch {
     uint8_t* ids = nullptr;
-    uint32_t ids_units = 0;  // in the region
+    uint32_t ids_units = 0;  // offset in the region
     const uint8_t* kv = nullptr;
     uint32_t kv_units = 0;
-    uint64_t bytes = 0;  // of what is under way
+    uint64_t bytes = 0;  // bytes of the K and V under way
   };
   std::vector<Fetch> fetches;
 };
 
 absl::StatusOr<std::unique_ptr<AttachedClient>> AttachedClient::Create(
     const AttachOptions& options, devices::Device* device,
-    std::unique_ptr<transport::MemoryAttachment> link) {
-  auto impl = std::make_unique<Impl>(options, device, std::move(link));
-  const layout::AttachHello& granted = impl->link->granted();
+    std::unique_ptr<transport::MemoryAttachment> attachment) {
+  auto impl = std::make_unique<Impl>(options, device, std::move(attachment));
+  const layout::AttachHello& granted = impl->attachment->granted();
   const MemoryShape& shape = options.shape;
   // Methods are compared when a sequence is opened. The model's heads are those of every index.
   Needs needs;
@@ -139,22 +140,23 @@ absl::StatusOr<std::unique_ptr<AttachedClient>> AttachedClient::Create(
   needs.group = shape.group;
   needs.kv_heads = shape.kv_heads;
   if (const std::string missing = MissingOf(needs, granted); !missing.empty())
-    return FailedPrecondition("the memory service {} lacks {}", impl->link->device_name(), missing);
+    return FailedPrecondition("the memory service {} lacks {}", impl->attachment->device_name(), missing);
   impl->slots.resize(granted.max_indexes);
   for (uint32_t id = granted.max_indexes; id-- > 0;) impl->free_ids.push_back(id);
   impl->page_bytes = PageBytes(shape, options.kv_format);
-  const uint64_t chunks = impl->link->payload_area(transport::Ring::kBulk).bytes.size() / impl->page_bytes;
+  const uint64_t chunks =
+      impl->attachment->payload_area(transport::Ring::kBulk).bytes.size() / impl->page_bytes;
   if (chunks == 0) {
     return FailedPrecondition(
-        "the memory service {} shares {} bytes for keys; a page takes {}", impl->link->device_name(),
-        impl->link->payload_area(transport::Ring::kBulk).bytes.size(), impl->page_bytes);
+        "the memory service {} shares {} bytes for keys; a page takes {}", impl->attachment->device_name(),
+        impl->attachment->payload_area(transport::Ring::kBulk).bytes.size(), impl->page_bytes);
   }
   for (int chunk = static_cast<int>(chunks); chunk-- > 0;) impl->free_chunks.push_back(chunk);
-  const size_t credits = impl->link->credits(transport::Ring::kQuery);
+  const size_t credits = impl->attachment->credits(transport::Ring::kQuery);
   impl->batch.reserve(credits);
   impl->places.reserve(credits);
   impl->completions.resize(std::max<size_t>(credits, 64));
-  impl->pending.reserve(impl->link->credits(transport::Ring::kBulk));
+  impl->pending.reserve(impl->attachment->credits(transport::Ring::kBulk));
   if (options.kv_format != 0) MNEMO_RETURN_IF_ERROR(impl->PlaceFetches());
   return std::unique_ptr<AttachedClient>(new AttachedClient(std::move(impl)));
 }
@@ -171,20 +173,20 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> AttachedClient::Attach(const Attac
     query = std::max(query, kFetches * FetchIdBytes());
     results = std::max(results, kFetches * FetchKvBytes(options));
   }
-  transport::AttachOptions link;
-  link.address = options.address;
-  link.owner = options.owner;
-  link.timeout = options.timeout;
-  link.wanted = layout::NewHello();
-  link.wanted.max_k = kMaxK;
+  transport::AttachOptions attachment;
+  attachment.address = options.address;
+  attachment.owner = options.owner;
+  attachment.timeout = options.timeout;
+  attachment.wanted = layout::NewHello();
+  attachment.wanted.max_k = kMaxK;
   // Each part begins and ends at a unit; a share is a KiB.
-  link.bulk_payload_share = static_cast<uint32_t>(bulk / 1024 + 1);
-  link.query_payload_share = static_cast<uint32_t>(query / 1024 + 1);
-  link.results_share = static_cast<uint32_t>(results / 1024 + 1);
-  link.wanted.region_bytes =
-      1024 * (uint64_t{link.bulk_payload_share} + link.query_payload_share + link.results_share) +
-      kRegionSlackBytes;
-  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryAttachment> made, transport::Attach(link));
+  attachment.bulk_payload_share = static_cast<uint32_t>(bulk / 1024 + 1);
+  attachment.query_payload_share = static_cast<uint32_t>(query / 1024 + 1);
+  attachment.results_share = static_cast<uint32_t>(results / 1024 + 1);
+  attachment.wanted.region_bytes = 1024 * (uint64_t{attachment.bulk_payload_share} +
+                                           attachment.query_payload_share + attachment.results_share) +
+                                   kRegionSlackBytes;
+  MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<transport::MemoryAttachment> made, transport::Attach(attachment));
   if (options.wrap) made = options.wrap(std::move(made));
   return Create(options, device, std::move(made));
 }
@@ -192,24 +194,24 @@ absl::StatusOr<std::unique_ptr<MemoryClient>> AttachedClient::Attach(const Attac
 AttachedClient::AttachedClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 AttachedClient::~AttachedClient() = default;
 
-const std::string& AttachedClient::device() const { return impl_->link->device_name(); }
-bool AttachedClient::alive() const { return !impl_->broken && !impl_->link->lost(); }
-uint32_t AttachedClient::max_k() const { return impl_->link->granted().max_k; }
+const std::string& AttachedClient::device() const { return impl_->attachment->device_name(); }
+bool AttachedClient::alive() const { return !impl_->broken && !impl_->attachment->lost(); }
+uint32_t AttachedClient::max_k() const { return impl_->attachment->granted().max_k; }
 std::string AttachedClient::Missing(const Needs& needs) const {
-  return MissingOf(needs, impl_->link->granted());
+  return MissingOf(needs, impl_->attachment->granted());
 }
 AttachmentStats AttachedClient::stats() const { return impl_->stats; }
 
 absl::Status AttachedClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, uint64_t payload_bytes,
                                               uint64_t offset, bool last) {
-  const auto& area = link->payload_area(transport::Ring::kBulk);
+  const auto& area = attachment->payload_area(transport::Ring::kBulk);
   if (payload_bytes > 0) {
     op.payload_region = area.region;
     op.payload_offset =
         Units(area.offset_bytes) + Units(page_bytes) * static_cast<uint32_t>(chunk) + Units(offset);
     op.payload_length = Units(payload_bytes);
   }
-  const absl::Status status = link->Submit(transport::Ring::kBulk, {&op, 1});
+  const absl::Status status = attachment->Submit(transport::Ring::kBulk, {&op, 1});
   if (!status.ok()) return Fail(status.message());
   pending.push_back({.op = static_cast<layout::Op>(op.op), .id = op.index_id, .chunk = last ? chunk : -1});
   stats.bytes_sent += sizeof(op) + payload_bytes;
@@ -220,7 +222,7 @@ absl::Status AttachedClient::Impl::SubmitBulk(layout::Descriptor op, int chunk, 
 absl::Status AttachedClient::Impl::TakeBulk() {
   std::array<layout::Completion, 16> taken;
   for (;;) {
-    const size_t count = link->Poll(transport::Ring::kBulk, taken);
+    const size_t count = attachment->Poll(transport::Ring::kBulk, taken);
     if (count == 0) return absl::OkStatus();
     stats.bytes_received += count * sizeof(layout::Completion);
     for (size_t i = 0; i < count; ++i) {
@@ -252,7 +254,7 @@ absl::Status AttachedClient::Impl::TakeBulk() {
 }
 
 absl::Status AttachedClient::Impl::WaitBulk() {
-  const absl::Status status = link->Wait(transport::Ring::kBulk, options.timeout);
+  const absl::Status status = attachment->Wait(transport::Ring::kBulk, options.timeout);
   if (!status.ok()) return Fail(status.message());
   return TakeBulk();
 }
@@ -265,7 +267,7 @@ absl::StatusOr<IndexHandle> AttachedClient::Create(const layout::IndexSpec& spec
   MNEMO_RETURN_IF_ERROR(impl.WaitForRoom());
   const int chunk = impl.free_chunks.back();
   impl.free_chunks.pop_back();
-  const auto& area = impl.link->payload_area(transport::Ring::kBulk);
+  const auto& area = impl.attachment->payload_area(transport::Ring::kBulk);
   std::memcpy(area.bytes.data() + impl.page_bytes * static_cast<uint64_t>(chunk), &spec, sizeof(spec));
   return impl.NewIndex(op, chunk, sizeof(spec));
 }
@@ -279,11 +281,13 @@ absl::StatusOr<IndexHandle> AttachedClient::Fork(IndexHandle source, int pages) 
   return impl_->NewIndex(op, -1, 0);
 }
 
-// A slot of the ring and a chunk of the payload area.
+// Waits until a slot of the bulk ring and a chunk of the payload area are free.
 absl::Status AttachedClient::Impl::WaitForRoom() {
-  if (broken || link->lost()) return Unavailable("the memory service {} is gone", link->device_name());
+  if (broken || attachment->lost())
+    return Unavailable("the memory service {} is gone", attachment->device_name());
   MNEMO_RETURN_IF_ERROR(TakeBulk());
-  while (free_chunks.empty() || link->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(WaitBulk());
+  while (free_chunks.empty() || attachment->credits(transport::Ring::kBulk) == 0)
+    MNEMO_RETURN_IF_ERROR(WaitBulk());
   return absl::OkStatus();
 }
 
@@ -292,7 +296,7 @@ absl::StatusOr<IndexHandle> AttachedClient::Impl::NewIndex(layout::Descriptor op
   if (free_ids.empty()) {
     if (chunk >= 0) free_chunks.push_back(chunk);
     return ResourceExhausted("the memory service {} holds {} indexes of this worker; allowed: {}",
-                             link->device_name(), slots.size(), slots.size());
+                             attachment->device_name(), slots.size(), slots.size());
   }
   const uint32_t id = free_ids.back();
   free_ids.pop_back();
@@ -303,7 +307,7 @@ absl::StatusOr<IndexHandle> AttachedClient::Impl::NewIndex(layout::Descriptor op
   while (creating) MNEMO_RETURN_IF_ERROR(WaitBulk());
   if (create_status != layout::kStatusOk) free_ids.push_back(id);
   if (create_status == layout::kStatusFull || create_status == layout::kStatusDraining) {
-    return ResourceExhausted("the memory service {} {}", link->device_name(),
+    return ResourceExhausted("the memory service {} {}", attachment->device_name(),
                              create_status == layout::kStatusFull ? "is full" : "takes no new indexes");
   }
   if (create_status != layout::kStatusOk)
@@ -318,10 +322,10 @@ void AttachedClient::Free(IndexHandle index) {
   op.op = layout::kOpFree;
   op.index_id = index.id;
   op.index_generation = index.generation;
-  while (alive() && impl.link->credits(transport::Ring::kBulk) == 0) {
+  while (alive() && impl.attachment->credits(transport::Ring::kBulk) == 0) {
     if (!impl.WaitBulk().ok()) return;
   }
-  // A service that is gone has freed it.
+  // A service that is gone has freed the index.
   if (alive()) impl.SubmitBulk(op, -1, 0).IgnoreError();
 }
 
@@ -332,10 +336,10 @@ void AttachedClient::Impl::FillChunk(int chunk, uint64_t bytes, const Work& work
     uint8_t* out;
     uint64_t bytes;
     int kv_heads;
-  } context = {
-      &work,
-      link->payload_area(transport::Ring::kBulk).bytes.data() + page_bytes * static_cast<uint64_t>(chunk),
-      bytes, options.shape.kv_heads};
+  } context = {&work,
+               attachment->payload_area(transport::Ring::kBulk).bytes.data() +
+                   page_bytes * static_cast<uint64_t>(chunk),
+               bytes, options.shape.kv_heads};
   const devices::Op copy = devices::HostOp{.count = options.shape.layers * options.shape.kv_heads,
                                            .run =
                                                [](void* argument, int item, int) {
@@ -370,7 +374,7 @@ absl::Status AttachedClient::Impl::AppendPage(uint32_t id, int page, const KeySo
 
 bool AttachedClient::keeps_kv() const { return impl_->options.kv_format != 0; }
 
-// A layer at a time, so that the service can answer queries in between.
+// Stores one layer at a time, so that the service can answer queries in between.
 absl::Status AttachedClient::StoreKv(IndexHandle index, int page, const KvSource& source, ClientCost* cost) {
   Impl& impl = *impl_;
   const MemoryShape& shape = impl.options.shape;
@@ -392,7 +396,7 @@ absl::Status AttachedClient::StoreKv(IndexHandle index, int page, const KvSource
   Impl::Slot& slot = impl.slots[index.id];
   for (int layer = 0; layer < shape.layers; ++layer) {
     op.layer_slot = static_cast<uint16_t>(layer);
-    while (impl.link->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
+    while (impl.attachment->credits(transport::Ring::kBulk) == 0) MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
     ++slot.stores;
     MNEMO_RETURN_IF_ERROR(impl.SubmitBulk(op, chunk, layer_bytes, layer_bytes * static_cast<uint64_t>(layer),
                                           layer + 1 == shape.layers));
@@ -403,17 +407,17 @@ absl::Status AttachedClient::StoreKv(IndexHandle index, int page, const KvSource
 }
 
 absl::Status AttachedClient::Impl::PlaceFetches() {
-  const auto& payload = link->payload_area(transport::Ring::kQuery);
-  const auto& results = link->result_area();
+  const auto& payload = attachment->payload_area(transport::Ring::kQuery);
+  const auto& results = attachment->result_area();
   const uint64_t ids = FetchIdBytes();
   const uint64_t kv = FetchKvBytes(options);
-  const uint64_t count = std::min({kFetches, uint64_t{link->credits(transport::Ring::kQuery)},
+  const uint64_t count = std::min({kFetches, uint64_t{attachment->credits(transport::Ring::kQuery)},
                                    payload.bytes.size() / ids, results.bytes.size() / kv});
   if (count == 0) {
     return FailedPrecondition(
         "the memory service {} shares {} bytes for queries and {} for results; {} and {} are needed to fetch "
         "K and V",
-        link->device_name(), payload.bytes.size(), results.bytes.size(), ids, kv);
+        attachment->device_name(), payload.bytes.size(), results.bytes.size(), ids, kv);
   }
   for (uint64_t i = 0; i < count; ++i) {
     fetches.push_back({.ids = payload.bytes.data() + ids * i,
@@ -424,7 +428,7 @@ absl::Status AttachedClient::Impl::PlaceFetches() {
   return absl::OkStatus();
 }
 
-// False: nothing is left to fetch.
+// Returns false when nothing is left to fetch.
 bool AttachedClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
   Fetch& fetch = fetches[place];
   KvFeed::Piece piece;
@@ -440,18 +444,18 @@ bool AttachedClient::Impl::SubmitFetch(int slot, KvFeed* feed, size_t place) {
   op.heads = 1;
   op.format = static_cast<uint8_t>(options.kv_format);
   op.k = tokens;
-  op.payload_region = link->payload_area(transport::Ring::kQuery).region;
+  op.payload_region = attachment->payload_area(transport::Ring::kQuery).region;
   op.payload_offset = fetch.ids_units;
   op.payload_length = Units(tokens * sizeof(uint32_t));
-  op.result_region = link->result_area().region;
+  op.result_region = attachment->result_area().region;
   op.result_offset = fetch.kv_units;
   op.result_length = Units(fetch.bytes);
-  if (!link->Submit(transport::Ring::kQuery, {&op, 1}).ok()) broken = true;
+  if (!attachment->Submit(transport::Ring::kQuery, {&op, 1}).ok()) broken = true;
   stats.bytes_sent += sizeof(op) + tokens * sizeof(uint32_t);
   return true;
 }
 
-// Pieces are under way one behind another: the service gathers the next ones while this thread takes one.
+// Fetches are pipelined: the service gathers the next pieces while this thread takes one.
 bool AttachedClient::FetchKv(int slot, KvFeed* feed) {
   Impl& impl = *impl_;
   const size_t places = impl.fetches.size();
@@ -465,8 +469,8 @@ bool AttachedClient::FetchKv(int slot, KvFeed* feed) {
     }
     if (impl.broken || taken == submitted) break;
     layout::Completion completion;
-    if (impl.link->Poll(transport::Ring::kQuery, {&completion, 1}) == 0) {
-      if (!impl.link->Wait(transport::Ring::kQuery, impl.options.timeout).ok()) impl.broken = true;
+    if (impl.attachment->Poll(transport::Ring::kQuery, {&completion, 1}) == 0) {
+      if (!impl.attachment->Wait(transport::Ring::kQuery, impl.options.timeout).ok()) impl.broken = true;
       continue;
     }
     if (completion.status != layout::kStatusOk) {
@@ -488,10 +492,10 @@ absl::StatusOr<int> AttachedClient::Append(IndexHandle index, int begin, int end
   MNEMO_RETURN_IF_ERROR(impl.TakeBulk());
   int page = begin;
   for (; page < end; ++page) {
-    while (wait && (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0)) {
+    while (wait && (impl.free_chunks.empty() || impl.attachment->credits(transport::Ring::kBulk) == 0)) {
       MNEMO_RETURN_IF_ERROR(impl.WaitBulk());
     }
-    if (impl.free_chunks.empty() || impl.link->credits(transport::Ring::kBulk) == 0) break;
+    if (impl.free_chunks.empty() || impl.attachment->credits(transport::Ring::kBulk) == 0) break;
     MNEMO_RETURN_IF_ERROR(impl.AppendPage(index.id, page, keys));
   }
   Impl::Slot& slot = impl.slots[index.id];
@@ -508,12 +512,12 @@ absl::Status AttachedClient::Begin(std::span<IndexQuery> queries) {
   impl.places.clear();
   impl.missing = false;
   if (!alive()) return Unavailable("the memory service {} is gone", device());
-  if (queries.size() > impl.link->credits(transport::Ring::kQuery)) {
+  if (queries.size() > impl.attachment->credits(transport::Ring::kQuery)) {
     return Unavailable("the memory service {} takes {} queries at once; {} are asked for", device(),
-                       impl.link->credits(transport::Ring::kQuery), queries.size());
+                       impl.attachment->credits(transport::Ring::kQuery), queries.size());
   }
-  const auto& payload = impl.link->payload_area(transport::Ring::kQuery);
-  const auto& result = impl.link->result_area();
+  const auto& payload = impl.attachment->payload_area(transport::Ring::kQuery);
+  const auto& result = impl.attachment->result_area();
   uint64_t payload_bytes = 0;
   uint64_t result_bytes = 0;
   for (IndexQuery& query : queries) {
@@ -548,7 +552,7 @@ void AttachedClient::Impl::SubmitQueries(int slot) {
   if (missing || broken) return;
   for (layout::Descriptor& op : batch) op.layer_slot = static_cast<uint16_t>(slot);
   submitted_ns = NowNs();
-  missing = !link->Submit(transport::Ring::kQuery, batch).ok();
+  missing = !attachment->Submit(transport::Ring::kQuery, batch).ok();
   for (const IndexQuery& query : queries)
     stats.bytes_sent += sizeof(layout::Descriptor) + query.payload_bytes;
 }
@@ -556,9 +560,10 @@ void AttachedClient::Impl::SubmitQueries(int slot) {
 void AttachedClient::Impl::WaitQueries() {
   size_t done = 0;
   while (!missing && !broken && done < queries.size()) {
-    size_t count = link->Poll(transport::Ring::kQuery, std::span(completions).first(queries.size() - done));
+    size_t count =
+        attachment->Poll(transport::Ring::kQuery, std::span(completions).first(queries.size() - done));
     if (count == 0) {
-      missing = !link->Wait(transport::Ring::kQuery, options.timeout).ok();
+      missing = !attachment->Wait(transport::Ring::kQuery, options.timeout).ok();
       continue;
     }
     for (size_t i = 0; i < count && !missing; ++i, ++done) missing = !TakeResults(completions[i], done);
@@ -567,7 +572,7 @@ void AttachedClient::Impl::WaitQueries() {
     stats.round_trips.Observe(NowNs() - submitted_ns);
     return;
   }
-  // Attention runs on in this step, whose outcome is thrown away: with lists that point nowhere wrong.
+  // The result of this step is discarded, but its attention still runs: give it lists of valid entries.
   broken = missing = true;
   for (const IndexQuery& query : queries) {
     const uint64_t block = query.result_bytes / static_cast<uint64_t>(options.shape.kv_heads);
@@ -580,7 +585,7 @@ void AttachedClient::Impl::WaitQueries() {
   }
 }
 
-// Copies results out of the shared area, once, and believes only the copy: k rising entries of the range.
+// Copies the results out of the shared area once, and checks the copy: k ascending entries within the range.
 bool AttachedClient::Impl::TakeResults(const layout::Completion& completion, size_t index) {
   const IndexQuery& query = queries[index];
   if (completion.status != layout::kStatusOk) return false;

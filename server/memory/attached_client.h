@@ -14,27 +14,28 @@
 namespace mnemo::memory {
 
 struct AttachOptions {
-  std::string address;  // of the service: "unix:/PATH"
-  std::string owner;    // who attaches, for the service's logs
+  std::string address;  // the service's: "unix:/PATH" or "ucx:HOST:PORT"
+  std::string owner;    // name of the worker, for the service's logs
   MemoryShape shape;
   int max_queries = 0;  // decode rows of a step
   // The layout::Format of K and V that the service keeps; 0: it keeps none.
   uint32_t kv_format = 0;
-  // Puts a decorator around each new link, if given.
+  // Puts a decorator around each new attachment, if given.
   std::function<std::unique_ptr<transport::MemoryAttachment>(std::unique_ptr<transport::MemoryAttachment>)>
       wrap;
-  // A service that has not answered after so long hangs, and is given up.
+  // A service that does not answer within this time counts as hung and is no longer used.
   std::chrono::milliseconds timeout{1000};
 };
 
-// All input from the service is checked before it is used: a broken service costs time, never wrong memory.
+// All input from the service is checked before use: a faulty service costs time and never causes a wrong
+// memory access.
 class AttachedClient final : public MemoryClient {
  public:
   // `device` outlives the client.
   static absl::StatusOr<std::unique_ptr<AttachedClient>> Create(
       const AttachOptions& options, devices::Device* device,
-      std::unique_ptr<transport::MemoryAttachment> link);
-  // Attaches to options.address, dividing the shared region as the model needs it. Errors as those of
+      std::unique_ptr<transport::MemoryAttachment> attachment);
+  // Attaches to options.address and divides the shared region as the model needs it. Errors are those of
   // transport::Attach.
   static absl::StatusOr<std::unique_ptr<MemoryClient>> Attach(const AttachOptions& options,
                                                               devices::Device* device);

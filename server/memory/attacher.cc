@@ -6,9 +6,9 @@
 namespace mnemo::memory {
 namespace {
 
-// Between attempts to attach to a service that is not there.
+// Time between attempts to attach to a service that is absent.
 constexpr std::chrono::milliseconds kAttachInterval{200};
-// A worker that starts beside its service waits so long for it.
+// Longest wait of a worker that starts at the same time as its service.
 constexpr std::chrono::milliseconds kFirstAttach{3000};
 
 }  // namespace

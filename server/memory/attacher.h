@@ -1,4 +1,4 @@
-// Attaches to the memory service on a thread of its own, again and again while there is none.
+// Attaches to the memory service on a thread of its own, and repeats the attempt until one succeeds.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace mnemo::memory {
 
 class Attacher {
  public:
-  // Makes an attachment, or says why not. Empty: there is no service.
+  // Makes an attachment, or returns an error with the reason. Empty: there is no service.
   using Attach = std::function<absl::StatusOr<std::unique_ptr<MemoryClient>>()>;
 
   explicit Attacher(Attach attach);
@@ -24,13 +24,13 @@ class Attacher {
   Attacher& operator=(const Attacher&) = delete;
 
   bool configured() const { return static_cast<bool>(attach_); }
-  // The attachment that was made, once; nullptr while there is none.
+  // Returns a new attachment, each one once; nullptr while there is none.
   std::unique_ptr<MemoryClient> Take();
-  // Another one is wanted, and why. The first one is from the start.
+  // Requests another attachment; `why` is the reason. The first one is requested by the constructor.
   void Want(std::string why);
-  // Returns when the first attachment is there, or after a while.
+  // Blocks until the first attachment is made, at most 3 seconds.
   void WaitFirst();
-  // Why there is none: what the last attempt failed of, or why another one is wanted.
+  // Why there is no attachment: the error of the last attempt, or the reason given to Want.
   std::string why() const;
 
  private:

@@ -63,7 +63,7 @@ Needs NeedsOf(const MemoryShape& shape, uint32_t kv_format) {
   Needs needs;
   needs.ops = Bit(layout::kOpCreate) | Bit(layout::kOpAppend) | Bit(layout::kOpFork) | Bit(layout::kOpFree) |
               Bit(layout::kOpScoreSelect);
-  needs.formats = Bit(layout::kFormatF32);  // of keys on their way into an index
+  needs.formats = Bit(layout::kFormatF32);  // keys are sent to an index in this format
   needs.select_ops = Bit(layout::kSelectTopK);
   needs.head_dim = shape.head_dim;
   needs.group = shape.group;

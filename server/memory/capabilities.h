@@ -19,15 +19,15 @@ struct Needs {
   uint32_t select_ops = 0;
   bool two_stages = false;
   int head_dim = 0;
-  int group = 0;     // query heads of a KV head
-  int kv_heads = 0;  // of an index
-  int tokens = 0;    // of an index
+  int group = 0;     // query heads that share a KV head
+  int kv_heads = 0;  // KV heads of an index
+  int tokens = 0;    // tokens of an index
 };
 
-// Needs of any sequence of the model. `kv_format`: of K and V that the service is to keep, a layout::Format;
-// 0: none.
+// Needs of any sequence of the model. `kv_format`: the layout::Format of the K and V that the service keeps;
+// 0: it keeps none.
 Needs NeedsOf(const MemoryShape& shape, uint32_t kv_format);
-// Needs of a sequence of up to `tokens` positions whose method does `steps`.
+// Needs of a sequence of up to `tokens` positions whose method has these steps.
 Needs NeedsOf(const methods::MethodSteps& steps, const MemoryShape& shape, uint32_t kv_format, int tokens);
 
 // Names of the needs that are not granted: "operation GATHER and record format MEANS". Empty: all are

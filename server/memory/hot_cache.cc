@@ -37,7 +37,7 @@ void HotCache::Look(int layer, int kv_head, std::span<const uint32_t> entries, s
       sets_[static_cast<size_t>(layer) * static_cast<size_t>(shape_.kv_heads) + static_cast<size_t>(kv_head)];
   MNEMO_CHECK(static_cast<int>(entries.size()) <= places_);
   const auto width = static_cast<uint32_t>(shape_.entry_tokens);
-  if (++set.look == 0) {  // after 2^32 looks all are equally old
+  if (++set.look == 0) {  // the counter has wrapped: forget all entries, since their ages are unknown
     std::fill(set.used.begin(), set.used.end(), 0U);
     std::fill(set.place_of.begin(), set.place_of.end(), uint16_t{0});
     set.look = 1;
@@ -54,7 +54,7 @@ void HotCache::Look(int layer, int kv_head, std::span<const uint32_t> entries, s
       places[i] = kNowhere;
     }
   }
-  // Only now: no place that this look found may be given away.
+  // A second pass, since no place that the first one found may be reassigned.
   for (size_t i = 0; i < entries.size(); ++i) {
     if (places[i] != kNowhere) continue;
     while (set.used[set.hand] == set.look) set.hand = (set.hand + 1) % static_cast<uint32_t>(places_);

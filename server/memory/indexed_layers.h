@@ -1,4 +1,5 @@
-// Which layers of a model memory processing is for; without the pipeline, so that mnemod can tell sizes.
+// Layers of a model to which memory processing applies. Independent of the pipeline, so that mnemod can
+// compute sizes.
 #pragma once
 
 #include <string>
@@ -14,17 +15,17 @@ struct ModelConfig;
 
 namespace mnemo::memory {
 
-// Full-attention layers of the model but the first `dense_layers` of them, ascending.
+// Full-attention layers of the model except the first `dense_layers` of them, ascending.
 std::vector<int> IndexedLayers(const model::ModelConfig& config, int dense_layers);
-// The same; none where an index could not hold the model's heads: requests for a method are refused then,
-// with the reason.
+// The same, or empty when an index cannot hold the model's heads. Requests for a method are then refused with
+// the reason.
 std::vector<int> IndexableLayers(const model::ModelConfig& config, int dense_layers);
 
-// Why no index can hold heads of so many dimensions; empty: one can.
+// Why no index can hold heads of `head_dim` dimensions; empty: an index can.
 std::string WhyNoIndex(int head_dim);
-// Why the model takes no sparse method; empty: it does.
+// Why the model cannot use sparse methods; empty: it can.
 std::string WhyDenseOnly(const model::ModelConfig& config, int dense_layers);
-// UNIMPLEMENTED: the method does not work with the model, and why.
+// Returns UNIMPLEMENTED, whose message says that the method does not work with the model, and why.
 absl::Status Unsuitable(AttentionSettings::Method method, std::string_view why);
 
 }  // namespace mnemo::memory

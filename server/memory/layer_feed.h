@@ -1,4 +1,4 @@
-// K and V of one layer that a step's resident sequences lack, as pieces to fetch and to put into the cache.
+// K and V of one layer that the resident sequences of a step lack, as pieces to fetch into the cache.
 #pragma once
 
 #include <cstdint>
@@ -10,25 +10,25 @@
 
 namespace mnemo::memory {
 
-// Entries of one KV head of one index, each to be put to its place.
+// Entries of one KV head of one index, with the place that each is fetched into.
 struct FetchList {
   IndexHandle index;
   int kv_head = 0;
   int entry_tokens = 1;
   std::span<const HotCache::Missing> entries;
-  uint64_t* fetched_tokens = nullptr;  // added to
+  uint64_t* fetched_tokens = nullptr;  // counter to which the tokens are added
 };
 
 class LayerFeed final : public KvFeed {
  public:
-  // `layer` of the model; `lists` stay as they are.
+  // `layer`: number within the model. `lists` stay unchanged while this lives.
   LayerFeed(devices::KvCache* cache, int layer, std::span<const FetchList> lists);
 
   bool Next(int most_tokens, Piece* piece, uint32_t* ids) override;
   void Take(const uint8_t* kv) override;
 
  private:
-  // Where asking, and taking behind it, has come to: both go the same way.
+  // Position in the lists. Next and Take pass over the same runs, each with its own cursor.
   struct Cursor {
     size_t list = 0;
     size_t entry = 0;
@@ -37,7 +37,7 @@ class LayerFeed final : public KvFeed {
     const FetchList* list = nullptr;
     std::span<const HotCache::Missing> entries;
   };
-  // The next run of a list, empty at the end of all.
+  // Returns the next run of entries; empty after the last list.
   Run Advance(Cursor* cursor) const;
 
   devices::KvCache* const cache_;

@@ -32,17 +32,17 @@ class SequenceMemory {
   methods::MethodSteps steps;
   int max_positions = 0;
   int decode_begin = 0;
-  std::vector<int32_t> ids;  // of positions before decode_begin, whose records any sequence may share
+  std::vector<int32_t> ids;  // tokens before decode_begin; any sequence may share their records
 
   Side side = kInWorker;
   MemoryClient* client = nullptr;
   IndexHandle index;
-  int taken_pages = 0;  // that the client has or is getting
+  int taken_pages = 0;  // pages that the client has taken
 
-  // Result blocks: of one layer, or of each when several positions share a selection.
+  // Result blocks of one layer, or of every layer when several positions share a selection.
   std::vector<uint8_t> results;
   size_t slot_bytes = 0;  // 0: all layers use the same
-  int anchor = -1;        // whose selection `results` holds
+  int anchor = -1;        // position whose selection `results` holds
   int anchor_k = 0;
 
   devices::SparseSelection selection;
@@ -53,11 +53,11 @@ class SequenceMemory {
   bool lost = false;
   int kept_pages = 0;
   std::span<const int32_t> local;  // pages of this step, -1 for those in the service
-  std::vector<int64_t> places;     // [kv_heads][max_k], of one layer
+  std::vector<int64_t> places;     // [kv_heads][max_k], for one layer
   size_t max_k = 0;
-  std::vector<std::vector<HotCache::Missing>> missing;  // [kv_heads], of one layer
-  std::vector<HotCache::Missing> staged;                // pages of 64, of every layer
-  uint64_t fetched_tokens = 0;                          // of this step, all layers and heads
+  std::vector<std::vector<HotCache::Missing>> missing;  // [kv_heads], for one layer
+  std::vector<HotCache::Missing> staged;                // pages of 64 tokens, the same for every layer
+  uint64_t fetched_tokens = 0;                          // in this step, over all layers and heads
 
   SequenceAccount account;
 };
@@ -69,7 +69,7 @@ struct Pipeline::Impl {
     int row = 0;
     PositionPlan plan;
     bool asks = false;
-    size_t query = 0;  // in queries[side]
+    size_t query = 0;  // index in queries[side]
     int64_t attended = 0;
   };
   struct SlotContext {
@@ -78,7 +78,8 @@ struct Pipeline::Impl {
     int phase = 0;
     const float* q = nullptr;
   };
-  // After the client's phases: the end of the layer, looking for what is not here, and fetching that.
+  // Phases after the client's: end of the layer, search for the entries that the worker lacks, fetch of
+  // these.
   enum ExtraPhase { kClosePhase = MemoryClient::kPhases, kLookPhase, kFetchPhase, kAllPhases };
   using SlotContexts = std::array<SlotContext, kAllPhases>;
 
@@ -127,11 +128,11 @@ struct Pipeline::Impl {
   std::vector<Row> rows;  // [max_queries]
   std::array<std::vector<IndexQuery>, kSides> queries;
   std::array<std::vector<ClientCost>, kSides> query_costs;
-  std::array<std::vector<size_t>, kSides> query_rows;  // in rows
+  std::array<std::vector<size_t>, kSides> query_rows;  // indexes in rows
   std::vector<SlotContexts> contexts;                  // [slots]
-  std::vector<size_t> resident_rows;                   // in rows, of those that select
-  std::vector<SequenceMemory*> staging;                // whose pages are staged
-  std::vector<FetchList> fetch_lists;                  // of the layer in hand
+  std::vector<size_t> resident_rows;                   // indexes in rows of resident rows that select
+  std::vector<SequenceMemory*> staging;                // sequences whose pages are staged
+  std::vector<FetchList> fetch_lists;                  // fetches of the current layer
   int64_t dense_attended = 0;
   bool failed = false;
   uint64_t apply_ns = 0;
@@ -139,7 +140,7 @@ struct Pipeline::Impl {
   std::atomic<uint64_t> ready_ns{0};
 
   StepAccounts accounts;
-  std::vector<StepAccounts::Fetched> fetched;  // of a step
+  std::vector<StepAccounts::Fetched> fetched;  // fetches of one step
 };
 
 namespace {
@@ -184,7 +185,7 @@ void Pipeline::Impl::TakeService() {
   if (service != nullptr) service_name = service->device();
 }
 
-// Its sequences go on in the worker.
+// Moves the service's sequences to the worker. Resident ones are lost.
 void Pipeline::Impl::DropService() {
   for (const auto& memory : open) {
     if (memory->side != kInService) continue;
@@ -193,7 +194,7 @@ void Pipeline::Impl::DropService() {
       memory->client = nullptr;
       continue;
     }
-    // The store in the worker holds what the pages can, and no more sequences are open than it has room for.
+    // The worker's store has room for the records of all pages and for an index of each open sequence.
     MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
     accounts.CountFallback(&memory->account, "service_lost");
   }
@@ -202,7 +203,7 @@ void Pipeline::Impl::DropService() {
   attacher.Want("it went or hung");
 }
 
-// An open sequence on the same side whose first pages of records are those that `memory` will have.
+// Finds an open sequence on the same side whose first pages of records are those that `memory` will have.
 const SequenceMemory* Pipeline::Impl::FindShared(Side side, const SequenceMemory& memory, int* pages) const {
   const SequenceMemory* best = nullptr;
   if (memory.hot != nullptr) return best;
@@ -289,7 +290,8 @@ absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
   return CreateIndex(kInWorker, memory);
 }
 
-// Hands pages [taken, pages) to the sequence's client; to the worker's own when the service goes meanwhile.
+// Appends pages [taken, pages) at the sequence's client, or at the worker's own if the service is lost
+// meanwhile.
 void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int32_t> page_ids, bool wait) {
   const CacheSource keys(cache, options.layers, page_ids);
   for (;;) {
@@ -302,7 +304,7 @@ void Pipeline::Impl::Grow(SequenceMemory* memory, int pages, std::span<const int
     if (taken.ok()) memory->taken_pages = *taken;
     accounts.ChargeRecords(&memory->account, side, memory->taken_pages - before, spent);
     if (taken.ok()) return;
-    MNEMO_CHECK(side == kInService);  // the worker's own store cannot fail: it holds what the pages can
+    MNEMO_CHECK(side == kInService);  // the worker's store cannot fail: it has room for all pages
     DropService();
     if (memory->lost) return;
   }
@@ -409,7 +411,7 @@ void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) 
       Encode(context, item - 1);
     }
   } else if (context.phase < MemoryClient::kPhases) {
-    // The service's part first: sending it, or waiting for it, goes on beside the worker's own work.
+    // The service's items come first: other threads do the worker's own items while this one sends or waits.
     for (int side = kSides - 1; side >= 0; --side) {
       if (queries[side].empty()) continue;
       const int items = client(side)->Items(context.phase);
@@ -430,7 +432,7 @@ void Pipeline::Impl::RunPhase(const SlotContext& context, int item, int thread) 
   ready_ns.store(NowNs(), std::memory_order_relaxed);
 }
 
-// One head of one resident row: where its selection stands, and what of it is missing.
+// Finds the places of the selected entries of one head of one resident row, and the entries that are missing.
 void Pipeline::Impl::Look(const SlotContext& context, int item) {
   const int kv_heads = options.shape.kv_heads;
   const auto head = static_cast<size_t>(item % kv_heads);
@@ -443,7 +445,7 @@ void Pipeline::Impl::Look(const SlotContext& context, int item) {
 
 void Pipeline::Impl::Fetch(const SlotContext& context) {
   const uint64_t begin = NowNs();
-  // First what is missing of each selecting row and head, then the staged pages.
+  // The missing entries of each selecting row and head come first, then the staged pages.
   fetch_lists.clear();
   const auto kv_heads = static_cast<size_t>(options.shape.kv_heads);
   const auto add = [&](SequenceMemory* memory, size_t head, int width,
@@ -600,8 +602,8 @@ absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<cons
     ++memory->kept_pages;
     impl.accounts.ChargeKept(&memory->account, NowNs() - begin, spent);
   }
-  // Keys are read when they are handed over, before the page may go. Records are for pages that can be
-  // scanned.
+  // Keys are read during the call, before the page may be freed. Only pages that a scan can reach get
+  // records.
   const int needed = std::max(memory->max_positions - 1 - memory->settings.keep_last, 0) / kPageTokens;
   const int wanted = std::min(complete, needed);
   if (!memory->lost) impl.Grow(memory, wanted, pages, /*wait=*/false);
@@ -780,8 +782,8 @@ PipelineStats Pipeline::Stats() const {
   if (impl.service == nullptr) {
     impl.accounts.FillStats(impl.names(), nullptr, &stats);
   } else {
-    const AttachmentStats link = impl.service->stats();
-    impl.accounts.FillStats(impl.names(), &link, &stats);
+    const AttachmentStats attachment = impl.service->stats();
+    impl.accounts.FillStats(impl.names(), &attachment, &stats);
   }
   return stats;
 }

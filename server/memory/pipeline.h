@@ -27,21 +27,21 @@ namespace mnemo::memory {
 
 struct PipelineOptions {
   MemoryShape shape;
-  std::vector<int> layers;  // of the model, ascending; shape.layers of them
+  std::vector<int> layers;  // indexed layers of the model, ascending; shape.layers of them
   methods::MethodOptions methods;
   int max_queries = 0;     // decode rows of a step
   int context_tokens = 0;  // longest sequence
   int max_indexes = 0;     // sequences open at once, running and preempted
-  int pages = 0;           // of the pool
-  // Whether K and V of indexed layers may be kept in the memory service, for sequences that are opened so.
+  int pages = 0;           // size of the KV pool
+  // Whether the memory service may keep K and V of indexed layers, for sequences that OpenResident opens.
   bool kv_in_service = false;
-  // Where sequences go that say kAny; the service when there is one.
+  // Placement of sequences that ask for kAny. kMemoryService applies where there is a service.
   AttentionSettings::Placement placement = AttentionSettings::Placement::kMemoryService;
 };
 
 class SequenceMemory;
 
-// Used by the engine thread alone, but for what the device's threads run.
+// Used by the engine thread alone, except for operations that the device's threads run.
 class Pipeline final : public model::LayerMemory {
  public:
   // Makes an attachment to the memory service; runs on a thread of its own.
@@ -57,71 +57,75 @@ class Pipeline final : public model::LayerMemory {
 
   bool service_attached() const;
 
-  // Before a sequence's first step: an index that it can grow to `max_positions` in. Its rows from position
-  // `decode_begin` on select. `ids` of the positions before it are known: a sequence that is open with the
-  // same beginning shares its pages of records. Errors with placement kMemoryService, unless the sequence has
-  // `begun` elsewhere: RESOURCE_EXHAUSTED, the service is full; UNAVAILABLE, it is absent.
-  // FAILED_PRECONDITION: none is configured, or it lacks a capability, which the message names.
+  // Called before a sequence's first step. Creates an index with room for `max_positions`. Rows from position
+  // `decode_begin` on select. `ids`: the tokens before that position; pages of records are shared with an
+  // open sequence that begins with the same tokens. The pipeline owns the result until Close.
+  //
+  // Errors with placement kMemoryService, unless the sequence has `begun` elsewhere. RESOURCE_EXHAUSTED: the
+  // service is full. UNAVAILABLE: it is absent. FAILED_PRECONDITION: none is configured, or it lacks a
+  // capability, which the message names.
   absl::StatusOr<SequenceMemory*> Open(const AttentionSettings& settings, int max_positions, int decode_begin,
                                        std::span<const int32_t> ids, bool begun = false);
   // The same for a resident sequence: the service keeps K and V of its indexed layers. The worker has its
   // first and newest pages, and `hot_pages` pages of recent selections. Placement kAny means the service
-  // here. FAILED_PRECONDITION: this worker has none, or none that can do what the method needs and keep K and
-  // V.
+  // here. FAILED_PRECONDITION: this worker has no service, or its service lacks an operation that the method
+  // needs or cannot keep K and V.
   absl::StatusOr<SequenceMemory*> OpenResident(const AttentionSettings& settings, int max_positions,
                                                int decode_begin, std::span<const int32_t> ids, int hot_pages);
   void Close(SequenceMemory* memory);
-  // A sequence that was opened as resident lost what was kept in the service: it is good for Close alone.
+  // True when a resident sequence has lost the data that the service kept. Only Close may follow.
   static bool Lost(const SequenceMemory& memory);
   // Resident sequences only: sets the pages for recent selections, as many as it was opened with. Called
   // before its first step and when the pages change; entries that they held are forgotten.
   static void SetHotPages(SequenceMemory* memory, std::span<const int32_t> pages);
-  // Resident sequences only: positions [0, computed) are in `pages`, -1 for those stored before. On return
-  // the service has the complete pages, and the worker may give them up. UNAVAILABLE: the sequence is lost.
+  // Resident sequences only: positions [0, computed) are in `pages`, -1 for pages stored before. On return
+  // the service has the complete pages, and the worker may free them. UNAVAILABLE: the sequence is lost.
   absl::Status Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages);
-  // How many of its first pages are kept in the service.
+  // Number of the sequence's first pages that the service keeps.
   static int KeptPages(const SequenceMemory& memory);
-  // A sequence that was meant to be resident and is not.
+  // Counts a sequence that was to be resident and is not.
   void CountFallback(const std::string& reason);
 
-  // Now and then, idle or not: notices that the service went or came. True when it did.
+  // Called regularly, idle or not: detects that the service was lost or attached. True when either happened.
   bool Tend();
 
   // A step: Begin; AddRow for each row that may select, in order of rows; Forward with this as LayerMemory;
   // End.
   void Begin();
-  // Before the row at `position` is computed. `pages` hold the sequence's positions before it. What the row
-  // attends to in indexed layers, valid until the next Begin; nullptr: everything. Of a resident sequence
-  // `pages` are those of indexed layers, -1 for what is kept in the service, and stay until End.
+  // Called before the row at `position` is computed. `pages` hold the sequence's positions before it. Returns
+  // the positions that the row attends to in indexed layers, valid until the next Begin; nullptr: all of
+  // them. For a resident sequence `pages` are those of indexed layers, -1 for pages that the service keeps,
+  // and stay unchanged until End.
   const devices::SparseSelection* AddRow(SequenceMemory* memory, int row, int position,
                                          std::span<const int32_t> pages);
   // For a step whose rows of a resident sequence attend to everything. K and V of these pages are fetched, a
   // layer at a time, into the named staging pages of the cache (devices::KvCacheShape::staging_pages).
   struct StagedPage {
-    int page = 0;  // of the sequence
+    int page = 0;  // number within the sequence
     int32_t staging = 0;
   };
   void AddStaged(SequenceMemory* memory, std::span<const StagedPage> pages);
-  // A row of the step that attends to `attended` positions without a selection: for the shares of the time
-  // that attention takes.
+  // Counts a row of the step that attends to `attended` positions without a selection, so that rows with one
+  // are charged their share of the attention time.
   void AddDense(int64_t attended);
-  // Nothing to select: Forward needs no LayerMemory.
+  // True when no row of the step selects: Forward needs no LayerMemory.
   bool idle() const;
-  // Settles the selections to come; between the last AddRow and Forward. UNAVAILABLE as End.
+  // Prepares the step's queries; called between the last AddRow and Forward. UNAVAILABLE as End.
   absl::Status Seal();
-  // After Forward. UNAVAILABLE: the service went or hung; its sequences are in the worker now and the step is
-  // to be done again, from Begin on.
+  // Called after Forward. UNAVAILABLE: the service is gone or hangs. Its sequences are now in the worker, and
+  // the caller repeats the step from Begin on.
   absl::Status End();
 
-  // Positions [0, computed) are in `pages`: their complete pages become records, in the background where the
-  // service makes them.
+  // Makes records of the complete pages of positions [0, computed), which are in `pages`. The service makes
+  // them in the background.
   void CatchUp(SequenceMemory* memory, int computed, std::span<const int32_t> pages);
 
   Ops OpsOf(int slot, const float* q) override;
 
-  // The sequence's costs so far.
+  // Returns the sequence's costs so far.
   std::vector<MemoryStepStat> StepsOf(const SequenceMemory& memory) const;
-  // How often it went on in the worker instead of in the service, and why the last time.
+  // Returns how often the sequence continued in the worker instead of in the service. `reason` gets the
+  // reason of the last time.
   int FallbacksOf(const SequenceMemory& memory, std::string* reason) const;
   PipelineStats Stats() const;
 

@@ -1,5 +1,6 @@
 #include "server/memory/position_plan.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 

@@ -94,7 +94,9 @@ void StepAccounts::CountFallback(SequenceAccount* account, std::string_view reas
   account->fallback_reason = reason;
 }
 
-void StepAccounts::AddPastAttachment(const AttachmentStats& link) { past_links_ = Sum(past_links_, link); }
+void StepAccounts::AddPastAttachment(const AttachmentStats& attachment) {
+  past_attachments_ = Sum(past_attachments_, attachment);
+}
 
 std::vector<MemoryStepStat> StepAccounts::StepsOf(const SequenceAccount& account, const SideNames& names) {
   std::vector<MemoryStepStat> steps;
@@ -110,13 +112,14 @@ std::vector<MemoryStepStat> StepAccounts::StepsOf(const SequenceAccount& account
   return steps;
 }
 
-void StepAccounts::FillStats(const SideNames& names, const AttachmentStats* link,
+void StepAccounts::FillStats(const SideNames& names, const AttachmentStats* attachment,
                              PipelineStats* stats) const {
   stats->fallbacks = fallbacks_;
-  const AttachmentStats links = link == nullptr ? past_links_ : Sum(past_links_, *link);
-  stats->round_trips = links.round_trips;
-  stats->bytes_to_service = links.bytes_sent;
-  stats->bytes_from_service = links.bytes_received;
+  const AttachmentStats traffic =
+      attachment == nullptr ? past_attachments_ : Sum(past_attachments_, *attachment);
+  stats->round_trips = traffic.round_trips;
+  stats->bytes_to_service = traffic.bytes_sent;
+  stats->bytes_from_service = traffic.bytes_received;
   stats->selected_tokens = selected_tokens_;
   stats->hot = hot_;
   for (const auto& [key, kinds] : totals_) {

@@ -81,15 +81,15 @@ TEST_CASE("fallbacks are counted by reason, with a sequence and without") {
   CHECK(stats.fallbacks == std::map<std::string, uint64_t>{{"service_full", 1}, {"service_lost", 2}});
 }
 
-TEST_CASE("figures of links add up over those that are gone") {
+TEST_CASE("figures of attachments add up over those that have ended") {
   StepAccounts accounts(kShape, kTokenBytes);
-  AttachmentStats link;
-  link.round_trips.Observe(5'000);
-  link.bytes_sent = 1;
-  link.bytes_received = 2;
-  accounts.AddPastAttachment(link);
+  AttachmentStats attachment;
+  attachment.round_trips.Observe(5'000);
+  attachment.bytes_sent = 1;
+  attachment.bytes_received = 2;
+  accounts.AddPastAttachment(attachment);
   PipelineStats stats;
-  accounts.FillStats(kNames, &link, &stats);
+  accounts.FillStats(kNames, &attachment, &stats);
   CHECK(stats.round_trips.count == 2);
   CHECK(stats.bytes_to_service == 2);
   CHECK(stats.bytes_from_service == 4);

@@ -21,9 +21,10 @@ struct MemoryStepStat {
   uint64_t time_ns = 0;
   uint64_t bytes = 0;
   // prepare: tokens indexed; relevancy: tokens scored; retrieval: tokens selected; apply: tokens attended to.
-  // Of every layer and KV head.
+  // The count is the sum over all layers and KV heads.
   uint64_t count = 0;
-  // Relevancy in the service: submissions that were waited for, one a layer; shared ones count for each.
+  // Relevancy in the service: submissions that the worker waited for, one a layer. A submission that several
+  // sequences share counts for each of them.
   uint64_t round_trips = 0;
 
   // Adds figures of the same step.
@@ -53,20 +54,21 @@ struct FixedHistogram {
     sum += value;
   }
 
-  std::array<uint64_t, kBounds.size() + 1> buckets{};  // not cumulative; the last one is past all bounds
+  // Not cumulative. The last one counts values above all bounds.
+  std::array<uint64_t, kBounds.size() + 1> buckets{};
   uint64_t count = 0;
   uint64_t sum = 0;
 };
 using DurationHistogram = FixedHistogram<kDurationBoundsNs>;
 using TokenHistogram = FixedHistogram<kTokenBounds>;
 
-// Totals of a method's step on a device, and the times that it took in one step of the engine.
+// Totals of a method's step on a device, and the distribution of its time in one step of the engine.
 struct StepTotal : MemoryStepStat {
   DurationHistogram times;
 };
 
-// Decode rows of resident sequences: selected tokens over all layers and KV heads, and the misses among them,
-// which were fetched since the worker did not have them.
+// Decode rows of resident sequences: selected tokens over all layers and KV heads, and those among them that
+// were fetched because the worker did not have them.
 struct HotStats {
   uint64_t selected_tokens = 0;
   uint64_t missed_tokens = 0;
@@ -74,16 +76,16 @@ struct HotStats {
 
 struct PipelineStats {
   bool service_attached = false;
-  std::string service;  // its name, when attached
+  std::string service;  // name of the service, when attached
   int64_t inline_indexes = 0;
   int64_t inline_bytes = 0;
   int64_t service_indexes = 0;
-  DurationHistogram round_trips;  // submissions to the service that were waited for
+  DurationHistogram round_trips;  // submissions to the service that the worker waited for
   uint64_t bytes_to_service = 0;
   uint64_t bytes_from_service = 0;
-  TokenHistogram selected_tokens;  // of a decode row, a layer and a KV head
+  TokenHistogram selected_tokens;  // for each decode row, layer and KV head
   HotStats hot;
-  // Sequences that run in the worker instead, by reason (FallbackReason).
+  // Sequences that run in the worker instead of in the service, by reason (FallbackReason).
   std::map<std::string, uint64_t> fallbacks;
   std::vector<StepTotal> steps;
 };

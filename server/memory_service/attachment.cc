@@ -18,21 +18,21 @@ constexpr uint32_t kMostUnderWay = 64;  // queries of one owner
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(
-    std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
+    std::unique_ptr<transport::ServiceAttachment> attachment, memory_device::IndexTable* table,
     PlaneCounters* counters) {
-  const layout::AttachHello& granted = link->attached().granted;
+  const layout::AttachHello& granted = attachment->attached().granted;
   MNEMO_ASSIGN_OR_RETURN(const uint32_t owner, table->AddOwner({.quota_bytes = granted.quota_bytes,
                                                                 .max_indexes = granted.max_indexes}));
-  return std::unique_ptr<Attachment>(new Attachment(std::move(link), table, owner, counters));
+  return std::unique_ptr<Attachment>(new Attachment(std::move(attachment), table, owner, counters));
 }
 
-Attachment::Attachment(std::unique_ptr<transport::ServiceAttachment> link, memory_device::IndexTable* table,
-                       uint32_t owner, PlaneCounters* counters)
-    : link_(std::move(link)),
+Attachment::Attachment(std::unique_ptr<transport::ServiceAttachment> attachment,
+                       memory_device::IndexTable* table, uint32_t owner, PlaneCounters* counters)
+    : attachment_(std::move(attachment)),
       table_(table),
       owner_(owner),
       plane_counters_(counters),
-      region_bytes_(link_->data().size()),
+      region_bytes_(attachment_->data().size()),
       next_seq_{transport::kFirstSeq, transport::kFirstSeq} {
   limits_.granted = attached().granted;
   limits_.region_bytes = std::span(&region_bytes_, 1);
@@ -75,13 +75,13 @@ Completion Attachment::Refusal(const Descriptor& d, layout::Verdict verdict) con
 }
 
 const uint8_t* Attachment::Payload(const Descriptor& d) const {
-  return link_->data().data() + uint64_t{d.payload_offset} * layout::kUnitBytes;
+  return attachment_->data().data() + uint64_t{d.payload_offset} * layout::kUnitBytes;
 }
 
 void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
   limit = std::min({limit, kMostUnderWay - under_way_, static_cast<uint32_t>(taken_.size())});
   if (limit == 0) return;
-  const absl::StatusOr<uint32_t> count = link_->Take(Ring::kQuery, std::span(taken_).first(limit));
+  const absl::StatusOr<uint32_t> count = attachment_->Take(Ring::kQuery, std::span(taken_).first(limit));
   if (!count.ok()) failed_ = count.status();
   if (!count.ok() || *count == 0) return;
   const Clock::time_point now = work->taken_at = Clock::now();
@@ -97,7 +97,7 @@ void Attachment::TakeQueries(uint32_t limit, QueryWork* work) {
         {.descriptor = d,
          .owner = owner_,
          .payload = Payload(d),
-         .result = link_->data().data() + uint64_t{d.result_offset} * layout::kUnitBytes});
+         .result = attachment_->data().data() + uint64_t{d.result_offset} * layout::kUnitBytes});
     work->origins.push_back({this, now, now});
   }
 }
@@ -112,8 +112,8 @@ void Attachment::AddCompletion(const memory_device::Operation& operation, const 
   const Descriptor& d = operation.descriptor;
   if (completion.status == layout::kStatusOk && d.result_length > 0) {
     // Validated: the place is within the region. That it fails means a lost peer, which shows elsewhere.
-    (void)link_->PushResults(uint64_t{d.result_offset} * layout::kUnitBytes,
-                             uint64_t{d.result_length} * layout::kUnitBytes);
+    (void)attachment_->PushResults(uint64_t{d.result_offset} * layout::kUnitBytes,
+                                   uint64_t{d.result_length} * layout::kUnitBytes);
   }
   const uint32_t op = d.op < kOps ? d.op : 0;
   const uint32_t status = std::min<uint32_t>(completion.status, kStatuses - 1);
@@ -133,7 +133,7 @@ void Attachment::AddCompletion(const memory_device::Operation& operation, const 
 absl::Status Attachment::CompleteQueries() {
   MNEMO_RETURN_IF_ERROR(failed_);
   if (finished_.empty()) return absl::OkStatus();
-  absl::Status status = link_->Complete(Ring::kQuery, finished_);
+  absl::Status status = attachment_->Complete(Ring::kQuery, finished_);
   finished_.clear();
   return status;
 }
@@ -196,13 +196,13 @@ absl::Status Attachment::FinishBulk(Completion completion) {
   Add(plane_counters_->bytes_written, completion.bytes_written);
   Add(counters_.operations, 1);
   if (completion.status != layout::kStatusOk) Add(counters_.refused, 1);
-  return link_->Complete(Ring::kBulk, std::span(&completion, 1));
+  return attachment_->Complete(Ring::kBulk, std::span(&completion, 1));
 }
 
 // Takes the next descriptor of the ring; one that is refused is answered.
 absl::Status Attachment::TakeBulk(bool* worked) {
   Descriptor d;
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t count, link_->Take(Ring::kBulk, std::span(&d, 1)));
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t count, attachment_->Take(Ring::kBulk, std::span(&d, 1)));
   if (count == 0) return absl::OkStatus();
   *worked = true;
   bulk_descriptor_ = d;
@@ -219,19 +219,19 @@ bool Attachment::TryEndBulk(Completion* completion) {
 }
 
 bool Attachment::Ready(bool queries) const {
-  return (bulk_ == Bulk::kNone && link_->Ready(Ring::kBulk)) ||
-         (queries && under_way_ < kMostUnderWay && link_->Ready(Ring::kQuery));
+  return (bulk_ == Bulk::kNone && attachment_->Ready(Ring::kBulk)) ||
+         (queries && under_way_ < kMostUnderWay && attachment_->Ready(Ring::kQuery));
 }
 
 absl::Status Attachment::WorkOnBulk(std::chrono::nanoseconds slice, bool* worked) {
   // The clock is not asked when there is nothing to do.
-  if (bulk_ == Bulk::kNone && !link_->Ready(Ring::kBulk)) return absl::OkStatus();
+  if (bulk_ == Bulk::kNone && !attachment_->Ready(Ring::kBulk)) return absl::OkStatus();
   const Clock::time_point until = Clock::now() + slice;
   do {
     if (bulk_ == Bulk::kNone) {
       MNEMO_RETURN_IF_ERROR(TakeBulk(worked));
       if (bulk_ == Bulk::kNone) {
-        if (!link_->Ready(Ring::kBulk)) return absl::OkStatus();
+        if (!attachment_->Ready(Ring::kBulk)) return absl::OkStatus();
         continue;
       }
     }

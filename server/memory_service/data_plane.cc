@@ -17,14 +17,14 @@ namespace {
 
 using layout::AttachHello;
 
-constexpr uint32_t kBatch = 256;  // operations of all owners under way
+constexpr uint32_t kBatch = 256;  // most operations of all owners under way
 constexpr std::chrono::microseconds kBulkSlice{200};
 constexpr uint32_t kMaxOwners = 64;
-constexpr size_t kMaxQuotas = 1024;  // owners with a quota of their own
+constexpr size_t kMaxQuotas = 1024;  // most owners with a quota of their own
 constexpr int kMaxSleepMs = 1000;
-constexpr int kDeviceSleepMs = 1;  // while a device without a descriptor to wait for computes
+constexpr int kDeviceSleepMs = 1;  // longest sleep while a device that has no event descriptor computes
 constexpr std::chrono::seconds kResetInterval{1};
-// Within which the end of a worker is noticed.
+// Time within which the end of a worker is noticed.
 constexpr std::chrono::milliseconds kNoticeTime{100};
 
 }  // namespace
@@ -99,7 +99,7 @@ DataPlane::~DataPlane() {
 void DataPlane::Notify() {
   called_.store(true, std::memory_order_release);
   const uint64_t one = 1;
-  // Full means that it has been rung already.
+  // EAGAIN: the counter is full, so a wake-up is pending already.
   MNEMO_CHECK(::write(wake_.get(), &one, sizeof one) == sizeof one || errno == EAGAIN);
 }
 
@@ -125,7 +125,7 @@ absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const Att
            options_.memory_bytes - granted_bytes_;
   };
   if (!has_room() || !has_memory()) {
-    // One that has just gone may not be noticed yet.
+    // The end of an owner may not have been noticed yet.
     Notify();
     room_.wait_for(lock, kNoticeTime, [&] { return has_room() && has_memory(); });
   }
@@ -154,20 +154,20 @@ absl::StatusOr<AttachHello> DataPlane::Grant(const std::string& owner, const Att
   return granted;
 }
 
-void DataPlane::Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) {
+void DataPlane::Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> attachment) {
   {
     std::lock_guard lock(mutex_);
     const auto entry = std::find_if(entries_.begin(), entries_.end(),
                                     [&](const Entry& candidate) { return candidate.epoch == epoch; });
     MNEMO_CHECK(entry != entries_.end());
-    if (link == nullptr) {
+    if (attachment == nullptr) {
       granted_bytes_ -= entry->quota_bytes;
       entries_.erase(entry);
       room_.notify_all();
       return;
     }
-    entry->pid = link->attached().pid;
-    arrived_.push_back(std::move(link));
+    entry->pid = attachment->attached().pid;
+    arrived_.push_back(std::move(attachment));
   }
   Notify();
 }
@@ -235,22 +235,22 @@ uint32_t DataPlane::Drop(const std::string& owner, uint16_t epoch) {
   return count;
 }
 
-void DataPlane::Attach(std::unique_ptr<transport::ServiceAttachment> link) {
-  const transport::Attached attached = link->attached();
-  // The quotas granted are what the table has room for.
-  absl::StatusOr<std::unique_ptr<Attachment>> attachment =
-      Attachment::Create(std::move(link), table_.get(), &counters_);
-  MNEMO_CHECK(attachment.ok());
+void DataPlane::Attach(std::unique_ptr<transport::ServiceAttachment> attachment) {
+  const transport::Attached attached = attachment->attached();
+  // Cannot fail: the sum of the granted quotas fits the table.
+  absl::StatusOr<std::unique_ptr<Attachment>> owner =
+      Attachment::Create(std::move(attachment), table_.get(), &counters_);
+  MNEMO_CHECK(owner.ok());
   spdlog::info("{} (pid {}) attached as {}, quota {} bytes", attached.owner, attached.pid,
                attached.granted.epoch, attached.granted.quota_bytes);
   std::lock_guard lock(mutex_);
   for (Entry& entry : entries_) {
-    if (entry.epoch == attached.granted.epoch) entry.counters = &(*attachment)->counters();
+    if (entry.epoch == attached.granted.epoch) entry.counters = &(*owner)->counters();
   }
-  attachments_.push_back(std::move(*attachment));
+  attachments_.push_back(std::move(*owner));
 }
 
-// Takes over the wishes of other threads: new links, ends, draining.
+// Carries out the requests of other threads: new attachments, drops, draining.
 void DataPlane::TakeCalls() {
   if (!called_.exchange(false, std::memory_order_acquire)) return;
   uint64_t rung;
@@ -262,7 +262,7 @@ void DataPlane::TakeCalls() {
     arrived.swap(arrived_);
     table_->Drain(draining_);
   }
-  for (std::unique_ptr<transport::ServiceAttachment>& link : arrived) Attach(std::move(link));
+  for (std::unique_ptr<transport::ServiceAttachment>& attachment : arrived) Attach(std::move(attachment));
   {
     std::lock_guard lock(mutex_);
     for (const Entry& entry : entries_) {
@@ -292,7 +292,7 @@ void DataPlane::Remove(size_t index, const absl::Status& why) {
 void DataPlane::RemoveLeft() {
   for (size_t i = leaving_.size(); i-- > 0;) {
     bool worked = false;
-    // The end of a bulk operation whose owner is gone; nobody is told.
+    // Completes a bulk operation whose owner is gone; there is nobody to answer.
     if (leaving_[i].attachment->arriving()) (void)leaving_[i].attachment->WorkOnBulk({}, &worked);
     if (leaving_[i].attachment->busy()) continue;
     Leaving left = std::move(leaving_[i]);
@@ -318,7 +318,8 @@ void DataPlane::Erase(std::unique_ptr<Attachment> attachment, const memory_devic
   room_.notify_all();
 }
 
-// The first `old_operations` were taken in an earlier turn.
+// Submits all operations that the device does not have yet. The first `old_operations` come from earlier
+// turns.
 void DataPlane::SubmitQueries(size_t old_operations) {
   const size_t first = work_.submitted;
   work_.submitted += device_->Submit(std::span(work_.operations).subspan(first));
@@ -347,7 +348,7 @@ size_t DataPlane::CollectCompletions() {
 
 bool DataPlane::RunQueries() {
   const size_t old_operations = work_.operations.size();
-  // Each turn another owner is the first, so that a full batch leaves nobody out for ever.
+  // Each turn begins with another owner, so that a full batch starves no owner.
   ++turn_;
   for (size_t n = 0; n < attachments_.size(); ++n) {
     const uint32_t room = kBatch - static_cast<uint32_t>(work_.operations.size());
@@ -381,18 +382,18 @@ bool DataPlane::RunBulk() {
 
 void DataPlane::CheckPeers() {
   for (size_t i = attachments_.size(); i-- > 0;) {
-    if (attachments_[i]->link().lost()) Remove(i, Unavailable("the worker closed"));
+    if (attachments_[i]->transport_attachment().lost()) Remove(i, Unavailable("the worker closed"));
   }
 }
 
-// Whether the device has something of any owner.
+// Whether the device works on operations of any owner.
 bool DataPlane::DeviceBusy() const {
   return !work_.operations.empty() || !leaving_.empty() ||
          std::any_of(attachments_.begin(), attachments_.end(),
                      [](const auto& attachment) { return attachment->arriving(); });
 }
 
-// Gathers what the device has finished; for while there is nothing else to do.
+// Collects finished operations of the device while there is no other work. True when there were any.
 bool DataPlane::DeviceHasNews() {
   if (CollectCompletions() > 0) return true;
   bool worked = false;
@@ -409,7 +410,7 @@ bool DataPlane::DeviceHasNews() {
   return worked;
 }
 
-// When the device has had its time for what is under way.
+// Time at which the operations under way have reached operation_timeout_ms.
 Clock::time_point DataPlane::Deadline() const {
   Clock::time_point since = Clock::time_point::max();
   if (!work_.operations.empty()) since = waiting_since_;
@@ -424,7 +425,7 @@ Clock::time_point DataPlane::Deadline() const {
 
 void DataPlane::CheckDevice() {
   if (reset_at_ == Clock::time_point()) {
-    // Answers that came while this thread was held up count.
+    // Completions that arrived while this thread was delayed still count.
     if (DeviceBusy() && Clock::now() >= Deadline() && !DeviceHasNews()) FailDevice();
     return;
   }
@@ -453,7 +454,7 @@ void DataPlane::FailDevice() {
   FailUnderWay(reset);
 }
 
-// Answers the queries that the device had, or was to have, with kStatusDeviceFailed.
+// Answers all queries, submitted to the device or not, with kStatusDeviceFailed.
 void DataPlane::FinishFailed() {
   for (size_t i = 0; i < work_.operations.size(); ++i) {
     const layout::Descriptor& d = work_.operations[i].descriptor;
@@ -470,7 +471,7 @@ void DataPlane::FinishFailed() {
   work_.submitted = 0;
 }
 
-// After a reset. Unless it left the indexes there, the attachments that had some end.
+// Called after a reset. If the reset lost the indexes, the attachments that had any end.
 void DataPlane::FailUnderWay(const absl::Status& reset) {
   const bool lost = !reset.ok();
   FinishFailed();
@@ -505,7 +506,7 @@ bool DataPlane::Ready() const {
   if (called_.load(std::memory_order_acquire)) return true;
   const bool room = work_.operations.size() < kBatch;
   return std::any_of(attachments_.begin(), attachments_.end(), [room](const auto& attachment) {
-    attachment->link().Progress();
+    attachment->transport_attachment().Progress();
     return attachment->Ready(room);
   });
 }
@@ -514,9 +515,9 @@ void DataPlane::Sleep() {
   fds_.assign(1, {wake_.get(), POLLIN, 0});
   bool asleep = true;
   for (const std::unique_ptr<Attachment>& attachment : attachments_) {
-    attachment->link().SetAsleep(true);
+    attachment->transport_attachment().SetAsleep(true);
     pollfd fds[2];
-    asleep = attachment->link().PrepareSleep(fds) && asleep;
+    asleep = attachment->transport_attachment().PrepareSleep(fds) && asleep;
     fds_.insert(fds_.end(), std::begin(fds), std::end(fds));
   }
   int sleep_ms = kMaxSleepMs;
@@ -530,16 +531,17 @@ void DataPlane::Sleep() {
     Add(counters_.sleeps, 1);
     (void)::poll(fds_.data(), fds_.size(), sleep_ms);
     for (size_t i = attachments_.size(); i-- > 0;) {
-      // A closed socket is looked at again at once, not when it is due.
+      // A closed socket is checked at once, not at the next regular check.
       const bool closed =
           ((fds_[1 + 2 * i].revents | fds_[2 + 2 * i].revents) & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-      if (closed) (void)attachments_[i]->link().lost(true);
+      if (closed) (void)attachments_[i]->transport_attachment().lost(true);
     }
   }
-  for (const std::unique_ptr<Attachment>& attachment : attachments_) attachment->link().SetAsleep(false);
+  for (const std::unique_ptr<Attachment>& attachment : attachments_)
+    attachment->transport_attachment().SetAsleep(false);
 }
 
-// Before the end: the device touches no memory of the owners any more.
+// Called before the thread ends. Afterwards the device accesses no memory of the owners.
 void DataPlane::StopDevice() {
   if (!DeviceBusy()) return;
   const absl::Status reset = device_->Reset();

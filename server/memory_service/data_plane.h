@@ -1,5 +1,5 @@
-// The data plane of a memory service: one thread takes the descriptors of all attached workers and has them
-// carried out.
+// The data plane of a memory service: one thread takes the descriptors of all attached workers and passes
+// them to the memory device.
 #pragma once
 
 #include <atomic>
@@ -22,23 +22,23 @@ namespace mnemo::memory_service {
 // Queries of all owners go to the device together. Between two such batches each owner has a slice of time
 // for its bulk operations, so that an append of many pages delays no query for long. While a device computes,
 // the thread serves bulk operations, new workers and ends. Only an operation that changes or frees an index
-// waits for those under way on that index. A device that does not finish an operation in time
-// is reset: what was under way fails, and the attachments whose indexes are lost end. The thread looks for
-// work for at most 300 us, then sleeps until a doorbell, a worker's end, the device or a call of this class.
-// An owner's death, silence or nonsense concerns its attachment alone.
+// waits for those under way on that index. A device that does not finish an operation in time is reset:
+// operations under way fail, and the attachments whose indexes are lost end. The thread polls for work for at
+// most 300 us. Then it sleeps until a doorbell, the end of a worker, an event of the device or a call of this
+// class. Death, hang or invalid input of an owner affects its attachment alone.
 class DataPlane final : public transport::ListenerHost {
  public:
   struct Options {
     std::string name = "memory";
     std::string device = "cpu";  // kind, as registered (devices/memory/memory_device_registry.h)
-    // KEY and VALUE of what the kind alone understands.
+    // KEY and VALUE of options that are specific to the kind.
     std::vector<std::pair<std::string, std::string>> device_options;
-    // Time that the device has for an operation before it is reset; at least 1.
+    // Longest time of an operation before the device is reset; at least 1.
     int operation_timeout_ms = 1000;
     std::string isa = "auto";
     int threads = 1;
     uint64_t memory_bytes = uint64_t{1} << 30;
-    uint64_t quota_bytes = 0;  // of an owner; 0 = memory_bytes / max_owners
+    uint64_t quota_bytes = 0;  // for each owner; 0 = memory_bytes / max_owners
     uint64_t region_bytes = 64 << 20;
     uint32_t max_owners = 8;  // at most 64
     uint32_t max_indexes = 1024;
@@ -48,36 +48,37 @@ class DataPlane final : public transport::ListenerHost {
   };
   // Starts the thread. INVALID_ARGUMENT names the option.
   static absl::StatusOr<std::unique_ptr<DataPlane>> Create(const Options& options);
-  // Ends all attachments. Nothing calls Grant or Attached any more.
+  // Ends all attachments. The caller ensures that Grant and Attached are no longer called.
   ~DataPlane() override;
 
   absl::StatusOr<layout::AttachHello> Grant(const std::string& owner,
                                             const layout::AttachHello& wanted) override;
-  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> link) override;
+  void Attached(uint16_t epoch, std::unique_ptr<transport::ServiceAttachment> attachment) override;
 
-  // The rest: any thread.
+  // Any thread may call the functions below.
   const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
   const Options& options() const { return options_; }
   const layout::AttachHello& limits() const { return limits_; }
   const PlaneCounters& counters() const { return counters_; }
   PlaneStats Stats() const;
-  // No new indexes and owners while draining.
+  // While draining, no new indexes and owners are accepted.
   void Drain(bool draining);
-  // From the owner's next attachment on; 0 = the default. RESOURCE_EXHAUSTED: more than the memory there is,
-  // or too many owners have a quota of their own.
+  // Sets the quota from the owner's next attachment on; 0 = the default. RESOURCE_EXHAUSTED: it is more than
+  // the memory of all indexes, or too many owners have a quota of their own.
   absl::Status SetQuota(const std::string& owner, uint64_t quota_bytes);
-  // Bytes that the owner is granted at its next attachment, if there is so much left.
+  // Bytes that the owner is granted at its next attachment, unless less memory is left.
   uint64_t Quota(const std::string& owner) const;
-  // Ends the attachments of this name, or the one of this epoch if that is not 0. How many.
+  // Ends the attachments of this name; with `epoch` not 0 only the one of that epoch. Returns their number.
   uint32_t Drop(const std::string& owner, uint16_t epoch);
 
  private:
-  struct Entry {  // an attachment as other threads know it
+  // An attachment as seen by other threads.
+  struct Entry {
     std::string owner;
     uint16_t epoch = 0;
     int pid = 0;
     uint64_t quota_bytes = 0;
-    OwnerCounters* counters = nullptr;  // null until the data plane has taken it over
+    OwnerCounters* counters = nullptr;  // null until the thread has taken over the attachment
     bool drop = false;
   };
 
@@ -86,7 +87,7 @@ class DataPlane final : public transport::ListenerHost {
   void Run();
   void Notify();
   void TakeCalls();
-  void Attach(std::unique_ptr<transport::ServiceAttachment> link);
+  void Attach(std::unique_ptr<transport::ServiceAttachment> attachment);
   // Ends an attachment; the object stays until the device has finished with it.
   void Remove(size_t index, const absl::Status& why);
   void RemoveLeft();

@@ -8,6 +8,7 @@
 #include <thread>
 #include <utility>
 
+#include "devices/base/address.h"
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/patient_threads.h"
@@ -84,7 +85,8 @@ int Main(int argc, char** argv) {
   return telemetry::RunChild(
       {.program = "mnemo-memory",
        .lifeline_fd = options->lifeline_fd,
-       .socket_paths = {options->data_socket, telemetry::UnixSocketPath(options->control_address)},
+       .socket_paths = {options->data_socket,
+                        std::string(UnixSocketPath(options->control_address).value_or(""))},
        .private_dir = options->private_dir,
        .log = {.process = options->name, .level = log.level, .format = log.format, .file = log.file},
        .serve = [&](Watcher* watcher) { return Serve(*options, watcher); }});

@@ -105,12 +105,11 @@ std::vector<std::string> MemoryArguments(const MemoryOptions& options, int confi
   add("max-owners", options.max_owners);
   add("max-indexes", options.max_indexes);
   add("max-tokens", options.max_tokens);
-  if (config_fd >= 0) add("config-fd", config_fd);
-  if (options.lifeline_fd >= 0) add("lifeline-fd", options.lifeline_fd);
-  if (!options.private_dir.empty()) add("private-dir", options.private_dir);
-  for (const config::Override& value : overrides) {
-    arguments.push_back(config::SetArgument(value.key, value.value));
-  }
+  config::AppendChildArguments({.config_fd = config_fd,
+                                .overrides = overrides,
+                                .lifeline_fd = options.lifeline_fd,
+                                .private_dir = options.private_dir},
+                               &arguments);
   return arguments;
 }
 

@@ -1,4 +1,4 @@
-// A worker that does random things to its indexes and compares everything it gets with the reference.
+// A worker that performs random operations on its indexes and compares all results with the reference.
 #pragma once
 
 #include <cstdio>
@@ -17,7 +17,8 @@ namespace mnemo::memory_service {
 
 using layout::IndexSpec;
 
-// Catch's own checks are for one thread; this ends the process and says how to do it again.
+// Catch's checks may be used on one thread only. This macro ends the process and prints the seed that repeats
+// the failure.
 #define MNEMO_EXPECT(condition)                                                                            \
   do {                                                                                                     \
     if (!(condition)) {                                                                                    \
@@ -26,7 +27,7 @@ using layout::IndexSpec;
     }                                                                                                      \
   } while (false)
 
-// Contents that an index must have: records by slot, head and page.
+// Expected contents of an index: records by slot, head and page.
 struct Model {
   IndexSpec spec;
   uint16_t generation = 0;
@@ -194,7 +195,7 @@ class RandomWorker {
                           expected);
       uint32_t count;
       std::memcpy(&count, expected.data(), sizeof count);
-      // Bytes behind the last id and the last rank are nobody's.
+      // Bytes after the last id and the last rank are undefined.
       const uint8_t* const got = results.bytes.data() + n * result_bytes;
       const uint64_t ranks = layout::RanksOffset(d.k);
       MNEMO_EXPECT(std::memcmp(got, expected.data(), sizeof(layout::ResultHeader) + size_t{count} * 4) == 0);

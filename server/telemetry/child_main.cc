@@ -43,9 +43,4 @@ int AnswerCommandLine(const std::string& program, const absl::Status& status) {
   return 0;
 }
 
-std::string UnixSocketPath(const std::string& address) {
-  const std::string prefix = "unix:";
-  return address.starts_with(prefix) ? address.substr(prefix.size()) : "";
-}
-
 }  // namespace mnemo::telemetry

@@ -29,7 +29,4 @@ int RunChild(const ChildMain& child);
 // on standard output, an error on standard error.
 int AnswerCommandLine(const std::string& program, const absl::Status& status);
 
-// PATH of "unix:PATH"; empty for any other address.
-std::string UnixSocketPath(const std::string& address);
-
 }  // namespace mnemo::telemetry

@@ -58,6 +58,11 @@ void CollectingSink::Check(const EngineEvent& event, EngineResult* result) {
 }
 
 void CollectingSink::OnStep(std::vector<EngineEvent> events) {
+  Record(std::move(events));
+  std::lock_guard gate(gate_);
+}
+
+void CollectingSink::Record(std::vector<EngineEvent> events) {
   std::lock_guard lock(mutex_);
   ++steps_;
   for (EngineEvent& event : events) {

@@ -43,10 +43,15 @@ class CollectingSink : public EngineSink {
   void WaitForTokens(uint64_t id, size_t count, uint32_t attempt = 0);
   bool Finished(uint64_t id, uint32_t attempt = 0) const;
   size_t steps_with_events() const;
+  // While the returned lock is held, the engine thread blocks at the end of the next step with events. These
+  // events are recorded before it blocks. The lock is released before the engine is destroyed.
+  std::unique_lock<std::mutex> HoldSteps() { return std::unique_lock(gate_); }
 
  private:
+  void Record(std::vector<EngineEvent> events);
   static void Check(const EngineEvent& event, EngineResult* result);
 
+  std::mutex gate_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::pair<uint64_t, uint32_t>, EngineResult> results_;

@@ -358,12 +358,16 @@ TEST_CASE("priority decides who runs next") {
   FixtureOptions options = Options();
   options.engine.max_running = 1;
   EngineFixture fixture(options);
-  REQUIRE(fixture.engine().Submit(Request(1, 10, 200)).ok());
-  fixture.sink().WaitForTokens(1, 1);
-  for (const int priority : {3, 1, 2}) {
-    EngineRequest request = Request(10 + priority, 10, 2);
-    request.priority = priority;
-    REQUIRE(fixture.engine().Submit(request).ok());
+  {
+    // The first request cannot end before the others are there.
+    const auto held = fixture.sink().HoldSteps();
+    REQUIRE(fixture.engine().Submit(Request(1, 10, 200)).ok());
+    fixture.sink().WaitForTokens(1, 1);
+    for (const int priority : {3, 1, 2}) {
+      EngineRequest request = Request(10 + priority, 10, 2);
+      request.priority = priority;
+      REQUIRE(fixture.engine().Submit(request).ok());
+    }
   }
   const int64_t first = fixture.sink().Wait(11).order;
   const int64_t second = fixture.sink().Wait(12).order;

@@ -3,6 +3,7 @@
 // bytes 2 and 3 a literal range.
 #include <absl/container/flat_hash_map.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-"""Every header can be included alone."""
+"""Every header can be included alone, and no file relies on an include that only the precompiled header has."""
 
 from __future__ import annotations
 
@@ -92,3 +92,94 @@ def test_headers_are_self_contained() -> None:
 def test_headers_are_guarded() -> None:
     wrong = [str(path) for path in headers() if "\n#pragma once\n" not in "\n" + tree.read(path)]
     assert not wrong, f"no #pragma once: {wrong}"
+
+
+# Names that each header of cmake/MnemoPrecompiled.cmake declares, as far as this tree uses them.
+DECLARED = {
+    "absl/status/status.h": r"absl::(Status\b|StatusCode|OkStatus|Is[A-Z]\w+\(|\w+Error\()",
+    "absl/status/statusor.h": r"absl::StatusOr\b",
+    "algorithm": r"std::(all_of|any_of|none_of|binary_search|clamp|copy|copy_n|copy_if|count|count_if|equal|equal_range|fill|fill_n"
+    r"|find|find_if|find_if_not|for_each|generate|is_sorted|lexicographical_compare|lower_bound|max|max_element|merge|min"
+    r"|min_element|minmax|mismatch|nth_element|partial_sort|partition|remove|remove_if|replace|reverse|rotate|search|shuffle"
+    r"|sort|stable_sort|transform|unique|upper_bound)\s*[(<]",
+    "atomic": r"std::(atomic|memory_order)",
+    "catch2/catch.hpp": r"\b(TEST_CASE|SECTION|REQUIRE|CHECK|CHECK_THAT)\(",
+    "chrono": r"std::chrono\b",
+    "CLI/CLI.hpp": r"\bCLI::",
+    "fmt/format.h": r"\bfmt::",
+    "functional": r"std::(function|greater|hash|less|plus|ref|cref)\b",
+    "grpcpp/grpcpp.h": r"\bgrpc::",
+    "map": r"std::(multi)?map\b",
+    "memory": r"std::(addressof|enable_shared_from_this|make_shared|make_unique|shared_ptr|unique_ptr|weak_ptr)\b",
+    "mutex": r"std::(call_once|lock_guard|mutex|once_flag|recursive_mutex|scoped_lock|unique_lock)\b",
+    "optional": r"std::(make_optional|nullopt|optional)\b",
+    "random": r"std::(mt19937|random_device|\w+_distribution)",
+    "span": r"std::(as_bytes|as_writable_bytes|span)\b",
+    "string": r"std::(string|sto[a-z]+|to_string)\b",
+    "string_view": r"std::string_view\b",
+    "thread": r"std::(this_thread|thread)\b",
+    "utility": r"std::(as_const|exchange|forward|in_place|index_sequence|make_pair|move|pair|swap)\b",
+    "vector": r"std::vector\b",
+}
+# Other headers that declare the same.
+EQUIVALENT = {
+    "absl/status/status.h": {"absl/status/statusor.h"},
+    "chrono": {"condition_variable", "future", "mutex", "thread"},
+    "fmt/format.h": {"fmt/ranges.h"},
+    "mutex": {"condition_variable", "shared_mutex"},
+    "string": {"fmt/format.h"},
+    "string_view": {"fmt/format.h", "string"},
+    "utility": {
+        "algorithm", "array", "deque", "fmt/format.h", "functional", "map", "memory", "optional", "set", "string", "tuple",
+        "unordered_map", "variant", "vector",
+    },
+}  # fmt: skip
+INCLUDE = re.compile(r"^\s*#\s*include\s+[<\"]([^>\"]+)[>\"]", re.MULTILINE)
+NO_CODE = re.compile(r"R\"\((?:.|\n)*?\)\"|\"(?:\\.|[^\"\\\n])*\"|//[^\n]*|^\s*#\s*include.*$", re.MULTILINE)
+
+
+def includes_of(name: str, texts: dict[str, str], found: set[str]) -> set[str]:
+    """Names of all headers that a file includes, directly or through headers of this tree."""
+    for included in INCLUDE.findall(texts[name]):
+        if included not in found:
+            found.add(included)
+            if included in texts:
+                includes_of(included, texts, found)
+    return found
+
+
+def lacks(text: str, included: set[str]) -> list[str]:
+    """Precompiled headers that a text uses and does not include. A forward declaration needs no include."""
+    code = NO_CODE.sub("", text)
+    result = []
+    for header, pattern in DECLARED.items():
+        folder = header.split("/")[0]
+        enough = {header} | EQUIVALENT.get(header, set())
+        if header == "grpcpp/grpcpp.h":
+            enough |= {name for name in included if name.startswith("grpcpp/") or name.endswith(".grpc.pb.h")}
+        if not enough & included and f"namespace {folder} {{" not in code and re.search(pattern, code):
+            result.append(header)
+    return result
+
+
+def test_lacking_includes_are_found() -> None:
+    assert lacks("std::sort(a.begin(), a.end());", {"vector"}) == ["algorithm"]
+    assert lacks("// std::sort(\nauto text = \"std::map\";", set()) == []
+    assert lacks("std::string_view text;", {"string"}) == []
+    assert lacks("absl::Status Run(grpc::Server* server);", set()) == ["absl/status/status.h", "grpcpp/grpcpp.h"]
+    assert lacks("namespace CLI {\nclass App;\n}\nvoid Add(CLI::App* app);", set()) == []
+
+
+def test_table_names_all_precompiled_headers() -> None:
+    text = "".join(line for line in tree.read(pathlib.Path("cmake/MnemoPrecompiled.cmake")).splitlines(True) if line[0] != "#")
+    assert set(re.findall(r"<([\w/.]+)>", text)) == set(DECLARED)
+
+
+def test_precompiled_header_hides_no_missing_include() -> None:
+    texts = {str(path): tree.read(path) for path in tree.files(".h", ".cc")}
+    wrong = []
+    for name, text in texts.items():
+        # Bodies that are included once for each instruction set have the includes of the source.
+        missing = [] if name.endswith("-inl.h") else lacks(text, includes_of(name, texts, set()))
+        wrong += [f"{name}: #include <{header}>" for header in missing]
+    assert not wrong, "\n".join(wrong)

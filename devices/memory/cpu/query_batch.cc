@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include "devices/memory/cpu/query_batch_parts.h"
 
@@ -12,10 +13,10 @@ namespace {
 
 using layout::Descriptor;
 
-// A round's scores are cut into kPartsOfThread parts for each thread, and one more for each block. A part
-// begins with cache lines that no prefetch has asked for: with one layer of eight sequences, 64 parts took a
-// sixth longer than 16. A part has kLeastPages to kMostPages pages of one head. The upper bound is there
-// since queries of a group past the first four read the pages once more, from the second-level cache.
+// A round's scores are divided into kPartsOfThread parts for each thread, and one more for each block. The
+// first cache lines of a part are not prefetched: with one layer of eight sequences, 64 parts took a sixth
+// longer than 16. A part has kLeastPages to kMostPages pages of one head. The upper bound exists because
+// queries of a group past the first four read the pages again, from the second-level cache.
 constexpr uint32_t kPartsOfThread = 8;
 constexpr uint32_t kLeastPages = 48;
 constexpr uint32_t kMostPages = 256;
@@ -35,7 +36,7 @@ uint32_t SaturatedSum(uint32_t a, uint32_t b) { return a > UINT32_MAX - b ? UINT
 // Bytes of the best scores, one for every 64 entries.
 uint64_t BestBytes(uint64_t padded) { return Padded(padded / 64) * sizeof(int16_t); }
 
-// Bytes of the ids that pass the first stage of a cascade; 64 past the end may be read, and 16 written.
+// Bytes of the ids that pass the first stage of a cascade. Kernels may read 64 ids past the end and write 16.
 uint64_t PassedBytes(const Descriptor& d, uint64_t padded) {
   return Padded((std::min<uint64_t>(d.k1, padded) + 64) * sizeof(uint32_t));
 }
@@ -167,7 +168,7 @@ void QueryBatch::AddBlocks(uint32_t operation) {
       block.first_page = d.begin / layout::kPageTokens;
       block.page_count =
           d.begin == d.end ? 0 : (d.end + layout::kPageTokens - 1) / layout::kPageTokens - block.first_page;
-      // An empty scan has no page, and no room for what stands before it in one.
+      // An empty scan has no page, and so no entries to skip.
       block.skip = block.page_count == 0 ? 0 : d.begin / entry_tokens - block.first_id();
       block.entries = d.end / entry_tokens - d.begin / entry_tokens;
       block.padded = static_cast<uint32_t>(Padded(uint64_t{block.page_count} * block.entries_per_page));
@@ -176,7 +177,7 @@ void QueryBatch::AddBlocks(uint32_t operation) {
   }
 }
 
-// Blocks share the scratch in rounds, as many of them as it holds.
+// Assigns the scratch to blocks in rounds: each round has as many blocks as the scratch holds.
 void QueryBatch::Plan() {
   uint64_t used = 0;
   uint32_t first = 0;
@@ -230,7 +231,7 @@ void QueryBatch::AddPhase(Kind kind, bool second, uint32_t first, uint32_t end) 
     if (takes_part(blocks_[b]) && kind == Kind::kSelect) {
       items_.push_back({b, blocks, 0, 0, 0, 0, 0});
     } else if (takes_part(blocks_[b])) {
-      blocks = second ? 1 : HeadsTogether(b, end);  // what passed the first stage differs from head to head
+      blocks = second ? 1 : HeadsTogether(b, end);  // the passed entries differ between heads
       const uint32_t step = (part + blocks - 1) / blocks;
       for (uint32_t page = 0; page < blocks_[b].page_count; page += step) {
         items_.push_back({b, blocks, page, std::min(step, blocks_[b].page_count - page), 0, 0, 0});
@@ -244,7 +245,7 @@ void QueryBatch::AddPhase(Kind kind, bool second, uint32_t first, uint32_t end) 
   }
 }
 
-// How many blocks from `first` on one item scores: of the heads of its position that are left an equal part.
+// Number of blocks from `first` on that one item scores: an equal share of the heads left at its position.
 uint32_t QueryBatch::HeadsTogether(uint32_t first, uint32_t end) const {
   const Taken& taken = taken_[blocks_[first].operation];
   const uint32_t heads = taken.descriptor.heads;
@@ -271,7 +272,7 @@ void QueryBatch::RunItem(int phase, uint32_t number, int thread) {
   }
   RunSelect(block, of.second, item, *scratch_[static_cast<size_t>(thread)]);
   const uint32_t took = Nanoseconds(std::chrono::steady_clock::now() - start);
-  // The first stage of a cascade comes before the last score.
+  // The first stage of a cascade precedes the last score, so it counts as scoring.
   const bool before_last = !of.second && taken_[block.operation].descriptor.k1 != 0;
   (before_last ? item.score_ns : item.select_ns) = took - std::min(took, item.gather_ns);
 }
@@ -310,7 +311,7 @@ void QueryBatch::RunScore(bool second, const Item& item) {
   task.score_stride = block.padded;
   task.head_stride =
       item.blocks == 1 ? 0 : static_cast<size_t>(blocks_[item.block + 1].scores - block.scores);
-  if (second) {  // of the item's pages what passed
+  if (second) {  // only the passed entries of the item's pages
     const uint32_t first = (block.first_page + item.page) * layout::kPageTokens;
     const uint32_t* const end = block.passed + block.passed_count;
     const uint32_t* const begin = std::lower_bound(static_cast<const uint32_t*>(block.passed), end, first);

@@ -12,7 +12,7 @@
 
 namespace mnemo::memory_device::cpu {
 
-// Scores and ranks that do not count stand below all that do.
+// Score and rank of entries that are excluded from a selection; below all valid ones.
 inline constexpr int16_t kNoScore = -32768;
 inline constexpr int32_t kNoRank = INT32_MIN;
 
@@ -29,23 +29,23 @@ struct QueryBatch::Taken {
 
 struct QueryBatch::Block {
   uint32_t operation = 0;
-  uint32_t head = 0;      // of the index
+  uint32_t head = 0;      // head of the index
   uint32_t position = 0;  // block of the payload and the result: position * heads + head of the descriptor
-  // The scan in whole pages; of its entries those in [skip, skip + entries) count.
+  // The scan covers whole pages; only its entries [skip, skip + entries) count.
   uint32_t first_page = 0;
   uint32_t page_count = 0;
   uint32_t entries_per_page = 0;
   uint32_t skip = 0;
   uint32_t entries = 0;
-  uint32_t padded = 0;  // entries with room for whole vectors: a multiple of 64
-  // In the batch's scratch. Where ranks are 16 bits they replace the first query's scores.
+  uint32_t padded = 0;  // entries of all pages, rounded up to a multiple of 64 for whole vectors
+  // Scores and ranks are in the batch's scratch. Ranks of 16 bits replace the first query's scores.
   int16_t* scores = nullptr;  // [group][padded]
   int32_t* ranks = nullptr;   // [padded]
-  // Cascades only: ids that passed the first stage, ascending, with room to a multiple of 16.
+  // Cascades only: ids that passed the first stage, ascending. The capacity is a multiple of 16.
   uint32_t* passed = nullptr;
-  // Where few of many entries are wanted: the best score of every 64, to a multiple of 64.
+  // With IsFewOfMany only: the best score of every 64 entries. The capacity is a multiple of 64.
   int16_t* best_of_64 = nullptr;
-  // Found on the way.
+  // Results.
   uint32_t passed_count = 0;
   uint32_t count = 0;
   uint64_t bytes_read = 0;
@@ -59,11 +59,11 @@ struct QueryBatch::Block {
 struct QueryBatch::Scratch {
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
-  std::vector<uint32_t> parts;      // of 64 entries, that are looked into
-  std::vector<uint32_t> other_ids;  // of sorting
+  std::vector<uint32_t> parts;      // parts of 64 entries that are searched
+  std::vector<uint32_t> other_ids;  // with other_ranks, the second buffer of sorting
   std::vector<int32_t> other_ranks;
   std::vector<uint32_t> bins;
-  // 16-bit ranks of candidates, 64-byte aligned within.
+  // 16-bit ranks of candidates, from the first address within that is a multiple of 64.
   std::vector<int16_t> short_ranks;
   std::vector<int64_t> sums;
 };
@@ -72,14 +72,14 @@ inline bool IsScored(const layout::Descriptor& d) {
   return d.op != layout::kOpGather && d.select_op != layout::kSelectLatest;
 }
 
-// Ranks of both maxima fit 16 bits.
+// Whether ranks fit 16 bits, as those of both maxima do.
 inline bool HasShortRanks(const layout::Descriptor& d) {
   return d.group_op == layout::kGroupMax || d.group_op == layout::kGroupPlainMax;
 }
 inline bool IsPlain(const layout::Descriptor& d) { return d.group_op == layout::kGroupPlainMax; }
 
-// One query's k best of so many entries that the k-th best of the parts of 64, by their best scores, leaves
-// few candidates.
+// Whether one query selects its k best from so many entries that the k-th best of the best scores of each 64
+// leaves few candidates.
 inline bool IsFewOfMany(const layout::Descriptor& d, uint64_t padded) {
   return IsScored(d) && d.group == 1 && HasShortRanks(d) && d.select_op == layout::kSelectTopK && d.k1 == 0 &&
          uint64_t{d.k} * 4 <= padded / 64;

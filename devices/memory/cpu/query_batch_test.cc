@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <cstring>
 #include <random>
 #include <thread>
@@ -28,7 +29,7 @@ std::vector<std::string> Isas() {
   return names;
 }
 
-// Keys of an index and its records for the reference.
+// Keys of an index, and the records that the reference makes of them.
 struct Shape {
   uint32_t format;
   uint32_t dim;
@@ -39,8 +40,8 @@ struct Shape {
 
 class Fixture {
  public:
-  // kind: 0 ordinary keys, 1 few different ones (ties), 2 growing along a direction (ascending scores), 3
-  // zeros in some pages.
+  // kind: 0 ordinary keys, 1 few distinct keys (ties), 2 keys that grow along a direction (ascending scores),
+  // 3 zeros in some pages.
   Fixture(const Shape& shape, int kind, std::mt19937& random, uint32_t kv_format = 0) : shape_(shape) {
     table_ = IndexTable::Create({}, &memory_).value();
     owner_ = table_->AddOwner({.quota_bytes = 1 << 30, .max_indexes = 4}).value();

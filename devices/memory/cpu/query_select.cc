@@ -1,4 +1,4 @@
-// From scores to results: ranks, selection by counting, and what is written.
+// From scores to results: ranks, selection by counting, and the result blocks.
 
 #include <algorithm>
 #include <array>
@@ -13,17 +13,17 @@ namespace {
 
 using layout::Descriptor;
 
-// The entries that a selection takes: all with ranks over `last`, and the first `need` that equal it.
+// The entries that a selection takes: all with ranks above `last`, and the first `need` that equal it.
 struct Cut {
   int64_t last = 0;
   uint32_t need = 0;
-  uint32_t candidates = 0;  // at or over the bound
+  uint32_t candidates = 0;  // entries at or above the bound
 };
 
-// i32 ranks in rising order as u32.
+// Maps i32 ranks to u32 in the same order.
 uint32_t Key(int32_t rank) { return static_cast<uint32_t>(rank) ^ 0x80000000U; }
 
-// The k-th highest of ranks, of which at least k count, by 12, 12 and 8 bits.
+// Finds the k-th highest rank by digits of 12, 12 and 8 bits. At least k ranks are valid.
 Cut CutWide(std::span<const int32_t> ranks, uint32_t k, std::span<uint32_t> bins) {
   Cut cut;
   uint32_t last = 0;
@@ -61,7 +61,7 @@ uint32_t CollectWide(std::span<const int32_t> ranks, const Cut& cut, uint32_t fi
   return count;
 }
 
-// The lowest rank that a threshold lets pass.
+// The lowest rank that passes the threshold.
 int64_t Bound(const Descriptor& d, std::span<const int32_t> ranks) {
   if (d.select_op != layout::kSelectThreshold) {
     return int64_t{kNoRank} + 1;
@@ -75,6 +75,45 @@ int64_t Bound(const Descriptor& d, std::span<const int32_t> ranks) {
   }
   const auto share = static_cast<uint32_t>(d.threshold);
   return static_cast<int64_t>((total >> 16) * share + (((total & 0xFFFF) * share) >> 16));
+}
+
+// Ranks of one stage, of which a selection takes the best.
+struct Selection {
+  const int16_t* narrow = nullptr;  // [padded]; nullptr: `wide` holds the ranks
+  std::span<const int32_t> wide;
+  uint32_t padded = 0;
+  uint32_t counting = 0;  // entries that are not hidden
+  uint32_t k = 0;
+  bool threshold = false;  // only entries that reach the descriptor's threshold are candidates
+};
+
+// The cut that takes the k best candidates, or all of them where there are no more than k.
+Cut FindCut(const devices::cpu::IndexKernels& kernels, const Descriptor& d, const Selection& selection,
+            std::span<uint32_t> bins) {
+  const bool narrow = selection.narrow != nullptr;
+  Cut cut;
+  cut.candidates = selection.counting;
+  int64_t bound = IsPlain(d) ? layout::kPlainRankFloor : narrow ? layout::kRankFloor : int64_t{kNoRank} + 1;
+  if (selection.threshold) {
+    bound = std::max<int64_t>(bound, Bound(d, selection.wide));
+    cut.candidates =
+        narrow ? kernels.count_at_least(selection.narrow, selection.padded, static_cast<int32_t>(bound))
+               : static_cast<uint32_t>(
+                     std::count_if(selection.wide.begin(), selection.wide.end(),
+                                   [bound](int32_t rank) { return rank != kNoRank && rank >= bound; }));
+  }
+  if (selection.k >= cut.candidates) {
+    cut.last = bound - 1;
+  } else if (narrow) {
+    uint32_t above;
+    cut.last = kernels.kth_rank(selection.narrow, selection.padded, selection.k, IsPlain(d), &above);
+    cut.need = selection.k - above;
+  } else {
+    const uint32_t candidates = cut.candidates;
+    cut = CutWide(selection.wide, selection.k, bins);
+    cut.candidates = candidates;
+  }
+  return cut;
 }
 
 }  // namespace
@@ -92,7 +131,7 @@ void QueryBatch::RunSelect(Block& block, bool second, Item& item, Scratch& scrat
   if (d.select_op == layout::kSelectLatest) {
     SelectLatest(block, scratch);
   } else {
-    SelectOfBlock(block, second, item, scratch);
+    SelectOfBlock(block, second, scratch);
   }
   if (d.op == layout::kOpScoreGather && (second || d.k1 == 0)) {
     const auto start = std::chrono::steady_clock::now();
@@ -133,18 +172,9 @@ void QueryBatch::MakeRanks(const Block& block, uint32_t count, const int32_t* be
   }
 }
 
-void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratch& scratch) {
-  const Taken& taken = taken_[block.operation];
-  const Descriptor& d = taken.descriptor;
-  // Entries [skip, end) of `padded` count; in the second stage these are the passed ones, densely packed.
-  const uint32_t counting = second ? block.passed_count : block.entries;
-  const uint32_t skip = second ? 0 : block.skip;
-  const uint32_t end = skip + counting;
-  const uint32_t padded = second ? (counting + 63) / 64 * 64 : block.padded;
-  const uint32_t first_id = second ? 0 : block.first_id();
-  if (block.best_of_64 != nullptr && SelectFewOfMany(block, scratch)) {
-    return;
-  }
+// Makes the ranks of entries [skip, end), and hides the others of `padded` from every selection.
+void QueryBatch::RankEntries(const Block& block, uint32_t skip, uint32_t end, uint32_t padded) {
+  const Descriptor& d = taken_[block.operation].descriptor;
   const auto hide = [&](auto* values, auto value) {
     std::fill(values, values + skip, value);
     std::fill(values + end, values + padded, value);
@@ -156,54 +186,51 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
     best[g] = IsPlain(d) ? 0 : kernels_->largest(scores, padded);
   }
   MakeRanks(block, padded, best.data());
-  const bool narrow = HasShortRanks(d);
-  if (narrow) {
+  if (HasShortRanks(d)) {
     hide(block.scores, kNoScore);
   } else {
     hide(block.ranks, kNoRank);
   }
+}
+
+void QueryBatch::SelectOfBlock(Block& block, bool second, Scratch& scratch) {
+  const Descriptor& d = taken_[block.operation].descriptor;
+  // Entries [skip, skip + counting) of `padded` count; in the second stage these are the passed ones, densely
+  // packed.
+  const uint32_t counting = second ? block.passed_count : block.entries;
+  const uint32_t skip = second ? 0 : block.skip;
+  const uint32_t padded = second ? (counting + 63) / 64 * 64 : block.padded;
+  const uint32_t first_id = second ? 0 : block.first_id();
+  if (block.best_of_64 != nullptr && SelectFewOfMany(block, scratch)) {
+    return;
+  }
+  RankEntries(block, skip, skip + counting, padded);
   if (d.select_op == layout::kSelectWeightedSum) {
     SumWeighted(block);
     return;
   }
   const bool first_of_two = d.k1 != 0 && !second;
-  const uint32_t k = first_of_two ? d.k1 : d.k;
-  const std::span<const int32_t> ranks(block.ranks, narrow ? 0 : padded);
-  const bool threshold = d.select_op == layout::kSelectThreshold && !first_of_two;
-  Cut cut;
-  cut.candidates = counting;
-  int64_t bound = IsPlain(d) ? layout::kPlainRankFloor : narrow ? layout::kRankFloor : int64_t{kNoRank} + 1;
-  if (threshold) {
-    bound = std::max<int64_t>(bound, Bound(d, ranks));
-    cut.candidates =
-        narrow ? kernels_->count_at_least(block.scores, padded, static_cast<int32_t>(bound))
-               : static_cast<uint32_t>(std::count_if(ranks.begin(), ranks.end(), [bound](int32_t rank) {
-                   return rank != kNoRank && rank >= bound;
-                 }));
-  }
-  if (k >= cut.candidates) {
-    cut.last = bound - 1;
-  } else if (narrow) {
-    uint32_t above;
-    cut.last = kernels_->kth_rank(block.scores, padded, k, IsPlain(d), &above);
-    cut.need = k - above;
-  } else {
-    const uint32_t candidates = cut.candidates;
-    cut = CutWide(ranks, k, scratch.bins);
-    cut.candidates = candidates;
-  }
+  const bool narrow = HasShortRanks(d);
+  const std::span<const int32_t> wide(block.ranks, narrow ? 0 : padded);
+  const Selection selection{.narrow = narrow ? block.scores : nullptr,
+                            .wide = wide,
+                            .padded = padded,
+                            .counting = counting,
+                            .k = first_of_two ? d.k1 : d.k,
+                            .threshold = d.select_op == layout::kSelectThreshold && !first_of_two};
+  const Cut cut = FindCut(*kernels_, d, selection, scratch.bins);
   uint32_t* ids = first_of_two ? block.passed : scratch.ids.data();
   const uint32_t count = cut.candidates == 0 ? 0
                          : narrow ? kernels_->collect(block.scores, padded, static_cast<int32_t>(cut.last),
                                                       cut.need, first_id, ids)
-                                  : CollectWide(ranks, cut, first_id, ids);
+                                  : CollectWide(wide, cut, first_id, ids);
   CountBytesRead(block, first_of_two, second);
   if (first_of_two) {
     block.passed_count = count;
     return;
   }
   int32_t last_rank = 0;
-  if (k < cut.candidates && (d.flags & (layout::kFlagByRank | layout::kFlagRanks)) == 0) {
+  if (selection.k < cut.candidates && (d.flags & (layout::kFlagByRank | layout::kFlagRanks)) == 0) {
     // An entry of the k-th rank exists, and no flag asks for the others' ranks.
     last_rank = static_cast<int32_t>(cut.last);
   } else {
@@ -217,7 +244,7 @@ void QueryBatch::SelectOfBlock(Block& block, bool second, Item& /*item*/, Scratc
   for (uint32_t n = 0; second && n < count; ++n) {
     ids[n] = block.passed[ids[n]];
   }
-  const uint32_t flags = threshold && cut.candidates > d.k ? uint32_t{layout::kResultCut} : 0;
+  const uint32_t flags = selection.threshold && cut.candidates > d.k ? uint32_t{layout::kResultCut} : 0;
   Emit(block, count, last_rank, cut.candidates, flags, scratch);
 }
 
@@ -238,9 +265,9 @@ void QueryBatch::CountBytesRead(Block& block, bool first_of_two, bool second) {
       pages * at.rows + block.passed_count * ((index.at.block_bytes - at.rows) / layout::kPageTokens);
 }
 
-// Compares parts of 64 entries by their best score. At least k parts reach the k-th best of these, so that no
-// entry below it is selected, and only parts that reach it are searched. Returns false when that is not
-// possible; then only entries that do not count have been hidden.
+// Compares parts of 64 entries by their best score. At least k parts reach the k-th best of these scores, so
+// no entry below it is selected, and only parts that reach it are searched. Returns false when that is not
+// possible. In that case it has only hidden the entries that do not count.
 bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
@@ -250,14 +277,14 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   const uint32_t parts = block.padded / 64;
   const uint32_t padded_parts = (parts + 63) / 64 * 64;
   int16_t* const best = block.best_of_64;
-  if (block.entries_per_page == layout::kPageTokens) {  // the others as they were scored
+  if (block.entries_per_page == layout::kPageTokens) {  // RunScore wrote the others
     kernels_->largest_of_each(block.scores, 64, best);
     kernels_->largest_of_each(block.scores + block.padded - 64, 64, best + parts - 1);
   } else {
     kernels_->largest_of_each(block.scores, block.padded, best);
   }
   std::fill(best + parts, best + padded_parts, kNoScore);
-  // Ranks are scores less the best one; plain ones are scores, but for the floor.
+  // A rank is the score minus the best one; a plain rank is the score, raised to the floor.
   const bool plain = IsPlain(d);
   const int32_t most = plain ? 0 : kernels_->largest(best, padded_parts);
   (plain ? kernels_->ranks_plain_max : kernels_->ranks_max)({best, padded_parts, 1, &most, padded_parts},
@@ -268,8 +295,7 @@ bool QueryBatch::SelectFewOfMany(Block& block, Scratch& scratch) {
   if (reach == (plain ? layout::kPlainRankFloor : layout::kRankFloor)) {
     return false;  // ranks at the floor hide different scores
   }
-  // Most parts lie where no cache holds them any more, behind all the records that were read since: they are
-  // asked for some parts ahead.
+  // Most parts are in no cache any more, since the records were read after them: they are prefetched.
   constexpr uint32_t kPartsAhead = 16;
   uint32_t* const parts_in = scratch.parts.data();
   const uint32_t part_count = kernels_->collect(best, padded_parts, reach - 1, 0, 0, parts_in);
@@ -315,13 +341,13 @@ void QueryBatch::SelectLatest(Block& block, Scratch& scratch) {
   Emit(block, count, 0, block.entries, 0, scratch);
 }
 
-// Falling ranks, of equal ones rising ids: by digits from the lowest, in which each pass keeps the order.
+// Sorts by descending rank, then ascending id: a stable radix sort from the lowest digit.
 void QueryBatch::SortByRank(const Block& block, uint32_t count, Scratch& scratch) {
   // Group max has 4,096 ranks.
   const bool narrow = taken_[block.operation].descriptor.group_op == layout::kGroupMax;
   const uint32_t passes = narrow ? 1 : 3;
   for (uint32_t pass = 0; pass < passes; ++pass) {
-    // Lower is better: 0..4095 of a narrow rank; of a wide one 11 bits of its key reversed.
+    // A lower digit is better: 0..4095 for a narrow rank, 11 bits of the inverted key for a wide one.
     const auto digit = [narrow, pass](int32_t rank) {
       return narrow ? static_cast<uint32_t>(-rank) : ~Key(rank) >> (11 * pass) & 0x7FF;
     };
@@ -396,7 +422,7 @@ void QueryBatch::SumWeighted(Block& block) {
     const uint32_t lane = (t / 32 * 2 + t % 32 / 4 % 2) * 16 + t % 32 / 8 * 4 + t % 4;
     uint16_t scale;
     std::memcpy(&scale, page + at.token_scales + t * 2, 2);
-    // Octaves below the page's top; a shift limited to 31 stands for so many that any more give the same.
+    // Octaves below the page's top. The limit of 31 changes nothing, since larger shifts give the same.
     const int32_t below = (scale >> 8) - dot_shift;
     const int32_t down =
         layout::Clamp(static_cast<int32_t>(header.top_octave) - of->top_octave + below, 0, 31);
@@ -418,7 +444,7 @@ void QueryBatch::GatherListed(Block& block, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
   const uint32_t kv_tokens = taken.index->kv_tokens[d.layer_slot];
-  // The list may be changed by its owner at any time: it is read once and checked as it is used.
+  // The owner may change the list at any time: it is copied once, and the copy is checked.
   std::memcpy(scratch.ids.data(), taken.payload + uint64_t{block.position} * d.k * 4, uint64_t{d.k} * 4);
   for (uint32_t n = 0; n < d.k; ++n) {
     if (scratch.ids[n] >= kv_tokens) {

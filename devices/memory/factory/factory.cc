@@ -12,22 +12,8 @@ std::vector<MemoryDeviceKind>& AddedKinds() {
   return kinds;
 }
 
-absl::Status CheckDeviceOptions(const MemoryDeviceKind& kind, const MemoryDeviceOptions& options) {
-  std::vector<std::string> seen;
-  for (const auto& [key, value] : options.device_options) {
-    if (kind.option_keys.empty()) {
-      return InvalidArgument("device option \"{}\": memory device {} has no options", key, kind.name);
-    }
-    if (std::find(kind.option_keys.begin(), kind.option_keys.end(), key) == kind.option_keys.end()) {
-      return InvalidArgument("device option \"{}\" is not known; memory device {} has: {}", key, kind.name,
-                             fmt::join(kind.option_keys, ", "));
-    }
-    if (std::find(seen.begin(), seen.end(), key) != seen.end()) {
-      return InvalidArgument("device option \"{}\" is given twice", key);
-    }
-    seen.push_back(key);
-  }
-  return absl::OkStatus();
+bool Contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
 }
 
 }  // namespace
@@ -43,17 +29,47 @@ void AddMemoryDeviceKind(const MemoryDeviceKind& kind) {
   AddedKinds().push_back(kind);
 }
 
-absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options) {
-  std::vector<std::string> names;
+KindCheck CheckKind(const std::string& name,
+                    const std::vector<std::pair<std::string, std::string>>& device_options) {
+  KindCheck check{.fault = KindCheck::Fault::kUnknownKind};
   for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) {
-    if (kind.name == options.kind) {
-      MNEMO_RETURN_IF_ERROR(CheckDeviceOptions(kind, options));
-      return kind.create(options);
+    check.allowed.push_back(kind.name);
+    if (kind.name != name) continue;
+    check = {.kind = kind, .allowed = kind.option_keys};
+    std::vector<std::string> seen;
+    for (const auto& [key, value] : device_options) {
+      const bool known = Contains(kind.option_keys, key);
+      if (!known || Contains(seen, key)) {
+        check.fault = known ? KindCheck::Fault::kRepeatedKey : KindCheck::Fault::kUnknownKey;
+        check.key = key;
+        return check;
+      }
+      seen.push_back(key);
     }
-    names.push_back(kind.name);
+    return check;
   }
-  return InvalidArgument("memory device \"{}\" is not known; there are: {}", options.kind,
-                         fmt::join(names, ", "));
+  return check;
+}
+
+absl::StatusOr<std::unique_ptr<MemoryDevice>> MakeMemoryDevice(const MemoryDeviceOptions& options) {
+  const KindCheck check = CheckKind(options.kind, options.device_options);
+  switch (check.fault) {
+    case KindCheck::Fault::kNone:
+      return check.kind.create(options);
+    case KindCheck::Fault::kUnknownKind:
+      return InvalidArgument("memory device \"{}\" is not known; there are: {}", options.kind,
+                             fmt::join(check.allowed, ", "));
+    case KindCheck::Fault::kUnknownKey:
+      if (check.allowed.empty()) {
+        return InvalidArgument("device option \"{}\": memory device {} has no options", check.key,
+                               check.kind.name);
+      }
+      return InvalidArgument("device option \"{}\" is not known; memory device {} has: {}", check.key,
+                             check.kind.name, fmt::join(check.allowed, ", "));
+    case KindCheck::Fault::kRepeatedKey:
+      break;
+  }
+  return InvalidArgument("device option \"{}\" is given twice", check.key);
 }
 
 }  // namespace mnemo::memory_device

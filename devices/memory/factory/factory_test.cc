@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <set>
 
@@ -42,6 +43,20 @@ TEST_CASE("a kind that is added gets its options, once each, and no others") {
   CHECK(Refusal(options) == "device option \"wires\" is not known; memory device abacus has: beads, rods");
   CHECK(Refusal({.kind = "slide rule"}) ==
         "memory device \"slide rule\" is not known; there are: cpu, abacus");
+}
+
+TEST_CASE("a check of a kind tells the fault, the option and what is allowed") {
+  using Fault = KindCheck::Fault;
+  const KindCheck good = CheckKind("cpu", {});
+  CHECK(good.fault == Fault::kNone);
+  CHECK(good.kind.name == "cpu");
+  const KindCheck unknown = CheckKind("sundial", {{"beads", "1"}});
+  CHECK(unknown.fault == Fault::kUnknownKind);
+  CHECK(std::count(unknown.allowed.begin(), unknown.allowed.end(), "cpu") == 1);
+  const KindCheck key = CheckKind("cpu", {{"beads", "1"}});
+  CHECK(key.fault == Fault::kUnknownKey);
+  CHECK(key.key == "beads");
+  CHECK(key.allowed.empty());
 }
 
 }  // namespace

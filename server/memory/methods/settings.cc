@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <string_view>
 
+#include "devices/base/range.h"
 #include "proto/layout/record.h"
 #include "server/memory/methods/method.h"
 
@@ -13,13 +15,8 @@ namespace {
 constexpr int kMost = std::numeric_limits<int32_t>::max();
 constexpr int kPageTokens = layout::kPageTokens;
 
-absl::Status CheckRange(std::string_view field, int value, int low, int high) {
-  if (value >= low && value <= high) return absl::OkStatus();
-  return InvalidArgument("attention.{}: {} is out of range; allowed: [{}, {}]", field, value, low, high);
-}
-
-absl::Status CheckRange(std::string_view field, std::optional<int> value, int low, int high) {
-  return value ? CheckRange(field, *value, low, high) : absl::OkStatus();
+absl::Status CheckGivenRange(std::string_view field, std::optional<int> value, int low, int high) {
+  return value ? CheckFieldRange(field, *value, low, high) : absl::OkStatus();
 }
 
 absl::Status CheckKeyBits(int bits) {
@@ -34,7 +31,7 @@ absl::Status CheckPlacement(AttentionSettings::Placement placement) {
   return InvalidArgument("attention.placement: {} is no known placement; allowed: [0, {}]", number, last);
 }
 
-// Positions that a budget has room for at least: what is always attended to, and a page.
+// Least token budget: the tokens that are always attended to, and a page.
 int LeastBudget(const AttentionSettings& settings) {
   return settings.keep_first + settings.keep_last + kPageTokens;
 }
@@ -59,14 +56,15 @@ absl::Status CheckGiven(const GivenSettings& given) {
   if (given.threshold) {
     return InvalidArgument("attention.threshold: not used by {}; leave it out", ProtocolName(given.method));
   }
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", given.keep_first, 0, kMaxKeepFirst));
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", given.keep_last, 0, kMaxKeepLast));
-  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", given.reuse_interval, 1, kMaxReuseInterval));
-  // With other methods CheckSettings tells the bound, which depends on what is kept.
+  MNEMO_RETURN_IF_ERROR(CheckGivenRange("attention.keep_first", given.keep_first, 0, kMaxKeepFirst));
+  MNEMO_RETURN_IF_ERROR(CheckGivenRange("attention.keep_last", given.keep_last, 0, kMaxKeepLast));
+  MNEMO_RETURN_IF_ERROR(
+      CheckGivenRange("attention.reuse_interval", given.reuse_interval, 1, kMaxReuseInterval));
+  // For other methods CheckSettings checks the bound, which depends on keep_first and keep_last.
   if (given.method == AttentionSettings::Method::kDense) {
-    MNEMO_RETURN_IF_ERROR(CheckRange("token_budget", given.token_budget, kPageTokens, kMost));
+    MNEMO_RETURN_IF_ERROR(CheckGivenRange("attention.token_budget", given.token_budget, kPageTokens, kMost));
   }
-  MNEMO_RETURN_IF_ERROR(CheckRange("first_stage_tokens", given.first_stage_tokens, 1, kMost));
+  MNEMO_RETURN_IF_ERROR(CheckGivenRange("attention.first_stage_tokens", given.first_stage_tokens, 1, kMost));
   MNEMO_RETURN_IF_ERROR(CheckPlacement(given.placement));
   return CheckKeyBits(given.key_bits.value_or(2));
 }
@@ -90,9 +88,10 @@ absl::Status CheckSettings(const AttentionSettings& settings) {
   MNEMO_RETURN_IF_ERROR(CheckMethod(settings.method));
   const Method* const method = FindMethod(settings.method);
   if (method == nullptr) return absl::OkStatus();  // dense
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_first", settings.keep_first, 0, kMaxKeepFirst));
-  MNEMO_RETURN_IF_ERROR(CheckRange("keep_last", settings.keep_last, 0, kMaxKeepLast));
-  MNEMO_RETURN_IF_ERROR(CheckRange("reuse_interval", settings.reuse_interval, 1, kMaxReuseInterval));
+  MNEMO_RETURN_IF_ERROR(CheckFieldRange("attention.keep_first", settings.keep_first, 0, kMaxKeepFirst));
+  MNEMO_RETURN_IF_ERROR(CheckFieldRange("attention.keep_last", settings.keep_last, 0, kMaxKeepLast));
+  MNEMO_RETURN_IF_ERROR(
+      CheckFieldRange("attention.reuse_interval", settings.reuse_interval, 1, kMaxReuseInterval));
   if (const int least = LeastBudget(settings); settings.token_budget < least) {
     return InvalidArgument(
         "attention.token_budget: {} is out of range; allowed: [{}, {}], at least keep_first + keep_last + {}",

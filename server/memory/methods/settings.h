@@ -1,4 +1,4 @@
-// Attention of one request: what the request says, what the configuration adds, and the settings that result.
+// Attention of one request: the fields of the request, the configured defaults, and the resulting settings.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace mnemo::memory::methods {
 
-// Settings as the worker gets them: the front end has resolved every figure.
+// Settings as sent to the worker: the front end has resolved every field.
 struct AttentionSettings {
   // Numbers of mnemo.v1.AttentionMethod. A number that a peer sends may have no name here.
 #define MNEMO_METHOD_ID(number, name) k##name = number,
@@ -20,14 +20,14 @@ struct AttentionSettings {
   Method method = Method::kDense;  // kDense uses none of the fields below
   int token_budget = 0;            // tokens attended to, keep_first, keep_last and the open page included
   int keep_first = 0;              // oldest tokens always attended to
-  int keep_last = 0;               // newest tokens always attended to, the open page besides
+  int keep_last = 0;               // newest tokens always attended to, in addition to the open page
   int reuse_interval = 1;          // decode positions that share one selection
-  int first_stage_tokens = 0;      // tokens that pass the first stage, of methods with two stages
-  int key_bits = 2;                // bits of a stored key's element, of methods that use them
+  int first_stage_tokens = 0;      // methods with two stages: tokens that pass the first stage
+  int key_bits = 2;                // methods that store keys: bits of a key's element
   Placement placement = Placement::kAny;
 };
 
-// Bounds as the public protocol's comments give them. The least value is 0, and 1 for reuse_interval.
+// Upper bounds as in the comments of the public protocol. The least value is 0, and 1 for reuse_interval.
 inline constexpr int kMaxKeepFirst = 1024;
 inline constexpr int kMaxKeepLast = 4096;
 inline constexpr int kMaxReuseInterval = 64;
@@ -58,17 +58,17 @@ struct SettingsDefaults {
 // INVALID_ARGUMENT: `id` is no known method; UNIMPLEMENTED: the method needs weights that no model file has.
 absl::Status CheckMethod(AttentionSettings::Method id);
 
-// Ranges of the fields that are given, used by the method or not, so that a client may set them for all
-// methods alike. INVALID_ARGUMENT names the field and the bound. A threshold is refused: it is a selection of
-// its own, and to ignore it would pass off one kind of attention as another.
+// Checks the ranges of all given fields, including those that the method does not use, so that a client may
+// set the same fields for all methods. INVALID_ARGUMENT names the field and the bound. A threshold is
+// refused, since it is a different kind of selection and must not be ignored.
 absl::Status CheckGiven(const GivenSettings& given);
 
-// Settings of a known method other than dense: `given`, completed by `defaults`. A default gives way to what
-// the request asks to keep. Errors as CheckSettings.
+// Settings of a known method other than dense: `given`, completed by `defaults`. The default token budget is
+// raised to the tokens that the request keeps. Errors as CheckSettings.
 absl::StatusOr<AttentionSettings> Resolve(const GivenSettings& given, const SettingsDefaults& defaults);
 
-// The validation of resolved settings, for front end and worker alike. Dense settings are always valid.
-// Errors as CheckMethod; INVALID_ARGUMENT names the field and the bound.
+// Validates resolved settings, in the front end and in the worker. Dense settings are always valid. Errors as
+// CheckMethod; INVALID_ARGUMENT names the field and the bound.
 absl::Status CheckSettings(const AttentionSettings& settings);
 
 }  // namespace mnemo::memory::methods

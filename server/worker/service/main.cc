@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "devices/base/address.h"
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/standard_streams.h"
@@ -49,7 +50,7 @@ int Main(int argc, char** argv) {
   return telemetry::RunChild(
       {.program = "mnemo-worker",
        .lifeline_fd = options->lifeline_fd,
-       .socket_paths = {telemetry::UnixSocketPath(options->listen)},
+       .socket_paths = {std::string(UnixSocketPath(options->listen).value_or(""))},
        .private_dir = options->private_dir,
        .log = {.process = options->name, .level = log.level, .format = log.format, .file = log.file},
        .serve = [&](Watcher* watcher) { return Serve(*options, watcher); }});

@@ -86,13 +86,12 @@ std::vector<std::string> WorkerArguments(const WorkerOptions& options, int confi
   add("name", options.name);
   add("listen", options.listen);
   if (!options.cpus.empty()) add("cpus", fmt::format("{}", fmt::join(options.cpus, ",")));
-  if (config_fd >= 0) add("config-fd", config_fd);
   if (options.weights_fd >= 0) add("weights-fd", options.weights_fd);
-  if (options.lifeline_fd >= 0) add("lifeline-fd", options.lifeline_fd);
-  if (!options.private_dir.empty()) add("private-dir", options.private_dir);
-  for (const config::Override& value : overrides) {
-    arguments.push_back(config::SetArgument(value.key, value.value));
-  }
+  config::AppendChildArguments({.config_fd = config_fd,
+                                .overrides = overrides,
+                                .lifeline_fd = options.lifeline_fd,
+                                .private_dir = options.private_dir},
+                               &arguments);
   return arguments;
 }
 

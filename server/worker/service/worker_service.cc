@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "devices/base/address.h"
 #include "server/link/socket.h"
 #include "server/telemetry/logging.h"
 #include "server/worker/service/convert.h"
@@ -40,7 +41,7 @@ absl::Status WorkerService::Listen(const std::string& address) {
   stop_ = UniqueFd(::eventfd(0, EFD_CLOEXEC));
   if (!stop_.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
   MNEMO_ASSIGN_OR_RETURN(listener_, link::Listen(address));
-  if (address.starts_with("unix:")) socket_path_ = address.substr(std::strlen("unix:"));
+  socket_path_ = UnixSocketPath(address).value_or("");
   accept_thread_ = std::thread([this] { AcceptLoop(); });
   return absl::OkStatus();
 }

@@ -1,0 +1,61 @@
+// Energy meters: joules that a device has consumed, read from the machine's own counters.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/base/status.h"
+
+namespace mnemo::energy {
+
+// Part of the machine that a meter covers. A label's value is the name and a number: "cpu0", "dram0", "gpu1".
+enum class DeviceKind { kCpu, kDram, kGpu, kFpga };
+
+// "cpu", "dram", "gpu", "fpga".
+const char* Name(DeviceKind kind);
+
+struct MeteredDevice {
+  DeviceKind kind = DeviceKind::kCpu;
+  int index = 0;
+  std::string source;  // rapl | perf | nvml | rocm_smi | xrt | model
+
+  std::string Label() const;  // "cpu0"
+};
+
+// Energy of one device between two readings. Readings that were dropped lie between no two intervals: an interval
+// is present only if both of its ends can be trusted.
+struct EnergyInterval {
+  MeteredDevice device;
+  int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
+  int64_t end_ns = 0;    // > begin_ns
+  double joules = 0;     // >= 0
+};
+
+// Reasons for which a reading is not used.
+enum class DropReason { kBackwards, kStuck, kGap, kError };
+inline constexpr int kDropReasons = 4;
+
+// "backwards", "stuck", "gap", "error": values of the label of mnemo_energy_samples_dropped_total.
+const char* Name(DropReason reason);
+
+struct MeterState {
+  MeteredDevice device;
+  bool is_up = false;
+  double joules_total = 0;  // sum of all intervals since the start
+  double watts = 0;         // mean over the last second or so of intervals; 0 while it is down
+  uint64_t dropped[kDropReasons] = {};
+};
+
+// All meters of the machine, behind one sampler. One thread calls Sample; States may be called from any thread.
+class EnergySource {
+ public:
+  virtual ~EnergySource() = default;
+  // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the reading
+  // of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried again later.
+  virtual void Sample(std::vector<EnergyInterval>* intervals) = 0;
+  virtual std::vector<MeterState> States() const = 0;
+};
+
+}  // namespace mnemo::energy
