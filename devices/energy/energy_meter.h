@@ -24,8 +24,8 @@ struct MeteredDevice {
   std::string Label() const;  // "cpu0"
 };
 
-// Energy of one device between two readings. Readings that were dropped lie between no two intervals: an interval
-// is present only if both of its ends can be trusted.
+// Energy of one device between two readings. Readings that were dropped lie between no two intervals: an
+// interval is present only if both of its ends can be trusted.
 struct EnergyInterval {
   MeteredDevice device;
   int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
@@ -48,12 +48,14 @@ struct MeterState {
   uint64_t dropped[kDropReasons] = {};
 };
 
-// All meters of the machine, behind one sampler. One thread calls Sample; States may be called from any thread.
+// All meters of the machine, behind one sampler. One thread calls Sample; States may be called from any
+// thread.
 class EnergySource {
  public:
   virtual ~EnergySource() = default;
-  // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the reading
-  // of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried again later.
+  // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the
+  // reading of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried
+  // again later.
   virtual void Sample(std::vector<EnergyInterval>* intervals) = 0;
   virtual std::vector<MeterState> States() const = 0;
 };
