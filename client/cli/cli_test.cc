@@ -688,7 +688,7 @@ TEST_CASE("profile: steps that ran at the same time are shares of their sum") {
                                               "2",       "--placements", "inline", "--methods",
                                               "cascade", "--tokens",     "11"};
   std::vector<std::string> with_json = arguments;
-  with_json.push_back("--json");
+  with_json.emplace_back("--json");
   const json row = json::parse(RunProcess(Command(server, with_json)).out)["rows"][0];
   CHECK(row["overlapped"] == true);
   CHECK(row["memory_share"] == Approx(1.0));

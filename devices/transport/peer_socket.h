@@ -21,7 +21,7 @@ bool PeerClosed(int socket);
 // Each call passes a non-blocking flag instead of setting the descriptor's mode, which a peer could change.
 class PeerSocket {
  public:
-  PeerSocket() = default;
+  PeerSocket() : socket_() {}
   explicit PeerSocket(UniqueFd socket) : socket_(std::move(socket)) {}
 
   int fd() const { return socket_.get(); }

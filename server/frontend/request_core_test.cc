@@ -16,7 +16,6 @@ namespace {
 using Catch::Matchers::Contains;
 using internal::v1::Finish;
 using mnemo::testing::Eventually;
-using testing::FakeDispatcher;
 using testing::Ids;
 using testing::MemorySink;
 using testing::Prompt;

@@ -156,7 +156,9 @@ EngineResult EngineFixture::Run(EngineRequest request) {
 }
 
 bool SameToken(const EngineToken& a, const EngineToken& b) {
+  // The bits of floats are compared, and there is no padding.
   return a.index == b.index && a.id == b.id && a.has_logprob == b.has_logprob &&
+         // NOLINTNEXTLINE(bugprone-suspicious-memory-comparison)
          std::memcmp(&a.detail, &b.detail, sizeof a.detail) == 0;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <random>
+#include <string>
 
 #include "devices/transport/attachment_decorators.h"
 #include "server/memory/attached_client.h"
@@ -77,7 +78,8 @@ const std::vector<EngineResult>& Inline(KvType kv_type) {
 void SubmitAll(EngineFixture* fixture, P placement, uint32_t attempt) {
   for (EngineRequest& request : Requests(placement)) {
     request.attempt = attempt;
-    REQUIRE(fixture->engine().Submit(std::move(request)).ok());
+    const absl::Status status = fixture->engine().Submit(std::move(request));
+    REQUIRE(status.ok());
   }
 }
 
@@ -144,7 +146,7 @@ TEST_CASE("a service that dies at a random moment costs no token, and is attache
 // once), or as many as MNEMO_FAULT_SCHEDULES says.
 TEST_CASE("seeded faults of the link: dropped, stalled, garbage, full, failed; no wrong token") {
   const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
-  const int schedules = wanted == nullptr ? 20 / MNEMO_TEST_REDUCTION : std::atoi(wanted);
+  const int schedules = wanted == nullptr ? 20 / MNEMO_TEST_REDUCTION : std::stoi(wanted);
   Service service;
   uint64_t fallbacks = 0;
   for (int schedule = 0; schedule < schedules; ++schedule) {

@@ -452,7 +452,7 @@ TEST_CASE("seeded faults of the link, with K and V behind it: no wrong token, no
   Service service;
   uint64_t lost = 0;
   const char* const wanted = std::getenv("MNEMO_FAULT_SCHEDULES");
-  const int schedules = wanted == nullptr ? 10 / MNEMO_TEST_REDUCTION : std::atoi(wanted);
+  const int schedules = wanted == nullptr ? 10 / MNEMO_TEST_REDUCTION : std::stoi(wanted);
   for (int schedule = 0; schedule < schedules; ++schedule) {
     CAPTURE(schedule);
     std::atomic<uint64_t> links = 0;

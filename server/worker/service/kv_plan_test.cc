@@ -15,7 +15,7 @@ model::ModelConfig Model(int context_tokens) {
   model.kv_heads = 2;
   model.head_dim = 16;
   model.context_tokens = context_tokens;
-  model.layer_is_windowed.assign(4, 0);
+  model.layer_is_windowed.assign(4, false);
   return model;
 }
 

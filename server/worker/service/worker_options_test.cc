@@ -86,7 +86,7 @@ TEST_CASE("a memory service that is given by hand is used, unless an override sa
   CHECK(read->config.memory.addresses == std::vector<std::string>{"unix:/run/m 1.sock"});
   CHECK(read->config.memory.placement == "memory_service");
   std::vector<std::string> more = enough;
-  more.push_back("--set=memory.placement=inline");
+  more.emplace_back("--set=memory.placement=inline");
   read = Parse(more);
   REQUIRE(read.ok());
   CHECK(read->config.memory.placement == "inline");
