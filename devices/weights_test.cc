@@ -111,7 +111,8 @@ TEST_CASE("data from a reader gives the same image as data in memory, with its h
   for (size_t i = 0; i < read.size(); ++i) {
     const std::vector<std::byte>& data = model.data[i];
     read[i].data = TensorData(data.size(), [&](uint64_t offset, std::span<std::byte> out) {
-      REQUIRE(offset + out.size() <= data.size());
+      // On several threads, for which the framework's assertions are not made.
+      if (offset + out.size() > data.size()) return DataLoss("{} bytes at {}", out.size(), offset);
       std::memcpy(out.data(), data.data() + offset, out.size());
       bytes_read += out.size();
       return absl::OkStatus();
