@@ -26,6 +26,7 @@ ALLOWED = {
     "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],
     "config": ["devices/base", "server/memory/methods"],
+    "devices/energy": ["config", "devices/base"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/link": ["devices/base"],
