@@ -134,8 +134,9 @@ absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Con
 std::unique_ptr<EnergySource> MakeLocalSource(const config::Config::Energy& energy,
                                               Surroundings surroundings) {
   Complete(&surroundings);
-  return MakeSampler(MakeMeters(FindCounters(energy, surroundings), energy, surroundings, nullptr),
-                     std::move(surroundings));
+  std::vector<std::unique_ptr<Meter>> meters =
+      MakeMeters(FindCounters(energy, surroundings), energy, surroundings, nullptr);
+  return MakeSampler(std::move(meters), std::move(surroundings));
 }
 
 }  // namespace mnemo::energy

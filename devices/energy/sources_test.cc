@@ -128,6 +128,24 @@ TEST_CASE("a tree with wraps, two packages and DRAM gives the joules of each") {
   CHECK(source->States().size() == 3);
 }
 
+TEST_CASE("mnemo-energy has the counters without models") {
+  Machine machine;
+  machine.tree.AddZone("intel-rapl:0", "package-0");
+  machine.energy.model = {"cpu1 idle=1 busy=2"};
+  const std::unique_ptr<EnergySource> source =
+      MakeLocalSource(machine.energy, {.now_ns = machine.world.Now(), .cpu_times = machine.world.Cpu()});
+  REQUIRE(source != nullptr);
+  machine.Sample(source.get());
+  machine.tree.Set("intel-rapl:0", 2'000'000);
+  CHECK(Joules(machine.Sample(source.get())) == Approx(2));
+  CHECK(source->States().size() == 1);
+  // Without surroundings of a test: the machine's own clock and /proc/stat.
+  const std::unique_ptr<EnergySource> real = MakeLocalSource(machine.energy);
+  std::vector<EnergyInterval> intervals;
+  real->Sample(&intervals);
+  CHECK(intervals.empty());
+}
+
 TEST_CASE("files that vanish take the meter down, and it is up again when they are back") {
   Machine machine;
   machine.tree.AddZone("intel-rapl:0", "package-0");

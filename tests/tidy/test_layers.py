@@ -46,6 +46,8 @@ ALLOWED = {
         "config", "devices", "proto", "server/dispatch", "server/link", "server/memory", "server/model",
         "server/telemetry",
     ],
+    # The protocol of systemd is the front end's.
+    "server/energy_service": ["config", "devices/base", "devices/energy", "server/frontend", "server/telemetry"],
     # A client knows the server's vocabulary alone: `mnemo tokenize` works offline.
     "client": ["client", "devices/base", "proto", "server/memory/methods", "server/model"],
     "tests": ["config", "devices", "proto", "server", "tests"],
