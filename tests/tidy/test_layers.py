@@ -48,8 +48,8 @@ ALLOWED = {
     ],
     # The protocol of systemd is the front end's.
     "server/energy_service": ["config", "devices/base", "devices/energy", "server/frontend", "server/telemetry"],
-    # A client knows the server's vocabulary alone: `mnemo tokenize` works offline.
-    "client": ["client", "devices/base", "proto", "server/memory/methods", "server/model"],
+    # A client knows the server's vocabulary alone: `mnemo tokenize` works offline. Calibration reads the CPUs' times.
+    "client": ["client", "devices/base", "devices/energy", "proto", "server/memory/methods", "server/model"],
     "tests": ["config", "devices", "proto", "server", "tests"],
 }
 
