@@ -317,6 +317,12 @@ absl::StatusOr<v1::StatusResponse> Client::Status(const CallOptions& options) {
   });
 }
 
+absl::StatusOr<v1::EnergyResponse> Client::Energy(const CallOptions& options) {
+  return impl_->Unary<v1::EnergyResponse>(options, [&](grpc::ClientContext* context, auto* response) {
+    return impl_->admin->Energy(context, {}, response);
+  });
+}
+
 absl::StatusOr<v1::DrainResponse> Client::Drain(milliseconds drain_timeout, const CallOptions& options) {
   v1::DrainRequest request;
   *request.mutable_timeout() =

@@ -118,6 +118,8 @@ class Client {
   absl::StatusOr<v1::EndSessionResponse> EndSession(const std::string& session_id,
                                                     const CallOptions& options = {});
   absl::StatusOr<v1::StatusResponse> Status(const CallOptions& options = {});
+  // UNIMPLEMENTED: the daemon's machine has neither a meter nor a model of energy.
+  absl::StatusOr<v1::EnergyResponse> Energy(const CallOptions& options = {});
   // Waits for running requests up to drain_timeout, after which the server cuts them. The call's own timeout
   // defaults to drain_timeout plus unary_timeout.
   absl::StatusOr<v1::DrainResponse> Drain(std::chrono::milliseconds drain_timeout,

@@ -17,6 +17,7 @@ RunCommand AddChat(CLI::App* command);
 RunCommand AddTokenize(CLI::App* command);
 RunCommand AddModels(CLI::App* command);
 RunCommand AddStatus(CLI::App* command);
+RunCommand AddEnergy(CLI::App* command);
 RunCommand AddDrain(CLI::App* command);
 RunCommand AddResume(CLI::App* command);
 RunCommand AddBench(CLI::App* command);

@@ -201,4 +201,37 @@ std::string StatusJson(const v1::StatusResponse& status) {
               -1);
 }
 
+std::string EnergyJson(const v1::EnergyResponse& energy) {
+  Json devices = Json::array();
+  for (const v1::EnergyResponse::Device& device : energy.devices()) {
+    devices.push_back({{"device", device.device()},
+                       {"source", device.source()},
+                       {"meter_up", device.meter_up()},
+                       {"joules", device.joules()},
+                       {"watts", device.watts()},
+                       {"idle_watts", device.idle_watts()},
+                       {"idle_watts_measured", device.idle_watts_measured()},
+                       {"request_joules", device.request_joules()},
+                       {"overhead_joules", device.overhead_joules()},
+                       {"idle_joules", device.idle_joules()},
+                       {"other_joules", device.other_joules()}});
+  }
+  Json steps = Json::array();
+  for (const v1::EnergyResponse::Step& step : energy.steps()) {
+    steps.push_back({{"device", step.device()},
+                     {"method", step.method()},
+                     {"step", step.step()},
+                     {"joules", step.joules()}});
+  }
+  Json requests = Json::array();
+  for (const v1::EnergyResponse::Request& request : energy.requests()) {
+    requests.push_back({{"request_id", request.request_id()},
+                        {"joules", request.joules()},
+                        {"completion_tokens", request.completion_tokens()},
+                        {"age_seconds", Seconds(request.age())}});
+  }
+  return Dump(
+      {{"devices", std::move(devices)}, {"steps", std::move(steps)}, {"requests", std::move(requests)}}, -1);
+}
+
 }  // namespace mnemo::cli

@@ -17,6 +17,7 @@ struct CompletionJsonOptions {
 std::string CompletionJson(const client::Completion& completion, const CompletionJsonOptions& options);
 std::string ModelsJson(const v1::ListModelsResponse& models);
 std::string StatusJson(const v1::StatusResponse& status);
+std::string EnergyJson(const v1::EnergyResponse& energy);
 
 double Seconds(const google::protobuf::Duration& duration);
 // "starting", "ready", "draining", "down", "unspecified".

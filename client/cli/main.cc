@@ -32,6 +32,7 @@ constexpr Entry kCommands[] = {
 #endif
     {"models", "List the models that a daemon serves", mnemo::cli::AddModels},
     {"status", "Show a daemon's state, once or as a live table", mnemo::cli::AddStatus},
+    {"energy", "Show joules by device, step and request; fit a model of power", mnemo::cli::AddEnergy},
     {"drain", "Stop admission and wait for running requests", mnemo::cli::AddDrain},
     {"resume", "Take requests again after a drain", mnemo::cli::AddResume},
     {"bench", "Load a daemon and measure latency, throughput and goodput", mnemo::cli::AddBench},

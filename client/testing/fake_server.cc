@@ -128,6 +128,11 @@ class FakeServer::Admin final : public v1::Admin::Service {
     worker->set_kv_pages_cached(5);
     return grpc::Status::OK;
   }
+  grpc::Status Energy(grpc::ServerContext*, const v1::EnergyRequest*, v1::EnergyResponse* response) override {
+    ++owner_->calls_;
+    if (owner_->script_.energy) return owner_->script_.energy(response);
+    return {grpc::StatusCode::UNIMPLEMENTED, "this machine has neither a meter nor a model of energy"};
+  }
   grpc::Status Drain(grpc::ServerContext*, const v1::DrainRequest* request,
                      v1::DrainResponse* response) override {
     ++owner_->calls_;

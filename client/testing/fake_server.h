@@ -26,6 +26,7 @@ struct FakeScript {
       tokenize;
   std::function<grpc::Status(v1::ListModelsResponse*)> list_models;
   std::function<grpc::Status(v1::StatusResponse*)> status;
+  std::function<grpc::Status(v1::EnergyResponse*)> energy;  // empty = UNIMPLEMENTED
   std::function<grpc::Status(const v1::DrainRequest&, v1::DrainResponse*)> drain;
   std::chrono::milliseconds token_gap{0};  // EchoGenerate sleeps this long before each token
 };

@@ -43,13 +43,14 @@ const char* Name(DropReason reason);
 struct MeterState {
   MeteredDevice device;
   bool is_up = false;
-  double joules_total = 0;  // sum of all intervals since the start
+  double joules_total = 0;  // sum of the intervals that Sample has handed out
   double watts = 0;         // mean over the last second or so of intervals; 0 while it is down
   uint64_t dropped[kDropReasons] = {};
 };
 
-// All meters of the machine, behind one sampler. One thread calls Sample; States may be called from any
-// thread.
+// All meters of the machine, behind one sampler. Several sources may cover one device: States has them all,
+// and the intervals are those of the most preferred one that is up, so that no time of a device counts twice.
+// One thread calls Sample; States may be called from any thread.
 class EnergySource {
  public:
   virtual ~EnergySource() = default;

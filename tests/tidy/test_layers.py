@@ -26,6 +26,7 @@ ALLOWED = {
     "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],
     "config": ["devices/base", "server/memory/methods"],
+    "devices/energy": ["config", "devices/base"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/link": ["devices/base"],
@@ -45,8 +46,10 @@ ALLOWED = {
         "config", "devices", "proto", "server/dispatch", "server/link", "server/memory", "server/model",
         "server/telemetry",
     ],
-    # A client knows the server's vocabulary alone: `mnemo tokenize` works offline.
-    "client": ["client", "devices/base", "proto", "server/memory/methods", "server/model"],
+    # The protocol of systemd is the front end's.
+    "server/energy_service": ["config", "devices/base", "devices/energy", "server/frontend", "server/telemetry"],
+    # A client knows the server's vocabulary alone: `mnemo tokenize` works offline. Calibration reads the CPUs' times.
+    "client": ["client", "devices/base", "devices/energy", "proto", "server/memory/methods", "server/model"],
     "tests": ["config", "devices", "proto", "server", "tests"],
 }
 
