@@ -16,6 +16,7 @@ ALLOWED = {
     # The table of memory methods: a vocabulary for configuration and clients too.
     "server/memory/methods": ["devices/base", "proto/layout"],
     "devices": ["devices/base"],
+    "devices/energy": ["devices/base"],
     # Kernels of memory indexes.
     "devices/cpu": ["devices/base", "devices", "proto/layout"],
     "devices/reference": ["devices/base", "devices"],
@@ -28,6 +29,7 @@ ALLOWED = {
     "config": ["devices/base", "server/memory/methods"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
+    "server/telemetry/energy": ["devices/base", "devices/energy"],
     "server/link": ["devices/base"],
     "server/memory_service": [
         "config", "devices/base", "devices/memory", "devices/transport", "proto", "server/link", "server/telemetry"
