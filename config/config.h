@@ -113,6 +113,20 @@ struct Config {
     // Those started here and those that others run.
     size_t service_count() const { return static_cast<size_t>(services) + addresses.size(); }
   } memory;
+  // Meters of joules, and a model where there is none. config/energy_texts.h has the forms of the lists.
+  struct Energy {
+    bool enabled = true;
+    std::vector<std::string> sources = {"rapl", "perf", "nvml", "rocm_smi", "xrt"};
+    int interval_ms = 100;  // between two readings; [10, 10,000]
+    std::string powercap_root = "/sys/class/powercap";
+    std::string nvml_library = "libnvidia-ml.so.1";
+    std::string rocm_smi_library = "librocm_smi64.so";
+    // Of mnemo-energy, for counters that mnemod may not read; empty = none.
+    std::string socket = "/run/mnemo-energy/meters.sock";
+    std::string idle_share = "busy";      // busy | none
+    std::vector<std::string> idle_watts;  // "cpu0=12.5"
+    std::vector<std::string> model;       // "cpu0 idle=12.5 busy=65"
+  } energy;
   struct Limits {
     int max_running = 64;  // requests at workers
     int max_queued = 256;  // admitted, waiting for a worker; beyond: RESOURCE_EXHAUSTED

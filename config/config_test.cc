@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 
+#include "config/energy_texts.h"
 #include "config/schema.h"
 #include "tests/support/temp_folder.h"
 
@@ -262,6 +263,50 @@ TEST_CASE("Options of a memory device are KEY=VALUE, no key twice") {
     INFO(name);
     CHECK_THAT(ErrorOf(std::string("memory: {device: ") + name + "}"), Contains("is not a name"));
   }
+}
+
+TEST_CASE("Lists of energy name the element that is wrong, and what is allowed") {
+  const absl::StatusOr<Config> config = LoadText(
+      "energy: {sources: [perf], idle_watts: [cpu0=12.5, gpu10=0], model: [\"cpu1 busy=65 idle=12\", dram0  "
+      "idle=0 busy=0.5]}");
+  REQUIRE(config.ok());
+  const absl::StatusOr<std::vector<DeviceWatts>> idle = ParseIdleWatts(config->energy.idle_watts);
+  REQUIRE(idle.ok());
+  CHECK((*idle)[0].device == "cpu0");
+  CHECK((*idle)[0].watts == 12.5);
+  CHECK((*idle)[1].device == "gpu10");
+  const absl::StatusOr<std::vector<ModelFigures>> model = ParseEnergyModel(config->energy.model);
+  REQUIRE(model.ok());
+  CHECK((*model)[0].device == "cpu1");
+  CHECK((*model)[0].idle_watts == 12);
+  CHECK((*model)[0].busy_watts == 65);
+  CHECK((*model)[1].idle_watts == 0);
+
+  CHECK_THAT(
+      ErrorOf("energy:\n  sources: [rapl, ipmi]\n"),
+      Contains("a.yaml:2:12: energy.sources: \"ipmi\" is no source; allowed: at most 5 of rapl | perf"));
+  CHECK_THAT(ErrorOf("energy: {sources: [rapl, rapl]}"), Contains("\"rapl\" is there twice"));
+  CHECK_THAT(ErrorOf("energy: {sources: rapl}"), Contains("is not a list"));
+  CHECK_THAT(ErrorOf("energy: {idle_watts: [cpu0]}"),
+             Contains("\"cpu0\" is not DEVICE=WATTS; allowed: at most 64 of DEVICE=WATTS"));
+  for (const char* device : {"cpu", "cpu01", "cpu-1", "cpu1024", "tpu0", "0", ""}) {
+    INFO(device);
+    CHECK_THAT(ErrorOf(fmt::format("energy: {{idle_watts: ['{}=1']}}", device)), Contains("names no device"));
+  }
+  for (const char* watts : {"", "-1", "1e2", "nan", "inf", "100000.1", "1W"}) {
+    INFO(watts);
+    CHECK_THAT(ErrorOf(fmt::format("energy: {{idle_watts: ['cpu0={}']}}", watts)),
+               Contains("no number of watts in [0, 100000]"));
+    CHECK_THAT(ErrorOf(fmt::format("energy: {{model: ['cpu0 idle={} busy=9']}}", watts)),
+               Contains("no number of watts in [0, 100000]"));
+  }
+  CHECK_THAT(ErrorOf("energy: {idle_watts: [cpu0=1, cpu0=2]}"), Contains("\"cpu0\" is there twice"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0=1]}"), Contains("does not have the form"));
+  CHECK_THAT(ErrorOf("energy: {model: [gpu0 idle=1 busy=2]}"), Contains("names no device: cpuN or dramN"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 idle=2]}"), Contains("needs idle and busy"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 load=2]}"), Contains("neither idle nor busy"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=3 busy=2]}"), Contains("not below idle"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 busy=2, cpu0 idle=1 busy=2]}"), Contains("there twice"));
 }
 
 TEST_CASE("What must hold between keys") {

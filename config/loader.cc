@@ -239,6 +239,23 @@ std::string Assign(const PairListSpec& spec, const YAML::Node& node, Config* con
   return "";
 }
 
+std::string Assign(const FormListSpec& spec, const YAML::Node& node, Config* config) {
+  if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
+  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
+  std::vector<std::string> values;
+  for (const YAML::Node& element : node) {
+    Parsed<std::string> text = ParseText(element);
+    if (!text.value) return text.error;
+    if (const char* error = CheckText({nullptr, TextForm::kAny}, *text.value)) {
+      return fmt::format("{} {}", Shown(*text.value), error);
+    }
+    values.push_back(std::move(*text.value));
+  }
+  if (const absl::Status status = spec.check(values); !status.ok()) return std::string(status.message());
+  spec.field(*config) = std::move(values);
+  return "";
+}
+
 // Hears nothing but where a document begins.
 class DocumentStart final : public YAML::EventHandler {
  public:

@@ -9,6 +9,7 @@
 #include <charconv>
 #include <utility>
 
+#include "config/energy_texts.h"
 #include "devices/base/display_name.h"
 #include "server/memory/methods/method.h"
 
@@ -288,6 +289,43 @@ void AddMemory(std::vector<KeySpec>* specs) {
        Number(MNEMO_KEY(memory.restart_backoff_max_ms), 1, kHourMs, "The longest such pause.")});
 }
 
+void AddEnergy(std::vector<KeySpec>* specs) {
+  specs->insert(
+      specs->end(),
+      {Bool(MNEMO_KEY(energy.enabled),
+            "Count joules where there is a meter or a model; false leaves out their fields and metrics."),
+       {"energy.sources",
+        FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.sources; }, 5,
+                     "rapl | perf | nvml | rocm_smi | xrt", CheckEnergySources},
+        "Where meters are looked for. Of two that cover one device the first in the order of the default "
+        "counts, and the other one is compared with it."},
+       Number(MNEMO_KEY(energy.interval_ms), 10, 10000, "Time between two readings of each meter."),
+       Text(MNEMO_KEY(energy.powercap_root), TextForm::kAny,
+            "Directory of the kernel's powercap zones, which hold the energy of CPU packages and DRAM."),
+       Text(MNEMO_KEY(energy.nvml_library), TextForm::kAny,
+            "NVIDIA's management library, opened at the start if it is there; a file name or a path."),
+       Text(MNEMO_KEY(energy.rocm_smi_library), TextForm::kAny,
+            "AMD's ROCm SMI library, opened at the start if it is there; a file name or a path."),
+       Text(MNEMO_KEY(energy.socket), TextForm::kAny,
+            "Unix socket of mnemo-energy, whose readings are taken for counters that the process itself may "
+            "not read; empty for none."),
+       Choice(MNEMO_KEY(energy.idle_share), {"busy", "none"},
+              "Energy of an idle device while requests are in flight: busy divides it among them by their "
+              "time, none counts it as idle."),
+       {"energy.idle_watts",
+        FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.idle_watts; }, 64,
+                     "DEVICE=WATTS",
+                     [](const std::vector<std::string>& texts) { return ParseIdleWatts(texts).status(); }},
+        "Power of devices without work, such as cpu0=12.5; of others it is measured while there are no "
+        "requests."},
+       {"energy.model",
+        FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.model; }, 64,
+                     "DEVICE idle=WATTS busy=WATTS",
+                     [](const std::vector<std::string>& texts) { return ParseEnergyModel(texts).status(); }},
+        "Power without work and at full use, for cpuN and dramN that have no meter: energy is then "
+        "estimated by the use of the CPUs. mnemo energy --calibrate prints these lines."}});
+}
+
 void AddLimitsAndLog(std::vector<KeySpec>* specs) {
   specs->insert(
       specs->end(),
@@ -331,6 +369,7 @@ std::vector<KeySpec> MakeSpecs() {
   AddEngine(&specs);
   AddAttention(&specs);
   AddMemory(&specs);
+  AddEnergy(&specs);
   AddLimitsAndLog(&specs);
   return specs;
 }
@@ -409,7 +448,8 @@ std::string KeySpec::Type() const {
                  [](const BoolSpec&) { return "boolean"; }, [](const TextSpec&) { return "string"; },
                  [](const NumberListSpec&) { return "list of integers"; },
                  [](const AddressListSpec&) { return "list of strings"; },
-                 [](const PairListSpec&) { return "list of strings"; }},
+                 [](const PairListSpec&) { return "list of strings"; },
+                 [](const FormListSpec&) { return "list of strings"; }},
       value);
 }
 
@@ -427,7 +467,10 @@ std::string KeySpec::Allowed() const {
             return fmt::format("at most {} of {}HOST:PORT or unix:/PATH", spec.max_count,
                                spec.network_prefix);
           },
-          [](const PairListSpec& spec) { return fmt::format("at most {} of KEY=VALUE", spec.max_count); }},
+          [](const PairListSpec& spec) { return fmt::format("at most {} of KEY=VALUE", spec.max_count); },
+          [](const FormListSpec& spec) {
+            return fmt::format("at most {} of {}", spec.max_count, spec.form);
+          }},
       value);
 }
 
@@ -447,7 +490,8 @@ std::string KeySpec::Print(const Config& config) const {
             return fmt::format("[{}]", fmt::join(spec.field(mutable_config), ", "));
           },
           [&](const AddressListSpec& spec) { return PrintList(spec.field(mutable_config)); },
-          [&](const PairListSpec& spec) { return PrintList(spec.field(mutable_config)); }},
+          [&](const PairListSpec& spec) { return PrintList(spec.field(mutable_config)); },
+          [&](const FormListSpec& spec) { return PrintList(spec.field(mutable_config)); }},
       value);
 }
 

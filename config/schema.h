@@ -66,10 +66,18 @@ struct PairListSpec {
   size_t max_count;
 };
 
+// Texts of a form that `check` knows; an error of it says which text is wrong.
+struct FormListSpec {
+  std::vector<std::string>& (*field)(Config&);
+  size_t max_count;
+  std::string_view form;  // "DEVICE=WATTS"
+  absl::Status (*check)(const std::vector<std::string>&);
+};
+
 struct KeySpec {
   std::string_view key;  // "engine.max_running"
   std::variant<NumberSpec<int>, NumberSpec<int64_t>, BoolSpec, TextSpec, NumberListSpec, AddressListSpec,
-               PairListSpec>
+               PairListSpec, FormListSpec>
       value;
   std::string_view text;  // one line of documentation
   bool reloadable = false;
