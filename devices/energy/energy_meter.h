@@ -24,8 +24,8 @@ struct MeteredDevice {
   std::string Label() const;  // "cpu0"
 };
 
-// Energy of one device between two readings. Readings that were dropped lie between no two intervals: an interval
-// is present only if both of its ends can be trusted.
+// Energy of one device between two readings. Readings that were dropped lie between no two intervals: an
+// interval is present only if both of its ends can be trusted.
 struct EnergyInterval {
   MeteredDevice device;
   int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
@@ -43,17 +43,20 @@ const char* Name(DropReason reason);
 struct MeterState {
   MeteredDevice device;
   bool is_up = false;
-  double joules_total = 0;  // sum of all intervals since the start
+  double joules_total = 0;  // sum of the intervals that Sample has handed out
   double watts = 0;         // mean over the last second or so of intervals; 0 while it is down
   uint64_t dropped[kDropReasons] = {};
 };
 
-// All meters of the machine, behind one sampler. One thread calls Sample; States may be called from any thread.
+// All meters of the machine, behind one sampler. Several sources may cover one device: States has them all,
+// and the intervals are those of the most preferred one that is up, so that no time of a device counts twice.
+// One thread calls Sample; States may be called from any thread.
 class EnergySource {
  public:
   virtual ~EnergySource() = default;
-  // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the reading
-  // of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried again later.
+  // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the
+  // reading of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried
+  // again later.
   virtual void Sample(std::vector<EnergyInterval>* intervals) = 0;
   virtual std::vector<MeterState> States() const = 0;
 };

@@ -16,7 +16,6 @@ ALLOWED = {
     # The table of memory methods: a vocabulary for configuration and clients too.
     "server/memory/methods": ["devices/base", "proto/layout"],
     "devices": ["devices/base"],
-    "devices/energy": ["devices/base"],
     # Kernels of memory indexes.
     "devices/cpu": ["devices/base", "devices", "proto/layout"],
     "devices/reference": ["devices/base", "devices"],
@@ -27,6 +26,7 @@ ALLOWED = {
     "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],
     "config": ["devices/base", "server/memory/methods"],
+    "devices/energy": ["config", "devices/base"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
     "server/telemetry/energy": ["devices/base", "devices/energy"],
