@@ -226,13 +226,19 @@ void Engine::Impl::Step() {
   counts.generated_tokens += static_cast<uint64_t>(sampler.Sample());
   spans.End(NowNs());
   const Clock::time_point now = Clock::now();
+  // An end tells the spans of all: energy of the time is divided among them at once.
+  const bool has_end = std::any_of(plan.begin(), plan.end(), [](const PlannedSequence& planned) {
+    return planned.request->Outcome() != EngineFinish::kNone;
+  });
+  for (const PlannedSequence& planned : plan) {
+    if (has_end || SpanRecorder::IsDue(*planned.request)) ReportSpans(planned.request);
+  }
   for (const PlannedSequence& planned : plan) ReportStep(planned.request, now);
 }
 
 // Completes the event of a request that the step computed rows of, and ends the request when it has all.
 void Engine::Impl::ReportStep(Request* request, Clock::time_point now) {
   const EngineFinish outcome = request->Outcome();
-  if (SpanRecorder::IsDue(*request)) ReportSpans(request);
   if (EngineEvent* event = report.EventWithTokens(*request); event != nullptr) {
     const bool first = StepReport::NoteOutput(request, now);
     const bool tells_memory =
@@ -253,6 +259,7 @@ void Engine::Impl::BeginSpans(std::span<const PlannedSequence> plan) {
 
 void Engine::Impl::ReportSpans(Request* request) {
   static const std::string no_service;
+  if (request->spans.first_ns == 0) return;
   SpanRecorder::Take(request, memory.pipeline() == nullptr ? no_service : memory.pipeline()->service_name(),
                      &report.EventOf(request).spans);
 }
