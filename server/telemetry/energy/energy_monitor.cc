@@ -23,6 +23,16 @@ void LogInterval(const DivisionInput& input) {
       input.idle_watts);
 }
 
+void LogRequest(const RequestEnergy& request) {
+  for (const DeviceEnergy& device : request.devices) {
+    for (size_t step = 0; step < kEnergySteps; ++step) {
+      if (device.steps[step] == 0) continue;
+      spdlog::debug("energy: settled request={} device={} step={} joules={:.17g}", request.id,
+                    device.device.Label(), kEnergyStepNames[step], device.steps[step]);
+    }
+  }
+}
+
 // CPU time and memory of the host are shared with other programs; an accelerator is taken to be ours.
 bool IsOfHost(const energy::MeteredDevice& device) {
   return device.kind == energy::DeviceKind::kCpu || device.kind == energy::DeviceKind::kDram;
@@ -99,6 +109,7 @@ void EnergyMonitor::Sample() {
 }
 
 void EnergyMonitor::NoteComplete(const RequestEnergy& request) {
+  if (LogsRecord()) LogRequest(request);
   if (request.devices.empty()) return;
   const double joules = request.joules();
   requests_.Observe(joules);

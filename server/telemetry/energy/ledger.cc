@@ -11,6 +11,8 @@ namespace {
 constexpr int64_t kSecondNs = 1'000'000'000;
 // A span that is longer is an error of its sender.
 constexpr int64_t kLongestSpanNs = 60 * kSecondNs;
+// Spans come about every 50 ms of work: shorter intervals than usual wait for them all the same.
+constexpr int64_t kShortestPatienceNs = 200'000'000;
 // An interval waits so long for the spans of a step that is longer than two intervals.
 constexpr int64_t kLongestStepNs = 3 * kSecondNs;
 // An ended request is complete when no interval of its time can come any more.
@@ -103,7 +105,8 @@ bool Ledger::IsDue(const energy::EnergyInterval& interval, int64_t now_ns) const
     (request.spans_end_ns > 0 ? waits_for_more : waits_for_first) = true;
   }
   if (!waits_for_more && !waits_for_first) return true;
-  if (now_ns < interval.end_ns + 2 * (interval.end_ns - interval.begin_ns) || waits_for_more) return false;
+  const int64_t patience_ns = std::max(2 * (interval.end_ns - interval.begin_ns), kShortestPatienceNs);
+  if (now_ns < interval.end_ns + patience_ns || waits_for_more) return false;
   return std::any_of(spans_.begin(), spans_.end(), [&](const WorkSpan& span) {
     return span.begin_ns < interval.end_ns && span.end_ns > interval.begin_ns;
   });
