@@ -82,11 +82,16 @@ std::string StatsLine(const client::Completion& completion) {
   const double decode = Seconds(final.timing().decode());
   const std::string rate =
       generated > 1 && decode > 0 ? fmt::format(", {:.1f} tokens/s", (generated - 1) / decode) : "";
-  return fmt::format("{} prompt tokens ({} cached), {} generated, finish {}; first token {}, total {}{}\n",
+  std::string joules;
+  if (final.has_energy()) {
+    joules = fmt::format(", {:.3g} J", final.energy().joules());
+    if (generated > 0) joules += fmt::format(" ({:.3g} J/token)", final.energy().joules() / generated);
+  }
+  return fmt::format("{} prompt tokens ({} cached), {} generated, finish {}; first token {}, total {}{}{}\n",
                      final.usage().prompt_tokens(), final.usage().cached_prompt_tokens(), generated,
                      client::FinishReasonName(final.finish_reason()),
                      FormatSeconds(Seconds(final.timing().time_to_first_token())),
-                     FormatSeconds(Seconds(final.timing().total())), rate);
+                     FormatSeconds(Seconds(final.timing().total())), rate, joules);
 }
 
 int Report(const GenerateOptions& options, const client::Completion& completion) {

@@ -84,8 +84,8 @@ void AddFinal(const v1::Final& final, Json* json) {
                                        {"time_seconds", Seconds(step.time())},
                                        {"bytes_moved", step.bytes_moved()},
                                        {"count", step.count()},
-                                       {"round_trips", step.round_trips()},
-                                       {"joules", step.joules()}});
+                                       {"round_trips", step.round_trips()}});
+    if (final.has_energy()) (*json)["memory_steps"].back()["joules"] = step.joules();
   }
   for (const v1::Source& source : final.sources()) {
     (*json)["sources"].push_back({{"document_id", source.document_id()},

@@ -56,11 +56,12 @@ std::shared_ptr<Dispatch> DispatchCore::Start(internal::v1::Submit submit, std::
       PrefixHashes({request->submit.prompt().data(), static_cast<size_t>(request->submit.prompt_size())});
   request->deadline = deadline;
   request->sink = std::move(sink);
+  request->id = next_id_++;
+  if (options_.observer != nullptr) options_.observer->OnRequestBegin(request->id, request->submit);
   Effects effects;
   {
     std::lock_guard lock(mutex_);
     const TimePoint now = options_.now();
-    request->id = next_id_++;
     if (stopping_) {
       EndRequest(request, Unavailable("the server is stopping"), &effects);
     } else {
@@ -133,6 +134,27 @@ std::vector<WorkerSnapshot> DispatchCore::Workers() const {
   std::vector<WorkerSnapshot> snapshots;
   for (const WorkerSlot& slot : slots_) snapshots.push_back(slot.Snapshot());
   return snapshots;
+}
+
+std::vector<RunningRequest> DispatchCore::RunningRequests() const {
+  std::lock_guard lock(mutex_);
+  std::vector<RunningRequest> running;
+  for (const auto& [id, request] : requests_)
+    running.push_back({id, static_cast<int>(request->generated.size())});
+  return running;
+}
+
+std::vector<int> DispatchCore::ProcessIds() const {
+  std::lock_guard lock(mutex_);
+  std::vector<int> pids;
+  for (const WorkerSlot& slot : slots_) {
+    if (slot.process_alive) {
+      pids.push_back(slot.pid);
+    } else if (!slot.spec.is_child && slot.connected() && slot.spec.IsOfThisMachine()) {
+      pids.push_back(slot.ready.pid());
+    }
+  }
+  return pids;
 }
 
 // The slot while that life goes on with a session, else nullptr.
@@ -362,6 +384,7 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
 
 void DispatchCore::OnLinkEvents(int worker, uint64_t life, internal::v1::Events* events) {
   Effects effects;
+  std::string device;  // that spans of the worker's own are about
   std::vector<Delivery> deliveries;
   deliveries.reserve(static_cast<size_t>(events->events_size()));
   {
@@ -370,6 +393,7 @@ void DispatchCore::OnLinkEvents(int worker, uint64_t life, internal::v1::Events*
     if (slot == nullptr) return;
     const TimePoint now = options_.now();
     slot->heartbeat_time = slot->progress_time = now;
+    if (events->spans_size() > 0) device = slot->ready.device();
     const int outstanding = slot->outstanding_requests;
     for (Event& event : *events->mutable_events()) {
       const absl::Status status = TakeEvent(*slot, &event, now, &deliveries);
@@ -380,6 +404,9 @@ void DispatchCore::OnLinkEvents(int worker, uint64_t life, internal::v1::Events*
     if (slot->outstanding_requests < outstanding || !slot->connected()) Schedule(now, &effects);
   }
   Run(effects);
+  // Before the events: a Final that one of them brings wants them.
+  if (options_.observer != nullptr && events->spans_size() > 0)
+    options_.observer->OnSpans(device, events->spans());
   Deliver(std::move(deliveries));
 }
 
@@ -388,11 +415,7 @@ void DispatchCore::Deliver(std::vector<Delivery> deliveries) {
   for (Delivery& delivery : deliveries) {
     RequestState& request = *delivery.request;
     if (delivery.event != nullptr) request.sink->OnEvent(*delivery.event);
-    if (delivery.done) {
-      // `replays` does not change any more once the request has ended.
-      const std::shared_ptr<DispatchSink> sink = std::move(request.sink);
-      sink->OnDone(*delivery.done, request.replays);
-    }
+    if (delivery.done) TellDone(request, *delivery.done);
   }
   std::vector<RequestPtr> more;
   {
@@ -406,6 +429,15 @@ void DispatchCore::Deliver(std::vector<Delivery> deliveries) {
     }
   }
   for (const RequestPtr& request : more) DrainOutbox(request);
+}
+
+// `replays` and `generated` do not change any more once the request has ended.
+void DispatchCore::TellDone(RequestState& request, const absl::Status& status) {
+  if (options_.observer != nullptr) {
+    options_.observer->OnRequestEnd(request.id, static_cast<int>(request.generated.size()));
+  }
+  const std::shared_ptr<DispatchSink> sink = std::move(request.sink);
+  sink->OnDone(status, request.replays);
 }
 
 // The caller has set `delivering`.
@@ -424,9 +456,7 @@ void DispatchCore::DrainOutbox(const RequestPtr& request) {
       if (const Event* event = std::get_if<Event>(&entry)) {
         request->sink->OnEvent(*event);
       } else {
-        const RequestState::Done& done = std::get<RequestState::Done>(entry);
-        const std::shared_ptr<DispatchSink> sink = std::move(request->sink);
-        sink->OnDone(done.status, done.replays);
+        TellDone(*request, std::get<RequestState::Done>(entry).status);
       }
     }
   }

@@ -4,6 +4,7 @@
 
 #include <absl/container/flat_hash_map.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -32,6 +33,7 @@ struct CoreOptions {
   std::string version;
   std::function<TimePoint()> now = std::chrono::steady_clock::now;
   std::function<void(const std::string& worker)> on_replay;
+  WorkObserver* observer = nullptr;
 };
 
 // Thread-safe. One mutex, held briefly; sinks, links, the host and callbacks are called without it. Events of
@@ -47,6 +49,8 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
                                   std::shared_ptr<DispatchSink> sink);
   bool EndSession(const std::string& session_id);
   std::vector<WorkerSnapshot> Workers() const;
+  std::vector<RunningRequest> RunningRequests() const;
+  std::vector<int> ProcessIds() const;
   void OnReadyChange(std::function<void(int ready_workers)> callback);
   // Ends all requests with UNAVAILABLE and all workers' lives; Tick does the rest until stopped().
   void Stop();
@@ -118,6 +122,7 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   void Run(const Effects& effects);
   void Deliver(std::vector<Delivery> deliveries);
   void DrainOutbox(const RequestPtr& request);
+  void TellDone(RequestState& request, const absl::Status& status);
   void TellReadyChange();
   void SpawnWorker(int worker);
   void ConnectWorker(int worker);
@@ -125,13 +130,14 @@ class DispatchCore final : public LinkListener, public std::enable_shared_from_t
   const CoreOptions options_;
   WorkerHost* const host_;
 
+  std::atomic<uint64_t> next_id_ = 1;
+
   mutable std::mutex mutex_;
   std::vector<WorkerSlot> slots_;
   absl::flat_hash_map<uint64_t, RequestPtr> requests_;
   std::map<std::pair<int32_t, uint64_t>, RequestPtr> queue_;  // by priority, then arrival
   std::vector<RequestPtr> undelivered_;                       // the supervising thread delivers
   SessionMap sessions_;
-  uint64_t next_id_ = 1;
   TimePoint next_wake_;
   TimePoint last_tick_;
   bool stopping_ = false;

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 #include <csignal>
 
@@ -64,6 +66,78 @@ TEST_CASE("the session begins with Hello") {
   CHECK(sent[0].hello().event_interval_ms() == 25);
   CHECK(sent[0].hello().protocol() == 1);
   CHECK(sent[0].hello().heartbeat_interval_ms() == 100);
+}
+
+TEST_CASE("an observer hears of requests and of their spans over all attempts") {
+  class Recorder : public WorkObserver {
+   public:
+    void OnRequestBegin(uint64_t id, const Submit& submit) override {
+      lines.push_back(fmt::format("begin {} {}", id, submit.request_id()));
+    }
+    void OnSpans(const std::string& device,
+                 const google::protobuf::RepeatedPtrField<internal::v1::Span>& spans) override {
+      for (const auto& span : spans)
+        lines.push_back(fmt::format("span {} {} on {}", span.id(), span.work_ns(), device));
+    }
+    void OnRequestEnd(uint64_t id, int output_tokens) override {
+      lines.push_back(fmt::format("end {} {}", id, output_tokens));
+    }
+    std::vector<std::string> lines;
+  };
+  Recorder recorder;
+  World world(2, true, [&](CoreOptions& options) { options.observer = &recorder; });
+  world.MakeReady(0);
+  Submit submit;
+  submit.set_request_id("r");
+  submit.add_prompt(1);
+  submit.set_max_tokens(9);
+  auto [handle, sink] = world.Start(submit, std::make_shared<RecordingSink>());
+  const auto send = [&](int worker, const Submit& attempt, int64_t work_ns, int first, bool finish) {
+    internal::v1::Events events;
+    *events.add_events() = World::Tokens(attempt, first, 1, finish);
+    internal::v1::Span* span = events.add_spans();
+    span->set_id(attempt.id());
+    span->set_work_ns(work_ns);
+    world.core->OnLinkEvents(worker, world.lives[worker], &events);
+  };
+  send(0, world.Submits(0).at(0), 5, 0, false);
+  CHECK(world.core->RunningRequests().size() == 1);
+  CHECK(world.core->RunningRequests()[0].output_tokens == 1);
+  CHECK(world.core->ProcessIds().size() == 2);
+  world.Kill(0);
+  CHECK(world.core->ProcessIds().size() == 1);
+  world.MakeReady(1);
+  send(1, world.Submits(1).at(0), 7, 1, true);
+  CHECK(recorder.lines ==
+        std::vector<std::string>{"begin 1 r", "span 1 5 on cpu0", "span 1 7 on cpu0", "end 1 2"});
+  CHECK(sink->done());
+  CHECK(world.core->RunningRequests().empty());
+}
+
+TEST_CASE("workers of this machine are asked for spans, for an observer") {
+  class Silent : public WorkObserver {
+   public:
+    void OnRequestBegin(uint64_t, const Submit&) override {}
+    void OnSpans(const std::string&, const google::protobuf::RepeatedPtrField<internal::v1::Span>&) override {
+    }
+    void OnRequestEnd(uint64_t, int) override {}
+  };
+  Silent silent;
+  const auto [address, observer, asked] =
+      GENERATE_REF(table<std::string, WorkObserver*, bool>({{"unix:/w", &silent, true},
+                                                            {"127.0.0.1:7", &silent, true},
+                                                            {"localhost:7", &silent, true},
+                                                            {"10.0.0.1:7", &silent, false},
+                                                            {"unix:/w", nullptr, false}}));
+  World world(1, false, [&](CoreOptions& options) {
+    options.workers[0].address = address;
+    options.observer = observer;
+  });
+  world.core->OnListening(0, 1);
+  world.core->Tick();
+  const auto sent = world.host.link(0)->TakeSent();
+  REQUIRE(sent.size() == 1);
+  CHECK(sent[0].hello().wants_spans() == asked);
 }
 
 TEST_CASE("a worker that dies after any number of tokens is replayed on another") {

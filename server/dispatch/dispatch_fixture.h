@@ -170,6 +170,7 @@ class World {
     internal::v1::Ready ready;
     ready.set_protocol(1);
     ready.set_model_id("m");
+    ready.set_device("cpu0");
     ready.set_numerics_id(numerics);
     ready.set_max_running(max_running);
     ready.set_context_tokens(1000);

@@ -238,6 +238,8 @@ void DispatchCore::ConnectWorker(int worker) {
         static_cast<uint32_t>(options_.timing.heartbeat_interval_ms));
     message.mutable_hello()->set_build(options_.version);
     message.mutable_hello()->set_event_interval_ms(static_cast<uint32_t>(options_.event_interval_ms));
+    message.mutable_hello()->set_wants_spans(options_.observer != nullptr &&
+                                             slots_[worker].spec.IsOfThisMachine());
     link->Queue(std::move(message));
   }
   link->Flush();

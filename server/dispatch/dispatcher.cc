@@ -83,6 +83,14 @@ class DispatcherImpl final : public Dispatcher {
     AddForeignServices(&snapshots);
     return snapshots;
   }
+  std::vector<RunningRequest> RunningRequests() const override { return core_->RunningRequests(); }
+  std::vector<int> ProcessIds() const override {
+    std::vector<int> pids = core_->ProcessIds();
+    if (memory_ == nullptr) return pids;
+    const std::vector<int> services = memory_->ProcessIds();
+    pids.insert(pids.end(), services.begin(), services.end());
+    return pids;
+  }
   void ReopenLogs() override {
     host_->HangUp();
     if (memory_ != nullptr) memory_->HangUp();
@@ -221,6 +229,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
   core.event_interval_ms = config.server.stream_interval_ms;
   core.version = options.version;
   core.on_replay = std::move(options.on_replay);
+  core.observer = options.observer;
   ProcessHost::Options host;
   host.keepalive = {config.workers.keepalive_time_ms, config.workers.keepalive_timeout_ms};
   std::shared_ptr<const RuntimeDir> runtime_dir;

@@ -36,6 +36,25 @@ class DispatchSink {
   virtual void OnDone(const absl::Status& status, int replays) = 0;
 };
 
+// Observer of requests and of the work that workers of this machine report for them. Called on any thread,
+// without locks of the dispatcher; must not block. Calls for one request come in order, and OnRequestEnd
+// before its sink's OnDone.
+class WorkObserver {
+ public:
+  virtual ~WorkObserver() = default;
+  // `id`: the dispatcher's number of the request, Event.id and Span.id.
+  virtual void OnRequestBegin(uint64_t id, const internal::v1::Submit& submit) = 0;
+  // Spans of one message. `device`: the worker's own, "cpu0".
+  virtual void OnSpans(const std::string& device,
+                       const google::protobuf::RepeatedPtrField<internal::v1::Span>& spans) = 0;
+  virtual void OnRequestEnd(uint64_t id, int output_tokens) = 0;
+};
+
+struct RunningRequest {
+  uint64_t id = 0;
+  int output_tokens = 0;  // so far
+};
+
 struct WorkerCounters {
   uint64_t preemptions = 0;
   uint64_t prefix_query_tokens = 0;
@@ -98,6 +117,9 @@ class Dispatcher {
   virtual ContextBound context_bound() const { return {}; }
   virtual std::vector<WorkerSnapshot> Workers() const = 0;
   virtual std::vector<MemorySnapshot> MemoryServices() const = 0;
+  virtual std::vector<RunningRequest> RunningRequests() const { return {}; }
+  // Workers and memory services of this machine that are known: children, and connected workers of others.
+  virtual std::vector<int> ProcessIds() const { return {}; }
   // Has all local processes open their log files again. Does not wait for them.
   virtual void ReopenLogs() {}
   // Called on every change of the set of ready workers, on any thread but never two at once; at most one
@@ -115,6 +137,8 @@ struct DispatcherOptions {
   const model::ModelConfig* model = nullptr;
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
+  // Outlives the dispatcher. nullptr: workers are not asked for spans.
+  WorkObserver* observer = nullptr;
 };
 
 // Packs the model's weights once and hashes them, which takes seconds for a large model; without local

@@ -350,4 +350,13 @@ std::vector<MemorySnapshot> MemorySupervisor::Snapshots() const {
   return snapshots;
 }
 
+std::vector<int> MemorySupervisor::ProcessIds() const {
+  std::lock_guard lock(impl_->mutex);
+  std::vector<int> pids;
+  for (const Slot& slot : impl_->slots) {
+    if (slot.shown.pid > 0) pids.push_back(slot.shown.pid);
+  }
+  return pids;
+}
+
 }  // namespace mnemo::dispatch

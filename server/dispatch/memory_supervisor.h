@@ -39,6 +39,7 @@ class MemorySupervisor {
   ~MemorySupervisor();
 
   std::vector<MemorySnapshot> Snapshots() const;  // any thread
+  std::vector<int> ProcessIds() const;            // any thread; those that run
   void HangUp();                                  // SIGHUP for all services, soon; any thread
 
  private:

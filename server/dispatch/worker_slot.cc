@@ -18,6 +18,11 @@ void WorkerCounters::Add(const internal::v1::Heartbeat& process) {
   prefix_hit_tokens += process.prefix_hit_tokens();
 }
 
+bool WorkerSpec::IsOfThisMachine() const {
+  return address.starts_with("unix:") || address.starts_with("127.") || address.starts_with("localhost:") ||
+         address.starts_with("[::1]:");
+}
+
 WorkerSlot::WorkerSlot(WorkerSpec worker_spec) : spec(std::move(worker_spec)) {}
 
 TimePoint WorkerSlot::HangTime(milliseconds timeout) const {

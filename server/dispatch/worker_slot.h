@@ -19,6 +19,9 @@ struct WorkerSpec {
   std::string name;
   std::string address;  // "unix:/path" or "host:port"
   bool is_child = false;
+
+  // By its address: Unix socket or loopback. Spans of another machine's clock and devices mean nothing here.
+  bool IsOfThisMachine() const;
 };
 
 using TimePoint = std::chrono::steady_clock::time_point;

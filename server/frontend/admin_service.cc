@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "mnemo/v1/admin.grpc.pb.h"
+#include "server/frontend/energy_report.h"
 #include "server/frontend/status_mapping.h"
 #include "server/frontend/status_text.h"
 
@@ -122,6 +123,19 @@ class AdminService final : public v1::Admin::CallbackService {
                                    v1::ResumeResponse*) override {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     reactor->Finish(ToGrpcStatus(actions_.resume()));
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* Energy(grpc::CallbackServerContext* call, const v1::EnergyRequest*,
+                                   v1::EnergyResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
+    if (context_->energy == nullptr) {
+      reactor->Finish(ToGrpcStatus(absl::UnimplementedError(
+          "energy: this machine has neither an energy meter nor figures for a model (energy.model)")));
+      return reactor;
+    }
+    FillEnergyResponse(*context_->energy, context_->dispatcher->RunningRequests(), response);
+    reactor->Finish(grpc::Status::OK);
     return reactor;
   }
 

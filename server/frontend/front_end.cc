@@ -13,6 +13,7 @@
 #include "devices/base/descriptor_limit.h"
 #include "server/frontend/admin_service.h"
 #include "server/frontend/admission.h"
+#include "server/frontend/energy_report.h"
 #include "server/frontend/generation_service.h"
 #include "server/frontend/health_service.h"
 #include "server/frontend/memory_metrics.h"
@@ -99,6 +100,7 @@ struct FrontEnd::Impl {
                .attention = &attention,
                .dispatcher = dispatcher,
                .metrics = metrics,
+               .energy = options.energy,
                .admission = &admission,
                .streams = &streams,
                .text_pool = &text_pool,
@@ -275,6 +277,11 @@ void FrontEnd::Impl::FeedMetrics() {
                       "Connections beyond server.max_connections.",
                       Kind::kCounter,
                       {{{}, static_cast<double>(acceptor->refused())}}});
+  if (options.energy != nullptr) {
+    for (telemetry::ForeignFamily& family : EnergyFamilies(options.energy->Snapshot())) {
+      families.push_back(std::move(family));
+    }
+  }
   metrics->SetForeign(std::move(families));
 }
 

@@ -11,6 +11,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
+#include "server/telemetry/energy/energy_monitor.h"
 #include "server/telemetry/metrics.h"
 
 namespace mnemo::frontend {
@@ -22,6 +23,8 @@ class FrontEnd {
     // The sections server, limits, engine, attention, memory and workers are used.
     config::Config config;
     std::string version;
+    // nullptr without meters and model; else it outlives the object.
+    const attribution::EnergyMonitor* energy = nullptr;
   };
   // `model` and `metrics` outlive the object; `dispatcher` is to be destroyed between Shutdown and the
   // destructor, since the requests that it ends report here. UNAVAILABLE when the address cannot be listened

@@ -35,8 +35,8 @@ const ServedModel& Model() {
 
 // Server and client.
 struct Fixture {
-  explicit Fixture(const config::Config& settings = {}) {
-    FrontEnd::Options options{settings, "0-test"};
+  explicit Fixture(const config::Config& settings = {}, const attribution::EnergyMonitor* energy = nullptr) {
+    FrontEnd::Options options{settings, "0-test", energy};
     options.config.server.listen = "127.0.0.1:0";
     auto started = FrontEnd::Start(std::move(options), &Model(), dispatcher.get(), &metrics);
     MNEMO_CHECK(started.ok());
@@ -249,6 +249,109 @@ TEST_CASE("Started comes before a worker does anything, then tokens, then Final"
   CHECK_THAT(metrics, Contains("mnemo_time_to_first_token_seconds_count 1"));
   CHECK_THAT(metrics, Contains("mnemo_inter_token_latency_seconds_count 4"));
   CHECK_THAT(metrics, Contains("fake-numerics"));
+}
+
+TEST_CASE("without meters no surface has energy") {
+  Fixture fixture;
+  Call call(&fixture, Prompt());
+  const auto worker = fixture.dispatcher->Wait(0);
+  REQUIRE(worker != nullptr);
+  worker->Finish(Ids("h"), Finish::REASON_LENGTH);
+  CHECK(call.Rest().ok());
+  CHECK_FALSE(call.final.has_energy());
+  const std::string metrics = fixture.metrics.Expose();
+  CHECK_THAT(metrics, !Contains("energy") && !Contains("joules") && !Contains("watts"));
+  grpc::ClientContext context;
+  v1::EnergyResponse response;
+  const grpc::Status status = fixture.admin->Energy(&context, {}, &response);
+  CHECK(status.error_code() == StatusCode::UNIMPLEMENTED);
+  CHECK_THAT(status.error_message(), Contains("energy.model"));
+}
+
+TEST_CASE("with a meter Final, metrics and Admin.Energy have the joules of a request") {
+  class Meter : public energy::EnergySource {
+   public:
+    void Sample(std::vector<energy::EnergyInterval>* intervals) override {
+      intervals->push_back({device, end_ns - 1'000'000'000, end_ns, 40});
+      end_ns += 1'000'000'000;
+    }
+    std::vector<energy::MeterState> States() const override {
+      energy::MeterState state;
+      state.device = device;
+      state.is_up = true;
+      state.watts = 40;
+      state.dropped[static_cast<int>(energy::DropReason::kGap)] = 2;
+      return {state};
+    }
+    const energy::MeteredDevice device = {energy::DeviceKind::kCpu, 0, "rapl"};
+    int64_t end_ns = 1'000'000'000;
+  };
+  int64_t now_ns = 0;
+  attribution::MonitorOptions options;
+  options.source = std::make_unique<Meter>();
+  options.now_ns = [&] { return now_ns; };
+  options.ledger.idle_watts = [](const energy::MeteredDevice&) { return 10.0; };
+  attribution::EnergyMonitor monitor(std::move(options));
+  Fixture fixture({}, &monitor);
+  Call call(&fixture, Prompt());
+  const auto worker = fixture.dispatcher->Wait(0);
+  REQUIRE(worker != nullptr);
+  // The fake dispatcher's events have the number 0 and no observer.
+  monitor.BeginRequest(0, "mine", "token_topk");
+  const attribution::WorkSpan span = {0, attribution::EnergyStep::kDecode, {}, 0, 1'000'000'000, 1e9};
+  monitor.AddSpans({&span, 1});
+  now_ns = 1'000'000'000;
+  monitor.Sample();
+  grpc::ClientContext context;
+  v1::EnergyResponse response;
+  REQUIRE(fixture.admin->Energy(&context, {}, &response).ok());
+  REQUIRE(response.devices_size() == 1);
+  CHECK(response.devices(0).device() == "cpu0");
+  CHECK(response.devices(0).source() == "rapl");
+  CHECK(response.devices(0).meter_up());
+  CHECK(response.devices(0).watts() == 40);
+  CHECK(response.devices(0).joules() == Approx(40));
+  CHECK(response.devices(0).request_joules() == Approx(40));
+  CHECK(response.devices(0).idle_watts() == 10);
+  CHECK_FALSE(response.devices(0).idle_watts_measured());
+  REQUIRE(response.requests_size() == 1);
+  CHECK(response.requests(0).request_id() == "mine");
+  CHECK(response.requests(0).joules() == Approx(40));
+  CHECK(response.requests(0).age().seconds() == 1);
+  CHECK(response.steps_size() == static_cast<int>(attribution::kEnergySteps));
+  CHECK(response.steps(1).joules() == Approx(30));
+
+  worker->Finish(Ids("hello"), Finish::REASON_LENGTH);
+  CHECK(call.Rest().ok());
+  CHECK(call.final.energy().joules() == Approx(40));
+  CHECK(call.final.energy().devices(0).source() == "rapl");
+  monitor.EndRequest(0, 5);
+  now_ns = 3'000'000'000;
+  monitor.Sample();
+  const std::string metrics = fixture.metrics.Expose();
+  for (const char* line :
+       {"mnemo_energy_joules_total{device=\"cpu0\",kind=\"cpu\",source=\"rapl\"} 80\n",
+        "mnemo_energy_use_joules_total{device=\"cpu0\",use=\"request\"} 40\n",
+        "mnemo_energy_use_joules_total{device=\"cpu0\",use=\"overhead\"} 30\n",
+        "mnemo_energy_use_joules_total{device=\"cpu0\",use=\"idle\"} 10\n",
+        "mnemo_energy_use_joules_total{device=\"cpu0\",use=\"other\"} 0\n",
+        "mnemo_step_energy_joules_total{device=\"cpu0\",method=\"token_topk\",step=\"decode\"} 30\n",
+        "mnemo_step_energy_joules_total{device=\"cpu0\",method=\"token_topk\",step=\"idle\"} 10\n",
+        "mnemo_power_watts{device=\"cpu0\"} 40\n",
+        "mnemo_idle_power_watts{device=\"cpu0\",origin=\"configured\"} 10\n",
+        "mnemo_energy_meter_up{device=\"cpu0\",source=\"rapl\"} 1\n",
+        "mnemo_energy_samples_dropped_total{device=\"cpu0\",reason=\"gap\"} 2\n",
+        "mnemo_request_energy_joules_sum 40\n", "mnemo_request_energy_joules_count 1\n",
+        "mnemo_output_token_energy_joules_sum 8\n"}) {
+    CHECK_THAT(metrics, Contains(line));
+  }
+  CHECK_THAT(metrics, !Contains("mine"));
+#ifdef MNEMO_PROMTOOL
+  FILE* promtool = ::popen(MNEMO_PROMTOOL " check metrics", "w");
+  REQUIRE(promtool != nullptr);
+  REQUIRE(std::fwrite(metrics.data(), 1, metrics.size(), promtool) == metrics.size());
+  CHECK(::pclose(promtool) == 0);
+#endif
 }
 
 TEST_CASE("a stop string over tokens ends the stream and frees the worker") {

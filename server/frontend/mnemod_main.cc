@@ -25,8 +25,10 @@
 #include "devices/base/status.h"
 #include "devices/base/undo_at_end.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/frontend/energy_setup.h"
 #include "server/frontend/front_end.h"
 #include "server/frontend/notify.h"
+#include "server/frontend/request_energy.h"
 #include "server/frontend/served_model.h"
 #include "server/telemetry/logging.h"
 #include "server/telemetry/metrics.h"
@@ -130,6 +132,7 @@ class Daemon {
   void Run(const sigset_t& signals);
 
  private:
+  void StartEnergy();
   void Reload();
   void BeginEnd();
 
@@ -137,6 +140,9 @@ class Daemon {
   config::Config config_;
   std::unique_ptr<ServedModel> model_;
   std::unique_ptr<telemetry::Metrics> metrics_;
+  // nullptr: the machine has neither meter nor model.
+  std::unique_ptr<attribution::EnergyMonitor> energy_;
+  std::optional<EnergyObserver> energy_observer_;
   // The dispatcher is destroyed first: it ends requests, of which the front end keeps count.
   std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<dispatch::Dispatcher> dispatcher_;
@@ -161,6 +167,8 @@ absl::Status Daemon::Start() {
   options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
     metrics->RequestReplayed(worker);
   };
+  MNEMO_ASSIGN_OR_RETURN(energy_, MakeEnergyMonitor(config_.energy));
+  if (energy_ != nullptr) options.observer = &energy_observer_.emplace(energy_.get());
   MNEMO_ASSIGN_OR_RETURN(dispatcher_, dispatch::CreateDispatcher(std::move(options)));
   if (const dispatch::ContextBound bound = dispatcher_->context_bound(); bound.tokens > 0) {
     model_->context_tokens = bound.tokens;
@@ -169,8 +177,9 @@ absl::Status Daemon::Start() {
   if (const absl::Status chat = model_->ChatStatus(); !chat.ok()) {
     spdlog::warn("chats are refused: {}", std::string(chat.message()));
   }
-  MNEMO_ASSIGN_OR_RETURN(
-      front_end_, FrontEnd::Start({config_, MNEMO_VERSION}, model_.get(), dispatcher_.get(), metrics_.get()));
+  MNEMO_ASSIGN_OR_RETURN(front_end_, FrontEnd::Start({config_, MNEMO_VERSION, energy_.get()}, model_.get(),
+                                                     dispatcher_.get(), metrics_.get()));
+  StartEnergy();
   spdlog::info("listening on {}", front_end_->address());
   const size_t parts = model_->file->part_count();
   spdlog::info("serving {} ({}, {}, {} tokens of context) from {}{}", model_->name,
@@ -178,6 +187,17 @@ absl::Status Daemon::Start() {
                config_.model.path, parts > 1 ? fmt::format(", the first of {} files", parts) : "");
   NotifySystemd("READY=1\nSTATUS=listening on " + front_end_->address());
   return absl::OkStatus();
+}
+
+void Daemon::StartEnergy() {
+  if (energy_ == nullptr) return;
+  energy_->SetProcesses([this] {
+    std::vector<pid_t> processes = dispatcher_->ProcessIds();
+    processes.push_back(::getpid());
+    if (model_->chat.ok()) processes.push_back((*model_->chat)->child_pid());
+    return processes;
+  });
+  energy_->Start();
 }
 
 void Daemon::Run(const sigset_t& signals) {
@@ -191,6 +211,7 @@ void Daemon::Run(const sigset_t& signals) {
     }
   }
   front_end_->Shutdown();
+  if (energy_ != nullptr) energy_->Stop();
   dispatcher_.reset();
   front_end_.reset();
   spdlog::info("ended");

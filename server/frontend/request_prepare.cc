@@ -169,7 +169,7 @@ bool RequestCore::Admit(absl::StatusOr<PreparedRequest>* prepared, Unlocked* unl
   is_preparing_ = false;
   running_.reserve((*prepared)->submissions.size());
   for (Submission& submission : (*prepared)->submissions) {
-    SubmissionOutput output(*context_->model, submission, arrived_, context_->metrics);
+    SubmissionOutput output(*context_->model, submission, arrived_, context_->metrics, context_->energy);
     running_.push_back({.submit = std::move(submission.submit), .output = std::move(output)});
   }
   Pump(unlocked);

@@ -12,6 +12,7 @@
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/frontend/text_pool.h"
+#include "server/telemetry/energy/energy_monitor.h"
 #include "server/telemetry/metrics.h"
 
 namespace mnemo::frontend {
@@ -30,6 +31,8 @@ struct ServiceContext {
   const AttentionServing* attention = nullptr;
   dispatch::Dispatcher* dispatcher = nullptr;
   telemetry::Metrics* metrics = nullptr;
+  // nullptr: the machine has neither a meter nor a model of energy.
+  const attribution::EnergyMonitor* energy = nullptr;
   Admission* admission = nullptr;
   Streams* streams = nullptr;
   TextPool* text_pool = nullptr;

@@ -4,6 +4,8 @@
 #include <span>
 #include <utility>
 
+#include "server/frontend/request_energy.h"
+
 namespace mnemo::frontend {
 namespace {
 
@@ -37,8 +39,10 @@ void AddMemorySteps(const MemorySteps& more, MemorySteps* sums) {
 }  // namespace
 
 SubmissionOutput::SubmissionOutput(const ServedModel& model, const Submission& submission,
-                                   Clock::time_point arrived, telemetry::Metrics* metrics)
+                                   Clock::time_point arrived, telemetry::Metrics* metrics,
+                                   const attribution::EnergyMonitor* energy)
     : metrics_(metrics),
+      energy_(energy),
       arrived_(arrived),
       prompt_tokens_(submission.submit.prompt_size()),
       builder_(model, submission.text, submission.submit) {
@@ -53,6 +57,7 @@ SubmissionOutput::SubmissionOutput(const ServedModel& model, const Submission& s
 
 absl::Status SubmissionOutput::Add(const internal::v1::Event& event) {
   NoteSummary(event);
+  dispatch_id_ = event.id();
   if (is_finished()) return absl::OkStatus();
   const Clock::time_point now = Clock::now();
   const int before = builder_.completion_tokens();
@@ -78,6 +83,7 @@ telemetry::RequestTimes SubmissionOutput::PushFinal(Clock::time_point dispatched
   if (times.has_first_token) SetDuration(times.time_to_first_token, timing->mutable_time_to_first_token());
   SetDuration(times.total, timing->mutable_total());
   FillMemorySteps(final);
+  if (energy_ != nullptr && dispatch_id_.has_value()) FillEnergy(energy_->Estimate(*dispatch_id_), final);
   queue_.Push(std::move(response));
   return times;
 }

@@ -11,6 +11,7 @@
 #include "server/frontend/output_builder.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/validate.h"
+#include "server/telemetry/energy/energy_monitor.h"
 #include "server/telemetry/metrics.h"
 
 namespace mnemo::frontend {
@@ -20,9 +21,10 @@ class SubmissionOutput {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Its first message is Started. `model` and `metrics` outlive the object. `arrived`: when the request came.
+  // Its first message is Started. The pointees outlive the object. `arrived`: when the request came.
+  // `energy`: nullptr without meters.
   SubmissionOutput(const ServedModel& model, const Submission& submission, Clock::time_point arrived,
-                   telemetry::Metrics* metrics);
+                   telemetry::Metrics* metrics, const attribution::EnergyMonitor* energy);
 
   // Takes over an event of a worker. Behind the finish only figures count. INTERNAL as for
   // OutputBuilder::Add.
@@ -48,12 +50,15 @@ class SubmissionOutput {
   void FillMemorySteps(v1::Final* final) const;
 
   telemetry::Metrics* const metrics_;
+  const attribution::EnergyMonitor* const energy_;
   const Clock::time_point arrived_;
   const int prompt_tokens_;
   OutputBuilder builder_;
   ResponseQueue queue_;
   std::optional<Clock::time_point> first_token_at_;
   Clock::time_point last_token_at_;
+  // The dispatcher's number of the request, once an event has come.
+  std::optional<uint64_t> dispatch_id_;
   bool has_summary_ = false;
   internal::v1::Summary summary_;
   uint32_t memory_attempt_ = 0;

@@ -761,6 +761,17 @@ model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
   return ops;
 }
 
+Pipeline::StepTimes Pipeline::TimesOf(const SequenceMemory& memory) {
+  StepTimes times;
+  for (size_t kind = 0; kind < kStepKinds; ++kind) {
+    times.worker[kind] = memory.account.costs[kInWorker][kind].time_ns;
+    times.service[kind] = memory.account.costs[kInService][kind].time_ns;
+  }
+  return times;
+}
+
+const std::string& Pipeline::service_name() const { return impl_->service_name; }
+
 std::vector<MemoryStepStat> Pipeline::StepsOf(const SequenceMemory& memory) const {
   return StepAccounts::StepsOf(memory.account, impl_->names());
 }

@@ -6,6 +6,7 @@
 // the settings, the position and the first decode position. It does not depend on the placement.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -121,6 +122,16 @@ class Pipeline final : public model::LayerMemory {
   void CatchUp(SequenceMemory* memory, int computed, std::span<const int32_t> pages);
 
   Ops OpsOf(int slot, const float* q) override;
+
+  // Times of a sequence's steps so far in ns, by step (MemoryStepKind - 1), at the worker and at the service.
+  // They begin at 0 with each opening. Does not allocate.
+  struct StepTimes {
+    std::array<uint64_t, 4> worker{};
+    std::array<uint64_t, 4> service{};
+  };
+  static StepTimes TimesOf(const SequenceMemory& memory);
+  // Name of the service that was attached last, as in Final.memory_steps.
+  const std::string& service_name() const;
 
   // Returns the sequence's costs so far.
   std::vector<MemoryStepStat> StepsOf(const SequenceMemory& memory) const;

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "server/model/transformer.h"
 #include "server/worker/engine_setup.h"
 #include "server/worker/forward_step.h"
@@ -14,6 +15,7 @@
 #include "server/worker/request_check.h"
 #include "server/worker/request_memory.h"
 #include "server/worker/scheduler.h"
+#include "server/worker/span_recorder.h"
 #include "server/worker/step_report.h"
 #include "server/worker/step_sampler.h"
 
@@ -50,6 +52,8 @@ struct Engine::Impl {
   void LoseResidents(Clock::time_point now);
   void Step();
   void ReportStep(Request* request, Clock::time_point now);
+  void BeginSpans(std::span<const PlannedSequence> plan);
+  void ReportSpans(Request* request);
   void Refuse(Request* request, absl::Status status, Clock::time_point now);
   void Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now);
   void EndAll();
@@ -70,6 +74,7 @@ struct Engine::Impl {
   ForwardStep forward;
   StepReport report;
   StepSampler sampler;
+  SpanRecorder spans;
   std::vector<Request*> arrived;
   std::vector<Request*> due;  // requests that a function is about to end or to open
   bool cancelled_arrived = false;
@@ -89,7 +94,8 @@ Engine::Impl::Impl(const EngineOptions& engine_options, model::Transformer* tran
       scheduler(SchedulerOptionsOf(options, *cache)),
       memory(std::move(pipeline), ParkingOptionsOf(options), &scheduler),
       forward(transformer, cache.get(), memory.pipeline()),
-      sampler(transformer, device, &report) {
+      sampler(transformer, device, &report),
+      spans(WorkModelOf(*transformer, *cache), options.max_running) {
   arrived.reserve(static_cast<size_t>(MaxLive(options)));
   due.reserve(static_cast<size_t>(MaxLive(options)));
   PublishStats();
@@ -211,13 +217,22 @@ void Engine::Impl::Step() {
   ++counts.steps;
   report.Reserve(plan.size());
   sampler.Collect(plan);
+  BeginSpans(plan);
   if (!forward.Run(plan)) {
     LoseResidents(Clock::now());
     return;
   }
   scheduler.Commit();
   counts.generated_tokens += static_cast<uint64_t>(sampler.Sample());
+  spans.End(NowNs());
   const Clock::time_point now = Clock::now();
+  // An end tells the spans of all: energy of the time is divided among them at once.
+  const bool has_end = std::any_of(plan.begin(), plan.end(), [](const PlannedSequence& planned) {
+    return planned.request->Outcome() != EngineFinish::kNone;
+  });
+  for (const PlannedSequence& planned : plan) {
+    if (has_end || SpanRecorder::IsDue(*planned.request)) ReportSpans(planned.request);
+  }
   for (const PlannedSequence& planned : plan) ReportStep(planned.request, now);
 }
 
@@ -234,6 +249,21 @@ void Engine::Impl::ReportStep(Request* request, Clock::time_point now) {
   if (outcome != EngineFinish::kNone) Finish(request, outcome, absl::OkStatus(), now);
 }
 
+void Engine::Impl::BeginSpans(std::span<const PlannedSequence> plan) {
+  const int64_t now_ns = NowNs();
+  for (const PlannedSequence& planned : plan) {
+    if (SpanRecorder::HasPaused(*planned.request, now_ns)) ReportSpans(planned.request);
+  }
+  spans.Begin(plan, now_ns);
+}
+
+void Engine::Impl::ReportSpans(Request* request) {
+  static const std::string no_service;
+  if (request->spans.first_ns == 0) return;
+  SpanRecorder::Take(request, memory.pipeline() == nullptr ? no_service : memory.pipeline()->service_name(),
+                     &report.EventOf(request).spans);
+}
+
 // Ends a request that is not to be sent anywhere else either. `request` is gone afterwards.
 void Engine::Impl::Refuse(Request* request, absl::Status status, Clock::time_point now) {
   report.EventOf(request).refused = true;
@@ -242,6 +272,7 @@ void Engine::Impl::Refuse(Request* request, absl::Status status, Clock::time_poi
 
 // `request` is gone afterwards.
 void Engine::Impl::Finish(Request* request, EngineFinish finish, absl::Status status, Clock::time_point now) {
+  ReportSpans(request);
   EngineEvent& event = report.EventOf(request);
   event.finish = finish;
   event.status = std::move(status);
@@ -308,5 +339,6 @@ absl::Status Engine::Submit(EngineRequest request) { return impl_->Submit(std::m
 void Engine::Cancel(uint64_t id, uint32_t attempt) { impl_->mailbox.Cancel(id, attempt); }
 void Engine::EndSession(const std::string& session_id) { impl_->mailbox.EndSession(session_id); }
 EngineStats Engine::Stats() const { return impl_->Stats(); }
+void Engine::SetReportsSpans(bool reports) { impl_->spans.SetEnabled(reports); }
 
 }  // namespace mnemo::worker

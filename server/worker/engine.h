@@ -15,6 +15,7 @@
 #include "server/memory/attention_settings.h"
 #include "server/memory/pipeline.h"
 #include "server/memory/step_stats.h"
+#include "server/telemetry/energy/energy_spans.h"
 
 namespace mnemo::model {
 class Transformer;
@@ -79,6 +80,16 @@ struct EngineToken {
 
 enum class EngineFinish { kNone, kEndToken, kLength, kError };
 
+// Work for a request on one device in the steps of [begin_ns, end_ns), CLOCK_MONOTONIC.
+struct EngineSpan {
+  attribution::EnergyStep step = attribution::EnergyStep::kDecode;
+  std::string device;  // of the memory service, as in memory_steps; empty: the worker's own
+  int64_t begin_ns = 0;
+  int64_t end_ns = 0;
+  // Busy time of the device for the request and step. Over all requests and steps at most the length.
+  int64_t work_ns = 0;
+};
+
 // The result of one step for one request. Events of a request come in order; the one with finish != kNone is
 // the last.
 struct EngineEvent {
@@ -98,6 +109,8 @@ struct EngineEvent {
   int32_t preemptions = 0;
   int32_t max_tokens = 0;                            // the request's, lowered by lower_to_pool
   std::vector<memory::MemoryStepStat> memory_steps;  // cost of sparse attention up to this event
+  // About every 50 ms of work and with finish, after SetReportsSpans(true). An event may have nothing else.
+  std::vector<EngineSpan> spans;
   // With finish != kNone:
   int32_t memory_fallbacks = 0;        // times that it went on in the worker instead of the memory service
   std::string memory_fallback_reason;  // of the last fallback
@@ -154,6 +167,8 @@ class Engine {
   // Forgets the prefix that the session kept.
   void EndSession(const std::string& session_id);
   EngineStats Stats() const;
+  // Whether events have spans from the next step on; not at first.
+  void SetReportsSpans(bool reports);
 
  private:
   struct Impl;

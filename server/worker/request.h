@@ -3,6 +3,7 @@
 // From submission to end all parts but `cancelled` are used by the engine thread alone.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -10,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "server/memory/pipeline.h"
+#include "server/telemetry/energy/energy_spans.h"
 #include "server/worker/engine.h"
 #include "server/worker/resident_pages.h"
 #include "server/worker/token_counts.h"
@@ -70,6 +73,16 @@ struct RequestParking {
   std::chrono::steady_clock::time_point retry_at{};              // when a service may be asked again
 };
 
+// Spans: work for the request that has not been reported yet. Written by SpanRecorder.
+struct RequestSpans {
+  // On the worker's device and on that of the memory service: steps from first_ns to last_ns, and the busy
+  // time of each kind of work (attribution::StepIndex) in them.
+  std::array<std::array<double, attribution::kEnergySteps>, 2> work_ns{};
+  int64_t first_ns = 0;  // 0: nothing to report
+  int64_t last_ns = 0;
+  memory::Pipeline::StepTimes told;  // memory's times that are in work_ns or reported
+};
+
 class Request {
  public:
   using Clock = std::chrono::steady_clock;
@@ -125,6 +138,7 @@ class Request {
   RequestReport report;
   RequestResidence residence;
   RequestParking parking;
+  RequestSpans spans;
 };
 
 }  // namespace mnemo::worker

@@ -29,6 +29,7 @@ ALLOWED = {
     "devices/energy": ["config", "devices/base"],
     "server/model": ["devices"],
     "server/telemetry": ["devices/base"],
+    "server/telemetry/energy": ["devices/base", "devices/energy"],
     "server/link": ["devices/base"],
     "server/memory_service": [
         "config", "devices/base", "devices/memory", "devices/transport", "proto", "server/link", "server/telemetry"

@@ -10,6 +10,7 @@ using internal::v1::TokenDetail;
 
 constexpr size_t kEventBytes = 256;  // of an event or a detail without its lists, roughly
 constexpr size_t kTokenBytes = 4;
+constexpr size_t kSpanBytes = 64;
 constexpr size_t kAlternativeBytes = 8;
 
 size_t FillDetail(const worker::EngineToken& token, TokenDetail* out) {
@@ -74,7 +75,26 @@ Event* EventOutbox::FindOrAdd(uint64_t id, uint32_t attempt) {
   return event;
 }
 
+void EventOutbox::AddSpans(const worker::EngineEvent& event, uint64_t id, uint32_t attempt) {
+  for (const worker::EngineSpan& span : event.spans) {
+    bytes_ += kSpanBytes;
+    internal::v1::Span* out = pending_.add_spans();
+    out->set_id(id);
+    out->set_attempt(attempt);
+    out->set_step(static_cast<int32_t>(span.step));
+    out->set_device(span.device);
+    out->set_begin_ns(span.begin_ns);
+    out->set_length_ns(span.end_ns - span.begin_ns);
+    out->set_work_ns(span.work_ns);
+  }
+}
+
 void EventOutbox::Add(const worker::EngineEvent& event, uint64_t id, uint32_t attempt) {
+  AddSpans(event, id, attempt);
+  const bool tells_spans_alone = !event.spans.empty() && event.tokens.empty() &&
+                                 event.prompt_tokens.empty() && event.memory_steps.empty() &&
+                                 event.finish == worker::EngineFinish::kNone;
+  if (tells_spans_alone) return;
   Event* out = FindOrAdd(id, attempt);
   bool first_token = false;
   for (const worker::EngineToken& token : event.prompt_tokens) {

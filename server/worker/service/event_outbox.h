@@ -19,11 +19,12 @@ class EventOutbox {
   void Add(const worker::EngineEvent& event, uint64_t id, uint32_t attempt);
   // Puts all that is pending into `out`, whose old content is recycled.
   void TakeInto(internal::v1::Events* out);
-  bool empty() const { return pending_.events_size() == 0; }
+  bool empty() const { return pending_.events_size() == 0 && pending_.spans_size() == 0; }
   // About what the pending events hold in memory: grows with every token.
   size_t bytes() const { return bytes_; }
 
  private:
+  void AddSpans(const worker::EngineEvent& event, uint64_t id, uint32_t attempt);
   internal::v1::Event* FindOrAdd(uint64_t id, uint32_t attempt);
   internal::v1::Events pending_;
   absl::flat_hash_map<uint64_t, int> index_;  // of a request's last event in pending_

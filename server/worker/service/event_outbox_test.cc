@@ -91,6 +91,33 @@ TEST_CASE("steps merge while nobody reads, in order and with nothing lost") {
   CHECK(event.summary().memory_fallback_reason() == "service_lost");
 }
 
+TEST_CASE("spans go with events, and alone make no event") {
+  EventOutbox outbox;
+  worker::EngineEvent event;
+  event.spans.push_back(
+      {.step = attribution::EnergyStep::kPrefill, .begin_ns = 100, .end_ns = 350, .work_ns = 200});
+  outbox.Add(event, 7, 2);
+  CHECK_FALSE(outbox.empty());
+  CHECK(outbox.bytes() > 0);
+  event.tokens.push_back(Token(0, 1));
+  event.spans[0].device = "memory0:cpu";
+  outbox.Add(event, 7, 2);
+  Events events;
+  outbox.TakeInto(&events);
+  CHECK(outbox.empty());
+  CHECK(events.events_size() == 1);
+  REQUIRE(events.spans_size() == 2);
+  const internal::v1::Span& span = events.spans(0);
+  CHECK(span.id() == 7);
+  CHECK(span.attempt() == 2);
+  CHECK(span.step() == 1);
+  CHECK(span.device().empty());
+  CHECK(span.begin_ns() == 100);
+  CHECK(span.length_ns() == 250);
+  CHECK(span.work_ns() == 200);
+  CHECK(events.spans(1).device() == "memory0:cpu");
+}
+
 TEST_CASE("attempts of one request do not merge") {
   EventOutbox outbox;
   outbox.Add(Step({Token(0, 1)}), 7, 0);

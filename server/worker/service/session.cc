@@ -243,6 +243,7 @@ absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
   }
   connection_.SetReadTimeout(0);
   host_->SessionBegins(this);
+  host_->engine()->SetReportsSpans(hello.wants_spans());
   Pump();
   return absl::OkStatus();
 }

@@ -1,0 +1,169 @@
+#include "server/telemetry/energy/energy_monitor.h"
+
+#include <pthread.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "devices/base/clock.h"
+
+namespace mnemo::attribution {
+namespace {
+
+bool LogsRecord() { return spdlog::should_log(spdlog::level::debug); }
+
+// The record from which anyone can do the attribution again (docs/ENERGY.md).
+void LogInterval(const DivisionInput& input) {
+  if (!LogsRecord()) return;
+  const energy::EnergyInterval& interval = input.interval;
+  spdlog::debug(
+      "energy: interval device={} begin_ns={} end_ns={} joules={:.17g} own_share={:.17g} idle_watts={:.17g}",
+      interval.device.Label(), interval.begin_ns, interval.end_ns, interval.joules, input.own_share,
+      input.idle_watts);
+}
+
+void LogRequest(const RequestEnergy& request) {
+  for (const DeviceEnergy& device : request.devices) {
+    for (size_t step = 0; step < kEnergySteps; ++step) {
+      if (device.steps[step] == 0) continue;
+      spdlog::debug("energy: settled request={} device={} step={} joules={:.17g}", request.id,
+                    device.device.Label(), kEnergyStepNames[step], device.steps[step]);
+    }
+  }
+}
+
+// CPU time and memory of the host are shared with other programs; an accelerator is taken to be ours.
+bool IsOfHost(const energy::MeteredDevice& device) {
+  return device.kind == energy::DeviceKind::kCpu || device.kind == energy::DeviceKind::kDram;
+}
+
+}  // namespace
+
+void JouleHistogram::Observe(double joules) {
+  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), joules) - bounds.begin();
+  ++buckets[static_cast<size_t>(bucket)];
+  sum += joules;
+}
+
+EnergyMonitor::EnergyMonitor(MonitorOptions options)
+    : options_([&] {
+        options.ledger.on_settled = LogInterval;
+        if (!options.now_ns) options.now_ns = [] { return static_cast<int64_t>(mnemo::NowNs()); };
+        if (!options.busy) options.busy = [this] { return busy_.Read(); };
+        return std::move(options);
+      }()),
+      share_(options_.process_cpu, options_.busy),
+      ledger_(options_.ledger) {}
+
+EnergyMonitor::~EnergyMonitor() { Stop(); }
+
+void EnergyMonitor::Start() {
+  thread_ = std::thread([this] { Loop(); });
+}
+
+void EnergyMonitor::Stop() {
+  {
+    std::lock_guard lock(stop_mutex_);
+    is_stopping_ = true;
+  }
+  stop_changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void EnergyMonitor::Loop() {
+  ::pthread_setname_np(::pthread_self(), "energy");
+  auto next = std::chrono::steady_clock::now();
+  std::unique_lock lock(stop_mutex_);
+  while (!is_stopping_) {
+    lock.unlock();
+    Sample();
+    // A late round is not made up for.
+    next = std::max(next + options_.interval, std::chrono::steady_clock::now());
+    lock.lock();
+    stop_changed_.wait_until(lock, next, [this] { return is_stopping_; });
+  }
+}
+
+void EnergyMonitor::SetProcesses(std::function<std::vector<pid_t>()> processes) {
+  std::lock_guard lock(processes_mutex_);
+  options_.processes = std::move(processes);
+}
+
+void EnergyMonitor::Sample() {
+  {
+    std::lock_guard lock(processes_mutex_);
+    const std::vector<pid_t> processes = options_.processes ? options_.processes() : std::vector<pid_t>();
+    share_.Sample(NowNs(), processes);
+  }
+  intervals_.clear();
+  options_.source->Sample(&intervals_);
+  std::vector<RequestEnergy> complete;
+  std::lock_guard lock(mutex_);
+  for (const energy::EnergyInterval& interval : intervals_) {
+    ledger_.AddInterval(interval,
+                        IsOfHost(interval.device) ? share_.Share(interval.begin_ns, interval.end_ns) : 1);
+  }
+  ledger_.Settle(NowNs(), &complete);
+  for (const RequestEnergy& request : complete) NoteComplete(request);
+}
+
+void EnergyMonitor::NoteComplete(const RequestEnergy& request) {
+  if (LogsRecord()) LogRequest(request);
+  if (request.devices.empty()) return;
+  const double joules = request.joules();
+  requests_.Observe(joules);
+  if (request.output_tokens > 0) output_tokens_.Observe(joules / request.output_tokens);
+}
+
+void EnergyMonitor::BeginRequest(uint64_t id, std::string_view request_id, std::string_view method) {
+  const int64_t now = NowNs();
+  if (LogsRecord()) {
+    spdlog::debug("energy: begin request={} request_id={} method={} at_ns={}", id, request_id, method, now);
+  }
+  std::lock_guard lock(mutex_);
+  ledger_.BeginRequest(id, request_id, method, now);
+}
+
+void EnergyMonitor::EndRequest(uint64_t id, int output_tokens) {
+  const int64_t now = NowNs();
+  if (LogsRecord()) spdlog::debug("energy: end request={} output_tokens={} at_ns={}", id, output_tokens, now);
+  std::lock_guard lock(mutex_);
+  ledger_.EndRequest(id, output_tokens, now);
+}
+
+void EnergyMonitor::AddSpans(std::span<const WorkSpan> spans) {
+  if (LogsRecord()) {
+    for (const WorkSpan& span : spans) {
+      spdlog::debug("energy: span request={} step={} device={}{} begin_ns={} end_ns={} work_ns={:.17g}",
+                    span.request, Name(span.step), energy::Name(span.device.kind), span.device.index,
+                    span.begin_ns, span.end_ns, span.work_ns);
+    }
+  }
+  std::lock_guard lock(mutex_);
+  for (const WorkSpan& span : spans) ledger_.AddSpan(span);
+}
+
+RequestEnergy EnergyMonitor::Estimate(uint64_t id) const {
+  std::lock_guard lock(mutex_);
+  return ledger_.Estimate(id, NowNs());
+}
+
+std::vector<RequestEnergy> EnergyMonitor::Running() const {
+  std::lock_guard lock(mutex_);
+  return ledger_.Running(NowNs());
+}
+
+EnergySnapshot EnergyMonitor::Snapshot() const {
+  EnergySnapshot snapshot;
+  snapshot.meters = options_.source->States();
+  std::lock_guard lock(mutex_);
+  snapshot.devices = ledger_.Devices();
+  snapshot.steps = ledger_.Steps();
+  snapshot.requests = requests_;
+  snapshot.output_tokens = output_tokens_;
+  snapshot.dropped_spans = ledger_.dropped_spans();
+  return snapshot;
+}
+
+}  // namespace mnemo::attribution

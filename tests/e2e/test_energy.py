@@ -1,0 +1,323 @@
+"""Joules of requests and steps against an oracle of this file, on a scripted meter: a powercap tree that a thread counts up with time.
+
+The oracle divides the intervals of the daemon's record, which it writes to its log at the level debug (docs/ENERGY.md): intervals of
+meters, spans of work, and the begin and end of each request. The division is computed here from the published formula."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import pathlib
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import harness
+import pytest
+from harness import Code, Daemon, admin_pb2, pb, request, tiny_model, wait_for
+
+IDLE_WATTS = 8.0
+BUSY_WATTS = 42.0
+STEPS = {"prepare": 1, "relevancy": 2, "retrieval": 3, "apply": 4}  # numbers of pb.MemoryStep.Step
+
+
+class Meter:
+    """One package and its memory. Each count begins 50 J before it wraps."""
+
+    RANGE_UJ = 65_536_000_000
+    BEGIN_UJ = RANGE_UJ - 50_000_000
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.zones = {}
+        for zone, name, share in (("intel-rapl:0", "package-0", 1.0), ("intel-rapl:0:0", "dram", 0.25)):
+            folder = root / zone
+            folder.mkdir(parents=True)
+            (folder / "name").write_text(f"{name}\n")
+            (folder / "max_energy_range_uj").write_text(f"{self.RANGE_UJ}\n")
+            (folder / "energy_uj").write_text(f"{self.BEGIN_UJ}\n")
+            # A rename replaces the count: no reader sees half of one.
+            self.zones[folder] = share
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        begin = time.monotonic()
+        while not self.stop.wait(0.01):
+            for folder, share in self.zones.items():
+                count = (self.BEGIN_UJ + int((time.monotonic() - begin) * BUSY_WATTS * share * 1e6)) % self.RANGE_UJ
+                new = folder / "new"
+                new.write_text(f"{count}\n")
+                new.rename(folder / "energy_uj")
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join()
+
+
+@pytest.fixture(scope="module")
+def meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    root = tmp_path_factory.mktemp("powercap")
+    meter = Meter(root)
+    yield root
+    meter.end()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf", layers=4)
+
+
+def settings(meter: pathlib.Path, **more: Any) -> dict[str, Any]:
+    return {
+        "energy.powercap_root": meter,
+        "energy.sources": "[rapl]",
+        "energy.socket": "",
+        # Short, so that the time after the last reading, which a Final estimates, is a small part of a request.
+        "energy.interval_ms": 25,
+        "energy.idle_watts": f"[cpu0={IDLE_WATTS}, dram0=1]",
+        "log.level": "debug",
+        **more,
+    }
+
+
+class Record:
+    """The daemon's record, as its log has it."""
+
+    LINE = re.compile(r"energy: (interval|span|begin|end|settled) ((?:\w+=\S* ?)+)")
+
+    def __init__(self, log: str) -> None:
+        self.intervals: list[dict[str, str]] = []
+        self.spans: list[dict[str, str]] = []
+        self.begins: dict[str, int] = {}
+        self.ends: dict[str, int] = {}
+        self.names: dict[str, str] = {}
+        self.settled: dict[tuple[str, str, str], float] = {}
+        # The most that one interval gave a request, by request and device.
+        self.most: dict[tuple[str, str], float] = collections.defaultdict(float)
+        for kind, text in self.LINE.findall(log):
+            fields = dict(field.split("=", 1) for field in text.strip().rstrip('",}').split())
+            if kind == "interval":
+                self.intervals.append(fields)
+            elif kind == "settled":
+                self.settled[self.names[fields["request"]], fields["device"], fields["step"]] = float(fields["joules"])
+            elif kind == "span":
+                self.spans.append(fields)
+            elif kind == "begin":
+                self.begins[fields["request"]] = int(fields["at_ns"])
+                self.names[fields["request"]] = fields["request_id"]
+            else:
+                self.ends[fields["request"]] = int(fields["at_ns"])
+
+    def divide(self) -> dict[tuple[str, str, str], float]:
+        """Joules by request id, device and step; without a request: "", device and use."""
+        sums: dict[tuple[str, str, str], float] = collections.defaultdict(float)
+        for interval in self.intervals:
+            before = dict(sums)
+            device, begin, end = interval["device"], int(interval["begin_ns"]), int(interval["end_ns"])
+            joules = float(interval["joules"])
+            idle = min(joules, float(interval["idle_watts"]) * (end - begin) / 1e9)
+            own = (joules - idle) * float(interval["own_share"])
+            sums["", device, "other"] += joules - idle - own
+
+            def inside(start: int, stop: int, begin: int = begin, end: int = end) -> int:
+                return max(0, min(stop, end) - max(start, begin))
+
+            work = []
+            for span in self.spans:
+                start, stop = int(span["begin_ns"]), int(span["end_ns"])
+                part = float(span["work_ns"]) * inside(start, stop) / (stop - start)
+                if part > 0:
+                    work.append((span["request"], span["step"], part))
+            whole = sum(part for _, _, part in work)
+            for number, step, part in work:
+                sums[self.names[number], device, step] += own * part / whole
+            if not work:
+                sums["", device, "overhead"] += own
+            flights = {n: inside(at, self.ends.get(n, end)) for n, at in self.begins.items()}
+            marks = sorted({begin, end, *(t for n, at in self.begins.items() for t in (at, self.ends.get(n, end)) if begin < t < end)})
+            occupied = 0
+            for left, right in zip(marks, marks[1:]):
+                if any(at <= left and self.ends.get(n, end) >= right for n, at in self.begins.items()):
+                    occupied += right - left
+            paid = idle * occupied / (end - begin)
+            sums["", device, "idle"] += idle - paid
+            for number, time_ns in flights.items():
+                if time_ns > 0:
+                    sums[self.names[number], device, "idle"] += paid * time_ns / sum(flights.values())
+            for name in self.names.values():
+                given = sum(j - before.get(key, 0.0) for key, j in sums.items() if key[:2] == (name, device))
+                self.most[name, device] = max(self.most[name, device], given)
+        return dict(sums)
+
+
+def settled(daemon: Daemon) -> Record:
+    """The record when all intervals of the requests that have ended are in it."""
+
+    def complete() -> Record | None:
+        record = Record(daemon.log())
+        newest = collections.defaultdict(int)
+        for interval in record.intervals:
+            newest[interval["device"]] = max(newest[interval["device"]], int(interval["end_ns"]))
+        ended = len(record.ends) == len(record.begins) and record.ends
+        done = {name for name, _, _ in record.settled} == set(record.names.values())
+        return record if ended and done and newest and min(newest.values()) > max(record.ends.values()) else None
+
+    return wait_for("a settled record", complete, 30, 0.2)
+
+
+def samples(text: str, family: str) -> dict[tuple[str, ...], float]:
+    """Samples of a family by the values of their labels, in the order of the labels' names."""
+    found = {}
+    for labels, value in re.findall(rf"^{family}\{{(.*)\}} (\S+)$", text, re.MULTILINE):
+        found[tuple(v for _, v in sorted(re.findall(r'(\w+)="([^"]*)"', labels)))] = float(value)
+    return found
+
+
+def check_counters(daemon: Daemon) -> None:
+    """Uses sum to the devices' joules, steps to those of requests, in one scrape."""
+    text = daemon.metrics()
+    uses = samples(text, "mnemo_energy_use_joules_total")
+    steps = samples(text, "mnemo_step_energy_joules_total")
+    for (device, _, source), joules in samples(text, "mnemo_energy_joules_total").items():
+        assert source == "rapl"
+        assert sum(v for (d, _), v in uses.items() if d == device) == pytest.approx(joules, rel=1e-6)
+        assert sum(v for (d, _, _), v in steps.items() if d == device) == pytest.approx(uses[device, "request"], rel=1e-6)
+    assert not re.search(r'"first"|"second"|request_id', text), "a label with a request's id"
+
+
+def run_two(daemon: Daemon, *requests: pb.GenerateRequest) -> list[harness.Result]:
+    calls = []
+    for name, message in zip(("first", "second"), requests):
+        message.request_id = name
+        calls.append(daemon.generation.Generate(message, timeout=120))
+    return [harness.collect(call).check_ok() for call in calls]
+
+
+def check_requests(record: Record, results: list[harness.Result]) -> dict[tuple[str, str, str], float]:
+    """Settled joules of each request and step are within 2 % of what the record comes to. Each Final, which estimates the time since the
+    last reading, may differ by an interval more. Returns what the record comes to."""
+    sums = record.divide()
+    for key in {k for k in sums if k[0]} | set(record.settled):
+        assert record.settled.get(key, 0.0) == pytest.approx(sums.get(key, 0.0), rel=0.02, abs=1e-6), key
+    for result in results:
+        assert result.final is not None and result.started is not None
+        name = result.started.request_id
+        assert {d.device for d in result.final.energy.devices} == {"cpu0", "dram0"}
+        for device in result.final.energy.devices:
+            assert device.source == "rapl"
+            expected = sum(j for (r, d, _), j in sums.items() if (r, d) == (name, device.device))
+            assert abs(device.joules - expected) <= 0.02 * expected + record.most[name, device.device]
+        assert result.final.energy.joules == pytest.approx(sum(d.joules for d in result.final.energy.devices))
+        for step, number in STEPS.items():
+            entries = [s for s in result.final.memory_steps if s.step == number]
+            expected = sum(j for (r, _, s), j in sums.items() if (r, s) == (name, step))
+            if entries:
+                error = sum(record.most[name, device.device] for device in result.final.energy.devices)
+                assert abs(sum(s.joules for s in entries) - expected) <= 0.02 * expected + error
+    return sums
+
+
+def long_request(seed: int, tokens: int) -> pb.GenerateRequest:
+    return request([(seed * 31 + i * 7) % 250 for i in range(1500)], max_tokens=tokens, ignore_eos=True)
+
+
+@pytest.mark.parametrize("placement", ["dense", "inline", "offloaded"])
+def test_two_requests_get_what_the_oracle_says(tiny: pathlib.Path, meter: pathlib.Path, placement: str) -> None:
+    first, second = long_request(1, 9000), long_request(2, 9000)
+    if placement != "dense":
+        for message in (first, second):
+            message.attention.method = pb.ATTENTION_METHOD_TOKEN_TOPK
+            message.attention.token_budget = 256
+            message.attention.placement = pb.PLACEMENT_WORKER if placement == "inline" else pb.PLACEMENT_MEMORY_SERVICE
+    with Daemon(tiny, settings=settings(meter, **{"memory.services": 1})) as daemon:
+        wait_for("the memory service", daemon.attached, 20)
+        wait_for("a reading", lambda: samples(daemon.metrics(), "mnemo_energy_joules_total"))
+        results = run_two(daemon, first, second)
+        sums = check_requests(settled(daemon), results)
+        method = "dense" if placement == "dense" else "token_topk"
+        steps = samples(daemon.metrics(), "mnemo_step_energy_joules_total")
+        for (device, label, step), joules in steps.items():
+            assert label == method
+            expected = sum(j for (r, d, s), j in sums.items() if r and (d, s) == (device, step))
+            assert joules == pytest.approx(expected, rel=0.02, abs=1e-6)
+        assert {step for (_, _, step), joules in steps.items() if joules > 0} >= (
+            {"prefill", "decode", "idle"} | (set() if placement == "dense" else {"relevancy", "retrieval", "apply"})
+        )
+        check_counters(daemon)
+        watts = samples(daemon.metrics(), "mnemo_power_watts")
+        assert watts["cpu0",] == pytest.approx(BUSY_WATTS, rel=0.3)
+        assert samples(daemon.metrics(), "mnemo_idle_power_watts") == {("cpu0", "configured"): IDLE_WATTS, ("dram0", "configured"): 1}
+        wait_for("the histogram", lambda: "mnemo_request_energy_joules_count 2" in daemon.metrics())
+
+
+def test_a_replayed_request_carries_both_attempts(tiny: pathlib.Path, meter: pathlib.Path) -> None:
+    message = long_request(3, 9000)
+    message.request_id = "first"
+    with Daemon(tiny, settings=settings(meter, **{"workers.restart_backoff_ms": 50})) as daemon:
+        wait_for("a reading", lambda: samples(daemon.metrics(), "mnemo_energy_joules_total"))
+        pid = daemon.status().workers[0].pid
+        killed = []
+
+        def kill(result: harness.Result) -> None:
+            if len(result.tokens) > 3000 and not killed:
+                running = daemon.admin.Energy(admin_pb2.EnergyRequest(), timeout=10).requests
+                killed.append(running[0].joules)
+                assert running[0].request_id == "first" and running[0].completion_tokens > 0
+                os.kill(pid, signal.SIGKILL)
+
+        result = harness.collect(daemon.generation.Generate(message, timeout=120), kill).check_ok()
+        assert result.final is not None and result.final.replays == 1
+        check_requests(settled(daemon), [result])
+        assert result.final.energy.joules > killed[0] > 0
+        check_counters(daemon)
+
+
+def test_admin_energy_agrees_with_the_metrics(tiny: pathlib.Path, meter: pathlib.Path) -> None:
+    with Daemon(tiny, settings=settings(meter)) as daemon:
+        daemon.generate(long_request(4, 500)).check_ok()
+        settled(daemon)
+        reply = daemon.admin.Energy(admin_pb2.EnergyRequest(), timeout=10)
+        assert [d.device for d in reply.devices] == ["cpu0", "dram0"]
+        for device in reply.devices:
+            uses = device.request_joules + device.overhead_joules + device.idle_joules + device.other_joules
+            assert uses == pytest.approx(device.joules, rel=1e-9)
+            assert device.source == "rapl" and device.meter_up
+            steps = sum(s.joules for s in reply.steps if s.device == device.device)
+            assert steps == pytest.approx(device.request_joules, rel=1e-9)
+        assert not reply.requests
+
+
+@pytest.mark.parametrize("why", ["no meter", "not enabled"])
+def test_without_meter_and_model_energy_is_absent_everywhere(
+    tiny: pathlib.Path, tmp_path: pathlib.Path, meter: pathlib.Path, why: str
+) -> None:
+    import subprocess
+
+    changed = {"energy.powercap_root": tmp_path} if why == "no meter" else {"energy.enabled": "false"}
+    with Daemon(tiny, settings={**settings(meter), **changed}) as daemon:
+        message = long_request(5, 30)
+        message.attention.method = pb.ATTENTION_METHOD_TOKEN_TOPK
+        result = daemon.generate(message).check_ok()
+        assert result.final is not None and not result.final.HasField("energy")
+        assert all(step.joules == 0 for step in result.final.memory_steps)
+        assert not re.search("joule|energy|watt", daemon.metrics())
+        with pytest.raises(grpc.RpcError) as error:
+            daemon.admin.Energy(admin_pb2.EnergyRequest(), timeout=10)
+        assert error.value.code() == Code.UNIMPLEMENTED and "energy.model" in error.value.details()
+        command = [str(harness.BIN / "mnemo"), "generate", "hello", "--address", daemon.address, "--max-tokens", "5"]
+        done = subprocess.run([*command, "--json", "--stats"], capture_output=True, text=True, check=True, timeout=60)
+        assert "energy" not in json.loads(done.stdout) and "joules" not in done.stdout and " J" not in done.stderr
+
+
+def test_tokens_do_not_depend_on_energy(tiny: pathlib.Path, meter: pathlib.Path) -> None:
+    tokens = []
+    for enabled in ("true", "false"):
+        with Daemon(tiny, settings={**settings(meter), "energy.enabled": enabled}) as daemon:
+            tokens.append(daemon.generate(request([1, 2, 3], max_tokens=300, ignore_eos=True, temperature=0.9, seed=5)).check_ok().ids)
+    assert tokens[0] == tokens[1]
