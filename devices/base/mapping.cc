@@ -50,6 +50,7 @@ absl::StatusOr<Mapping> Mapping::FromFd(int fd, size_t length_bytes, bool writab
   void* data = ::mmap(nullptr, length_bytes, protection, flags, fd, 0);
   if (data == MAP_FAILED)
     return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  KeepOutOfCores(data, length_bytes);
   return Mapping(static_cast<std::byte*>(data), length_bytes);
 }
 
@@ -58,6 +59,7 @@ absl::StatusOr<Mapping> Mapping::Anonymous(size_t length_bytes) {
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED)
     return ResourceExhausted("mmap of {} bytes: {}", length_bytes, std::strerror(errno));
+  KeepOutOfCores(data, length_bytes);
   return Mapping(static_cast<std::byte*>(data), length_bytes);
 }
 
@@ -103,7 +105,13 @@ absl::StatusOr<Mapping> Mapping::FromFdInLargePages(int fd, size_t length_bytes)
   // pages.
   ::madvise(data, length_bytes, MADV_HUGEPAGE);
   ::madvise(data, length_bytes / kLargePage * kLargePage, kAdviceCollapse);
+  KeepOutOfCores(data, length_bytes);
   return Mapping(static_cast<std::byte*>(data), length_bytes);
+}
+
+void KeepOutOfCores(void* data, size_t length_bytes) {
+  // Fails only where the system has no such advice, and there is nothing else to try.
+  (void)::madvise(data, length_bytes, MADV_DONTDUMP);
 }
 
 absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_bytes) {

@@ -47,6 +47,10 @@ class Mapping {
   size_t length_ = 0;
 };
 
+// Leaves the range out of core files, which would hold weights, or the prompts from which keys and values are
+// computed. `data` is the beginning of a mapping. All mappings made by this header have it already.
+void KeepOutOfCores(void* data, size_t length_bytes);
+
 // Creates an anonymous file of `length_bytes` zero bytes. It is not inherited over exec unless the caller
 // clears FD_CLOEXEC. RESOURCE_EXHAUSTED when there is not enough memory.
 absl::StatusOr<UniqueFd> CreateMemfd(const std::string& name, size_t length_bytes);

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/base/mapping.h"
+
 namespace mnemo::devices::cpu {
 
 CpuMemory::CpuMemory(CpuMemory&& other) noexcept
@@ -33,6 +35,7 @@ absl::StatusOr<CpuMemory> CpuMemory::Create(size_t bytes) {
   memory.data_ = data;
   // The call is a hint; failure is harmless.
   madvise(data, memory.bytes_, MADV_HUGEPAGE);
+  KeepOutOfCores(data, memory.bytes_);
   return memory;
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "devices/base/mapping.h"
 #include "devices/base/status.h"
 
 namespace mnemo::memory_device {
@@ -68,7 +69,9 @@ std::unique_ptr<ExtentPool::Slab> ExtentPool::NewSlab(uint64_t piece_bytes) {
   slab->bytes = bytes;
   slab->piece_bytes = piece_bytes;
   slab->pieces = static_cast<uint32_t>(bytes / piece_bytes);
-  madvise(slab->memory, bytes, MADV_HUGEPAGE);  // advice; small pages work as well
+  // A hint: small pages work as well.
+  madvise(slab->memory, bytes, MADV_HUGEPAGE);
+  KeepOutOfCores(slab->memory, bytes);
   slab->free.resize(slab->pieces);
   for (uint32_t n = 0; n < slab->pieces; ++n) {
     slab->free[n] = slab->pieces - 1 - n;

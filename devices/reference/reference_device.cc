@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "devices/base/build_id.h"
+#include "devices/base/mapping.h"
 #include "devices/listed_keys.h"
 #include "devices/reference/crew.h"
 #include "devices/reference/reference_kernels.h"
@@ -25,6 +26,7 @@ class Buffer : public DeviceBuffer {
     if (data == MAP_FAILED) {
       return ResourceExhausted("device memory: {} bytes: {}", bytes, std::strerror(errno));
     }
+    KeepOutOfCores(data, mapped);
     return std::unique_ptr<Buffer>(new Buffer(data, bytes, mapped));
   }
   ~Buffer() override { ::munmap(data_, mapped_); }

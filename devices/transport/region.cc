@@ -89,6 +89,7 @@ absl::StatusOr<Region> Region::Map(UniqueFd fd, const std::string& owner, size_t
   }
   // A hint: transparent huge pages, where the system provides them.
   ::madvise(data, length_bytes, MADV_HUGEPAGE);
+  KeepOutOfCores(data, length_bytes);
   Region region;
   region.data_ = static_cast<std::byte*>(data);
   region.length_ = length_bytes;
