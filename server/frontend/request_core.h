@@ -19,6 +19,7 @@
 #include "server/frontend/streams.h"
 #include "server/frontend/submission_output.h"
 #include "server/frontend/validate.h"
+#include "server/telemetry/crash_report.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::frontend {
@@ -122,6 +123,8 @@ class RequestCore final : public Stream, public std::enable_shared_from_this<Req
   const v1::GenerateRequest* request_;
   Drawn drawn_;
   std::string request_id_;
+  // From admission to the end of the object.
+  std::optional<telemetry::RunningRequest> in_crash_reports_;
   std::shared_ptr<PromptPass::Call> pass_;
   size_t passes_done_ = 0;
   std::vector<Running> running_;

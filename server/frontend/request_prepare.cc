@@ -166,6 +166,7 @@ bool RequestCore::Admit(absl::StatusOr<PreparedRequest>* prepared, Unlocked* unl
   }
   ticket_ = std::move(outcome.ticket);
   was_admitted_ = true;
+  in_crash_reports_.emplace(request_id_);
   is_preparing_ = false;
   running_.reserve((*prepared)->submissions.size());
   for (Submission& submission : (*prepared)->submissions) {

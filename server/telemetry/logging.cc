@@ -4,6 +4,7 @@
 #include <spdlog/formatter.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +18,7 @@
 #include <string_view>
 #include <utility>
 
+#include "server/telemetry/crash_report.h"
 #include "server/telemetry/log_writer.h"
 
 namespace mnemo::telemetry {
@@ -24,6 +26,8 @@ namespace {
 
 // Maximum wait of a fatal signal for earlier lines.
 constexpr std::chrono::milliseconds kCrashTime{300};
+// Maximum time of the report itself.
+constexpr unsigned kReportSeconds = 3;
 
 // spdlog has no extra fields for a line. The thread that logs a line also formats it, so a thread-local
 // variable carries the request's id.
@@ -178,12 +182,38 @@ void SetWriter(std::shared_ptr<LogWriter> writer) {
   current.writer.swap(writer);
 }
 
+// The first fatal signal, which the process ends by; 0: none yet.
+std::atomic<int> fatal_signal{0};
+std::atomic<pid_t> failed_thread{0};
+
+[[noreturn]] void EndBy(int number) {
+  std::signal(number, SIG_DFL);
+  sigset_t this_one;
+  sigemptyset(&this_one);
+  sigaddset(&this_one, number);
+  pthread_sigmask(SIG_UNBLOCK, &this_one, nullptr);
+  std::raise(number);
+  ::_exit(128 + number);
+}
+
+// A report that does not end, since the failed thread holds a lock that the unwinder wants.
+void OnLateReport(int) { EndBy(fatal_signal.load()); }
+
 // The writer's thread continues while the failed thread is in this handler.
-void OnFatalSignal(int number) {
+void OnFatalSignal(int number, siginfo_t* info, void* context) {
+  int none = 0;
+  if (!fatal_signal.compare_exchange_strong(none, number)) {
+    if (failed_thread.load() == ::gettid()) EndBy(fatal_signal.load());
+    // The thread that failed first ends the process.
+    while (true) ::pause();
+  }
+  failed_thread.store(::gettid());
+  std::signal(SIGALRM, &OnLateReport);
+  ::alarm(kReportSeconds);
   if (const LogWriter* writer = TheCurrent().in_signal_handler.load())
     writer->WaitInSignalHandler(kCrashTime);
-  std::signal(number, SIG_DFL);
-  std::raise(number);
+  WriteCrashReport(number, info, context);
+  EndBy(number);
 }
 
 void WatchFatalSignals() {
@@ -192,8 +222,8 @@ void WatchFatalSignals() {
     // A sanitizer's own handler stays in place.
     if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
     action = {};
-    action.sa_handler = &OnFatalSignal;
-    action.sa_flags = static_cast<int>(SA_RESETHAND);
+    action.sa_sigaction = &OnFatalSignal;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     ::sigaction(number, &action, nullptr);
   }
@@ -253,6 +283,7 @@ absl::Status SetUpLogging(const LogOptions& options) {
   logger->set_level(level);
   spdlog::set_default_logger(std::move(logger));
   SetWriter(std::move(writer));
+  PrepareCrashReport({options.process, options.format == "json", options.file});
   WatchFatalSignals();
   LogWhatIsPrinted();
   return absl::OkStatus();

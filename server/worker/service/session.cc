@@ -270,6 +270,7 @@ void Session::HandleSubmit(const internal::v1::Submit& submit) {
       live_.erase(replaced);
     }
     live_[engine_id] = {.id = submit.id(), .attempt = submit.attempt(), .at_once = submit.at_once()};
+    live_[engine_id].in_crash_reports.emplace(submit.request_id());
     engine_ids_[submit.id()] = engine_id;
   }
   if (replaced != 0) host_->engine()->Cancel(replaced, replaced_attempt);

@@ -6,11 +6,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "mnemo/internal/worker.pb.h"
 #include "server/link/connection.h"
+#include "server/telemetry/crash_report.h"
 #include "server/worker/engine.h"
 #include "server/worker/service/event_outbox.h"
 
@@ -64,6 +66,7 @@ class Session {
     uint32_t attempt = 0;
     bool at_once = false;  // tokens of it are never kept back
     size_t tokens = 0;     // that it has had in this session
+    std::optional<telemetry::RunningRequest> in_crash_reports = {};
   };
   // With mutex_ held: whether what the engine's step added may wait for the next one, which takes about as
   // long. Each message costs the front end a wake-up and a message to the client, whatever is in it.
