@@ -108,7 +108,10 @@ void AddWorker(const dispatch::WorkerSnapshot& worker, Families* families) {
   for (const auto& [reason, count] : memory.fallbacks()) {
     families->fallbacks.samples.push_back({{label, {"reason", reason}}, static_cast<double>(count)});
   }
-  families->attached.samples.push_back({{label}, memory.service_attached() ? 1.0 : 0.0});
+  // A worker that has no service to attach to misses none.
+  if (worker.ready.has_memory_service()) {
+    families->attached.samples.push_back({{label}, memory.service_attached() ? 1.0 : 0.0});
+  }
   families->indexes.samples.push_back(
       {{{"place", worker.name}}, static_cast<double>(memory.inline_indexes())});
   families->index_bytes.samples.push_back(

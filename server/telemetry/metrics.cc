@@ -129,7 +129,10 @@ struct Metrics::Impl : prometheus::Collectable {
           preemptions(impl.preemptions.Add({{"worker", name}})),
           prefix_queries(impl.prefix_queries.Add({{"worker", name}})),
           prefix_hits(impl.prefix_hits.Add({{"worker", name}})),
-          restarts(impl.restarts.Add({{"worker", name}})) {}
+          restarts(impl.restarts.Add({{"worker", name}})) {
+      // From 0, so that a rate sees the first replay.
+      impl.replayed.Add({{"worker", name}});
+    }
 
     void ClearGauges() {
       for (Gauge* gauge :
