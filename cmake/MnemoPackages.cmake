@@ -66,6 +66,25 @@ install(DIRECTORY client/python/mnemo DESTINATION lib/python3/dist-packages COMP
   PATTERN "py.typed" PATTERN "__pycache__" EXCLUDE PATTERN "*_pb2*" EXCLUDE)
 install(FILES ${stub_files} DESTINATION lib/python3/dist-packages/mnemo/v1 COMPONENT client)
 
+# Man pages, made from what the programs and the schema tell.
+set(MNEMO_RELEASE_DATE 2026-11-28)
+set(man ${packages}/man)
+set(daemon_pages ${man}/mnemo.yaml.5.gz)
+set(page_sources $<TARGET_FILE:mnemo>:1)
+foreach(program IN LISTS programs)
+  list(APPEND page_sources $<TARGET_FILE:${program}>:8)
+  list(APPEND daemon_pages ${man}/${program}.8.gz)
+endforeach()
+add_custom_command(OUTPUT ${man}/mnemo.1.gz ${daemon_pages}
+  COMMAND ${MNEMO_PYTHON} ${debian}/make_man_pages.py ${man} ${MNEMO_RELEASE_DATE} $<TARGET_FILE:print_schema> ${page_sources}
+  DEPENDS ${debian}/make_man_pages.py print_schema mnemo ${programs})
+add_custom_target(man_pages DEPENDS ${man}/mnemo.1.gz ${daemon_pages})
+install(FILES ${man}/mnemo.1.gz DESTINATION share/man/man1 COMPONENT client)
+foreach(page IN LISTS daemon_pages)
+  string(REGEX REPLACE ".*\\.([0-9])\\.gz$" "\\1" section ${page})
+  install(FILES ${page} DESTINATION share/man/man${section} COMPONENT mnemo)
+endforeach()
+
 # Files for Prometheus and Grafana, as they stand.
 foreach(folder prometheus grafana)
   if(IS_DIRECTORY ${CMAKE_SOURCE_DIR}/deploy/${folder})
@@ -93,7 +112,7 @@ foreach(component mnemo client monitoring dev)
   endif()
   install(FILES ${debian}/copyright ${packages}/changelog.gz DESTINATION share/doc/${name} COMPONENT ${component})
 endforeach()
-add_dependencies(package_files package_stubs ${programs} mnemo mnemo_client mnemo_proto mnemo_base)
+add_dependencies(package_files package_stubs man_pages ${programs} mnemo mnemo_client mnemo_proto mnemo_base)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME mnemo)
