@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -63,13 +65,42 @@ def test_each_package_has_its_fields(packages: pathlib.Path) -> None:
 def test_lintian_has_nothing_to_say(packages: pathlib.Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
+    options = ["--allow-root", "--fail-on", "error,warning", "--no-cfg"]
+    if not any((nodes.ROOT / "deploy" / name).is_dir() for name in ("prometheus", "grafana")):
+        # Without these folders there is nothing to put into mnemo-monitoring.
+        options += ["--suppress-tags", "empty-binary-package"]
     done = subprocess.run(
-        ["lintian", "--allow-root", "--fail-on", "error,warning", "--no-cfg", *map(str, sorted((packages / "1").glob("*.deb")))],
+        ["lintian", *options, *map(str, sorted((packages / "1").glob("*.deb")))],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_man_pages_have_no_warning_and_every_option(packages: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    if shutil.which("mandoc") is None or shutil.which("man") is None:
+        pytest.skip("mandoc and man are not both installed")
+    for path in (packages / "1").glob("mnemo*.deb"):
+        subprocess.run(["dpkg-deb", "-x", path, tmp_path], check=True)
+    pages = {path.name.removesuffix(".gz"): path for path in sorted((tmp_path / "usr/share/man").rglob("*.gz"))}
+    programs = {path.name for path in (tmp_path / "usr/bin").iterdir()}
+    assert {f"{name}.{1 if name == 'mnemo' else 8}" for name in programs} | {"mnemo.yaml.5"} == set(pages)
+    for name, path in pages.items():
+        # The locale, or man replaces characters and says so.
+        variables = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "200", "MANROFFOPT": "-rHY=0"}
+        shown = subprocess.run(["man", "--warnings", "-l", path], env=variables, capture_output=True, text=True)
+        assert (shown.returncode, shown.stderr) == (0, ""), name
+        text = gzip.decompress(path.read_bytes())
+        lint = subprocess.run(["mandoc", "-T", "lint", "-W", "warning"], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert lint.stdout.decode() == "", name
+        if name == "mnemo.yaml.5":
+            keys = re.findall(r"^\| `([a-z_.0-9]+)` ", (nodes.ROOT / "docs/CONFIGURATION.md").read_text(), re.MULTILINE)
+            assert len(keys) > 50 and [key for key in keys if key not in shown.stdout] == []
+        else:
+            told = subprocess.run([nodes.BIN / name.split(".")[0], "--help"], check=True, capture_output=True, text=True).stdout
+            options = re.findall(r"--[a-z][a-z-]+", told)
+            assert options and [option for option in options if option not in shown.stdout] == [], name
 
 
 def test_a_node_from_install_to_purge(packages: pathlib.Path) -> None:
