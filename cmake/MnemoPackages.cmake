@@ -85,6 +85,17 @@ foreach(page IN LISTS daemon_pages)
   install(FILES ${page} DESTINATION share/man/man${section} COMPONENT mnemo)
 endforeach()
 
+# Completions, printed by the client.
+set(completions ${packages}/completions)
+file(MAKE_DIRECTORY ${completions})
+foreach(shell bash zsh fish)
+  add_custom_command(OUTPUT ${completions}/${shell} COMMAND mnemo completion ${shell} > ${completions}/${shell} DEPENDS mnemo)
+endforeach()
+add_custom_target(completions DEPENDS ${completions}/bash ${completions}/zsh ${completions}/fish)
+install(FILES ${completions}/bash DESTINATION share/bash-completion/completions RENAME mnemo COMPONENT client)
+install(FILES ${completions}/zsh DESTINATION share/zsh/vendor-completions RENAME _mnemo COMPONENT client)
+install(FILES ${completions}/fish DESTINATION share/fish/vendor_completions.d RENAME mnemo.fish COMPONENT client)
+
 # Files for Prometheus and Grafana, as they stand.
 foreach(folder prometheus grafana)
   if(IS_DIRECTORY ${CMAKE_SOURCE_DIR}/deploy/${folder})
@@ -112,7 +123,7 @@ foreach(component mnemo client monitoring dev)
   endif()
   install(FILES ${debian}/copyright ${packages}/changelog.gz DESTINATION share/doc/${name} COMPONENT ${component})
 endforeach()
-add_dependencies(package_files package_stubs man_pages ${programs} mnemo mnemo_client mnemo_proto mnemo_base)
+add_dependencies(package_files package_stubs man_pages completions ${programs} mnemo mnemo_client mnemo_proto mnemo_base)
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME mnemo)
