@@ -22,5 +22,6 @@ RunCommand AddDrain(CLI::App* command);
 RunCommand AddResume(CLI::App* command);
 RunCommand AddBench(CLI::App* command);
 RunCommand AddProfile(CLI::App* command);
+RunCommand AddCompletion(CLI::App* command);
 
 }  // namespace mnemo::cli

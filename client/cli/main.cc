@@ -38,6 +38,8 @@ constexpr Entry kCommands[] = {
     {"bench", "Load a daemon and measure latency, throughput and goodput", mnemo::cli::AddBench},
     {"profile", "Show where decoding spends its time: the four steps of memory processing",
      mnemo::cli::AddProfile},
+    {"completion", "Print the script that completes commands and options in a shell",
+     mnemo::cli::AddCompletion},
 };
 
 }  // namespace

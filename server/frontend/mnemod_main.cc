@@ -38,6 +38,7 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+constexpr int kExitNotConfigured = 1;
 // Sent to ourselves when a drain is over, so that one wait takes all that happens.
 constexpr int kDrained = SIGUSR1;
 // Sent to one thread, to end its wait.
@@ -48,6 +49,7 @@ constexpr std::chrono::milliseconds kLastLinesTime{50};
 struct Arguments {
   config::LoadOptions load;
   bool check_config = false;
+  bool check_configured = false;
 };
 
 // The exit status, or -1 to go on.
@@ -63,6 +65,8 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
   options.AddShort("--workers", "workers.count", "local worker processes");
   options.AddShort("--memory-services", "memory.services", "local memory service processes; 0: none");
   app.add_flag("--check-config", arguments->check_config, "check the settings and end");
+  app.add_flag("--check-configured", arguments->check_configured,
+               "end with 1 if the settings are valid and name no model to serve, else with 0");
   app.add_flag("--version", show_version, "show the version and end");
   try {
     app.parse(argc, argv);
@@ -260,10 +264,21 @@ int CheckConfig(const config::LoadOptions& load) {
   return 0;
 }
 
+// For ExecCondition= of the unit: 1 skips a node that nobody has configured yet. Settings with an error are
+// configured; the start refuses them.
+int CheckConfigured(const config::LoadOptions& load) {
+  ReleaseSignals();
+  const auto config = config::Load(load);
+  if (!config.ok() || !config->model.path.empty()) return 0;
+  std::fprintf(stderr, "mnemod: model.path is empty: there is nothing to serve yet\n");
+  return kExitNotConfigured;
+}
+
 int Main(int argc, char** argv) {
   Arguments arguments;
   if (const int exit_status = ParseArguments(argc, argv, &arguments); exit_status >= 0) return exit_status;
   if (arguments.check_config) return CheckConfig(arguments.load);
+  if (arguments.check_configured) return CheckConfigured(arguments.load);
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
   sigemptyset(&signals);

@@ -229,3 +229,17 @@ def test_missing_configuration_and_bad_overrides(tmp_path: pathlib.Path) -> None
         result = run_mnemod(*arguments, "--check-config")
         assert result.returncode not in (0, -6, -11)
         assert word in result.stdout + result.stderr
+
+
+def test_only_a_node_without_a_model_is_not_configured(tmp_path: pathlib.Path) -> None:
+    """What ExecCondition= of the unit skips. Everything else starts, or fails with its error."""
+    path = tmp_path / "node.yaml"
+    path.write_text("model: {path: ''}\n")
+    skipped = run_mnemod("--config", str(path), "--check-configured")
+    assert skipped.returncode == 1 and "model.path is empty" in skipped.stderr
+    model = tmp_path / "model.gguf"
+    model.touch()
+    for text in (f"model: {{path: {model}}}\n", "model: {path: /absent.gguf}\n", "no_such_key: 1\n"):
+        path.write_text(text)
+        assert run_mnemod("--config", str(path), "--check-configured").returncode == 0, text
+    assert run_mnemod("--config", str(tmp_path / "absent.yaml"), "--check-configured").returncode == 0
