@@ -25,8 +25,8 @@ struct LogOptions {
 
 // Call once per process, before other threads start. Afterwards no thread waits for a log line to be written
 // (log_writer.h). That includes text that libraries print to stderr, which becomes log lines. A fatal signal
-// (SIGABRT, SIGSEGV, ...) waits a moment for earlier lines, then writes a report (crash_report.h) to the log and
-// to standard error, and ends the process by the same signal.
+// (SIGABRT, SIGSEGV, ...) waits a moment for earlier lines, then writes a report (crash_report.h) to the log
+// and to standard error, and ends the process by the same signal.
 absl::Status SetUpLogging(const LogOptions& options);
 // Reopens LogOptions::file, for example after it was renamed. Any thread; does not wait for the result.
 void ReopenLog();

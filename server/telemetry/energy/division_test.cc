@@ -2,6 +2,7 @@
 // divided by itself.
 #include "server/telemetry/energy/division.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <map>

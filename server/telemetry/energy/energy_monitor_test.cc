@@ -1,5 +1,6 @@
 #include "server/telemetry/energy/energy_monitor.h"
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <numeric>
 #include <vector>

@@ -1,5 +1,6 @@
 #include "server/telemetry/energy/ledger.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <map>
