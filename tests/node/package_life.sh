@@ -53,6 +53,38 @@ for pid in $(cat /sys/fs/cgroup/mnemo.slice/mnemod.service/cgroup.procs); do
   grep -q '^CapEff:\s*0*$' "/proc/$pid/status" || fail "process $pid has capabilities"
 done
 
+# READY=1 comes when a worker serves, so the first call after a start needs no waiting.
+systemctl restart mnemod.service || fail "mnemod does not restart"
+mnemo generate --max-tokens 4 "Once" </dev/null >/dev/null || fail "no answer right after READY=1"
+
+# A stopped mnemod misses its watchdog: systemd ends it and starts it again.
+mkdir -p /run/systemd/system/mnemod.service.d
+printf '[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n' >/run/systemd/system/mnemod.service.d/quick.conf
+systemctl daemon-reload
+systemctl restart mnemod.service
+sleep 5
+[ "$(systemctl show -P NRestarts mnemod.service)" = 0 ] || fail "the watchdog ended a daemon that works"
+stopped=$(systemctl show -P MainPID mnemod.service)
+kill -STOP "$stopped"
+for ((tries = 0; tries < 150; ++tries)); do
+  if [ "$(systemctl show -P NRestarts mnemod.service)" != 0 ] && is_active mnemod.service; then break; fi
+  sleep 0.1
+done
+[ "$(systemctl show -P NRestarts mnemod.service)" = 1 ] || fail "a stopped mnemod was not restarted"
+[ "$(generate)" = "$answer" ] || fail "another answer after the watchdog"
+rm -r /run/systemd/system/mnemod.service.d
+systemctl daemon-reload
+
+# A crash of a worker: a report with a backtrace, no core, and mnemod goes on.
+worker=$(pgrep -u mnemo -x mnemo-worker)
+kill -SEGV "$worker"
+[ "$(generate)" = "$answer" ] || fail "another answer after a worker's crash"
+grep -q '"process":"worker0".*"build_id":"[0-9a-f]*","backtrace":\["' /var/log/mnemo/mnemod.log || fail "no report of the crash"
+[ -z "$(find / -xdev -name 'core*' -type f -size +1M -newer /root/edited.yaml -not -path '/proc/*' 2>/dev/null)" ] || fail "a core was left"
+# What the units print themselves is JSON, whoever prints it.
+journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v 'the configuration is valid' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin if line.strip()]' ||
+  fail "lines that are no JSON: $(journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v '^{' | head -n 3)"
+
 # 3. logrotate under load: the log's lines before, between and after are whole, in order, each once.
 while :; do
   generate 4 >/dev/null 2>&1
