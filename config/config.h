@@ -22,6 +22,7 @@ struct Config {
     std::string metrics_listen = "127.0.0.1:9464";  // empty = no endpoint
     int64_t max_message_bytes = 16 << 20;           // [64 KiB, 1 GiB]
     int drain_timeout_ms = 30000;                   // SIGTERM, [0, 3,600,000]
+    int health_grace_ms = 3000;                     // without a ready worker; [0, 3,600,000]
     // Tokens merged for a client that does not read; past them the stream is cancelled.
     int slow_reader_max_tokens = 65536;
     int slow_reader_timeout_ms = 60000;  // a write not taken for so long cancels the stream

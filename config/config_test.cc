@@ -133,7 +133,7 @@ TEST_CASE("An error names file, line, column, key and what is allowed") {
 TEST_CASE("The place of an error in the structure") {
   CHECK(ErrorOf("server:\n  lisen: 127.0.0.1:1\n") ==
         "a.yaml:2:3: server.lisen: unknown key; did you mean server.listen?; allowed in server: listen, "
-        "listen_mode, max_connections, metrics_listen, max_message_bytes, drain_timeout_ms, "
+        "listen_mode, max_connections, metrics_listen, max_message_bytes, drain_timeout_ms, health_grace_ms, "
         "slow_reader_max_tokens, slow_reader_timeout_ms, "
         "stream_interval_ms, reflection");
   CHECK_THAT(ErrorOf("servr: {}\n"), Contains("a.yaml:1:1: servr: unknown key; did you mean server?"));

@@ -79,6 +79,11 @@ void AddServerAndModel(std::vector<KeySpec>* specs) {
        Reloadable(
            Number(MNEMO_KEY(server.drain_timeout_ms), 0, kHourMs,
                   "After SIGTERM running requests have so long to finish; then they end with UNAVAILABLE.")),
+       Reloadable(Number(
+           MNEMO_KEY(server.health_grace_ms), 0, kHourMs,
+           "After the loss of the last ready worker health checks still say SERVING for so long, so that a "
+           "short restart does not take the node out of service; requests wait meanwhile. A worker that "
+           "hangs is lost after workers.hang_timeout_ms.")),
        Reloadable(
            Number(MNEMO_KEY(server.slow_reader_max_tokens), 1, kMaxTokens,
                   "Tokens merged for a client that does not read; past them its request is cancelled.")),

@@ -83,6 +83,11 @@ class DispatcherImpl final : public Dispatcher {
     AddForeignServices(&snapshots);
     return snapshots;
   }
+  std::vector<LoopTurns> AskForTurns() override {
+    std::vector<LoopTurns> turns = {{"supervision of workers", host_->AskForTurn()}};
+    if (memory_ != nullptr) turns.push_back({"supervision of memory services", memory_->AskForTurn()});
+    return turns;
+  }
   std::vector<RunningRequest> RunningRequests() const override { return core_->RunningRequests(); }
   std::vector<int> ProcessIds() const override {
     std::vector<int> pids = core_->ProcessIds();
@@ -248,6 +253,7 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     MNEMO_ASSIGN_OR_RETURN(UniqueFd image, config::MakeImage(config));
     host.config = std::make_shared<const UniqueFd>(std::move(image));
     const auto began = std::chrono::steady_clock::now();
+    if (options.on_phase) options.on_phase("packing weights");
     MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed,
                            worker_service::PackModel(*options.file, model, device));
     weights = std::move(packed.image);

@@ -8,12 +8,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "config/config.h"
 #include "devices/base/status.h"
 #include "mnemo/internal/memory.pb.h"
 #include "mnemo/internal/worker.pb.h"
+#include "server/dispatch/loop_turns.h"
 
 namespace mnemo::model {
 class GgufFile;
@@ -117,6 +119,9 @@ class Dispatcher {
   virtual ContextBound context_bound() const { return {}; }
   virtual std::vector<WorkerSnapshot> Workers() const = 0;
   virtual std::vector<MemorySnapshot> MemoryServices() const = 0;
+  // Turns of the supervising loops so far; each is asked for another one, soon. A loop that is stuck, for
+  // example on a lock of the dispatcher, does not turn.
+  virtual std::vector<LoopTurns> AskForTurns() { return {}; }
   virtual std::vector<RunningRequest> RunningRequests() const { return {}; }
   // Workers and memory services of this machine that are known: children, and connected workers of others.
   virtual std::vector<int> ProcessIds() const { return {}; }
@@ -137,6 +142,8 @@ struct DispatcherOptions {
   const model::ModelConfig* model = nullptr;
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
+  // CreateDispatcher begins a part of its work that may take long, such as "packing weights".
+  std::function<void(std::string_view phase)> on_phase;
   // Outlives the dispatcher. nullptr: workers are not asked for spans.
   WorkObserver* observer = nullptr;
 };

@@ -105,6 +105,7 @@ struct MemorySupervisor::Impl {
   const std::shared_ptr<Answers> answers = std::make_shared<Answers>();
   Clock::time_point next_wake = Clock::now();
   std::atomic<bool> hangs_up = false;
+  std::atomic<uint64_t> turns = 0;
 
   mutable std::mutex mutex;  // guards what follows; the supervising thread alone changes it, but for stopping
   std::vector<Slot> slots;
@@ -143,6 +144,7 @@ void MemorySupervisor::Impl::Loop() {
       if (stopping && done()) return;
       next_wake = NextWake(now);
     }
+    ++turns;
     children.Poll(next_wake, listener);
     if (hangs_up.exchange(false)) children.SignalAll(SIGHUP);
   }
@@ -341,6 +343,11 @@ MemorySupervisor::~MemorySupervisor() {
 void MemorySupervisor::HangUp() {
   impl_->hangs_up = true;
   impl_->children.Wake();
+}
+
+uint64_t MemorySupervisor::AskForTurn() {
+  impl_->children.Wake();
+  return impl_->turns;
 }
 
 std::vector<MemorySnapshot> MemorySupervisor::Snapshots() const {

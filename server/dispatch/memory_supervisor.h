@@ -41,6 +41,8 @@ class MemorySupervisor {
   std::vector<MemorySnapshot> Snapshots() const;  // any thread
   std::vector<int> ProcessIds() const;            // any thread; those that run
   void HangUp();                                  // SIGHUP for all services, soon; any thread
+  // Turns of the supervising thread so far; asks it for another one, soon. Any thread.
+  uint64_t AskForTurn();
 
  private:
   struct Impl;

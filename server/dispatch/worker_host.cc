@@ -51,6 +51,11 @@ void ProcessHost::HangUp() {
   children_.Wake();
 }
 
+uint64_t ProcessHost::AskForTurn() {
+  children_.Wake();
+  return turns_;
+}
+
 void ProcessHost::Wake() { children_.Wake(); }
 
 void ProcessHost::Loop() {
@@ -61,6 +66,7 @@ void ProcessHost::Loop() {
   };
   while (true) {
     const TimePoint until = core_->Tick();
+    ++turns_;
     if (core_->stopped()) return;
     children_.Poll(until, listener);
     if (hangs_up_.exchange(false)) children_.SignalAll(SIGHUP);

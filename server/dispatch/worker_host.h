@@ -38,6 +38,8 @@ class ProcessHost final : public WorkerHost {
   void Run(std::shared_ptr<DispatchCore> core);
   // SIGHUP for all children, soon. Any thread.
   void HangUp();
+  // Turns of Run's thread so far; asks it for another one, soon. Any thread.
+  uint64_t AskForTurn();
   // Returns when the core is stopped (see DispatchCore::Stop) and no link is left.
   void Join();
 
@@ -57,6 +59,7 @@ class ProcessHost final : public WorkerHost {
   SocketConnector connector_;
   ChildSet children_;  // by worker; the supervising thread's
   std::atomic<bool> hangs_up_ = false;
+  std::atomic<uint64_t> turns_ = 0;
   std::thread thread_;
 };
 

@@ -15,8 +15,10 @@
 #include "server/frontend/admission.h"
 #include "server/frontend/energy_report.h"
 #include "server/frontend/generation_service.h"
+#include "server/frontend/grpc_ping.h"
 #include "server/frontend/health_service.h"
 #include "server/frontend/memory_metrics.h"
+#include "server/frontend/readiness.h"
 #include "server/frontend/service_context.h"
 #include "server/frontend/text_pool.h"
 #include "server/link/acceptor.h"
@@ -93,8 +95,13 @@ struct FrontEnd::Impl {
         metrics(the_metrics),
         dispatcher(the_dispatcher),
         attention(MakeAttentionServing(options.config, model->config)),
-        admission(LimitsOf(options.config, model->context_tokens), [this](const AdmissionCounts& counts) {
-          metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
+        admission(LimitsOf(options.config, model->context_tokens),
+                  [this](const AdmissionCounts& counts) {
+                    metrics->SetRequests(counts.running, counts.queued, counts.tokens_in_flight);
+                  }),
+        readiness(milliseconds(options.config.server.health_grace_ms), [this](bool is_ready) {
+          health.SetReady(is_ready);
+          if (options.on_ready_change) options.on_ready_change(is_ready);
         }) {
     context = {.model = model,
                .attention = &attention,
@@ -122,7 +129,7 @@ struct FrontEnd::Impl {
     {
       std::lock_guard lock(mutex);
       admission.SetDraining(true);
-      UpdateHealth();
+      readiness.SetDraining(true);
     }
     streams.Drain(std::chrono::steady_clock::now() + timeout, std::move(done));
   }
@@ -132,21 +139,11 @@ struct FrontEnd::Impl {
       std::lock_guard lock(mutex);
       if (is_ending) return FailedPrecondition("resume: the process is about to end");
       admission.SetDraining(false);
-      UpdateHealth();
+      readiness.SetDraining(false);
     }
     streams.Resume();
     return absl::OkStatus();
   }
-
-  void SetReadyWorkers(int count) {
-    std::lock_guard lock(mutex);
-    ready_workers = count;
-    has_served = has_served || count > 0;
-    UpdateHealth();
-  }
-
-  // With mutex held.
-  void UpdateHealth() { health.SetServing(ready_workers > 0 && !admission.draining()); }
 
   absl::Status Listen();
   absl::Status MakeAcceptor();
@@ -164,19 +161,19 @@ struct FrontEnd::Impl {
   TextPool chat_pool{TextPool::kMaxQueuedChats};
   ServiceContext context;
   HealthService health;
+  Readiness readiness;
   std::unique_ptr<grpc::Service> generation;
   std::unique_ptr<grpc::Service> admin;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> server_input;
   // Destroyed before the server.
   std::unique_ptr<link::Acceptor> acceptor;
+  std::unique_ptr<GrpcPing> ping;
   // The value that metrics show.
   std::string numerics_id;
 
-  // Guards the inputs of health, and orders their changes.
+  // Orders drains and their ends.
   std::mutex mutex;
-  int ready_workers = 0;
-  bool has_served = false;
   bool is_ending = false;
   bool is_shut_down = false;
 };
@@ -214,7 +211,8 @@ absl::Status FrontEnd::Impl::Listen() {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   server = builder.BuildAndStart();
   if (server == nullptr) return Internal("server.listen: gRPC cannot start its server");
-  dispatcher->OnReadyChange([this](int count) { SetReadyWorkers(count); });
+  ping = std::make_unique<GrpcPing>(server_input.get());
+  dispatcher->OnReadyChange([this](int count) { readiness.SetReadyWorkers(count); });
   metrics->SetBuildInfo(options.version, "", context.model->name);
   metrics->BeforeExposition([this] { FeedMetrics(); });
   return acceptor->Start();
@@ -269,6 +267,10 @@ void FrontEnd::Impl::FeedMetrics() {
   std::vector<telemetry::ForeignFamily> families = MemoryFamilies(workers, services);
   families.push_back(DroppedLogLines(workers, services));
   using Kind = telemetry::ForeignFamily::Kind;
+  families.push_back({"ready",
+                      "1 while health checks say that requests are taken, else 0.",
+                      Kind::kGauge,
+                      {{{}, readiness.is_ready() ? 1.0 : 0.0}}});
   families.push_back({"connections",
                       "Connections of clients that are open.",
                       Kind::kGauge,
@@ -302,6 +304,7 @@ int FrontEnd::live_streams() const { return impl_->streams.count(); }
 
 void FrontEnd::Reload(const config::Config& config) {
   impl_->SetTunables(config);
+  impl_->readiness.SetGrace(milliseconds(config.server.health_grace_ms));
   impl_->admission.SetLimits(LimitsOf(config, impl_->context.model->context_tokens));
 }
 
@@ -320,10 +323,13 @@ DrainResult FrontEnd::DrainForEnd(milliseconds timeout) {
   return result.get();
 }
 
-bool FrontEnd::has_served() const {
-  std::lock_guard lock(impl_->mutex);
-  return impl_->has_served;
+bool FrontEnd::has_served() const { return impl_->readiness.has_served(); }
+
+std::vector<dispatch::LoopTurns> FrontEnd::AskForTurns() {
+  return {{"gRPC", impl_->ping->Ask()}, {"accepting of connections", impl_->acceptor->AskForTurn()}};
 }
+
+void FrontEnd::SetLive(bool is_live) { impl_->health.SetLive(is_live); }
 
 void FrontEnd::Shutdown() {
   {
@@ -337,6 +343,7 @@ void FrontEnd::Shutdown() {
   if (impl_->acceptor != nullptr) impl_->acceptor->Stop();
   if (impl_->server == nullptr) return;
   impl_->Drain(milliseconds(0), [](DrainResult) {});
+  impl_->ping.reset();
   impl_->health.Shutdown();
   impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
 }

@@ -5,10 +5,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/config.h"
 #include "devices/base/status.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/dispatch/loop_turns.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
 #include "server/telemetry/energy/energy_monitor.h"
@@ -25,6 +27,9 @@ class FrontEnd {
     std::string version;
     // nullptr without meters and model; else it outlives the object.
     const attribution::EnergyMonitor* energy = nullptr;
+    // Each change of what health checks tell of readiness, in order; it begins as false. Must not block. May
+    // be empty.
+    std::function<void(bool is_ready)> on_ready_change;
   };
   // `model` and `metrics` outlive the object; `dispatcher` is to be destroyed between Shutdown and the
   // destructor, since the requests that it ends report here. UNAVAILABLE when the address cannot be listened
@@ -39,6 +44,11 @@ class FrontEnd {
   // Takes over what a reload may change: limits and the bounds of slow readers.
   void Reload(const config::Config& config);
   int live_streams() const;
+  // Turns so far of the loops of gRPC and of the acceptor; each is asked for another one. Not during
+  // Shutdown.
+  std::vector<dispatch::LoopTurns> AskForTurns();
+  // What health checks answer for "live".
+  void SetLive(bool is_live);
 
   // For the end of the process: no new requests, NOT_SERVING, and no Resume any more. Returns when all
   // streams have ended; those left after `timeout` end with UNAVAILABLE. A second call from another thread,

@@ -304,7 +304,9 @@ TEST_CASE("with a meter Final, metrics and Admin.Energy have the joules of a req
   monitor.Sample();
   grpc::ClientContext context;
   v1::EnergyResponse response;
-  REQUIRE(fixture.admin->Energy(&context, {}, &response).ok());
+  const grpc::Status told = fixture.admin->Energy(&context, {}, &response);
+  INFO(told.error_message());
+  REQUIRE(told.ok());
   REQUIRE(response.devices_size() == 1);
   CHECK(response.devices(0).device() == "cpu0");
   CHECK(response.devices(0).source() == "rapl");
@@ -562,8 +564,73 @@ TEST_CASE("a tokenization of megabytes is done aside") {
   CHECK(call.Rest().error_code() == StatusCode::INVALID_ARGUMENT);
 }
 
-TEST_CASE("health follows the workers and a drain, and Watch tells each change") {
+TEST_CASE("health does not flap during a restart that is shorter than the grace") {
+  using Response = health::HealthCheckResponse;
+  config::Config settings;
+  settings.server.health_grace_ms = 300;
+  Fixture fixture(settings);
+  CHECK(fixture.Health("ready") == Response::SERVING);
+  grpc::ClientContext context;
+  health::HealthCheckRequest request;
+  request.set_service("ready");
+  auto watch = fixture.health_stub->Watch(&context, request);
+  Response state;
+  REQUIRE(watch->Read(&state));
+  CHECK(state.status() == Response::SERVING);
+  fixture.dispatcher->SetReadyWorkers(0);
+  fixture.dispatcher->SetReadyWorkers(1);
+  // Past the grace of the loss that is over, the state is still the first one: the next change is the drain.
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  CHECK(fixture.Health("ready") == Response::SERVING);
+  grpc::ClientContext drain_context, resume_context;
+  v1::DrainResponse drained;
+  CHECK(fixture.admin->Drain(&drain_context, {}, &drained).ok());
+  REQUIRE(watch->Read(&state));
+  CHECK(state.status() == Response::NOT_SERVING);
+  v1::ResumeResponse resumed;
+  CHECK(fixture.admin->Resume(&resume_context, {}, &resumed).ok());
+  REQUIRE(watch->Read(&state));
+  CHECK(state.status() == Response::SERVING);
+  // A loss that lasts is told without any further call.
+  fixture.dispatcher->SetReadyWorkers(0);
+  REQUIRE(watch->Read(&state));
+  CHECK(state.status() == Response::NOT_SERVING);
+  context.TryCancel();
+}
+
+TEST_CASE("health tells live apart from ready") {
+  using Response = health::HealthCheckResponse;
+  config::Config settings;
+  settings.server.health_grace_ms = 0;
+  Fixture fixture(settings);
+  fixture.dispatcher->SetReadyWorkers(0);
+  CHECK(fixture.Health("ready") == Response::NOT_SERVING);
+  CHECK(fixture.Health("live") == Response::SERVING);
+  fixture.dispatcher->SetReadyWorkers(1);
+  fixture.front_end->SetLive(false);
+  CHECK(fixture.Health("ready") == Response::SERVING);
+  CHECK(fixture.Health("live") == Response::NOT_SERVING);
+}
+
+TEST_CASE("each loop of the front end turns when it is asked to") {
   Fixture fixture;
+  const auto count = [&](const std::string& name) {
+    for (const dispatch::LoopTurns& loop : fixture.front_end->AskForTurns()) {
+      if (loop.name == name) return loop.count;
+    }
+    FAIL(name);
+    return uint64_t{0};
+  };
+  for (const char* name : {"gRPC", "accepting of connections"}) {
+    const uint64_t before = count(name);
+    CHECK(mnemo::testing::Eventually([&] { return count(name) >= before + 3; }));
+  }
+}
+
+TEST_CASE("health follows the workers and a drain, and Watch tells each change") {
+  config::Config settings;
+  settings.server.health_grace_ms = 0;
+  Fixture fixture(settings);
   fixture.dispatcher->SetReadyWorkers(0);
   CHECK(fixture.Health("") == health::HealthCheckResponse::NOT_SERVING);
   grpc::ClientContext context, unknown_context;

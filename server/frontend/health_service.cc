@@ -1,10 +1,12 @@
 #include "server/frontend/health_service.h"
 
+#include <algorithm>
 #include <array>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 
 #include "grpc/health/v1/health.grpc.pb.h"
 
@@ -14,13 +16,12 @@ namespace {
 namespace health = grpc::health::v1;
 using Response = health::HealthCheckResponse;
 
-constexpr std::array<std::string_view, 3> kServices = {"", "mnemo.v1.Generation", "mnemo.v1.Admin"};
+constexpr std::string_view kLive = "live";
+constexpr std::array<std::string_view, 5> kServices = {"", "ready", kLive, "mnemo.v1.Generation",
+                                                       "mnemo.v1.Admin"};
 
 bool IsKnown(std::string_view service) {
-  for (const std::string_view known : kServices) {
-    if (service == known) return true;
-  }
-  return false;
+  return std::find(kServices.begin(), kServices.end(), service) != kServices.end();
 }
 
 }  // namespace
@@ -32,13 +33,12 @@ class HealthService::Impl final : public health::Health::CallbackService {
     grpc::ServerUnaryReactor* reactor = call->DefaultReactor();
     if (!IsKnown(request->service())) {
       reactor->Finish({grpc::StatusCode::NOT_FOUND,
-                       "service: unknown; known: \"\", mnemo.v1.Generation, "
-                       "mnemo.v1.Admin"});
+                       "service: unknown; known: \"\", ready, live, mnemo.v1.Generation, mnemo.v1.Admin"});
       return reactor;
     }
     {
       std::lock_guard lock(mutex_);
-      response->set_status(Current());
+      response->set_status(Current(request->service()));
     }
     reactor->Finish(grpc::Status::OK);
     return reactor;
@@ -46,22 +46,27 @@ class HealthService::Impl final : public health::Health::CallbackService {
 
   grpc::ServerWriteReactor<Response>* Watch(grpc::CallbackServerContext*,
                                             const health::HealthCheckRequest* request) override {
-    auto* watcher = new Watcher(this, IsKnown(request->service()));
+    auto* watcher = new Watcher(this, request->service());
     std::lock_guard lock(mutex_);
     watchers_.insert(watcher);
     watcher->Pump();
     return watcher;
   }
 
-  void SetServing(bool is_serving) {
+  void SetReady(bool is_ready) {
     std::lock_guard lock(mutex_);
-    is_serving_ = is_serving;
+    is_ready_ = is_ready;
+    PumpAll();
+  }
+
+  void SetLive(bool is_live) {
+    std::lock_guard lock(mutex_);
+    is_live_ = is_live;
     PumpAll();
   }
 
   void Shutdown() {
     std::lock_guard lock(mutex_);
-    is_serving_ = false;
     is_ending_ = true;
     PumpAll();
   }
@@ -71,11 +76,12 @@ class HealthService::Impl final : public health::Health::CallbackService {
   // before it was written is not written.
   class Watcher final : public grpc::ServerWriteReactor<Response> {
    public:
-    Watcher(Impl* owner, bool is_known) : owner_(owner), is_known_(is_known) {}
+    Watcher(Impl* owner, std::string service)
+        : owner_(owner), service_(std::move(service)), is_known_(IsKnown(service_)) {}
 
     void Pump() {
       if (is_writing_ || is_finished_) return;
-      const Response::ServingStatus now = is_known_ ? owner_->Current() : Response::SERVICE_UNKNOWN;
+      const Response::ServingStatus now = is_known_ ? owner_->Current(service_) : Response::SERVICE_UNKNOWN;
       if (!is_gone_ && (!was_written_ || now != response_.status())) {
         was_written_ = true;
         is_writing_ = true;
@@ -107,6 +113,7 @@ class HealthService::Impl final : public health::Health::CallbackService {
 
    private:
     Impl* const owner_;
+    const std::string service_;
     const bool is_known_;
     bool was_written_ = false;
     bool is_writing_ = false;
@@ -115,13 +122,18 @@ class HealthService::Impl final : public health::Health::CallbackService {
     Response response_;
   };
 
-  Response::ServingStatus Current() const { return is_serving_ ? Response::SERVING : Response::NOT_SERVING; }
+  // With mutex_ held.
+  Response::ServingStatus Current(std::string_view service) const {
+    const bool is_good = service == kLive ? is_live_ : is_ready_;
+    return is_good && !is_ending_ ? Response::SERVING : Response::NOT_SERVING;
+  }
   void PumpAll() {
     for (Watcher* watcher : watchers_) watcher->Pump();
   }
 
   std::mutex mutex_;
-  bool is_serving_ = false;
+  bool is_ready_ = false;
+  bool is_live_ = true;
   bool is_ending_ = false;
   std::unordered_set<Watcher*> watchers_;
 };
@@ -129,7 +141,8 @@ class HealthService::Impl final : public health::Health::CallbackService {
 HealthService::HealthService() : impl_(std::make_unique<Impl>()) {}
 HealthService::~HealthService() = default;
 grpc::Service* HealthService::service() { return impl_.get(); }
-void HealthService::SetServing(bool is_serving) { impl_->SetServing(is_serving); }
+void HealthService::SetReady(bool is_ready) { impl_->SetReady(is_ready); }
+void HealthService::SetLive(bool is_live) { impl_->SetLive(is_live); }
 void HealthService::Shutdown() { impl_->Shutdown(); }
 
 }  // namespace mnemo::frontend

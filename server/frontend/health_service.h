@@ -1,4 +1,5 @@
-// grpc.health.v1.Health: the state of the whole server, under the empty name and the name of each service.
+// grpc.health.v1.Health. "live": the process answers and its loops turn. "ready", the empty name and the name
+// of each other service: it takes requests. Both are answered from memory, on gRPC's threads.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -7,8 +8,8 @@
 
 namespace mnemo::frontend {
 
-// Thread-safe. Begins as NOT_SERVING. gRPC's own health service begins as SERVING and cannot be asked about
-// by reflection.
+// Thread-safe. Begins live and not ready. gRPC's own health service begins as SERVING and cannot be asked
+// about by reflection.
 class HealthService {
  public:
   HealthService();
@@ -16,8 +17,9 @@ class HealthService {
   ~HealthService();
 
   grpc::Service* service();
-  void SetServing(bool is_serving);
-  // Says NOT_SERVING and ends every Watch, which would hold up the shutdown of the server.
+  void SetReady(bool is_ready);
+  void SetLive(bool is_live);
+  // Says NOT_SERVING for both and ends every Watch, which would hold up the shutdown of the server.
   void Shutdown();
 
  private:

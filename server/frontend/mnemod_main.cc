@@ -1,5 +1,6 @@
 // mnemod: the front end as a process.
 #include <absl/synchronization/mutex.h>
+#include <fmt/ranges.h>
 #include <malloc.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -30,6 +32,8 @@
 #include "server/frontend/notify.h"
 #include "server/frontend/request_energy.h"
 #include "server/frontend/served_model.h"
+#include "server/frontend/service_notifier.h"
+#include "server/frontend/watchdog.h"
 #include "server/telemetry/logging.h"
 #include "server/telemetry/metrics.h"
 
@@ -45,6 +49,10 @@ constexpr int kDrained = SIGUSR1;
 constexpr int kStopWaiting = SIGUSR2;
 // Time for the log's last lines where the process ends at once.
 constexpr std::chrono::milliseconds kLastLinesTime{50};
+// The watchdog's interval where systemd names none.
+constexpr std::chrono::milliseconds kWatchInterval{5000};
+// A loop that has not turned for so many rounds in a row: the process is no longer live.
+constexpr int kDeadRounds = 2;
 
 struct Arguments {
   config::LoadOptions load;
@@ -138,10 +146,15 @@ class Daemon {
  private:
   void StartEnergy();
   void Reload();
+  // The outcome, in a line.
+  std::string ApplyReload();
   void BeginEnd();
+  void StartWatchdog();
+  void TakeRound(const LoopWatch::Round& round);
 
   const config::LoadOptions load_;
   config::Config config_;
+  ServiceNotifier notifier_;
   std::unique_ptr<ServedModel> model_;
   std::unique_ptr<telemetry::Metrics> metrics_;
   // nullptr: the machine has neither meter nor model.
@@ -151,9 +164,12 @@ class Daemon {
   std::unique_ptr<FrontEnd> front_end_;
   std::unique_ptr<dispatch::Dispatcher> dispatcher_;
   bool is_draining_ = false;
+  std::vector<std::string> stuck_;  // the watchdog's thread
+  std::unique_ptr<Watchdog> watchdog_;
 };
 
 absl::Status Daemon::Start() {
+  notifier_.Loading("loading " + config_.model.path);
   MNEMO_ASSIGN_OR_RETURN(model_, LoadServedModel(config_.model, config_.text));
   for (const std::string& note : model_->tokenizer->notes()) spdlog::warn("{}: {}", config_.model.path, note);
   for (const std::string& warning : model_->config.warnings)
@@ -171,6 +187,7 @@ absl::Status Daemon::Start() {
   options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
     metrics->RequestReplayed(worker);
   };
+  options.on_phase = [this](std::string_view phase) { notifier_.Loading(phase); };
   MNEMO_ASSIGN_OR_RETURN(energy_, MakeEnergyMonitor(config_.energy));
   if (energy_ != nullptr) options.observer = &energy_observer_.emplace(energy_.get());
   MNEMO_ASSIGN_OR_RETURN(dispatcher_, dispatch::CreateDispatcher(std::move(options)));
@@ -181,15 +198,22 @@ absl::Status Daemon::Start() {
   if (const absl::Status chat = model_->ChatStatus(); !chat.ok()) {
     spdlog::warn("chats are refused: {}", std::string(chat.message()));
   }
-  MNEMO_ASSIGN_OR_RETURN(front_end_, FrontEnd::Start({config_, MNEMO_VERSION, energy_.get()}, model_.get(),
-                                                     dispatcher_.get(), metrics_.get()));
+  FrontEnd::Options front_end;
+  front_end.config = config_;
+  front_end.version = MNEMO_VERSION;
+  front_end.energy = energy_.get();
+  front_end.on_ready_change = [this](bool is_ready) { notifier_.SetReady(is_ready); };
+  MNEMO_ASSIGN_OR_RETURN(
+      front_end_, FrontEnd::Start(std::move(front_end), model_.get(), dispatcher_.get(), metrics_.get()));
   StartEnergy();
   spdlog::info("listening on {}", front_end_->address());
   const size_t parts = model_->file->part_count();
   spdlog::info("serving {} ({}, {}, {} tokens of context) from {}{}", model_->name,
                model_->config.architecture, model_->config.quantization, model_->context_tokens,
                config_.model.path, parts > 1 ? fmt::format(", the first of {} files", parts) : "");
-  NotifySystemd("READY=1\nSTATUS=listening on " + front_end_->address());
+  notifier_.Listening("serving " + model_->name + " on " + front_end_->address(),
+                      std::chrono::milliseconds(config_.workers.start_timeout_ms));
+  StartWatchdog();
   return absl::OkStatus();
 }
 
@@ -214,6 +238,7 @@ void Daemon::Run(const sigset_t& signals) {
       BeginEnd();
     }
   }
+  watchdog_.reset();
   front_end_->Shutdown();
   if (energy_ != nullptr) energy_->Stop();
   dispatcher_.reset();
@@ -231,7 +256,7 @@ void Daemon::BeginEnd() {
   is_draining_ = true;
   spdlog::info("draining {} streams, for at most {} ms", front_end_->live_streams(),
                config_.server.drain_timeout_ms);
-  NotifySystemd("STOPPING=1");
+  notifier_.Stopping("draining");
   front_end_->BeginDrainForEnd(
       std::chrono::milliseconds(config_.server.drain_timeout_ms), [](DrainResult result) {
         spdlog::info("drained: {} streams finished, {} were cut", result.finished, result.cut);
@@ -239,14 +264,45 @@ void Daemon::BeginEnd() {
       });
 }
 
+void Daemon::StartWatchdog() {
+  watchdog_ = std::make_unique<Watchdog>(
+      Watchdog::Options{.interval = WatchdogInterval(kWatchInterval),
+                        .ask =
+                            [this] {
+                              std::vector<dispatch::LoopTurns> turns = dispatcher_->AskForTurns();
+                              for (dispatch::LoopTurns& loop : front_end_->AskForTurns())
+                                turns.push_back(std::move(loop));
+                              return turns;
+                            },
+                        .on_round = [this](const LoopWatch::Round& round) { TakeRound(round); }});
+}
+
+void Daemon::TakeRound(const LoopWatch::Round& round) {
+  if (round.stuck.empty()) NotifySystemd("WATCHDOG=1");
+  front_end_->SetLive(round.rounds < kDeadRounds);
+  if (round.stuck == stuck_) return;
+  if (round.stuck.empty()) {
+    spdlog::info("all loops turn again");
+  } else {
+    spdlog::error("stuck: {}", fmt::join(round.stuck, ", "));
+  }
+  stuck_ = round.stuck;
+}
+
 void Daemon::Reload() {
+  notifier_.BeginReload();
+  notifier_.EndReload(ApplyReload());
+}
+
+std::string Daemon::ApplyReload() {
   // Also when the settings are refused: whoever renamed the log waits for the new one.
   telemetry::ReopenLog();
   dispatcher_->ReopenLogs();
   const auto loaded = config::Load(load_);
   if (!loaded.ok()) {
-    spdlog::error("reload: nothing is changed: {}", std::string(loaded.status().message()));
-    return;
+    const std::string why(loaded.status().message());
+    spdlog::error("reload: nothing is changed: {}", why);
+    return "reload refused, nothing is changed: " + why;
   }
   const std::vector<std::string> unchanged = config::ApplyReload(*loaded, &config_);
   front_end_->Reload(config_);
@@ -255,6 +311,8 @@ void Daemon::Reload() {
   }
   for (const std::string& key : unchanged) spdlog::warn("reload: {} needs a restart to change", key);
   spdlog::info("reloaded");
+  if (unchanged.empty()) return "reloaded";
+  return fmt::format("reloaded; a restart is needed for {}", fmt::join(unchanged, ", "));
 }
 
 int CheckConfig(const config::LoadOptions& load) {

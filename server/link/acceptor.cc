@@ -54,14 +54,14 @@ bool IsOfTheConnection(int error) {
 
 }  // namespace
 
-Acceptor::Acceptor(Options options, UniqueFd stop) : options_(std::move(options)), stop_(std::move(stop)) {}
+Acceptor::Acceptor(Options options, UniqueFd wake) : options_(std::move(options)), wake_(std::move(wake)) {}
 
 Acceptor::~Acceptor() { Stop(); }
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(Options options) {
-  UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
-  if (!stop.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
-  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(options), std::move(stop)));
+  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
+  auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(options), std::move(wake)));
   MNEMO_RETURN_IF_ERROR(acceptor->Bind());
   return acceptor;
 }
@@ -92,8 +92,8 @@ absl::Status Acceptor::Start() {
 
 void Acceptor::Stop() {
   if (thread_.joinable()) {
-    const uint64_t one = 1;
-    MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+    is_stopping_ = true;
+    Wake();
     thread_.join();
   }
   refusing_.clear();
@@ -107,12 +107,23 @@ void Acceptor::Stop() {
   undo_ = UndoAtEnd();
 }
 
+uint64_t Acceptor::AskForTurn() {
+  Wake();
+  return turns_;
+}
+
+void Acceptor::Wake() {
+  const uint64_t one = 1;
+  // Fails only when the counter is full, that is when the thread is to wake up anyway.
+  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof one);
+}
+
 void Acceptor::Loop() {
   ::pthread_setname_np(::pthread_self(), "accept");
   std::vector<pollfd> fds;
   while (true) {
     // During a shortage the listening sockets would be permanently ready.
-    fds = {{stop_.get(), POLLIN, 0}};
+    fds = {{wake_.get(), POLLIN, 0}};
     for (const UniqueFd& listener : listeners_) fds.push_back({is_short_ ? -1 : listener.get(), POLLIN, 0});
     int timeout_ms = is_short_ ? static_cast<int>(kShortagePause.count()) : -1;
     for (const Refused& refused : refusing_) {
@@ -123,7 +134,12 @@ void Acceptor::Loop() {
     }
     const bool was_short = is_short_;
     if (::poll(fds.data(), fds.size(), timeout_ms) < 0) continue;  // EINTR
-    if (fds[0].revents != 0) return;
+    if (fds[0].revents != 0) {
+      uint64_t count;
+      [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &count, sizeof count);
+    }
+    if (is_stopping_) return;
+    ++turns_;
     std::vector<int> readable;
     for (size_t i = 1 + listeners_.size(); i < fds.size(); ++i) {
       if (fds[i].revents != 0) readable.push_back(fds[i].fd);

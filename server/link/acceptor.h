@@ -60,6 +60,8 @@ class Acceptor {
   int port() const { return port_; }
   // Counts the connections that are open now, by asking the system. Any thread.
   int CountOpen();
+  // Turns of the accepting thread so far; asks it for another one, soon. Any thread, between Start and Stop.
+  uint64_t AskForTurn();
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
 
  private:
@@ -68,9 +70,10 @@ class Acceptor {
     std::chrono::steady_clock::time_point end;
   };
 
-  Acceptor(Options options, UniqueFd stop);
+  Acceptor(Options options, UniqueFd wake);
   absl::Status Bind();
   void Loop();
+  void Wake();
   // Returns false when a resource is short.
   bool AcceptAll(int listener);
   void Take(UniqueFd connection, int listener);
@@ -82,7 +85,9 @@ class Acceptor {
 
   const Options options_;
   // An eventfd.
-  const UniqueFd stop_;
+  const UniqueFd wake_;
+  std::atomic<bool> is_stopping_ = false;
+  std::atomic<uint64_t> turns_ = 0;
   std::vector<UniqueFd> listeners_;
   std::string address_;
   int port_ = 0;
