@@ -219,9 +219,11 @@ void OnFatalSignal(int number, siginfo_t* info, void* context) {
 void WatchFatalSignals() {
   for (const int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
     struct sigaction action = {};
-    // A sanitizer's own handler stays in place.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    // A sanitizer's own handler stays in place. Those of libraries do not: UCX has some that print nothing.
     if (::sigaction(number, nullptr, &action) != 0 || action.sa_handler != SIG_DFL) continue;
     action = {};
+#endif
     action.sa_sigaction = &OnFatalSignal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&action.sa_mask);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import re
 import resource
@@ -19,7 +20,7 @@ SETTINGS = {"log.format": "json", "memory.services": 1, "memory.placement": "mem
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf", layers=16)
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def check_report(report: dict[str, Any], process: str, program: str, request_id:
 
 def test_worker(daemon: Daemon) -> None:
     """The report names the request, and the client gets the tokens that it would have got."""
-    message = request([5, 6, 7], max_tokens=400, ignore_eos=True)
+    message = request([5, 6, 7], max_tokens=6000, ignore_eos=True)
     expected = daemon.generate(message).check_ok().ids
     worker = daemon.status().workers[0].pid
     message.request_id = "crash-1"
@@ -65,7 +66,7 @@ def test_worker(daemon: Daemon) -> None:
     def kill(result: Any) -> None:
         if len(result.ids) >= 20 and not sent:
             sent.append(worker)
-            subprocess.run(["kill", "-SEGV", str(worker)], check=True)
+            os.kill(worker, signal.SIGSEGV)
 
     result = collect(daemon.generation.Generate(message, timeout=60), kill).check_ok()
     assert sent and result.ids == expected
@@ -91,7 +92,7 @@ def test_daemon(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
     log = tmp_path / "log"
     with Daemon(model, settings=SETTINGS | {"log.file": log}) as daemon:
         children = [daemon.status().workers[0].pid, daemon.status().memory_services[0].pid]
-        message = request([5, 6, 7], max_tokens=4000, ignore_eos=True)
+        message = request([5, 6, 7], max_tokens=12000, ignore_eos=True)
         message.request_id = 'crash-"2"'
 
         def kill(result: Any) -> None:

@@ -78,6 +78,10 @@ systemctl daemon-reload
 # A crash of a worker: a report with a backtrace, no core, and mnemod goes on.
 worker=$(pgrep -u mnemo -x mnemo-worker)
 kill -SEGV "$worker"
+for ((tries = 0; tries < 100; ++tries)); do
+  [ -e "/proc/$worker" ] || break
+  sleep 0.1
+done
 [ "$(generate)" = "$answer" ] || fail "another answer after a worker's crash"
 grep -q '"process":"worker0".*"build_id":"[0-9a-f]*","backtrace":\["' /var/log/mnemo/mnemod.log || fail "no report of the crash"
 [ -z "$(find / -xdev -name 'core*' -type f -size +1M -newer /root/edited.yaml -not -path '/proc/*' 2>/dev/null)" ] || fail "a core was left"
