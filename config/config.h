@@ -122,7 +122,7 @@ struct Config {
     std::string powercap_root = "/sys/class/powercap";
     std::string nvml_library = "libnvidia-ml.so.1";
     std::string rocm_smi_library = "librocm_smi64.so";
-    // Of mnemo-energy, for counters that mnemod may not read; empty = none.
+    // Socket of mnemo-energy, for counters that mnemod may not read; empty = none.
     std::string socket = "/run/mnemo-energy/meters.sock";
     std::string idle_share = "busy";      // busy | none
     std::vector<std::string> idle_watts;  // "cpu0=12.5"

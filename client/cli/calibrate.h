@@ -14,8 +14,8 @@ struct CalibrateOptions {
   std::string proc_stat = "/proc/stat";
 };
 
-// Measures the power of CPUs and DRAM without load and under several numbers of requests at once, fits the
-// model to four phases and prints its lines with the error over two others. Blocks for six phases. Returns
+// Measures the power of CPUs and DRAM without load and under several numbers of requests at once. Fits the
+// model to four phases, and prints its lines with the error over two others. Blocks for six phases. Returns
 // the exit code; a daemon without such meters is refused.
 int Calibrate(client::Client* client, const CalibrateOptions& options);
 

@@ -48,8 +48,8 @@ struct MeterState {
   uint64_t dropped[kDropReasons] = {};
 };
 
-// All meters of the machine, behind one sampler. Several sources may cover one device: States has them all,
-// and the intervals are those of the most preferred one that is up, so that no time of a device counts twice.
+// All meters of the machine, behind one sampler. Several sources may cover one device, and States has them
+// all. Intervals come from the most preferred one that is up, so that no time of a device counts twice.
 // One thread calls Sample; States may be called from any thread.
 class EnergySource {
  public:

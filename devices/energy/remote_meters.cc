@@ -94,7 +94,7 @@ absl::StatusOr<bool> RemoteMeters::Receive(int64_t now_ns, std::vector<EnergyInt
 void RemoteMeters::Take(const Readings& readings, std::vector<EnergyInterval>* intervals) {
   const bool is_new = instance_ != readings.instance;
   instance_ = readings.instance;
-  // What the constructor put there, and meters that mnemo-energy no longer has.
+  // Drops the entry that the constructor made, and meters that mnemo-energy no longer has.
   std::erase_if(entries_, [&](const auto& item) {
     return std::none_of(readings.meters.begin(), readings.meters.end(), [&](const Reading& reading) {
       return item.first == Key{reading.meter.device.Label(), reading.meter.device.source};

@@ -21,8 +21,8 @@ struct RemoteMetersOptions {
   std::function<void(const std::string&)> log;  // a line for the operator
 };
 
-// Never blocks. A connection that ends, sends what is no message, or is silent for five seconds is closed,
-// and made again after one second, two, and so on up to a minute. Readings on both sides of that make no
+// Never blocks. A connection that ends, sends no valid message, or is silent for five seconds is closed. It
+// is made again after one second, two, and so on up to a minute. Readings on both sides of that make no
 // interval.
 class RemoteMeters : public Meter {
  public:

@@ -55,7 +55,7 @@ class Sampler : public EnergySource {
 
   const std::vector<std::unique_ptr<Meter>> meters_;
   const SamplerOptions options_;
-  // Of the thread that samples.
+  // Used by the sampling thread alone.
   std::vector<EnergyInterval> fresh_;
   std::vector<MeterReport> reports_;
   std::map<std::pair<DeviceKind, int>, int64_t> counted_until_ns_;

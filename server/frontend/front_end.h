@@ -47,7 +47,7 @@ class FrontEnd {
   // Turns so far of the loops of gRPC and of the acceptor; each is asked for another one. Not during
   // Shutdown.
   std::vector<dispatch::LoopTurns> AskForTurns();
-  // What health checks answer for "live".
+  // Sets the answer of health checks for "live".
   void SetLive(bool is_live);
 
   // For the end of the process: no new requests, NOT_SERVING, and no Resume any more. Returns when all

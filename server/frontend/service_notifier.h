@@ -1,4 +1,4 @@
-// What systemd hears of mnemod's life, where NOTIFY_SOCKET is set (Type=notify).
+// Messages to systemd about mnemod's life, where NOTIFY_SOCKET is set (Type=notify).
 #pragma once
 
 #include <chrono>

@@ -232,7 +232,7 @@ def test_missing_configuration_and_bad_overrides(tmp_path: pathlib.Path) -> None
 
 
 def test_only_a_node_without_a_model_is_not_configured(tmp_path: pathlib.Path) -> None:
-    """What ExecCondition= of the unit skips. Everything else starts, or fails with its error."""
+    """ExecCondition= of the unit skips such a node. Everything else starts, or fails with its error."""
     path = tmp_path / "node.yaml"
     path.write_text("model: {path: ''}\n")
     skipped = run_mnemod("--config", str(path), "--check-configured")

@@ -16,7 +16,7 @@ SHELLS = {
     "zsh": (["-f"], "autoload -U compinit; compinit -D; source <(mnemo completion zsh)"),
     "fish": (["--no-config"], "mnemo completion fish | source"),
 }
-# What is typed before the tabulator, and what the line becomes.
+# Text that is typed before the tabulator, and text that the line then has.
 CASES = [
     ("mnemo gen", "generate"),
     ("mnemo drain --ti", "--timeout"),

@@ -1,7 +1,7 @@
 """Joules of requests and steps against an oracle of this file, on a scripted meter: a powercap tree that a thread counts up with time.
 
-The oracle divides the intervals of the daemon's record, which it writes to its log at the level debug (docs/ENERGY.md): intervals of
-meters, spans of work, and the begin and end of each request. The division is computed here from the published formula."""
+The oracle reads the daemon's record, which is in its log at the level debug (docs/ENERGY.md). The record has intervals of meters, spans
+of work, and the begin and end of each request. The division is computed here from the published formula."""
 
 from __future__ import annotations
 

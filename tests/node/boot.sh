@@ -4,7 +4,7 @@
 #   77   the machine cannot have such a node; the reason stands on standard error
 #   124  the script ran longer than SECONDS (120 if not given) and the node was ended
 # The script finds the variables MNEMO_* of the caller. Folders named in MNEMO_NODE_PATHS (separated by colons) that are on other file
-# systems are bound into the node read-only; the rest of the machine's root can be written there, without effect outside.
+# systems are bound into the node read-only. The rest of the machine's root can be written there, without effect outside.
 set -eu
 
 skip() {

@@ -85,7 +85,7 @@ done
 [ "$(generate)" = "$answer" ] || fail "another answer after a worker's crash"
 grep -q '"process":"worker0".*"build_id":"[0-9a-f]*","backtrace":\["' /var/log/mnemo/mnemod.log || fail "no report of the crash"
 [ -z "$(find / -xdev -name 'core*' -type f -size +1M -newer /root/edited.yaml -not -path '/proc/*' 2>/dev/null)" ] || fail "a core was left"
-# What the units print themselves is JSON, whoever prints it.
+# The journal of the unit is JSON, whoever prints a line; the checks before the start answer in text.
 journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v -e 'the configuration is valid' -e 'there is nothing to serve yet' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin if line.strip()]' ||
   fail "lines that are no JSON: $(journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v '^{' | head -n 3)"
 

@@ -43,8 +43,8 @@ class CpuShare {
 
   // A process counts from the first call that names it.
   void Sample(int64_t now_ns, std::span<const pid_t> processes);
-  // CPU time of the processes divided by the busy time in [begin_ns, end_ns), between samples by linear
-  // interpolation, [0, 1]; 1 where nothing was busy or the time is not known.
+  // CPU time of the processes divided by the busy time in [begin_ns, end_ns): [0, 1]. Values between samples
+  // are interpolated. 1 where nothing was busy or the time is not known.
   double Share(int64_t begin_ns, int64_t end_ns) const;
 
  private:

@@ -72,8 +72,8 @@ TEST_CASE("without spans active energy is overhead, and without requests idle en
 
   const std::vector<InFlight> requests = {Flight(1, 750, 1000)};
   Divide({Interval(0, 1000, 3), 0.8, 5, IdleShare::kBusy}, {}, requests, &division);
-  CHECK(division.uses.request ==
-        Approx(0.75));  // all of the 3 J are idle energy, a quarter of the time is paid
+  // All of the 3 J are idle energy, and a quarter of the time is paid.
+  CHECK(division.uses.request == Approx(0.75));
   CHECK(division.uses.idle == Approx(2.25));
   Divide({Interval(0, 1000, 3), 0.8, 5, IdleShare::kNone}, {}, requests, &division);
   CHECK(division.uses.request == 0);

@@ -78,9 +78,9 @@ class Ledger {
   // Intervals of a device come in order. `own_share` as in DivisionInput.
   void AddInterval(const energy::EnergyInterval& interval, double own_share);
   // Settles what is due at `now_ns`. An interval is due when each request in flight has spans up to its end,
-  // or two more of its length, and 200 ms, have passed. It waits for at most 3 s if a long step is under way:
-  // a request that had spans has none up to the interval's end, or the interval has none at all. Appends
-  // ended requests whose energy is complete to `complete`.
+  // or two more of its length, and 200 ms, have passed. It waits for at most 3 s if a long step is under way.
+  // A sign of such a step: a request that had spans has none up to the interval's end, or the interval has
+  // none at all. Appends ended requests whose energy is complete to `complete`.
   void Settle(int64_t now_ns, std::vector<RequestEnergy>* complete);
 
   // The request's energy up to `now_ns`. What is not settled yet is estimated: intervals by the spans at
