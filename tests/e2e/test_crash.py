@@ -74,8 +74,8 @@ def test_worker(daemon: Daemon) -> None:
     wait_for("the worker has ended", lambda: process_ended(worker))
     (report,) = wait_for("a report", lambda: reports(daemon.log()))
     check_report(report, "worker0", "mnemo-worker", "crash-1")
-    assert "signal 11" in daemon.log()
     daemon.wait_workers(1)
+    assert daemon.status().workers[0].restarts == 1
     daemon.wait_idle()
 
 
