@@ -457,7 +457,9 @@ def memory_bounded(daemon: Daemon, most: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def bytes_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with Daemon(write_model(tmp_path_factory.mktemp("bytes") / "bytes.gguf", CHATML)) as daemon:
+    # The figures of a model, so that Admin.Energy has an answer.
+    settings = {"energy.model": "[cpu0 idle=10 busy=50]"}
+    with Daemon(write_model(tmp_path_factory.mktemp("bytes") / "bytes.gguf", CHATML), settings=settings) as daemon:
         daemon.generation.Tokenize(pb.TokenizeRequest(text="x" * 100000), timeout=30)  # threads and arenas are there
         yield daemon
 
@@ -556,12 +558,13 @@ LARGEST = {
     "ListModels": lambda d: d.generation.ListModels(pb.ListModelsRequest(), timeout=10),
     "EndSession": lambda d: d.generation.EndSession(pb.EndSessionRequest(session_id="s" * 64), timeout=10),
     "Status": lambda d: d.admin.Status(harness.admin_pb2.StatusRequest(), timeout=10),
+    "Energy": lambda d: d.admin.Energy(harness.admin_pb2.EnergyRequest(), timeout=10),
     "Resume": lambda d: d.admin.Resume(harness.admin_pb2.ResumeRequest(), timeout=10),
     "Check": lambda d: d.health.Check(harness.health_pb2.HealthCheckRequest(), timeout=10),
     "ServerReflectionInfo": lambda d: _reflect(d),
     "Drain": lambda d: d.admin.Drain(harness.admin_pb2.DrainRequest(), timeout=20),
 }
-SMALL = {"ListModels", "EndSession", "Status", "Resume", "Check", "Drain"}
+SMALL = {"ListModels", "EndSession", "Status", "Energy", "Resume", "Check", "Drain"}
 
 
 def _generate(daemon: Daemon) -> pb.GenerateResponse:

@@ -4,7 +4,7 @@
 #   77   the machine cannot have such a node; the reason stands on standard error
 #   124  the script ran longer than SECONDS (120 if not given) and the node was ended
 # The script finds the variables MNEMO_* of the caller. Folders named in MNEMO_NODE_PATHS (separated by colons) that are on other file
-# systems are bound into the node read-only. The rest of the machine's root can be written there, without effect outside.
+# systems, or below /tmp and its like, are bound into the node read-only. The rest of the machine's root can be written there, without effect outside.
 set -eu
 
 skip() {
@@ -103,7 +103,11 @@ bind_other_file_systems() {
   IFS=: read -r -a paths <<< "${MNEMO_NODE_PATHS:-}"
   for path in "${paths[@]}"; do
     [ -d "$path" ] || continue
-    [ "$(stat -c %d "$path")" != "$(stat -c %d /)" ] || continue
+    # The node has a /run, /tmp and /dev of its own, which hide what is there.
+    case $path/ in
+      /run/* | /tmp/* | /dev/*) ;;
+      *) [ "$(stat -c %d "$path")" != "$(stat -c %d /)" ] || continue ;;
+    esac
     mkdir -p "$root$path"
     mount --bind "$path" "$root$path"
     mount -o remount,bind,ro "$root$path"
