@@ -2,8 +2,9 @@
 
 #include <unistd.h>
 
-#include <cinttypes>
-#include <cstdio>
+#include <cstdint>
+#include <sstream>
+#include <string>
 
 #include "devices/energy/small_file.h"
 
@@ -14,11 +15,10 @@ absl::StatusOr<CpuTimes> ReadCpuTimes(const std::string& path) {
   // proc(5): user, nice, system, idle, iowait, irq, softirq, steal in ticks. Guests are part of user and
   // nice.
   uint64_t user = 0, nice = 0, system = 0, idle = 0, waiting = 0, irq = 0, soft_irq = 0, stolen = 0;
-  const int fields = std::sscanf(text.c_str(),
-                                 "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-                                 " %" SCNu64 " %" SCNu64,
-                                 &user, &nice, &system, &idle, &waiting, &irq, &soft_irq, &stolen);
-  if (fields != 8) return DataLoss("{}: the first line is not that of all CPUs", path);
+  std::istringstream line(text);
+  std::string name;
+  line >> name >> user >> nice >> system >> idle >> waiting >> irq >> soft_irq >> stolen;
+  if (!line || name != "cpu") return DataLoss("{}: the first line is not that of all CPUs", path);
   const auto ticks = static_cast<double>(::sysconf(_SC_CLK_TCK));
   // Stolen time is work of other guests of the host: these CPUs stood still.
   return CpuTimes{.busy_seconds = static_cast<double>(user + nice + system + irq + soft_irq) / ticks,

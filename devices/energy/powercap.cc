@@ -19,8 +19,8 @@ constexpr std::string_view kControlType = "intel-rapl:";
 
 struct Package {
   int number = 0;
-  int die = -1;  // -1: the whole package
-  auto operator<=>(const Package&) const = default;
+  int die = -1;                                      // -1: the whole package
+  auto operator<=>(const Package&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 class PowercapCounter : public Counter {

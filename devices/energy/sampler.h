@@ -38,7 +38,7 @@ class Sampler : public EnergySource {
     DeviceKind kind;
     int index;
     int preference;
-    auto operator<=>(const Key&) const = default;
+    auto operator<=>(const Key&) const = default;  // NOLINT(modernize-use-nullptr)
   };
   struct Account {
     MeteredDevice device;
