@@ -89,7 +89,11 @@ grep -q '"process":"worker0".*"build_id":"[0-9a-f]*","backtrace":\["' /var/log/m
 journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v -e 'the configuration is valid' -e 'there is nothing to serve yet' | python3 -c 'import json, sys; [json.loads(line) for line in sys.stdin if line.strip()]' ||
   fail "lines that are no JSON: $(journalctl -o cat _SYSTEMD_UNIT=mnemod.service | grep -v '^{' | head -n 3)"
 
-# 3. logrotate under load: the log's lines before, between and after are whole, in order, each once.
+# 3. logrotate under load: the log's lines before, between and after are whole, in order, each once. The log begins anew, with one request.
+systemctl stop mnemod.service
+rm /var/log/mnemo/*
+systemctl start mnemod.service || fail "mnemod does not start for the rotation"
+[ "$(generate)" = "$answer" ] || fail "another answer before the rotation"
 while :; do
   generate 4 >/dev/null 2>&1
   echo answered >>/root/requests
