@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <future>
+#include <optional>
 #include <thread>
 
 #include "grpc/health/v1/health.grpc.pb.h"
@@ -290,6 +291,8 @@ TEST_CASE("with a meter Final, metrics and Admin.Energy have the joules of a req
   attribution::MonitorOptions options;
   options.source = std::make_unique<Meter>();
   options.now_ns = [&] { return now_ns; };
+  // The machine's busy time in the test's real time would give a part of the joules to other processes.
+  options.busy = [] { return std::optional<int64_t>(); };
   options.ledger.idle_watts = [](const energy::MeteredDevice&) { return 10.0; };
   attribution::EnergyMonitor monitor(std::move(options));
   Fixture fixture({}, &monitor);

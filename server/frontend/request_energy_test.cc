@@ -2,6 +2,7 @@
 
 #include <catch2/catch.hpp>
 #include <memory>
+#include <optional>
 #include <tuple>
 
 namespace mnemo::frontend {
@@ -89,6 +90,7 @@ TEST_CASE("the observer hands requests and spans to the monitor") {
   attribution::MonitorOptions options;
   options.source = std::make_unique<Meter>();
   options.now_ns = [&] { return now; };
+  options.busy = [] { return std::optional<int64_t>(); };
   attribution::EnergyMonitor monitor(std::move(options));
   EnergyObserver observer(&monitor);
   internal::v1::Submit dense, sparse;

@@ -54,7 +54,7 @@ struct MonitorOptions {
   // Processes whose CPU time is ours. Called on the monitor's thread; must not block. May be set later.
   std::function<std::vector<pid_t>()> processes;
   CpuShare::ReadProcess process_cpu = ProcessCpuNs;
-  CpuShare::ReadBusy busy;          // empty: /proc/stat
+  CpuShare::ReadBusy busy;          // empty: /proc/stat, in real time whatever now_ns says
   std::function<int64_t()> now_ns;  // empty: CLOCK_MONOTONIC
 };
 
