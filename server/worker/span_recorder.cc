@@ -92,14 +92,13 @@ void SpanRecorder::End(int64_t now_ns) {
   }
   const double left_ns = AddMemory(static_cast<double>(now_ns - begin_ns_));
   RowWork all;
-  for (const Row& row : step_) {
-    const RowWork work = WorkOf(model_, row.rows, step_rows, logit_rows);
-    all.macs += work.macs;
-    all.bytes += work.bytes;
+  for (Row& row : step_) {
+    row.work = WorkOf(model_, row.rows, step_rows, logit_rows);
+    all.macs += row.work.macs;
+    all.bytes += row.work.bytes;
   }
   for (const Row& row : step_) {
-    const RowWork work = WorkOf(model_, row.rows, step_rows, logit_rows);
-    const double share = (work.macs / all.macs + work.bytes / all.bytes) / 2;
+    const double share = (row.work.macs / all.macs + row.work.bytes / all.bytes) / 2;
     const EnergyStep step = row.prefills ? EnergyStep::kPrefill : EnergyStep::kDecode;
     row.request->spans.work_ns[kWorker][StepIndex(step)] += left_ns * share;
   }

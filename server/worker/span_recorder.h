@@ -43,6 +43,7 @@ class SpanRecorder {
     SequenceRows rows;
     bool prefills = false;
     memory::Pipeline::StepTimes spent;  // in this step
+    RowWork work;                       // set at the step's end
   };
   // Adds what memory processing took, and returns the time that is left for all else.
   double AddMemory(double step_ns);
