@@ -292,7 +292,7 @@ void DispatchCore::EndRequest(const RequestPtr& request, absl::Status status, Ef
     Unassign(*request);
   }
   Forget(request);
-  request->outbox.emplace_back(RequestState::Done{std::move(status), request->replays});
+  request->outbox.emplace_back(std::move(status));
   if (request->delivering) return;
   undelivered_.push_back(request);
   host_->Wake();
@@ -373,7 +373,7 @@ absl::Status DispatchCore::TakeEvent(WorkerSlot& slot, Event* event, TimePoint n
   if (delivery.event == nullptr && !delivery.done) return absl::OkStatus();
   if (request->delivering) {
     if (delivery.event != nullptr) request->outbox.emplace_back(*event);
-    if (delivery.done) request->outbox.emplace_back(RequestState::Done{*delivery.done, request->replays});
+    if (delivery.done) request->outbox.emplace_back(*delivery.done);
     return absl::OkStatus();
   }
   request->delivering = true;
@@ -443,7 +443,7 @@ void DispatchCore::TellDone(RequestState& request, const absl::Status& status) {
 // The caller has set `delivering`.
 void DispatchCore::DrainOutbox(const RequestPtr& request) {
   while (true) {
-    std::vector<std::variant<Event, RequestState::Done>> batch;
+    std::vector<std::variant<Event, absl::Status>> batch;
     {
       std::lock_guard lock(mutex_);
       batch.swap(request->outbox);
@@ -456,7 +456,7 @@ void DispatchCore::DrainOutbox(const RequestPtr& request) {
       if (const Event* event = std::get_if<Event>(&entry)) {
         request->sink->OnEvent(*event);
       } else {
-        TellDone(*request, std::get<RequestState::Done>(entry).status);
+        TellDone(*request, std::get<absl::Status>(entry));
       }
     }
   }

@@ -20,11 +20,6 @@ struct RequestState {
   // Tokens that its worker has still to work off.
   int64_t OutstandingTokens(int64_t cached_tokens) const;
 
-  struct Done {
-    absl::Status status;
-    int replays = 0;
-  };
-
   uint64_t id = 0;
   uint32_t attempt = 0;    // of the last Submit
   bool submitted = false;  // once at least
@@ -51,8 +46,10 @@ struct RequestState {
   int64_t counted_tokens = 0;          // its part of the worker's outstanding tokens
   int64_t counted_prompt_tokens = 0;   // of these, prompt not known to be prefilled
 
-  bool delivering = false;                                      // a thread is calling the sink
-  std::vector<std::variant<internal::v1::Event, Done>> outbox;  // what came meanwhile
+  // A thread is calling the sink.
+  bool delivering = false;
+  // Events that came meanwhile, and the status of the end.
+  std::vector<std::variant<internal::v1::Event, absl::Status>> outbox;
 };
 
 }  // namespace mnemo::dispatch
