@@ -6,10 +6,10 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
-#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "devices/energy/cpu_times.h"
 
 namespace mnemo::attribution {
 namespace {
@@ -28,26 +28,10 @@ std::optional<int64_t> ProcessCpuNs(pid_t pid) {
 }
 
 absl::StatusOr<int64_t> ParseBusyNs(std::string_view stat, int64_t ticks_per_second) {
-  // user nice system idle iowait irq softirq steal: proc(5).
-  constexpr size_t kIdle = 3, kIoWait = 4, kFields = 8;
-  const std::string_view line = stat.substr(0, stat.find('\n'));
-  std::string_view rest = line;
-  if (!rest.starts_with("cpu "))
-    return InvalidArgument("/proc/stat: \"{}\" is not the line of all CPUs", line);
-  rest.remove_prefix(3);
-  int64_t ticks = 0;
-  for (size_t i = 0; i < kFields; ++i) {
-    rest.remove_prefix(std::min(rest.find_first_not_of(' '), rest.size()));
-    int64_t value = 0;
-    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
-    if (error != std::errc() || value < 0) {
-      return InvalidArgument("/proc/stat: field {} of \"{}\" is not a time", i + 1, line);
-    }
-    rest.remove_prefix(static_cast<size_t>(end - rest.data()));
-    if (i != kIdle && i != kIoWait) ticks += value;
-  }
-  return static_cast<int64_t>(static_cast<double>(ticks) / static_cast<double>(ticks_per_second) *
-                              static_cast<double>(kNsPerSecond));
+  const absl::StatusOr<energy::CpuTicks> ticks = energy::ParseCpuTicks(stat);
+  if (!ticks.ok()) return Annotate(ticks.status(), "/proc/stat");
+  return static_cast<int64_t>(static_cast<double>(ticks->busy + ticks->stolen) /
+                              static_cast<double>(ticks_per_second) * static_cast<double>(kNsPerSecond));
 }
 
 BusyTime::BusyTime() : stat_(::open("/proc/stat", O_RDONLY | O_CLOEXEC)) {}
