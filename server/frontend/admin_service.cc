@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "mnemo/v1/admin.grpc.pb.h"
+#include "server/frontend/duration.h"
 #include "server/frontend/energy_report.h"
 #include "server/frontend/status_mapping.h"
 #include "server/frontend/status_text.h"
@@ -81,10 +82,7 @@ class AdminService final : public v1::Admin::CallbackService {
   grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* call, const v1::StatusRequest*,
                                    v1::StatusResponse* response) override {
     response->set_version(actions_.version);
-    const auto uptime = std::chrono::steady_clock::now() - started_;
-    response->mutable_uptime()->set_seconds(std::chrono::duration_cast<std::chrono::seconds>(uptime).count());
-    response->mutable_uptime()->set_nanos(static_cast<int32_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(uptime).count() % 1'000'000'000));
+    SetDuration(std::chrono::steady_clock::now() - started_, response->mutable_uptime());
     const AdmissionCounts counts = context_->admission->counts();
     response->set_draining(context_->admission->draining());
     response->set_requests_running(counts.running);

@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include <utility>
 
+#include "devices/base/clock.h"
 #include "server/frontend/notify.h"
 
 namespace mnemo::frontend {
@@ -80,10 +80,7 @@ void ServiceNotifier::TellState(const std::string& prefix) {
 void ServiceNotifier::BeginReload() {
   std::lock_guard lock(mutex_);
   if (!was_ready_ || is_stopping_) return;
-  timespec now = {};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t time_us = static_cast<int64_t>(now.tv_sec) * 1'000'000 + now.tv_nsec / 1000;
-  options_.send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", time_us));
+  options_.send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading", NowNs() / 1000));
 }
 
 void ServiceNotifier::EndReload(const std::string& outcome) {

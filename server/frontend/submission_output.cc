@@ -4,18 +4,13 @@
 #include <span>
 #include <utility>
 
+#include "server/frontend/duration.h"
 #include "server/frontend/request_energy.h"
 
 namespace mnemo::frontend {
 namespace {
 
 using std::chrono::nanoseconds;
-
-void SetDuration(nanoseconds value, google::protobuf::Duration* duration) {
-  const int64_t count = std::max<int64_t>(0, value.count());
-  duration->set_seconds(count / 1'000'000'000);
-  duration->set_nanos(static_cast<int32_t>(count % 1'000'000'000));
-}
 
 using MemorySteps = google::protobuf::RepeatedPtrField<internal::v1::MemoryStep>;
 
