@@ -300,8 +300,8 @@ void AddEnergy(std::vector<KeySpec>* specs) {
       {Bool(MNEMO_KEY(energy.enabled),
             "Count joules where there is a meter or a model; false leaves out their fields and metrics."),
        {"energy.sources",
-        FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.sources; }, 5,
-                     "rapl | perf | nvml | rocm_smi | xrt", CheckEnergySources},
+        FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.sources; },
+                     std::size(kEnergySources), "rapl | perf | nvml | rocm_smi | xrt", CheckEnergySources},
         "Where meters are looked for. Of two that cover one device the first in the order of the default "
         "counts, and the other one is compared with it."},
        Number(MNEMO_KEY(energy.interval_ms), 10, 10000, "Time between two readings of each meter."),

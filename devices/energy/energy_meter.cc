@@ -1,6 +1,14 @@
 #include "devices/energy/energy_meter.h"
 
+#include <charconv>
+#include <system_error>
+
 namespace mnemo::energy {
+namespace {
+
+constexpr int kMaxIndex = 1023;
+
+}  // namespace
 
 const char* Name(DeviceKind kind) {
   switch (kind) {
@@ -31,5 +39,24 @@ const char* Name(DropReason reason) {
 }
 
 std::string MeteredDevice::Label() const { return Name(kind) + std::to_string(index); }
+
+std::optional<MeteredDevice> ParseDevice(std::string_view label) {
+  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kDram, DeviceKind::kGpu, DeviceKind::kFpga}) {
+    const std::string_view name = Name(kind);
+    if (!label.starts_with(name)) continue;
+    const std::string_view digits = label.substr(name.size());
+    int index = -1;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
+    if (error != std::errc() || end != digits.data() + digits.size() || index < 0 || index > kMaxIndex) {
+      return std::nullopt;
+    }
+    return MeteredDevice{kind, index, ""};
+  }
+  return std::nullopt;
+}
+
+bool IsSameDevice(const MeteredDevice& a, const MeteredDevice& b) {
+  return a.kind == b.kind && a.index == b.index;
+}
 
 }  // namespace mnemo::energy

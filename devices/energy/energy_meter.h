@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "devices/base/status.h"
@@ -23,6 +25,11 @@ struct MeteredDevice {
 
   std::string Label() const;  // "cpu0"
 };
+
+// The device of a label, without a source; none: not the form of Label, or a number above 1023.
+std::optional<MeteredDevice> ParseDevice(std::string_view label);
+// Whether both are the same device, of whatever source.
+bool IsSameDevice(const MeteredDevice& a, const MeteredDevice& b);
 
 // Energy of one device between two readings. Readings that were dropped lie between no two intervals: an
 // interval is present only if both of its ends can be trusted.

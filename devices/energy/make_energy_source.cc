@@ -89,11 +89,6 @@ std::unique_ptr<EnergySource> MakeSampler(std::vector<std::unique_ptr<Meter>> me
                                                                      .log = std::move(around.log)});
 }
 
-MeteredDevice ModelledDevice(const std::string& label) {
-  const bool is_cpu = label.starts_with("cpu");
-  return {is_cpu ? DeviceKind::kCpu : DeviceKind::kDram, std::stoi(label.substr(is_cpu ? 3 : 4)), "model"};
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Config::Energy& energy,
@@ -110,11 +105,7 @@ absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Con
     return std::tuple(a.kind, a.index, Preference(a.source)) <
            std::tuple(b.kind, b.index, Preference(b.source));
   });
-  denied.erase(std::unique(denied.begin(), denied.end(),
-                           [](const MeteredDevice& a, const MeteredDevice& b) {
-                             return a.kind == b.kind && a.index == b.index;
-                           }),
-               denied.end());
+  denied.erase(std::unique(denied.begin(), denied.end(), IsSameDevice), denied.end());
   if (!denied.empty() && energy.socket.empty()) {
     surroundings.log(
         fmt::format("energy: this process may not read the counter of {}, and energy.socket names no "
@@ -125,8 +116,9 @@ absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Con
         RemoteMetersOptions{.socket = energy.socket, .devices = denied, .log = surroundings.log}));
   }
   for (const config::ModelFigures& model : models) {
-    meters.push_back(
-        std::make_unique<ModelMeter>(ModelledDevice(model.device), model.idle_watts, model.busy_watts));
+    const std::optional<MeteredDevice> device = ParseDevice(model.device);
+    MNEMO_CHECK(device.has_value());  // ParseEnergyModel takes devices alone
+    meters.push_back(std::make_unique<ModelMeter>(*device, model.idle_watts, model.busy_watts));
   }
   return MakeSampler(std::move(meters), std::move(surroundings));
 }

@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kMagic = "mnemo-energy";
 constexpr int kVersion = 1;
-constexpr int kMaxIndex = 1023;
 constexpr size_t kMaxSource = 16;
 
 // Takes the next word, up to one blank.
@@ -25,19 +24,6 @@ bool TakeInteger(std::string_view* line, T* number) {
   const std::string_view word = TakeWord(line);
   const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), *number);
   return error == std::errc() && end == word.data() + word.size();
-}
-
-std::optional<MeteredDevice> ParseDevice(std::string_view label) {
-  for (const DeviceKind kind : {DeviceKind::kCpu, DeviceKind::kDram, DeviceKind::kGpu, DeviceKind::kFpga}) {
-    const std::string_view name = Name(kind);
-    if (!label.starts_with(name)) continue;
-    std::string_view digits = label.substr(name.size());
-    int index = -1;
-    if (!TakeInteger(&digits, &index) || !digits.empty() || index < 0 || index > kMaxIndex)
-      return std::nullopt;
-    return MeteredDevice{kind, index, ""};
-  }
-  return std::nullopt;
 }
 
 std::optional<Reading> ParseLine(std::string_view line) {

@@ -103,9 +103,8 @@ void RemoteMeters::Take(const Readings& readings, std::vector<EnergyInterval>* i
   for (const Reading& reading : readings.meters) {
     const MeteredDevice& device = reading.meter.device;
     const bool is_wanted =
-        std::any_of(options_.devices.begin(), options_.devices.end(), [&](const MeteredDevice& wanted) {
-          return wanted.kind == device.kind && wanted.index == device.index;
-        });
+        std::any_of(options_.devices.begin(), options_.devices.end(),
+                    [&](const MeteredDevice& wanted) { return IsSameDevice(wanted, device); });
     if (!is_wanted) continue;
     Entry& entry = entries_[{device.Label(), device.source}];
     const Reading& last = entry.last;

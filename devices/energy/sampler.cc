@@ -1,9 +1,11 @@
 #include "devices/energy/sampler.h"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <string_view>
 #include <utility>
+
+#include "config/energy_texts.h"
 
 namespace mnemo::energy {
 namespace {
@@ -12,12 +14,15 @@ constexpr int64_t kSecondNs = 1'000'000'000;
 constexpr int64_t kRecentNs = kSecondNs;
 constexpr int64_t kCompareNs = 10 * kSecondNs;
 constexpr double kLargestDifference = 0.3;
-constexpr std::array<std::string_view, 6> kPreference = {"rapl", "perf", "nvml", "rocm_smi", "xrt", "model"};
 
 }  // namespace
 
 int Preference(const std::string& source) {
-  return static_cast<int>(std::find(kPreference.begin(), kPreference.end(), source) - kPreference.begin());
+  const auto* const end = std::end(config::kEnergySources);
+  const auto* const place = std::find(std::begin(config::kEnergySources), end, source);
+  // A model comes after all meters, and a source that is not known after the model.
+  return static_cast<int>(place - std::begin(config::kEnergySources)) +
+         (place == end && source != "model" ? 1 : 0);
 }
 
 Sampler::Sampler(std::vector<std::unique_ptr<Meter>> meters, SamplerOptions options)

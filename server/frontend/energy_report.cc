@@ -1,8 +1,11 @@
 #include "server/frontend/energy_report.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <utility>
+
+#include "server/frontend/duration.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -14,8 +17,7 @@ using Kind = ForeignFamily::Kind;
 const energy::MeterState* StateOf(const attribution::EnergySnapshot& snapshot,
                                   const energy::MeteredDevice& device) {
   const auto at = std::find_if(snapshot.meters.begin(), snapshot.meters.end(), [&](const auto& meter) {
-    return meter.device.kind == device.kind && meter.device.index == device.index &&
-           meter.device.source == device.source;
+    return energy::IsSameDevice(meter.device, device) && meter.device.source == device.source;
   });
   return at == snapshot.meters.end() ? nullptr : &*at;
 }
@@ -151,9 +153,7 @@ void FillEnergyResponse(const attribution::EnergyMonitor& monitor,
       return known.id == request.id;
     });
     if (same != tokens.end()) out->set_completion_tokens(same->output_tokens);
-    const int64_t age_ns = std::max<int64_t>(0, now_ns - request.begin_ns);
-    out->mutable_age()->set_seconds(age_ns / 1'000'000'000);
-    out->mutable_age()->set_nanos(static_cast<int32_t>(age_ns % 1'000'000'000));
+    SetDuration(std::chrono::nanoseconds(now_ns - request.begin_ns), out->mutable_age());
   }
 }
 

@@ -26,10 +26,6 @@ constexpr size_t kMostMethods = 64;
 
 double Sum(const StepJoules& steps) { return std::accumulate(steps.begin(), steps.end(), 0.0); }
 
-bool IsSame(const energy::MeteredDevice& a, const energy::MeteredDevice& b) {
-  return a.kind == b.kind && a.index == b.index;
-}
-
 }  // namespace
 
 double DeviceEnergy::joules() const { return Sum(steps); }
@@ -76,8 +72,9 @@ void Ledger::AddSpan(const WorkSpan& span) {
 }
 
 Ledger::Device& Ledger::DeviceOf(const energy::MeteredDevice& device) {
-  const auto same = std::find_if(devices_.begin(), devices_.end(),
-                                 [&](const Device& known) { return IsSame(known.device, device); });
+  const auto same = std::find_if(devices_.begin(), devices_.end(), [&](const Device& known) {
+    return energy::IsSameDevice(known.device, device);
+  });
   if (same != devices_.end()) return *same;
   return devices_.emplace_back(device,
                                options_.idle_watts ? options_.idle_watts(device) : std::optional<double>());
