@@ -176,81 +176,87 @@ std::string Assign(const TextSpec& spec, const YAML::Node& node, Config* config)
   return "";
 }
 
-std::string Assign(const NumberListSpec& spec, const YAML::Node& node, Config* config) {
+// Hands each element of a list of at most `max_count` to `take`, up to its first error.
+template <typename Take>
+std::string ForEachElement(const YAML::Node& node, size_t max_count, Take take) {
   if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
-  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
-  std::vector<int64_t> values;
+  if (node.size() > max_count) return fmt::format("a list of {} is too long", node.size());
   for (const YAML::Node& element : node) {
+    if (std::string error = take(element); !error.empty()) return error;
+  }
+  return "";
+}
+
+// Reads a list of texts; `check` returns the error of one, or nothing.
+template <typename Spec, typename Check>
+std::string ReadTexts(const Spec& spec, const YAML::Node& node, Check check,
+                      std::vector<std::string>* texts) {
+  return ForEachElement(node, spec.max_count, [&](const YAML::Node& element) -> std::string {
+    Parsed<std::string> text = ParseText(element);
+    if (!text.value) return text.error;
+    if (std::string error = check(*text.value); !error.empty()) return error;
+    texts->push_back(std::move(*text.value));
+    return "";
+  });
+}
+
+std::string CheckPlainText(const std::string& text) {
+  const char* const error = CheckText({nullptr, TextForm::kAny}, text);
+  return error == nullptr ? "" : fmt::format("{} {}", Shown(text), error);
+}
+
+std::string Assign(const NumberListSpec& spec, const YAML::Node& node, Config* config) {
+  std::vector<int64_t> values;
+  std::string error = ForEachElement(node, spec.max_count, [&](const YAML::Node& element) -> std::string {
     Parsed<int64_t> number = ParseInteger(element);
     if (!number.value) return number.error;
     if (*number.value < spec.min || *number.value > spec.max) {
       return fmt::format("{} is out of range", *number.value);
     }
     values.push_back(*number.value);
-  }
-  spec.field(*config) = std::move(values);
-  return "";
+    return "";
+  });
+  if (error.empty()) spec.field(*config) = std::move(values);
+  return error;
 }
 
 std::string Assign(const AddressListSpec& spec, const YAML::Node& node, Config* config) {
-  if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
-  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
   std::vector<std::string> values;
-  for (const YAML::Node& element : node) {
-    Parsed<std::string> text = ParseText(element);
-    if (!text.value) return text.error;
-    bool is_unix = text.value->rfind("unix:/", 0) == 0 && text.value->size() > strlen("unix:/");
+  const auto check = [&](const std::string& text) -> std::string {
+    const bool is_unix = text.rfind("unix:/", 0) == 0 && text.size() > strlen("unix:/");
     const std::string_view prefix = spec.network_prefix;
-    const bool is_network = text.value->rfind(prefix, 0) == 0 &&
-                            IsHostPort(std::string_view(*text.value).substr(prefix.size()), 1);
-    if (!is_unix && !is_network) {
-      return fmt::format("{} is not an address", Shown(*text.value));
+    const bool is_network =
+        text.rfind(prefix, 0) == 0 && IsHostPort(std::string_view(text).substr(prefix.size()), 1);
+    if (!is_unix && !is_network) return fmt::format("{} is not an address", Shown(text));
+    if (std::find(values.begin(), values.end(), text) != values.end()) {
+      return fmt::format("{} is there twice", Shown(text));
     }
-    if (std::find(values.begin(), values.end(), *text.value) != values.end()) {
-      return fmt::format("{} is there twice", Shown(*text.value));
-    }
-    values.push_back(*text.value);
-  }
-  spec.field(*config) = std::move(values);
-  return "";
+    return "";
+  };
+  std::string error = ReadTexts(spec, node, check, &values);
+  if (error.empty()) spec.field(*config) = std::move(values);
+  return error;
 }
 
 std::string Assign(const PairListSpec& spec, const YAML::Node& node, Config* config) {
-  if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
-  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
   std::vector<std::string> values;
   std::set<std::string> keys;
-  for (const YAML::Node& element : node) {
-    Parsed<std::string> text = ParseText(element);
-    if (!text.value) return text.error;
-    if (const char* error = CheckText({nullptr, TextForm::kAny}, *text.value)) {
-      return fmt::format("{} {}", Shown(*text.value), error);
-    }
-    const size_t equals = text.value->find('=');
-    if (equals == std::string::npos || equals == 0) {
-      return fmt::format("{} is not KEY=VALUE", Shown(*text.value));
-    }
-    if (!keys.insert(text.value->substr(0, equals)).second) {
-      return fmt::format("{} is there twice", Shown(text.value->substr(0, equals)));
-    }
-    values.push_back(*text.value);
-  }
-  spec.field(*config) = std::move(values);
-  return "";
+  const auto check = [&](const std::string& text) -> std::string {
+    if (std::string error = CheckPlainText(text); !error.empty()) return error;
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0) return fmt::format("{} is not KEY=VALUE", Shown(text));
+    const std::string key = text.substr(0, equals);
+    return keys.insert(key).second ? "" : fmt::format("{} is there twice", Shown(key));
+  };
+  std::string error = ReadTexts(spec, node, check, &values);
+  if (error.empty()) spec.field(*config) = std::move(values);
+  return error;
 }
 
 std::string Assign(const FormListSpec& spec, const YAML::Node& node, Config* config) {
-  if (!node.IsSequence()) return fmt::format("{} is not a list", Shown(node));
-  if (node.size() > spec.max_count) return fmt::format("a list of {} is too long", node.size());
   std::vector<std::string> values;
-  for (const YAML::Node& element : node) {
-    Parsed<std::string> text = ParseText(element);
-    if (!text.value) return text.error;
-    if (const char* error = CheckText({nullptr, TextForm::kAny}, *text.value)) {
-      return fmt::format("{} {}", Shown(*text.value), error);
-    }
-    values.push_back(std::move(*text.value));
-  }
+  std::string error = ReadTexts(spec, node, CheckPlainText, &values);
+  if (!error.empty()) return error;
   if (const absl::Status status = spec.check(values); !status.ok()) return std::string(status.message());
   spec.field(*config) = std::move(values);
   return "";
