@@ -11,14 +11,9 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from harness import Daemon, health_pb2, request, scrape, tiny_model, wait_for
+from harness import Daemon, health_pb2, request, scrape, wait_for
 
 Response = health_pb2.HealthCheckResponse
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
 
 
 class Watch:
@@ -49,8 +44,8 @@ def kill_worker(daemon: Daemon) -> None:
 
 
 @pytest.fixture
-def flapping(model: pathlib.Path) -> Iterator[Daemon]:
-    with Daemon(model, settings={"server.health_grace_ms": 20_000}) as daemon:
+def flapping(tiny: pathlib.Path) -> Iterator[Daemon]:
+    with Daemon(tiny, settings={"server.health_grace_ms": 20_000}) as daemon:
         yield daemon
 
 
@@ -64,9 +59,9 @@ def test_a_short_restart_does_not_flap(flapping: Daemon) -> None:
     assert "mnemo_ready 1" in scrape(flapping.metrics_address)
 
 
-def test_a_long_loss_is_told_once_and_live_stays(model: pathlib.Path) -> None:
+def test_a_long_loss_is_told_once_and_live_stays(tiny: pathlib.Path) -> None:
     settings = {"server.health_grace_ms": 200, "workers.restart_backoff_ms": 3000, "workers.restart_backoff_max_ms": 3000}
-    with Daemon(model, settings=settings) as daemon:
+    with Daemon(tiny, settings=settings) as daemon:
         ready, live = Watch(daemon, "ready"), Watch(daemon, "live")
         kill_worker(daemon)
         wait_for("NOT_SERVING", lambda: not daemon.serving("ready"))
@@ -77,10 +72,10 @@ def test_a_long_loss_is_told_once_and_live_stays(model: pathlib.Path) -> None:
         assert live.end() == [Response.SERVING]
 
 
-def test_a_stopped_worker_does_not_delay_health(model: pathlib.Path) -> None:
+def test_a_stopped_worker_does_not_delay_health(tiny: pathlib.Path) -> None:
     """The engine is dead: health answers from memory, and tells so once the worker counts as hung."""
     settings = {"workers.hang_timeout_ms": 2000, "server.health_grace_ms": 0, "workers.restart_backoff_ms": 3000, "workers.restart_backoff_max_ms": 3000}
-    with Daemon(model, settings=settings) as daemon:
+    with Daemon(tiny, settings=settings) as daemon:
         os.kill(daemon.status().workers[0].pid, signal.SIGSTOP)
         answers = 0
         end = time.monotonic() + 60
