@@ -169,9 +169,9 @@ set(CPACK_DEBIAN_MONITORING_PACKAGE_NAME mnemo-monitoring)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_ARCHITECTURE all)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_SUGGESTS "prometheus, prometheus-alertmanager")
-set(CPACK_COMPONENT_MONITORING_DESCRIPTION "rules and dashboards for the mnemo daemon
-Files for Prometheus and Grafana that show latency, memory and energy of
-mnemo nodes, and alerts on them.")
+set(CPACK_COMPONENT_MONITORING_DESCRIPTION "Prometheus rules and alerts for the mnemo daemon
+Scrape examples, recording rules and alerts for Prometheus, on latency,
+memory and energy of mnemo nodes.")
 
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME mnemo-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)
