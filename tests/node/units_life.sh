@@ -68,6 +68,13 @@ printf 'model:\n  path: ""\n' >/etc/mnemo/empty.yaml
 systemctl start mnemod@empty.service || fail "mnemod@empty fails while it is not configured"
 # systemd forgets an instance that does not run, with its result.
 journalctl -o cat UNIT=mnemod@empty.service | grep -q "Skipped due to 'exec-condition'" || fail "mnemod@empty was not skipped by its condition"
+# A configuration with an error is never skipped: the unit fails, and the journal names file, line and field.
+printf 'model:\n  path: /a\nengine:\n  max_running: 0\n' >/etc/mnemo/broken.yaml
+! systemctl start mnemod@broken.service 2>/dev/null || fail "mnemod@broken starts"
+systemctl stop mnemod@broken.service
+journalctl -o cat _SYSTEMD_UNIT=mnemod@broken.service | grep -q '/etc/mnemo/broken.yaml:4:.*engine.max_running' ||
+  fail "the journal does not tell the error: $(journalctl -o cat _SYSTEMD_UNIT=mnemod@broken.service)"
+systemctl reset-failed
 is_active mnemo-energy.service || fail "mnemo-energy does not run"
 [ "$(systemctl is-system-running)" != degraded ] || fail "a unit failed: $(systemctl --failed --no-legend)"
 
