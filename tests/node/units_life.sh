@@ -33,7 +33,15 @@ generate() {
 }
 
 # The sum of a metric's samples that match a pattern, of the daemon that exposes on a port; empty when there are none.
-metric() { curl -fsS "http://127.0.0.1:$1/metrics" | awk -v pattern="$2" '$0 ~ pattern {sum += $NF; found = 1} END {if (found) printf "%.9g\n", sum}'; }
+metric() {
+  python3 - "$1" "$2" <<'PYTHON'
+import re, sys, urllib.request
+
+text = urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics", timeout=10).read().decode()
+values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.search(sys.argv[2], line)]
+print(f"{sum(values):.9g}" if values else "", end="")
+PYTHON
+}
 
 # 1. Installed, and nothing is configured: the enabled units of a name that nobody configured are skipped.
 # The kernel's powercap tree is this test's own: one package of 40 W, as root alone may read it.
