@@ -136,10 +136,25 @@ print(f"{len(lines)} lines in {counts}, {len(events)} requests, {number} with {d
 assert number >= len(events) - 1, kinds
 PYTHON
 
-# 4. Upgrade: the edited conffile stays, and the running service is the new one.
+# 4. Five restarts and an upgrade under 50 calls a second: with a retry policy no call fails. The edited conffile stays, and the running
+# service is the new one.
 systemctl start mnemod.service || fail "mnemod does not start again"
+mkfifo /root/load-end
+/usr/bin/python3 "$MNEMO_LOAD" 127.0.0.1:50051 50 </root/load-end >/root/load-output 2>&1 &
+load=$!
+exec 9>/root/load-end
+for turn in 1 2 3 4 5; do
+  sleep 0.5
+  systemctl restart mnemod.service || fail "restart $turn"
+done
 before=$(systemctl show -P MainPID mnemod.service)
 install_version 2 --force-confdef --force-confold
+sleep 0.5
+echo end >&9
+exec 9>&-
+wait "$load" || fail "calls failed over restarts: $(tail -n 3 /root/load-output)"
+tail -n 1 /root/load-output
+[ "$(grep -c 'taken over from the last process' /var/log/mnemo/mnemod.log)" -ge 5 ] || fail "the weights were not handed over"
 cmp /root/edited.yaml /etc/mnemo/node.yaml || fail "the edited conffile was replaced"
 is_active mnemod.service || fail "mnemod does not run after the upgrade"
 [ "$(systemctl show -P MainPID mnemod.service)" != "$before" ] || fail "mnemod was not restarted by the upgrade"

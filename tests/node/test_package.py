@@ -110,7 +110,7 @@ def test_man_pages_have_no_warning_and_every_option(packages: pathlib.Path, tmp_
 def test_a_node_from_install_to_purge(packages: pathlib.Path) -> None:
     if not MODEL.is_file():
         pytest.skip(f"{MODEL} is not there; scripts/setup.sh fetches it")
-    done = nodes.boot(LIFE, 300, MNEMO_PACKAGES=str(packages), MNEMO_MODEL=str(MODEL))
+    done = nodes.boot(LIFE, 300, MNEMO_PACKAGES=str(packages), MNEMO_MODEL=str(MODEL), MNEMO_LOAD=str(LIFE.with_name("load.py")))
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "purged", done.stdout
 
