@@ -162,6 +162,21 @@ is_active mnemod.service || fail "mnemod does not run after the upgrade"
 [ "$(dpkg-query -W -f '${Version}' mnemo)" = "$(dpkg-deb -f "$MNEMO_PACKAGES"/2/mnemo_*.deb Version)" ] || fail "the version after the upgrade"
 dpkg --verify mnemo | grep -v node.yaml && fail "files differ from the package"
 
+# Socket activation: a client that connects starts a stopped mnemod, and its socket serves over restarts.
+systemctl stop mnemod.service
+systemctl start mnemod.socket || fail "mnemod.socket does not start"
+! is_active mnemod.service || fail "mnemod runs before a client connects"
+[ "$(generate)" = "$answer" ] || fail "no answer by socket activation"
+is_active mnemod.service || fail "the client has not started mnemod"
+systemctl restart mnemod.service || fail "mnemod does not restart on its socket"
+[ "$(generate)" = "$answer" ] || fail "another answer after a restart on the socket"
+systemctl stop mnemod.socket mnemod.service
+systemctl start mnemod.service || fail "mnemod does not start without its socket"
+# After SIGKILL too the next process has the sockets and the weights.
+kill -KILL "$(systemctl show -P MainPID mnemod.service)"
+[ "$(generate)" = "$answer" ] || fail "another answer after SIGKILL"
+tail -n 50 /var/log/mnemo/mnemod.log | grep -q 'taken over from the last process' || fail "a killed mnemod handed nothing over"
+
 # A unit that the administrator disabled stays so.
 systemctl disable --quiet mnemod.service 2>/dev/null
 install_version 2 --force-confdef --force-confold
