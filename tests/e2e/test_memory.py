@@ -37,7 +37,7 @@ def counts(result: Result, step: int) -> int:
 
 def fallbacks(daemon: Daemon) -> dict[str, int]:
     found = re.findall(r'^mnemo_memory_fallbacks_total\{.*reason="(\w+)"\} (\d+)', daemon.metrics(), re.MULTILINE)
-    return {reason: int(count) for reason, count in found}
+    return {reason: int(count) for reason, count in found if int(count) > 0}
 
 
 def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
