@@ -248,8 +248,14 @@ class Load:
 
     def __enter__(self) -> Load:
         self.thread.start()
-        wait_for("a request of each kind", lambda: self.done >= 2 * len(METHODS), 60)
+        self.wait_round()
         return self
+
+    def wait_round(self) -> None:
+        """Until a request of each kind has begun and ended after this call."""
+        # One that began before may end first.
+        goal = self.done + 2 * len(METHODS) + 1
+        wait_for("a request of each kind", lambda: self.done >= goal, 60)
 
     def __exit__(self, *_: Any) -> None:
         self.stop.set()

@@ -1,0 +1,215 @@
+"""What monitoring names is there: metrics in a live scrape, data behind each rule and panel in real Prometheus, curves in Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import pytest
+import yaml
+from harness import ROOT, Daemon, pb, process_ended, request, wait_for
+from monitoring import DEPLOY, RULES, Load, PowercapMeter, Prometheus, load_request, program
+
+# Scraped families of the contract, with the labels of each.
+ENERGY_FAMILIES = {
+    "mnemo_energy_joules_total": {"device", "kind", "source"},
+    "mnemo_energy_use_joules_total": {"device", "use"},
+    "mnemo_step_energy_joules_total": {"device", "method", "step"},
+    "mnemo_request_energy_joules_bucket": {"le"},
+    "mnemo_output_token_energy_joules_bucket": {"le"},
+    "mnemo_power_watts": {"device"},
+    "mnemo_idle_power_watts": {"device", "origin"},
+    "mnemo_energy_meter_up": {"device", "source"},
+    "mnemo_energy_samples_dropped_total": {"device", "reason"},
+}
+# docs/PERFORMANCE.md names programs that begin like metrics.
+DOCUMENTS = ("RUNBOOK", "OPERATIONS", "ENERGY", "CONFIGURATION", "API", "STATUSES", "BENCHMARK")
+
+
+class Node:
+    """mnemod under load on a scripted meter, with a memory service, and Prometheus that has scraped all of it."""
+
+    def __init__(self, daemon: Daemon, prometheus: Prometheus):
+        self.daemon = daemon
+        self.prometheus = prometheus
+
+
+def provoke_events(daemon: Daemon) -> None:
+    """What a node under load alone does not show: refusals, a failure, a fallback, a restart of each kind and a replay."""
+    assert daemon.generate(request([1], max_tokens=-1)).code == harness.Code.INVALID_ARGUMENT
+    cancelled = daemon.generation.Generate(request([1], max_tokens=5000, ignore_eos=True))
+    next(cancelled)
+    cancelled.cancel()
+    for kind in ("memory service", "worker"):
+        message = load_request(6)
+        message.sampling.max_tokens = 6000
+        killed = []
+
+        def kill(result: harness.Result, kind: str = kind, killed: list[int] = killed) -> None:
+            if len(result.tokens) >= 100 and not killed:
+                status = daemon.status()
+                killed.append(status.workers[0].pid if kind == "worker" else status.memory_services[0].pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        harness.collect(daemon.generation.Generate(message, timeout=60), kill).check_ok()
+        wait_for(f"the {kind} has ended", lambda killed=killed: process_ended(killed[0]))
+        daemon.wait_workers(1)
+        wait_for("the worker is attached", daemon.attached, 30)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
+    model = harness.tiny_model(folder / "tiny.gguf", layers=4)
+    settings = {
+        "energy.powercap_root": folder / "powercap",
+        "energy.sources": "[rapl]",
+        "energy.socket": "",
+        "energy.idle_watts": "[cpu0=8, dram0=2]",
+        "attention.dense_layers": 0,
+        "memory.services": 1,
+        "memory.restart_backoff_ms": 50,
+        "workers.restart_backoff_ms": 50,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(PowercapMeter(folder / "powercap"))
+        daemon = stack.enter_context(Daemon(model, settings=settings))
+        wait_for("the memory service", daemon.attached, 30)
+        prometheus = stack.enter_context(Prometheus(folder / "prometheus", daemon.metrics_address))
+        wait_for("a scrape", lambda: prometheus.has_values("mnemo_ready"), 30, 0.2)
+        load = stack.enter_context(Load(daemon))
+        provoke_events(daemon)
+        # The new worker shows a step of a method from the first such step on.
+        load.wait_round()
+        # A rate needs two scrapes, and one of a joule two readings of the meter.
+        wait_for("joules of requests", lambda: "mnemo_request_energy_joules_count" in daemon.metrics())
+        wait_for("a rate of joules", lambda: prometheus.has_values('rate(mnemo_energy_use_joules_total{use="request"}[5m]) > 0'), 30, 0.2)
+        yield Node(daemon, prometheus)
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def sample_names(text: str) -> set[str]:
+    """Names of the samples of a scrape, and of the histograms that three of them make."""
+    names = set(re.findall(r"^(mnemo_\w+)[{ ]", text, re.MULTILINE))
+    return names | set(re.findall(r"^# TYPE (mnemo_\w+) histogram", text, re.MULTILINE))
+
+
+def named_metrics() -> dict[str, set[str]]:
+    """Metrics by the file that names them."""
+    files = [RULES, ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs" / f"{name}.md" for name in DOCUMENTS)]
+    files += [path for path in (DEPLOY / "dashboards", DEPLOY / "grafana", DEPLOY / "prometheus" / "consoles") if path.exists() for path in path.iterdir()]
+    functions = {name for path in (ROOT / "cmake").glob("*.cmake") for name in re.findall(r"function\((mnemo_\w+)", path.read_text())}
+    named = {}
+    for path in files:
+        text = path.read_text()
+        names = set(re.findall(r"\bmnemo_[a-z0-9_]*[a-z0-9]\b", text)) - functions
+        if names:
+            named[str(path.relative_to(ROOT))] = names
+    return named
+
+
+def test_every_named_metric_is_in_the_live_scrape(node: Node) -> None:
+    there = sample_names(node.daemon.metrics())
+    named = named_metrics()
+    assert {"deploy/prometheus/mnemo.rules.yml", "docs/RUNBOOK.md", "docs/ENERGY.md", "docs/OPERATIONS.md"} <= set(named)
+    assert {file: names - there for file, names in named.items() if names - there} == {}
+
+
+def test_families_of_energy_have_the_labels_of_the_contract(node: Node) -> None:
+    text = node.daemon.metrics()
+    for family, labels in ENERGY_FAMILIES.items():
+        samples = re.findall(rf"^{family}\{{(.*)\}} ", text, re.MULTILINE)
+        assert samples, family
+        for sample in samples:
+            assert set(re.findall(r'(\w+)="', sample)) == labels, family
+    assert {name for name in sample_names(text) if "joule" in name or "watt" in name or "energy" in name} <= {
+        name + suffix for family in ENERGY_FAMILIES for name in [family.removesuffix("_bucket")] for suffix in ("", "_bucket", "_count", "_sum")
+    }
+
+
+def test_every_rule_is_evaluated_and_every_recording_rule_has_data(node: Node) -> None:
+    def all_evaluated() -> bool:
+        return all(rule["health"] == "ok" for rule in node.prometheus.rules())
+
+    wait_for("an evaluation of each rule", all_evaluated, 30, 0.2)
+    recorded = [rule["record"] for rule in rules() if "record" in rule]
+    assert len(recorded) > 8
+    for name in recorded:
+        wait_for(f"data of {name}", lambda name=name: node.prometheus.has_values(name), 30, 0.2)
+
+
+def test_every_selector_of_the_alerts_finds_series(node: Node) -> None:
+    """An alert whose expression finds nothing is silent for ever: each metric with its labels must find series, also beside the bound."""
+    selectors = {s for rule in rules() for s in re.findall(r"\b((?:mnemo_|mnemo:|up\b)[a-z0-9_:]*(?:\{[^}]*\})?)", rule["expr"])}
+    assert len(selectors) > 20
+    for selector in selectors:
+        wait_for(f"series of {selector}", lambda selector=selector: node.prometheus.query(selector), 30, 0.2)
+    assert [sample["value"][1] for sample in node.prometheus.query('up{job="mnemo"}')] == ["1"]
+
+
+def test_the_scrape_passes_promtool(node: Node) -> None:
+    done = subprocess.run([program("promtool"), "check", "metrics"], input=node.daemon.metrics(), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+
+
+def test_build_info_is_one_series_that_says_what_runs(node: Node) -> None:
+    (sample,) = node.prometheus.query("mnemo_build_info")
+    labels = sample["metric"]
+    version = subprocess.run([harness.BIN / "mnemod", "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
+    assert labels["version"] in version and labels["version"]
+    assert labels["model"] == node.daemon.model().name
+    assert labels["numerics_id"] == node.daemon.model().numerics_id
+    assert sample["value"][1] == "1"
+
+
+def series(text: str) -> set[str]:
+    """Names and labels of all samples."""
+    return {line.rsplit(" ", 1)[0] for line in text.splitlines() if line.startswith("mnemo_")}
+
+
+def odd_requests(marker: str) -> list[pb.GenerateRequest]:
+    """Requests with the marker in each text that a client may set; some are refused, some end well."""
+    ids = [marker, marker + '"} 1', f"{marker}\n# TYPE mnemo_{marker} counter", f"{marker}\\", f"{marker} é ☃", marker * 50]
+    found = []
+    for number, request_id in enumerate(ids):
+        message = load_request(number) if number % 2 else request(f"{marker} asks", max_tokens=4)
+        message.request_id = request_id
+        message.sampling.max_tokens = 4
+        message.sampling.stop.append(f"{marker} stop")
+        message.session_id = f"{marker}-session"
+        found.append(message)
+    for name in ("model", "request_id", "session_id"):
+        message = request(f"{marker} asks", max_tokens=4)
+        setattr(message, name, f"{marker} {name}")
+        found.append(message)
+    unknown = request(marker, max_tokens=4)
+    unknown.attention.method = 97  # type: ignore[assignment]
+    chat = request(max_tokens=4)
+    chat.chat.messages.add(role=f"{marker} role", content=marker)
+    return [*found, unknown, chat]
+
+
+def test_no_label_holds_what_a_client_sends(node: Node) -> None:
+    """Series are as many after requests with other ids and texts as before, and none holds a part of them."""
+
+    def send(marker: str) -> int:
+        codes = [node.daemon.generate(message).code for message in odd_requests(marker)]
+        assert harness.Code.OK in codes and any(code != harness.Code.OK for code in codes)
+        return len(codes)
+
+    before = series(node.daemon.metrics())
+    assert send("marker1") > 8
+    send("marker2")
+    text = node.daemon.metrics()
+    assert series(text) == before
+    assert "marker" not in text
