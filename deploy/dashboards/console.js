@@ -99,6 +99,17 @@
     if (unit === "count" && step < 1) step = 1;
     return step;
   }
+  // The unit is that of the top tick: 1 s is not written as 1000 ms.
+  function ticksOf(unit, largest) {
+    let scale = scaleOf(unit, largest);
+    for (;;) {
+      const step = niceStep(largest * scale.factor, unit);
+      const ticks = Math.max(Math.ceil(largest * scale.factor / step - 1e-9), 1);
+      const wider = scaleOf(unit, ticks * step / scale.factor);
+      if (largest === 0 || wider.factor >= scale.factor) return { scale: scale, step: step, ticks: ticks };
+      scale = wider;
+    }
+  }
   function clockText(seconds, withSeconds) {
     const options = { hour: "2-digit", minute: "2-digit", hour12: false };
     if (withSeconds) options.second = "2-digit";
@@ -176,8 +187,13 @@
         series.push({ name: legendOf(panel.queries[i].legend, result.metric), values: values });
       }
     });
+    const order = panel.order || [];
+    for (const one of series) {
+      const rank = order.findIndex((word) => one.name.startsWith(word));
+      one.rank = rank < 0 ? order.length : rank;
+    }
     // A curve without a number, such as a quantile of nothing, is no data.
-    return series.filter((one) => one.values.some(Number.isFinite));
+    return series.filter((one) => one.values.some(Number.isFinite)).sort((a, b) => a.rank - b.rank);
   }
   // The newest of the last three points: the last one may be between two scrapes.
   function lastOf(values) {
@@ -201,6 +217,7 @@
     const last = one ? lastOf(one.values) : NaN;
     this.element.dataset.state = one ? "ok" : "empty";
     this.note.hidden = Boolean(one);
+    this.element.title = this.panel.help;
     if (!one) this.note.textContent = this.panel.empty || "No data in this time.";
     const text = parts(this.panel.unit, Number.isFinite(last) ? last : 0);
     this.value.replaceChildren(Number.isFinite(last) ? text.number : "\u2013");
@@ -230,7 +247,7 @@
     this.value.textContent = "\u2013";
     this.svg.style.display = "none";
     this.note.hidden = false;
-    this.note.textContent = error.message + (error.query ? " in " + error.query : "");
+    this.note.textContent = this.element.title = error.message + (error.query ? " in " + error.query : "");
   };
   Tile.prototype.cross = function () {};
   Tile.prototype.redraw = function () {};
@@ -313,12 +330,10 @@
     const edges = this.edges(shown);
     let largest = 0;
     for (const edge of edges) for (const value of edge) if (Number.isFinite(value) && value > largest) largest = value;
-    const scale = scaleOf(this.panel.unit, largest);
-    const step = niceStep(largest * scale.factor, this.panel.unit);
-    const ticks = Math.max(Math.ceil(largest * scale.factor / step - 1e-9), 1);
+    const { scale, step, ticks } = ticksOf(this.panel.unit, largest);
     const names = [];
     for (let i = 0; i <= ticks; ++i) names.push(digits(Number((i * step).toPrecision(6))) + (scale.name === "%" ? "\u2009%" : ""));
-    const left = 10 + 6.6 * Math.max(...names.map((name) => name.length));
+    const left = Math.max(44, 10 + 6.6 * Math.max(...names.map((name) => name.length)));
     const box = { left: left, right: width - 10, top: 20, bottom: PLOT_HEIGHT - 22 };
     this.x = (i) => box.left + (box.right - box.left) * i / (this.series[0].values.length - 1);
     this.y = (value) => box.bottom - (box.bottom - box.top) * value * scale.factor / (ticks * step);
@@ -344,7 +359,7 @@
   };
   Card.prototype.timeAxis = function () {
     const seconds = this.time.end - this.time.start;
-    const room = Math.max(2, Math.floor((this.box.right - this.box.left) / 68));
+    const room = Math.max(2, Math.floor((this.box.right - this.box.left) / 60));
     const every = [60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200].find((one) => seconds / one <= room) || 86400;
     // Ticks stand at full local hours and minutes.
     const shift = new Date(this.time.end * 1000).getTimezoneOffset() * 60;
@@ -454,7 +469,7 @@
     const names = await ask("/api/v1/label/instance/values", { "match[]": "mnemo_worker_ready", start: time.start, end: time.end });
     state.instances = names;
     const all = names.indexOf(state.instance) < 0 && state.instance !== "" ? names.concat(state.instance) : names;
-    const options = [make("option", { value: "" }, [names.length === 1 ? "all (1)" : "all (" + names.length + ")"])];
+    const options = [make("option", { value: "" }, ["all (" + names.length + ")"])];
     for (const name of all) options.push(make("option", { value: name }, [name]));
     byId("instance").replaceChildren(...options);
     byId("instance").value = state.instance;

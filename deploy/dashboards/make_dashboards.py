@@ -36,7 +36,7 @@ FIELDS = {
     "dashboards": ({"name": str, "title": str, "help": str}, {"empty": str}),
     "panels": (
         {"dashboard": str, "kind": str, "title": str, "unit": str, "help": str, "queries": list},
-        {"above": (int, float), "below": (int, float), "empty": str},
+        {"above": (int, float), "below": (int, float), "empty": str, "order": list},
     ),
     "queries": ({"expr": str, "legend": str}, {}),
 }
@@ -94,7 +94,10 @@ def check(document: Any) -> None:
 
 
 def load() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((FOLDER / "panels.yaml").read_text())
+    try:
+        document: dict[str, Any] = yaml.safe_load((FOLDER / "panels.yaml").read_text())
+    except yaml.YAMLError as error:
+        raise PanelError(f"panels.yaml: {error}") from error
     check(document)
     return document
 
