@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import Any
 import grpc
 import yaml
 from harness import ROOT, Daemon, free_port, pb, request, wait_for
+from selenium import webdriver
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "mnemo.rules.yml"
@@ -178,40 +178,41 @@ class Alertmanager(Server):
         return self
 
 
-class PowercapMeter:
-    """A powercap tree with one package and its memory, whose counts a thread raises with time."""
+class Browser:
+    """Chromium without a window, driven by its WebDriver."""
 
-    WATTS = {"package-0": 40.0, "dram": 10.0}
-    RANGE_UJ = 262_143_328_850
+    def __init__(self, folder: pathlib.Path):
+        options = webdriver.ChromeOptions()
+        options.binary_location = program("chromium")
+        # Root, who builds in containers, cannot have Chromium's sandbox. The pages are our own.
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={folder}"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options, webdriver.ChromeService(program("chromedriver")))
 
-    def __init__(self, root: pathlib.Path):
-        self.root = root
-        self.zones = {}
-        for zone, name in (("intel-rapl:0", "package-0"), ("intel-rapl:0:0", "dram")):
-            folder = root / zone
-            folder.mkdir(parents=True)
-            (folder / "name").write_text(f"{name}\n")
-            (folder / "max_energy_range_uj").write_text(f"{self.RANGE_UJ}\n")
-            (folder / "energy_uj").write_text("0\n")
-            self.zones[folder] = self.WATTS[name]
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        begin = time.monotonic()
-        while not self.stop.wait(0.02):
-            for folder, watts in self.zones.items():
-                # A rename replaces the count: no reader sees half of one.
-                (folder / "new").write_text(f"{int((time.monotonic() - begin) * watts * 1e6)}\n")
-                (folder / "new").rename(folder / "energy_uj")
-
-    def __enter__(self) -> PowercapMeter:
-        self.thread.start()
+    def __enter__(self) -> Browser:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self.stop.set()
-        self.thread.join()
+        self.driver.quit()
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a script in the page returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def set_width(self, pixels: int) -> None:
+        metrics = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def set_scheme(self, scheme: str) -> None:
+        """The colours that the system wants: light or dark."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def errors(self) -> list[str]:
+        """Messages of the console that are errors, since the last call. A page without an icon is none."""
+        entries = [entry for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        return [entry["message"] for entry in entries if "favicon.ico" not in entry["message"]]
 
 
 METHODS = ("DENSE", "TOKEN_TOPK", "CASCADE", "PAGE_BOUND", "BLOCK_MEAN")

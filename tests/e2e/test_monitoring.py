@@ -15,7 +15,8 @@ import harness
 import pytest
 import yaml
 from harness import ROOT, Daemon, pb, process_ended, request, wait_for
-from monitoring import DEPLOY, RULES, Load, PowercapMeter, Prometheus, load_request, program
+from monitoring import DEPLOY, RULES, Browser, Load, Prometheus, load_request, program
+from powercap import Meter
 
 # Scraped families of the contract, with the labels of each.
 ENERGY_FAMILIES = {
@@ -47,10 +48,11 @@ def provoke_events(daemon: Daemon) -> None:
     cancelled = daemon.generation.Generate(request([1], max_tokens=5000, ignore_eos=True))
     next(cancelled)
     cancelled.cancel()
-    for kind in ("memory service", "worker"):
+    # In this order: the counters of a worker end with it.
+    for kind in ("worker", "memory service"):
         message = load_request(6)
         message.sampling.max_tokens = 6000
-        killed = []
+        killed: list[int] = []
 
         def kill(result: harness.Result, kind: str = kind, killed: list[int] = killed) -> None:
             if len(result.tokens) >= 100 and not killed:
@@ -62,6 +64,7 @@ def provoke_events(daemon: Daemon) -> None:
         wait_for(f"the {kind} has ended", lambda killed=killed: process_ended(killed[0]))
         daemon.wait_workers(1)
         wait_for("the worker is attached", daemon.attached, 30)
+    wait_for("a fallback", lambda: re.search(r'mnemo_memory_fallbacks_total\{.*reason="service_lost"\} [1-9]', daemon.metrics()))
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +82,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "workers.restart_backoff_ms": 50,
     }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(PowercapMeter(folder / "powercap"))
+        stack.enter_context(Meter(folder / "powercap", {"package-0": 40, "dram": 10}))
         daemon = stack.enter_context(Daemon(model, settings=settings))
         wait_for("the memory service", daemon.attached, 30)
-        prometheus = stack.enter_context(Prometheus(folder / "prometheus", daemon.metrics_address))
+        prometheus = stack.enter_context(
+            Prometheus(folder / "prometheus", daemon.metrics_address, consoles=DEPLOY / "prometheus" / "consoles")
+        )
         wait_for("a scrape", lambda: prometheus.has_values("mnemo_ready"), 30, 0.2)
         load = stack.enter_context(Load(daemon))
         provoke_events(daemon)
@@ -92,6 +97,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         wait_for("joules of requests", lambda: "mnemo_request_energy_joules_count" in daemon.metrics())
         wait_for("a rate of joules", lambda: prometheus.has_values('rate(mnemo_energy_use_joules_total{use="request"}[5m]) > 0'), 30, 0.2)
         yield Node(daemon, prometheus)
+
+
+def panels() -> list[dict[str, Any]]:
+    return list(yaml.safe_load((DEPLOY / "dashboards" / "panels.yaml").read_text())["panels"])
 
 
 def rules() -> list[dict[str, Any]]:
@@ -107,7 +116,7 @@ def sample_names(text: str) -> set[str]:
 def named_metrics() -> dict[str, set[str]]:
     """Metrics by the file that names them."""
     files = [RULES, ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs" / f"{name}.md" for name in DOCUMENTS)]
-    files += [path for path in (DEPLOY / "dashboards", DEPLOY / "grafana", DEPLOY / "prometheus" / "consoles") if path.exists() for path in path.iterdir()]
+    files += [path for folder in ("dashboards", "grafana", "prometheus/consoles") for path in (DEPLOY / folder).iterdir() if path.is_file()]
     functions = {name for path in (ROOT / "cmake").glob("*.cmake") for name in re.findall(r"function\((mnemo_\w+)", path.read_text())}
     named = {}
     for path in files:
@@ -155,6 +164,21 @@ def test_every_selector_of_the_alerts_finds_series(node: Node) -> None:
     for selector in selectors:
         wait_for(f"series of {selector}", lambda selector=selector: node.prometheus.query(selector), 30, 0.2)
     assert [sample["value"][1] for sample in node.prometheus.query('up{job="mnemo"}')] == ["1"]
+
+
+def test_every_panel_has_data(node: Node) -> None:
+    expressions = [(panel["title"], query["expr"]) for panel in panels() for query in panel["queries"]]
+    assert len(expressions) > 60
+    for title, template in expressions:
+        expression = template.replace("$instance", ".+").replace("$window", "1m")
+        wait_for(f"{title}: {expression}", lambda expression=expression: node.prometheus.has_values(expression), 30, 0.2)
+
+
+def test_fallbacks_are_counted_from_0(node: Node) -> None:
+    """An increase is seen by Prometheus only where a count was there before."""
+    reasons = {sample["metric"]["reason"]: sample["value"][1] for sample in node.prometheus.query("mnemo_memory_fallbacks_total")}
+    assert set(reasons) == {"service_full", "service_incapable", "service_absent", "service_lost", "kv_lost"}
+    assert reasons["service_full"] == "0"
 
 
 def test_the_scrape_passes_promtool(node: Node) -> None:
@@ -213,3 +237,85 @@ def test_no_label_holds_what_a_client_sends(node: Node) -> None:
     text = node.daemon.metrics()
     assert series(text) == before
     assert "marker" not in text
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+def open_console(browser: Browser, node: Node, page: str) -> None:
+    browser.errors()  # those of the page before
+    browser.driver.get(f"{node.prometheus.url}/consoles/{page}?range=5m&refresh=off")
+    wait_for("the page has its data", lambda: browser.run("return document.body.dataset.state") != "loading", 30, 0.1)
+
+
+PAGES = sorted(path.name for path in (DEPLOY / "prometheus" / "consoles").glob("*.html"))
+# What stands where a number or a text should.
+NO_VALUES = re.compile(r"\bNaN\b|undefined|\bnull\b|\[object|\{\{|<no value>")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_chromium_draws_every_panel(node: Node, browser: Browser, page: str) -> None:
+    browser.set_width(1200)
+    open_console(browser, node, page)
+    found = browser.run(
+        """
+        return [...document.querySelectorAll("article")].map((article) => ({
+          title: (article.querySelector("h2 span") || article.querySelector("h2")).textContent,
+          state: article.dataset.state,
+          isTile: article.classList.contains("tile"),
+          value: (article.querySelector(".value") || {}).textContent,
+          legends: [...article.querySelectorAll(".legend button span")].map((span) => span.textContent),
+          curves: [...article.querySelectorAll("svg path.curve")].map((path) => path.getTotalLength()),
+          height: article.getBoundingClientRect().height,
+        }));
+        """
+    )
+    expected = [panel for panel in panels() if panel["dashboard"] == page.removesuffix(".html")]
+    assert sorted(panel["title"] for panel in found) == sorted(panel["title"] for panel in expected)
+    for panel in found:
+        assert panel["state"] == "ok", panel
+        assert panel["curves"] and max(panel["curves"]) > 0 and panel["height"] > 0, panel
+        if panel["isTile"]:
+            assert re.search(r"\d", panel["value"]), panel
+        else:
+            assert panel["legends"] and all(panel["legends"]), panel
+    text = browser.run("return document.body.innerText")
+    assert not NO_VALUES.search(text), text
+    # Messages for the reader: of the whole page, of a tile and of a card.
+    messages = browser.run("return [...document.querySelectorAll('#notice, .note, .none, .failed')].filter((e) => !e.hidden).map((e) => e.innerText)")
+    assert messages == []
+    assert browser.run("return document.body.dataset.state") == "ready"
+    assert browser.errors() == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_narrow_page_does_not_scroll_sideways(node: Node, browser: Browser, page: str) -> None:
+    browser.set_width(400)
+    open_console(browser, node, page)
+    assert browser.run("return window.innerWidth") == 400
+    assert browser.run("return document.documentElement.scrollWidth") <= 400
+    # Also no part is cut off at the right.
+    wide = browser.run(
+        """
+        return [...document.querySelectorAll("article, header, h1, h2, svg, button, select")]
+          .filter((element) => element.getBoundingClientRect().right > 400.5).map((element) => element.outerHTML.slice(0, 200));
+        """
+    )
+    assert wide == []
+
+
+def test_pages_follow_the_colours_of_the_system(node: Node, browser: Browser) -> None:
+    def brightness(css: str) -> float:
+        color = browser.run("return getComputedStyle(document.body)[arguments[0]]", css)
+        return sum(float(part) for part in re.findall(r"[\d.]+", color)[:3]) / (3 * 255)
+
+    browser.set_width(1200)
+    for scheme, is_dark in (("light", False), ("dark", True)):
+        browser.set_scheme(scheme)
+        open_console(browser, node, PAGES[0])
+        assert (brightness("backgroundColor") < 0.3) == is_dark
+        # Text that can be read on it.
+        assert abs(brightness("backgroundColor") - brightness("color")) > 0.5
