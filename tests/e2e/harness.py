@@ -207,6 +207,36 @@ class Daemon:
         return all(f'mnemo_memory_service_attached{{worker="worker{i}"}} 1' in text for i in range(workers))
 
 
+class MemoryService:
+    """A mnemo-memory that is this test's child, not mnemod's."""
+
+    def __init__(self, *arguments: str):
+        self.folder = tempfile.TemporaryDirectory(prefix="mnemo-far-")
+        self.socket = pathlib.Path(self.folder.name, "data.sock")
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.command = [str(BIN / "mnemo-memory"), "--name=far", f"--data-socket={self.socket}"]
+        self.command += [f"--control-address=unix:{self.folder.name}/control.sock", f"--metrics-listen={self.metrics_address}", *arguments]
+
+    def __enter__(self) -> MemoryService:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.end()
+        self.folder.cleanup()
+
+    def start(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.socket.unlink()
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+        wait_for("mnemo-memory listens", lambda: self.socket.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.returncode
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
 class Result:
     """The messages of one stream, checked for the order that the API promises."""
 

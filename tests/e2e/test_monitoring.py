@@ -30,8 +30,8 @@ ENERGY_FAMILIES = {
     "mnemo_energy_meter_up": {"device", "source"},
     "mnemo_energy_samples_dropped_total": {"device", "reason"},
 }
-# docs/PERFORMANCE.md names programs that begin like metrics.
-DOCUMENTS = ("RUNBOOK", "OPERATIONS", "ENERGY", "CONFIGURATION", "API", "STATUSES", "BENCHMARK")
+# Names programs that begin like metrics.
+NO_METRICS = "PERFORMANCE.md"
 
 
 class Node:
@@ -115,7 +115,7 @@ def sample_names(text: str) -> set[str]:
 
 def named_metrics() -> dict[str, set[str]]:
     """Metrics by the file that names them."""
-    files = [RULES, ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs" / f"{name}.md" for name in DOCUMENTS)]
+    files = [RULES, ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(path for path in (ROOT / "docs").glob("*.md") if path.name != NO_METRICS)]
     files += [path for folder in ("dashboards", "grafana", "prometheus/consoles") for path in (DEPLOY / folder).iterdir() if path.is_file()]
     functions = {name for path in (ROOT / "cmake").glob("*.cmake") for name in re.findall(r"function\((mnemo_\w+)", path.read_text())}
     named = {}
@@ -127,11 +127,31 @@ def named_metrics() -> dict[str, set[str]]:
     return named
 
 
-def test_every_named_metric_is_in_the_live_scrape(node: Node) -> None:
-    there = sample_names(node.daemon.metrics())
+@pytest.fixture(scope="module")
+def service_scrape(tiny: pathlib.Path) -> Iterator[str]:
+    """The scrape of a memory service that runs alone, with work for it."""
+    with harness.MemoryService() as service:
+        settings = {"memory.services": 0, "memory.addresses": f"[unix:{service.socket}]", "attention.dense_layers": 0}
+        with Daemon(tiny, settings=settings) as daemon:
+            wait_for("the memory service", daemon.attached, 30)
+            daemon.generate(load_request(6)).check_ok()
+            yield harness.scrape(service.metrics_address)
+
+
+def test_every_named_metric_is_in_the_live_scrape(node: Node, service_scrape: str) -> None:
+    there = sample_names(node.daemon.metrics()) | sample_names(service_scrape)
     named = named_metrics()
     assert {"deploy/prometheus/mnemo.rules.yml", "docs/RUNBOOK.md", "docs/ENERGY.md", "docs/OPERATIONS.md"} <= set(named)
     assert {file: names - there for file, names in named.items() if names - there} == {}
+
+
+def wait_evaluated(node: Node) -> None:
+    wait_for("an evaluation of each rule", lambda: all(rule["health"] == "ok" for rule in node.prometheus.rules()), 30, 0.2)
+
+
+def test_a_healthy_node_fires_no_alert(node: Node) -> None:
+    wait_evaluated(node)
+    assert [alert for rule in node.prometheus.rules() for alert in rule.get("alerts", []) if alert["state"] == "firing"] == []
 
 
 def test_families_of_energy_have_the_labels_of_the_contract(node: Node) -> None:
@@ -147,10 +167,7 @@ def test_families_of_energy_have_the_labels_of_the_contract(node: Node) -> None:
 
 
 def test_every_rule_is_evaluated_and_every_recording_rule_has_data(node: Node) -> None:
-    def all_evaluated() -> bool:
-        return all(rule["health"] == "ok" for rule in node.prometheus.rules())
-
-    wait_for("an evaluation of each rule", all_evaluated, 30, 0.2)
+    wait_evaluated(node)
     recorded = [rule["record"] for rule in rules() if "record" in rule]
     assert len(recorded) > 8
     for name in recorded:
@@ -181,9 +198,10 @@ def test_fallbacks_are_counted_from_0(node: Node) -> None:
     assert reasons["service_full"] == "0"
 
 
-def test_the_scrape_passes_promtool(node: Node) -> None:
-    done = subprocess.run([program("promtool"), "check", "metrics"], input=node.daemon.metrics(), capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
+def test_the_scrapes_pass_promtool(node: Node, service_scrape: str) -> None:
+    for text in (node.daemon.metrics(), service_scrape):
+        done = subprocess.run([program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
 
 
 def test_build_info_is_one_series_that_says_what_runs(node: Node) -> None:
