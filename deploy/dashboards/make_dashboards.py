@@ -32,7 +32,8 @@ UNITS = {
     "count": "short",
 }
 KINDS = ("value", "lines", "stack")
-FIELDS = {
+# Required and optional fields with their types.
+FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dashboards": ({"name": str, "title": str, "help": str}, {"empty": str}),
     "panels": (
         {"dashboard": str, "kind": str, "title": str, "unit": str, "help": str, "queries": list},
