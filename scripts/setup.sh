@@ -45,7 +45,7 @@ install_packages() {
   fi
   "${as_root[@]}" apt-get -q update
   "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
-  # Only promtool is needed from this package; its server must not start on this machine.
+  # Tests and dashboards run a server of their own from this package; its service must not start on this machine.
   if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
     say "Stopping the prometheus service that came with its package"
     "${as_root[@]}" systemctl disable --now prometheus || true

@@ -186,7 +186,6 @@ def grafana(document: dict[str, Any], dashboard: dict[str, Any]) -> str:
             "label": "Node",
             "type": "query",
             "datasource": {"type": "prometheus", "uid": "${datasource}"},
-            "definition": "label_values(mnemo_ready, instance)",
             "query": {"query": "label_values(mnemo_ready, instance)", "refId": "instance"},
             "refresh": 2,
             "sort": 1,

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import encoder, plugins
+from grafana_foundation_sdk.models import dashboard as grafana_models
 from test_rules import ROOT, known_metrics, promtool
 
 DEPLOY = ROOT / "deploy"
@@ -141,6 +143,31 @@ def test_grafana_has_every_panel_with_variables() -> None:
             taken |= cells
             for target in panel["targets"]:
                 assert "$window" not in target["expr"] and not re.search(r"(?<!\{)\{\w+\}(?!\})", target["legendFormat"])
+
+
+def lost(before: Any, after: Any, path: str) -> list[str]:
+    """Paths of what is in `before` and not, or not the same, in `after`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [found for key in before for found in lost(before[key], after.get(key), f"{path}.{key}")]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [found for i, pair in enumerate(zip(before, after)) for found in lost(*pair, f"{path}[{i}]")]
+    return [] if before == after else [path]
+
+
+def through_grafana(board: dict[str, Any]) -> Any:
+    """The dashboard as Grafana's own classes read and write it: a field that they do not know is gone."""
+    return json.loads(encoder.JSONEncoder().encode(grafana_models.Dashboard.from_json(board)))
+
+
+def test_grafana_knows_every_field() -> None:
+    plugins.register_default_plugins()
+    for name, board in boards().items():
+        assert lost(board, through_grafana(board), name) == []
+    # The classes know options of panels and queries too.
+    board = next(iter(boards().values()))
+    board["titel"] = board["panels"][0]["targets"][0]["legend"] = board["panels"][-1]["options"]["legends"] = "x"
+    board["panels"][-1]["fieldConfig"]["defaults"]["custom"]["lineWith"] = 2
+    assert len(lost(board, through_grafana(board), "")) == 4
 
 
 def test_consoles_need_nothing_from_elsewhere() -> None:
