@@ -184,6 +184,14 @@ def test_every_panel_is_drawn(name: str, draw: Callable[[str, Answer], Drawn]) -
 
 
 @needs_browser
+@pytest.mark.parametrize(("value", "marks"), [(0, {"Ready workers": "low"}), (6, {"First token, 95 %": "high", "Refused or failed": "high"})])
+def test_a_value_beyond_its_bound_is_marked(value: float, marks: dict[str, str], draw: Callable[[str, Answer], Drawn]) -> None:
+    shown = draw("/prom/consoles/overview.html?refresh=off", matrix(value, {}))
+    found = {one.title: mark[1] for one in shown.articles if (mark := re.search("\u26a0 (low|high)", one.text))}
+    assert found == marks
+
+
+@needs_browser
 def test_labels_are_text(draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw("/prom/consoles/overview.html?refresh=off", matrix(1, {"worker": HOSTILE, "instance": "node:1"}))
     assert HOSTILE in shown.article("card", "KV pages in use").text
