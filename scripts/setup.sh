@@ -45,7 +45,7 @@ install_packages() {
   fi
   "${as_root[@]}" apt-get -q update
   "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
-  # Tests start their own servers; those of the packages must not run on this machine.
+  # Tests and dashboards run servers of their own from these packages; their services must not start on this machine.
   local package
   for package in prometheus prometheus-alertmanager; do
     if [[ " ${missing[*]} " == *" $package "* && -d /run/systemd/system ]]; then

@@ -32,7 +32,8 @@ UNITS = {
     "count": "short",
 }
 KINDS = ("value", "lines", "stack")
-FIELDS = {
+# Required and optional fields with their types.
+FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dashboards": ({"name": str, "title": str, "help": str}, {"empty": str}),
     "panels": (
         {"dashboard": str, "kind": str, "title": str, "unit": str, "help": str, "queries": list},
@@ -185,7 +186,6 @@ def grafana(document: dict[str, Any], dashboard: dict[str, Any]) -> str:
             "label": "Node",
             "type": "query",
             "datasource": {"type": "prometheus", "uid": "${datasource}"},
-            "definition": "label_values(mnemo_ready, instance)",
             "query": {"query": "label_values(mnemo_ready, instance)", "refId": "instance"},
             "refresh": 2,
             "sort": 1,

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import copy
 import html.parser
+import http.server
 import importlib.util
 import json
+import os
 import pathlib
 import re
+import signal
+import socket
+import subprocess
 import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog import encoder, plugins
+from grafana_foundation_sdk.models import dashboard as grafana_models
 from test_rules import ROOT, known_metrics, promtool
 
 DEPLOY = ROOT / "deploy"
@@ -134,6 +145,31 @@ def test_grafana_has_every_panel_with_variables() -> None:
                 assert "$window" not in target["expr"] and not re.search(r"(?<!\{)\{\w+\}(?!\})", target["legendFormat"])
 
 
+def lost(before: Any, after: Any, path: str) -> list[str]:
+    """Paths of what is in `before` and not, or not the same, in `after`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [found for key in before for found in lost(before[key], after.get(key), f"{path}.{key}")]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [found for i, pair in enumerate(zip(before, after)) for found in lost(*pair, f"{path}[{i}]")]
+    return [] if before == after else [path]
+
+
+def through_grafana(board: dict[str, Any]) -> Any:
+    """The dashboard as Grafana's own classes read and write it: a field that they do not know is gone."""
+    return json.loads(encoder.JSONEncoder().encode(grafana_models.Dashboard.from_json(board)))
+
+
+def test_grafana_knows_every_field() -> None:
+    plugins.register_default_plugins()
+    for name, board in boards().items():
+        assert lost(board, through_grafana(board), name) == []
+    # The classes know options of panels and queries too.
+    board = next(iter(boards().values()))
+    board["titel"] = board["panels"][0]["targets"][0]["legend"] = board["panels"][-1]["options"]["legends"] = "x"
+    board["panels"][-1]["fieldConfig"]["defaults"]["custom"]["lineWith"] = 2
+    assert len(lost(board, through_grafana(board), "")) == 4
+
+
 def test_consoles_need_nothing_from_elsewhere() -> None:
     names = [dashboard["name"] for dashboard in DOCUMENT["dashboards"]]
     for name, page in pages().items():
@@ -167,3 +203,68 @@ def test_a_mistake_is_named(spoil: Any, message: str) -> None:
     spoil(document)
     with pytest.raises(generator.PanelError, match=message):
         generator.check(document)
+
+
+class Exposition(http.server.BaseHTTPRequestHandler):
+    """A daemon of two metrics."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.end_headers()
+        self.wfile.write(b'mnemo_ready 1\nmnemo_worker_ready{worker="worker0"} 1\n')
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def lines(text: str) -> list[str]:
+    """Lines but for comments of JavaScript, which Go's templates leave out."""
+    return [line for line in text.splitlines() if line.strip() and not line.strip().startswith("//")]
+
+
+def test_the_script_serves_the_pages_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    daemon = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Exposition)
+    threading.Thread(target=daemon.serve_forever, daemon=True).start()
+    target = f"127.0.0.1:{daemon.server_port}"
+    script = subprocess.Popen(
+        [ROOT / "scripts/dashboard.sh", target], stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
+    try:
+        assert script.stderr is not None
+        told = script.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/consoles/overview\.html", told)
+        assert found, told + script.stderr.read()
+        origin = f"http://127.0.0.1:{found[1]}"
+        for name in pages():
+            served = get(f"{origin}/consoles/{name}.html")
+            assert lines(served) == lines((DEPLOY / "prometheus/consoles" / f"{name}.html").read_text())
+        panel = next(panel for panel in DOCUMENT["panels"] if panel["title"] == "Ready workers")
+        expr = panel["queries"][0]["expr"].replace("$instance", re.escape(target).replace("\\", "\\\\"))
+        result = []
+        for _ in range(600):
+            result = json.loads(get(f"{origin}/api/v1/query?" + urllib.parse.urlencode({"query": expr})))["data"]["result"]
+            if result:
+                break
+            time.sleep(0.1)
+        assert [value["value"][1] for value in result] == ["1"]
+        rules = json.loads(get(f"{origin}/api/v1/rules"))["data"]["groups"]
+        assert {group["name"] for group in rules} == {"mnemo-limits", "mnemo-recording", "mnemo-alerts"}
+    finally:
+        script.send_signal(signal.SIGTERM)
+        assert script.wait(timeout=60) == 143
+        daemon.shutdown()
+    assert list(tmp_path.iterdir()) == []
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(found[1]))) != 0, "Prometheus still listens"
+
+
+def test_the_script_names_a_wrong_address() -> None:
+    done = subprocess.run([ROOT / "scripts/dashboard.sh", 'a"b:1'], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, 'dashboard.sh: not HOST:PORT: a"b:1\n')
