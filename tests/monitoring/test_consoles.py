@@ -21,7 +21,6 @@ from test_dashboards import DEPLOY, DOCUMENT, pages
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<img src=x onerror=document.body.dataset.owned=1>"
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed; scripts/setup.sh installs it")
 
 Answer = Callable[[str, dict[str, str]], tuple[int, Any]]
 
@@ -148,13 +147,15 @@ def server() -> Iterator[Prometheus]:
 
 @pytest.fixture
 def draw(server: Prometheus, tmp_path: pathlib.Path) -> Callable[[str, Answer], Drawn]:
+    assert CHROMIUM is not None, "chromium is not installed; scripts/setup.sh installs it"
+
     def drawn(path: str, answer: Answer) -> Drawn:
         server.answer = answer
         server.asked.clear()
         server.strays.clear()
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}", "--window-size=1280,900"]
         done = subprocess.run(
-            [str(CHROMIUM), *options, "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}{path}"],
+            [CHROMIUM, *options, "--virtual-time-budget=10000", "--dump-dom", f"http://127.0.0.1:{server.server_port}{path}"],
             capture_output=True,
             text=True,
             timeout=120,
@@ -166,7 +167,6 @@ def draw(server: Prometheus, tmp_path: pathlib.Path) -> Callable[[str, Answer], 
     return drawn
 
 
-@needs_browser
 @pytest.mark.parametrize("name", [dashboard["name"] for dashboard in DOCUMENT["dashboards"]])
 def test_every_panel_is_drawn(name: str, draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw(f"/prom/consoles/{name}.html?refresh=off", matrix(0.25, {}))
@@ -183,7 +183,6 @@ def test_every_panel_is_drawn(name: str, draw: Callable[[str, Answer], Drawn]) -
         assert expected.translate(spaces) in article.text.translate(spaces), panel["title"]
 
 
-@needs_browser
 @pytest.mark.parametrize(("value", "marks"), [(0, {"Ready workers": "low"}), (6, {"First token, 95 %": "high", "Refused or failed": "high"})])
 def test_a_value_beyond_its_bound_is_marked(value: float, marks: dict[str, str], draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw("/prom/consoles/overview.html?refresh=off", matrix(value, {}))
@@ -191,14 +190,12 @@ def test_a_value_beyond_its_bound_is_marked(value: float, marks: dict[str, str],
     assert found == marks
 
 
-@needs_browser
 def test_labels_are_text(draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw("/prom/consoles/overview.html?refresh=off", matrix(1, {"worker": HOSTILE, "instance": "node:1"}))
     assert HOSTILE in shown.article("card", "KV pages in use").text
     assert "data-owned" not in shown.body and "img" not in shown.tags
 
 
-@needs_browser
 def test_a_failed_query_is_named_with_prometheus_message(draw: Callable[[str, Answer], Drawn]) -> None:
     good = matrix(1, {})
 
@@ -215,7 +212,6 @@ def test_a_failed_query_is_named_with_prometheus_message(draw: Callable[[str, An
     assert [one.title for one in shown.articles if one.state != "ok"] == ["Connections"]
 
 
-@needs_browser
 def test_nothing_recorded_is_said(draw: Callable[[str, Answer], Drawn]) -> None:
     def answer(path: str, asked: dict[str, str]) -> tuple[int, Any]:
         return success([] if path.endswith("/values") else {"resultType": "matrix", "result": []})
@@ -227,20 +223,17 @@ def test_nothing_recorded_is_said(draw: Callable[[str, Answer], Drawn]) -> None:
     assert empty in shown.article("card", "Power by device").text
 
 
-@needs_browser
 def test_a_quantile_of_nothing_is_no_data(draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw("/prom/consoles/latency.html?refresh=off", matrix(float("nan"), {}))
     assert {one.state for one in shown.articles} == {"empty"}
 
 
-@needs_browser
 def test_a_proxy_without_json_is_said(draw: Callable[[str, Answer], Drawn]) -> None:
     shown = draw("/prom/consoles/memory.html?refresh=off", lambda path, asked: (502, "<h1>Bad gateway</h1>"))
     assert shown.notice == "Prometheus answers with status 502 and no JSON"
     assert {one.state for one in shown.articles} == {"error"}
 
 
-@needs_browser
 def test_range_and_node_are_asked_for(server: Prometheus, draw: Callable[[str, Answer], Drawn]) -> None:
     node = 'a.b|c"d:1'
     draw("/prom/consoles/overview.html?" + urllib.parse.urlencode({"refresh": "off", "range": "6h", "instance": node}), matrix(1, {}))
@@ -252,7 +245,6 @@ def test_range_and_node_are_asked_for(server: Prometheus, draw: Callable[[str, A
         assert set(re.findall(r"\[(\w+)\]", asked["query"])) <= {"113s"}
 
 
-@needs_browser
 @pytest.mark.parametrize("name", sorted(pages()))
 def test_a_narrow_page_does_not_scroll_sideways(name: str, draw: Callable[[str, Answer], Drawn]) -> None:
     labels = [{"step": step, "device": "memory0:cpu", "worker": "worker0"} for step in ("prepare", "relevancy", "retrieval", "apply")]
