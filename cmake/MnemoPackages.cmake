@@ -69,15 +69,16 @@ install(FILES ${stub_files} DESTINATION lib/python3/dist-packages/mnemo/v1 COMPO
 # Man pages, made from what the programs and the schema tell.
 set(MNEMO_RELEASE_DATE 2026-11-28)
 set(man ${packages}/man)
-set(daemon_pages ${man}/mnemo.yaml.5.gz)
+set(daemon_pages ${man}/mnemo.yaml.5.gz ${man}/mnemo-metrics.7.gz)
 set(page_sources $<TARGET_FILE:mnemo>:1)
 foreach(program IN LISTS programs)
   list(APPEND page_sources $<TARGET_FILE:${program}>:8)
   list(APPEND daemon_pages ${man}/${program}.8.gz)
 endforeach()
 add_custom_command(OUTPUT ${man}/mnemo.1.gz ${daemon_pages}
-  COMMAND ${MNEMO_PYTHON} ${debian}/make_man_pages.py ${man} ${MNEMO_RELEASE_DATE} $<TARGET_FILE:print_schema> ${page_sources}
-  DEPENDS ${debian}/make_man_pages.py print_schema mnemo ${programs})
+  COMMAND ${MNEMO_PYTHON} ${debian}/make_man_pages.py ${man} ${MNEMO_RELEASE_DATE} $<TARGET_FILE:print_schema> $<TARGET_FILE:print_metrics>
+          ${page_sources}
+  DEPENDS ${debian}/make_man_pages.py print_schema print_metrics mnemo ${programs})
 add_custom_target(man_pages DEPENDS ${man}/mnemo.1.gz ${daemon_pages})
 install(FILES ${man}/mnemo.1.gz DESTINATION share/man/man1 COMPONENT client)
 foreach(page IN LISTS daemon_pages)

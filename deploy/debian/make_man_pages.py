@@ -1,6 +1,7 @@
-"""Makes the man pages from the tables behind --help and the schema: make_man_pages.py OUT DATE CONFIGURATION PROGRAM:SECTION ...
+"""Makes the man pages from the tables behind --help and the schema: make_man_pages.py OUT DATE CONFIGURATION METRICS PROGRAM:SECTION ...
 
-CONFIGURATION is a program that prints the settings as Markdown (print_schema). Each program is asked for --help and --version."""
+CONFIGURATION and METRICS are programs that print the settings and the metrics as Markdown (print_schema, print_metrics). Each other
+program is asked for --help and --version."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 OPTION = re.compile(r"^  (-\S.*?)(?:  +(\S.*))?$")
 COMMAND = re.compile(r"^  ([a-z][a-z-]*)  +(\S.*)$")
@@ -77,15 +79,15 @@ def plain(markdown: str) -> str:
     return re.sub(r"`([^`]*)`", r"\1", markdown).replace("\\|", "|").strip()
 
 
-def settings_page(program: str, release: str) -> tuple[str, str]:
-    page = head("mnemo.yaml", "5", release, "settings of mnemod, mnemo-worker and mnemo-memory")
+def table_page(page: list[str], program: str, heading: str, entry: Callable[[list[str]], list[str]]) -> str:
+    """Appends what `program` prints as Markdown: a section for each of its own, whose heading follows `heading`, and the lines that
+    `entry` makes of the cells of a row."""
     page += [".SH DESCRIPTION"]
     for line in output(program).splitlines():
         if line.startswith("## "):
-            page.append(".SH " + quoted("Settings " + plain(line[3:])))
+            page.append(".SH " + quoted(heading + plain(line[3:])))
         elif line.startswith("| `"):
-            key, kind, default, allowed, text = (plain(cell) for cell in re.split(r"(?<!\\)\|", line)[1:6])
-            page += [".TP", ".B " + quoted(key), escaped(f"{text}"), ".br", escaped(f"Type {kind}, default {default}, allowed: {allowed}.")]
+            page += entry([plain(cell) for cell in re.split(r"(?<!\\)\|", line)[1:6]])
         elif line.startswith(("|", "#", "<!--")):
             continue
         elif line:
@@ -94,15 +96,34 @@ def settings_page(program: str, release: str) -> tuple[str, str]:
             page.append(".PP")
     # A paragraph without text before a heading is an error to mandoc.
     page = [line for index, line in enumerate(page) if line != ".PP" or (index + 1 < len(page) and not page[index + 1].startswith("."))]
-    return "mnemo.yaml.5", "\n".join(page) + "\n"
+    return "\n".join(page) + "\n"
+
+
+def settings_page(program: str, release: str) -> tuple[str, str]:
+    def entry(cells: list[str]) -> list[str]:
+        key, kind, default, allowed, text = cells
+        return [".TP", ".B " + quoted(key), escaped(text), ".br", escaped(f"Type {kind}, default {default}, allowed: {allowed}.")]
+
+    page = head("mnemo.yaml", "5", release, "settings of mnemod, mnemo-worker and mnemo-memory")
+    return "mnemo.yaml.5", table_page(page, program, "Settings ", entry)
+
+
+def metrics_page(program: str, release: str) -> tuple[str, str]:
+    def entry(cells: list[str]) -> list[str]:
+        name, kind, labels, since, text = cells
+        with_labels = f" with {'label' if ',' not in labels else 'labels'} {labels}" if labels else ""
+        return [".TP", ".B " + quoted(name), escaped(text), ".br", escaped(f"A {kind}{with_labels}, from {since} on.")]
+
+    page = head("mnemo-metrics", "7", release, "metrics of mnemod and mnemo-memory for Prometheus")
+    return "mnemo-metrics.7", table_page(page, program, "Metrics of ", entry)
 
 
 def main() -> None:
-    out, date, configuration, *programs = sys.argv[1:]
+    out, date, configuration, metrics, *programs = sys.argv[1:]
     version = output(programs[0].rsplit(":", 1)[0], "--version").split()[-1]
     release = f'"{date}" {quoted("mnemo " + version)}'
     pages = [program_page(*entry.rsplit(":", 1), release) for entry in programs]
-    pages.append(settings_page(configuration, release))
+    pages += [settings_page(configuration, release), metrics_page(metrics, release)]
     for name, text in pages:
         path = pathlib.Path(out) / (name + ".gz")
         path.parent.mkdir(parents=True, exist_ok=True)

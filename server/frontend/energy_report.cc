@@ -12,7 +12,6 @@ namespace {
 
 using attribution::IdleWatts;
 using telemetry::ForeignFamily;
-using Kind = ForeignFamily::Kind;
 
 const energy::MeterState* StateOf(const attribution::EnergySnapshot& snapshot,
                                   const energy::MeteredDevice& device) {
@@ -27,25 +26,13 @@ telemetry::ForeignHistogram ToHistogram(const attribution::JouleHistogram& histo
 }
 
 struct Families {
-  ForeignFamily joules{"energy_joules_total", "Energy of a device since the start.", Kind::kCounter, {}};
-  ForeignFamily uses{"energy_use_joules_total",
-                     "Energy of a device by use: by requests, by this server without a request's work, idle, "
-                     "and by other programs.",
-                     Kind::kCounter,
-                     {}};
-  ForeignFamily steps{"step_energy_joules_total",
-                      "Energy of requests by step of their work, method of attention and device.",
-                      Kind::kCounter,
-                      {}};
-  ForeignFamily watts{"power_watts", "Power of a device, mean of the last second.", Kind::kGauge, {}};
-  ForeignFamily idle{
-      "idle_power_watts", "Power of a device without work, as the attribution takes it.", Kind::kGauge, {}};
-  ForeignFamily up{
-      "energy_meter_up", "1 when the meter of the device can be read, else 0.", Kind::kGauge, {}};
-  ForeignFamily dropped{"energy_samples_dropped_total",
-                        "Readings of a meter that were not used, by reason.",
-                        Kind::kCounter,
-                        {}};
+  ForeignFamily joules{"mnemo_energy_joules_total"};
+  ForeignFamily uses{"mnemo_energy_use_joules_total"};
+  ForeignFamily steps{"mnemo_step_energy_joules_total"};
+  ForeignFamily watts{"mnemo_power_watts"};
+  ForeignFamily idle{"mnemo_idle_power_watts"};
+  ForeignFamily up{"mnemo_energy_meter_up"};
+  ForeignFamily dropped{"mnemo_energy_samples_dropped_total"};
 };
 
 void AddMeter(const energy::MeterState& meter, Families* families) {
@@ -106,14 +93,8 @@ std::vector<ForeignFamily> EnergyFamilies(const attribution::EnergySnapshot& sna
   std::vector<ForeignFamily> list = {families.joules, families.uses, families.steps,  families.watts,
                                      families.idle,   families.up,   families.dropped};
   if (snapshot.devices.empty()) return list;
-  list.push_back({"request_energy_joules",
-                  "Energy of each request that ended, over all its attempts and devices.",
-                  Kind::kHistogram,
-                  {{{}, 0, ToHistogram(snapshot.requests)}}});
-  list.push_back({"output_token_energy_joules",
-                  "Energy of each request that ended, divided by its output tokens.",
-                  Kind::kHistogram,
-                  {{{}, 0, ToHistogram(snapshot.output_tokens)}}});
+  list.push_back({"mnemo_request_energy_joules", {{{}, 0, ToHistogram(snapshot.requests)}}});
+  list.push_back({"mnemo_output_token_energy_joules", {{{}, 0, ToHistogram(snapshot.output_tokens)}}});
   return list;
 }
 

@@ -70,11 +70,7 @@ int ConnectionBound(const config::Config& config, const ServedModel& model) {
 
 telemetry::ForeignFamily DroppedLogLines(const std::vector<dispatch::WorkerSnapshot>& workers,
                                          const std::vector<dispatch::MemorySnapshot>& services) {
-  telemetry::ForeignFamily family = {
-      "log_lines_dropped_total",
-      "Lines of a process's log that were dropped, since what they go to did not take them.",
-      telemetry::ForeignFamily::Kind::kCounter,
-      {}};
+  telemetry::ForeignFamily family = {"mnemo_log_lines_dropped_total"};
   const auto add = [&](const std::string& process, uint64_t lines) {
     family.samples.push_back({{{"process", process}}, static_cast<double>(lines)});
   };
@@ -266,19 +262,9 @@ void FrontEnd::Impl::FeedMetrics() {
   const std::vector<dispatch::MemorySnapshot> services = dispatcher->MemoryServices();
   std::vector<telemetry::ForeignFamily> families = MemoryFamilies(workers, services);
   families.push_back(DroppedLogLines(workers, services));
-  using Kind = telemetry::ForeignFamily::Kind;
-  families.push_back({"ready",
-                      "1 while health checks say that requests are taken, else 0.",
-                      Kind::kGauge,
-                      {{{}, readiness.is_ready() ? 1.0 : 0.0}}});
-  families.push_back({"connections",
-                      "Connections of clients that are open.",
-                      Kind::kGauge,
-                      {{{}, static_cast<double>(acceptor->CountOpen())}}});
-  families.push_back({"connections_refused_total",
-                      "Connections beyond server.max_connections.",
-                      Kind::kCounter,
-                      {{{}, static_cast<double>(acceptor->refused())}}});
+  families.push_back({"mnemo_ready", {{{}, readiness.is_ready() ? 1.0 : 0.0}}});
+  families.push_back({"mnemo_connections", {{{}, static_cast<double>(acceptor->CountOpen())}}});
+  families.push_back({"mnemo_connections_refused_total", {{{}, static_cast<double>(acceptor->refused())}}});
   if (options.energy != nullptr) {
     for (telemetry::ForeignFamily& family : EnergyFamilies(options.energy->Snapshot())) {
       families.push_back(std::move(family));

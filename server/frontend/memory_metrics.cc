@@ -13,7 +13,6 @@ namespace {
 
 using telemetry::ForeignFamily;
 using telemetry::ForeignHistogram;
-using Kind = ForeignFamily::Kind;
 
 constexpr double kSecondsPerNs = 1e-9;
 
@@ -34,50 +33,20 @@ const char* StepName(int step) {
 }
 
 struct Families {
-  ForeignFamily step_seconds{"memory_step_seconds",
-                             "What a step of memory processing took in one step of the engine.",
-                             Kind::kHistogram,
-                             {}};
-  ForeignFamily step_bytes{"memory_step_bytes_total",
-                           "Bytes that a step of memory processing read, wrote or moved.",
-                           Kind::kCounter,
-                           {}};
-  ForeignFamily round_trips{"memory_round_trip_seconds",
-                            "From handing a submission to the memory service to having its results.",
-                            Kind::kHistogram,
-                            {}};
-  ForeignFamily bytes{
-      "memory_bytes_total", "Bytes between workers and memory services, by direction.", Kind::kCounter, {}};
-  ForeignFamily selected{"memory_selected_tokens",
-                         "Tokens selected for a decode row, a layer and a KV head.",
-                         Kind::kHistogram,
-                         {}};
-  ForeignFamily hot{
-      "memory_hot_tokens_total",
-      "Tokens selected of sequences whose keys and values a memory service keeps, over layers and KV "
-      "heads: those that the worker had (hit), and those that it fetched (miss).",
-      Kind::kCounter,
-      {}};
-  ForeignFamily resident{
-      "memory_resident_pages",
-      "Pages of layers that are not sparse, of sequences whose keys and values a memory service "
-      "keeps: in use, and there.",
-      Kind::kGauge,
-      {}};
-  ForeignFamily fallbacks{"memory_fallbacks_total",
-                          "Requests that went on in the worker instead of in the memory service, by reason.",
-                          Kind::kCounter,
-                          {}};
-  ForeignFamily attached{
-      "memory_service_attached", "1 when the worker is attached to its memory service.", Kind::kGauge, {}};
-  ForeignFamily indexes{
-      "memory_indexes", "Indexes of running requests, by where they are.", Kind::kGauge, {}};
-  ForeignFamily index_bytes{"memory_index_bytes", "What indexes take, by where they are.", Kind::kGauge, {}};
-  ForeignFamily limit{
-      "memory_service_limit_bytes", "What the indexes of a memory service may take.", Kind::kGauge, {}};
-  ForeignFamily ready{"memory_service_ready", "1 when the memory service works, else 0.", Kind::kGauge, {}};
-  ForeignFamily restarts{
-      "memory_service_restarts_total", "Times the memory service was started again.", Kind::kCounter, {}};
+  ForeignFamily step_seconds{"mnemo_memory_step_seconds"};
+  ForeignFamily step_bytes{"mnemo_memory_step_bytes_total"};
+  ForeignFamily round_trips{"mnemo_memory_round_trip_seconds"};
+  ForeignFamily bytes{"mnemo_memory_bytes_total"};
+  ForeignFamily selected{"mnemo_memory_selected_tokens"};
+  ForeignFamily hot{"mnemo_memory_hot_tokens_total"};
+  ForeignFamily resident{"mnemo_memory_resident_pages"};
+  ForeignFamily fallbacks{"mnemo_memory_fallbacks_total"};
+  ForeignFamily attached{"mnemo_memory_service_attached"};
+  ForeignFamily indexes{"mnemo_memory_indexes"};
+  ForeignFamily index_bytes{"mnemo_memory_index_bytes"};
+  ForeignFamily limit{"mnemo_memory_service_limit_bytes"};
+  ForeignFamily ready{"mnemo_memory_service_ready"};
+  ForeignFamily restarts{"mnemo_memory_service_restarts_total"};
 };
 
 void AddWorker(const dispatch::WorkerSnapshot& worker, Families* families) {

@@ -328,7 +328,14 @@ int CheckConfigured(const config::LoadOptions& load) {
   ReleaseSignals();
   const auto config = config::Load(load);
   if (!config.ok() || !config->model.path.empty()) return 0;
-  std::fprintf(stderr, "mnemod: model.path is empty: there is nothing to serve yet\n");
+  // To standard error, in the log's form: the journal of a unit then has lines of one form alone.
+  if (const absl::Status logging =
+          telemetry::SetUpLogging({.process = "mnemod", .format = config->log.format});
+      !logging.ok()) {
+    return Fail(logging);
+  }
+  spdlog::info("model.path is empty: there is nothing to serve yet");
+  telemetry::EndLogging();
   return kExitNotConfigured;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "server/telemetry/logging.h"
+#include "server/telemetry/metric_table.h"
 
 namespace mnemo::memory_service {
 namespace {
@@ -54,8 +55,14 @@ const char* StatusName(int status) {
   return kNames[status];
 }
 
-MetricFamily NewFamily(const std::string& name, const std::string& help, MetricType type) {
-  return {"mnemo_memory_service_" + name, help, type, {}};
+// Type and help are those of the table.
+MetricFamily NewFamily(const std::string& name) {
+  const telemetry::MetricInfo& metric = telemetry::FindMetric("mnemo_memory_service_" + name);
+  const bool is_counter = metric.type == telemetry::MetricType::kCounter;
+  return {std::string(metric.name),
+          std::string(metric.help),
+          is_counter ? MetricType::Counter : MetricType::Gauge,
+          {}};
 }
 
 void AddValue(MetricFamily& family, std::vector<Label> labels, double value) {
@@ -72,8 +79,7 @@ void AddValue(MetricFamily& family, std::vector<Label> labels, double value) {
 double Of(const Counter& counter) { return static_cast<double>(counter.load(std::memory_order_relaxed)); }
 
 void CollectWork(const PlaneCounters& counters, const std::string& device, std::vector<MetricFamily>& out) {
-  MetricFamily operations =
-      NewFamily("operations_total", "Descriptors answered, by operation and status", MetricType::Counter);
+  MetricFamily operations = NewFamily("operations_total");
   for (int op = 0; op < kOps; ++op) {
     for (int status = 0; status < kStatuses; ++status) {
       const double count = Of(counters.operations[op][status]);
@@ -82,10 +88,7 @@ void CollectWork(const PlaneCounters& counters, const std::string& device, std::
       AddValue(operations, {{"device", device}, {"op", OpName(op)}, {"status", StatusName(status)}}, count);
     }
   }
-  MetricFamily steps = NewFamily("step_seconds_total",
-                                 "Time of the device by step of memory processing; queue is what descriptors "
-                                 "waited, which is in no step",
-                                 MetricType::Counter);
+  MetricFamily steps = NewFamily("step_seconds_total");
   const std::pair<const char*, const Counter*> times[] = {{"queue", &counters.queue_ns},
                                                           {"prepare", &counters.prepare_ns},
                                                           {"relevancy", &counters.score_ns},
@@ -94,19 +97,14 @@ void CollectWork(const PlaneCounters& counters, const std::string& device, std::
   for (const auto& [step, ns] : times) {
     AddValue(steps, {{"device", device}, {"step", step}}, Of(*ns) * kSecondsPerNs);
   }
-  MetricFamily bytes = NewFamily("bytes_total", "Bytes of indexes read, and of records and results written",
-                                 MetricType::Counter);
+  MetricFamily bytes = NewFamily("bytes_total");
   AddValue(bytes, {{"device", device}, {"direction", "read"}}, Of(counters.bytes_read));
   AddValue(bytes, {{"device", device}, {"direction", "written"}}, Of(counters.bytes_written));
-  MetricFamily batches =
-      NewFamily("batches_total", "Batches of queries that the device has run", MetricType::Counter);
+  MetricFamily batches = NewFamily("batches_total");
   AddValue(batches, {{"device", device}}, Of(counters.batches));
-  MetricFamily sleeps = NewFamily("sleeps_total", "Times that the data plane found nothing to do and slept",
-                                  MetricType::Counter);
+  MetricFamily sleeps = NewFamily("sleeps_total");
   AddValue(sleeps, {{"device", device}}, Of(counters.sleeps));
-  MetricFamily failures =
-      NewFamily("device_failures_total", "Resets of a device that did not finish an operation in time",
-                MetricType::Counter);
+  MetricFamily failures = NewFamily("device_failures_total");
   AddValue(failures, {{"device", device}}, Of(counters.device_failures));
   for (MetricFamily* family : {&operations, &steps, &bytes, &batches, &sleeps, &failures}) {
     out.push_back(std::move(*family));
@@ -118,23 +116,19 @@ std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {
   const PlaneStats stats = plane.Stats();
   const std::string& device = stats.device_name;
   CollectWork(plane.counters(), device, out);
-  const auto single = [&](const std::string& name, const std::string& help, MetricType type, double value) {
-    MetricFamily family = NewFamily(name, help, type);
+  const auto single = [&](const std::string& name, double value) {
+    MetricFamily family = NewFamily(name);
     AddValue(family, {{"device", device}}, value);
     out.push_back(std::move(family));
   };
-  single("capacity_bytes", "Memory that indexes may take", MetricType::Gauge,
-         static_cast<double>(stats.memory_bytes));
-  single("draining", "1: takes no new indexes and owners", MetricType::Gauge, stats.draining ? 1 : 0);
-  single("attachments_total", "Workers that have attached", MetricType::Counter,
-         static_cast<double>(stats.attachments));
-  single("lost_owners_total", "Attachments that ended with indexes left", MetricType::Counter,
-         static_cast<double>(stats.lost_owners));
-  single("log_lines_dropped_total", "Lines of the log that could not be written in time", MetricType::Counter,
-         static_cast<double>(telemetry::LogLinesDropped()));
-  MetricFamily used = NewFamily("index_bytes", "Memory of an owner's indexes", MetricType::Gauge);
-  MetricFamily indexes = NewFamily("indexes", "Indexes of an owner", MetricType::Gauge);
-  MetricFamily quota = NewFamily("quota_bytes", "Memory that an owner's indexes may take", MetricType::Gauge);
+  single("capacity_bytes", static_cast<double>(stats.memory_bytes));
+  single("draining", stats.draining ? 1 : 0);
+  single("attachments_total", static_cast<double>(stats.attachments));
+  single("lost_owners_total", static_cast<double>(stats.lost_owners));
+  single("log_lines_dropped_total", static_cast<double>(telemetry::LogLinesDropped()));
+  MetricFamily used = NewFamily("index_bytes");
+  MetricFamily indexes = NewFamily("indexes");
+  MetricFamily quota = NewFamily("quota_bytes");
   for (const OwnerStats& owner : stats.owners) {
     const std::vector<Label> labels = {
         {"device", device}, {"owner", owner.name}, {"epoch", std::to_string(owner.epoch)}};
@@ -143,6 +137,8 @@ std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {
     AddValue(quota, labels, static_cast<double>(owner.quota_bytes));
   }
   for (MetricFamily* family : {&used, &indexes, &quota}) out.push_back(std::move(*family));
+  // A family without samples is not exposed.
+  std::erase_if(out, [](const MetricFamily& family) { return family.metric.empty(); });
   return out;
 }
 

@@ -17,6 +17,8 @@
 #include <set>
 #include <utility>
 
+#include "server/telemetry/metric_table.h"
+
 namespace mnemo::telemetry {
 namespace {
 
@@ -34,15 +36,25 @@ const Histogram::BucketBoundaries kRequestBuckets = {0.001, 0.002, 0.005, 0.01, 
 
 double Seconds(std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); }
 
-Family<Counter>& MakeCounters(Registry& registry, const std::string& name, const std::string& help) {
-  return prometheus::BuildCounter().Name("mnemo_" + name).Help(help).Register(registry);
+// Each name has to be in the table with that type.
+std::string HelpOf(const std::string& name, MetricType type) {
+  const MetricInfo& metric = FindMetric(name);
+  MNEMO_CHECK(metric.type == type);
+  return std::string(metric.help);
 }
-Family<Gauge>& MakeGauges(Registry& registry, const std::string& name, const std::string& help) {
-  return prometheus::BuildGauge().Name("mnemo_" + name).Help(help).Register(registry);
+Family<Counter>& MakeCounters(Registry& registry, const std::string& name) {
+  return prometheus::BuildCounter().Name(name).Help(HelpOf(name, MetricType::kCounter)).Register(registry);
 }
-Histogram& MakeHistogram(Registry& registry, const std::string& name, const std::string& help,
+Family<Gauge>& MakeGauges(Registry& registry, const std::string& name) {
+  return prometheus::BuildGauge().Name(name).Help(HelpOf(name, MetricType::kGauge)).Register(registry);
+}
+Histogram& MakeHistogram(Registry& registry, const std::string& name,
                          const Histogram::BucketBoundaries& buckets) {
-  return prometheus::BuildHistogram().Name("mnemo_" + name).Help(help).Register(registry).Add({}, buckets);
+  return prometheus::BuildHistogram()
+      .Name(name)
+      .Help(HelpOf(name, MetricType::kHistogram))
+      .Register(registry)
+      .Add({}, buckets);
 }
 
 // A counter that is set to values from a source that never falls.
@@ -67,17 +79,17 @@ struct Forward : prometheus::Collectable {
   const prometheus::Collectable* target;
 };
 
-prometheus::ClientMetric ToMetric(const ForeignSample& sample, ForeignFamily::Kind kind) {
+prometheus::ClientMetric ToMetric(const ForeignSample& sample, MetricType type) {
   prometheus::ClientMetric metric;
   for (const auto& [name, value] : sample.labels) metric.label.push_back({name, value});
-  switch (kind) {
-    case ForeignFamily::Kind::kCounter:
+  switch (type) {
+    case MetricType::kCounter:
       metric.counter.value = sample.value;
       break;
-    case ForeignFamily::Kind::kGauge:
+    case MetricType::kGauge:
       metric.gauge.value = sample.value;
       break;
-    case ForeignFamily::Kind::kHistogram: {
+    case MetricType::kHistogram: {
       const ForeignHistogram& histogram = sample.histogram;
       uint64_t below = 0;
       for (size_t i = 0; i <= histogram.bounds.size(); ++i) {
@@ -96,20 +108,21 @@ prometheus::ClientMetric ToMetric(const ForeignSample& sample, ForeignFamily::Ki
 
 prometheus::MetricFamily ToFamily(const ForeignFamily& family) {
   prometheus::MetricFamily made;
-  made.name = "mnemo_" + family.name;
-  made.help = family.help;
-  switch (family.kind) {
-    case ForeignFamily::Kind::kCounter:
+  const MetricInfo& metric = FindMetric(family.name);
+  made.name = family.name;
+  made.help = std::string(metric.help);
+  switch (metric.type) {
+    case MetricType::kCounter:
       made.type = prometheus::MetricType::Counter;
       break;
-    case ForeignFamily::Kind::kGauge:
+    case MetricType::kGauge:
       made.type = prometheus::MetricType::Gauge;
       break;
-    case ForeignFamily::Kind::kHistogram:
+    case MetricType::kHistogram:
       made.type = prometheus::MetricType::Histogram;
       break;
   }
-  for (const ForeignSample& sample : family.samples) made.metric.push_back(ToMetric(sample, family.kind));
+  for (const ForeignSample& sample : family.samples) made.metric.push_back(ToMetric(sample, metric.type));
   return made;
 }
 
@@ -197,71 +210,39 @@ struct Metrics::Impl : prometheus::Collectable {
   Registry registry;
 
   Histogram& time_to_first_token =
-      MakeHistogram(registry, "time_to_first_token_seconds",
-                    "Time from a request's arrival to its first output token.", kRequestBuckets);
-  Histogram& inter_token_latency = MakeHistogram(
-      registry, "inter_token_latency_seconds",
-      "Time between two successive output tokens of a request, as they leave the server.", kTokenGapBuckets);
-  Histogram& time_per_output_token = MakeHistogram(
-      registry, "request_time_per_output_token_seconds",
-      "Of each finished request, decode time divided by output tokens after the first.", kTokenGapBuckets);
-  Histogram& e2e_latency = MakeHistogram(registry, "e2e_request_latency_seconds",
-                                         "Time from a request's arrival to its end.", kRequestBuckets);
-  Histogram& queue_time =
-      MakeHistogram(registry, "request_queue_time_seconds",
-                    "Time a request waited before a worker began to compute it.", kRequestBuckets);
-  Histogram& prefill_time =
-      MakeHistogram(registry, "request_prefill_time_seconds",
-                    "Time from the begin of a request's computation to its first token.", kRequestBuckets);
-  Histogram& decode_time = MakeHistogram(registry, "request_decode_time_seconds",
-                                         "Time from a request's first token to its last.", kRequestBuckets);
+      MakeHistogram(registry, "mnemo_time_to_first_token_seconds", kRequestBuckets);
+  Histogram& inter_token_latency =
+      MakeHistogram(registry, "mnemo_inter_token_latency_seconds", kTokenGapBuckets);
+  Histogram& time_per_output_token =
+      MakeHistogram(registry, "mnemo_request_time_per_output_token_seconds", kTokenGapBuckets);
+  Histogram& e2e_latency = MakeHistogram(registry, "mnemo_e2e_request_latency_seconds", kRequestBuckets);
+  Histogram& queue_time = MakeHistogram(registry, "mnemo_request_queue_time_seconds", kRequestBuckets);
+  Histogram& prefill_time = MakeHistogram(registry, "mnemo_request_prefill_time_seconds", kRequestBuckets);
+  Histogram& decode_time = MakeHistogram(registry, "mnemo_request_decode_time_seconds", kRequestBuckets);
 
-  Counter& prompt_tokens =
-      MakeCounters(registry, "prompt_tokens_total", "Prompt tokens of admitted requests.").Add({});
-  Counter& generation_tokens =
-      MakeCounters(registry, "generation_tokens_total", "Output tokens sent to clients.").Add({});
-  Family<Counter>& success =
-      MakeCounters(registry, "request_success_total", "Requests that ended well, by why the output ended.");
-  Family<Counter>& failed =
-      MakeCounters(registry, "request_failure_total",
-                   "Requests that were admitted and ended with an error, by gRPC code.");
-  Family<Counter>& rejected =
-      MakeCounters(registry, "requests_rejected_total", "Requests that were not admitted, by reason.");
-  Family<Counter>& replayed = MakeCounters(registry, "request_replays_total",
-                                           "Requests started again elsewhere after this worker was lost.");
+  Counter& prompt_tokens = MakeCounters(registry, "mnemo_prompt_tokens_total").Add({});
+  Counter& generation_tokens = MakeCounters(registry, "mnemo_generation_tokens_total").Add({});
+  Family<Counter>& success = MakeCounters(registry, "mnemo_request_success_total");
+  Family<Counter>& failed = MakeCounters(registry, "mnemo_request_failure_total");
+  Family<Counter>& rejected = MakeCounters(registry, "mnemo_requests_rejected_total");
+  Family<Counter>& replayed = MakeCounters(registry, "mnemo_request_replays_total");
 
-  Gauge& requests_running =
-      MakeGauges(registry, "num_requests_running", "Admitted requests at a worker, as the front end counts.")
-          .Add({});
-  Gauge& requests_waiting =
-      MakeGauges(registry, "num_requests_waiting", "Admitted requests that wait for a worker.").Add({});
-  Gauge& tokens_in_flight =
-      MakeGauges(registry, "tokens_in_flight", "Prompt and max_tokens of all admitted requests together.")
-          .Add({});
+  Gauge& requests_running = MakeGauges(registry, "mnemo_num_requests_running").Add({});
+  Gauge& requests_waiting = MakeGauges(registry, "mnemo_num_requests_waiting").Add({});
+  Gauge& tokens_in_flight = MakeGauges(registry, "mnemo_tokens_in_flight").Add({});
 
-  Family<Gauge>& worker_ready =
-      MakeGauges(registry, "worker_ready", "1 when the worker takes requests, else 0.");
-  Family<Gauge>& worker_running =
-      MakeGauges(registry, "worker_requests_running", "Requests that hold KV pages, by worker.");
-  Family<Gauge>& worker_waiting =
-      MakeGauges(registry, "worker_requests_waiting", "Requests that wait for KV pages, by worker.");
-  Family<Gauge>& kv_usage =
-      MakeGauges(registry, "kv_cache_usage_ratio", "KV pages held by requests, as a share of all.");
-  Family<Gauge>& kv_pages = MakeGauges(registry, "kv_cache_pages", "KV pages of the worker's pool.");
-  Family<Gauge>& kv_pages_used =
-      MakeGauges(registry, "kv_cache_pages_used", "KV pages held by running requests.");
-  Family<Gauge>& kv_pages_cached = MakeGauges(registry, "kv_cache_pages_cached",
-                                              "KV pages kept for prefix reuse, which any request may take.");
-  Family<Counter>& preemptions = MakeCounters(registry, "num_preemptions_total",
-                                              "Times a request gave up its KV pages and was queued again.");
-  Family<Counter>& prefix_queries =
-      MakeCounters(registry, "prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
-  Family<Counter>& prefix_hits =
-      MakeCounters(registry, "prefix_cache_hits_total", "Prompt tokens found in the prefix cache.");
-  Family<Counter>& restarts =
-      MakeCounters(registry, "worker_restarts_total", "Times the worker was started again.");
-  Family<Gauge>& build_info =
-      MakeGauges(registry, "build_info", "Always 1; the labels tell what is running.");
+  Family<Gauge>& worker_ready = MakeGauges(registry, "mnemo_worker_ready");
+  Family<Gauge>& worker_running = MakeGauges(registry, "mnemo_worker_requests_running");
+  Family<Gauge>& worker_waiting = MakeGauges(registry, "mnemo_worker_requests_waiting");
+  Family<Gauge>& kv_usage = MakeGauges(registry, "mnemo_kv_cache_usage_ratio");
+  Family<Gauge>& kv_pages = MakeGauges(registry, "mnemo_kv_cache_pages");
+  Family<Gauge>& kv_pages_used = MakeGauges(registry, "mnemo_kv_cache_pages_used");
+  Family<Gauge>& kv_pages_cached = MakeGauges(registry, "mnemo_kv_cache_pages_cached");
+  Family<Counter>& preemptions = MakeCounters(registry, "mnemo_num_preemptions_total");
+  Family<Counter>& prefix_queries = MakeCounters(registry, "mnemo_prefix_cache_queries_total");
+  Family<Counter>& prefix_hits = MakeCounters(registry, "mnemo_prefix_cache_hits_total");
+  Family<Counter>& restarts = MakeCounters(registry, "mnemo_worker_restarts_total");
+  Family<Gauge>& build_info = MakeGauges(registry, "mnemo_build_info");
 
   std::mutex workers_mutex;
   std::map<std::string, Worker> workers;

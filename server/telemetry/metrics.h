@@ -56,12 +56,9 @@ struct ForeignSample {
   ForeignHistogram histogram = {};
 };
 struct ForeignFamily {
-  enum class Kind { kCounter, kGauge, kHistogram };
-  // Without the prefix mnemo_.
+  // In the table of metrics (metric_table.h), which gives type and help.
   std::string name;
-  std::string help;
-  Kind kind = Kind::kGauge;
-  std::vector<ForeignSample> samples;
+  std::vector<ForeignSample> samples = {};
 };
 
 // Thread-safe; every call is wait-free or holds a short lock of its own.

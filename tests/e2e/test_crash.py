@@ -132,6 +132,28 @@ def test_large_memory_is_left_out_of_cores(smol: Daemon) -> None:
                 assert "dd" in flags, f"{name}: {size} bytes would be in a core ({flags})"
 
 
+def test_the_limit_of_cores_is_the_callers(model: pathlib.Path) -> None:
+    """Workers and memory services take the limit of mnemod at their start, and mnemod that of its caller."""
+
+    def limit_of(pid: int) -> str:
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        return re.findall(r"^Max core file size +(\S+) ", limits, re.MULTILINE)[0]
+
+    prefix = ("/bin/sh", "-c", 'ulimit -c 8 && exec "$0" "$@"')
+    with Daemon(model, settings=SETTINGS, prefix=prefix) as daemon:
+        pid = daemon.process.pid
+        worker, service = daemon.status().workers[0].pid, daemon.status().memory_services[0].pid
+        assert [limit_of(process) for process in (pid, worker, service)] == [str(8 * 512)] * 3
+        # The chat renderer, which has texts alone, never leaves one.
+        (renderer,) = subprocess.run(["pgrep", "-P", str(pid), "python"], capture_output=True, text=True, check=True).stdout.split()
+        wait_for("the renderer has set its limit", lambda: limit_of(int(renderer)) == "0")
+        subprocess.run(["prlimit", "--core=0", "--pid", str(pid)], check=True)
+        os.kill(worker, signal.SIGKILL)
+        wait_for("the worker has ended", lambda: process_ended(worker))
+        daemon.wait_workers(1)
+        assert limit_of(pid) == limit_of(daemon.status().workers[0].pid) == "0"
+
+
 def test_core_holds_no_keys_and_values(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """A core taken on purpose: far smaller than what the worker has in memory."""
     pattern = pathlib.Path("/proc/sys/kernel/core_pattern").read_text().strip()

@@ -93,7 +93,7 @@ def test_man_pages_have_no_warning_and_every_option(packages: pathlib.Path, tmp_
         subprocess.run(["dpkg-deb", "-x", path, tmp_path], check=True)
     pages = {path.name.removesuffix(".gz"): path for path in sorted((tmp_path / "usr/share/man").rglob("*.gz"))}
     programs = {path.name for path in (tmp_path / "usr/bin").iterdir()}
-    assert {f"{name}.{1 if name == 'mnemo' else 8}" for name in programs} | {"mnemo.yaml.5"} == set(pages)
+    assert {f"{name}.{1 if name == 'mnemo' else 8}" for name in programs} | {"mnemo.yaml.5", "mnemo-metrics.7"} == set(pages)
     for name, path in pages.items():
         # The locale, or man replaces characters and says so.
         variables = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "200", "MANROFFOPT": "-rHY=0"}
@@ -105,6 +105,10 @@ def test_man_pages_have_no_warning_and_every_option(packages: pathlib.Path, tmp_
         if name == "mnemo.yaml.5":
             keys = re.findall(r"^\| `([a-z_.0-9]+)` ", (nodes.ROOT / "docs/CONFIGURATION.md").read_text(), re.MULTILINE)
             assert len(keys) > 50 and [key for key in keys if key not in shown.stdout] == []
+        elif name == "mnemo-metrics.7":
+            table = re.findall(r"^\| `(mnemo_\w+)` \| (\w+) ", (nodes.ROOT / "docs/METRICS.md").read_text(), re.MULTILINE)
+            entries = re.findall(r"^ +(mnemo_\w+)\n +\S.*\n +A (\w+)\b.*, from .* on\.$", shown.stdout, re.MULTILINE)
+            assert len(table) > 60 and entries == table
         else:
             told = subprocess.run([nodes.BIN / name.split(".")[0], "--help"], check=True, capture_output=True, text=True).stdout
             options = re.findall(r"--[a-z][a-z-]+", told)

@@ -98,6 +98,11 @@ def test_configuration_reference_is_current() -> None:
     assert tree.read("docs/CONFIGURATION.md") == schema(), "run: build/release/tools/print_schema > docs/CONFIGURATION.md"
 
 
+def test_table_of_metrics_is_current() -> None:
+    printed = subprocess.run([tree.BUILD / "tools" / "print_metrics"], capture_output=True, text=True, check=True).stdout
+    assert tree.read("docs/METRICS.md") == printed, "run: build/release/tools/print_metrics > docs/METRICS.md"
+
+
 def test_table_of_metadata_keys_is_current() -> None:
     printed = subprocess.run([tree.BUILD / "tools" / "print_metadata_keys"], capture_output=True, text=True, check=True).stdout
     assert tree.read("docs/MODELS.md") == printed, "run: build/release/tools/print_metadata_keys > docs/MODELS.md"

@@ -1,0 +1,92 @@
+"""docs/METRICS.md against scrapes of live programs: every metric of the table appears when the table says, and no other does."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from harness import Daemon, MemoryService, pb, request, scrape, tiny_model, wait_for
+from test_memory import SETTINGS, sparse, wait_attached
+
+TABLE = pathlib.Path(__file__).resolve().parents[2] / "docs/METRICS.md"
+ROW = re.compile(r"^\| `(\w+)` \| (\w+) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$", re.MULTILINE)
+
+
+class Metric(NamedTuple):
+    type: str
+    labels: frozenset[str]
+    since: str
+    help: str
+
+
+def table(program: str) -> dict[str, Metric]:
+    section = TABLE.read_text().split(f"\n## {program}\n")[1].split("\n## ")[0]
+    rows = ROW.findall(section)
+    found = {name: Metric(kind, frozenset(re.findall(r"`(\w+)`", labels)), since, text) for name, kind, labels, since, text in rows}
+    assert len(found) == len(rows) > 10
+    return found
+
+
+def check(text: str, known: dict[str, Metric]) -> set[str]:
+    """Names of an exposition, each of which has type, help and labels of its row; a metric has at least one sample."""
+    helps = dict(re.findall(r"^# HELP (\w+) (.*)$", text, re.MULTILINE))
+    types = dict(re.findall(r"^# TYPE (\w+) (.*)$", text, re.MULTILINE))
+    own = {name: kind for name, kind in types.items() if name.startswith("mnemo_")}
+    assert set(own) <= set(known), set(own) - set(known)
+    for name, kind in own.items():
+        metric = known[name]
+        assert (kind, helps[name]) == (metric.type, metric.help), name
+        ending = "_count" if kind == "histogram" else ""
+        samples = re.findall(rf"^{name}{ending}(?:\{{(.*)\}})? \S+$", text, re.MULTILINE)
+        assert samples, name
+        for labels in samples:
+            assert set(re.findall(r'(\w+)="', labels)) == metric.labels, name
+    return set(own)
+
+
+def since(known: dict[str, Metric], *whens: str) -> set[str]:
+    names = {name for name, metric in known.items() if metric.since in whens}
+    assert {known[name].since for name in names} == set(whens)
+    return names
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    yield tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
+
+
+def test_a_daemon_without_memory_service_and_meter(tiny: pathlib.Path) -> None:
+    known = table("mnemod")
+    with Daemon(tiny, settings={"energy.enabled": "false", "memory.services": 0}) as daemon:
+        wanted = since(known, "the start", "the first ready worker")
+        assert check(daemon.metrics(), known) == wanted
+        daemon.generate(request("hello", max_tokens=4)).check_ok()
+        assert check(daemon.metrics(), known) == wanted
+
+
+def test_every_metric_appears_when_the_table_says(tiny: pathlib.Path) -> None:
+    known, of_service = table("mnemod"), table("mnemo-memory")
+    settings: dict[str, Any] = {**SETTINGS, "memory.services": 0, "memory.placement": "memory_service"}
+    settings |= {"energy.sources": "[]", "energy.socket": "", "energy.model": '["cpu0 idle=2 busy=20"]'}
+    with MemoryService("--memory-bytes=16777216") as service:
+        assert check(scrape(service.metrics_address), of_service) == since(of_service, "the start")
+        settings["memory.addresses"] = f"[unix:{service.socket}]"
+        with Daemon(tiny, settings=settings) as daemon:
+            wait_attached(daemon)
+            attached = since(of_service, "the start", "the first attached worker")
+            assert check(scrape(service.metrics_address), of_service) == attached
+
+            expected = since(known, "the start", "the first ready worker", "the first memory service")
+            expected |= since(known, "the first meter or model of energy", "the first measured interval")
+            wait_for("an interval is measured", lambda: check(daemon.metrics(), known) >= expected)
+            assert check(daemon.metrics(), known) == expected
+
+            daemon.generate(sparse(400, pb.PLACEMENT_UNSPECIFIED)).check_ok()
+            expected |= since(known, "the first request with sparse attention", "the first request with energy")
+            wait_for("the request is counted", lambda: check(daemon.metrics(), known) >= expected)
+            assert check(daemon.metrics(), known) == expected
+            assert check(scrape(service.metrics_address), of_service) == set(of_service)
+            assert expected == set(known)
