@@ -40,6 +40,8 @@ constexpr MetricInfo kDaemonMetrics[] = {
      MetricPresence::kStart},
     {"mnemo_tokens_in_flight", MetricType::kGauge, "",
      "Prompt and max_tokens of all admitted requests together.", MetricPresence::kStart},
+    {"mnemo_start_time_seconds", MetricType::kGauge, "",
+     "Time at which mnemod started, in seconds since 1970, UTC.", MetricPresence::kStart},
     {"mnemo_ready", MetricType::kGauge, "", "1 while health checks say that requests are taken, else 0.",
      MetricPresence::kStart},
     {"mnemo_connections", MetricType::kGauge, "", "Connections of clients that are open.",

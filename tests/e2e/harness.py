@@ -107,7 +107,12 @@ class Daemon:
             command = ["/bin/sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{fd}>&-" for fd in closed), *command]
         command = [*prefix, *command]  # a program that sets limits and becomes mnemod
         error = self._log if stderr is None else stderr
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
+
+        self._start = start
+        self.process = start()
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
         self.channel = grpc.insecure_channel(self.address, options=options)
@@ -148,6 +153,13 @@ class Daemon:
                 self.process.wait()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._log.name)
+
+    def crash(self) -> None:
+        """Kills mnemod and starts it again at the same addresses, as systemd does."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+        self.wait_ready()
 
     def serving(self, service: str = "") -> bool:
         try:
