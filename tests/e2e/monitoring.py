@@ -125,7 +125,7 @@ class Prometheus(Server):
 
 
 class Webhook:
-    """What an alert reaches: a server that keeps the messages of Alertmanager."""
+    """Receiver of alerts: a server that keeps the messages of Alertmanager."""
 
     def __init__(self) -> None:
         self.alerts: list[dict[str, Any]] = []
@@ -197,7 +197,7 @@ class Browser:
         self.driver.quit()
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What a script in the page returns."""
+        """Runs a script in the page, and returns its result."""
         return self.driver.execute_script(script, *arguments)
 
     def set_width(self, pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""What monitoring names is there: metrics in a live scrape, data behind each rule and panel in real Prometheus, curves in Chromium."""
+"""Monitoring of a live node: named metrics in its scrape, data behind each rule and panel in real Prometheus, curves in Chromium."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Node:
 
 
 def provoke_events(daemon: Daemon) -> None:
-    """What a node under load alone does not show: refusals, a failure, a fallback, a restart of each kind and a replay."""
+    """Causes what load alone does not: a refusal, a failure, a fallback, a restart of each kind and a replay."""
     assert daemon.generate(request([1], max_tokens=-1)).code == harness.Code.INVALID_ARGUMENT
     cancelled = daemon.generation.Generate(request([1], max_tokens=5000, ignore_eos=True))
     next(cancelled)
@@ -270,7 +270,7 @@ def open_console(browser: Browser, node: Node, page: str) -> None:
 
 
 PAGES = sorted(path.name for path in (DEPLOY / "prometheus" / "consoles").glob("*.html"))
-# What stands where a number or a text should.
+# Texts that stand where a number or a name should.
 NO_VALUES = re.compile(r"\bNaN\b|undefined|\bnull\b|\[object|\{\{|<no value>")
 
 
