@@ -14,6 +14,7 @@ find_package(nlohmann_json CONFIG REQUIRED)
 find_package(Catch2 2 CONFIG REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET GLOBAL libxxhash)
+pkg_check_modules(systemd REQUIRED IMPORTED_TARGET GLOBAL libsystemd)
 find_package(benchmark CONFIG QUIET)
 
 # Tests in Python run in the virtual environment that scripts/setup.sh makes.

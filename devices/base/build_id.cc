@@ -50,7 +50,7 @@ int Visit(dl_phdr_info* info, size_t, void* result) {
 std::string BuildId() {
   std::string id;
   ::dl_iterate_phdr(Visit, &id);
-  return id.empty() ? "unknown" : id;
+  return id.empty() ? std::string(kUnknownBuildId) : id;
 }
 
 }  // namespace mnemo

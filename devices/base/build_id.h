@@ -1,11 +1,15 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace mnemo {
 
+// What BuildId tells of a program that was linked without one.
+inline constexpr std::string_view kUnknownBuildId = "unknown";
+
 // The build id of this program in hexadecimal: the GNU build id, a hash of the program's contents that the
-// linker writes. Equal ids mean equal code. "unknown" when the program was linked without one.
+// linker writes. Equal ids mean equal code.
 std::string BuildId();
 
 }  // namespace mnemo

@@ -15,12 +15,12 @@
 #include <cstring>
 
 #include "devices/base/clock.h"
+#include "devices/base/service_manager.h"
 
 namespace mnemo::energy {
 namespace {
 
 constexpr int kBacklog = 16;
-constexpr int kFirstPassedFd = 3;
 constexpr mode_t kSocketMode = 0660;
 constexpr int64_t kMillisecondNs = 1'000'000;
 
@@ -72,24 +72,22 @@ absl::StatusOr<UniqueFd> ListenForReaders(const std::string& path, const std::st
 }
 
 absl::StatusOr<UniqueFd> TakeSystemdSocket() {
-  const char* const pid = std::getenv("LISTEN_PID");
-  const char* const count = std::getenv("LISTEN_FDS");
-  if (pid == nullptr || count == nullptr || std::to_string(::getpid()) != pid) return UniqueFd();
-  if (std::string_view(count) == "0") return UniqueFd();
-  if (std::string_view(count) != "1") {
-    return InvalidArgument("systemd has passed {} sockets, one is used", count);
+  MNEMO_ASSIGN_OR_RETURN(std::vector<PassedDescriptor> passed, TakePassedDescriptors());
+  if (passed.empty()) return UniqueFd();
+  if (passed.size() > 1) {
+    return InvalidArgument("systemd has passed {} sockets, one is used", passed.size());
   }
+  UniqueFd fd = std::move(passed.front().fd);
   int type = 0, listens = 0, domain = 0;
   socklen_t size = sizeof(int);
-  ::getsockopt(kFirstPassedFd, SOL_SOCKET, SO_TYPE, &type, &size);
-  ::getsockopt(kFirstPassedFd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
-  ::getsockopt(kFirstPassedFd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+  ::getsockopt(fd.get(), SOL_SOCKET, SO_TYPE, &type, &size);
+  ::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+  ::getsockopt(fd.get(), SOL_SOCKET, SO_DOMAIN, &domain, &size);
   if (domain != AF_UNIX || type != SOCK_SEQPACKET || listens == 0) {
     return InvalidArgument("systemd has passed another socket than one of ListenSequentialPacket=/PATH");
   }
-  ::fcntl(kFirstPassedFd, F_SETFD, FD_CLOEXEC);
-  ::fcntl(kFirstPassedFd, F_SETFL, ::fcntl(kFirstPassedFd, F_GETFL) | O_NONBLOCK);
-  return UniqueFd(kFirstPassedFd);
+  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+  return fd;
 }
 
 ReadingServer::ReadingServer(EnergySource* source, UniqueFd listener, ReadingServerOptions options)

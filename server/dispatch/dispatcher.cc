@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -213,6 +214,51 @@ void AddChildren(const config::Config& config, const RuntimeDir& runtime_dir, bo
   }
 }
 
+// The kept image of these weights; invalid when there is none. The manager forgets all others.
+absl::StatusOr<worker_service::PackedModel> TakeImage(DispatcherOptions* options,
+                                                      const devices::DeviceOptions& device) {
+  worker_service::PackedModel packed;
+  if (options->kept_images.empty()) return packed;
+  MNEMO_ASSIGN_OR_RETURN(const std::optional<std::string> key,
+                         worker_service::ImageKey(*options->file, device));
+  for (PassedDescriptor& kept : options->kept_images) {
+    if (!packed.image.valid() && key.has_value() && kept.name == std::string(kImageName) + *key) {
+      absl::StatusOr<worker_service::PackedModel> reused =
+          worker_service::ReuseImage(std::move(kept.fd), device);
+      if (reused.ok()) {
+        packed = *std::move(reused);
+        continue;
+      }
+      spdlog::warn("the kept image of the weights is not used: {}", std::string(reused.status().message()));
+    }
+    ForgetDescriptor(kept.name);
+  }
+  options->kept_images.clear();
+  return packed;
+}
+
+// Has the weights packed, or takes the image that an earlier process left.
+absl::StatusOr<worker_service::PackedModel> GetImage(DispatcherOptions* options,
+                                                     const model::ModelConfig& model,
+                                                     const devices::DeviceOptions& device) {
+  MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed, TakeImage(options, device));
+  if (packed.image.valid()) {
+    spdlog::info("weights of {} taken over from the last process", packed.id);
+    return packed;
+  }
+  const auto began = std::chrono::steady_clock::now();
+  if (options->on_phase) options->on_phase("packing weights");
+  MNEMO_ASSIGN_OR_RETURN(packed, worker_service::PackModel(*options->file, model, device));
+  const auto took = std::chrono::steady_clock::now() - began;
+  spdlog::info("weights of {} packed in {} ms", packed.id,
+               std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
+  if (!options->keeps_image) return packed;
+  MNEMO_ASSIGN_OR_RETURN(const std::optional<std::string> key,
+                         worker_service::ImageKey(*options->file, device));
+  if (key.has_value()) KeepDescriptor(std::string(kImageName) + *key, packed.image.get());
+  return packed;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options) {
@@ -252,15 +298,9 @@ absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions o
     MNEMO_ASSIGN_OR_RETURN(bound, DecideSizes(model, device, AvailableResources(), &config));
     MNEMO_ASSIGN_OR_RETURN(UniqueFd image, config::MakeImage(config));
     host.config = std::make_shared<const UniqueFd>(std::move(image));
-    const auto began = std::chrono::steady_clock::now();
-    if (options.on_phase) options.on_phase("packing weights");
-    MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed,
-                           worker_service::PackModel(*options.file, model, device));
+    MNEMO_ASSIGN_OR_RETURN(worker_service::PackedModel packed, GetImage(&options, model, device));
     weights = std::move(packed.image);
     core.model_id = std::move(packed.id);
-    const auto took = std::chrono::steady_clock::now() - began;
-    spdlog::info("weights of {} packed in {} ms", core.model_id,
-                 std::chrono::duration_cast<std::chrono::milliseconds>(took).count());
     MNEMO_ASSIGN_OR_RETURN(memory, MemoryServicesOf(config, bound.tokens, *runtime_dir));
     memory.before_spawn = host.before_spawn;
     memory.config = host.config;

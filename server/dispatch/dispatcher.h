@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "devices/base/service_manager.h"
 #include "devices/base/status.h"
 #include "mnemo/internal/memory.pb.h"
 #include "mnemo/internal/worker.pb.h"
@@ -132,6 +133,9 @@ class Dispatcher {
   virtual void OnReadyChange(std::function<void(int ready_workers)> callback) = 0;
 };
 
+// The names of images of weights in the service manager's store: this and the key of the image.
+inline constexpr std::string_view kImageName = "weights-";
+
 struct DispatcherOptions {
   // All of it reaches the children. server.listen and its like, text and most of limits have no effect here.
   config::Config config;
@@ -142,19 +146,23 @@ struct DispatcherOptions {
   const model::ModelConfig* model = nullptr;
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
+  // What an earlier process of the unit left under names that begin with kImageName, and whether the service
+  // manager is to keep this one's image of the weights for the next process.
+  std::vector<PassedDescriptor> kept_images;
+  bool keeps_image = false;
   // CreateDispatcher begins a part of its work that may take long, such as "packing weights".
   std::function<void(std::string_view phase)> on_phase;
   // Outlives the dispatcher. nullptr: workers are not asked for spans.
   WorkObserver* observer = nullptr;
 };
 
-// Packs the model's weights once and hashes them, which takes seconds for a large model; without local
-// workers it hashes the file alone. Then it starts the local memory services, the local workers and the links
-// to the others, and returns without waiting for any of them. INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or
-// UNIMPLEMENTED say what is wrong with the model file or the settings, INVALID_ARGUMENT and
-// RESOURCE_EXHAUSTED which size exceeds what the process may use. The destructor ends every request that is
-// still there with UNAVAILABLE. It stops the local processes, workers first (SIGTERM, and SIGKILL to one that
-// does not end), and returns when they are gone.
+// Packs the model's weights once and hashes them, which takes seconds for a large model, unless an image of
+// them was kept; without local workers it hashes the file alone. Then it starts the local memory services,
+// the local workers and the links to the others, and returns without waiting for any of them.
+// INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS or UNIMPLEMENTED say what is wrong with the model file or the
+// settings, INVALID_ARGUMENT and RESOURCE_EXHAUSTED which size exceeds what the process may use. The
+// destructor ends every request that is still there with UNAVAILABLE. It stops the local processes, workers
+// first (SIGTERM, and SIGKILL to one that does not end), and returns when they are gone.
 absl::StatusOr<std::unique_ptr<Dispatcher>> CreateDispatcher(DispatcherOptions options);
 
 }  // namespace mnemo::dispatch

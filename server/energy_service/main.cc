@@ -13,12 +13,12 @@
 
 #include "devices/base/clock.h"
 #include "devices/base/early_signals.h"
+#include "devices/base/service_manager.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/watcher.h"
 #include "devices/energy/make_energy_source.h"
 #include "devices/energy/reading_server.h"
 #include "server/energy_service/energy_options.h"
-#include "server/frontend/notify.h"
 #include "server/telemetry/child_main.h"
 
 namespace mnemo::energy_service {
@@ -56,11 +56,11 @@ absl::Status Serve(const EnergyOptions& options, UniqueFd listener, Watcher* wat
        .interval_ns = std::max(energy.interval_ms * kMillisecondNs, energy::kServedIntervalNs),
        .log = log});
   watcher->SetListening();
-  frontend::NotifySystemd("READY=1");
+  NotifySystemd("READY=1");
   std::thread thread([&] { server.Run(stop.get()); });
   watcher->WaitForSignal();
   spdlog::info("stopping");
-  frontend::NotifySystemd("STOPPING=1");
+  NotifySystemd("STOPPING=1");
   (void)::eventfd_write(stop.get(), 1);
   thread.join();
   // Still listening, so that the file is ours.

@@ -5,23 +5,30 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <future>
 #include <mutex>
+#include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "devices/base/address.h"
 #include "devices/base/descriptor_limit.h"
+#include "devices/base/hash.h"
 #include "server/frontend/admin_service.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/energy_report.h"
 #include "server/frontend/generation_service.h"
 #include "server/frontend/grpc_ping.h"
 #include "server/frontend/health_service.h"
+#include "server/frontend/held_calls.h"
 #include "server/frontend/memory_metrics.h"
 #include "server/frontend/readiness.h"
 #include "server/frontend/service_context.h"
 #include "server/frontend/text_pool.h"
 #include "server/link/acceptor.h"
+#include "server/link/socket.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::frontend {
@@ -52,6 +59,24 @@ constexpr int64_t kDescriptorsOfChild = 8;
 constexpr int64_t kMostConnections = 65536;
 
 constexpr int kKeepaliveTimeoutMs = 20000;
+
+// The names of listening sockets in the service manager's store: this and a hash of the address, since names
+// have no colon.
+constexpr std::string_view kListenerName = "listener-";
+
+std::string ListenerName(std::string_view address) {
+  Hasher hasher;
+  hasher.AddText(address);
+  return std::string(kListenerName) + hasher.digest().Text();
+}
+
+// Whether the file of this Unix socket is below the folder that the service manager makes for the unit, and
+// removes with it (RuntimeDirectory=). Elsewhere nobody would remove it after the last process.
+bool IsInRuntimeDirectory(const std::string& address) {
+  const char* const folder = std::getenv("RUNTIME_DIRECTORY");
+  const std::optional<std::string_view> path = UnixSocketPath(address);
+  return folder != nullptr && path.has_value() && path->starts_with(std::string(folder) + "/");
+}
 
 // server.max_connections or its default, within the limit of descriptors.
 int ConnectionBound(const config::Config& config, const ServedModel& model) {
@@ -106,6 +131,7 @@ struct FrontEnd::Impl {
                .energy = options.energy,
                .admission = &admission,
                .streams = &streams,
+               .held_calls = &held_calls,
                .text_pool = &text_pool,
                .chat_pool = &chat_pool,
                .tunables = &tunables,
@@ -143,16 +169,21 @@ struct FrontEnd::Impl {
 
   absl::Status Listen();
   absl::Status MakeAcceptor();
+  void KeepListeners(bool keeps, std::vector<std::string> kept);
+  void BeginHandOver();
+  // Until all streams have closed, at most so long: those that were cut take their status with them.
+  void WaitForStreams(milliseconds time);
   // Before each scrape.
   void FeedMetrics();
 
-  const Options options;
+  Options options;
   telemetry::Metrics* const metrics;
   dispatch::Dispatcher* const dispatcher;
   const AttentionServing attention;
   Tunables tunables;
   Admission admission;
   Streams streams;
+  HeldCalls held_calls;
   TextPool text_pool;
   TextPool chat_pool{TextPool::kMaxQueuedChats};
   ServiceContext context;
@@ -171,6 +202,7 @@ struct FrontEnd::Impl {
   // Orders drains and their ends.
   std::mutex mutex;
   bool is_ending = false;
+  bool is_handing_over = false;
   bool is_shut_down = false;
 };
 
@@ -230,10 +262,52 @@ absl::Status FrontEnd::Impl::MakeAcceptor() {
     parameters.fd = connection.Release();
     server_input->HandleNewConnection(&parameters);
   };
-  auto made = link::Acceptor::Listen(std::move(accepting));
+  link::Acceptor::Inherited inherited;
+  std::vector<std::string> kept;
+  for (PassedDescriptor& passed : options.passed) {
+    if (passed.name.starts_with(kListenerName)) {
+      kept.push_back(passed.name);
+      inherited.kept.push_back(std::move(passed.fd));
+    } else {
+      inherited.passed.push_back(std::move(passed.fd));
+    }
+  }
+  options.passed.clear();
+  accepting.leaves_file = options.hands_over && IsInRuntimeDirectory(config.listen);
+  const bool keeps = options.hands_over && (!UnixSocketPath(config.listen) || accepting.leaves_file);
+  auto made = link::Acceptor::Listen(std::move(accepting), std::move(inherited));
   if (!made.ok()) return Annotate(made.status(), "server.listen");
   acceptor = *std::move(made);
+  KeepListeners(keeps, kept);
   return absl::OkStatus();
+}
+
+// `kept`: names of those that the manager has now.
+void FrontEnd::Impl::KeepListeners(bool keeps, std::vector<std::string> kept) {
+  for (const int fd : acceptor->own_listeners()) {
+    const absl::StatusOr<std::string> address = link::ListeningAddress(fd);
+    if (!keeps || !address.ok()) continue;
+    const std::string name = ListenerName(*address);
+    if (std::erase(kept, name) == 0) KeepDescriptor(name, fd);
+  }
+  for (const std::string& name : kept) ForgetDescriptor(name);
+}
+
+// Connections that come from now on wait in the sockets' queues.
+void FrontEnd::Impl::BeginHandOver() {
+  {
+    std::lock_guard lock(mutex);
+    if (!options.hands_over || is_handing_over) return;
+    is_handing_over = true;
+  }
+  held_calls.Begin(options.config.limits.max_queued);
+  acceptor->Stop();
+}
+
+void FrontEnd::Impl::WaitForStreams(milliseconds time) {
+  std::promise<void> closed;
+  streams.Drain(std::chrono::steady_clock::now() + time, [&](DrainResult) { closed.set_value(); });
+  closed.get_future().wait();
 }
 
 void FrontEnd::Impl::FeedMetrics() {
@@ -299,6 +373,7 @@ void FrontEnd::BeginDrainForEnd(milliseconds timeout, std::function<void(DrainRe
     std::lock_guard lock(impl_->mutex);
     impl_->is_ending = true;
   }
+  impl_->BeginHandOver();
   impl_->Drain(timeout, std::move(done));
 }
 
@@ -312,7 +387,10 @@ DrainResult FrontEnd::DrainForEnd(milliseconds timeout) {
 bool FrontEnd::has_served() const { return impl_->readiness.has_served(); }
 
 std::vector<dispatch::LoopTurns> FrontEnd::AskForTurns() {
-  return {{"gRPC", impl_->ping->Ask()}, {"accepting of connections", impl_->acceptor->AskForTurn()}};
+  std::vector<dispatch::LoopTurns> turns = {{"gRPC", impl_->ping->Ask()}};
+  std::lock_guard lock(impl_->mutex);
+  if (!impl_->is_handing_over) turns.push_back({"accepting of connections", impl_->acceptor->AskForTurn()});
+  return turns;
 }
 
 void FrontEnd::SetLive(bool is_live) { impl_->health.SetLive(is_live); }
@@ -329,8 +407,12 @@ void FrontEnd::Shutdown() {
   if (impl_->acceptor != nullptr) impl_->acceptor->Stop();
   if (impl_->server == nullptr) return;
   impl_->Drain(milliseconds(0), [](DrainResult) {});
+  impl_->WaitForStreams(kShutdownGrace);
   impl_->ping.reset();
   impl_->health.Shutdown();
+  // First, since gRPC answers a call that arrives during its shutdown with CANCELLED, which clients do not
+  // repeat. A closed connection is UNAVAILABLE.
+  impl_->acceptor->EndConnections();
   impl_->server->Shutdown(std::chrono::system_clock::now() + kShutdownGrace);
 }
 

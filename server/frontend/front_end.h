@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "config/config.h"
+#include "devices/base/service_manager.h"
 #include "devices/base/status.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/loop_turns.h"
@@ -27,6 +28,12 @@ class FrontEnd {
     std::string version;
     // nullptr without meters and model; else it outlives the object.
     const attribution::EnergyMonitor* energy = nullptr;
+    // Descriptors that the service manager gave this process. Its own from an earlier process carry its
+    // names; the others are listening sockets of socket units, which serve besides server.listen.
+    std::vector<PassedDescriptor> passed;
+    // The manager keeps the listening sockets for the unit's next process. A drain for the end then accepts
+    // no connection and holds new calls, so that clients with a retry policy wait for the next process.
+    bool hands_over = false;
     // Each change of what health checks tell of readiness, in order; it begins as false. Must not block. May
     // be empty.
     std::function<void(bool is_ready)> on_ready_change;

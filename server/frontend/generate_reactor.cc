@@ -62,12 +62,27 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   std::shared_ptr<RequestCore> core_;
 };
 
+// Ends with its connection, its deadline or the server.
+class HeldReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse> {
+ public:
+  explicit HeldReactor(HeldCalls* held) : held_(held) {}
+  void OnCancel() override { Finish(grpc::Status(grpc::StatusCode::UNAVAILABLE, "the server ends")); }
+  void OnDone() override {
+    held_->Remove();
+    delete this;
+  }
+
+ private:
+  HeldCalls* const held_;
+};
+
 }  // namespace
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* StartGenerate(ServiceContext* context,
                                                               grpc::CallbackServerContext* call,
                                                               const v1::GenerateRequest* request,
                                                               Drawn drawn) {
+  if (context->held_calls->Add()) return new HeldReactor(context->held_calls);
   auto reactor = std::make_shared<GenerateReactor>(call);
   GenerateReactor* raw = reactor.get();
   raw->Begin(

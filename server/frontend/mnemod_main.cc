@@ -6,10 +6,12 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,13 +25,13 @@
 #include "devices/base/descriptor_limit.h"
 #include "devices/base/early_signals.h"
 #include "devices/base/patient_threads.h"
+#include "devices/base/service_manager.h"
 #include "devices/base/standard_streams.h"
 #include "devices/base/status.h"
 #include "devices/base/undo_at_end.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/frontend/energy_setup.h"
 #include "server/frontend/front_end.h"
-#include "server/frontend/notify.h"
 #include "server/frontend/request_energy.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/service_notifier.h"
@@ -58,6 +60,7 @@ struct Arguments {
   config::LoadOptions load;
   bool check_config = false;
   bool check_configured = false;
+  bool hands_over = false;
 };
 
 // The exit status, or -1 to go on.
@@ -75,6 +78,9 @@ int ParseArguments(int argc, char** argv, Arguments* arguments) {
   app.add_flag("--check-config", arguments->check_config, "check the settings and end");
   app.add_flag("--check-configured", arguments->check_configured,
                "end with 1 if the settings are valid and name no model to serve, else with 0");
+  app.add_flag("--hand-over", arguments->hands_over,
+               "leave listening sockets and weights with the service manager, which gives them to the unit's "
+               "next process (FileDescriptorStoreMax=)");
   app.add_flag("--version", show_version, "show the version and end");
   try {
     app.parse(argc, argv);
@@ -136,8 +142,11 @@ class EndsAtOnce {
 
 class Daemon {
  public:
-  Daemon(config::LoadOptions load, config::Config config)
-      : load_(std::move(load)), config_(std::move(config)) {}
+  Daemon(Arguments arguments, config::Config config, std::vector<PassedDescriptor> passed)
+      : load_(std::move(arguments.load)),
+        hands_over_(arguments.hands_over),
+        config_(std::move(config)),
+        passed_(std::move(passed)) {}
 
   absl::Status Start();
   // Serves until a signal ends it. `signals` are blocked in all threads and taken here.
@@ -153,7 +162,9 @@ class Daemon {
   void TakeRound(const LoopWatch::Round& round);
 
   const config::LoadOptions load_;
+  const bool hands_over_;
   config::Config config_;
+  std::vector<PassedDescriptor> passed_;  // until Start has given them away
   ServiceNotifier notifier_;
   std::unique_ptr<ServedModel> model_;
   std::unique_ptr<telemetry::Metrics> metrics_;
@@ -187,6 +198,12 @@ absl::Status Daemon::Start() {
   options.on_replay = [metrics = metrics_.get()](const std::string& worker) {
     metrics->RequestReplayed(worker);
   };
+  const auto images = std::stable_partition(
+      passed_.begin(), passed_.end(),
+      [](const PassedDescriptor& passed) { return !passed.name.starts_with(dispatch::kImageName); });
+  options.kept_images.assign(std::make_move_iterator(images), std::make_move_iterator(passed_.end()));
+  passed_.erase(images, passed_.end());
+  options.keeps_image = hands_over_;
   options.on_phase = [this](std::string_view phase) { notifier_.Loading(phase); };
   MNEMO_ASSIGN_OR_RETURN(energy_, MakeEnergyMonitor(config_.energy));
   if (energy_ != nullptr) options.observer = &energy_observer_.emplace(energy_.get());
@@ -202,6 +219,8 @@ absl::Status Daemon::Start() {
   front_end.config = config_;
   front_end.version = MNEMO_VERSION;
   front_end.energy = energy_.get();
+  front_end.passed = std::move(passed_);
+  front_end.hands_over = hands_over_;
   front_end.on_ready_change = [this](bool is_ready) { notifier_.SetReady(is_ready); };
   MNEMO_ASSIGN_OR_RETURN(
       front_end_, FrontEnd::Start(std::move(front_end), model_.get(), dispatcher_.get(), metrics_.get()));
@@ -351,6 +370,8 @@ int Main(int argc, char** argv) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   // Writing past RLIMIT_FSIZE then fails with EFBIG instead of ending the process.
   std::signal(SIGXFSZ, SIG_IGN);
+  absl::StatusOr<std::vector<PassedDescriptor>> passed = TakePassedDescriptors();
+  if (!passed.ok()) return Fail(passed.status());
   auto ends_at_once = std::make_optional<EndsAtOnce>();
   auto config = config::Load(arguments.load);
   if (!config.ok()) return Fail(config.status());
@@ -365,7 +386,7 @@ int Main(int argc, char** argv) {
   is_logging = true;
   // After a good end the object stays: of what it has then, the metrics' listener would take up to 2 s to
   // stop.
-  static Daemon* const daemon = new Daemon(std::move(arguments.load), *std::move(config));
+  static Daemon* const daemon = new Daemon(std::move(arguments), *std::move(config), *std::move(passed));
   const absl::Status status = daemon->Start();
   if (status.ok()) {
     ends_at_once.reset();

@@ -8,6 +8,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/frontend/admission.h"
 #include "server/frontend/attention_check.h"
+#include "server/frontend/held_calls.h"
 #include "server/frontend/prompt_pass.h"
 #include "server/frontend/served_model.h"
 #include "server/frontend/streams.h"
@@ -35,6 +36,7 @@ struct ServiceContext {
   const attribution::EnergyMonitor* energy = nullptr;
   Admission* admission = nullptr;
   Streams* streams = nullptr;
+  HeldCalls* held_calls = nullptr;
   TextPool* text_pool = nullptr;
   // For short chats, whose rendering waits for another process.
   TextPool* chat_pool = nullptr;

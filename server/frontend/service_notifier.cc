@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "devices/base/clock.h"
-#include "server/frontend/notify.h"
+#include "devices/base/service_manager.h"
 
 namespace mnemo::frontend {
 namespace {

@@ -1,5 +1,6 @@
 #include "server/link/acceptor.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -58,27 +59,61 @@ Acceptor::Acceptor(Options options, UniqueFd wake) : options_(std::move(options)
 
 Acceptor::~Acceptor() { Stop(); }
 
-absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(Options options) {
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Listen(Options options, Inherited inherited) {
   UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake.valid()) return ResourceExhausted("eventfd: {}", std::strerror(errno));
   auto acceptor = std::unique_ptr<Acceptor>(new Acceptor(std::move(options), std::move(wake)));
-  MNEMO_RETURN_IF_ERROR(acceptor->Bind());
+  MNEMO_RETURN_IF_ERROR(acceptor->Bind(std::move(inherited)));
   return acceptor;
 }
 
-absl::Status Acceptor::Bind() {
+absl::Status Acceptor::Bind(Inherited given) {
+  std::vector<UniqueFd> inherited;
+  for (UniqueFd& fd : given.passed) {
+    if (const auto address = ListeningAddress(fd.get()); !address.ok()) {
+      return Annotate(address.status(), fmt::format("descriptor {} of the service manager", fd.get()));
+    }
+    passed_.insert(fd.get());
+    inherited.push_back(std::move(fd));
+  }
+  for (UniqueFd& fd : given.kept) {
+    if (ListeningAddress(fd.get()).ok()) inherited.push_back(std::move(fd));
+  }
+  MNEMO_RETURN_IF_ERROR(BindAddress(&inherited));
+  for (UniqueFd& fd : inherited) {
+    if (passed_.contains(fd.get())) listeners_.push_back(std::move(fd));
+  }
+  // AcceptAll ends at the error of a socket that does not block.
+  for (const UniqueFd& fd : listeners_) ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+  return absl::OkStatus();
+}
+
+absl::Status Acceptor::BindAddress(std::vector<UniqueFd>* inherited) {
   const auto lock = UndoAtEnd::Making();
-  MNEMO_ASSIGN_OR_RETURN(listeners_, ListenAll(options_.address, options_.unix_mode, &port_));
+  MNEMO_ASSIGN_OR_RETURN(listeners_, ListenAll(options_.address, options_.unix_mode, &port_, inherited));
   if (port_ > 0) {
     address_ = options_.address.substr(0, options_.address.rfind(':') + 1) + std::to_string(port_);
     return absl::OkStatus();
   }
   address_ = options_.address;
+  if (passed_.contains(listeners_.front().get())) return absl::OkStatus();
   path_ = UnixSocketPath(address_).value_or("");
+  // A kept socket's file has the mode of an earlier configuration.
+  if (::chmod(path_.c_str(), options_.unix_mode) != 0) {
+    return Unavailable("cannot listen on {}: {}", address_, std::strerror(errno));
+  }
   struct stat info = {};
   if (::lstat(path_.c_str(), &info) == 0) path_inode_ = info.st_ino;
-  undo_ = UndoAtEnd([path = path_] { ::unlink(path.c_str()); });
+  if (!options_.leaves_file) undo_ = UndoAtEnd([path = path_] { ::unlink(path.c_str()); });
   return absl::OkStatus();
+}
+
+std::vector<int> Acceptor::own_listeners() const {
+  std::vector<int> own;
+  for (const UniqueFd& fd : listeners_) {
+    if (!passed_.contains(fd.get())) own.push_back(fd.get());
+  }
+  return own;
 }
 
 absl::Status Acceptor::Start() {
@@ -100,7 +135,8 @@ void Acceptor::Stop() {
   listeners_.clear();
   // Another process may have taken over the path in the meantime.
   struct stat info = {};
-  if (!path_.empty() && ::lstat(path_.c_str(), &info) == 0 && info.st_ino == path_inode_) {
+  if (!path_.empty() && !options_.leaves_file && ::lstat(path_.c_str(), &info) == 0 &&
+      info.st_ino == path_inode_) {
     ::unlink(path_.c_str());
   }
   path_.clear();
@@ -177,14 +213,11 @@ void Acceptor::Take(UniqueFd connection, int listener) {
   if (!HasRoom()) return Refuse(std::move(connection));
   if (is_refusing_) options_.on_trouble("connections are taken again");
   is_refusing_ = false;
-  if (port_ > 0) {
-    const int on = 1;
-    ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    const int timeout = options_.user_timeout_ms;
-    if (timeout > 0) {
-      ::setsockopt(connection.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
-    }
-  }
+  // Without effect on a Unix socket.
+  const int on = 1;
+  ::setsockopt(connection.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  const int timeout = options_.user_timeout_ms;
+  if (timeout > 0) ::setsockopt(connection.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
   struct stat info = {};
   if (::fstat(connection.get(), &info) == 0) {
     std::lock_guard lock(open_mutex_);
@@ -198,6 +231,12 @@ void Acceptor::Forget() {
     struct stat info = {};
     return ::fstat(connection.first, &info) != 0 || info.st_ino != connection.second;
   });
+}
+
+void Acceptor::EndConnections() {
+  std::lock_guard lock(open_mutex_);
+  Forget();
+  for (const auto& [fd, inode] : open_) ::shutdown(fd, SHUT_WR);
 }
 
 int Acceptor::CountOpen() {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -30,6 +31,8 @@ class Acceptor {
     std::string address;
     // Mode of the socket's file.
     mode_t unix_mode = 0600;
+    // Leaves the file of a Unix socket at the end, for the process that gets the socket next.
+    bool leaves_file = false;
     // Limit on open connections; 0: no limit.
     int max_connections = 0;
     // Name of that setting for refused clients: "server.max_connections".
@@ -43,8 +46,18 @@ class Acceptor {
     std::function<void(const std::string& line)> on_trouble;
   };
 
+  // Listening sockets that were there before.
+  struct Inherited {
+    // Those that outlive this process, as of a socket unit. All of them serve, whether `address` names them
+    // or not, and their files stay.
+    std::vector<UniqueFd> passed;
+    // Those that an earlier process left. The ones at `address` are used again, the others are closed.
+    std::vector<UniqueFd> kept;
+  };
+
   // Binds and listens; clients can connect and wait. UNAVAILABLE: the address is taken or cannot be used.
-  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(Options options);
+  // INVALID_ARGUMENT: a passed descriptor is no listening stream socket.
+  static absl::StatusOr<std::unique_ptr<Acceptor>> Listen(Options options, Inherited inherited = {});
   // Calls Stop.
   ~Acceptor();
 
@@ -53,11 +66,16 @@ class Acceptor {
   // Ends accepting: the addresses are free and the socket's file is removed. Connections that were handed
   // over stay open.
   void Stop();
+  // Ends what is sent on all open connections, after the data that their owners have written: clients see
+  // the connection closed, and no call on it is answered any more. After Stop.
+  void EndConnections();
 
   // Includes the port in use.
   const std::string& address() const { return address_; }
   // 0 with a Unix socket.
   int port() const { return port_; }
+  // The listening sockets that were not passed. Valid until Stop.
+  std::vector<int> own_listeners() const;
   // Counts the connections that are open now, by asking the system. Any thread.
   int CountOpen();
   // Turns of the accepting thread so far; asks it for another one, soon. Any thread, between Start and Stop.
@@ -71,7 +89,8 @@ class Acceptor {
   };
 
   Acceptor(Options options, UniqueFd wake);
-  absl::Status Bind();
+  absl::Status Bind(Inherited given);
+  absl::Status BindAddress(std::vector<UniqueFd>* inherited);
   void Loop();
   void Wake();
   // Returns false when a resource is short.
@@ -89,6 +108,7 @@ class Acceptor {
   std::atomic<bool> is_stopping_ = false;
   std::atomic<uint64_t> turns_ = 0;
   std::vector<UniqueFd> listeners_;
+  std::set<int> passed_;  // those of listeners_ that were passed
   std::string address_;
   int port_ = 0;
   // Path of the socket's file.

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -106,6 +107,70 @@ TEST_CASE("An address can be used only once") {
   const auto second = Acceptor::Listen(host.Options(first->address()));
   CHECK(absl::IsUnavailable(second.status()));
   CHECK(std::string(second.status().message()).find("Address already in use") != std::string::npos);
+}
+
+TEST_CASE("A kept socket serves its address again, with the clients that waited; others are closed") {
+  Host host;
+  Acceptor::Inherited inherited;
+  inherited.kept.push_back(*Listen("127.0.0.1:0"));
+  inherited.kept.push_back(*Listen("127.0.0.1:0"));
+  inherited.kept.emplace_back(::eventfd(0, EFD_CLOEXEC));
+  const std::string address = *ListeningAddress(inherited.kept[0].get());
+  const std::string other = *ListeningAddress(inherited.kept[1].get());
+  const UniqueFd waiting = ConnectTo(address);
+  const auto acceptor = Acceptor::Listen(host.Options(address), std::move(inherited));
+  REQUIRE(acceptor.ok());
+  REQUIRE((*acceptor)->Start().ok());
+  CHECK(host.WaitConnections(1));
+  CHECK((*acceptor)->address() == address);
+  REQUIRE((*acceptor)->own_listeners().size() == 1);
+  CHECK(*ListeningAddress((*acceptor)->own_listeners()[0]) == address);
+  CHECK(absl::IsUnavailable(Connect(other, {}, kNeverCancelled).status()));
+}
+
+TEST_CASE("Passed sockets serve besides the address, and their files stay") {
+  TempFolder folder;
+  Host host;
+  const std::string passed = "unix:" + folder.path("passed");
+  const std::string own = "unix:" + folder.path("own");
+  {
+    Acceptor::Inherited inherited;
+    inherited.passed.push_back(*Listen(passed));
+    const auto acceptor = Acceptor::Listen(host.Options(own), std::move(inherited));
+    REQUIRE(acceptor.ok());
+    REQUIRE((*acceptor)->Start().ok());
+    CHECK((*acceptor)->own_listeners().size() == 1);
+    const UniqueFd first = ConnectTo(passed), second = ConnectTo(own);
+    CHECK(host.WaitConnections(2));
+  }
+  CHECK(std::filesystem::exists(folder.path("passed")));
+  CHECK_FALSE(std::filesystem::exists(folder.path("own")));
+  // The address itself may be passed.
+  {
+    std::filesystem::remove(folder.path("passed"));
+    Acceptor::Inherited inherited;
+    inherited.passed.push_back(*Listen(passed));
+    const auto acceptor = Acceptor::Listen(host.Options(passed), std::move(inherited));
+    REQUIRE(acceptor.ok());
+    CHECK((*acceptor)->own_listeners().empty());
+  }
+  CHECK(std::filesystem::exists(folder.path("passed")));
+  Acceptor::Inherited wrong;
+  wrong.passed.emplace_back(::eventfd(0, EFD_CLOEXEC));
+  const auto refused = Acceptor::Listen(host.Options(own), std::move(wrong));
+  CHECK(absl::IsInvalidArgument(refused.status()));
+  CHECK(std::string(refused.status().message()).find("no listening stream socket") != std::string::npos);
+}
+
+TEST_CASE("Clients read what was written before the end of the connections") {
+  Host host;
+  const auto acceptor = Listening(host.Options("127.0.0.1:0"));
+  const UniqueFd client = ConnectTo(acceptor->address());
+  REQUIRE(host.WaitConnections(1));
+  REQUIRE(::write(host.connections[0].get(), "last", 4) == 4);
+  acceptor->Stop();
+  acceptor->EndConnections();
+  CHECK(ReadToEnd(client.get()) == "last");
 }
 
 TEST_CASE("A socket's file has its mode, replaces a stale one, spares a live one and goes at the end") {

@@ -162,6 +162,49 @@ int ListenAt(const sockaddr* address, socklen_t length, int port, UniqueFd* fd) 
   return 0;
 }
 
+// Moves the socket out that listens at this address of the network; `port` 0: at any port.
+UniqueFd TakeListener(const sockaddr* address, int port, std::vector<UniqueFd>* inherited) {
+  const auto is_same = [&](const UniqueFd& fd) {
+    sockaddr_storage name = {};
+    socklen_t length = sizeof name;
+    if (::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&name), &length) != 0) return false;
+    if (name.ss_family != address->sa_family || (port != 0 && PortOf(fd.get()) != port)) return false;
+    if (name.ss_family == AF_INET6) {
+      return std::memcmp(&reinterpret_cast<const sockaddr_in6&>(name).sin6_addr,
+                         &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, sizeof(in6_addr)) == 0;
+    }
+    return name.ss_family == AF_INET && reinterpret_cast<const sockaddr_in&>(name).sin_addr.s_addr ==
+                                            reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr;
+  };
+  if (inherited == nullptr) return UniqueFd();
+  const auto found = std::find_if(inherited->begin(), inherited->end(), is_same);
+  if (found == inherited->end()) return UniqueFd();
+  UniqueFd fd = std::move(*found);
+  inherited->erase(found);
+  return fd;
+}
+
+// Moves the socket out whose file is `name`. One whose file is gone cannot be reached any more.
+UniqueFd TakeUnixListener(const sockaddr_un& name, std::vector<UniqueFd>* inherited) {
+  struct stat info = {};
+  if (inherited == nullptr || ::lstat(name.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return {};
+  for (auto fd = inherited->begin(); fd != inherited->end(); ++fd) {
+    sockaddr_un bound = {};
+    socklen_t length = sizeof bound;
+    if (::getsockname(fd->get(), reinterpret_cast<sockaddr*>(&bound), &length) != 0) continue;
+    if (bound.sun_family != AF_UNIX || std::strcmp(bound.sun_path, name.sun_path) != 0) continue;
+    UniqueFd taken = std::move(*fd);
+    inherited->erase(fd);
+    return taken;
+  }
+  return {};
+}
+
+uint16_t PortField(const sockaddr* address) {
+  return address->sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6*>(address)->sin6_port
+                                        : reinterpret_cast<const sockaddr_in*>(address)->sin_port;
+}
+
 // A machine without IPv6 still resolves names to IPv6 addresses.
 bool IsAbsent(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
@@ -205,10 +248,16 @@ absl::StatusOr<UniqueFd> Listen(const std::string& address) {
   return fd;
 }
 
-absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port) {
+absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port,
+                                                std::vector<UniqueFd>* inherited) {
   *port = 0;
   std::vector<UniqueFd> sockets;
   if (IsUnix(address)) {
+    MNEMO_ASSIGN_OR_RETURN(const sockaddr_un name, UnixAddress(address));
+    if (UniqueFd fd = TakeUnixListener(name, inherited); fd.valid()) {
+      sockets.push_back(std::move(fd));
+      return sockets;
+    }
     MNEMO_ASSIGN_OR_RETURN(sockets.emplace_back(), ListenUnix(address, SOMAXCONN, unix_mode));
     return sockets;
   }
@@ -224,8 +273,9 @@ absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode
   }
   int error = 0;
   for (const auto& [name, length] : names) {
-    UniqueFd fd;
-    error = ListenAt(name, length, *port, &fd);
+    const int wanted_port = *port != 0 ? *port : ntohs(PortField(name));
+    UniqueFd fd = TakeListener(name, wanted_port, inherited);
+    error = fd.valid() ? 0 : ListenAt(name, length, *port, &fd);
     if (error == 0) {
       sockets.push_back(std::move(fd));
       *port = PortOf(sockets.front().get());
@@ -236,6 +286,28 @@ absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode
   }
   if (sockets.empty()) return Unavailable("cannot listen on {}: {}", address, std::strerror(error));
   return sockets;
+}
+
+absl::StatusOr<std::string> ListeningAddress(int fd) {
+  int type = 0, listens = 0;
+  socklen_t size = sizeof(int);
+  sockaddr_storage name = {};
+  socklen_t length = sizeof name;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+      ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || type != SOCK_STREAM ||
+      listens == 0 || ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) {
+    return InvalidArgument("it is no listening stream socket");
+  }
+  if (name.ss_family == AF_UNIX) {
+    return "unix:" + std::string(reinterpret_cast<const sockaddr_un&>(name).sun_path);
+  }
+  char host[NI_MAXHOST] = "";
+  if (::getnameinfo(reinterpret_cast<const sockaddr*>(&name), length, host, sizeof host, nullptr, 0,
+                    NI_NUMERICHOST) != 0) {
+    return InvalidArgument("it is no socket of TCP or Unix");
+  }
+  return name.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host, PortOf(fd))
+                                    : fmt::format("{}:{}", host, PortOf(fd));
 }
 
 absl::StatusOr<UniqueFd> Accept(int listener, const Keepalive& keepalive) {

@@ -29,7 +29,13 @@ absl::StatusOr<UniqueFd> Listen(const std::string& address);
 // Returns listening sockets for all addresses of a host, each with the system's longest queue. localhost is
 // 127.0.0.1 and ::1; 0.0.0.0 also covers all of IPv6. `port` receives their common port, or 0 with a Unix
 // socket, whose file gets `unix_mode`. UNAVAILABLE when one of the addresses is taken, or none can be used.
-absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port);
+// `inherited`: listening sockets of which those that serve such an address are moved out and used instead of
+// new ones, with the connections that wait there; null: none.
+absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode_t unix_mode, int* port,
+                                                std::vector<UniqueFd>* inherited = nullptr);
+// "127.0.0.1:50051", "[::1]:50051" or "unix:/path" of a listening stream socket. INVALID_ARGUMENT: `fd` is
+// none.
+absl::StatusOr<std::string> ListeningAddress(int fd);
 // Returns the next connection of a listening socket without blocking: NOT_FOUND when there is none.
 absl::StatusOr<UniqueFd> Accept(int listener, const Keepalive& keepalive);
 

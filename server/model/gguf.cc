@@ -28,6 +28,9 @@ struct GgufFile::Part {
   // Size of the whole file.
   uint64_t bytes = 0;
   timespec modified = {};
+  timespec changed = {};
+  uint64_t device = 0;
+  uint64_t inode = 0;
   Mapping head;
   // `loaded` bytes of it are readable.
   std::span<const std::byte> view;
@@ -462,6 +465,9 @@ absl::StatusOr<std::shared_ptr<GgufFile::Part>> GgufFile::Part::Open(const std::
   if (info.st_size == 0) return InvalidArgument("{}: the file is empty", path);
   part->bytes = static_cast<uint64_t>(info.st_size);
   part->modified = info.st_mtim;
+  part->changed = info.st_ctim;
+  part->device = info.st_dev;
+  part->inode = info.st_ino;
   return part;
 }
 
@@ -664,6 +670,24 @@ absl::Status GgufFile::CheckUnchanged() const {
     }
   }
   return absl::OkStatus();
+}
+
+std::optional<Digest> GgufFile::Stamp() const {
+  constexpr int64_t kSettledSeconds = 2;
+  timespec now = {};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  Hasher hasher;
+  for (const std::shared_ptr<Part>& part : parts_) {
+    if (!part->fd.valid() || now.tv_sec - part->changed.tv_sec <= kSettledSeconds) return std::nullopt;
+    hasher.AddNumber(part->device);
+    hasher.AddNumber(part->inode);
+    hasher.AddNumber(part->bytes);
+    for (const timespec& time : {part->modified, part->changed}) {
+      hasher.AddNumber(static_cast<uint64_t>(time.tv_sec));
+      hasher.AddNumber(static_cast<uint64_t>(time.tv_nsec));
+    }
+  }
+  return hasher.digest();
 }
 
 absl::StatusOr<Digest> GgufFile::Identity(const std::map<std::string, Digest>& tensors) const {

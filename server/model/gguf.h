@@ -71,6 +71,11 @@ class GgufFile {
   // DATA_LOSS, naming the part, when a part has changed since it was opened.
   absl::Status CheckUnchanged() const;
 
+  // Returns a hash of what the system told of the parts when they were opened: device, inode, length, times
+  // of the last write and change. Equal stamps of two processes mean the same, unchanged files. nullopt when
+  // a part changed within the last 2 s, the coarsest clock of file systems: a later change could go unseen.
+  std::optional<Digest> Stamp() const;
+
   // Path of the first part.
   const std::string& path() const { return path_; }
   size_t part_count() const { return parts_.size(); }

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "devices/base/hash.h"
+#include "tests/support/eventually.h"
 #include "tests/support/gguf_writer.h"
 #include "tests/support/temp_folder.h"
 
@@ -151,6 +153,23 @@ TEST_CASE("Opened files stay readable, and a modified part is named") {
     CHECK(changed.code() == absl::StatusCode::kDataLoss);
     CHECK_THAT(std::string(changed.message()), Contains(model.path(2)));
   }
+}
+
+TEST_CASE(
+    "A stamp tells unchanged files from changed ones, and is not given for files that changed just now") {
+  const Model model;
+  CHECK_FALSE((*model.Open())->Stamp().has_value());
+  const auto stamp = [&] {
+    const auto file = model.Open();
+    REQUIRE(mnemo::testing::Eventually([&] { return (*file)->Stamp().has_value(); }));
+    return *(*file)->Stamp();
+  };
+  const Digest first = stamp();
+  CHECK(stamp() == first);
+  // The same contents, length and time of writing; the system's time of the change differs.
+  const auto written = std::filesystem::last_write_time(model.path(2));
+  std::filesystem::last_write_time(model.path(2), written);
+  CHECK(stamp() != first);
 }
 
 TEST_CASE("A missing part, or one of another model, is refused by name") {

@@ -47,8 +47,7 @@ ALLOWED = {
         "config", "devices", "proto", "server/dispatch", "server/link", "server/memory", "server/model",
         "server/telemetry",
     ],
-    # The protocol of systemd is the front end's.
-    "server/energy_service": ["config", "devices/base", "devices/energy", "server/frontend", "server/telemetry"],
+    "server/energy_service": ["config", "devices/base", "devices/energy", "server/telemetry"],
     # A client knows the server's vocabulary alone: `mnemo tokenize` works offline. Calibration reads the CPUs' times.
     "client": ["client", "devices/base", "devices/energy", "proto", "server/memory/methods", "server/model"],
     "tests": ["config", "devices", "proto", "server", "tests"],

@@ -5,6 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "devices/base/build_id.h"
+#include "devices/base/hash.h"
+
 namespace mnemo::worker_service {
 namespace {
 
@@ -72,6 +75,29 @@ absl::StatusOr<PackedModel> PackModel(const model::GgufFile& file, const model::
   }
   packed.image = *std::move(image);
   return packed;
+}
+
+absl::StatusOr<std::optional<std::string>> ImageKey(const model::GgufFile& file,
+                                                    const devices::DeviceOptions& device) {
+  const std::optional<Digest> stamp = file.Stamp();
+  const std::string build = BuildId();
+  // Without a build id another program could not be told from this one.
+  if (!stamp.has_value() || build == kUnknownBuildId) return std::nullopt;
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<devices::WeightPacker> packer,
+                         devices::CreateWeightPacker(device));
+  Hasher hasher;
+  hasher.AddText(build);
+  hasher.AddText(packer->layout());
+  hasher.AddText(stamp->Text());
+  return hasher.digest().Text();
+}
+
+absl::StatusOr<PackedModel> ReuseImage(UniqueFd image, const devices::DeviceOptions& device) {
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<devices::WeightPacker> packer,
+                         devices::CreateWeightPacker(device));
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<devices::WeightImage> mapped,
+                         devices::WeightImage::Map(image.get(), packer->layout()));
+  return PackedModel{std::move(image), mapped->model_id()};
 }
 
 absl::StatusOr<std::string> ModelId(const model::GgufFile& file, const model::ModelConfig& config) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "devices/base/status.h"
@@ -32,6 +33,14 @@ struct PackedModel {
 // when the file was changed since it was opened.
 absl::StatusOr<PackedModel> PackModel(const model::GgufFile& file, const model::ModelConfig& config,
                                       const devices::DeviceOptions& device);
+
+// A key of the image that PackModel makes of this file for this device, in this program: equal keys stand for
+// equal images. 32 characters. nullopt: the file changed just now (GgufFile::Stamp).
+absl::StatusOr<std::optional<std::string>> ImageKey(const model::GgufFile& file,
+                                                    const devices::DeviceOptions& device);
+
+// An image of an earlier process that had the same key. Errors as WeightImage::Map.
+absl::StatusOr<PackedModel> ReuseImage(UniqueFd image, const devices::DeviceOptions& device);
 
 // The same id without packing; reads the whole file.
 absl::StatusOr<std::string> ModelId(const model::GgufFile& file, const model::ModelConfig& config);
