@@ -167,9 +167,9 @@ set(CPACK_DEBIAN_MONITORING_PACKAGE_NAME mnemo-monitoring)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_ARCHITECTURE all)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_SECTION net)
 set(CPACK_DEBIAN_MONITORING_PACKAGE_SUGGESTS "prometheus, prometheus-alertmanager")
-set(CPACK_COMPONENT_MONITORING_DESCRIPTION "Prometheus rules and alerts for the mnemo daemon
-Scrape examples, recording rules and alerts for Prometheus, on latency,
-memory and energy of mnemo nodes.")
+set(CPACK_COMPONENT_MONITORING_DESCRIPTION "rules, alerts and dashboards for the mnemo daemon
+Scrape examples, recording rules, alerts and console pages for Prometheus,
+and dashboards for Grafana, on latency, memory and energy of mnemo nodes.")
 
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME mnemo-dev)
 set(CPACK_DEBIAN_DEV_PACKAGE_SECTION libdevel)

@@ -45,11 +45,14 @@ install_packages() {
   fi
   "${as_root[@]}" apt-get -q update
   "${as_root[@]}" apt-get -q install -y --no-install-recommends "${missing[@]}"
-  # Only promtool is needed from this package; its server must not start on this machine.
-  if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
-    say "Stopping the prometheus service that came with its package"
-    "${as_root[@]}" systemctl disable --now prometheus || true
-  fi
+  # Tests and dashboards run servers of their own from these packages; their services must not start on this machine.
+  local package
+  for package in prometheus prometheus-alertmanager; do
+    if [[ " ${missing[*]} " == *" $package "* && -d /run/systemd/system ]]; then
+      say "Stopping the service that came with $package"
+      "${as_root[@]}" systemctl disable --now "$package" || true
+    fi
+  done
 }
 
 # Installs one list into the virtual environment, unless the same list is installed already.

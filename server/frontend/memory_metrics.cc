@@ -1,6 +1,9 @@
 #include "server/frontend/memory_metrics.h"
 
+#include <algorithm>
+#include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "server/memory/step_stats.h"
@@ -74,7 +77,12 @@ void AddWorker(const dispatch::WorkerSnapshot& worker, Families* families) {
       {{label, {"state", "used"}}, static_cast<double>(memory.extra_pages_used())});
   families->resident.samples.push_back(
       {{label, {"state", "total"}}, static_cast<double>(memory.extra_pages_total())});
-  for (const auto& [reason, count] : memory.fallbacks()) {
+  // From 0, so that a rate sees the first of each reason. Workers of another version may have further
+  // reasons.
+  std::map<std::string, uint64_t> fallbacks(memory.fallbacks().begin(), memory.fallbacks().end());
+  for (const std::string_view reason : memory::kFallbackReasons)
+    fallbacks.try_emplace(std::string(reason), 0);
+  for (const auto& [reason, count] : fallbacks) {
     families->fallbacks.samples.push_back({{label, {"reason", reason}}, static_cast<double>(count)});
   }
   // A worker that has no service to attach to misses none.

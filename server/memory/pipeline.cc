@@ -196,7 +196,7 @@ void Pipeline::Impl::DropService() {
     }
     // The worker's store has room for the records of all pages and for an index of each open sequence.
     MNEMO_CHECK(CreateIndex(kInWorker, memory.get()).ok());
-    accounts.CountFallback(&memory->account, "service_lost");
+    accounts.CountFallback(&memory->account, kServiceLost);
   }
   if (service != nullptr) accounts.AddPastAttachment(service->stats());
   service = nullptr;
@@ -285,7 +285,7 @@ absl::Status Pipeline::Impl::Place(SequenceMemory* memory, bool begun) {
   if (choice.in_service) {
     const absl::Status status = PlaceInService(memory);
     if (status.ok() || choice.insists) return status;
-    accounts.CountFallback(&memory->account, rules.has_service ? FallbackReason(status) : "service_absent");
+    accounts.CountFallback(&memory->account, rules.has_service ? FallbackReason(status) : kServiceAbsent);
   }
   return CreateIndex(kInWorker, memory);
 }
@@ -586,7 +586,7 @@ void Pipeline::SetHotPages(SequenceMemory* memory, std::span<const int32_t> page
 
 int Pipeline::KeptPages(const SequenceMemory& memory) { return memory.kept_pages; }
 
-void Pipeline::CountFallback(const std::string& reason) { impl_->accounts.CountFallback(nullptr, reason); }
+void Pipeline::CountFallback(std::string_view reason) { impl_->accounts.CountFallback(nullptr, reason); }
 
 absl::Status Pipeline::Keep(SequenceMemory* memory, int computed, std::span<const int32_t> pages) {
   Impl& impl = *impl_;

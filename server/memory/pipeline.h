@@ -13,6 +13,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "devices/device.h"
@@ -85,7 +86,7 @@ class Pipeline final : public model::LayerMemory {
   // Number of the sequence's first pages that the service keeps.
   static int KeptPages(const SequenceMemory& memory);
   // Counts a sequence that was to be resident and is not.
-  void CountFallback(const std::string& reason);
+  void CountFallback(std::string_view reason);
 
   // Called regularly, idle or not: detects that the service was lost or attached. True when either happened.
   bool Tend();

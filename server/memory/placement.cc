@@ -1,5 +1,7 @@
 #include "server/memory/placement.h"
 
+#include "server/memory/step_stats.h"
+
 namespace mnemo::memory {
 
 PlacementChoice ChoosePlacement(AttentionSettings::Placement asked, const PlacementRules& rules, bool begun) {
@@ -15,9 +17,9 @@ PlacementChoice ChoosePlacement(AttentionSettings::Placement asked, const Placem
 }
 
 std::string_view FallbackReason(const absl::Status& refusal) {
-  if (absl::IsResourceExhausted(refusal)) return "service_full";
-  if (absl::IsFailedPrecondition(refusal)) return "service_incapable";
-  return "service_absent";
+  if (absl::IsResourceExhausted(refusal)) return kServiceFull;
+  if (absl::IsFailedPrecondition(refusal)) return kServiceIncapable;
+  return kServiceAbsent;
 }
 
 }  // namespace mnemo::memory

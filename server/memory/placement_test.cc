@@ -1,6 +1,9 @@
 #include "server/memory/placement.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+
+#include "server/memory/step_stats.h"
 
 namespace mnemo::memory {
 namespace {
@@ -41,6 +44,9 @@ TEST_CASE("a fallback is counted by what the service said") {
   CHECK(FallbackReason(absl::ResourceExhaustedError("")) == "service_full");
   CHECK(FallbackReason(absl::FailedPreconditionError("")) == "service_incapable");
   CHECK(FallbackReason(absl::UnavailableError("")) == "service_absent");
+  for (const auto& refusal :
+       {absl::ResourceExhaustedError(""), absl::FailedPreconditionError(""), absl::UnavailableError("")})
+    CHECK(std::ranges::count(kFallbackReasons, FallbackReason(refusal)) == 1);
 }
 
 }  // namespace

@@ -7,9 +7,20 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace mnemo::memory {
+
+// Why a sequence runs in the worker instead of in the service: values of the label `reason`.
+inline constexpr std::string_view kServiceFull = "service_full";
+inline constexpr std::string_view kServiceIncapable = "service_incapable";
+inline constexpr std::string_view kServiceAbsent = "service_absent";
+inline constexpr std::string_view kServiceLost = "service_lost";
+// The service lost keys and values that it kept.
+inline constexpr std::string_view kKvLost = "kv_lost";
+inline constexpr std::array kFallbackReasons = {kServiceFull, kServiceIncapable, kServiceAbsent, kServiceLost,
+                                                kKvLost};
 
 // Numbers of mnemo.v1.MemoryStep.Step.
 enum class MemoryStepKind { kPrepare = 1, kRelevancy = 2, kRetrieval = 3, kApply = 4 };
@@ -85,7 +96,7 @@ struct PipelineStats {
   uint64_t bytes_from_service = 0;
   TokenHistogram selected_tokens;  // for each decode row, layer and KV head
   HotStats hot;
-  // Sequences that run in the worker instead of in the service, by reason (FallbackReason).
+  // Sequences that run in the worker instead of in the service, by reason (kFallbackReasons).
   std::map<std::string, uint64_t> fallbacks;
   std::vector<StepTotal> steps;
 };

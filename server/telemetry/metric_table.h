@@ -18,8 +18,6 @@ enum class MetricPresence {
   kService,
   // A request with sparse attention has run.
   kSparse,
-  // A request has gone on in the worker, without its memory service.
-  kFallback,
   // A device has a meter or figures of a model.
   kMeter,
   // A device has been measured for an interval, after kMeter.

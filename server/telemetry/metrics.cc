@@ -184,6 +184,9 @@ struct Metrics::Impl : prometheus::Collectable {
   };
 
   Impl() {
+    MakeGauges(registry, "mnemo_start_time_seconds")
+        .Add({})
+        .Set(Seconds(std::chrono::system_clock::now().time_since_epoch()));
     // All foreseeable label values exist from the start, so that rates begin at 0.
     for (const char* reason : {"eos", "stop", "length"}) success.Add({{"finish_reason", reason}});
     for (const char* reason :

@@ -45,8 +45,6 @@ const char* Name(MetricPresence presence) {
       return "the first memory service";
     case MetricPresence::kSparse:
       return "the first request with sparse attention";
-    case MetricPresence::kFallback:
-      return "the first fallback";
     case MetricPresence::kMeter:
       return "the first meter or model of energy";
     case MetricPresence::kMeasured:

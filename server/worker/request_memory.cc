@@ -102,7 +102,7 @@ void RequestMemory::ParkLost(Clock::time_point now) {
     if (Lost(*request)) moved_.push_back(request);
   }
   for (Request* request : moved_) {
-    pipeline_->CountFallback("kv_lost");
+    pipeline_->CountFallback(memory::kKvLost);
     request->residence.lost_steps = StepsOf(*request);
     Close(request);
     Park(request, now, /*service_full=*/false);

@@ -107,7 +107,12 @@ class Daemon:
             command = ["/bin/sh", "-c", 'exec "$0" "$@" ' + " ".join(f"{fd}>&-" for fd in closed), *command]
         command = [*prefix, *command]  # a program that sets limits and becomes mnemod
         error = self._log if stderr is None else stderr
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=error)
+
+        self._start = start
+        self.process = start()
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
         self.channel = grpc.insecure_channel(self.address, options=options)
@@ -148,6 +153,13 @@ class Daemon:
                 self.process.wait()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._log.name)
+
+    def crash(self) -> None:
+        """Kills mnemod and starts it again at the same addresses, as systemd does."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+        self.wait_ready()
 
     def serving(self, service: str = "") -> bool:
         try:
@@ -205,6 +217,36 @@ class Daemon:
         """True when each of the first workers is attached to its memory service."""
         text = self.metrics()
         return all(f'mnemo_memory_service_attached{{worker="worker{i}"}} 1' in text for i in range(workers))
+
+
+class MemoryService:
+    """A mnemo-memory that is this test's child, not mnemod's."""
+
+    def __init__(self, *arguments: str):
+        self.folder = tempfile.TemporaryDirectory(prefix="mnemo-far-")
+        self.socket = pathlib.Path(self.folder.name, "data.sock")
+        self.metrics_address = f"127.0.0.1:{free_port()}"
+        self.command = [str(BIN / "mnemo-memory"), "--name=far", f"--data-socket={self.socket}"]
+        self.command += [f"--control-address=unix:{self.folder.name}/control.sock", f"--metrics-listen={self.metrics_address}", *arguments]
+
+    def __enter__(self) -> MemoryService:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.end()
+        self.folder.cleanup()
+
+    def start(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.socket.unlink()
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
+        wait_for("mnemo-memory listens", lambda: self.socket.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.process.returncode
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
 
 
 class Result:

@@ -1,4 +1,4 @@
-"""Joules of requests and steps against an oracle of this file, on a scripted meter: a powercap tree that a thread counts up with time.
+"""Joules of requests and steps against an oracle of this file, on a scripted meter (powercap.py).
 
 The oracle reads the daemon's record, which is in its log at the level debug (docs/ENERGY.md). The record has intervals of meters, spans
 of work, and the begin and end of each request. The division is computed here from the published formula."""
@@ -11,8 +11,6 @@ import os
 import pathlib
 import re
 import signal
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,52 +18,19 @@ import grpc
 import harness
 import pytest
 from harness import Code, Daemon, admin_pb2, pb, request, tiny_model, wait_for
+from powercap import Meter
 
 IDLE_WATTS = 8.0
 BUSY_WATTS = 42.0
 STEPS = {"prepare": 1, "relevancy": 2, "retrieval": 3, "apply": 4}  # numbers of pb.MemoryStep.Step
 
 
-class Meter:
-    """One package and its memory. Each count begins 50 J before it wraps."""
-
-    RANGE_UJ = 65_536_000_000
-    BEGIN_UJ = RANGE_UJ - 50_000_000
-
-    def __init__(self, root: pathlib.Path) -> None:
-        self.zones = {}
-        for zone, name, share in (("intel-rapl:0", "package-0", 1.0), ("intel-rapl:0:0", "dram", 0.25)):
-            folder = root / zone
-            folder.mkdir(parents=True)
-            (folder / "name").write_text(f"{name}\n")
-            (folder / "max_energy_range_uj").write_text(f"{self.RANGE_UJ}\n")
-            (folder / "energy_uj").write_text(f"{self.BEGIN_UJ}\n")
-            # A rename replaces the count: no reader sees half of one.
-            self.zones[folder] = share
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        begin = time.monotonic()
-        while not self.stop.wait(0.01):
-            for folder, share in self.zones.items():
-                count = (self.BEGIN_UJ + int((time.monotonic() - begin) * BUSY_WATTS * share * 1e6)) % self.RANGE_UJ
-                new = folder / "new"
-                new.write_text(f"{count}\n")
-                new.rename(folder / "energy_uj")
-
-    def end(self) -> None:
-        self.stop.set()
-        self.thread.join()
-
-
 @pytest.fixture(scope="module")
 def meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     root = tmp_path_factory.mktemp("powercap")
-    meter = Meter(root)
-    yield root
-    meter.end()
+    # The package wraps after a second, the memory after five.
+    with Meter(root, {"package-0": BUSY_WATTS, "dram": BUSY_WATTS / 4}, begin_uj=Meter.RANGE_UJ - 50_000_000):
+        yield root
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
 import signal
 import subprocess
-import tempfile
 from typing import Any
 
 import pytest
-from harness import BIN, Code, Daemon, Result, admin_pb2, collect, free_port, pb, process_ended, request, scrape, wait_for
+from harness import Code, Daemon, MemoryService, Result, admin_pb2, collect, free_port, pb, process_ended, request, scrape, wait_for
 
 MEBIBYTE = 1 << 20
 SETTINGS = {"attention.dense_layers": 0, "memory.health_interval_ms": 50, "workers.heartbeat_interval_ms": 50}
@@ -37,7 +35,7 @@ def counts(result: Result, step: int) -> int:
 
 def fallbacks(daemon: Daemon) -> dict[str, int]:
     found = re.findall(r'^mnemo_memory_fallbacks_total\{.*reason="(\w+)"\} (\d+)', daemon.metrics(), re.MULTILINE)
-    return {reason: int(count) for reason, count in found}
+    return {reason: int(count) for reason, count in found if int(count) > 0}
 
 
 def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
@@ -54,36 +52,6 @@ def kill_at(tokens: int, pid: int, number: int = signal.SIGKILL) -> Any:
 
 def wait_attached(daemon: Daemon, workers: int = 1) -> None:
     wait_for("the workers are attached", lambda: daemon.attached(workers), 30)
-
-
-class MemoryService:
-    """A mnemo-memory that is this test's child, not mnemod's."""
-
-    def __init__(self, *arguments: str):
-        self.folder = tempfile.TemporaryDirectory(prefix="mnemo-far-")
-        self.socket = pathlib.Path(self.folder.name, "data.sock")
-        self.metrics_address = f"127.0.0.1:{free_port()}"
-        self.command = [str(BIN / "mnemo-memory"), "--name=far", f"--data-socket={self.socket}"]
-        self.command += [f"--control-address=unix:{self.folder.name}/control.sock", f"--metrics-listen={self.metrics_address}", *arguments]
-
-    def __enter__(self) -> MemoryService:
-        self.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.end()
-        self.folder.cleanup()
-
-    def start(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.socket.unlink()
-        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL)
-        wait_for("mnemo-memory listens", lambda: self.socket.exists() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.process.returncode
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
 
 
 def quotas(daemon: Daemon) -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import harness
 import models
 import pytest
-from test_memory import MemoryService, wait_attached
+from test_memory import wait_attached
 from test_placement import METHODS, ask, collect, prompt, ready, run, trace  # noqa: F401
 
 pb = harness.pb
@@ -109,7 +109,7 @@ def test_in_a_service_that_others_run(tiny: pathlib.Path, monkeypatch: pytest.Mo
     with harness.Daemon(tiny, settings=settings) as whole:
         wanted = {name: trace(run(whole, ids, METHODS[name], pb.PLACEMENT_WORKER, budget=192, tokens=80)) for name in METHODS}
     listen = [] if way == "unix" else [f"--remote-listen=127.0.0.1:{port}"]
-    with MemoryService("--max-owners=2", *listen) as service:
+    with harness.MemoryService("--max-owners=2", *listen) as service:
         address = f"unix:{service.socket}" if way == "unix" else f"ucx:127.0.0.1:{port}"
         far = {"memory.addresses": f'["{address}"]', "memory.kv_residency": "memory_service", "memory.kv_wait_ms": 60000}
         with harness.Daemon(tiny, settings={**settings, **far, "engine.kv_cache_bytes": 1 << 20}) as daemon:

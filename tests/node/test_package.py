@@ -62,6 +62,14 @@ def test_each_package_has_its_fields(packages: pathlib.Path) -> None:
         assert "libgrpc++" in field(found[name], "Depends"), "the libraries that the program needs are found by dpkg-shlibdeps"
 
 
+def test_monitoring_has_rules_consoles_and_dashboards(packages: pathlib.Path) -> None:
+    package = next((packages / "1").glob("mnemo-monitoring_*.deb"))
+    told = subprocess.run(["dpkg-deb", "-c", package], check=True, capture_output=True, text=True).stdout
+    held = set(re.findall(r" \./usr/share/mnemo/(\S+[^/\s])$", told, re.MULTILINE))
+    files = {str(path.relative_to(nodes.ROOT / "deploy")) for name in ("prometheus", "grafana") for path in (nodes.ROOT / "deploy" / name).rglob("*.*")}
+    assert held == files and {"prometheus/consoles/overview.html", "grafana/mnemo-overview.json", "prometheus/mnemo.rules.yml"} <= files
+
+
 def test_lintian_has_nothing_to_say(packages: pathlib.Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")
