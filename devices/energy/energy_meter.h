@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "devices/base/status.h"
+#include "devices/energy/cpu_times.h"
 
 namespace mnemo::energy {
 
@@ -55,6 +56,12 @@ struct MeterState {
   uint64_t dropped[kDropReasons] = {};
 };
 
+// Circumstances of one round of readings.
+struct Round {
+  int64_t now_ns = 0;  // CLOCK_MONOTONIC
+  CpuTimes cpu;        // since boot; zeros when they cannot be read
+};
+
 // All meters of the machine, behind one sampler. Several sources may cover one device, and States has them
 // all. Intervals come from the most preferred one that is up, so that no time of a device counts twice.
 // One thread calls Sample; States may be called from any thread.
@@ -64,7 +71,7 @@ class EnergySource {
   // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the
   // reading of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried
   // again later.
-  virtual void Sample(std::vector<EnergyInterval>* intervals) = 0;
+  virtual void Sample(const Round& round, std::vector<EnergyInterval>* intervals) = 0;
   virtual std::vector<MeterState> States() const = 0;
 };
 

@@ -39,10 +39,7 @@ Sampler::Key Sampler::KeyOf(const MeteredDevice& device) {
   return {device.kind, device.index, Preference(device.source)};
 }
 
-void Sampler::Sample(std::vector<EnergyInterval>* intervals) {
-  Round round;
-  round.now_ns = options_.now_ns();
-  if (const absl::StatusOr<CpuTimes> cpu = options_.cpu_times(); cpu.ok()) round.cpu = *cpu;
+void Sampler::Sample(const Round& round, std::vector<EnergyInterval>* intervals) {
   fresh_.clear();
   reports_.clear();
   for (const std::unique_ptr<Meter>& meter : meters_) {

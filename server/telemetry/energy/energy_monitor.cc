@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <utility>
@@ -50,10 +51,10 @@ EnergyMonitor::EnergyMonitor(MonitorOptions options)
     : options_([&] {
         options.ledger.on_settled = LogInterval;
         if (!options.now_ns) options.now_ns = [] { return static_cast<int64_t>(mnemo::NowNs()); };
-        if (!options.busy) options.busy = [this] { return busy_.Read(); };
+        if (!options.cpu_times) options.cpu_times = [this] { return cpu_times_.Read(); };
         return std::move(options);
       }()),
-      share_(options_.process_cpu, options_.busy),
+      share_(options_.process_cpu),
       ledger_(options_.ledger) {}
 
 EnergyMonitor::~EnergyMonitor() { Stop(); }
@@ -73,6 +74,9 @@ void EnergyMonitor::Stop() {
 
 void EnergyMonitor::Loop() {
   ::pthread_setname_np(::pthread_self(), "energy");
+  // Lets the kernel wake the thread with another timer of the time, which spares an interrupt. Readings carry
+  // their own times.
+  ::prctl(PR_SET_TIMERSLACK, std::chrono::nanoseconds(options_.interval).count() / 20);
   auto next = std::chrono::steady_clock::now();
   std::unique_lock lock(stop_mutex_);
   while (!is_stopping_) {
@@ -91,13 +95,16 @@ void EnergyMonitor::SetProcesses(std::function<std::vector<pid_t>()> processes) 
 }
 
 void EnergyMonitor::Sample() {
-  {
+  energy::Round round{.now_ns = NowNs()};
+  // One reading for the share, the models and the meters' checks.
+  if (const absl::StatusOr<energy::CpuTimes> cpu = options_.cpu_times(); cpu.ok()) {
+    round.cpu = *cpu;
     std::lock_guard lock(processes_mutex_);
     const std::vector<pid_t> processes = options_.processes ? options_.processes() : std::vector<pid_t>();
-    share_.Sample(NowNs(), processes);
+    share_.Sample(round.now_ns, cpu->busy_seconds, processes);
   }
   intervals_.clear();
-  options_.source->Sample(&intervals_);
+  options_.source->Sample(round, &intervals_);
   std::vector<RequestEnergy> complete;
   std::lock_guard lock(mutex_);
   for (const energy::EnergyInterval& interval : intervals_) {

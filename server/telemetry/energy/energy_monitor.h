@@ -54,7 +54,8 @@ struct MonitorOptions {
   // Processes whose CPU time is ours. Called on the monitor's thread; must not block. May be set later.
   std::function<std::vector<pid_t>()> processes;
   CpuShare::ReadProcess process_cpu = ProcessCpuNs;
-  CpuShare::ReadBusy busy;          // empty: /proc/stat, in real time whatever now_ns says
+  // Empty: /proc/stat, in real time whatever now_ns says.
+  std::function<absl::StatusOr<energy::CpuTimes>()> cpu_times;
   std::function<int64_t()> now_ns;  // empty: CLOCK_MONOTONIC
 };
 
@@ -86,7 +87,7 @@ class EnergyMonitor {
   void NoteComplete(const RequestEnergy& request);
 
   MonitorOptions options_;
-  BusyTime busy_;
+  energy::CpuTimesFile cpu_times_;
   CpuShare share_;                                 // of the sampling thread
   std::vector<energy::EnergyInterval> intervals_;  // of the sampling thread
   mutable std::mutex mutex_;
