@@ -10,8 +10,8 @@
 
 namespace mnemo::energy {
 
-// Of all CPUs together, since boot. Stolen time is idle: a hypervisor ran other guests while these CPUs stood
-// still. All of energy accounting has this one definition.
+// Times of all CPUs together since boot. Stolen time is idle: a hypervisor ran other guests while these CPUs
+// stood still. All of energy accounting has this one definition.
 struct CpuTimes {
   double busy_seconds = 0;  // user, nice, system, irq, softirq; guests are part of user and nice
   double idle_seconds = 0;  // idle, iowait, steal

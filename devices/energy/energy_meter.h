@@ -32,6 +32,14 @@ std::optional<MeteredDevice> ParseDevice(std::string_view label);
 // Whether both are the same device, of whatever source.
 bool IsSameDevice(const MeteredDevice& a, const MeteredDevice& b);
 
+// Figures of a model that counts work: energy of each byte and of each multiply-add.
+struct WorkFigures {
+  double joules_per_byte = 0;
+  double joules_per_operation = 0;
+
+  bool any() const { return joules_per_byte > 0 || joules_per_operation > 0; }
+};
+
 // Energy of one device between two readings. Readings that were dropped lie between no two intervals: an
 // interval is present only if both of its ends can be trusted.
 struct EnergyInterval {
@@ -39,6 +47,8 @@ struct EnergyInterval {
   int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
   int64_t end_ns = 0;    // > begin_ns
   double joules = 0;     // >= 0
+  // Of a model of work: `joules` are those without work. Attribution, which knows the work, adds its energy.
+  WorkFigures work;
 };
 
 // Reasons for which a reading is not used.

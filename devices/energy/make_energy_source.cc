@@ -115,7 +115,12 @@ absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Con
   for (const config::ModelFigures& model : models) {
     const std::optional<MeteredDevice> device = ParseDevice(model.device);
     MNEMO_CHECK(device.has_value());  // ParseEnergyModel takes devices alone
-    meters.push_back(std::make_unique<ModelMeter>(*device, model.idle_watts, model.busy_watts));
+    if (model.counts_work()) {
+      meters.push_back(std::make_unique<WorkModelMeter>(
+          *device, model.idle_watts, WorkFigures{model.joules_per_byte, model.joules_per_operation}));
+    } else {
+      meters.push_back(std::make_unique<ModelMeter>(*device, model.idle_watts, model.busy_watts));
+    }
   }
   return MakeSampler(std::move(meters), std::move(surroundings));
 }

@@ -129,6 +129,38 @@ TEST_CASE("a tree with wraps, two packages and DRAM gives the joules of each") {
   CHECK(source->States().size() == 3);
 }
 
+TEST_CASE("a model of work gives the energy of time, and its figures") {
+  Machine machine;
+  machine.tree.AddZone("intel-rapl:0", "package-0");
+  machine.energy.model = {"gpu0 idle=30 byte=6e-11 operation=2e-12", "cpu0 idle=100 byte=1e-9 operation=0"};
+  const std::unique_ptr<EnergySource> source = machine.Make();
+  for (uint64_t i = 1; i <= 200; ++i) {
+    machine.tree.Set("intel-rapl:0", i * 2'000'000);
+    const std::vector<EnergyInterval> intervals = machine.Sample(source.get());
+    if (i == 1) {
+      CHECK(intervals.empty());
+      continue;
+    }
+    CHECK(Joules(intervals, "gpu0") == Approx(3));
+    CHECK(Joules(intervals, "cpu0") == Approx(2));  // the meter's
+    REQUIRE(intervals.size() == 2);
+    for (const EnergyInterval& interval : intervals) {
+      const bool is_gpu = interval.device.Label() == "gpu0";
+      CHECK(interval.device.source == (is_gpu ? "model" : "rapl"));
+      CHECK(interval.work.joules_per_byte == (is_gpu ? 6e-11 : 0));
+      CHECK(interval.work.joules_per_operation == (is_gpu ? 2e-12 : 0));
+    }
+  }
+  CHECK(StateOf(*source, "gpu0", "model").is_up);
+  // Its power without work says nothing about the meter's.
+  CHECK(machine.world.log.empty());
+  machine.world.Pass(61 * kTestSecondNs);
+  machine.Sample(source.get());
+  CHECK_FALSE(StateOf(*source, "gpu0", "model").is_up);
+  CHECK(StateOf(*source, "gpu0", "model").dropped[static_cast<int>(DropReason::kGap)] == 1);
+  CHECK(Joules(machine.Sample(source.get()), "gpu0") == Approx(3));
+}
+
 TEST_CASE("mnemo-energy has the counters without models") {
   Machine machine;
   machine.tree.AddZone("intel-rapl:0", "package-0");

@@ -30,8 +30,10 @@ struct WorkSpan {
   EnergyStep step = EnergyStep::kDecode;
   WorkDevice device;
   int64_t begin_ns = 0;
-  int64_t end_ns = 0;  // > begin_ns
-  double work_ns = 0;  // busy time of the device, > 0
+  int64_t end_ns = 0;     // > begin_ns
+  double work_ns = 0;     // busy time of the device, > 0
+  double bytes = 0;       // that the work reads and writes
+  double operations = 0;  // its multiply-adds
 };
 
 // Time from a request's arrival at the dispatcher to its end.
@@ -74,7 +76,7 @@ struct DivisionInput {
 };
 
 // Pure. `requests` are sorted by begin_ns. Spans of other devices and times are passed over. The uses sum to
-// the interval's joules, the shares to uses.request, up to rounding of doubles.
+// the interval's joules and those of its work figures, the shares to uses.request, up to rounding of doubles.
 void Divide(const DivisionInput& input, std::span<const WorkSpan> spans, std::span<const InFlight> requests,
             Division* division);
 

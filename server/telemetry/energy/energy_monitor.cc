@@ -142,9 +142,11 @@ void EnergyMonitor::EndRequest(uint64_t id, int output_tokens) {
 void EnergyMonitor::AddSpans(std::span<const WorkSpan> spans) {
   if (LogsRecord()) {
     for (const WorkSpan& span : spans) {
-      spdlog::debug("energy: span request={} step={} device={}{} begin_ns={} end_ns={} work_ns={:.17g}",
-                    span.request, Name(span.step), energy::Name(span.device.kind), span.device.index,
-                    span.begin_ns, span.end_ns, span.work_ns);
+      spdlog::debug(
+          "energy: span request={} step={} device={}{} begin_ns={} end_ns={} work_ns={:.17g} "
+          "bytes={:.17g} operations={:.17g}",
+          span.request, Name(span.step), energy::Name(span.device.kind), span.device.index, span.begin_ns,
+          span.end_ns, span.work_ns, span.bytes, span.operations);
     }
   }
   std::lock_guard lock(mutex_);

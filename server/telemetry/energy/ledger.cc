@@ -88,6 +88,7 @@ void Ledger::AddInterval(const energy::EnergyInterval& interval, double own_shar
   device.last_end_ns = interval.end_ns;
   device.last_watts = interval.joules / (static_cast<double>(interval.end_ns - interval.begin_ns) * 1e-9);
   device.last_share = std::clamp(own_share, 0.0, 1.0);
+  device.last_work = interval.work;
   device.pending.push_back({interval, device.last_share, 0, options_.idle_share});
   if (device.pending.size() > kMostPending) SettleOldest(static_cast<size_t>(&device - devices_.data()));
 }
@@ -130,6 +131,8 @@ void Ledger::SettleOldest(size_t index) {
   if (requests.empty()) device.idle.Observe(interval.begin_ns, interval.end_ns, interval.joules);
   Divide(input, SpansIn(interval.begin_ns, interval.end_ns), requests, &scratch_);
   device.uses.Add(scratch_.uses);
+  const double seconds = static_cast<double>(interval.end_ns - interval.begin_ns) * 1e-9;
+  device.work_watts = interval.work.any() ? (scratch_.uses.sum() - interval.joules) / seconds : 0;
   for (const Share& share : scratch_.shares) {
     const auto it = requests_.find(share.request);
     MNEMO_CHECK(it != requests_.end());  // SpansIn and RequestsIn give known ones
@@ -210,7 +213,10 @@ std::vector<DivisionInput> Ledger::OpenIntervals(const Device& device, int64_t n
   const int64_t since = device.last_end_ns;
   if (since < now_ns && now_ns - since < kSilentNs) {
     const double joules = device.last_watts * static_cast<double>(now_ns - since) * 1e-9;
-    open.push_back({{device.device, since, now_ns, joules}, device.last_share, 0, options_.idle_share});
+    open.push_back({{device.device, since, now_ns, joules, device.last_work},
+                    device.last_share,
+                    0,
+                    options_.idle_share});
   }
   for (DivisionInput& input : open) input.idle_watts = device.idle.watts();
   return open;
@@ -254,7 +260,8 @@ std::vector<RequestEnergy> Ledger::Running(int64_t now_ns) const {
 std::vector<DeviceAccount> Ledger::Devices() const {
   std::vector<DeviceAccount> accounts;
   for (const Device& device : devices_) {
-    accounts.push_back({device.device, device.uses, device.idle.watts(), device.idle.origin()});
+    accounts.push_back(
+        {device.device, device.uses, device.idle.watts(), device.idle.origin(), device.work_watts});
   }
   return accounts;
 }

@@ -56,6 +56,8 @@ struct DeviceAccount {
   Uses uses;  // settled
   double idle_watts = 0;
   IdleWatts::Origin idle_origin = IdleWatts::Origin::kMeasured;
+  // Power of work that a model adds to the interval's joules, in the interval that settled last.
+  double work_watts = 0;
 };
 
 struct StepAccount {
@@ -104,6 +106,8 @@ class Ledger {
     int64_t last_end_ns = 0;            // of the newest interval
     double last_watts = 0;
     double last_share = 1;
+    energy::WorkFigures last_work;
+    double work_watts = 0;
     std::map<int, StepJoules> methods;  // by position in methods_
   };
   struct Request {

@@ -93,6 +93,38 @@ TEST_CASE("an estimate has what is settled, what is not, and the time since by t
   CHECK(ledger.Estimate(1, 5000 * kMs).joules() == Approx(20));
 }
 
+TEST_CASE("a model of work adds the energy of bytes and multiply-adds to that of time") {
+  // 5 W without work; 2 nJ a byte, 1 nJ a multiply-add: 1e9 and 3e9 of them in 200 ms are 5 J.
+  Ledger ledger(WithIdle(5));
+  std::vector<RequestEnergy> complete;
+  ledger.BeginRequest(1, "a", "dense", 0);
+  WorkSpan span = Span(1, 0, 200);
+  span.bytes = 1e9;
+  span.operations = 3e9;
+  ledger.AddSpan(span);
+  energy::EnergyInterval interval = Interval(0, 100, 0.5);
+  interval.work = {2e-9, 1e-9};
+  ledger.AddInterval(interval, 0.25);
+  // The interval, and the time since, whose work is known.
+  CHECK(ledger.Estimate(1, 200 * kMs).joules() == Approx(5 + 1));
+  ledger.Settle(100 * kMs, &complete);
+  CHECK(UsesOf(ledger).request == Approx(2.5 + 0.5));
+  CHECK(UsesOf(ledger).sum() == Approx(3));
+  CHECK(ledger.Devices().at(0).work_watts == Approx(25));
+  CHECK(ledger.Estimate(1, 200 * kMs).devices.at(0).steps[StepIndex(EnergyStep::kDecode)] == Approx(5));
+  ledger.EndRequest(1, 1, 200 * kMs);
+  for (const int begin : {100, 200}) {
+    interval.begin_ns = begin * kMs;
+    interval.end_ns = (begin + 100) * kMs;
+    ledger.AddInterval(interval, 1);
+  }
+  ledger.Settle(1300 * kMs, &complete);
+  REQUIRE(complete.size() == 1);
+  CHECK(complete[0].joules() == Approx(5 + 1));
+  CHECK(UsesOf(ledger).idle == Approx(0.5));
+  CHECK(ledger.Devices().at(0).work_watts == 0);
+}
+
 TEST_CASE("an ended request is complete once, and is forgotten later") {
   Ledger ledger(WithIdle(0));
   std::vector<RequestEnergy> complete;
