@@ -47,7 +47,8 @@ struct EnergyInterval {
   int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
   int64_t end_ns = 0;    // > begin_ns
   double joules = 0;     // >= 0
-  // Of a model of work: `joules` are those without work. Attribution, which knows the work, adds its energy.
+  // Any: the interval is that of a model of work, and `joules` are those without work. Attribution, which
+  // knows the work, adds its energy.
   WorkFigures work;
 };
 

@@ -80,6 +80,7 @@ double SpanRecorder::AddMemory(double step_ns) {
   // Scores take one product with a key for each query head, attention another one with a value.
   const std::array<double, 4> operations = {0, model_.score_macs, 0, 2 * model_.score_macs};
   for (const Row& row : step_) {
+    if (row.request->residence.memory == nullptr) continue;
     for (size_t i = 0; i < kMemorySteps.size(); ++i) {
       const size_t step = StepIndex(kMemorySteps[i]);
       const auto add = [&](const memory::Pipeline::StepCost& cost, double scale, RequestSpans::Work* work) {

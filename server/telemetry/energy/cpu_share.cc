@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
 
 namespace mnemo::attribution {
 namespace {
@@ -26,17 +25,20 @@ CpuShare::CpuShare(ReadProcess process) : process_(std::move(process)) {}
 
 void CpuShare::Sample(int64_t now_ns, double busy_seconds, std::span<const pid_t> processes) {
   Point point{now_ns, points_.empty() ? 0 : points_.back().own_seconds, busy_seconds};
-  std::map<pid_t, int64_t> seen;
+  const auto find = [](const std::vector<Used>& all, pid_t pid) {
+    return std::find_if(all.begin(), all.end(), [&](const Used& used) { return used.pid == pid; });
+  };
+  seen_.clear();
   for (const pid_t pid : processes) {
     const std::optional<int64_t> used = process_(pid);
-    if (!used.has_value()) continue;
-    const auto last = last_.find(pid);
+    if (!used.has_value() || find(seen_, pid) != seen_.end()) continue;
+    const auto last = find(last_, pid);
     // A number that is used again begins at less.
-    if (last != last_.end() && *used > last->second && !seen.contains(pid))
-      point.own_seconds += static_cast<double>(*used - last->second) * 1e-9;
-    seen[pid] = *used;
+    if (last != last_.end() && *used > last->cpu_ns)
+      point.own_seconds += static_cast<double>(*used - last->cpu_ns) * 1e-9;
+    seen_.push_back({pid, *used});
   }
-  last_ = std::move(seen);
+  std::swap(last_, seen_);
   if (!points_.empty() && now_ns <= points_.back().time_ns) return;
   points_.push_back(point);
   if (points_.size() > kMostPoints) points_.pop_front();

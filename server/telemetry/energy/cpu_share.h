@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace mnemo::attribution {
 
@@ -38,7 +38,12 @@ class CpuShare {
   Point At(int64_t time_ns) const;
 
   const ReadProcess process_;
-  std::map<pid_t, int64_t> last_;
+  struct Used {
+    pid_t pid = 0;
+    int64_t cpu_ns = 0;
+  };
+  std::vector<Used> last_;    // of the last call of Sample
+  std::vector<Used> seen_;    // of the present one
   std::deque<Point> points_;  // ascending times, bounded
 };
 

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <map>
+#include <optional>
 #include <vector>
 
 namespace mnemo::attribution {

@@ -5,9 +5,11 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "devices/base/clock.h"
+#include "devices/base/status.h"
 
 namespace mnemo::attribution {
 namespace {
@@ -55,21 +57,23 @@ EnergyMonitor::EnergyMonitor(MonitorOptions options)
         return std::move(options);
       }()),
       share_(options_.process_cpu),
-      ledger_(options_.ledger) {}
+      ledger_(options_.ledger) {
+  MNEMO_CHECK(::sem_init(&stop_, 0, 0) == 0);
+}
 
-EnergyMonitor::~EnergyMonitor() { Stop(); }
+EnergyMonitor::~EnergyMonitor() {
+  Stop();
+  ::sem_destroy(&stop_);
+}
 
 void EnergyMonitor::Start() {
   thread_ = std::thread([this] { Loop(); });
 }
 
 void EnergyMonitor::Stop() {
-  {
-    std::lock_guard lock(stop_mutex_);
-    is_stopping_ = true;
-  }
-  stop_changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  ::sem_post(&stop_);
+  thread_.join();
 }
 
 void EnergyMonitor::Loop() {
@@ -77,16 +81,24 @@ void EnergyMonitor::Loop() {
   // Lets the kernel wake the thread with another timer of the time, which spares an interrupt. Readings carry
   // their own times.
   ::prctl(PR_SET_TIMERSLACK, std::chrono::nanoseconds(options_.interval).count() / 20);
-  auto next = std::chrono::steady_clock::now();
-  std::unique_lock lock(stop_mutex_);
-  while (!is_stopping_) {
-    lock.unlock();
+  const int64_t interval_ns = std::chrono::nanoseconds(options_.interval).count();
+  int64_t next_ns = static_cast<int64_t>(mnemo::NowNs());
+  do {
     Sample();
     // A late round is not made up for.
-    next = std::max(next + options_.interval, std::chrono::steady_clock::now());
-    lock.lock();
-    stop_changed_.wait_until(lock, next, [this] { return is_stopping_; });
-  }
+    next_ns = std::max(next_ns + interval_ns, static_cast<int64_t>(mnemo::NowNs()));
+  } while (!IsStopped(next_ns));
+}
+
+// Waits until then. One system call: a condition variable takes two.
+bool EnergyMonitor::IsStopped(int64_t until_ns) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  const timespec until = {.tv_sec = until_ns / kSecondNs, .tv_nsec = until_ns % kSecondNs};
+  int waited = 0;
+  do {
+    waited = ::sem_clockwait(&stop_, CLOCK_MONOTONIC, &until);
+  } while (waited != 0 && errno == EINTR);
+  return waited == 0;
 }
 
 void EnergyMonitor::SetProcesses(std::function<std::vector<pid_t>()> processes) {

@@ -2,11 +2,11 @@
 // the ledger.
 #pragma once
 
+#include <semaphore.h>
 #include <sys/types.h>
 
 #include <array>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -84,6 +84,7 @@ class EnergyMonitor {
 
  private:
   void Loop();
+  bool IsStopped(int64_t until_ns);
   void NoteComplete(const RequestEnergy& request);
 
   MonitorOptions options_;
@@ -95,9 +96,7 @@ class EnergyMonitor {
   JouleHistogram requests_{kRequestJouleBounds};
   JouleHistogram output_tokens_{kTokenJouleBounds};
   std::mutex processes_mutex_;  // guards options_.processes
-  std::mutex stop_mutex_;
-  std::condition_variable stop_changed_;
-  bool is_stopping_ = false;
+  sem_t stop_;                  // posted once
   std::thread thread_;
 };
 
