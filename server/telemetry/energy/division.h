@@ -65,6 +65,8 @@ struct Share {
 
 struct Division {
   Uses uses;
+  double own_joules = 0;      // active energy of our processes, without that of work figures
+  double work_ns = 0;         // of all spans, in the interval
   std::vector<Share> shares;  // in no order; a request and step may occur several times
 };
 
@@ -74,6 +76,10 @@ struct DivisionInput {
   double idle_watts = 0;  // >= 0
   IdleShare idle_share = IdleShare::kBusy;
 };
+
+// Work of the spans on the device in [begin_ns, end_ns), in ns of its busy time.
+double WorkIn(const energy::MeteredDevice& device, int64_t begin_ns, int64_t end_ns,
+              std::span<const WorkSpan> spans);
 
 // Pure. `requests` are sorted by begin_ns. Spans of other devices and times are passed over. The uses sum to
 // the interval's joules and those of its work figures, the shares to uses.request, up to rounding of doubles.
