@@ -269,7 +269,7 @@ TEST_CASE("Options of a memory device are KEY=VALUE, no key twice") {
 TEST_CASE("Lists of energy name the element that is wrong, and what is allowed") {
   const absl::StatusOr<Config> config = LoadText(
       "energy: {sources: [perf], idle_watts: [cpu0=12.5, gpu10=0], model: [\"cpu1 busy=65 idle=12\", dram0  "
-      "idle=0 busy=0.5]}");
+      "idle=0 busy=0.5, 'gpu3 idle=30 operation=2e-12 byte=6e-11', 'cpu0 idle=0 byte=0.001 operation=0']}");
   REQUIRE(config.ok());
   const absl::StatusOr<std::vector<DeviceWatts>> idle = ParseIdleWatts(config->energy.idle_watts);
   REQUIRE(idle.ok());
@@ -282,6 +282,13 @@ TEST_CASE("Lists of energy name the element that is wrong, and what is allowed")
   CHECK((*model)[0].idle_watts == 12);
   CHECK((*model)[0].busy_watts == 65);
   CHECK((*model)[1].idle_watts == 0);
+  CHECK_FALSE((*model)[1].counts_work());
+  CHECK((*model)[2].device == "gpu3");
+  CHECK((*model)[2].counts_work());
+  CHECK((*model)[2].idle_watts == 30);
+  CHECK((*model)[2].joules_per_byte == 6e-11);
+  CHECK((*model)[2].joules_per_operation == 2e-12);
+  CHECK((*model)[3].joules_per_byte == kMaxWorkJoules);
 
   CHECK_THAT(
       ErrorOf("energy:\n  sources: [rapl, ipmi]\n"),
@@ -301,11 +308,26 @@ TEST_CASE("Lists of energy name the element that is wrong, and what is allowed")
     CHECK_THAT(ErrorOf(fmt::format("energy: {{model: ['cpu0 idle={} busy=9']}}", watts)),
                Contains("no number of watts in [0, 100000]"));
   }
+  for (const char* joules : {"", "-1e-9", "nan", "inf", "0.0011", "1e-3J", "1e-400"}) {
+    INFO(joules);
+    CHECK_THAT(ErrorOf(fmt::format("energy: {{model: ['cpu0 idle=1 byte={} operation=0']}}", joules)),
+               Contains("energy.model") && Contains("no number of joules in [0, 0.001]"));
+  }
+  CHECK_THAT(ErrorOf("energy: {model: [tpu0 idle=1 byte=1e-9 operation=0]}"),
+             Contains("names no device: cpuN, dramN, gpuN or fpgaN"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 byte=0 operation=0]}"),
+             Contains("needs a byte or an operation above 0"));
+  for (const char* figures : {"idle=1 byte=1e-9", "idle=1 busy=2 byte=1e-9", "byte=1e-9 operation=1e-9"}) {
+    INFO(figures);
+    CHECK_THAT(ErrorOf(fmt::format("energy: {{model: ['cpu0 {}']}}", figures)),
+               Contains("needs idle and busy, or idle, byte and operation"));
+  }
   CHECK_THAT(ErrorOf("energy: {idle_watts: [cpu0=1, cpu0=2]}"), Contains("\"cpu0\" is there twice"));
   CHECK_THAT(ErrorOf("energy: {model: [cpu0=1]}"), Contains("does not have the form"));
   CHECK_THAT(ErrorOf("energy: {model: [gpu0 idle=1 busy=2]}"), Contains("names no device: cpuN or dramN"));
-  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 idle=2]}"), Contains("needs idle and busy"));
-  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 load=2]}"), Contains("neither idle nor busy"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 idle=2]}"), Contains("a figure twice"));
+  CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 load=2]}"),
+             Contains("none of idle, busy, byte and operation"));
   CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=3 busy=2]}"), Contains("not below idle"));
   CHECK_THAT(ErrorOf("energy: {model: [cpu0 idle=1 busy=2, cpu0 idle=1 busy=2]}"), Contains("there twice"));
 }

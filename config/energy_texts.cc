@@ -4,19 +4,24 @@
 #include <charconv>
 #include <optional>
 #include <set>
+#include <span>
 
 namespace mnemo::config {
 namespace {
 
 constexpr int kMaxDevices = 1024;  // of one kind
 
-std::optional<double> ParseWatts(std::string_view text) {
-  double watts = 0;
-  const auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), watts, std::chars_format::fixed);
+// Watts are written without an exponent; joules of one byte mostly have one.
+std::optional<double> ParseNumber(std::string_view text, std::chars_format format, double most) {
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, format);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  if (!(watts >= 0 && watts <= kMaxWatts)) return std::nullopt;
-  return watts;
+  if (!(number >= 0 && number <= most)) return std::nullopt;
+  return number;
+}
+
+std::optional<double> ParseWatts(std::string_view text) {
+  return ParseNumber(text, std::chars_format::fixed, kMaxWatts);
 }
 
 // A kind's name and a number without leading zeros.
@@ -47,26 +52,48 @@ std::vector<std::string_view> Words(std::string_view text) {
 absl::StatusOr<ModelFigures> ParseFigures(const std::string& text) {
   const auto wrong = [&](std::string_view what) { return InvalidArgument("\"{}\" {}", text, what); };
   const std::vector<std::string_view> words = Words(text);
-  if (words.size() != 3) return wrong("does not have the form \"cpu0 idle=WATTS busy=WATTS\"");
-  ModelFigures figures;
-  figures.device = std::string(words[0]);
-  if (!IsDevice(words[0], {"cpu", "dram"})) return wrong("names no device: cpuN or dramN, N in [0, 1023]");
-  bool has_idle = false, has_busy = false;
-  for (const std::string_view word : {words[1], words[2]}) {
-    const size_t equals = word.find('=');
-    const std::string_view name = word.substr(0, equals);
-    const std::optional<double> watts =
-        equals == std::string_view::npos ? std::nullopt : ParseWatts(word.substr(equals + 1));
-    if (name != "idle" && name != "busy") return wrong("has a figure that is neither idle nor busy");
-    if (!watts) return wrong("has a figure that is no number of watts in [0, 100000]");
-    (name == "idle" ? figures.idle_watts : figures.busy_watts) = *watts;
-    (name == "idle" ? has_idle : has_busy) = true;
+  if (words.size() < 3 || words.size() > 4) {
+    return wrong(
+        "does not have the form \"cpu0 idle=WATTS busy=WATTS\" or \"cpu0 idle=WATTS byte=JOULES "
+        "operation=JOULES\"");
   }
-  if (!has_idle || !has_busy) return wrong("needs idle and busy");
-  if (figures.busy_watts < figures.idle_watts || figures.busy_watts == 0) {
+  std::optional<double> idle, busy, byte, operation;
+  for (const std::string_view word : std::span(words).subspan(1)) {
+    const size_t equals = std::min(word.find('='), word.size());
+    const std::string_view name = word.substr(0, equals);
+    const std::string_view value = word.substr(std::min(equals + 1, word.size()));
+    const bool is_power = name == "idle" || name == "busy";
+    if (!is_power && name != "byte" && name != "operation") {
+      return wrong("has a figure that is none of idle, busy, byte and operation");
+    }
+    std::optional<double>& figure = name == "idle"   ? idle
+                                    : name == "busy" ? busy
+                                    : name == "byte" ? byte
+                                                     : operation;
+    if (figure) return wrong("has a figure twice");
+    figure = is_power ? ParseWatts(value) : ParseNumber(value, std::chars_format::general, kMaxWorkJoules);
+    if (!figure && is_power) return wrong("has a figure that is no number of watts in [0, 100000]");
+    if (!figure) return wrong("has a figure that is no number of joules in [0, 0.001]");
+  }
+  const bool counts_work = byte && operation && !busy;
+  if (!idle || !(counts_work || (busy && !byte && !operation))) {
+    return wrong("needs idle and busy, or idle, byte and operation");
+  }
+  if (counts_work && !IsDevice(words[0], {"cpu", "dram", "gpu", "fpga"})) {
+    return wrong("names no device: cpuN, dramN, gpuN or fpgaN, N in [0, 1023]");
+  }
+  if (!counts_work && !IsDevice(words[0], {"cpu", "dram"})) {
+    return wrong("names no device: cpuN or dramN, N in [0, 1023]");
+  }
+  if (!counts_work && (*busy < *idle || *busy == 0)) {
     return wrong("needs a busy figure above 0 and not below idle");
   }
-  return figures;
+  if (counts_work && *byte == 0 && *operation == 0) return wrong("needs a byte or an operation above 0");
+  return ModelFigures{.device = std::string(words[0]),
+                      .idle_watts = *idle,
+                      .busy_watts = busy.value_or(0),
+                      .joules_per_byte = byte.value_or(0),
+                      .joules_per_operation = operation.value_or(0)};
 }
 
 }  // namespace

@@ -325,10 +325,11 @@ void AddEnergy(std::vector<KeySpec>* specs) {
         "requests."},
        {"energy.model",
         FormListSpec{[](Config& config) -> std::vector<std::string>& { return config.energy.model; }, 64,
-                     "DEVICE idle=WATTS busy=WATTS",
+                     "DEVICE idle=WATTS busy=WATTS, DEVICE idle=WATTS byte=JOULES operation=JOULES",
                      [](const std::vector<std::string>& texts) { return ParseEnergyModel(texts).status(); }},
-        "Power without work and at full use, for cpuN and dramN that have no meter: energy is then "
-        "estimated by the use of the CPUs. mnemo energy --calibrate prints these lines."}});
+        "Models of devices without a meter. For cpuN and dramN, power without work and at full use: energy "
+        "follows the use of the CPUs, and mnemo energy --calibrate prints such lines. For any device, power "
+        "without work, and joules of each byte and multiply-add."}});
 }
 
 void AddLimitsAndLog(std::vector<KeySpec>* specs) {

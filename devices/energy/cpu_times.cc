@@ -1,16 +1,18 @@
 #include "devices/energy/cpu_times.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
-
-#include "devices/energy/small_file.h"
+#include <cstring>
+#include <utility>
 
 namespace mnemo::energy {
 
-absl::StatusOr<CpuTicks> ParseCpuTicks(std::string_view stat) {
+absl::StatusOr<CpuTimes> ParseCpuTimes(std::string_view stat, int64_t ticks_per_second) {
   const std::string_view line = stat.substr(0, stat.find('\n'));
   if (!line.starts_with("cpu ")) return InvalidArgument("\"{}\" is not the line of all CPUs", line);
   std::string_view rest = line.substr(3);
@@ -24,17 +26,27 @@ absl::StatusOr<CpuTicks> ParseCpuTicks(std::string_view stat) {
     rest.remove_prefix(static_cast<size_t>(end - rest.data()));
   }
   const auto [user, nice, system, idle, waiting, irq, soft_irq, stolen] = ticks;
-  return CpuTicks{.busy = user + nice + system + irq + soft_irq, .idle = idle + waiting, .stolen = stolen};
+  const auto second = static_cast<double>(ticks_per_second);
+  return CpuTimes{.busy_seconds = static_cast<double>(user + nice + system + irq + soft_irq) / second,
+                  .idle_seconds = static_cast<double>(idle + waiting + stolen) / second};
 }
 
-absl::StatusOr<CpuTimes> ReadCpuTimes(const std::string& path) {
-  MNEMO_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
-  const absl::StatusOr<CpuTicks> ticks = ParseCpuTicks(text);
-  if (!ticks.ok()) return DataLoss("{}: {}", path, std::string(ticks.status().message()));
-  const auto second = static_cast<double>(::sysconf(_SC_CLK_TCK));
-  // During stolen time these CPUs stood still.
-  return CpuTimes{.busy_seconds = static_cast<double>(ticks->busy) / second,
-                  .idle_seconds = static_cast<double>(ticks->idle + ticks->stolen) / second};
+CpuTimesFile::CpuTimesFile(std::string path)
+    : path_(std::move(path)),
+      ticks_per_second_(::sysconf(_SC_CLK_TCK)),
+      file_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {}
+
+absl::StatusOr<CpuTimes> CpuTimesFile::Read() {
+  // The first line alone: at most 214 bytes, ten numbers of 20 digits.
+  std::array<char, 256> text;
+  const ssize_t count = file_.valid() ? ::pread(file_.get(), text.data(), text.size(), 0) : -1;
+  if (count < 0) return Unavailable("{}: {}", path_, std::strerror(errno));
+  const absl::StatusOr<CpuTimes> times =
+      ParseCpuTimes({text.data(), static_cast<size_t>(count)}, ticks_per_second_);
+  if (!times.ok()) return DataLoss("{}: {}", path_, std::string(times.status().message()));
+  return times;
 }
+
+absl::StatusOr<CpuTimes> ReadCpuTimes(const std::string& path) { return CpuTimesFile(path).Read(); }
 
 }  // namespace mnemo::energy

@@ -6,25 +6,35 @@
 #include <string_view>
 
 #include "devices/base/status.h"
+#include "devices/base/unique_fd.h"
 
 namespace mnemo::energy {
 
-// Times of all CPUs together since boot, in ticks of the kernel (sysconf(_SC_CLK_TCK) a second): proc(5).
-struct CpuTicks {
-  int64_t busy = 0;    // user, nice, system, irq, softirq; guests are part of user and nice
-  int64_t idle = 0;    // idle, iowait
-  int64_t stolen = 0;  // work of other guests of the host
-};
-
-// Parses the first line of /proc/stat. INVALID_ARGUMENT: not that of all CPUs, or a field is not a time.
-absl::StatusOr<CpuTicks> ParseCpuTicks(std::string_view stat);
-
+// Times of all CPUs together since boot. Stolen time is idle: a hypervisor ran other guests while these CPUs
+// stood still. All of energy accounting has this one definition.
 struct CpuTimes {
-  double busy_seconds = 0;  // of all CPUs together, since boot
-  double idle_seconds = 0;  // waiting for input and output included
+  double busy_seconds = 0;  // user, nice, system, irq, softirq; guests are part of user and nice
+  double idle_seconds = 0;  // idle, iowait, steal
 };
 
-// DATA_LOSS: not the format of /proc/stat. UNAVAILABLE: the file cannot be read. Blocks to read it.
+// Parses the first line of /proc/stat (proc(5)), in ticks of which the kernel has `ticks_per_second`
+// (sysconf(_SC_CLK_TCK)). INVALID_ARGUMENT: not the line of all CPUs, or a field is not a time.
+absl::StatusOr<CpuTimes> ParseCpuTimes(std::string_view stat, int64_t ticks_per_second);
+
+// Keeps /proc/stat open: a reading is one system call. One thread.
+class CpuTimesFile {
+ public:
+  explicit CpuTimesFile(std::string path = "/proc/stat");
+  // DATA_LOSS: not the format of /proc/stat. UNAVAILABLE: the file cannot be read. Blocks to read it.
+  absl::StatusOr<CpuTimes> Read();
+
+ private:
+  const std::string path_;
+  const int64_t ticks_per_second_;
+  UniqueFd file_;
+};
+
+// The same, once.
 absl::StatusOr<CpuTimes> ReadCpuTimes(const std::string& path = "/proc/stat");
 
 }  // namespace mnemo::energy

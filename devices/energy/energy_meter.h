@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "devices/base/status.h"
+#include "devices/energy/cpu_times.h"
 
 namespace mnemo::energy {
 
@@ -31,6 +32,14 @@ std::optional<MeteredDevice> ParseDevice(std::string_view label);
 // Whether both are the same device, of whatever source.
 bool IsSameDevice(const MeteredDevice& a, const MeteredDevice& b);
 
+// Figures of a model that counts work: energy of each byte and of each multiply-add.
+struct WorkFigures {
+  double joules_per_byte = 0;
+  double joules_per_operation = 0;
+
+  bool any() const { return joules_per_byte > 0 || joules_per_operation > 0; }
+};
+
 // Energy of one device between two readings. Readings that were dropped lie between no two intervals: an
 // interval is present only if both of its ends can be trusted.
 struct EnergyInterval {
@@ -38,6 +47,9 @@ struct EnergyInterval {
   int64_t begin_ns = 0;  // CLOCK_MONOTONIC, as NowNs of devices/base/clock.h
   int64_t end_ns = 0;    // > begin_ns
   double joules = 0;     // >= 0
+  // Any: the interval is that of a model of work, and `joules` are those without work. Attribution, which
+  // knows the work, adds its energy.
+  WorkFigures work;
 };
 
 // Reasons for which a reading is not used.
@@ -55,6 +67,12 @@ struct MeterState {
   uint64_t dropped[kDropReasons] = {};
 };
 
+// Circumstances of one round of readings.
+struct Round {
+  int64_t now_ns = 0;  // CLOCK_MONOTONIC
+  CpuTimes cpu;        // since boot; zeros when they cannot be read
+};
+
 // All meters of the machine, behind one sampler. Several sources may cover one device, and States has them
 // all. Intervals come from the most preferred one that is up, so that no time of a device counts twice.
 // One thread calls Sample; States may be called from any thread.
@@ -64,7 +82,7 @@ class EnergySource {
   // Reads every meter once and appends an interval for each that has one since the last call. Blocks for the
   // reading of counters alone, a few hundred microseconds. A meter that fails is reported in States and tried
   // again later.
-  virtual void Sample(std::vector<EnergyInterval>* intervals) = 0;
+  virtual void Sample(const Round& round, std::vector<EnergyInterval>* intervals) = 0;
   virtual std::vector<MeterState> States() const = 0;
 };
 

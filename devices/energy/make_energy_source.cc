@@ -24,7 +24,6 @@ constexpr int64_t kMillisecondNs = 1'000'000;
 
 void Complete(Surroundings* around) {
   if (!around->now_ns) around->now_ns = NowNs;
-  if (!around->cpu_times) around->cpu_times = [] { return ReadCpuTimes(); };
   if (!around->log) around->log = [](const std::string&) {};
 }
 
@@ -84,9 +83,7 @@ std::vector<std::unique_ptr<Meter>> MakeMeters(Counters counters, const config::
 
 std::unique_ptr<EnergySource> MakeSampler(std::vector<std::unique_ptr<Meter>> meters, Surroundings around) {
   if (meters.empty()) return nullptr;
-  return std::make_unique<Sampler>(std::move(meters), SamplerOptions{.now_ns = std::move(around.now_ns),
-                                                                     .cpu_times = std::move(around.cpu_times),
-                                                                     .log = std::move(around.log)});
+  return std::make_unique<Sampler>(std::move(meters), SamplerOptions{.log = std::move(around.log)});
 }
 
 }  // namespace
@@ -118,7 +115,12 @@ absl::StatusOr<std::unique_ptr<EnergySource>> MakeEnergySource(const config::Con
   for (const config::ModelFigures& model : models) {
     const std::optional<MeteredDevice> device = ParseDevice(model.device);
     MNEMO_CHECK(device.has_value());  // ParseEnergyModel takes devices alone
-    meters.push_back(std::make_unique<ModelMeter>(*device, model.idle_watts, model.busy_watts));
+    if (model.counts_work()) {
+      meters.push_back(std::make_unique<WorkModelMeter>(
+          *device, model.idle_watts, WorkFigures{model.joules_per_byte, model.joules_per_operation}));
+    } else {
+      meters.push_back(std::make_unique<ModelMeter>(*device, model.idle_watts, model.busy_watts));
+    }
   }
   return MakeSampler(std::move(meters), std::move(surroundings));
 }

@@ -7,7 +7,6 @@
 #include <string>
 
 #include "config/config.h"
-#include "devices/energy/cpu_times.h"
 #include "devices/energy/energy_meter.h"
 #include "devices/energy/perf.h"
 
@@ -15,10 +14,9 @@ namespace mnemo::energy {
 
 // The world around the meters; tests replace it.
 struct Surroundings {
-  std::function<int64_t()> now_ns;                      // empty: CLOCK_MONOTONIC
-  std::function<absl::StatusOr<CpuTimes>()> cpu_times;  // empty: /proc/stat
-  std::function<void(const std::string&)> log;          // a line for the operator; empty: none
-  std::string sys = "/sys";                             // for perf
+  std::function<int64_t()> now_ns;              // empty: CLOCK_MONOTONIC
+  std::function<void(const std::string&)> log;  // a line for the operator; empty: none
+  std::string sys = "/sys";                     // for perf
   OpenPerfEvent open_perf_event = SystemOpenPerfEvent;
 };
 

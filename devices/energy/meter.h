@@ -4,16 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "devices/energy/cpu_times.h"
 #include "devices/energy/energy_meter.h"
 
 namespace mnemo::energy {
-
-// Circumstances of one round of readings.
-struct Round {
-  int64_t now_ns = 0;
-  CpuTimes cpu;  // since boot; zeros when they cannot be read
-};
 
 // State of one meter, without what the sampler adds.
 struct MeterReport {

@@ -44,4 +44,25 @@ void ModelMeter::Sample(const Round& round, std::vector<EnergyInterval>* interva
 
 void ModelMeter::AppendReports(std::vector<MeterReport>* reports) const { reports->push_back(report_); }
 
+WorkModelMeter::WorkModelMeter(MeteredDevice device, double idle_watts, const WorkFigures& work)
+    : idle_watts_(idle_watts), work_(work) {
+  report_.device = std::move(device);
+  report_.device.source = "model";
+}
+
+void WorkModelMeter::Sample(const Round& round, std::vector<EnergyInterval>* intervals) {
+  const int64_t begin_ns = std::exchange(last_ns_, round.now_ns);
+  if (begin_ns == 0 || round.now_ns <= begin_ns) return;
+  if (round.now_ns - begin_ns > kLongestGapNs) {
+    ++report_.dropped[static_cast<int>(DropReason::kGap)];
+    report_.is_up = false;
+    return;
+  }
+  const double joules = idle_watts_ * static_cast<double>(round.now_ns - begin_ns) * 1e-9;
+  intervals->push_back({report_.device, begin_ns, round.now_ns, joules, work_});
+  report_.is_up = true;
+}
+
+void WorkModelMeter::AppendReports(std::vector<MeterReport>* reports) const { reports->push_back(report_); }
+
 }  // namespace mnemo::energy

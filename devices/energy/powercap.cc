@@ -25,7 +25,8 @@ struct Package {
 
 class PowercapCounter : public Counter {
  public:
-  PowercapCounter(MeteredDevice device, std::string zone) : zone_(std::move(zone)) {
+  PowercapCounter(MeteredDevice device, std::string zone)
+      : zone_(std::move(zone)), energy_(zone_ + "/energy_uj") {
     info_.device = std::move(device);
     info_.joules_per_count = kJoulesPerCount;
     info_.max_watts = kMaxPackageWatts;
@@ -35,7 +36,7 @@ class PowercapCounter : public Counter {
   absl::StatusOr<RawReading> Read() override {
     // The range may have been unreadable when the zone was found.
     if (info_.range == 0) ReadRange();
-    MNEMO_ASSIGN_OR_RETURN(const uint64_t count, ReadNumber(zone_ + "/energy_uj"));
+    MNEMO_ASSIGN_OR_RETURN(const uint64_t count, energy_.Read());
     return RawReading{.count = count};
   }
 
@@ -47,6 +48,7 @@ class PowercapCounter : public Counter {
   }
 
   const std::string zone_;
+  NumberFile energy_;
   CounterInfo info_;
 };
 

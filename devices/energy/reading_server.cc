@@ -93,9 +93,9 @@ absl::StatusOr<UniqueFd> TakeSystemdSocket() {
 ReadingServer::ReadingServer(EnergySource* source, UniqueFd listener, ReadingServerOptions options)
     : source_(source), listener_(std::move(listener)), options_(std::move(options)) {}
 
-void ReadingServer::Serve() {
+void ReadingServer::Serve(const Round& round) {
   intervals_.clear();
-  source_->Sample(&intervals_);
+  source_->Sample(round, &intervals_);
   for (const EnergyInterval& interval : intervals_) {
     Total& total = totals_[{interval.device.Label(), interval.device.source}];
     total.joules += interval.joules;
@@ -146,12 +146,14 @@ void ReadingServer::Attend(int timeout_ms, int stop_fd) {
 }
 
 void ReadingServer::Run(int stop_fd) {
+  CpuTimesFile cpu_times;
   int64_t next_ns = NowNs();
   pollfd stop = {stop_fd, POLLIN, 0};
   while (::poll(&stop, 1, 0) == 0) {
     const int64_t now_ns = NowNs();
     if (now_ns >= next_ns) {
-      Serve();
+      const absl::StatusOr<CpuTimes> cpu = cpu_times.Read();
+      Serve({.now_ns = now_ns, .cpu = cpu.value_or(CpuTimes())});
       next_ns = std::max(next_ns + options_.interval_ns, now_ns);
     }
     Attend(static_cast<int>(std::max<int64_t>(0, (next_ns - NowNs()) / kMillisecondNs + 1)), stop_fd);

@@ -37,7 +37,7 @@ class ReadingServer {
   // Serves until `stop_fd` is readable.
   void Run(int stop_fd);
   // One round: samples, and sends to each client. For Run and tests.
-  void Serve();
+  void Serve(const Round& round);
   // Accepts clients that wait, and closes those that have gone or sent something. Waits up to `timeout_ms`.
   void Attend(int timeout_ms, int stop_fd = -1);
   size_t clients() const { return clients_.size(); }

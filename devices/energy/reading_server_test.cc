@@ -22,9 +22,8 @@ using Catch::Matchers::Contains;
 // A source whose only meter adds `watts` while time passes.
 class SteadySource : public EnergySource {
  public:
-  explicit SteadySource(TestWorld* world) : world_(world) {}
-  void Sample(std::vector<EnergyInterval>* intervals) override {
-    const int64_t now_ns = world_->now_ns;
+  void Sample(const Round& round, std::vector<EnergyInterval>* intervals) override {
+    const int64_t now_ns = round.now_ns;
     if (last_ns_ > 0 && now_ns > last_ns_) {
       const double joules = watts * 1e-9 * static_cast<double>(now_ns - last_ns_);
       intervals->push_back({state.device, last_ns_, now_ns, joules});
@@ -38,7 +37,6 @@ class SteadySource : public EnergySource {
   MeterState state = {.device = {DeviceKind::kCpu, 0, "rapl"}, .is_up = true};
 
  private:
-  TestWorld* const world_;
   int64_t last_ns_ = 0;
 };
 
@@ -60,10 +58,10 @@ struct Node {
     world.Pass(kTestIntervalNs);
     if (server != nullptr) {
       server->Attend(0);
-      server->Serve();
+      server->Serve(world.Present());
     }
     std::vector<EnergyInterval> intervals;
-    meters->Sample({world.now_ns, world.cpu}, &intervals);
+    meters->Sample(world.Present(), &intervals);
     return intervals;
   }
   double Rounds(int count) {
@@ -81,7 +79,7 @@ struct Node {
   mnemo::testing::TempFolder folder;
   std::string path = folder.path("meters.sock");
   TestWorld world, server_world;
-  SteadySource source{&world};
+  SteadySource source;
   std::unique_ptr<ReadingServer> server;
   std::unique_ptr<RemoteMeters> meters;
 
@@ -209,20 +207,20 @@ TEST_CASE("a client closes a server that is silent or talks of something else") 
   TestWorld world;
   RemoteMeters meters({.socket = path, .devices = {{DeviceKind::kCpu, 0, "rapl"}}, .log = world.Log()});
   std::vector<EnergyInterval> intervals;
-  meters.Sample({world.now_ns, world.cpu}, &intervals);
+  meters.Sample(world.Present(), &intervals);
   const UniqueFd first(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
   REQUIRE(first.valid());
   world.Pass(6 * kTestSecondNs);
-  meters.Sample({world.now_ns, world.cpu}, &intervals);
+  meters.Sample(world.Present(), &intervals);
   CHECK_THAT(world.log.at(0), Contains("silent for 5 s"));
   world.Pass(2 * kTestSecondNs);
-  meters.Sample({world.now_ns, world.cpu}, &intervals);
+  meters.Sample(world.Present(), &intervals);
   const UniqueFd second(::accept4(listener->get(), nullptr, nullptr, SOCK_CLOEXEC));
   REQUIRE(second.valid());
   const std::string garbage = "HTTP/1.1 200 OK\n";
   REQUIRE(::send(second.get(), garbage.data(), garbage.size(), MSG_NOSIGNAL) > 0);
   world.Pass(kTestIntervalNs);
-  meters.Sample({world.now_ns, world.cpu}, &intervals);
+  meters.Sample(world.Present(), &intervals);
   char byte = 0;
   CHECK(::recv(second.get(), &byte, 1, MSG_DONTWAIT) == 0);
   CHECK(intervals.empty());

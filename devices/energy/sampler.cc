@@ -39,10 +39,7 @@ Sampler::Key Sampler::KeyOf(const MeteredDevice& device) {
   return {device.kind, device.index, Preference(device.source)};
 }
 
-void Sampler::Sample(std::vector<EnergyInterval>* intervals) {
-  Round round;
-  round.now_ns = options_.now_ns();
-  if (const absl::StatusOr<CpuTimes> cpu = options_.cpu_times(); cpu.ok()) round.cpu = *cpu;
+void Sampler::Sample(const Round& round, std::vector<EnergyInterval>* intervals) {
   fresh_.clear();
   reports_.clear();
   for (const std::unique_ptr<Meter>& meter : meters_) {
@@ -121,6 +118,11 @@ void Sampler::Compare(const Account& counted, const Account& other) {
   const auto length_ns = [](const Account& account) {
     return account.window.empty() ? 0 : account.window.back().end_ns - account.window.front().begin_ns;
   };
+  // A model of work has its power without work alone here.
+  const auto counts_work = [](const Account& account) {
+    return !account.window.empty() && account.window.back().work.any();
+  };
+  if (counts_work(counted) || counts_work(other)) return;
   // Nine tenths: the windows of the two hold whole intervals.
   if (std::min(length_ns(counted), length_ns(other)) < kCompareNs * 9 / 10) return;
   const double first = counted.window_joules / static_cast<double>(length_ns(counted)) * kSecondNs;

@@ -16,8 +16,6 @@
 namespace mnemo::energy {
 
 struct SamplerOptions {
-  std::function<int64_t()> now_ns;  // CLOCK_MONOTONIC
-  std::function<absl::StatusOr<CpuTimes>()> cpu_times;
   std::function<void(const std::string&)> log;  // a line for the operator
 };
 
@@ -30,7 +28,7 @@ int Preference(const std::string& source);
 class Sampler : public EnergySource {
  public:
   Sampler(std::vector<std::unique_ptr<Meter>> meters, SamplerOptions options);
-  void Sample(std::vector<EnergyInterval>* intervals) override;
+  void Sample(const Round& round, std::vector<EnergyInterval>* intervals) override;
   std::vector<MeterState> States() const override;
 
  private:

@@ -41,14 +41,12 @@ struct TwoSources {
         std::make_unique<SteadyMeter>(MeteredDevice{DeviceKind::kCpu, 0, "perf"}, second, &perf_up));
     meters.push_back(
         std::make_unique<SteadyMeter>(MeteredDevice{DeviceKind::kCpu, 0, "rapl"}, first, &rapl_up));
-    sampler = std::make_unique<Sampler>(
-        std::move(meters),
-        SamplerOptions{.now_ns = world.Now(), .cpu_times = world.Cpu(), .log = world.Log()});
+    sampler = std::make_unique<Sampler>(std::move(meters), SamplerOptions{.log = world.Log()});
   }
   void Run(int rounds) {
     for (int i = 0; i < rounds; ++i) {
       world.Pass(kTestIntervalNs);
-      sampler->Sample(&intervals);
+      sampler->Sample(world.Present(), &intervals);
     }
   }
   TestWorld world;
@@ -109,11 +107,11 @@ TEST_CASE("devices of different kinds and numbers add up apart") {
     meters.push_back(
         std::make_unique<SteadyMeter>(MeteredDevice{DeviceKind::kDram, i, "rapl"}, 1.0 * (i + 1), &up));
   }
-  Sampler sampler(std::move(meters), {.now_ns = world.Now(), .cpu_times = world.Cpu(), .log = world.Log()});
+  Sampler sampler(std::move(meters), {.log = world.Log()});
   std::vector<EnergyInterval> intervals;
   for (int i = 0; i <= 20; ++i) {
     world.Pass(kTestIntervalNs);
-    sampler.Sample(&intervals);
+    sampler.Sample(world.Present(), &intervals);
   }
   for (int i = 0; i < 5; ++i) {
     CHECK(Joules(intervals, "cpu" + std::to_string(i)) == Approx(20.0 * (i + 1)));

@@ -8,8 +8,6 @@
 #include <charconv>
 #include <cstring>
 
-#include "devices/base/unique_fd.h"
-
 namespace mnemo::energy {
 namespace {
 
@@ -38,12 +36,28 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path) {
   return std::string(bytes.data(), length);
 }
 
-absl::StatusOr<uint64_t> ReadNumber(const std::string& path) {
-  MNEMO_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
+absl::StatusOr<uint64_t> ReadNumber(const std::string& path) { return NumberFile(path).Read(); }
+
+absl::StatusOr<uint64_t> NumberFile::Read() {
+  if (fd_.valid()) {
+    const absl::StatusOr<uint64_t> number = ReadOpen();
+    if (number.ok() && number != last_) return last_ = number;
+  }
+  fd_ = UniqueFd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  return last_ = fd_.valid() ? ReadOpen() : Failure(path_, errno);
+}
+
+absl::StatusOr<uint64_t> NumberFile::ReadOpen() const {
+  // More than the 20 digits of 2^64 and a line's end are no number.
+  std::array<char, 22> text;
+  const ssize_t count = ::pread(fd_.get(), text.data(), text.size(), 0);
+  if (count < 0) return Failure(path_, errno);
+  size_t length = static_cast<size_t>(count);
+  if (length > 0 && text[length - 1] == '\n') --length;
   uint64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    return DataLoss("{}: no decimal number below 2^64", path);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + length, number);
+  if (error != std::errc() || end != text.data() + length) {
+    return DataLoss("{}: no decimal number below 2^64", path_);
   }
   return number;
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 
+#include "devices/base/clock.h"
 #include "devices/energy/dynamic_library.h"
 #include "devices/energy/make_energy_source.h"
 #include "devices/energy/nvml.h"
@@ -38,16 +39,15 @@ struct Machine {
     energy.socket = "";
   }
   std::unique_ptr<EnergySource> Make() {
-    absl::StatusOr<std::unique_ptr<EnergySource>> source = MakeEnergySource(
-        energy,
-        {.now_ns = world.Now(), .cpu_times = world.Cpu(), .log = world.Log(), .sys = sys.path().string()});
+    absl::StatusOr<std::unique_ptr<EnergySource>> source =
+        MakeEnergySource(energy, {.now_ns = world.Now(), .log = world.Log(), .sys = sys.path().string()});
     REQUIRE(source.ok());
     return *std::move(source);
   }
   std::vector<EnergyInterval> Sample(EnergySource* source, double use = 0.5) {
     world.Pass(kTestIntervalNs, use);
     std::vector<EnergyInterval> intervals;
-    source->Sample(&intervals);
+    source->Sample(world.Present(), &intervals);
     return intervals;
   }
 
@@ -129,21 +129,53 @@ TEST_CASE("a tree with wraps, two packages and DRAM gives the joules of each") {
   CHECK(source->States().size() == 3);
 }
 
+TEST_CASE("a model of work gives the energy of time, and its figures") {
+  Machine machine;
+  machine.tree.AddZone("intel-rapl:0", "package-0");
+  machine.energy.model = {"gpu0 idle=30 byte=6e-11 operation=2e-12", "cpu0 idle=100 byte=1e-9 operation=0"};
+  const std::unique_ptr<EnergySource> source = machine.Make();
+  for (uint64_t i = 1; i <= 200; ++i) {
+    machine.tree.Set("intel-rapl:0", i * 2'000'000);
+    const std::vector<EnergyInterval> intervals = machine.Sample(source.get());
+    if (i == 1) {
+      CHECK(intervals.empty());
+      continue;
+    }
+    CHECK(Joules(intervals, "gpu0") == Approx(3));
+    CHECK(Joules(intervals, "cpu0") == Approx(2));  // the meter's
+    REQUIRE(intervals.size() == 2);
+    for (const EnergyInterval& interval : intervals) {
+      const bool is_gpu = interval.device.Label() == "gpu0";
+      CHECK(interval.device.source == (is_gpu ? "model" : "rapl"));
+      CHECK(interval.work.joules_per_byte == (is_gpu ? 6e-11 : 0));
+      CHECK(interval.work.joules_per_operation == (is_gpu ? 2e-12 : 0));
+    }
+  }
+  CHECK(StateOf(*source, "gpu0", "model").is_up);
+  // Its power without work says nothing about the meter's.
+  CHECK(machine.world.log.empty());
+  machine.world.Pass(61 * kTestSecondNs);
+  machine.Sample(source.get());
+  CHECK_FALSE(StateOf(*source, "gpu0", "model").is_up);
+  CHECK(StateOf(*source, "gpu0", "model").dropped[static_cast<int>(DropReason::kGap)] == 1);
+  CHECK(Joules(machine.Sample(source.get()), "gpu0") == Approx(3));
+}
+
 TEST_CASE("mnemo-energy has the counters without models") {
   Machine machine;
   machine.tree.AddZone("intel-rapl:0", "package-0");
   machine.energy.model = {"cpu1 idle=1 busy=2"};
   const std::unique_ptr<EnergySource> source =
-      MakeLocalSource(machine.energy, {.now_ns = machine.world.Now(), .cpu_times = machine.world.Cpu()});
+      MakeLocalSource(machine.energy, {.now_ns = machine.world.Now()});
   REQUIRE(source != nullptr);
   machine.Sample(source.get());
   machine.tree.Set("intel-rapl:0", 2'000'000);
   CHECK(Joules(machine.Sample(source.get())) == Approx(2));
   CHECK(source->States().size() == 1);
-  // Without surroundings of a test: the machine's own clock and /proc/stat.
+  // Without surroundings of a test: the machine's own clock.
   const std::unique_ptr<EnergySource> real = MakeLocalSource(machine.energy);
   std::vector<EnergyInterval> intervals;
-  real->Sample(&intervals);
+  real->Sample({.now_ns = NowNs()}, &intervals);
   CHECK(intervals.empty());
 }
 
@@ -214,10 +246,9 @@ TEST_CASE("a counter that only root may read is left to mnemo-energy") {
   ::chmod((machine.tree.path("intel-rapl:0") / "energy_uj").c_str(), 0400);
   std::filesystem::permissions(machine.tree.path(), std::filesystem::perms(0755));
   const auto make = [&] {
-    return MakeEnergySource(machine.energy, {.now_ns = machine.world.Now(),
-                                             .cpu_times = machine.world.Cpu(),
-                                             .log = machine.world.Log(),
-                                             .sys = machine.sys.path().string()});
+    return MakeEnergySource(
+        machine.energy,
+        {.now_ns = machine.world.Now(), .log = machine.world.Log(), .sys = machine.sys.path().string()});
   };
   CHECK(AsNobody([&] {
     const auto source = make();
@@ -333,7 +364,7 @@ TEST_CASE("NVML counts millijoules, in steps of 100 ms") {
       gpus->gpus[0].energy = 1'000'000 + i * 40 / 100 * 30'000;  // 300 W
       gpus->gpus[1].energy = i * 40 / 100 * 5'000;
       std::vector<EnergyInterval> intervals;
-      source->Sample(&intervals);
+      source->Sample(machine.world.Present(), &intervals);
       first += Joules(intervals, "gpu0");
       second += Joules(intervals, "gpu1");
     }
@@ -464,17 +495,31 @@ TEST_CASE("the first line of /proc/stat gives busy and idle time") {
   REQUIRE(times.ok());
   CHECK(times->busy_seconds == Approx(1.6));
   CHECK(times->idle_seconds == Approx(4.6));
-  CHECK(absl::IsDataLoss(ReadCpuTimes(folder.Write("bad", "cpu0 1 2 3\n")).status()));
+  for (const char* bad :
+       {"", "cpu0 1 2 3 4 5 6 7 8", "cpu  1 2 3", "cpu  1 2 x 4 5 6 7 8", "cpu  1 2 -3 4 5 6 7 8"}) {
+    CHECK(absl::IsDataLoss(ReadCpuTimes(folder.Write("bad", bad)).status()));
+  }
   CHECK_FALSE(ReadCpuTimes("/nonexistent").ok());
   const absl::StatusOr<CpuTimes> here = ReadCpuTimes();
   REQUIRE(here.ok());
   CHECK(here->busy_seconds > 0);
 }
 
-TEST_CASE("a small file tells absent, closed and malformed apart") {
+TEST_CASE("a file of one number follows its count, tells absent from malformed, and opens a new file") {
   mnemo::testing::TempFolder folder;
   CHECK(absl::IsNotFound(ReadNumber("/nonexistent/a").status()));
   CHECK(*ReadNumber(folder.Write("a", "18446744073709551615\n")) == UINT64_MAX);
+  NumberFile kept(folder.Write("c", "5\n"));
+  CHECK(*kept.Read() == 5);
+  folder.Write("c", "6\n");
+  CHECK(*kept.Read() == 6);
+  const std::filesystem::path path = folder.path() / "c";
+  std::filesystem::rename(folder.Write("d", "7\n"), path);
+  CHECK(*kept.Read() == 7);
+  std::filesystem::remove(path);
+  CHECK(absl::IsNotFound(kept.Read().status()));
+  folder.Write("c", "8\n");
+  CHECK(*kept.Read() == 8);
   for (const char* bad : {"", "-1", "1.5", "18446744073709551616", "7 8", "x"}) {
     CHECK(absl::IsDataLoss(ReadNumber(folder.Write("b", bad)).status()));
   }

@@ -29,7 +29,7 @@ constexpr int64_t kMillisecondNs = 1'000'000;
 // A machine without counters: the service has nothing to serve, which is no failure.
 class NoSource : public energy::EnergySource {
  public:
-  void Sample(std::vector<energy::EnergyInterval>*) override {}
+  void Sample(const energy::Round&, std::vector<energy::EnergyInterval>*) override {}
   std::vector<energy::MeterState> States() const override { return {}; }
 };
 

@@ -69,7 +69,7 @@ void AddDevice(const attribution::EnergySnapshot& snapshot, const attribution::D
                                                  {"other", account.uses.other}};
   for (const auto& [use, joules] : uses) families->uses.samples.push_back({{device, {"use", use}}, joules});
   const energy::MeterState* const meter = StateOf(snapshot, account.device);
-  if (meter != nullptr) families->watts.samples.push_back({{device}, meter->watts});
+  if (meter != nullptr) families->watts.samples.push_back({{device}, meter->watts + account.work_watts});
   const bool is_configured = account.idle_origin == IdleWatts::Origin::kConfigured;
   families->idle.samples.push_back(
       {{device, {"origin", is_configured ? "configured" : "measured"}}, account.idle_watts});
@@ -107,7 +107,7 @@ void FillEnergyResponse(const attribution::EnergyMonitor& monitor,
     out->set_source(account.device.source);
     const energy::MeterState* const meter = StateOf(snapshot, account.device);
     out->set_meter_up(meter != nullptr && meter->is_up);
-    out->set_watts(meter == nullptr ? 0 : meter->watts);
+    out->set_watts(meter == nullptr ? 0 : meter->watts + account.work_watts);
     out->set_joules(account.uses.sum());
     out->set_idle_watts(account.idle_watts);
     out->set_idle_watts_measured(account.idle_origin == IdleWatts::Origin::kMeasured);

@@ -272,7 +272,7 @@ TEST_CASE("without meters no surface has energy") {
 TEST_CASE("with a meter Final, metrics and Admin.Energy have the joules of a request") {
   class Meter : public energy::EnergySource {
    public:
-    void Sample(std::vector<energy::EnergyInterval>* intervals) override {
+    void Sample(const energy::Round&, std::vector<energy::EnergyInterval>* intervals) override {
       intervals->push_back({device, end_ns - 1'000'000'000, end_ns, 40});
       end_ns += 1'000'000'000;
     }
@@ -292,7 +292,7 @@ TEST_CASE("with a meter Final, metrics and Admin.Energy have the joules of a req
   options.source = std::make_unique<Meter>();
   options.now_ns = [&] { return now_ns; };
   // The machine's busy time in the test's real time would give a part of the joules to other processes.
-  options.busy = [] { return std::optional<int64_t>(); };
+  options.cpu_times = [] { return Unavailable("none"); };
   options.ledger.idle_watts = [](const energy::MeteredDevice&) { return 10.0; };
   attribution::EnergyMonitor monitor(std::move(options));
   Fixture fixture({}, &monitor);

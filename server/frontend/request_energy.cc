@@ -76,7 +76,9 @@ void EnergyObserver::OnSpans(const std::string& device,
                     .device = span.device().empty() ? own : ToWorkDevice(span.device()),
                     .begin_ns = span.begin_ns(),
                     .end_ns = span.begin_ns() + span.length_ns(),
-                    .work_ns = static_cast<double>(span.work_ns())});
+                    .work_ns = static_cast<double>(span.work_ns()),
+                    .bytes = static_cast<double>(span.bytes()),
+                    .operations = static_cast<double>(span.operations())});
   }
   monitor_->AddSpans(work);
 }

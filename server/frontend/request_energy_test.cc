@@ -79,7 +79,7 @@ TEST_CASE("without a reading there is no energy") {
 TEST_CASE("the observer hands requests and spans to the monitor") {
   class Meter : public energy::EnergySource {
    public:
-    void Sample(std::vector<energy::EnergyInterval>* intervals) override {
+    void Sample(const energy::Round&, std::vector<energy::EnergyInterval>* intervals) override {
       if (!was_read) intervals->push_back({{DeviceKind::kCpu, 0, "rapl"}, 0, 1'000'000'000, 30});
       was_read = true;
     }
@@ -90,7 +90,7 @@ TEST_CASE("the observer hands requests and spans to the monitor") {
   attribution::MonitorOptions options;
   options.source = std::make_unique<Meter>();
   options.now_ns = [&] { return now; };
-  options.busy = [] { return std::optional<int64_t>(); };
+  options.cpu_times = [] { return Unavailable("none"); };
   attribution::EnergyMonitor monitor(std::move(options));
   EnergyObserver observer(&monitor);
   internal::v1::Submit dense, sparse;

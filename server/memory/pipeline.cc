@@ -761,13 +761,15 @@ model::LayerMemory::Ops Pipeline::OpsOf(int slot, const float* q) {
   return ops;
 }
 
-Pipeline::StepTimes Pipeline::TimesOf(const SequenceMemory& memory) {
-  StepTimes times;
+Pipeline::StepCosts Pipeline::CostsOf(const SequenceMemory& memory) {
+  StepCosts costs;
   for (size_t kind = 0; kind < kStepKinds; ++kind) {
-    times.worker[kind] = memory.account.costs[kInWorker][kind].time_ns;
-    times.service[kind] = memory.account.costs[kInService][kind].time_ns;
+    const MemoryStepStat& worker = memory.account.costs[kInWorker][kind];
+    const MemoryStepStat& service = memory.account.costs[kInService][kind];
+    costs.worker[kind] = {worker.time_ns, worker.bytes, worker.count};
+    costs.service[kind] = {service.time_ns, service.bytes, service.count};
   }
-  return times;
+  return costs;
 }
 
 const std::string& Pipeline::service_name() const { return impl_->service_name; }

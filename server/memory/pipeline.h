@@ -124,13 +124,18 @@ class Pipeline final : public model::LayerMemory {
 
   Ops OpsOf(int slot, const float* q) override;
 
-  // Times of a sequence's steps so far in ns, by step (MemoryStepKind - 1), at the worker and at the service.
-  // They begin at 0 with each opening. Does not allocate.
-  struct StepTimes {
-    std::array<uint64_t, 4> worker{};
-    std::array<uint64_t, 4> service{};
+  // Costs of a sequence's steps so far, by step (MemoryStepKind - 1), at the worker and at the service. They
+  // begin at 0 with each opening. Does not allocate.
+  struct StepCost {
+    uint64_t time_ns = 0;
+    uint64_t bytes = 0;
+    uint64_t count = 0;  // as MemoryStepStat::count
   };
-  static StepTimes TimesOf(const SequenceMemory& memory);
+  struct StepCosts {
+    std::array<StepCost, 4> worker{};
+    std::array<StepCost, 4> service{};
+  };
+  static StepCosts CostsOf(const SequenceMemory& memory);
   // Name of the service that was attached last, as in Final.memory_steps.
   const std::string& service_name() const;
 

@@ -88,6 +88,8 @@ struct EngineSpan {
   int64_t end_ns = 0;
   // Busy time of the device for the request and step. Over all requests and steps at most the length.
   int64_t work_ns = 0;
+  uint64_t bytes = 0;       // that the work reads and writes
+  uint64_t operations = 0;  // its multiply-adds
 };
 
 // The result of one step for one request. Events of a request come in order; the one with finish != kNone is

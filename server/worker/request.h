@@ -75,12 +75,17 @@ struct RequestParking {
 
 // Spans: work for the request that has not been reported yet. Written by SpanRecorder.
 struct RequestSpans {
-  // On the worker's device and on that of the memory service: steps from first_ns to last_ns, and the busy
-  // time of each kind of work (attribution::StepIndex) in them.
-  std::array<std::array<double, attribution::kEnergySteps>, 2> work_ns{};
+  struct Work {
+    double time_ns = 0;  // busy time of the device
+    double bytes = 0;
+    double operations = 0;  // multiply-adds
+  };
+  // On the worker's device and on that of the memory service: each kind of work (attribution::StepIndex) in
+  // the engine steps from first_ns to last_ns.
+  std::array<std::array<Work, attribution::kEnergySteps>, 2> work{};
   int64_t first_ns = 0;  // 0: nothing to report
   int64_t last_ns = 0;
-  memory::Pipeline::StepTimes told;  // memory's times that are in work_ns or reported
+  memory::Pipeline::StepCosts told;  // memory's costs that are in `work` or reported
 };
 
 class Request {

@@ -20,17 +20,24 @@ enum { kWorker = 0, kService = 1 };
 constexpr std::array<EnergyStep, 4> kMemorySteps = {EnergyStep::kPrepare, EnergyStep::kRelevancy,
                                                     EnergyStep::kRetrieval, EnergyStep::kApply};
 
-// Times since `told`, which becomes `now`. An account that is less has begun again with a new opening.
-std::array<uint64_t, 4> Since(const std::array<uint64_t, 4>& now, std::array<uint64_t, 4>* told) {
-  std::array<uint64_t, 4> since{};
-  for (size_t i = 0; i < now.size(); ++i) since[i] = now[i] >= (*told)[i] ? now[i] - (*told)[i] : now[i];
+using Costs = std::array<memory::Pipeline::StepCost, 4>;
+
+// Costs since `told`, which becomes `now`. An account that is less has begun again with a new opening.
+Costs Since(const Costs& now, Costs* told) {
+  const auto since = [](uint64_t count, uint64_t before) { return count >= before ? count - before : count; };
+  Costs costs;
+  for (size_t i = 0; i < now.size(); ++i) {
+    const memory::Pipeline::StepCost& before = (*told)[i];
+    costs[i] = {since(now[i].time_ns, before.time_ns), since(now[i].bytes, before.bytes),
+                since(now[i].count, before.count)};
+  }
   *told = now;
-  return since;
+  return costs;
 }
 
-double Sum(const std::array<uint64_t, 4>& times) {
+double SumOfTimes(const Costs& costs) {
   double sum = 0;
-  for (const uint64_t time : times) sum += static_cast<double>(time);
+  for (const memory::Pipeline::StepCost& cost : costs) sum += static_cast<double>(cost.time_ns);
   return sum;
 }
 
@@ -60,21 +67,29 @@ double SpanRecorder::AddMemory(double step_ns) {
   double in_worker = 0, in_service = 0, waited = 0;
   for (Row& row : step_) {
     if (row.request->residence.memory == nullptr) continue;
-    const memory::Pipeline::StepTimes times = memory::Pipeline::TimesOf(*row.request->residence.memory);
-    row.spent.worker = Since(times.worker, &row.request->spans.told.worker);
-    row.spent.service = Since(times.service, &row.request->spans.told.service);
-    in_worker += Sum(row.spent.worker);
-    in_service += Sum(row.spent.service);
-    waited += static_cast<double>(row.spent.service[1] + row.spent.service[2]);
+    const memory::Pipeline::StepCosts costs = memory::Pipeline::CostsOf(*row.request->residence.memory);
+    row.spent.worker = Since(costs.worker, &row.request->spans.told.worker);
+    row.spent.service = Since(costs.service, &row.request->spans.told.service);
+    in_worker += SumOfTimes(row.spent.worker);
+    in_service += SumOfTimes(row.spent.service);
+    waited += static_cast<double>(row.spent.service[1].time_ns + row.spent.service[2].time_ns);
   }
   // Times of several threads are means over them; still no device is busy for longer than the step.
   const double worker_scale = in_worker > step_ns ? step_ns / in_worker : 1;
   const double service_scale = in_service > step_ns ? step_ns / in_service : 1;
+  // Scores take one product with a key for each query head, attention another one with a value.
+  const std::array<double, 4> operations = {0, model_.score_macs, 0, 2 * model_.score_macs};
   for (const Row& row : step_) {
+    if (row.request->residence.memory == nullptr) continue;
     for (size_t i = 0; i < kMemorySteps.size(); ++i) {
       const size_t step = StepIndex(kMemorySteps[i]);
-      row.request->spans.work_ns[kWorker][step] += worker_scale * static_cast<double>(row.spent.worker[i]);
-      row.request->spans.work_ns[kService][step] += service_scale * static_cast<double>(row.spent.service[i]);
+      const auto add = [&](const memory::Pipeline::StepCost& cost, double scale, RequestSpans::Work* work) {
+        work->time_ns += scale * static_cast<double>(cost.time_ns);
+        work->bytes += static_cast<double>(cost.bytes);
+        work->operations += operations[i] * static_cast<double>(cost.count);
+      };
+      add(row.spent.worker[i], worker_scale, &row.request->spans.work[kWorker][step]);
+      add(row.spent.service[i], service_scale, &row.request->spans.work[kService][step]);
     }
   }
   return std::max(0.0, step_ns - in_worker - waited);
@@ -100,7 +115,10 @@ void SpanRecorder::End(int64_t now_ns) {
   for (const Row& row : step_) {
     const double share = (row.work.macs / all.macs + row.work.bytes / all.bytes) / 2;
     const EnergyStep step = row.prefills ? EnergyStep::kPrefill : EnergyStep::kDecode;
-    row.request->spans.work_ns[kWorker][StepIndex(step)] += left_ns * share;
+    RequestSpans::Work& work = row.request->spans.work[kWorker][StepIndex(step)];
+    work.time_ns += left_ns * share;
+    work.bytes += row.work.bytes;
+    work.operations += row.work.macs;
   }
   step_.clear();
 }
@@ -118,16 +136,18 @@ void SpanRecorder::Take(Request* request, const std::string& service, std::vecto
   if (work.first_ns == 0) return;
   for (int side = kWorker; side <= kService; ++side) {
     for (size_t step = 0; step < attribution::kEnergySteps; ++step) {
-      const auto work_ns = static_cast<int64_t>(work.work_ns[static_cast<size_t>(side)][step]);
-      if (work_ns <= 0) continue;
+      const RequestSpans::Work& done = work.work[static_cast<size_t>(side)][step];
+      if (done.time_ns <= 0 && done.bytes <= 0) continue;
       spans->push_back({.step = static_cast<EnergyStep>(step + 1),
                         .device = side == kWorker ? std::string() : service,
                         .begin_ns = work.first_ns,
                         .end_ns = work.last_ns,
-                        .work_ns = work_ns});
+                        .work_ns = std::max<int64_t>(1, static_cast<int64_t>(done.time_ns)),
+                        .bytes = static_cast<uint64_t>(done.bytes),
+                        .operations = static_cast<uint64_t>(done.operations)});
     }
   }
-  work.work_ns = {};
+  work.work = {};
   work.first_ns = work.last_ns = 0;
 }
 

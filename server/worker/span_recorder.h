@@ -18,7 +18,9 @@ namespace mnemo::worker {
 // RequestSpans.
 //
 // A step's time is divided so: steps of memory processing have their accounted time. What is left goes to the
-// requests by the mean of two shares, that of the step's multiply-adds and that of its bytes (WorkOf).
+// requests by the mean of two shares, that of the step's multiply-adds and that of its bytes (WorkOf). Spans
+// carry multiply-adds and bytes too. Memory processing has those of scores and of the attention to selected
+// positions; preparation and selection of entries have bytes alone.
 class SpanRecorder {
  public:
   // A step has at most `max_sequences` sequences.
@@ -42,7 +44,7 @@ class SpanRecorder {
     Request* request = nullptr;
     SequenceRows rows;
     bool prefills = false;
-    memory::Pipeline::StepTimes spent;  // in this step
+    memory::Pipeline::StepCosts spent;  // in this step
     RowWork work;                       // set at the step's end
   };
   // Adds what memory processing took, and returns the time that is left for all else.

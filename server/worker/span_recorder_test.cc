@@ -33,16 +33,17 @@ WorkModel Model() {
           .full_bytes = 2,
           .indexed_bytes = 2,
           .windowed_bytes = 2,
-          .window = 4};
+          .window = 4,
+          .score_macs = 3};
 }
 
-std::map<EnergyStep, int64_t> Taken(Request* request) {
+std::map<EnergyStep, EngineSpan> Taken(Request* request) {
   std::vector<EngineSpan> spans;
   SpanRecorder::Take(request, "memory0:cpu", &spans);
-  std::map<EnergyStep, int64_t> work;
+  std::map<EnergyStep, EngineSpan> work;
   for (const EngineSpan& span : spans) {
     CHECK(span.device.empty());
-    work[span.step] += span.work_ns;
+    CHECK(work.emplace(span.step, span).second);
   }
   return work;
 }
@@ -88,8 +89,15 @@ TEST_CASE("a step's time goes to its requests by their shares of the work") {
   auto decoded = Taken(&decode);
   REQUIRE(prefilled.size() == 1);
   REQUIRE(decoded.size() == 1);
-  CHECK(static_cast<double>(prefilled[EnergyStep::kPrefill]) == Approx(share * 50e6));
-  CHECK(static_cast<double>(decoded[EnergyStep::kDecode]) == Approx((1 - share) * 50e6));
+  const EngineSpan& prefill = prefilled[EnergyStep::kPrefill];
+  const EngineSpan& decoding = decoded[EnergyStep::kDecode];
+  CHECK(static_cast<double>(prefill.work_ns) == Approx(share * 50e6));
+  CHECK(static_cast<double>(decoding.work_ns) == Approx((1 - share) * 50e6));
+  // Two steps, of the same rows.
+  CHECK(static_cast<double>(prefill.operations) == Approx(2 * a.macs));
+  CHECK(static_cast<double>(decoding.operations) == Approx(2 * b.macs));
+  CHECK(static_cast<double>(prefill.bytes) == Approx(2 * a.bytes));
+  CHECK(static_cast<double>(decoding.bytes) == Approx(2 * b.bytes));
   CHECK(Taken(&prompt).empty());
   CHECK_FALSE(SpanRecorder::IsDue(prompt));
 }
@@ -98,15 +106,22 @@ TEST_CASE("spans name the service for work that was done there") {
   Request request(Spec(3), 0, {});
   request.spans.first_ns = 5;
   request.spans.last_ns = 9;
-  request.spans.work_ns[1][StepIndex(EnergyStep::kRelevancy)] = 2;
+  request.spans.work[1][StepIndex(EnergyStep::kRelevancy)] = {.time_ns = 2, .bytes = 30, .operations = 400};
+  request.spans.work[1][StepIndex(EnergyStep::kPrepare)] = {.time_ns = 0, .bytes = 7};
   std::vector<EngineSpan> spans;
   SpanRecorder::Take(&request, "memory0:cpu", &spans);
-  REQUIRE(spans.size() == 1);
-  CHECK(spans[0].device == "memory0:cpu");
-  CHECK(spans[0].step == EnergyStep::kRelevancy);
-  CHECK(spans[0].begin_ns == 5);
-  CHECK(spans[0].end_ns == 9);
-  CHECK(spans[0].work_ns == 2);
+  REQUIRE(spans.size() == 2);
+  // Bytes without measured time are reported all the same.
+  CHECK(spans[0].step == EnergyStep::kPrepare);
+  CHECK(spans[0].work_ns == 1);
+  CHECK(spans[0].bytes == 7);
+  CHECK(spans[1].device == "memory0:cpu");
+  CHECK(spans[1].step == EnergyStep::kRelevancy);
+  CHECK(spans[1].begin_ns == 5);
+  CHECK(spans[1].end_ns == 9);
+  CHECK(spans[1].work_ns == 2);
+  CHECK(spans[1].bytes == 30);
+  CHECK(spans[1].operations == 400);
 }
 
 }  // namespace mnemo::worker

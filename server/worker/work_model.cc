@@ -51,6 +51,7 @@ WorkModel WorkModelOf(const model::Transformer& transformer, const devices::KvCa
     (is_windowed ? work.windowed_bytes : is_indexed ? work.indexed_bytes : work.full_bytes) += position_bytes;
   }
   work.window = config.sliding_window;
+  work.score_macs = heads_dim / config.kv_heads;
   return work;
 }
 

@@ -18,6 +18,8 @@ struct WorkModel {
   double full_macs = 0, indexed_macs = 0, windowed_macs = 0;
   double full_bytes = 0, indexed_bytes = 0, windowed_bytes = 0;
   int window = 0;  // in tokens; 0: no layer has one
+  // To score one stored key for all query heads of its KV head.
+  double score_macs = 0;
 };
 
 WorkModel WorkModelOf(const model::Transformer& transformer, const devices::KvCache& cache);

@@ -79,8 +79,9 @@ class Record:
             else:
                 self.ends[fields["request"]] = int(fields["at_ns"])
 
-    def divide(self) -> dict[tuple[str, str, str], float]:
-        """Joules by request id, device and step; without a request: "", device and use."""
+    def divide(self, byte: float = 0, operation: float = 0, pays_idle: bool = True) -> dict[tuple[str, str, str], float]:
+        """Joules by request id, device and step; without a request: "", device and use. A model of work adds joules for each byte and
+        multiply-add of the spans."""
         sums: dict[tuple[str, str, str], float] = collections.defaultdict(float)
         for interval in self.intervals:
             before = dict(sums)
@@ -96,9 +97,11 @@ class Record:
             work = []
             for span in self.spans:
                 start, stop = int(span["begin_ns"]), int(span["end_ns"])
-                part = float(span["work_ns"]) * inside(start, stop) / (stop - start)
-                if part > 0:
-                    work.append((span["request"], span["step"], part))
+                share = inside(start, stop) / (stop - start)
+                if share > 0:
+                    work.append((span["request"], span["step"], float(span["work_ns"]) * share))
+                    modelled = byte * float(span["bytes"]) + operation * float(span["operations"])
+                    sums[self.names[span["request"]], device, span["step"]] += modelled * share
             whole = sum(part for _, _, part in work)
             for number, step, part in work:
                 sums[self.names[number], device, step] += own * part / whole
@@ -110,7 +113,7 @@ class Record:
             for left, right in zip(marks, marks[1:]):
                 if any(at <= left and self.ends.get(n, end) >= right for n, at in self.begins.items()):
                     occupied += right - left
-            paid = idle * occupied / (end - begin)
+            paid = idle * occupied / (end - begin) if pays_idle else 0.0
             sums["", device, "idle"] += idle - paid
             for number, time_ns in flights.items():
                 if time_ns > 0:
@@ -278,6 +281,64 @@ def test_without_meter_and_model_energy_is_absent_everywhere(
         command = [str(harness.BIN / "mnemo"), "generate", "hello", "--address", daemon.address, "--max-tokens", "5"]
         done = subprocess.run([*command, "--json", "--stats"], capture_output=True, text=True, check=True, timeout=60)
         assert "energy" not in json.loads(done.stdout) and "joules" not in done.stdout and " J" not in done.stderr
+
+
+def dense_operations(prompt: int, output: int) -> int:
+    """Multiply-adds of a dense request to `tiny`, from the sizes in harness.tiny_model. The last token is not fed."""
+    layers, dim, ffn, heads, kv_heads, head_dim, vocabulary = 4, 64, 128, 4, 2, 16, 259
+    rows = prompt + output - 1
+    matrices = dim * (heads + 2 * kv_heads) * head_dim + heads * head_dim * dim + 3 * dim * ffn
+    # Each position attends to itself and to all before it: a product with a key and one with a value.
+    attention = 2 * heads * head_dim * sum(range(1, rows + 1))
+    return layers * (rows * matrices + attention) + output * dim * vocabulary
+
+
+def test_a_model_of_work_gives_joules_for_bytes_and_operations(tiny: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    byte, operation = 3e-9, 2e-9
+    changed = {
+        "energy.sources": "[]",
+        "energy.model": f'["cpu0 idle=8 byte={byte} operation={operation}"]',
+        "energy.idle_watts": "[]",
+        # Idle energy goes to nobody: what requests have is that of their work.
+        "energy.idle_share": "none",
+        "engine.prefix_cache": "false",
+    }
+    sparse = long_request(6, 700)
+    sparse.attention.method = pb.ATTENTION_METHOD_TOKEN_TOPK
+    sparse.attention.token_budget = 256
+    with Daemon(tiny, settings={**settings(tmp_path), **changed}) as daemon:
+        wait_for("a reading", lambda: samples(daemon.metrics(), "mnemo_energy_joules_total"))
+        results = run_two(daemon, long_request(5, 600), sparse)
+        record = settled(daemon)
+        sums = record.divide(byte, operation, pays_idle=False)
+        assert {key[2] for key in sums if key[0] and sums[key] > 0} >= {"prefill", "decode", "relevancy", "retrieval", "apply"}
+        for key in {k for k in sums if k[0]} | set(record.settled):
+            assert record.settled.get(key, 0.0) == pytest.approx(sums.get(key, 0.0), rel=0.02, abs=1e-9), key
+        for result in results:
+            assert result.started is not None and result.final is not None
+            assert [(d.device, d.source) for d in result.final.energy.devices] == [("cpu0", "model")]
+            # The work is known when a request ends: nothing is estimated.
+            expected = sum(joules for (name, _, _), joules in sums.items() if name == result.started.request_id)
+            assert result.final.energy.joules == pytest.approx(expected, rel=0.02)
+            for step in result.final.memory_steps:
+                name = next(name for name, number in STEPS.items() if number == step.step)
+                assert step.joules == pytest.approx(sums[result.started.request_id, "cpu0", name], rel=0.02)
+        # The work itself, counted from the network's sizes. A span drops fractions.
+        spans = [s for s in record.spans if record.names[s["request"]] == "first"]
+        operations = sum(float(s["operations"]) for s in spans)
+        assert abs(operations - dense_operations(1500, 600)) <= len(spans)
+        text = daemon.metrics()
+        uses = samples(text, "mnemo_energy_use_joules_total")
+        ((labels, joules),) = samples(text, "mnemo_energy_joules_total").items()
+        assert labels == ("cpu0", "cpu", "model")
+        assert sum(uses.values()) == pytest.approx(joules, rel=1e-6)
+        assert uses["cpu0", "other"] == pytest.approx(0, abs=1e-6) and uses["cpu0", "idle"] > 0
+        assert uses["cpu0", "request"] == pytest.approx(sum(j for (name, _, _), j in sums.items() if name), rel=0.02)
+        # Without work the model's power is that of a device without work.
+        wait_for("an interval without work", lambda: samples(daemon.metrics(), "mnemo_power_watts")["cpu0",] == pytest.approx(8))
+        (device,) = daemon.admin.Energy(admin_pb2.EnergyRequest(), timeout=10).devices
+        assert device.source == "model" and device.meter_up and device.watts == pytest.approx(8)
+        assert device.idle_watts == 8 and not device.idle_watts_measured
 
 
 def test_tokens_do_not_depend_on_energy(tiny: pathlib.Path, meter: pathlib.Path) -> None:

@@ -34,9 +34,7 @@ struct TestWorld {
   std::function<int64_t()> Now() {
     return [this] { return now_ns; };
   }
-  std::function<absl::StatusOr<CpuTimes>()> Cpu() {
-    return [this] { return absl::StatusOr<CpuTimes>(cpu); };
-  }
+  Round Present() const { return {.now_ns = now_ns, .cpu = cpu}; }
   std::function<void(const std::string&)> Log() {
     return [this](const std::string& line) { log.push_back(line); };
   }

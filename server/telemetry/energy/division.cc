@@ -9,11 +9,16 @@ int64_t Overlap(int64_t begin_a, int64_t end_a, int64_t begin_b, int64_t end_b) 
   return std::max<int64_t>(0, std::min(end_a, end_b) - std::max(begin_a, begin_b));
 }
 
-// Work of the span that falls into the interval; 0 on another device.
-double WorkIn(const energy::EnergyInterval& interval, const WorkSpan& span) {
-  const int64_t overlap = Overlap(interval.begin_ns, interval.end_ns, span.begin_ns, span.end_ns);
-  if (overlap == 0 || !span.device.Covers(interval.device)) return 0;
-  return span.work_ns * static_cast<double>(overlap) / static_cast<double>(span.end_ns - span.begin_ns);
+// Part of the span that falls into the time, [0, 1]; 0 on another device.
+double PartIn(const energy::MeteredDevice& device, int64_t begin_ns, int64_t end_ns, const WorkSpan& span) {
+  const int64_t overlap = Overlap(begin_ns, end_ns, span.begin_ns, span.end_ns);
+  if (overlap == 0 || !span.device.Covers(device)) return 0;
+  return static_cast<double>(overlap) / static_cast<double>(span.end_ns - span.begin_ns);
+}
+
+// Energy of the span by a model of work.
+double JoulesOf(const energy::WorkFigures& figures, const WorkSpan& span) {
+  return figures.joules_per_byte * span.bytes + figures.joules_per_operation * span.operations;
 }
 
 // Divides idle energy by the time that requests are in flight; the time without any is nobody's.
@@ -53,6 +58,13 @@ void Uses::Add(const Uses& more) {
   other += more.other;
 }
 
+double WorkIn(const energy::MeteredDevice& device, int64_t begin_ns, int64_t end_ns,
+              std::span<const WorkSpan> spans) {
+  double work_ns = 0;
+  for (const WorkSpan& span : spans) work_ns += span.work_ns * PartIn(device, begin_ns, end_ns, span);
+  return work_ns;
+}
+
 void Divide(const DivisionInput& input, std::span<const WorkSpan> spans, std::span<const InFlight> requests,
             Division* division) {
   division->uses = {};
@@ -63,13 +75,17 @@ void Divide(const DivisionInput& input, std::span<const WorkSpan> spans, std::sp
   const double active = interval.joules - idle;
   const double own = active * input.own_share;
   division->uses.other = active - own;
-  double work = 0;
-  for (const WorkSpan& span : spans) work += WorkIn(interval, span);
+  const double work = WorkIn(interval.device, interval.begin_ns, interval.end_ns, spans);
+  division->own_joules = own;
+  division->work_ns = work;
   if (work > 0) {
     division->uses.request = own;
     for (const WorkSpan& span : spans) {
-      const double part = WorkIn(interval, span);
-      if (part > 0) division->shares.push_back({span.request, span.step, own * part / work});
+      const double part = PartIn(interval.device, interval.begin_ns, interval.end_ns, span);
+      if (part == 0) continue;
+      const double modelled = part * JoulesOf(interval.work, span);
+      division->uses.request += modelled;
+      division->shares.push_back({span.request, span.step, own * part * span.work_ns / work + modelled});
     }
   } else {
     division->uses.overhead = own;

@@ -30,8 +30,10 @@ struct WorkSpan {
   EnergyStep step = EnergyStep::kDecode;
   WorkDevice device;
   int64_t begin_ns = 0;
-  int64_t end_ns = 0;  // > begin_ns
-  double work_ns = 0;  // busy time of the device, > 0
+  int64_t end_ns = 0;     // > begin_ns
+  double work_ns = 0;     // busy time of the device, > 0
+  double bytes = 0;       // that the work reads and writes
+  double operations = 0;  // its multiply-adds
 };
 
 // Time from a request's arrival at the dispatcher to its end.
@@ -63,6 +65,8 @@ struct Share {
 
 struct Division {
   Uses uses;
+  double own_joules = 0;      // active energy of our processes, without that of work figures
+  double work_ns = 0;         // of all spans, in the interval
   std::vector<Share> shares;  // in no order; a request and step may occur several times
 };
 
@@ -73,8 +77,12 @@ struct DivisionInput {
   IdleShare idle_share = IdleShare::kBusy;
 };
 
+// Work of the spans on the device in [begin_ns, end_ns), in ns of its busy time.
+double WorkIn(const energy::MeteredDevice& device, int64_t begin_ns, int64_t end_ns,
+              std::span<const WorkSpan> spans);
+
 // Pure. `requests` are sorted by begin_ns. Spans of other devices and times are passed over. The uses sum to
-// the interval's joules, the shares to uses.request, up to rounding of doubles.
+// the interval's joules and those of its work figures, the shares to uses.request, up to rounding of doubles.
 void Divide(const DivisionInput& input, std::span<const WorkSpan> spans, std::span<const InFlight> requests,
             Division* division);
 

@@ -96,7 +96,8 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
   std::mt19937 random(seed);
   const auto draw = [&](int least, int most) { return std::uniform_int_distribution(least, most)(random); };
   for (int round = 0; round < 200; ++round) {
-    const energy::EnergyInterval interval = Interval(1000, 1000 + draw(1, 300), draw(0, 500) * 0.1);
+    energy::EnergyInterval interval = Interval(1000, 1000 + draw(1, 300), draw(0, 500) * 0.1);
+    if (draw(0, 1) == 0) interval.work = {draw(0, 3) * 1e-9, draw(1, 3) * 1e-9};
     const DivisionInput input = {interval, draw(0, 10) * 0.1, draw(0, 300) * 1.0,
                                  draw(0, 3) == 0 ? IdleShare::kNone : IdleShare::kBusy};
     std::vector<WorkSpan> spans;
@@ -109,6 +110,8 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
         const int length = draw(1, 200);
         spans.push_back(
             Span(id, static_cast<EnergyStep>(draw(1, 6)), start, start + length, draw(1, length)));
+        spans.back().bytes = draw(0, 1000) * 1e6;
+        spans.back().operations = draw(0, 1000) * 1e6;
       }
     }
     std::sort(requests.begin(), requests.end(), [](auto& a, auto& b) { return a.begin_ns < b.begin_ns; });
@@ -116,7 +119,8 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
     Divide(input, spans, requests, &division);
     // The oracle walks the interval in milliseconds: no span or request has a boundary inside one.
     std::map<std::pair<uint64_t, EnergyStep>, double> work, flight;
-    double work_sum = 0, flight_sum = 0;
+    std::map<std::pair<uint64_t, EnergyStep>, double> modelled;
+    double work_sum = 0, flight_sum = 0, modelled_sum = 0;
     int occupied = 0;
     const auto length = static_cast<int>((interval.end_ns - interval.begin_ns) / 1'000'000);
     for (int64_t at = interval.begin_ns; at < interval.end_ns; at += 1'000'000) {
@@ -126,6 +130,11 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
         const double part = span.work_ns / static_cast<double>(span.end_ns - span.begin_ns);
         work[{span.request, span.step}] += part;
         work_sum += part;
+        const double joules = (input.interval.work.joules_per_byte * span.bytes +
+                               input.interval.work.joules_per_operation * span.operations) *
+                              1e6 / static_cast<double>(span.end_ns - span.begin_ns);
+        modelled[{span.request, span.step}] += joules;
+        modelled_sum += joules;
       }
       for (const InFlight& request : requests) {
         if (at < request.begin_ns || at >= request.end_ns) continue;
@@ -143,6 +152,7 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
     for (const auto& [key, part] : flight) {
       if (paid > 0) expected[key] += paid * part / flight_sum;
     }
+    for (const auto& [key, joules] : modelled) expected[key] += joules;
     auto sums = Sums(division);
     double shared = 0;
     for (const auto& [key, joules] : sums) {
@@ -150,7 +160,7 @@ TEST_CASE("an interval's uses sum to its joules and agree with a count over piec
       shared += joules;
     }
     for (const auto& [key, joules] : expected) CHECK(sums[key] == Approx(joules).margin(1e-9));
-    CHECK(std::abs(division.uses.sum() - interval.joules) < 1e-9);
+    CHECK(std::abs(division.uses.sum() - interval.joules - modelled_sum) < 1e-9);
     CHECK(std::abs(division.uses.request - shared) < 1e-9);
     CHECK(division.uses.overhead == Approx(work_sum > 0 ? 0 : own).margin(1e-9));
     CHECK(division.uses.idle == Approx(idle - paid).margin(1e-9));

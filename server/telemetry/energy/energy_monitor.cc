@@ -2,11 +2,14 @@
 
 #include <pthread.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "devices/base/clock.h"
+#include "devices/base/status.h"
 
 namespace mnemo::attribution {
 namespace {
@@ -50,39 +53,52 @@ EnergyMonitor::EnergyMonitor(MonitorOptions options)
     : options_([&] {
         options.ledger.on_settled = LogInterval;
         if (!options.now_ns) options.now_ns = [] { return static_cast<int64_t>(mnemo::NowNs()); };
-        if (!options.busy) options.busy = [this] { return busy_.Read(); };
+        if (!options.cpu_times) options.cpu_times = [this] { return cpu_times_.Read(); };
         return std::move(options);
       }()),
-      share_(options_.process_cpu, options_.busy),
-      ledger_(options_.ledger) {}
+      share_(options_.process_cpu),
+      ledger_(options_.ledger) {
+  MNEMO_CHECK(::sem_init(&stop_, 0, 0) == 0);
+}
 
-EnergyMonitor::~EnergyMonitor() { Stop(); }
+EnergyMonitor::~EnergyMonitor() {
+  Stop();
+  ::sem_destroy(&stop_);
+}
 
 void EnergyMonitor::Start() {
   thread_ = std::thread([this] { Loop(); });
 }
 
 void EnergyMonitor::Stop() {
-  {
-    std::lock_guard lock(stop_mutex_);
-    is_stopping_ = true;
-  }
-  stop_changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  if (!thread_.joinable()) return;
+  ::sem_post(&stop_);
+  thread_.join();
 }
 
 void EnergyMonitor::Loop() {
   ::pthread_setname_np(::pthread_self(), "energy");
-  auto next = std::chrono::steady_clock::now();
-  std::unique_lock lock(stop_mutex_);
-  while (!is_stopping_) {
-    lock.unlock();
+  // Lets the kernel wake the thread with another timer of the time, which spares an interrupt. Readings carry
+  // their own times.
+  ::prctl(PR_SET_TIMERSLACK, std::chrono::nanoseconds(options_.interval).count() / 20);
+  const int64_t interval_ns = std::chrono::nanoseconds(options_.interval).count();
+  int64_t next_ns = static_cast<int64_t>(mnemo::NowNs());
+  do {
     Sample();
     // A late round is not made up for.
-    next = std::max(next + options_.interval, std::chrono::steady_clock::now());
-    lock.lock();
-    stop_changed_.wait_until(lock, next, [this] { return is_stopping_; });
-  }
+    next_ns = std::max(next_ns + interval_ns, static_cast<int64_t>(mnemo::NowNs()));
+  } while (!IsStopped(next_ns));
+}
+
+// Waits until then. One system call: a condition variable takes two.
+bool EnergyMonitor::IsStopped(int64_t until_ns) {
+  constexpr int64_t kSecondNs = 1'000'000'000;
+  const timespec until = {.tv_sec = until_ns / kSecondNs, .tv_nsec = until_ns % kSecondNs};
+  int waited = 0;
+  do {
+    waited = ::sem_clockwait(&stop_, CLOCK_MONOTONIC, &until);
+  } while (waited != 0 && errno == EINTR);
+  return waited == 0;
 }
 
 void EnergyMonitor::SetProcesses(std::function<std::vector<pid_t>()> processes) {
@@ -91,13 +107,16 @@ void EnergyMonitor::SetProcesses(std::function<std::vector<pid_t>()> processes) 
 }
 
 void EnergyMonitor::Sample() {
-  {
+  energy::Round round{.now_ns = NowNs()};
+  // One reading for the share, the models and the meters' checks.
+  if (const absl::StatusOr<energy::CpuTimes> cpu = options_.cpu_times(); cpu.ok()) {
+    round.cpu = *cpu;
     std::lock_guard lock(processes_mutex_);
     const std::vector<pid_t> processes = options_.processes ? options_.processes() : std::vector<pid_t>();
-    share_.Sample(NowNs(), processes);
+    share_.Sample(round.now_ns, cpu->busy_seconds, processes);
   }
   intervals_.clear();
-  options_.source->Sample(&intervals_);
+  options_.source->Sample(round, &intervals_);
   std::vector<RequestEnergy> complete;
   std::lock_guard lock(mutex_);
   for (const energy::EnergyInterval& interval : intervals_) {
@@ -135,9 +154,11 @@ void EnergyMonitor::EndRequest(uint64_t id, int output_tokens) {
 void EnergyMonitor::AddSpans(std::span<const WorkSpan> spans) {
   if (LogsRecord()) {
     for (const WorkSpan& span : spans) {
-      spdlog::debug("energy: span request={} step={} device={}{} begin_ns={} end_ns={} work_ns={:.17g}",
-                    span.request, Name(span.step), energy::Name(span.device.kind), span.device.index,
-                    span.begin_ns, span.end_ns, span.work_ns);
+      spdlog::debug(
+          "energy: span request={} step={} device={}{} begin_ns={} end_ns={} work_ns={:.17g} "
+          "bytes={:.17g} operations={:.17g}",
+          span.request, Name(span.step), energy::Name(span.device.kind), span.device.index, span.begin_ns,
+          span.end_ns, span.work_ns, span.bytes, span.operations);
     }
   }
   std::lock_guard lock(mutex_);

@@ -2,11 +2,11 @@
 // the ledger.
 #pragma once
 
+#include <semaphore.h>
 #include <sys/types.h>
 
 #include <array>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -54,7 +54,8 @@ struct MonitorOptions {
   // Processes whose CPU time is ours. Called on the monitor's thread; must not block. May be set later.
   std::function<std::vector<pid_t>()> processes;
   CpuShare::ReadProcess process_cpu = ProcessCpuNs;
-  CpuShare::ReadBusy busy;          // empty: /proc/stat, in real time whatever now_ns says
+  // Empty: /proc/stat, in real time whatever now_ns says.
+  std::function<absl::StatusOr<energy::CpuTimes>()> cpu_times;
   std::function<int64_t()> now_ns;  // empty: CLOCK_MONOTONIC
 };
 
@@ -83,10 +84,11 @@ class EnergyMonitor {
 
  private:
   void Loop();
+  bool IsStopped(int64_t until_ns);
   void NoteComplete(const RequestEnergy& request);
 
   MonitorOptions options_;
-  BusyTime busy_;
+  energy::CpuTimesFile cpu_times_;
   CpuShare share_;                                 // of the sampling thread
   std::vector<energy::EnergyInterval> intervals_;  // of the sampling thread
   mutable std::mutex mutex_;
@@ -94,9 +96,7 @@ class EnergyMonitor {
   JouleHistogram requests_{kRequestJouleBounds};
   JouleHistogram output_tokens_{kTokenJouleBounds};
   std::mutex processes_mutex_;  // guards options_.processes
-  std::mutex stop_mutex_;
-  std::condition_variable stop_changed_;
-  bool is_stopping_ = false;
+  sem_t stop_;                  // posted once
   std::thread thread_;
 };
 

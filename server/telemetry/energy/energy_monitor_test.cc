@@ -5,6 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "devices/energy/make_energy_source.h"
+
 namespace mnemo::attribution {
 namespace {
 
@@ -12,16 +14,15 @@ using energy::DeviceKind;
 
 constexpr int64_t kMs = 1'000'000;
 
-// A meter whose power the test sets, on a clock that it moves.
+// A meter whose power the test sets.
 class ScriptedSource : public energy::EnergySource {
  public:
-  explicit ScriptedSource(const int64_t* now_ns) : now_ns_(now_ns) {}
-  void Sample(std::vector<energy::EnergyInterval>* intervals) override {
-    if (*now_ns_ == last_ns_) return;
-    const double joules = watts * static_cast<double>(*now_ns_ - last_ns_) * 1e-9;
-    intervals->push_back({{DeviceKind::kCpu, 0, "rapl"}, last_ns_, *now_ns_, joules});
-    intervals->push_back({{DeviceKind::kGpu, 0, "nvml"}, last_ns_, *now_ns_, 2 * joules});
-    last_ns_ = *now_ns_;
+  void Sample(const energy::Round& round, std::vector<energy::EnergyInterval>* intervals) override {
+    if (round.now_ns == last_ns_) return;
+    const double joules = watts * static_cast<double>(round.now_ns - last_ns_) * 1e-9;
+    intervals->push_back({{DeviceKind::kCpu, 0, "rapl"}, last_ns_, round.now_ns, joules});
+    intervals->push_back({{DeviceKind::kGpu, 0, "nvml"}, last_ns_, round.now_ns, 2 * joules});
+    last_ns_ = round.now_ns;
   }
   std::vector<energy::MeterState> States() const override {
     energy::MeterState state;
@@ -32,20 +33,20 @@ class ScriptedSource : public energy::EnergySource {
   double watts = 0;
 
  private:
-  const int64_t* const now_ns_;
   int64_t last_ns_ = 0;
 };
 
 }  // namespace
 
 TEST_CASE("the monitor divides what the meters read by the work that is reported") {
-  int64_t now = 0, busy = 0, used = 0;
+  int64_t now = 0, used = 0;
+  energy::CpuTimes cpu;
   MonitorOptions options;
-  auto source = std::make_unique<ScriptedSource>(&now);
+  auto source = std::make_unique<ScriptedSource>();
   ScriptedSource* const meter = source.get();
   options.source = std::move(source);
   options.now_ns = [&] { return now; };
-  options.busy = [&] { return std::optional(busy); };
+  options.cpu_times = [&] { return cpu; };
   options.process_cpu = [&](pid_t) { return std::optional(used); };
   options.processes = [] { return std::vector<pid_t>{1}; };
   options.ledger.idle_watts = [](const energy::MeteredDevice&) { return 10.0; };
@@ -57,7 +58,7 @@ TEST_CASE("the monitor divides what the meters read by the work that is reported
     const WorkSpan span = {1, EnergyStep::kDecode, {DeviceKind::kCpu, 0}, now, now + 100 * kMs, 1e6};
     monitor.AddSpans({&span, 1});
     now += 100 * kMs;
-    busy += 200 * kMs;
+    cpu.busy_seconds += 0.2;
     used += 50 * kMs;
     monitor.Sample();
   }
@@ -71,7 +72,7 @@ TEST_CASE("the monitor divides what the meters read by the work that is reported
   CHECK(energy.devices[1].joules() == Approx(10));
   for (int i = 0; i < 20; ++i) {
     now += 100 * kMs;
-    busy += 200 * kMs;
+    cpu.busy_seconds += 0.2;
     monitor.Sample();
   }
   const EnergySnapshot snapshot = monitor.Snapshot();
@@ -88,12 +89,41 @@ TEST_CASE("the monitor divides what the meters read by the work that is reported
   CHECK(monitor.Running().empty());
 }
 
+TEST_CASE("stolen time is busy time neither for the share nor for the model") {
+  // Two CPUs, 200 ms each in an interval: 100 ms busy, half of it ours, 100 ms idle and 200 ms stolen.
+  int64_t now = 0, used = 0, interval = 0;
+  config::Config::Energy energy;
+  energy.sources = {};
+  energy.model = {"cpu0 idle=10 busy=50"};
+  MonitorOptions options;
+  absl::StatusOr<std::unique_ptr<energy::EnergySource>> source =
+      energy::MakeEnergySource(energy, {.now_ns = [&] { return now; }});
+  REQUIRE(source.ok());
+  options.source = *std::move(source);
+  options.now_ns = [&] { return now; };
+  options.cpu_times = [&] {
+    const int64_t ticks = 10 * interval;
+    return energy::ParseCpuTimes(fmt::format("cpu  {} 0 0 {} 0 0 0 {}", 1 + ticks, ticks, 2 * ticks), 100);
+  };
+  options.process_cpu = [&](pid_t) { return std::optional(used); };
+  options.processes = [] { return std::vector<pid_t>{1}; };
+  options.ledger.idle_watts = [](const energy::MeteredDevice&) { return 10.0; };
+  EnergyMonitor monitor(std::move(options));
+  for (; interval <= 10; ++interval, now += 200 * kMs, used += 50 * kMs) monitor.Sample();
+  const EnergySnapshot snapshot = monitor.Snapshot();
+  REQUIRE(snapshot.devices.size() == 1);
+  const Uses& uses = snapshot.devices[0].uses;
+  CHECK(uses.idle == Approx(2 * 10));
+  CHECK(uses.overhead == Approx(2 * 40 * 0.25 * 0.5));
+  CHECK(uses.other == Approx(2 * 40 * 0.25 * 0.5));
+}
+
 TEST_CASE("the thread samples until it is stopped") {
   std::atomic<int> samples = 0;
   class Counting : public energy::EnergySource {
    public:
     explicit Counting(std::atomic<int>* count) : count_(count) {}
-    void Sample(std::vector<energy::EnergyInterval>*) override { count_->fetch_add(1); }
+    void Sample(const energy::Round&, std::vector<energy::EnergyInterval>*) override { count_->fetch_add(1); }
     std::vector<energy::MeterState> States() const override { return {}; }
 
    private:

@@ -21,6 +21,8 @@ constexpr int64_t kCompleteNs = kSecondNs;
 constexpr int64_t kKeepNs = 5 * kSecondNs;
 // A meter that has been silent for longer has no power that an estimate could use.
 constexpr int64_t kSilentNs = 2 * kSecondNs;
+// Weight of the intervals before the last one in the recent cost of work: a mean of about ten.
+constexpr double kRecentWeight = 0.9;
 constexpr size_t kMostPending = 64;
 constexpr size_t kMostMethods = 64;
 
@@ -88,6 +90,7 @@ void Ledger::AddInterval(const energy::EnergyInterval& interval, double own_shar
   device.last_end_ns = interval.end_ns;
   device.last_watts = interval.joules / (static_cast<double>(interval.end_ns - interval.begin_ns) * 1e-9);
   device.last_share = std::clamp(own_share, 0.0, 1.0);
+  device.last_work = interval.work;
   device.pending.push_back({interval, device.last_share, 0, options_.idle_share});
   if (device.pending.size() > kMostPending) SettleOldest(static_cast<size_t>(&device - devices_.data()));
 }
@@ -130,6 +133,12 @@ void Ledger::SettleOldest(size_t index) {
   if (requests.empty()) device.idle.Observe(interval.begin_ns, interval.end_ns, interval.joules);
   Divide(input, SpansIn(interval.begin_ns, interval.end_ns), requests, &scratch_);
   device.uses.Add(scratch_.uses);
+  const double seconds = static_cast<double>(interval.end_ns - interval.begin_ns) * 1e-9;
+  if (scratch_.work_ns > 0) {
+    device.recent_own_joules = kRecentWeight * device.recent_own_joules + scratch_.own_joules;
+    device.recent_work_ns = kRecentWeight * device.recent_work_ns + scratch_.work_ns;
+  }
+  device.work_watts = interval.work.any() ? (scratch_.uses.sum() - interval.joules) / seconds : 0;
   for (const Share& share : scratch_.shares) {
     const auto it = requests_.find(share.request);
     MNEMO_CHECK(it != requests_.end());  // SpansIn and RequestsIn give known ones
@@ -208,12 +217,31 @@ RequestEnergy Ledger::SettledOf(uint64_t id, const Request& request) const {
 std::vector<DivisionInput> Ledger::OpenIntervals(const Device& device, int64_t now_ns) const {
   std::vector<DivisionInput> open(device.pending.begin(), device.pending.end());
   const int64_t since = device.last_end_ns;
-  if (since < now_ns && now_ns - since < kSilentNs) {
-    const double joules = device.last_watts * static_cast<double>(now_ns - since) * 1e-9;
-    open.push_back({{device.device, since, now_ns, joules}, device.last_share, 0, options_.idle_share});
-  }
+  if (since < now_ns && now_ns - since < kSilentNs) open.push_back(PresentInterval(device, now_ns));
   for (DivisionInput& input : open) input.idle_watts = device.idle.watts();
   return open;
+}
+
+DivisionInput Ledger::PresentInterval(const Device& device, int64_t now_ns) const {
+  const int64_t since = device.last_end_ns;
+  const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+  const std::vector<WorkSpan> spans = SpansIn(since, now_ns);
+  int64_t known_until = since;
+  for (const WorkSpan& span : spans) {
+    if (span.device.Covers(device.device)) known_until = std::max(known_until, std::min(span.end_ns, now_ns));
+  }
+  const double idle_watts = std::min(device.last_watts, device.idle.watts());
+  const double active_watts = device.last_watts - idle_watts;
+  double own = active_watts * device.last_share * seconds(now_ns - since);
+  if (device.recent_work_ns > 0) {
+    own = WorkIn(device.device, since, now_ns, spans) * device.recent_own_joules / device.recent_work_ns +
+          active_watts * device.last_share * seconds(now_ns - known_until);
+  }
+  const double active = own + active_watts * (1 - device.last_share) * seconds(now_ns - since);
+  return {{device.device, since, now_ns, idle_watts * seconds(now_ns - since) + active, device.last_work},
+          active > 0 ? own / active : device.last_share,
+          0,
+          options_.idle_share};
 }
 
 // Adds the parts of open intervals to those of `requests`.
@@ -254,7 +282,8 @@ std::vector<RequestEnergy> Ledger::Running(int64_t now_ns) const {
 std::vector<DeviceAccount> Ledger::Devices() const {
   std::vector<DeviceAccount> accounts;
   for (const Device& device : devices_) {
-    accounts.push_back({device.device, device.uses, device.idle.watts(), device.idle.origin()});
+    accounts.push_back(
+        {device.device, device.uses, device.idle.watts(), device.idle.origin(), device.work_watts});
   }
   return accounts;
 }

@@ -56,6 +56,8 @@ struct DeviceAccount {
   Uses uses;  // settled
   double idle_watts = 0;
   IdleWatts::Origin idle_origin = IdleWatts::Origin::kMeasured;
+  // Power of work that a model adds to the interval's joules, in the interval that settled last.
+  double work_watts = 0;
 };
 
 struct StepAccount {
@@ -83,9 +85,9 @@ class Ledger {
   // none at all. Appends ended requests whose energy is complete to `complete`.
   void Settle(int64_t now_ns, std::vector<RequestEnergy>* complete);
 
-  // The request's energy up to `now_ns`. What is not settled yet is estimated: intervals by the spans at
-  // hand, the time after the last interval by its power. Empty: the request is not known, or no meter has
-  // answered.
+  // The request's energy up to `now_ns`. Intervals that are not settled are divided by the spans at hand.
+  // Work since the last interval has the joules that work has cost of late, and time without spans the last
+  // power. Empty: the request is not known, or no meter has answered.
   RequestEnergy Estimate(uint64_t id, int64_t now_ns) const;
   // Estimates for all requests that have not ended.
   std::vector<RequestEnergy> Running(int64_t now_ns) const;
@@ -104,6 +106,11 @@ class Ledger {
     int64_t last_end_ns = 0;            // of the newest interval
     double last_watts = 0;
     double last_share = 1;
+    energy::WorkFigures last_work;
+    // Active energy of ours, and work: sums over settled intervals with work, weighted to the last few.
+    double recent_own_joules = 0;
+    double recent_work_ns = 0;
+    double work_watts = 0;
     std::map<int, StepJoules> methods;  // by position in methods_
   };
   struct Request {
@@ -129,6 +136,7 @@ class Ledger {
   void AddPending(int64_t now_ns, std::map<uint64_t, RequestEnergy>* requests) const;
   // The intervals of a device that are not settled, and one for the time from the last of them to `now_ns`.
   std::vector<DivisionInput> OpenIntervals(const Device& device, int64_t now_ns) const;
+  DivisionInput PresentInterval(const Device& device, int64_t now_ns) const;
 
   const LedgerOptions options_;
   std::vector<std::string> methods_;

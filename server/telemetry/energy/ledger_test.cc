@@ -71,7 +71,7 @@ TEST_CASE("a step that is longer than two intervals is waited for, up to a bound
   CHECK(UsesOf(ledger).overhead == Approx(10));
 }
 
-TEST_CASE("an estimate has what is settled, what is not, and the time since by the last power") {
+TEST_CASE("an estimate has what is settled, what is not, and the time since by its work or the last power") {
   Ledger ledger(WithIdle(20));
   std::vector<RequestEnergy> complete;
   ledger.BeginRequest(1, "a", "dense", 0);
@@ -81,7 +81,9 @@ TEST_CASE("an estimate has what is settled, what is not, and the time since by t
   ledger.AddInterval(Interval(0, 100, 10), 1);
   ledger.Settle(100 * kMs, &complete);
   ledger.AddInterval(Interval(100, 200, 10), 1);
-  ledger.AddSpan(Span(1, 100, 230));
+  WorkSpan second = Span(1, 100, 230);
+  second.work_ns *= 1.3;
+  ledger.AddSpan(second);
   const RequestEnergy energy = ledger.Estimate(1, 250 * kMs);
   REQUIRE(energy.devices.size() == 1);
   CHECK(energy.joules() == Approx(25));
@@ -91,6 +93,68 @@ TEST_CASE("an estimate has what is settled, what is not, and the time since by t
   CHECK(ledger.Running(250 * kMs)[0].joules() == Approx(25));
   // A meter that is silent for long has no power that could be assumed.
   CHECK(ledger.Estimate(1, 5000 * kMs).joules() == Approx(20));
+}
+
+TEST_CASE("work since the last reading is estimated by what work has cost") {
+  // A device of 20 W whose work of half the time takes 60 W more, 10 W of another program beside it.
+  Ledger ledger(WithIdle(20));
+  std::vector<RequestEnergy> complete;
+  const auto work = [](uint64_t request, int64_t begin, int64_t end) {
+    WorkSpan span = Span(request, begin, end);
+    span.work_ns = static_cast<double>(span.end_ns - span.begin_ns) / 2;
+    return span;
+  };
+  ledger.BeginRequest(1, "a", "dense", 0);
+  for (int at = 0; at < 1000; at += 100) {
+    ledger.AddSpan(work(1, at, at + 100));
+    ledger.AddInterval(Interval(at, at + 100, 9), 6.0 / 7);
+    ledger.Settle((at + 100) * kMs, &complete);
+  }
+  ledger.EndRequest(1, 1, 1000 * kMs);
+  // Another one begins after an interval with 30 W: its power tells nothing of the work since.
+  ledger.AddInterval(Interval(1000, 1100, 3), 0);
+  ledger.BeginRequest(2, "b", "dense", 1100 * kMs);
+  CHECK(ledger.Estimate(2, 1140 * kMs).joules() == Approx(0.04 * 20));
+  ledger.AddSpan(work(2, 1100, 1150));
+  const RequestEnergy energy = ledger.Estimate(2, 1150 * kMs);
+  REQUIRE(energy.devices.size() == 1);
+  CHECK(energy.devices[0].steps[StepIndex(EnergyStep::kDecode)] == Approx(0.05 * 60));
+  CHECK(energy.devices[0].steps[StepIndex(EnergyStep::kIdle)] == Approx(0.05 * 20));
+  // The meter reads the same in the end.
+  ledger.AddInterval(Interval(1100, 1150, 4.5), 6.0 / 7);
+  CHECK(ledger.Estimate(2, 1150 * kMs).joules() == Approx(energy.joules()));
+}
+
+TEST_CASE("a model of work adds the energy of bytes and multiply-adds to that of time") {
+  // 5 W without work; 2 nJ a byte, 1 nJ a multiply-add: 1e9 and 3e9 of them in 200 ms are 5 J.
+  Ledger ledger(WithIdle(5));
+  std::vector<RequestEnergy> complete;
+  ledger.BeginRequest(1, "a", "dense", 0);
+  WorkSpan span = Span(1, 0, 200);
+  span.bytes = 1e9;
+  span.operations = 3e9;
+  ledger.AddSpan(span);
+  energy::EnergyInterval interval = Interval(0, 100, 0.5);
+  interval.work = {2e-9, 1e-9};
+  ledger.AddInterval(interval, 0.25);
+  // The interval, and the time since, whose work is known.
+  CHECK(ledger.Estimate(1, 200 * kMs).joules() == Approx(5 + 1));
+  ledger.Settle(100 * kMs, &complete);
+  CHECK(UsesOf(ledger).request == Approx(2.5 + 0.5));
+  CHECK(UsesOf(ledger).sum() == Approx(3));
+  CHECK(ledger.Devices().at(0).work_watts == Approx(25));
+  CHECK(ledger.Estimate(1, 200 * kMs).devices.at(0).steps[StepIndex(EnergyStep::kDecode)] == Approx(5));
+  ledger.EndRequest(1, 1, 200 * kMs);
+  for (const int begin : {100, 200}) {
+    interval.begin_ns = begin * kMs;
+    interval.end_ns = (begin + 100) * kMs;
+    ledger.AddInterval(interval, 1);
+  }
+  ledger.Settle(1300 * kMs, &complete);
+  REQUIRE(complete.size() == 1);
+  CHECK(complete[0].joules() == Approx(5 + 1));
+  CHECK(UsesOf(ledger).idle == Approx(0.5));
+  CHECK(ledger.Devices().at(0).work_watts == 0);
 }
 
 TEST_CASE("an ended request is complete once, and is forgotten later") {

@@ -10,7 +10,7 @@ using internal::v1::TokenDetail;
 
 constexpr size_t kEventBytes = 256;  // of an event or a detail without its lists, roughly
 constexpr size_t kTokenBytes = 4;
-constexpr size_t kSpanBytes = 64;
+constexpr size_t kSpanBytes = 84;
 constexpr size_t kAlternativeBytes = 8;
 
 size_t FillDetail(const worker::EngineToken& token, TokenDetail* out) {
@@ -86,6 +86,8 @@ void EventOutbox::AddSpans(const worker::EngineEvent& event, uint64_t id, uint32
     out->set_begin_ns(span.begin_ns);
     out->set_length_ns(span.end_ns - span.begin_ns);
     out->set_work_ns(span.work_ns);
+    out->set_bytes(span.bytes);
+    out->set_operations(span.operations);
   }
 }
 

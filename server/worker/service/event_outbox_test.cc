@@ -94,8 +94,12 @@ TEST_CASE("steps merge while nobody reads, in order and with nothing lost") {
 TEST_CASE("spans go with events, and alone make no event") {
   EventOutbox outbox;
   worker::EngineEvent event;
-  event.spans.push_back(
-      {.step = attribution::EnergyStep::kPrefill, .begin_ns = 100, .end_ns = 350, .work_ns = 200});
+  event.spans.push_back({.step = attribution::EnergyStep::kPrefill,
+                         .begin_ns = 100,
+                         .end_ns = 350,
+                         .work_ns = 200,
+                         .bytes = 30,
+                         .operations = 40});
   outbox.Add(event, 7, 2);
   CHECK_FALSE(outbox.empty());
   CHECK(outbox.bytes() > 0);
@@ -115,6 +119,8 @@ TEST_CASE("spans go with events, and alone make no event") {
   CHECK(span.begin_ns() == 100);
   CHECK(span.length_ns() == 250);
   CHECK(span.work_ns() == 200);
+  CHECK(span.bytes() == 30);
+  CHECK(span.operations() == 40);
   CHECK(events.spans(1).device() == "memory0:cpu");
 }
 
