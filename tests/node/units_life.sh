@@ -137,7 +137,7 @@ import json
 steps = {step["step"]: step for step in json.load(open("/root/sparse.json"))["memory_steps"]}
 assert steps and any("one" in str(step) for step in steps.values()), steps' || fail "the memory service computed no step: $(cat /root/sparse.json)"
 [ "$(metric 9465 '^mnemo_memory_service_operations_total.*status="ok"')" -gt 0 ] || fail "the memory service counted no operation"
-[ -z "$(metric 9464 '^mnemo_memory_fallbacks_total')" ] || fail "a request fell back: $(metric 9464 '^mnemo_memory_fallbacks_total')"
+[ "$(metric 9464 '^mnemo_memory_fallbacks_total')" = 0 ] || fail "a request fell back: $(metric 9464 '^mnemo_memory_fallbacks_total')"
 
 # 4. Processes: users and capabilities, as the kernel has them.
 check_processes() {
