@@ -5,7 +5,7 @@
 
 namespace mnemo {
 
-// What BuildId tells of a program that was linked without one.
+// The answer of BuildId in a program that was linked without one.
 inline constexpr std::string_view kUnknownBuildId = "unknown";
 
 // The build id of this program in hexadecimal: the GNU build id, a hash of the program's contents that the

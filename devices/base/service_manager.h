@@ -1,5 +1,5 @@
-// What a process exchanges with the service manager that started it: its state (sd_notify(3)), descriptors
-// that it is given (sd_listen_fds(3)) and those that the manager keeps for the unit's next process
+// Exchange with the service manager that started this process: its state (sd_notify(3)) and the descriptors
+// that it is given (sd_listen_fds(3)). The manager also keeps descriptors for the unit's next process
 // (FileDescriptorStoreMax= in systemd.service(5)). Without a manager the functions have no effect.
 #pragma once
 

@@ -146,9 +146,9 @@ struct DispatcherOptions {
   const model::ModelConfig* model = nullptr;
   // A request is started again since `worker` died or gave it back. Any thread; must not block.
   std::function<void(const std::string& worker)> on_replay;
-  // What an earlier process of the unit left under names that begin with kImageName, and whether the service
-  // manager is to keep this one's image of the weights for the next process.
+  // Descriptors of an earlier process of the unit, under names that begin with kImageName.
   std::vector<PassedDescriptor> kept_images;
+  // The service manager is to keep this process's image of the weights for the next one.
   bool keeps_image = false;
   // CreateDispatcher begins a part of its work that may take long, such as "packing weights".
   std::function<void(std::string_view phase)> on_phase;

@@ -43,7 +43,7 @@ RETRIES = {
 
 
 class Manager:
-    """What systemd does for a unit with NotifyAccess= and FileDescriptorStoreMax=."""
+    """Acts as systemd for a unit with NotifyAccess= and FileDescriptorStoreMax=."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
@@ -254,7 +254,7 @@ def test_long_drain_holds_new_calls(manager: Manager, settled: pathlib.Path) -> 
 
 
 def test_other_model_other_address(manager: Manager, settled: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """What the next process cannot use is forgotten: the image of another or changed file, the socket of another address."""
+    """Descriptors that the next process cannot use are forgotten: the image of a changed file, the socket of another address."""
     ports = [free_port(), free_port()]
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(settled.read_bytes())

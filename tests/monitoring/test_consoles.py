@@ -93,7 +93,7 @@ class Article:
 
 
 class Drawn(html.parser.HTMLParser):
-    """What a page shows: its tiles and cards, its notice, tags and attributes of the body."""
+    """The content of a page: its tiles and cards, its notice, tags and attributes of the body."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
