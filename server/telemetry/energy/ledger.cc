@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
 
 #include "devices/base/status.h"
 
@@ -25,6 +26,14 @@ constexpr int64_t kSilentNs = 2 * kSecondNs;
 constexpr double kRecentWeight = 0.9;
 constexpr size_t kMostPending = 64;
 constexpr size_t kMostMethods = 64;
+
+// By kind and index: the order in which meters answered first differs from run to run.
+template <typename T>
+void SortByDevice(std::vector<T>* all) {
+  std::stable_sort(all->begin(), all->end(), [](const T& a, const T& b) {
+    return std::tie(a.device.kind, a.device.index) < std::tie(b.device.kind, b.device.index);
+  });
+}
 
 double Sum(const StepJoules& steps) { return std::accumulate(steps.begin(), steps.end(), 0.0); }
 
@@ -265,6 +274,7 @@ RequestEnergy Ledger::Estimate(uint64_t id, int64_t now_ns) const {
   if (it == requests_.end()) return {};
   std::map<uint64_t, RequestEnergy> requests = {{id, SettledOf(id, it->second)}};
   AddPending(now_ns, &requests);
+  SortByDevice(&requests.begin()->second.devices);
   return std::move(requests.begin()->second);
 }
 
@@ -275,7 +285,10 @@ std::vector<RequestEnergy> Ledger::Running(int64_t now_ns) const {
   }
   AddPending(now_ns, &requests);
   std::vector<RequestEnergy> list;
-  for (auto& [id, request] : requests) list.push_back(std::move(request));
+  for (auto& [id, request] : requests) {
+    SortByDevice(&request.devices);
+    list.push_back(std::move(request));
+  }
   return list;
 }
 
@@ -285,6 +298,7 @@ std::vector<DeviceAccount> Ledger::Devices() const {
     accounts.push_back(
         {device.device, device.uses, device.idle.watts(), device.idle.origin(), device.work_watts});
   }
+  SortByDevice(&accounts);
   return accounts;
 }
 
@@ -295,6 +309,7 @@ std::vector<StepAccount> Ledger::Steps() const {
       accounts.push_back({device.device, methods_[static_cast<size_t>(method)], steps});
     }
   }
+  SortByDevice(&accounts);
   return accounts;
 }
 

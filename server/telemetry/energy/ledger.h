@@ -85,6 +85,7 @@ class Ledger {
   // none at all. Appends ended requests whose energy is complete to `complete`.
   void Settle(int64_t now_ns, std::vector<RequestEnergy>* complete);
 
+  // All lists of devices below are in the order of kind and index.
   // The request's energy up to `now_ns`. Intervals that are not settled are divided by the spans at hand.
   // Work since the last interval has the joules that work has cost of late, and time without spans the last
   // power. Empty: the request is not known, or no meter has answered.

@@ -5,6 +5,9 @@
 #include <cmath>
 #include <map>
 #include <random>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace mnemo::attribution {
 namespace {
@@ -155,6 +158,24 @@ TEST_CASE("a model of work adds the energy of bytes and multiply-adds to that of
   CHECK(complete[0].joules() == Approx(5 + 1));
   CHECK(UsesOf(ledger).idle == Approx(0.5));
   CHECK(ledger.Devices().at(0).work_watts == 0);
+}
+
+TEST_CASE("devices have one order, whichever meter answers first") {
+  Ledger ledger(WithIdle(0));
+  ledger.BeginRequest(1, "a", "dense", 0);
+  for (const auto& [kind, index] :
+       {std::pair(DeviceKind::kDram, 0), {DeviceKind::kCpu, 1}, {DeviceKind::kCpu, 0}}) {
+    ledger.AddInterval({{kind, index, "rapl"}, 0, 100 * kMs, 1}, 1);
+  }
+  const auto labels = [](const auto& list) {
+    std::vector<std::string> found;
+    for (const auto& entry : list) found.push_back(entry.device.Label());
+    return found;
+  };
+  const std::vector<std::string> wanted = {"cpu0", "cpu1", "dram0"};
+  CHECK(labels(ledger.Devices()) == wanted);
+  CHECK(labels(ledger.Estimate(1, 100 * kMs).devices) == wanted);
+  CHECK(labels(ledger.Running(100 * kMs).front().devices) == wanted);
 }
 
 TEST_CASE("an ended request is complete once, and is forgotten later") {
