@@ -22,6 +22,7 @@ from powercap import Meter
 
 IDLE_WATTS = 8.0
 BUSY_WATTS = 42.0
+WATTS = {"cpu0": BUSY_WATTS, "dram0": BUSY_WATTS / 4}  # of the scripted meter
 STEPS = {"prepare": 1, "relevancy": 2, "retrieval": 3, "apply": 4}  # numbers of pb.MemoryStep.Step
 
 
@@ -29,7 +30,7 @@ STEPS = {"prepare": 1, "relevancy": 2, "retrieval": 3, "apply": 4}  # numbers of
 def meter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
     root = tmp_path_factory.mktemp("powercap")
     # The package wraps after a second, the memory after five.
-    with Meter(root, {"package-0": BUSY_WATTS, "dram": BUSY_WATTS / 4}, begin_uj=Meter.RANGE_UJ - 50_000_000):
+    with Meter(root, {"package-0": WATTS["cpu0"], "dram": WATTS["dram0"]}, begin_uj=Meter.RANGE_UJ - 50_000_000):
         yield root
 
 
@@ -78,6 +79,15 @@ class Record:
                 self.names[fields["request"]] = fields["request_id"]
             else:
                 self.ends[fields["request"]] = int(fields["at_ns"])
+
+    def lag(self, device: str) -> float:
+        """Joules that the scripted counter was behind or ahead of its power: its thread waits for a core like any other."""
+        apart = [0.0]
+        for interval in self.intervals:
+            if interval["device"] == device:
+                seconds = (int(interval["end_ns"]) - int(interval["begin_ns"])) / 1e9
+                apart.append(apart[-1] + float(interval["joules"]) - WATTS[device] * seconds)
+        return max(apart) - min(apart)
 
     def divide(self, byte: float = 0, operation: float = 0, pays_idle: bool = True) -> dict[tuple[str, str, str], float]:
         """Joules by request id, device and step; without a request: "", device and use. A model of work adds joules for each byte and
@@ -169,7 +179,7 @@ def run_two(daemon: Daemon, *requests: pb.GenerateRequest) -> list[harness.Resul
 
 def check_requests(record: Record, results: list[harness.Result]) -> dict[tuple[str, str, str], float]:
     """Settled joules of each request and step are within 2 % of what the record comes to. Each Final, which estimates the time since the
-    last reading, may differ by an interval more. Returns what the record comes to."""
+    last reading, may differ by an interval more, and by what the counter was late. Returns what the record comes to."""
     sums = record.divide()
     for key in {k for k in sums if k[0]} | set(record.settled):
         assert record.settled.get(key, 0.0) == pytest.approx(sums.get(key, 0.0), rel=0.02, abs=1e-6), key
@@ -180,13 +190,14 @@ def check_requests(record: Record, results: list[harness.Result]) -> dict[tuple[
         for device in result.final.energy.devices:
             assert device.source == "rapl"
             expected = sum(j for (r, d, _), j in sums.items() if (r, d) == (name, device.device))
-            assert abs(device.joules - expected) <= 0.02 * expected + record.most[name, device.device]
+            late = record.most[name, device.device] + record.lag(device.device)
+            assert abs(device.joules - expected) <= 0.02 * expected + late
         assert result.final.energy.joules == pytest.approx(sum(d.joules for d in result.final.energy.devices))
         for step, number in STEPS.items():
             entries = [s for s in result.final.memory_steps if s.step == number]
             expected = sum(j for (r, _, s), j in sums.items() if (r, s) == (name, step))
             if entries:
-                error = sum(record.most[name, device.device] for device in result.final.energy.devices)
+                error = sum(record.most[name, device] + record.lag(device) for device in WATTS)
                 assert abs(sum(s.joules for s in entries) - expected) <= 0.02 * expected + error
     return sums
 
@@ -218,8 +229,23 @@ def test_two_requests_get_what_the_oracle_says(tiny: pathlib.Path, meter: pathli
             {"prefill", "decode", "idle"} | (set() if placement == "dense" else {"relevancy", "retrieval", "apply"})
         )
         check_counters(daemon)
-        watts = samples(daemon.metrics(), "mnemo_power_watts")
-        assert watts["cpu0",] == pytest.approx(BUSY_WATTS, rel=0.3)
+        watts = samples(daemon.metrics(), "mnemo_power_watts")["cpu0",]
+
+        def is_recorded() -> bool:
+            """The power is the mean of about a second; the record has its intervals when they settle."""
+            intervals = [i for i in Record(daemon.log()).intervals if i["device"] == "cpu0"]
+            for last in range(len(intervals)):
+                joules = 0.0
+                for interval in reversed(intervals[: last + 1]):
+                    joules += float(interval["joules"])
+                    length_ns = int(intervals[last]["end_ns"]) - int(interval["begin_ns"])
+                    if length_ns > 1.5e9:
+                        break
+                    if length_ns > 0.5e9 and joules / length_ns * 1e9 == pytest.approx(watts, rel=1e-6):
+                        return True
+            return False
+
+        wait_for("the intervals of the power", is_recorded)
         assert samples(daemon.metrics(), "mnemo_idle_power_watts") == {("cpu0", "configured"): IDLE_WATTS, ("dram0", "configured"): 1}
         wait_for("the histogram", lambda: "mnemo_request_energy_joules_count 2" in daemon.metrics())
 
