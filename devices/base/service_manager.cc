@@ -7,8 +7,6 @@
 
 namespace mnemo {
 
-bool HasServiceManager() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
-
 void NotifySystemd(const std::string& state) {
   // Best effort by its nature: there is nobody to tell that it failed.
   (void)sd_notify(/*unset_environment=*/0, state.c_str());

@@ -11,9 +11,6 @@
 
 namespace mnemo {
 
-// Whether a manager listens to this process (NOTIFY_SOCKET).
-bool HasServiceManager();
-
 // `state` as in "READY=1". Does not block.
 void NotifySystemd(const std::string& state);
 
