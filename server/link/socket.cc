@@ -126,12 +126,17 @@ absl::StatusOr<UniqueFd> ListenUnix(const std::string& address, int backlog, std
   return fd;
 }
 
+// In the host's byte order.
+int PortOf(const sockaddr* address) {
+  return ntohs(address->sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6*>(address)->sin6_port
+                                              : reinterpret_cast<const sockaddr_in*>(address)->sin_port);
+}
+
 int PortOf(int fd) {
   sockaddr_storage name = {};
   socklen_t length = sizeof name;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) != 0) return 0;
-  return ntohs(name.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(name).sin6_port
-                                          : reinterpret_cast<const sockaddr_in&>(name).sin_port);
+  return PortOf(reinterpret_cast<const sockaddr*>(&name));
 }
 
 bool IsAnyAddress(const addrinfo& entry) {
@@ -198,11 +203,6 @@ UniqueFd TakeUnixListener(const sockaddr_un& name, std::vector<UniqueFd>* inheri
     return taken;
   }
   return {};
-}
-
-uint16_t PortField(const sockaddr* address) {
-  return address->sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6*>(address)->sin6_port
-                                        : reinterpret_cast<const sockaddr_in*>(address)->sin_port;
 }
 
 // A machine without IPv6 still resolves names to IPv6 addresses.
@@ -273,7 +273,7 @@ absl::StatusOr<std::vector<UniqueFd>> ListenAll(const std::string& address, mode
   }
   int error = 0;
   for (const auto& [name, length] : names) {
-    const int wanted_port = *port != 0 ? *port : ntohs(PortField(name));
+    const int wanted_port = *port != 0 ? *port : PortOf(name);
     UniqueFd fd = TakeListener(name, wanted_port, inherited);
     error = fd.valid() ? 0 : ListenAt(name, length, *port, &fd);
     if (error == 0) {
