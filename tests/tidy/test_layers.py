@@ -22,6 +22,12 @@ ALLOWED = {
     "devices/factory": ["devices"],
     "devices/memory": ["devices/base", "devices/cpu", "proto/layout"],
     "devices/memory/cpu": ["devices/base", "devices/cpu", "devices/memory", "proto/layout"],
+    # The card: its driver and model, the simulation of its RTL, and the kinds of memory device that stand on them.
+    "fpga/card": ["devices/base", "devices/memory", "proto/layout"],
+    "fpga/sim": ["devices/base", "fpga/card", "proto/layout"],
+    "fpga/tests": ["devices/base", "devices/memory", "fpga", "proto/layout"],
+    "devices/memory/card_model": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],
+    "devices/memory/rtl": ["devices/base", "devices/memory", "fpga/card", "fpga/sim", "proto/layout"],
     "devices/memory/factory": ["devices/base", "devices/memory"],
     "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],

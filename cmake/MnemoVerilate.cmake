@@ -1,0 +1,55 @@
+# mnemo_verilate(NAME TOP module SRCS file... [PARAMETERS NAME=VALUE...] [TRACE])
+#
+# Makes the static library NAME of a SystemVerilog module: a C++ class V<TOP>, header "V<TOP>.h" in a folder of
+# NAME's own, so several targets may have the same top with other parameters; a program links one of them. SRCS: paths
+# from fpga/rtl, or absolute, packages first. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
+# With MNEMO_RTL_COVERAGE the model counts lines and cover points.
+find_program(MNEMO_VERILATOR verilator)
+option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
+
+function(mnemo_verilate name)
+  cmake_parse_arguments(V "TRACE" "TOP" "SRCS;PARAMETERS" ${ARGN})
+  set(folder ${CMAKE_CURRENT_BINARY_DIR}/${name}.verilated)
+  set(sources "")
+  foreach(source IN LISTS V_SRCS)
+    if(NOT IS_ABSOLUTE ${source})
+      set(source ${CMAKE_SOURCE_DIR}/fpga/rtl/${source})
+    endif()
+    list(APPEND sources ${source})
+  endforeach()
+  set(flags --cc --assert --x-assign unique --x-initial unique -Wall -Wno-fatal -Werror-PINMISSING -O3 --output-split 20000
+    --top-module ${V_TOP} --prefix V${V_TOP} --Mdir ${folder} -CFLAGS -fPIC)
+  foreach(parameter IN LISTS V_PARAMETERS)
+    list(APPEND flags -G${parameter})
+  endforeach()
+  if(V_TRACE)
+    list(APPEND flags --trace-fst --trace-structs)
+  endif()
+  if(MNEMO_RTL_COVERAGE)
+    list(APPEND flags --coverage)
+  endif()
+  set(archive ${folder}/V${V_TOP}__ALL.a)
+  add_custom_command(OUTPUT ${archive} ${folder}/V${V_TOP}.h
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
+    COMMAND ${MNEMO_VERILATOR} ${flags} ${sources}
+    COMMAND ${CMAKE_COMMAND} -E env OBJCACHE=${CMAKE_CXX_COMPILER_LAUNCHER} MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
+            CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 V${V_TOP}__ALL.a
+    DEPENDS ${sources}
+    COMMENT "Verilating ${V_TOP} for ${name}"
+    VERBATIM)
+  add_custom_target(${name}_verilated DEPENDS ${archive})
+  add_library(${name} INTERFACE)
+  add_dependencies(${name} ${name}_verilated)
+  target_include_directories(${name} SYSTEM INTERFACE ${folder})
+  target_link_libraries(${name} INTERFACE ${archive} mnemo_verilated_runtime)
+endfunction()
+
+# The simulator's own code, once for all models. No warnings are asked for: it is not ours.
+set(verilator_include /usr/share/verilator/include)
+if(MNEMO_VERILATOR AND NOT TARGET mnemo_verilated_runtime)
+  add_library(mnemo_verilated_runtime STATIC ${verilator_include}/verilated.cpp ${verilator_include}/verilated_threads.cpp
+    ${verilator_include}/verilated_cov.cpp ${verilator_include}/verilated_fst_c.cpp)
+  target_include_directories(mnemo_verilated_runtime SYSTEM PUBLIC ${verilator_include} ${verilator_include}/vltstd)
+  target_compile_options(mnemo_verilated_runtime PRIVATE -w)
+  target_link_libraries(mnemo_verilated_runtime PUBLIC Threads::Threads z)
+endif()

@@ -1,0 +1,38 @@
+#pragma once
+
+// What the driver of a card (card_driver.h) reaches it by. Hardware, its simulation and the model in software
+// stand behind the same calls.
+
+#include <cstdint>
+#include <span>
+
+#include "devices/base/status.h"
+
+namespace mnemo::card {
+
+// Calls come from one thread. Offsets of registers and the meaning of both memories: proto/layout/card.h.
+class CardPort {
+ public:
+  virtual ~CardPort() = default;
+
+  // UNAVAILABLE: the card is gone. Then every call fails until the port is made anew.
+  virtual absl::StatusOr<uint32_t> ReadRegister(uint32_t offset) = 0;
+  virtual absl::Status WriteRegister(uint32_t offset, uint32_t value) = 0;
+
+  // Card memory, by byte address; the channels lie where kCardRegChannels says. Bytes that were never written
+  // are undefined. Writes are seen by whatever the card does after a later WriteRegister.
+  virtual absl::Status Write(uint64_t address, std::span<const uint8_t> bytes) = 0;
+  virtual absl::Status Read(uint64_t address, std::span<uint8_t> bytes) = 0;
+
+  // Host memory that the card reads and writes: one piece, aligned to a page, at the same place for the
+  // port's life. host_address is the card's address of its first byte.
+  virtual std::span<uint8_t> host_memory() = 0;
+  virtual uint64_t host_address() const = 0;
+
+  // A simulated card runs for a while; hardware runs by itself. Returns at once when nothing is under way.
+  virtual void Advance() {}
+  // Cycles since the last reset by simulated time, 0 where time is real.
+  virtual uint64_t simulated_cycles() const { return 0; }
+};
+
+}  // namespace mnemo::card
