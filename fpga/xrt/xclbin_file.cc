@@ -19,19 +19,13 @@ struct Section {
   Bytes data;
 };
 
-template <typename T>
-void Append(const T& value, Bytes* bytes) {
-  const auto* from = reinterpret_cast<const uint8_t*>(&value);
-  bytes->insert(bytes->end(), from, from + sizeof(T));
-}
-
 // An array of `Item` behind a count of type `Count`, whose first item lies at `first`.
 template <typename Count, typename Item>
 Bytes CountedArray(size_t first, const std::vector<Item>& items) {
-  Bytes bytes(first);
+  Bytes bytes(first + items.size() * sizeof(Item));
   const auto count = static_cast<Count>(items.size());
   std::memcpy(bytes.data(), &count, sizeof count);
-  for (const Item& item : items) Append(item, &bytes);
+  std::memcpy(bytes.data() + first, items.data(), items.size() * sizeof(Item));
   return bytes;
 }
 

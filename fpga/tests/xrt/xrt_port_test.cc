@@ -1,0 +1,81 @@
+// XrtPort over XRT's own software emulation, whose device process is plain_card.cc. One process opens the card
+// once: the emulation serves one device a process.
+#include "fpga/xrt/xrt_port.h"
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "fpga/xrt/xclbin_file.h"
+#include "proto/layout/card.h"
+
+namespace mnemo::xrt_card {
+namespace {
+
+std::string Write(const std::string& name, const std::vector<uint8_t>& bytes) {
+  const std::string path = (std::filesystem::temp_directory_path() / name).string();
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  return path;
+}
+
+TEST_CASE("what misses is named with what to do") {
+  const auto refused = [](const XrtPortOptions& options) {
+    const absl::Status status = XrtPort::Create(options).status();
+    REQUIRE_FALSE(status.ok());
+    return std::string(status.message());
+  };
+  CHECK(refused({}) == "xclbin: the path of the card's image is missing");
+  CHECK(refused({.xclbin = "/nowhere/card.xclbin"}) == "xclbin: /nowhere/card.xclbin: No such file or directory");
+  const std::string root = std::getenv("XILINX_XRT");
+  ::unsetenv("XILINX_XRT");
+  CHECK(refused({.xclbin = "/nowhere"}).find("XILINX_XRT is not set") == 0);
+  ::setenv("XILINX_XRT", root.c_str(), 1);
+}
+
+TEST_CASE("registers, channels and host memory are reached through XRT") {
+  std::mt19937 random(1);
+  const XclbinSpec spec{.channels = 2, .channel_bytes = uint64_t{64} << 20};
+  const std::string text = Write("mnemo_text.xclbin", std::vector<uint8_t>(1000, 'x'));
+  CHECK(XrtPort::Create({.xclbin = text}).status().code() == absl::StatusCode::kInvalidArgument);
+
+  const std::string image = Write("mnemo_card_test.xclbin", MakeEmulationXclbin(spec));
+  auto created = XrtPort::Create({.xclbin = image, .hbm_bytes = uint64_t{32} << 20, .host_bytes = 1 << 20});
+  INFO(created.status().message());
+  REQUIRE(created.ok());
+  XrtPort& port = **created;
+  CHECK(port.ReadRegister(layout::kCardRegMagic).value() == layout::kCardMagic);
+  REQUIRE(port.WriteRegister(0x400, 0x12345678).ok());
+  CHECK(port.ReadRegister(0x400).value() == 0x12345678);
+
+  uint64_t bases[2];
+  for (uint32_t n = 0; n < 2; ++n) {
+    const uint32_t at = layout::kCardRegChannels + 8 * n;
+    bases[n] = uint64_t{port.ReadRegister(at).value()} * layout::kCardBeatBytes;
+    CHECK(uint64_t{port.ReadRegister(at + 4).value()} * layout::kCardBeatBytes == uint64_t{16} << 20);
+  }
+  for (uint32_t n = 0; n < 2; ++n) {
+    CAPTURE(n);
+    std::vector<uint8_t> bytes(9 << 20);  // more than a piece of the emulation's protocol
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    REQUIRE(port.Write(bases[n], bytes).ok());
+    std::vector<uint8_t> back(5000);
+    REQUIRE(port.Read(bases[n] + 777 * 64, back).ok());
+    CHECK(std::memcmp(back.data(), bytes.data() + 777 * 64, back.size()) == 0);
+    // The card writes host memory that the host reads in place.
+    REQUIRE(port.host_memory().size() == 1 << 20);
+    REQUIRE(port.WriteRegister(0xF00, n).ok());
+    REQUIRE(port.ReadRegister(0xF04).value() == 1);
+    CHECK(std::memcmp(port.host_memory().data(), bytes.data(), 64) == 0);
+    const absl::Status outside = port.Write(bases[n] + (16 << 20) - 64, std::vector<uint8_t>(128));
+    CHECK(outside.code() == absl::StatusCode::kInvalidArgument);
+  }
+}
+
+}  // namespace
+}  // namespace mnemo::xrt_card
