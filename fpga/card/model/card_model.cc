@@ -34,6 +34,9 @@ std::span<const uint8_t> BytesOf(const std::vector<int32_t>& values) {
 
 constexpr uint32_t kQueueBytes = uint32_t{layout::kCardQueues} * layout::kCardQueueBytes;
 
+// Bit of kCardQueueEnable, read only: the queue's head cannot be, and it takes nothing until it is disabled.
+constexpr uint32_t kQueueStopped = 2;
+
 uint32_t Half(uint64_t pair, uint32_t offset) {
   return static_cast<uint32_t>(offset % 8 == 0 ? pair : pair >> 32);
 }
@@ -67,7 +70,9 @@ uint32_t CardModel::ReadRegister(uint32_t offset) const {
   }
   if (Within(offset, layout::kCardRegQueues, kQueueBytes)) {
     const uint32_t at = offset - layout::kCardRegQueues;
-    return queues_[at / layout::kCardQueueBytes].registers.At(at % layout::kCardQueueBytes);
+    const Queue& queue = queues_[at / layout::kCardQueueBytes];
+    const bool enable = at % layout::kCardQueueBytes == layout::kCardQueueEnable;
+    return queue.registers.At(at % layout::kCardQueueBytes) | (enable && queue.stopped ? kQueueStopped : 0);
   }
   if (Within(offset, layout::kCardRegLanes, shape_.channels * layout::kCardLaneBytes)) {
     const uint32_t at = offset - layout::kCardRegLanes;
@@ -154,6 +159,7 @@ void CardModel::WriteQueue(uint32_t queue, uint32_t offset, uint32_t value) {
   }
   if (offset == layout::kCardQueueEnable) {
     value &= 1;
+    of.stopped = of.stopped && value != 0;
   }
   of.registers.At(offset) = value;
   if (offset == layout::kCardQueueEnable && value != 0 && !enabled) {

@@ -66,13 +66,13 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   const auto served = [](uint32_t bit) { return (kServedScoreOps >> bit & 1) != 0; };
   if (d.op != layout::kOpScoreSelect) return Unsupported(offsetof(Descriptor, op));
   if ((d.flags & layout::kFlagByRank) != 0) return Unsupported(offsetof(Descriptor, flags));
-  if (index.dim < layout::kMinDim || index.dim > layout::kCardMaxDim || !std::has_single_bit(index.dim)) {
-    return Unsupported(offsetof(Descriptor, index_id));
-  }
   if (!served(16U + d.select_op)) return Unsupported(offsetof(Descriptor, select_op));
   if (!served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
   if (!served(8U + d.group_op)) return Unsupported(offsetof(Descriptor, group_op));
   if (d.group > MaxGroup(shape)) return Unsupported(offsetof(Descriptor, group));
+  if (index.dim < layout::kMinDim || index.dim > layout::kCardMaxDim || !std::has_single_bit(index.dim)) {
+    return Unsupported(offsetof(Descriptor, index_id));
+  }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
   if (BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
   return {};

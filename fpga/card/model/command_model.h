@@ -39,9 +39,9 @@ constexpr uint32_t kMostPasses = 16;
 // Returns the largest group of a card: 64 queries in at most 16 passes.
 uint32_t MaxGroup(const Shape& shape);
 
-// Decides as layout::Validate with the queue's registers as limits, then by the card's own bounds: first the
-// operation, then flags, dim (as index_id), select_op, score_op, group_op, group, k, and the scan's length
-// (as end).
+// Decides as layout::Validate with the queue's registers as limits, then by the card's own bounds in this
+// order: op, flags (order by rank), select_op, score_op, group_op, group, dim (as index_id), k, length of the
+// scan (as end).
 layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const QueueRegisters& queue,
                                 uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
                                 const Shape& shape);

@@ -51,6 +51,7 @@ class TestCard {
   uint32_t Register(uint32_t offset);
   void SetRegister(uint32_t offset, uint32_t value);
   void SetQueue(uint32_t offset, uint32_t value) { SetRegister(layout::kCardRegQueues + offset, value); }
+  uint32_t Queue(uint32_t offset) { return Register(layout::kCardRegQueues + offset); }
   // Writes all registers of queue 0, and enables it.
   void SetUpQueue();
 
