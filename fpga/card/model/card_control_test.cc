@@ -356,6 +356,40 @@ TEST_CASE("a ring's indices wrap, and a full ring is worked off in order") {
   CHECK(card.Run(Asked(card, random)).status == layout::kStatusOk);
 }
 
+TEST_CASE("queues take turns") {
+  std::mt19937 random(12);
+  TestCard card(Small(), {.tokens = 128}, random);
+  for (uint32_t queue = 1; queue < layout::kCardQueues; ++queue) {
+    card.SetUpQueue(queue);
+  }
+  // Queue 3 is full, 5 and 6 have two descriptors each.
+  for (uint32_t n = 0; n < TestCard::kSlots; ++n) {
+    for (const uint32_t queue : {3U, 5U, 6U}) {
+      Descriptor d = Asked(card, random);
+      d.seq = card.NewDescriptor(queue).seq;
+      if (queue == 3 || n < 2) {
+        card.Ring(d, queue);
+      }
+    }
+  }
+  std::vector<uint32_t> order;
+  for (uint32_t n = 0; n < TestCard::kSlots + 4; ++n) {
+    card.port().Advance();
+    for (uint32_t queue = 0; queue < layout::kCardQueues; ++queue) {
+      Completion completion;
+      if (card.Take(&completion, queue)) {
+        CHECK(completion.status == layout::kStatusOk);
+        order.push_back(queue);
+      }
+    }
+  }
+  CHECK(order == std::vector<uint32_t>{3, 5, 6, 3, 5, 6, 3, 3, 3, 3, 3, 3});
+  // A queue that is stopped leaves the others alone.
+  card.SetQueue(layout::kCardQueueHead, 100, 5);
+  CHECK(card.Queue(layout::kCardQueueEnable, 5) == 3);
+  CHECK(card.Run(Asked(card, random)).status == layout::kStatusOk);
+}
+
 TEST_CASE("a polled queue takes its head from the ring's header") {
   std::mt19937 random(10);
   TestCard card(Small(), {.tokens = 128}, random);

@@ -150,5 +150,53 @@ TEST_CASE("results equal the reference for every format and dim") {
   }
 }
 
+TEST_CASE("long scans, large k and cascades equal the reference") {
+  std::mt19937 random(3);
+  TestCard codes(Options(4), {.format = layout::kFormatCodes2, .dim = 16, .tokens = 64 * 320, .shift = 3},
+                 random);
+  for (const uint32_t k : {1U, 1000U, 16383U, 16384U}) {
+    for (const uint32_t k1 : {0U, k, 17000U, 30000U}) {
+      Descriptor d = codes.NewDescriptor();
+      d.begin = random() % 100;
+      d.end -= random() % 100;
+      d.group = static_cast<uint8_t>(1 + random() % 3);
+      d.group_op = static_cast<uint8_t>(k1 % 8 == 0 ? layout::kGroupMax : layout::kGroupPlainMax);
+      d.flags = layout::kFlagRanks;
+      d.k = k;
+      d.k1 = k1;
+      RunAndCompare(codes, d, random);
+    }
+  }
+  TestCard parts(Options(8), {.format = layout::kFormatBounds, .dim = 16, .tokens = 64 * 1200, .shift = 5},
+                 random);
+  for (const uint32_t k : {1U, 4000U, 16384U}) {
+    Descriptor d = parts.NewDescriptor();
+    d.group = 2;
+    d.k = k;
+    RunAndCompare(parts, d, random);
+    d = parts.NewDescriptor();
+    d.flags = layout::kFlagPages64 | layout::kFlagRanks;
+    d.begin = 64;
+    d.k = k;
+    RunAndCompare(parts, d, random);
+  }
+}
+
+TEST_CASE("empty ranges give no entries") {
+  std::mt19937 random(4);
+  for (const uint32_t format : {layout::kFormatCodes2, layout::kFormatCodes8, layout::kFormatMeans}) {
+    TestCard card(Options(2), {.format = format, .tokens = 192}, random);
+    for (const uint32_t begin : {0U, 64U, 192U}) {
+      Descriptor d = card.NewDescriptor();
+      d.begin = d.end = begin;
+      d.flags = layout::kFlagRanks;
+      d.k1 = format == layout::kFormatCodes2 ? 5 : 0;
+      const Completion completion = RunAndCompare(card, d, random);
+      CHECK(completion.count == 0);
+      CHECK(completion.bytes_read == 0);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace mnemo::card::model

@@ -36,7 +36,7 @@ std::vector<float> Keys(uint32_t dim, std::mt19937& random) {
 }  // namespace
 
 TestCard::TestCard(const ModelOptions& options, const TestIndex& index, std::mt19937& random, uint32_t first)
-    : index_(index), first_(first), head_(first), tail_(first) {
+    : index_(index), first_(first) {
   auto port = ModelPort::Make(options);
   REQUIRE(port.ok());
   port_ = *std::move(port);
@@ -129,15 +129,15 @@ void TestCard::SetRegister(uint32_t offset, uint32_t value) {
   REQUIRE(port_->WriteRegister(offset, value).ok());
 }
 
-void TestCard::SetPair(uint32_t offset, uint64_t value) {
-  SetQueue(offset, static_cast<uint32_t>(value));
-  SetQueue(offset + 4, static_cast<uint32_t>(value >> 32));
+void TestCard::SetPair(uint32_t offset, uint64_t value, uint32_t queue) {
+  SetQueue(offset, static_cast<uint32_t>(value), queue);
+  SetQueue(offset + 4, static_cast<uint32_t>(value >> 32), queue);
 }
 
-void TestCard::SetUpQueue() {
-  head_ = tail_ = first_;
-  next_seq_ = kFirstSeq;
-  for (const uint64_t ring : {kRingAt, kCompletionsAt}) {
+void TestCard::SetUpQueue(uint32_t queue) {
+  queues_[queue] = {.head = first_, .tail = first_};
+  const uint64_t at = queue * kRingBytes;
+  for (const uint64_t ring : {kRingAt + at, kCompletionsAt + at}) {
     layout::RingHeader header{};
     header.magic = MNEMO_RING_MAGIC;
     header.slots = kSlots;
@@ -145,29 +145,29 @@ void TestCard::SetUpQueue() {
     header.head = header.tail = first_;
     std::memcpy(host() + ring, &header, sizeof(header));
   }
-  SetPair(layout::kCardQueueRing, Address(kRingAt));
-  SetPair(layout::kCardQueueCompletions, Address(kCompletionsAt));
-  SetPair(layout::kCardQueueRegion0, Address(kRegionAt));
-  SetPair(layout::kCardQueueTable, Address(kTableAt));
-  SetQueue(layout::kCardQueueHead, first_);
-  SetQueue(layout::kCardQueueSlots, kSlots);
-  SetQueue(layout::kCardQueueLength0, kRegionUnits);
-  SetQueue(layout::kCardQueueRegions, 1 | kEpoch << 16);
-  SetQueue(layout::kCardQueueSeq, kFirstSeq);
-  SetQueue(layout::kCardQueueIndexes, 4);
-  SetQueue(layout::kCardQueueOps, 1U << layout::kOpScoreSelect);
-  SetQueue(layout::kCardQueueFormats, 0x3E);
-  SetQueue(layout::kCardQueueScoreOps, Register(layout::kCardRegScoreOps));
-  SetQueue(layout::kCardQueueMaxGroup, 64 | 8 << 16);
-  SetQueue(layout::kCardQueueMaxK, 16384);
-  SetQueue(layout::kCardQueueEnable, 1);
+  SetPair(layout::kCardQueueRing, Address(kRingAt + at), queue);
+  SetPair(layout::kCardQueueCompletions, Address(kCompletionsAt + at), queue);
+  SetPair(layout::kCardQueueRegion0, Address(kRegionAt), queue);
+  SetPair(layout::kCardQueueTable, Address(kTableAt), queue);
+  SetQueue(layout::kCardQueueHead, first_, queue);
+  SetQueue(layout::kCardQueueSlots, kSlots, queue);
+  SetQueue(layout::kCardQueueLength0, kRegionUnits, queue);
+  SetQueue(layout::kCardQueueRegions, 1 | kEpoch << 16, queue);
+  SetQueue(layout::kCardQueueSeq, kFirstSeq, queue);
+  SetQueue(layout::kCardQueueIndexes, 4, queue);
+  SetQueue(layout::kCardQueueOps, 1U << layout::kOpScoreSelect, queue);
+  SetQueue(layout::kCardQueueFormats, 0x3E, queue);
+  SetQueue(layout::kCardQueueScoreOps, Register(layout::kCardRegScoreOps), queue);
+  SetQueue(layout::kCardQueueMaxGroup, 64 | 8 << 16, queue);
+  SetQueue(layout::kCardQueueMaxK, 16384, queue);
+  SetQueue(layout::kCardQueueEnable, 1, queue);
 }
 
-layout::Descriptor TestCard::NewDescriptor() const {
+layout::Descriptor TestCard::NewDescriptor(uint32_t queue) const {
   layout::Descriptor d{};
   d.op = layout::kOpScoreSelect;
   d.epoch = kEpoch;
-  d.seq = next_seq_;
+  d.seq = queues_[queue].next_seq;
   d.index_id = kIndexId;
   d.index_generation = kGeneration;
   d.heads = static_cast<uint8_t>(index_.heads);
@@ -193,25 +193,28 @@ void TestCard::SetLengths(layout::Descriptor* descriptor) const {
   descriptor->result_length = static_cast<uint32_t>(layout::ResultBytes(*descriptor, info) / 64);
 }
 
-void TestCard::Ring(const layout::Descriptor& descriptor) {
-  std::memcpy(host() + kRingAt + sizeof(layout::RingHeader) + (head_ % kSlots) * sizeof(descriptor),
-              &descriptor, sizeof(descriptor));
-  ++head_;
-  ++next_seq_;
-  std::memcpy(host() + kRingAt + offsetof(layout::RingHeader, head), &head_, sizeof(head_));
-  SetQueue(layout::kCardQueueHead, head_);
+void TestCard::Ring(const layout::Descriptor& descriptor, uint32_t queue) {
+  QueueState& of = queues_[queue];
+  uint8_t* ring = host() + kRingAt + queue * kRingBytes;
+  std::memcpy(ring + sizeof(layout::RingHeader) + (of.head % kSlots) * sizeof(descriptor), &descriptor,
+              sizeof(descriptor));
+  ++of.head;
+  ++of.next_seq;
+  std::memcpy(ring + offsetof(layout::RingHeader, head), &of.head, sizeof(of.head));
+  SetQueue(layout::kCardQueueHead, of.head, queue);
 }
 
-bool TestCard::Take(layout::Completion* completion) {
+bool TestCard::Take(layout::Completion* completion, uint32_t queue) {
+  const uint8_t* ring = host() + kCompletionsAt + queue * kRingBytes;
   uint32_t head;
-  std::memcpy(&head, host() + kCompletionsAt + offsetof(layout::RingHeader, head), sizeof(head));
-  if (head == tail_) {
+  std::memcpy(&head, ring + offsetof(layout::RingHeader, head), sizeof(head));
+  uint32_t& tail = queues_[queue].tail;
+  if (head == tail) {
     return false;
   }
-  std::memcpy(completion,
-              host() + kCompletionsAt + sizeof(layout::RingHeader) + (tail_ % kSlots) * sizeof(*completion),
+  std::memcpy(completion, ring + sizeof(layout::RingHeader) + (tail % kSlots) * sizeof(*completion),
               sizeof(*completion));
-  ++tail_;
+  ++tail;
   return true;
 }
 

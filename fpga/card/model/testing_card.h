@@ -1,7 +1,8 @@
 #pragma once
 
-// A card with one index and one queue, set up as a driver would, for tests of the model.
+// A card with one index and its queues, set up as a driver would, for tests of the model.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -50,31 +51,43 @@ class TestCard {
 
   uint32_t Register(uint32_t offset);
   void SetRegister(uint32_t offset, uint32_t value);
-  void SetQueue(uint32_t offset, uint32_t value) { SetRegister(layout::kCardRegQueues + offset, value); }
-  uint32_t Queue(uint32_t offset) { return Register(layout::kCardRegQueues + offset); }
-  // Writes all registers of queue 0, and enables it.
-  void SetUpQueue();
+  void SetQueue(uint32_t offset, uint32_t value, uint32_t queue = 0) {
+    SetRegister(layout::kCardRegQueues + queue * layout::kCardQueueBytes + offset, value);
+  }
+  uint32_t Queue(uint32_t offset, uint32_t queue = 0) {
+    return Register(layout::kCardRegQueues + queue * layout::kCardQueueBytes + offset);
+  }
+  // Writes all registers of a queue, and enables it. The constructor does so for queue 0.
+  void SetUpQueue(uint32_t queue = 0);
 
   uint8_t* Payload() { return host() + kRegionAt + size_t{kPayloadAt} * layout::kUnitBytes; }
   uint8_t* Result() { return host() + kRegionAt + size_t{kResultAt} * layout::kUnitBytes; }
 
   // A descriptor of one position and all heads, with room for payload and results.
-  layout::Descriptor NewDescriptor() const;
+  layout::Descriptor NewDescriptor(uint32_t queue = 0) const;
   // Sets payload_length and result_length to what the descriptor needs.
   void SetLengths(layout::Descriptor* descriptor) const;
   // Puts a descriptor into the ring and tells the card.
-  void Ring(const layout::Descriptor& descriptor);
+  void Ring(const layout::Descriptor& descriptor, uint32_t queue = 0);
   // Returns whether there was a new completion.
-  bool Take(layout::Completion* completion);
+  bool Take(layout::Completion* completion, uint32_t queue = 0);
   // Both; the card must answer.
   layout::Completion Run(const layout::Descriptor& descriptor);
-  uint32_t next_seq() const { return next_seq_; }
+  uint32_t next_seq() const { return queues_[0].next_seq; }
 
  private:
+  struct QueueState {
+    uint32_t head = 0;
+    uint32_t tail = 0;  // of the completions
+    uint32_t next_seq = kFirstSeq;
+  };
+
+  // The rings of a queue, and where the others follow.
   static constexpr uint64_t kRingAt = 4096;
-  static constexpr uint64_t kCompletionsAt = 8192;
-  static constexpr uint64_t kTableAt = 12288;
-  static constexpr uint64_t kTokensAt = 16384;
+  static constexpr uint64_t kCompletionsAt = 16384;
+  static constexpr uint64_t kRingBytes = 1024;
+  static constexpr uint64_t kTableAt = 32768;
+  static constexpr uint64_t kTokensAt = 36864;
   static constexpr uint64_t kRegionAt = 1 << 20;
   static constexpr uint32_t kListBeat = 3;
   static constexpr uint32_t kFirstExtent = 4096;
@@ -82,7 +95,7 @@ class TestCard {
   uint8_t* host() { return port_->host_memory().data(); }
   const uint8_t* host() const { return port_->host_memory().data(); }
   uint64_t Address(uint64_t at) const { return port_->host_address() + at; }
-  void SetPair(uint32_t offset, uint64_t value);
+  void SetPair(uint32_t offset, uint64_t value, uint32_t queue);
   uint64_t ChannelAddress(uint32_t lane);
   void StorePages(std::mt19937& random);
 
@@ -90,9 +103,7 @@ class TestCard {
   std::unique_ptr<ModelPort> port_;
   std::vector<std::vector<uint8_t>> records_;  // [page][slot][head]
   uint32_t first_;
-  uint32_t head_;
-  uint32_t tail_;
-  uint32_t next_seq_ = kFirstSeq;
+  std::array<QueueState, layout::kCardQueues> queues_;
 };
 
 // A query block of random queries: ordinary, equal to each other, of zeros, or with extreme codes and
