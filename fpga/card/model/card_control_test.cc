@@ -348,7 +348,7 @@ TEST_CASE("a ring's indices wrap, and a full ring is worked off in order") {
   card.port().Advance();
   Completion completion;
   CHECK_FALSE(card.Take(&completion));
-  CHECK(card.Queue(layout::kCardQueueEnable) == 3);
+  CHECK(card.Queue(layout::kCardQueueEnable) == (layout::kCardQueueEnabled | layout::kCardQueueStopped));
   CHECK(card.Register(layout::kCardRegState) == layout::kCardStateIdle);
   card.SetQueue(layout::kCardQueueEnable, 0);
   card.SetUpQueue();

@@ -34,9 +34,6 @@ std::span<const uint8_t> BytesOf(const std::vector<int32_t>& values) {
 
 constexpr uint32_t kQueueBytes = uint32_t{layout::kCardQueues} * layout::kCardQueueBytes;
 
-// Bit of kCardQueueEnable, read only: the queue's head cannot be, and it takes nothing until it is disabled.
-constexpr uint32_t kQueueStopped = 2;
-
 uint32_t Half(uint64_t pair, uint32_t offset) {
   return static_cast<uint32_t>(offset % 8 == 0 ? pair : pair >> 32);
 }
@@ -72,7 +69,8 @@ uint32_t CardModel::ReadRegister(uint32_t offset) const {
     const uint32_t at = offset - layout::kCardRegQueues;
     const Queue& queue = queues_[at / layout::kCardQueueBytes];
     const bool enable = at % layout::kCardQueueBytes == layout::kCardQueueEnable;
-    return queue.registers.At(at % layout::kCardQueueBytes) | (enable && queue.stopped ? kQueueStopped : 0);
+    return queue.registers.At(at % layout::kCardQueueBytes) |
+           (enable && queue.stopped ? uint32_t{layout::kCardQueueStopped} : 0);
   }
   if (Within(offset, layout::kCardRegLanes, shape_.channels * layout::kCardLaneBytes)) {
     const uint32_t at = offset - layout::kCardRegLanes;
@@ -158,7 +156,7 @@ void CardModel::WriteQueue(uint32_t queue, uint32_t offset, uint32_t value) {
     return;
   }
   if (offset == layout::kCardQueueEnable) {
-    value &= 1;
+    value &= layout::kCardQueueEnabled;
     of.stopped = of.stopped && value != 0;
   }
   of.registers.At(offset) = value;
