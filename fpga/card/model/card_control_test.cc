@@ -356,6 +356,23 @@ TEST_CASE("a ring's indices wrap, and a full ring is worked off in order") {
   CHECK(card.Run(Asked(card, random)).status == layout::kStatusOk);
 }
 
+TEST_CASE("descriptors that are known early start without a wait") {
+  std::mt19937 random(13);
+  TestCard card(Small(), {.tokens = 128}, random);
+  card.Run(Asked(card, random));
+  const uint64_t alone = card.port().simulated_cycles();
+  for (int n = 0; n < 4; ++n) {
+    card.Ring(Asked(card, random));
+  }
+  for (int n = 0; n < 4; ++n) {
+    card.port().Advance();
+  }
+  const uint64_t together = card.port().simulated_cycles() - alone;
+  CHECK(together > alone);
+  CHECK(together < 4 * alone - 3 * (kStartCycles + HostLatency(1024)));
+  CHECK(card.Register(layout::kCardRegState) == layout::kCardStateIdle);
+}
+
 TEST_CASE("queues take turns") {
   std::mt19937 random(12);
   TestCard card(Small(), {.tokens = 128}, random);

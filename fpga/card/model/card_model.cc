@@ -179,6 +179,7 @@ void CardModel::Reset() {
   channels_ = {};
   queues_ = {};
   turn_ = 0;
+  prepared_ = false;
   counters_ = {};
   lanes_ = {};
 }
@@ -225,7 +226,8 @@ void CardModel::Take(Queue* queue) {
   const QueueRegisters& registers = queue->registers;
   const uint64_t ring = registers.Pair(layout::kCardQueueRing);
   const uint32_t slot = queue->tail & (registers.At(layout::kCardQueueSlots) - 1);
-  Work work{.descriptor = {}, .index = {}, .timeline = Timeline(kStartCycles + HostLatency(period_))};
+  const uint64_t start = prepared_ ? 0 : kStartCycles + HostLatency(period_);
+  Work work{.descriptor = {}, .index = {}, .timeline = Timeline(start)};
   const Descriptor& d = work.descriptor;
   if (!ReadHost(ring + sizeof(layout::RingHeader) + uint64_t{slot} * sizeof(d), BytesOf(work.descriptor))) {
     return;
@@ -259,7 +261,9 @@ void CardModel::Take(Queue* queue) {
   } else {
     ++counters_[layout::kCardRefused];
   }
-  const uint64_t cycles = work.timeline.selected() + HostLatency(period_);
+  prepared_ = std::any_of(queues_.begin(), queues_.end(), [&](const Queue& of) { return Depth(of) != 0; });
+  // The answer's way to host memory is hidden by a descriptor that follows.
+  const uint64_t cycles = work.timeline.selected() + (prepared_ ? 0 : HostLatency(period_));
   counters_[layout::kCardCyclesTotal] += cycles;
   counters_[layout::kCardCyclesBusy] += cycles;
   WriteCompletion(queue, work.completion);

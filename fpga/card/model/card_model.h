@@ -96,7 +96,8 @@ class CardModel {
   uint32_t failure_ = layout::kCardFailureNone;
   std::array<uint32_t, 2 * layout::kCardMaxChannels> channels_{};  // base, length of each
   std::array<Queue, layout::kCardQueues> queues_{};
-  uint32_t turn_ = 0;  // the queue that is asked first
+  uint32_t turn_ = 0;      // the queue that is asked first
+  bool prepared_ = false;  // the next descriptor was known while the last one ran, which hides its start
   std::array<uint64_t, layout::kCardCounters> counters_{};
   std::array<std::array<uint64_t, layout::kCardLaneCounters>, layout::kCardMaxChannels> lanes_{};
 };

@@ -48,7 +48,7 @@ bool HostMemory::Read(uint64_t address, std::span<uint8_t> to) const {
   if (!Holds(address, to.size())) {
     return false;
   }
-  std::memcpy(to.data(), bytes_.data() + (address - address_), to.size());
+  std::copy_n(bytes_.data() + (address - address_), to.size(), to.data());
   return true;
 }
 
@@ -56,7 +56,7 @@ bool HostMemory::Write(uint64_t address, std::span<const uint8_t> from) {
   if (!Holds(address, from.size())) {
     return false;
   }
-  std::memcpy(bytes_.data() + (address - address_), from.data(), from.size());
+  std::copy(from.begin(), from.end(), bytes_.data() + (address - address_));
   return true;
 }
 
