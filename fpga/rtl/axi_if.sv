@@ -26,15 +26,39 @@ module axi_if #(
     input logic               b_valid,
     input logic               b_ready
 );
-  stream_if #(.WIDTH(ADDRESS + 8)) check_a (.clk, .rst, .valid(a_valid), .ready(a_ready), .data({a_addr, a_len}));
-  stream_if #(.WIDTH(DATA + 1)) check_d (.clk, .rst, .valid(d_valid), .ready(d_ready), .data({d_last, d_data}));
-  stream_if #(.WIDTH(1)) check_b (.clk, .rst, .valid(b_valid), .ready(b_ready), .data(1'b0));
+  stream_if #(
+      .WIDTH(ADDRESS + 8)
+  ) check_a (
+      .clk,
+      .rst,
+      .valid(a_valid),
+      .ready(a_ready),
+      .data({a_addr, a_len})
+  );
+  stream_if #(
+      .WIDTH(DATA + 1)
+  ) check_d (
+      .clk,
+      .rst,
+      .valid(d_valid),
+      .ready(d_ready),
+      .data({d_last, d_data})
+  );
+  stream_if #(
+      .WIDTH(1)
+  ) check_b (
+      .clk,
+      .rst,
+      .valid(b_valid),
+      .ready(b_ready),
+      .data(1'b0)
+  );
 
 `ifdef FORMAL
-`define MNEMO_AXI_CHECKS
+  `define MNEMO_AXI_CHECKS
 `endif
 `ifndef SYNTHESIS
-`define MNEMO_AXI_CHECKS
+  `define MNEMO_AXI_CHECKS
 `endif
 
 `ifdef MNEMO_AXI_CHECKS
@@ -92,5 +116,5 @@ module axi_if #(
     end
   end
 `endif
-`undef MNEMO_AXI_CHECKS
+  `undef MNEMO_AXI_CHECKS
 endmodule

@@ -10,10 +10,10 @@ module stream_if #(
     input logic [WIDTH-1:0] data
 );
 `ifdef FORMAL
-`define MNEMO_STREAM_CHECKS
+  `define MNEMO_STREAM_CHECKS
 `endif
 `ifndef SYNTHESIS
-`define MNEMO_STREAM_CHECKS
+  `define MNEMO_STREAM_CHECKS
 `endif
 
 `ifdef MNEMO_STREAM_CHECKS
@@ -33,5 +33,5 @@ module stream_if #(
     end
   end
 `endif
-`undef MNEMO_STREAM_CHECKS
+  `undef MNEMO_STREAM_CHECKS
 endmodule

@@ -27,12 +27,10 @@ module burst_split (
   logic [ 9:0] left;  // beats from `at` on; above 0 while busy
   logic [ 6:0] room;  // beats from `at` to the next multiple of 4 KiB
 
-  logic [ 6:0] length;
-  logic        ends;
-  logic        load;
-  assign ends   = left <= 10'(room);
-  assign length = ends ? left[6:0] : room;
-  assign load   = busy && (!out_valid || out_ready);
+  logic ends;
+  logic load;
+  assign ends = left <= 10'(room);
+  assign load = busy && (!out_valid || out_ready);
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -57,12 +55,12 @@ module burst_split (
     end else if (load) begin
       // Each burst but the last ends at a multiple of 4 KiB.
       at   <= {at[33:6] + 28'd1, 6'd0};
-      left <= left - 10'(length);
+      left <= left - 10'(room);
       room <= 7'd64;
     end
     if (load) begin
       out_addr <= {at, 6'd0};
-      out_len  <= 8'(length) - 8'd1;
+      out_len  <= {2'b00, ends ? left[5:0] - 6'd1 : ~at[5:0]};
     end
   end
 

@@ -67,6 +67,22 @@ module fifo #(
     if (out_free) out_data <= behind ? stored : in_data;
   end
 
-  stream_if #(.WIDTH(WIDTH)) check_in (.clk, .rst, .valid(in_valid), .ready(in_ready), .data(in_data));
-  stream_if #(.WIDTH(WIDTH)) check_out (.clk, .rst, .valid(out_valid), .ready(out_ready), .data(out_data));
+  stream_if #(
+      .WIDTH(WIDTH)
+  ) check_in (
+      .clk,
+      .rst,
+      .valid(in_valid),
+      .ready(in_ready),
+      .data(in_data)
+  );
+  stream_if #(
+      .WIDTH(WIDTH)
+  ) check_out (
+      .clk,
+      .rst,
+      .valid(out_valid),
+      .ready(out_ready),
+      .data(out_data)
+  );
 endmodule
