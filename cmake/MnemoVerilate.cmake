@@ -27,9 +27,7 @@ function(mnemo_verilate name)
   endif()
   if(MNEMO_RTL_COVERAGE)
     list(APPEND flags --coverage-line --coverage-user)
-    # The destructor hands the counts over while they exist (verilated_coverage.cc).
-    set(keep COMMAND sed -i -e "1i class VerilatedContext; void MnemoKeepCoverage(VerilatedContext*);"
-      -e "s/^    delete vlSymsp;/    MnemoKeepCoverage(contextp()); delete vlSymsp;/" ${folder}/V${V_TOP}.cpp)
+    set(keep COMMAND sed -i -f ${CMAKE_SOURCE_DIR}/cmake/keep_coverage.sed ${folder}/V${V_TOP}.cpp)
   endif()
   list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(archive ${folder}/V${V_TOP}__ALL.a)

@@ -50,7 +50,7 @@ void MnemoKeepCoverage(VerilatedContext* context) {
   static Sums sums;
   if (!sums.base.empty()) {
     const std::string part = sums.base + ".part";
-    context->coveragep()->write(part);
+    context->coveragep()->write(part.c_str());
     sums.Add(part);
     std::filesystem::remove(part);
   }

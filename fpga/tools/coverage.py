@@ -97,7 +97,8 @@ def build_and_test(build: pathlib.Path, data: pathlib.Path, jobs: int, pattern: 
     tests = re.findall(r"Test\s+#\d+: (\S+)", listed)
     if not tests:
         sys.exit(f"coverage: no test fits {pattern}: is verilator installed?")
-    subprocess.run(["cmake", "--build", str(build), "--parallel", str(jobs), "--target", *tests], check=True)
+    if subprocess.run(["cmake", "--build", str(build), "--parallel", str(jobs), "--target", *tests]).returncode:
+        sys.exit("coverage: the tests do not build")
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
     environment = dict(os.environ, MNEMO_COVERAGE_FOLDER=str(data))
