@@ -1,6 +1,6 @@
 #pragma once
 
-// What a workload takes on a card, by the cycle estimate of the functional model (fpga/card/model/timing.h):
+// Times of a workload on a card, by the cycle estimate of the functional model (fpga/card/model/timing.h):
 // formulas, no simulation.
 
 #include <cstdint>
@@ -14,7 +14,7 @@ struct Estimate {
   double us = 0;         // of what the workload measures
   double scan_us = 0;    // of one head's scan
   double select_us = 0;  // of one head's selection
-  // What the scan takes of a plain linear reader's rate in the same channels, at most 1.
+  // Rate of the scan over that of a plain linear reader in the same channels, at most 1.
   double reader_share = 0;
   uint64_t bytes = 0;  // of all heads' blocks that are read
 };

@@ -1,6 +1,6 @@
 #pragma once
 
-// What the card's figures are about: scans and descriptors of given sizes, with the time that each may take.
+// Subjects of the card's figures: scans and descriptors of given sizes, with the time that each may take.
 
 #include <cstdint>
 #include <span>

@@ -116,7 +116,7 @@ class Netlist:
         return inputs, 0 if kind in FREE else 1
 
     def levels(self) -> Levels:
-        # Of each cell: levels up to its outputs, from registers and from ports, and the cell before it on the longest way.
+        # By cell: levels up to its outputs, from registers and from ports, and the cell before it on the longest way.
         reach: dict[str, tuple[int, int, str | None]] = {}
         for root in self.cells:
             self._visit(root, reach)

