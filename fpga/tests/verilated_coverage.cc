@@ -3,6 +3,8 @@
 // file in the folder MNEMO_COVERAGE_FOLDER at exit; without that variable nothing is kept.
 
 #include <unistd.h>
+#include <verilated.h>
+#include <verilated_cov.h>
 
 #include <cstdint>
 #include <cstdio>
@@ -11,9 +13,6 @@
 #include <fstream>
 #include <map>
 #include <string>
-
-#include "verilated.h"
-#include "verilated_cov.h"
 
 namespace {
 
