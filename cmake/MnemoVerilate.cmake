@@ -3,7 +3,7 @@
 # Makes the static library NAME of a SystemVerilog module: a C++ class V<TOP>, header "V<TOP>.h" in a folder of
 # NAME's own, so several targets may have the same top with other parameters; a program links one of them. SRCS: paths
 # from fpga/rtl, or absolute, packages first. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
-# With MNEMO_RTL_COVERAGE the model counts lines and cover points.
+# With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage).
 find_program(MNEMO_VERILATOR verilator)
 option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
 
@@ -26,13 +26,16 @@ function(mnemo_verilate name)
     list(APPEND flags --trace-fst --trace-structs)
   endif()
   if(MNEMO_RTL_COVERAGE)
-    list(APPEND flags --coverage)
+    list(APPEND flags --coverage-line --coverage-user)
+    set(keep COMMAND sed -i -f ${CMAKE_SOURCE_DIR}/fpga/tests/keep_coverage.sed ${folder}/V${V_TOP}.cpp)
   endif()
+  list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(archive ${folder}/V${V_TOP}__ALL.a)
   add_custom_command(OUTPUT ${archive} ${folder}/V${V_TOP}.h
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
     COMMAND ${MNEMO_VERILATOR} ${flags} ${sources}
-    COMMAND ${CMAKE_COMMAND} -E env OBJCACHE=${CMAKE_CXX_COMPILER_LAUNCHER} MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
+    ${keep}
+    COMMAND ${CMAKE_COMMAND} -E env "OBJCACHE=${launcher}" MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
             CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 V${V_TOP}__ALL.a
     DEPENDS ${sources}
     COMMENT "Verilating ${V_TOP} for ${name}"
@@ -48,7 +51,8 @@ endfunction()
 set(verilator_include /usr/share/verilator/include)
 if(MNEMO_VERILATOR AND NOT TARGET mnemo_verilated_runtime)
   add_library(mnemo_verilated_runtime STATIC ${verilator_include}/verilated.cpp ${verilator_include}/verilated_threads.cpp
-    ${verilator_include}/verilated_cov.cpp ${verilator_include}/verilated_fst_c.cpp)
+    ${verilator_include}/verilated_cov.cpp ${verilator_include}/verilated_fst_c.cpp
+    $<$<BOOL:${MNEMO_RTL_COVERAGE}>:${CMAKE_SOURCE_DIR}/fpga/tests/verilated_coverage.cc>)
   target_include_directories(mnemo_verilated_runtime SYSTEM PUBLIC ${verilator_include} ${verilator_include}/vltstd)
   target_compile_options(mnemo_verilated_runtime PRIVATE -w)
   target_link_libraries(mnemo_verilated_runtime PUBLIC Threads::Threads z)

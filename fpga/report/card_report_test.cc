@@ -1,0 +1,120 @@
+#include <catch2/catch.hpp>
+#include <random>
+#include <string>
+
+#include "fpga/card/model/testing_card.h"
+#include "fpga/report/device_run.h"
+#include "fpga/report/estimate.h"
+#include "fpga/report/workload.h"
+#include "proto/layout/card.h"
+#include "proto/layout/record.h"
+
+namespace mnemo::card::report {
+namespace {
+
+constexpr model::Shape kSmall{.channels = 2};
+
+// Runs the workload on the functional model; `cycles`: what it counted from doorbell to completion.
+layout::Completion RunModel(const Workload& workload, uint64_t* cycles) {
+  std::mt19937 random(7);
+  model::ModelOptions options;
+  options.shape = kSmall;
+  options.channel_bytes = 64 << 20;
+  model::TestCard card(options,
+                       {.format = workload.format,
+                        .dim = workload.dim,
+                        .heads = workload.heads,
+                        .tokens = (workload.tokens + 63) / 64 * 64},
+                       random);
+  card.SetRegister(layout::kCardRegPeriod, 1024);
+  layout::Descriptor d = card.NewDescriptor();
+  const layout::Descriptor wanted = DescriptorOf(workload);
+  d.format = wanted.format;
+  d.score_op = wanted.score_op;
+  d.group_op = wanted.group_op;
+  d.select_op = wanted.select_op;
+  d.group = wanted.group;
+  d.begin = 0;
+  d.end = wanted.end;
+  d.k = wanted.k;
+  card.SetLengths(&d);
+  for (uint32_t head = 0; head < workload.heads; ++head) {
+    model::FillQueries(d.group, workload.dim, d.format, random,
+                       card.Payload() + head * layout::QueryBlockBytes(d.group, workload.dim));
+  }
+  const uint64_t before = card.port().simulated_cycles();
+  const layout::Completion completion = card.Run(d);
+  *cycles = card.port().simulated_cycles() - before;
+  return completion;
+}
+
+TEST_CASE("the estimate is what the functional model counts") {
+  for (const uint8_t format :
+       {layout::kFormatCodes2, layout::kFormatCodes4, layout::kFormatCodes8, layout::kFormatBounds}) {
+    for (const uint32_t dim : {64U, 128U}) {
+      for (const uint32_t heads : {1U, 3U}) {
+        const Workload workload{"", Measure::kDescriptor, 2992, heads, dim, 4, 64, format, false, 0, ""};
+        CAPTURE(+format, dim, heads);
+        uint64_t cycles = 0;
+        const layout::Completion completion = RunModel(workload, &cycles);
+        REQUIRE(completion.status == layout::kStatusOk);
+        const Estimate estimate = EstimateOf(workload, kSmall, 250);
+        CHECK(estimate.bytes == completion.bytes_read);
+        CHECK(estimate.us >= static_cast<double>(cycles) / 250);
+        // Hits that lie together take the collector fewer cycles than the estimate has.
+        CHECK(estimate.us <= static_cast<double>(cycles) / 250 + heads * 64 / 4.0 / 250);
+        if (heads == 1) CHECK(estimate.scan_us * 1000 == Approx(completion.score_ns).margin(1));
+      }
+    }
+  }
+}
+
+TEST_CASE("a faster clock does not slow a card") {
+  for (const Workload& workload : Workloads()) {
+    CAPTURE(std::string(workload.name));
+    const Estimate slow = EstimateOf(workload, {.channels = 32}, 250);
+    const Estimate fast = EstimateOf(workload, {.channels = 32}, 300);
+    CHECK(fast.us <= slow.us + 0.01);
+    CHECK(slow.reader_share > 0);
+    CHECK(slow.reader_share <= 1);
+    // The scan stays below the channels' peak.
+    CHECK(static_cast<double>(slow.bytes) / workload.heads / slow.scan_us <= 32 * 14375.0);
+  }
+}
+
+TEST_CASE("scans of one pass keep the card's bounds by the estimate") {
+  for (const Workload& workload : Workloads()) {
+    CAPTURE(std::string(workload.name));
+    if (workload.measure != Measure::kScan || workload.group > 4) continue;
+    CHECK(EstimateOf(workload, {.channels = 32}, 250).us <= workload.bound_us);
+    CHECK(EstimateOf(workload, {.channels = 16}, 250).us > workload.bound_us);
+  }
+}
+
+TEST_CASE("a device of the build runs a workload") {
+  auto run = DeviceRun::Make({.kind = "cpu", .max_tokens = 8192});
+  REQUIRE(run.ok());
+  const Workload small{"", Measure::kDescriptor, 4160, 2, 64, 4, 100, layout::kFormatCodes2, false, 0, ""};
+  // Twice: the index is freed in between.
+  for (int n = 0; n < 2; ++n) {
+    const auto times = (*run)->Run(small, 2);
+    REQUIRE(times.ok());
+    CHECK(times->bytes > 0);
+    CHECK(times->score_us + times->select_us <= times->wall_us);
+  }
+  Workload sign = small;
+  sign.sign_stage = true;
+  CHECK(absl::IsUnimplemented((*run)->Run(sign, 1).status()));
+  Workload wide = small;
+  wide.group = 200;
+  CHECK(absl::IsUnimplemented((*run)->Run(wide, 1).status()));
+}
+
+TEST_CASE("an unknown kind of device is named") {
+  const auto run = DeviceRun::Make({.kind = "abacus"});
+  REQUIRE_FALSE(run.ok());
+  CHECK(std::string(run.status().message()).find("abacus") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace mnemo::card::report

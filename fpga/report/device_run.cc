@@ -1,0 +1,158 @@
+#include "fpga/report/device_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <random>
+#include <span>
+#include <thread>
+#include <utility>
+
+#include "devices/memory/codes.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/record.h"
+
+namespace mnemo::card::report {
+namespace {
+
+using layout::Completion;
+using layout::Descriptor;
+using memory_device::IndexTable;
+using memory_device::MemoryDevice;
+using memory_device::MemoryDeviceOptions;
+
+constexpr uint32_t kIndexId = 0;
+constexpr uint64_t kQuotaBytes = uint64_t{8} << 30;
+constexpr uint32_t kTokensOfAppend = 4096;
+constexpr float kSoftmaxScale = 0.125F;
+
+// Normal numbers; rows of an index are windows into them, none twice at the same place.
+std::vector<float> Normals(size_t count) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> bell;
+  std::vector<float> numbers(count);
+  for (float& number : numbers) number = bell(random);
+  return numbers;
+}
+
+bool Has(uint32_t mask, uint32_t bit) { return (mask >> bit & 1) != 0; }
+
+absl::Status Expect(const Completion& completion, const char* what) {
+  if (completion.status == layout::kStatusOk) return absl::OkStatus();
+  return absl::InternalError(
+      fmt::format("{}: status {}, detail {}", what, completion.status, completion.detail));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DeviceRun>> DeviceRun::Make(const MemoryDeviceOptions& options) {
+  absl::StatusOr<std::unique_ptr<MemoryDevice>> device = memory_device::MakeMemoryDevice(options);
+  if (!device.ok()) return device.status();
+  absl::StatusOr<std::unique_ptr<IndexTable>> table = IndexTable::Create({}, &(*device)->memory());
+  if (!table.ok()) return table.status();
+  absl::StatusOr<uint32_t> owner = (*table)->AddOwner({.quota_bytes = kQuotaBytes, .max_indexes = 1});
+  if (!owner.ok()) return owner.status();
+  return std::unique_ptr<DeviceRun>(new DeviceRun(*std::move(device), *std::move(table), *owner));
+}
+
+DeviceRun::DeviceRun(std::unique_ptr<MemoryDevice> device, std::unique_ptr<IndexTable> table, uint32_t owner)
+    : device_(std::move(device)), table_(std::move(table)), owner_(owner) {}
+
+bool DeviceRun::Serves(const Workload& workload) const {
+  const layout::AttachHello& caps = device_->caps();
+  const Descriptor d = DescriptorOf(workload);
+  return !workload.sign_stage && Has(caps.formats, d.format) && Has(caps.score_ops, d.score_op) &&
+         workload.group <= caps.max_group && workload.k <= caps.max_k && workload.heads <= caps.max_heads;
+}
+
+absl::Status DeviceRun::FillIndex(const Workload& workload) {
+  layout::IndexSpec spec{};
+  spec.max_tokens = (workload.tokens + layout::kPageTokens - 1) / layout::kPageTokens * layout::kPageTokens;
+  spec.layer_slots = 1;
+  spec.heads = static_cast<uint16_t>(workload.heads);
+  spec.dim = static_cast<uint16_t>(workload.dim);
+  spec.record_format = workload.format;
+  Descriptor d{};
+  d.op = layout::kOpCreate;
+  d.index_id = kIndexId;
+  MNEMO_RETURN_IF_ERROR(Expect(table_->Create(owner_, d, spec), "create"));
+
+  const size_t row = size_t{kTokensOfAppend} * workload.dim;
+  const std::vector<float> normals = Normals(row + (size_t{1} << 20));
+  std::vector<float> keys(row * workload.heads);
+  size_t window = 0;
+  for (uint32_t begin = 0; begin < workload.tokens; begin += kTokensOfAppend) {
+    const uint32_t end = std::min(begin + kTokensOfAppend, workload.tokens);
+    const size_t count = size_t{end - begin} * workload.dim;
+    for (uint32_t head = 0; head < workload.heads; ++head) {
+      window = (window + 10007) % (size_t{1} << 20);
+      std::copy_n(normals.begin() + static_cast<ptrdiff_t>(window), count,
+                  keys.begin() + static_cast<ptrdiff_t>(head * count));
+    }
+    d = {};
+    d.op = layout::kOpAppend;
+    d.index_id = kIndexId;
+    d.layer_slot = layout::kAllLayerSlots;
+    d.heads = static_cast<uint8_t>(workload.heads);
+    d.format = layout::kFormatF32;
+    d.begin = begin;
+    d.end = end;
+    MNEMO_RETURN_IF_ERROR(
+        Expect(table_->Append(owner_, d, reinterpret_cast<const uint8_t*>(keys.data())), "append"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRun::FreeIndex() {
+  Descriptor d{};
+  d.op = layout::kOpFree;
+  d.index_id = kIndexId;
+  return Expect(table_->Free(owner_, d), "free");
+}
+
+absl::StatusOr<DeviceTimes> DeviceRun::RunOnce(const Descriptor& descriptor) {
+  using Clock = std::chrono::steady_clock;
+  const memory_device::Operation operation{descriptor, owner_, payload_.data(), result_.data()};
+  Completion completion{};
+  const Clock::time_point began = Clock::now();
+  while (device_->Submit(std::span(&operation, 1)) == 0) std::this_thread::yield();
+  while (device_->Poll(std::span(&completion, 1)) == 0) std::this_thread::yield();
+  const Clock::time_point ended = Clock::now();
+  MNEMO_RETURN_IF_ERROR(Expect(completion, "score and select"));
+  DeviceTimes times;
+  times.score_us = static_cast<double>(completion.score_ns) / 1000;
+  times.select_us = static_cast<double>(completion.select_ns) / 1000;
+  times.wall_us = std::chrono::duration<double, std::micro>(ended - began).count();
+  times.bytes = completion.bytes_read;
+  return times;
+}
+
+absl::StatusOr<DeviceTimes> DeviceRun::Run(const Workload& workload, uint32_t times) {
+  if (!Serves(workload)) return absl::UnimplementedError("the device has not this operation");
+  MNEMO_RETURN_IF_ERROR(FillIndex(workload));
+  Descriptor d = DescriptorOf(workload);
+  d.index_id = kIndexId;
+  const size_t query_bytes = layout::QueryBlockBytes(workload.group, workload.dim);
+  const size_t result_bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, workload.dim);
+  payload_.assign(query_bytes * workload.heads, 0);
+  result_.assign(result_bytes * workload.heads, 0);
+  const std::vector<float> queries = Normals(size_t{workload.group} * workload.dim);
+  for (uint32_t head = 0; head < workload.heads; ++head) {
+    memory_device::MakeQueryBlockFast(queries, workload.group, workload.dim, workload.format, kSoftmaxScale,
+                                      {}, std::span(payload_).subspan(head * query_bytes, query_bytes));
+  }
+  d.payload_length = static_cast<uint32_t>(payload_.size() / layout::kUnitBytes);
+  d.result_length = static_cast<uint32_t>(result_.size() / layout::kUnitBytes);
+  d.index_generation = table_->Info(owner_, kIndexId, 0).generation;
+
+  DeviceTimes least;
+  for (uint32_t n = 0; n < times; ++n) {
+    absl::StatusOr<DeviceTimes> once = RunOnce(d);
+    if (!once.ok()) return once.status();
+    if (n == 0 || once->wall_us < least.wall_us) least = *once;
+  }
+  MNEMO_RETURN_IF_ERROR(FreeIndex());
+  return least;
+}
+
+}  // namespace mnemo::card::report

@@ -1,0 +1,50 @@
+#pragma once
+
+// Runs a workload on a memory device of this build, and tells the times of its completions.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "devices/memory/index_table.h"
+#include "devices/memory/memory_device.h"
+#include "fpga/report/workload.h"
+
+namespace mnemo::card::report {
+
+struct DeviceTimes {
+  double score_us = 0;  // as the completion has them: simulated where the device is simulated
+  double select_us = 0;
+  double wall_us = 0;  // from submission to completion
+  uint64_t bytes = 0;  // bytes_read of the completion
+};
+
+class DeviceRun {
+ public:
+  // INVALID_ARGUMENT names the kind or option that is wrong.
+  static absl::StatusOr<std::unique_ptr<DeviceRun>> Make(const memory_device::MemoryDeviceOptions& options);
+
+  // Makes an index of random keys, runs the workload's descriptor `times` times and returns the least times.
+  // UNIMPLEMENTED: the device has not the operation. INTERNAL: it answered with another status.
+  absl::StatusOr<DeviceTimes> Run(const Workload& workload, uint32_t times);
+
+  const memory_device::MemoryDevice& device() const { return *device_; }
+
+ private:
+  DeviceRun(std::unique_ptr<memory_device::MemoryDevice> device,
+            std::unique_ptr<memory_device::IndexTable> table, uint32_t owner);
+
+  bool Serves(const Workload& workload) const;
+  absl::Status FillIndex(const Workload& workload);
+  absl::Status FreeIndex();
+  absl::StatusOr<DeviceTimes> RunOnce(const layout::Descriptor& descriptor);
+
+  std::unique_ptr<memory_device::MemoryDevice> device_;
+  std::unique_ptr<memory_device::IndexTable> table_;
+  const uint32_t owner_;
+  std::vector<uint8_t> payload_;
+  std::vector<uint8_t> result_;
+};
+
+}  // namespace mnemo::card::report

@@ -1,0 +1,120 @@
+"""The scripts that measure the RTL: counts and levels of netlists whose answers are known."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import sys
+from typing import Any
+
+import pytest
+import tree
+
+sys.path.insert(0, str(tree.ROOT / "fpga" / "tools"))
+
+import coverage  # noqa: E402
+import netlist  # noqa: E402
+import rtl_sources  # noqa: E402
+
+
+def cell(kind: str, outputs: dict[str, list[Any]], parameters: dict[str, Any] | None = None, **inputs: list[Any]) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "parameters": parameters or {},
+        "port_directions": {**dict.fromkeys(inputs, "input"), **dict.fromkeys(outputs, "output")},
+        "connections": {**inputs, **outputs},
+    }
+
+
+def module(cells: dict[str, Any], inputs: list[int] = [], outputs: list[int] = []) -> netlist.Netlist:
+    ports = {"a": {"direction": "input", "bits": inputs}, "y": {"direction": "output", "bits": outputs}}
+    return netlist.Netlist({"cells": cells, "ports": ports})
+
+
+def flop(into: int, out: int) -> dict[str, Any]:
+    return cell("FDRE", {"Q": [out]}, C=[2], D=[into], CE=["1"], R=["0"])
+
+
+def test_a_carry_chain_counts_one_level() -> None:
+    chain = {f"c{at}": cell("CARRY4", {"CO": [20 + at]}, CI=[19 + at], DI=["0"], S=["1"]) for at in range(1, 9)}
+    levels = module({
+        "from": flop(90, 10), "first": cell("LUT2", {"O": [20]}, I0=[10], I1=["0"]), **chain,
+        "last": cell("LUT6", {"O": [30]}, I0=[28], I1=[10]), "to": flop(30, 31),
+    }, [2, 90], [31]).levels()
+    assert levels.register == 3
+    assert levels.path[0].startswith("FDRE.D to") and levels.path[-1] == "FDRE from" and len(levels.path) == 12
+    assert levels.port == 0
+
+
+def test_paths_of_ports_are_told_apart() -> None:
+    levels = module({
+        "in": cell("LUT1", {"O": [10]}, I0=[3]), "to": flop(10, 11), "a": cell("LUT1", {"O": [12]}, I0=[11]),
+        "b": cell("INV", {"O": [13]}, I=[12]), "c": cell("MUXF7", {"O": [14]}, I0=[13], I1=["0"], S=["1"]),
+    }, [2, 3], [14]).levels()
+    assert (levels.register, levels.port) == (0, 2)
+
+
+def test_lut_ram_begins_a_path_and_passes_its_address() -> None:
+    ram = cell("RAM32M16", {"DOA": [20]}, ADDRA=[10], ADDRH=[11], DIA=[12], WE=["1"], WCLK=[2])
+    levels = module({
+        "address": flop(3, 9), "decode": cell("LUT1", {"O": [10]}, I0=[9]), "ram": ram,
+        "write": cell("LUT1", {"O": [12]}, I0=[9]), "after": cell("LUT1", {"O": [21]}, I0=[20]), "to": flop(21, 22),
+    }, [2, 3], [22]).levels()
+    assert levels.register == 3
+
+
+@pytest.mark.parametrize(("registers", "levels", "loose"), [({}, 3, 1), ({"MREG": "1"}, 0, 0)])
+def test_a_product_wants_a_register(registers: dict[str, str], levels: int, loose: int) -> None:
+    parameters = {**dict.fromkeys(["AREG", "BREG", "MREG", "PREG"], "0"), **registers}
+    found = module({
+        "from": flop(3, 10), "product": cell("DSP48E2", {"P": [11]}, parameters, A=[10], B=[10], CLK=[2]), "to": flop(11, 12),
+    }, [2, 3], [12]).levels()
+    assert (found.register, found.loose_products) == (levels, loose)
+
+
+def test_a_loop_of_logic_is_an_error() -> None:
+    loop = {"a": cell("LUT1", {"O": [10]}, I0=[11]), "b": cell("LUT1", {"O": [11]}, I0=[10])}
+    with pytest.raises(ValueError, match="a loop of logic"):
+        module(loop).levels()
+
+
+def test_counts() -> None:
+    types = collections.Counter({"LUT6": 4, "LUT2": 2, "FDRE": 7, "DSP48E2": 2, "RAMB18E2": 3, "URAM288": 1, "RAM32M16": 2, "SRL16E": 5,
+                                 "CARRY4": 9, "MUXF7": 1, "INV": 1})
+    counts = netlist.count(types, 5)
+    assert counts == netlist.Counts(lut=6, packed=5 + 16 + 5, ff=7, dsp=2, bram=1.5, uram=1)
+    assert netlist.Counts().plus(counts, 32).packed == 32 * 26
+    with pytest.raises(ValueError, match=r"\$_AND_"):
+        netlist.count(collections.Counter({"$_AND_": 1}), 0)
+
+
+def test_sources_come_behind_what_they_use(tmp_path: pathlib.Path) -> None:
+    texts = {
+        "top": "module top import a_types::*; (input a_types::word_t x);\n  // not_used #(3) u ();\n  mid #(.N(2)) m [1:0] (.x);\nendmodule\n",
+        "mid": "module mid #(parameter int N = 1) (input logic x);\n  low u_low (.x(x));\nendmodule\n",
+        "low": "module low (input logic x);\nendmodule\n",
+        "not_used": "module not_used;\nendmodule\n",
+        "a_types": "package a_types;\n  typedef b_types::word_t word_t;\nendpackage\n",
+        "b_types": "package b_types;\n  typedef logic [3:0] word_t;\nendpackage\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.sv").write_text(text)
+    known = rtl_sources.units(tmp_path)
+    assert [path.stem for path in rtl_sources.closure("top", known)] == ["b_types", "a_types", "low", "mid", "top"]
+    assert rtl_sources.modules(known) == ["low", "mid", "not_used", "top"]
+    with pytest.raises(KeyError, match="no module absent"):
+        rtl_sources.closure("absent", known)
+
+
+def test_coverage_takes_the_best_of_a_line_and_sums_points() -> None:
+    def point(count: int, **fields: str) -> str:
+        return "C '" + "".join(f"\1{key}\2{value}" for key, value in fields.items()) + f"' {count}\n"
+
+    file = str(tree.ROOT / "fpga" / "rtl" / "base" / "fifo.sv")
+    found = coverage.Coverage({}, {})
+    found.merge("# SystemC::Coverage-3\n" + point(0, f=file, l="3", page="v_line/fifo", S="3-5", h="TOP.a")
+                + point(7, f=file, l="5", page="v_branch/fifo", S="5", h="TOP.a") + point(2, f=file, l="4", page="v_line/fifo", S="4,8", h="TOP.a"))
+    found.merge(point(1, f=file, l="9", page="v_user/fifo", o="full", h="TOP.a") + point(0, f=file, l="9", page="v_user/fifo", o="full", h="TOP.b"))
+    assert found.lines == {"fpga/rtl/base/fifo.sv": {3: 0, 4: 2, 5: 0, 8: 2}}
+    assert found.points == {"fpga/rtl/base/fifo.sv:9 full": 1}
+    assert coverage.lines_of("7,9-11") == [7, 9, 10, 11] and coverage.ranges([7, 9, 10, 11]) == "7, 9-11"
