@@ -57,15 +57,16 @@ module pass_planner
 
   logic [3:0] pass;
   logic next_bank, first_bank;  // first_bank: of pass 0
-  logic many, fresh, emit, space;
+  logic ends, many, fresh, emit, space;
   item_t item;
   logic planes_in, bases_in, scores_in, builds_in;
+  assign ends = none || pass == pass_last;
   assign many = pass_last > 4'd1;
   assign fresh = !none && (many || first);
   assign item = '{
           none: none,
-          last: last && pass == pass_last,
-          last_pass: none || pass == pass_last,
+          last: last && ends,
+          last_pass: ends,
           free_bank: many || last,
           bank: fresh ? next_bank : first_bank ^ pass[0],
           job: job,
@@ -74,14 +75,14 @@ module pass_planner
       };
   assign space = planes_in && bases_in && scores_in && builds_in;
   assign emit = head_valid && space;
-  assign head_take = emit && item.last_pass;
+  assign head_take = emit && ends;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       pass <= '0;
       next_bank <= 1'b0;
     end else if (emit) begin
-      pass <= item.last_pass ? '0 : pass + 4'd1;
+      pass <= ends ? '0 : pass + 4'd1;
       if (fresh) next_bank <= !next_bank;
     end
     if (emit && pass == '0 && fresh) first_bank <= next_bank;

@@ -142,7 +142,10 @@ module score_stage
     end
     if (shape.page_row) counts = E'(counts[0]);
     // The page is entry 0, in whichever step it is complete.
-    if (shape.fold) counts = E'(32'(shape.listed ? mask[0] : low == '0));
+    if (shape.fold) begin
+      counts = '0;
+      counts[0] = shape.listed ? mask[0] : low == '0;
+    end
     tag_now = '{
         push: step_last || !shape.fold,
         head: '{

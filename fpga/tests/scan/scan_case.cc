@@ -56,7 +56,8 @@ std::vector<uint8_t> RandomRecord(const CaseOptions& options, std::mt19937& rng)
       for (uint32_t t = 0; t < 64; ++t) record[at.scales + t] = static_cast<uint8_t>(octave - rng() % 40);
       record[1] = static_cast<uint8_t>(octave >> 3);
     }
-    if (rng() % 8 == 0) std::fill(record.begin() + 16, record.end(), static_cast<uint8_t>(0x80 + rng() % 2 * 0xFF));
+    if (rng() % 8 == 0)
+      std::fill(record.begin() + 16, record.end(), static_cast<uint8_t>(0x80 + rng() % 2 * 0xFF));
     return record;
   }
   std::normal_distribution<float> bell;
@@ -66,8 +67,8 @@ std::vector<uint8_t> RandomRecord(const CaseOptions& options, std::mt19937& rng)
   const bool equal = rng() % 16 == 0;
   for (float& key : keys) key = (rng() % 50 == 0 ? large : 1) * bell(rng) + offset;
   if (equal) std::fill(keys.begin(), keys.end(), rng() % 2 == 0 ? 0.0F : 1.0F);
-  layout::MakeRecord({keys.data(), options.dim * sizeof(float), layout::kFormatF32}, options.dim, options.format,
-                     record);
+  layout::MakeRecord({keys.data(), options.dim * sizeof(float), layout::kFormatF32}, options.dim,
+                     options.format, record);
   return record;
 }
 
@@ -94,7 +95,8 @@ std::vector<uint8_t> RandomQueries(const CaseOptions& options, std::mt19937& rng
   return block;
 }
 
-std::vector<QueryBeat> QueryBeats(const CaseOptions& options, std::span<const uint8_t> block, bool params_first) {
+std::vector<QueryBeat> QueryBeats(const CaseOptions& options, std::span<const uint8_t> block,
+                                  bool params_first) {
   const CardBlock shape = CardBlockOf(options.format, options.dim);
   std::vector<QueryBeat> codes;
   std::vector<QueryBeat> params;
@@ -162,8 +164,8 @@ void FillJob(const Shape& shape, const CaseOptions& options, ScanJob& job) {
 }
 
 // The scores of one page, as the lane sends them.
-void ExpectPage(const Shape& shape, const CaseOptions& options, std::span<const int16_t> scores, uint64_t mask,
-                std::vector<ScoreBeat>& beats) {
+void ExpectPage(const Shape& shape, const CaseOptions& options, std::span<const int16_t> scores,
+                uint64_t mask, std::vector<ScoreBeat>& beats) {
   const uint32_t entries = EntriesOfPage(options.scan);
   const uint32_t per_beat = shape.s / shape.g;
   for (uint32_t pass = 0; pass * shape.g < options.group; ++pass) {
@@ -205,7 +207,8 @@ std::vector<Beat> BlockOf(std::span<const uint8_t> record, uint32_t format, uint
     const uint32_t plane = p == 0 ? block.first : block.further + (p - 1) * block.plane_beats;
     for (uint32_t v = 0; v < vectors; ++v) {
       for (uint32_t i = 0; i < block.vector_elements; ++i) {
-        if (i % block.dim < dim && PlaneBit(Element(record, format, dim, v, i), format, block.planes, p) != 0) {
+        if (i % block.dim < dim &&
+            PlaneBit(Element(record, format, dim, v, i), format, block.planes, p) != 0) {
           SetBit(std::span(beats).subspan(plane), v * block.vector_elements + i);
         }
       }
@@ -245,7 +248,7 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
   const std::vector<uint8_t> query = RandomQueries(options, rng);
   made.queries = QueryBeats(options, query, rng() % 2 == 0);
   const layout::Stage stage = options.scan == Scan::kSign ? layout::Stage::kSign : layout::Stage::kFull;
-  const uint32_t op = IsCodes(options.format)                    ? layout::kScoreDot
+  const uint32_t op = IsCodes(options.format)                   ? layout::kScoreDot
                       : options.format == layout::kFormatBounds ? layout::kScorePageBound
                                                                 : layout::kScoreBlockMean;
   const uint32_t flags =
@@ -270,8 +273,8 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
       if (scanned) {
         if (options.listed) made.list.push_back({.row = row, .mask = mask});
         const uint8_t* const column[] = {record.data()};
-        const std::vector<int16_t> scores = layout::Scores({options.format, options.dim, column}, op, flags, stage,
-                                                           options.group, query.data(), page_entries);
+        const std::vector<int16_t> scores = layout::Scores({options.format, options.dim, column}, op, flags,
+                                                           stage, options.group, query.data(), page_entries);
         ExpectPage(shape, options, scores, mask, made.scores);
         made.block_beats += job.first_beats + job.second_beats;
       }

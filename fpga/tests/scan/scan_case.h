@@ -102,7 +102,7 @@ struct CaseOptions {
   uint32_t pages = 8;  // of the index, in all lanes
   uint32_t lane = 0;
   bool listed = false;
-  bool whole = false;     // all pages, else a random range
+  bool whole = false;        // all pages, else a random range
   bool random_bits = false;  // records of random bytes and queries of random parameters, else of keys
 };
 
