@@ -94,7 +94,7 @@ module lane
       .build_valid, .build_ready, .build
   );
 
-  logic [1:0] filled;
+  logic [3:0] filled;
   logic code_read;
   logic [9:0] code_at;
   logic [G-1:0][15:0][7:0] codes;

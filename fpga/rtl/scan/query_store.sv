@@ -1,7 +1,7 @@
 // Codes and parameters of the queries of two jobs.
 //
 // Stream: query beats of jobs in order; those of a job are taken while an older one is in use, and `filled`
-// tells the query slots (bit 0 of the job slot) whose queries are complete. job_done frees the oldest.
+// tells the job slots whose queries are complete. job_done frees the oldest.
 // Query q is query q mod G of pass q / G. Codes are stored by position: word w of a segment has codes 4 i + w
 // of its 16 groups of 4, as tables are built. Latency: codes 1 cycle after code_at; parameters without a
 // register. Stalls: query_ready, for 4 cycles after a beat of codes and while both slots are in use.
@@ -17,7 +17,7 @@ module query_store
     input  query_head_t                      query_head,
     input  logic        [511:0]              query_data,
     input  logic                             job_done,
-    output logic        [  1:0]              filled,
+    output logic        [  3:0]              filled,
     input  logic                             code_read,
     input  logic        [  9:0]              code_at,     // {slot, pass, segment, word}
     output logic        [G-1:0][15:0][  7:0] codes,
@@ -31,7 +31,8 @@ module query_store
 );
   localparam int LOG = $clog2(G);
 
-  logic slot, done_slot;
+  logic [1:0] job, done_job;  // job slots, as row_source counts them
+  logic slot;
   logic valid;  // a beat at hand
   query_head_t head;
   logic [511:0] data;
@@ -42,7 +43,9 @@ module query_store
   logic [15:0][7:0] words;
 
   assign ends = head.is_param || word == 2'd3;
-  assign query_ready = !valid && !filled[slot];
+  assign slot = job[0];
+  // The job before the last one has the same place.
+  assign query_ready = !valid && !filled[{!job[1], job[0]}];
   assign take = query_valid && query_ready;
   assign pass = 4'(head.query >> LOG);
   // The weight is for group operations that are not served yet.
@@ -57,20 +60,20 @@ module query_store
 
   always_ff @(posedge clk) begin
     if (rst) begin
-      slot <= 1'b0;
-      done_slot <= 1'b0;
+      job <= '0;
+      done_job <= '0;
       valid <= 1'b0;
       filled <= '0;
     end else begin
       if (take) valid <= 1'b1;
       else if (valid && ends) valid <= 1'b0;
       if (valid && ends && head.last) begin
-        filled[slot] <= 1'b1;
-        slot <= !slot;
+        filled[job] <= 1'b1;
+        job <= job + 2'd1;
       end
       if (job_done) begin
-        filled[done_slot] <= 1'b0;
-        done_slot <= !done_slot;
+        filled[done_job] <= 1'b0;
+        done_job <= done_job + 2'd1;
       end
     end
     if (take) begin

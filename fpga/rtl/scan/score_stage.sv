@@ -40,7 +40,7 @@ module score_stage
     input  logic                      base_valid,
     output logic                      base_ready,
     input  logic [G-1:0][15:0]        base,
-    input  logic [  1:0]              filled,
+    input  logic [  3:0]              filled,
     output logic                      page_freed,
     output logic                      job_done,
     output logic                      score_valid,
@@ -96,7 +96,7 @@ module score_stage
   assign last = item.none || shape.page_row ? '0 : shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
   assign entry = 6'(32'(at) * E);
   assign vector = shape.page_row && shape.padded ? 6'd4 : entry;
-  assign ready = item.none ? filled[item.job[0]] : blocks != '0 && (!shape.codes || base_valid);
+  assign ready = item.none ? filled[item.job] : blocks != '0 && (!shape.codes || base_valid);
   assign step = item_valid && ready && room != '0;
   assign step_last = at == last;
   assign item_last = step && step_last;

@@ -21,7 +21,7 @@ module table_control
     input  logic                       build_valid,
     output logic                       build_ready,
     input  build_t                     build,
-    input  logic [ 1:0]                filled,
+    input  logic [ 3:0]                filled,
     output logic                       code_read,
     output logic [ 9:0]                code_at,
     input  logic [G-1:0][15:0][7:0]    codes,
@@ -58,7 +58,7 @@ module table_control
   logic [1:0] word;
   assign next = n + 4'd1;
   assign word = next[0] ? 2'd0 : next[1] ? 2'd1 : next[2] ? 2'd2 : 2'd3;
-  assign start = build_valid && !running && filled[build.job[0]] && !plane_full[build.bank] && !base_full[build.bank];
+  assign start = build_valid && !running && filled[build.job] && !plane_full[build.bank] && !base_full[build.bank];
   assign ends = running && n == 4'd15 && segment == segment_last(merge);
   assign build_ready = ends;
   assign code_read = running;

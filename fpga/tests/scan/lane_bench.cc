@@ -73,7 +73,14 @@ void LaneBench::Add(const Case& scan) {
   jobs_.push_back(scan.job);
   queries_.insert(queries_.end(), scan.queries.begin(), scan.queries.end());
   lists_.insert(lists_.end(), scan.list.begin(), scan.list.end());
-  scores_.insert(scores_.end(), scan.scores.begin(), scan.scores.end());
+  uint32_t page = 0;
+  for (ScoreBeat beat : scan.scores) {
+    beat.job = added_;
+    beat.page = page;
+    page += beat.page_last ? 1 : 0;
+    scores_.push_back(beat);
+  }
+  ++added_;
 }
 
 void LaneBench::OfferJob(const Pace& pace) {
@@ -156,7 +163,8 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
   const bool last = (head >> 20 & 1) != 0;
   const bool none = (head >> 19 & 1) != 0;
   const auto context = [&] {
-    return " pass " + std::to_string(want.pass) + " at " + std::to_string(want.at) +
+    return " job " + std::to_string(want.job) + " page and pass " + std::to_string(want.page) + " pass " +
+           std::to_string(want.pass) + " at " + std::to_string(want.at) +
            ", compared before: " + std::to_string(compared_);
   };
   if (last != want.last || none != want.none) {

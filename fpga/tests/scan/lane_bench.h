@@ -86,6 +86,7 @@ class LaneBench {
   uint64_t beats_ = 0;
   uint64_t first_beat_ = 0;
   uint64_t compared_ = 0;
+  uint32_t added_ = 0;
 };
 
 }  // namespace mnemo::rtl

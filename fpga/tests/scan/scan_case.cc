@@ -58,6 +58,12 @@ std::vector<uint8_t> RandomRecord(const CaseOptions& options, std::mt19937& rng)
     }
     if (rng() % 8 == 0)
       std::fill(record.begin() + 16, record.end(), static_cast<uint8_t>(0x80 + rng() % 2 * 0xFF));
+    // The highest value of a part is not below the lowest: only then a bound is a plain dot product.
+    for (uint32_t n = 0; options.format == layout::kFormatBounds && n < 4 * options.dim; ++n) {
+      uint8_t* low = &record[at.rows + n / options.dim * 2 * options.dim + n % options.dim];
+      if (static_cast<int8_t>(low[0]) > static_cast<int8_t>(low[options.dim]))
+        std::swap(low[0], low[options.dim]);
+    }
     return record;
   }
   std::normal_distribution<float> bell;

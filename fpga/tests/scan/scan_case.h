@@ -59,6 +59,8 @@ struct ListEntry {
 
 // score_head_t, and y by [entry of the beat][query of the pass]; `queries` of the pass are compared.
 struct ScoreBeat {
+  uint32_t job = 0;  // for messages
+  uint32_t page = 0;
   bool last = false;
   bool none = false;
   bool page_last = false;
