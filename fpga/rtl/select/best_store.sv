@@ -13,7 +13,9 @@ module best_store #(
     input  logic                    beat_valid,
     input  logic                    beat_bank,
     input  logic                    beat_first,
+    /* verilator lint_off UNUSEDSIGNAL */  // places are score_store's
     input  card_types::score_head_t beat_head,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic [S*16-1:0]         beat_y,
     input  logic                    bank,
     input  logic [5:0]              query,

@@ -43,7 +43,7 @@ module digit_counter #(
 
   function automatic logic [4:0] ones(input logic [CODES-1:0] bits);
     ones = 5'd0;
-    for (int i = 0; i < CODES; ++i) ones = ones + 5'(bits[i]);
+    for (int n = 0; n < CODES; ++n) ones = ones + 5'(bits[n]);
   endfunction
 
   always_ff @(posedge clk) begin

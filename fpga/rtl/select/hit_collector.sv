@@ -13,7 +13,9 @@ module hit_collector #(
     input  logic                     rst,
     input  logic                     start,
     input  logic                     clear,
+    /* verilator lint_off UNUSEDSIGNAL */  // the lanes' part
     input  select_types::decision_t  decision,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic                     list_slot,
     output logic                     exhausted,
     output logic                     done,
@@ -45,7 +47,7 @@ module hit_collector #(
   logic [3:0] ties;
   function automatic logic [3:0] ones(input logic [HITS-1:0] bits, input int below);
     ones = 4'd0;
-    for (int i = 0; i < HITS; ++i) if (i < below) ones = ones + 4'(bits[i]);
+    for (int n = 0; n < HITS; ++n) if (n < below) ones = ones + 4'(bits[n]);
   endfunction
   always_ff @(posedge clk) begin
     valid1 <= take && !group.finish && !clear;
@@ -73,7 +75,9 @@ module hit_collector #(
 
   // 3: places among the kept ones; the page of the index; entries of the page.
   logic valid3;
+  /* verilator lint_off UNUSEDSIGNAL */  // the masks have become keep3
   hit_group_t group3;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [HITS-1:0] keep3;
   logic [HITS-1:0][3:0] kept_before;
   logic [3:0] kept;
@@ -176,9 +180,9 @@ module hit_collector #(
   localparam int WIDTH = 512 + 256 + $bits(hit_beat_t);
   logic [5:0] level;
   logic [15:0][15:0] out_ranks;
-  /* verilator lint_off UNUSED */
+  /* verilator lint_off UNUSEDSIGNAL */
   logic beat_ready;  // the level leaves room
-  /* verilator lint_on UNUSED */
+  /* verilator lint_on UNUSEDSIGNAL */
   fifo #(
       .WIDTH(WIDTH),
       .DEPTH(32)
@@ -199,7 +203,9 @@ module hit_collector #(
   always_ff @(posedge clk) room <= level < 6'd20;
 
   // Lists: the entries of a page come one after the other.
+  /* verilator lint_off UNUSEDSIGNAL */  // done and slot are those of the write
   list_write_t gathered;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic list_final, list_end;
   wire list_take = valid3 && decision.job.to_list;
   wire same_page = gathered.valid && gathered.lane == group3.lane && gathered.row == group3.row;
@@ -241,8 +247,7 @@ module hit_collector #(
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) beat_valid |-> beat_ready);
-  assert property (@(posedge clk) disable iff (rst || clear) valid3 && active |-> left >= 24'(kept));
-  assert property (@(posedge clk) disable iff (rst || clear) take |-> !group.finish);
+  assert property (@(posedge clk) disable iff (rst || clear) valid3 |-> active && left >= 24'(kept));
 `endif
 
 endmodule

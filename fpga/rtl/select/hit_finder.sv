@@ -44,7 +44,9 @@ module hit_finder #(
   localparam int STEPS = 8 * G / CODES;
 
   logic begins, clear, exhausted;
+  /* verilator lint_off UNUSEDSIGNAL */  // start and clear have registers of their own
   collect_command_t now;
+  /* verilator lint_on UNUSEDSIGNAL */
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     clear <= command.clear || rst;
@@ -159,9 +161,9 @@ module hit_finder #(
   end
 
   logic head_valid, take_head;
-  /* verilator lint_off UNUSED */
+  /* verilator lint_off UNUSEDSIGNAL */
   logic found_ready;  // the level leaves room
-  /* verilator lint_on UNUSED */
+  /* verilator lint_on UNUSEDSIGNAL */
   wire any = |found.above || (|found.equal && !exhausted);
   fifo #(
       .WIDTH($bits(found_t)),
@@ -257,9 +259,9 @@ module hit_finder #(
     if (clear) gathered_count <= 4'd0;
   end
 
-  /* verilator lint_off UNUSED */
+  /* verilator lint_off UNUSEDSIGNAL */
   logic sent_ready;  // the level leaves room
-  /* verilator lint_on UNUSED */
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [4:0] sent_level;
   fifo #(
       .WIDTH($bits(hit_group_t)),

@@ -22,9 +22,9 @@ module merge_pair (
   logic room;
   wire b_first = {b.finish, b.row} < {a.finish, a.row};
   wire both_finish = a.finish && b.finish;
-  wire merge = a_valid && b_valid && room;
-  assign a_ready = merge && (!b_first || both_finish);
-  assign b_ready = merge && (b_first || both_finish);
+  wire pass_one = a_valid && b_valid && room;
+  assign a_ready = pass_one && (!b_first || both_finish);
+  assign b_ready = pass_one && (b_first || both_finish);
 
   // Rows of two finished sides are 0 or left over: the sides finish as one whatever their rows.
   skid #(

@@ -7,8 +7,10 @@
 module merge_tree #(
     parameter int CHANNELS = 2
 ) (
+    /* verilator lint_off UNUSEDSIGNAL */  // one lane has no registers here
     input  logic                                    clk,
     input  logic                                    rst,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic                     [CHANNELS-1:0] in_valid,
     output logic                     [CHANNELS-1:0] in_ready,
     input  select_types::hit_group_t [CHANNELS-1:0] in_group,

@@ -7,8 +7,10 @@ module reduce_tree #(
     parameter int WIDTH = 16,
     parameter bit LARGEST = 1'b0
 ) (
+    /* verilator lint_off UNUSEDSIGNAL */  // one lane has no registers here
     input  logic                    clk,
     input  logic                    rst,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic                    in_valid,
     input  logic [N-1:0][WIDTH-1:0] in_value,
     output logic                    out_valid,

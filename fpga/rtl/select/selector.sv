@@ -26,7 +26,9 @@ module selector #(
     input  logic [CHANNELS-1:0][S*16-1:0]                 score_y,
     output logic                    [CHANNELS-1:0]        list_valid,
     input  logic                    [CHANNELS-1:0]        list_ready,
+    /* verilator lint_off SYMRSVDWORD */  // a word of C++ alone
     output card_types::list_entry_t [CHANNELS-1:0]        list,
+    /* verilator lint_on SYMRSVDWORD */
     output logic                                          head_valid,
     input  logic                                          head_ready,
     output card_types::hit_head_t                         head,
@@ -125,9 +127,9 @@ module selector #(
 
   logic next_valid, next_ready;
   select_job_t next;
-  /* verilator lint_off UNUSED */
+  /* verilator lint_off UNUSEDSIGNAL */
   logic [2:0] jobs;
-  /* verilator lint_on UNUSED */
+  /* verilator lint_on UNUSEDSIGNAL */
   fifo #(
       .WIDTH($bits(select_job_t)),
       .DEPTH(4)

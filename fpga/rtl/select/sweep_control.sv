@@ -56,12 +56,12 @@ module sweep_control #(
   logic [1:0][31:0] scored;
   logic [6:0] asked, bests;
   logic [1:0] sums;
-  logic [3:0] bins_asked, bins;
+  logic [3:0] bins_asked, bin_value;
   logic [2:0] settle;
   logic [SUM-1:0] candidates, pages, count, need;
   logic [1:0] digit;
   logic [3:0] value;
-  logic found, scores, taken;
+  logic found, scores;
   logic [15:0] known;
 
   wire [6:0] wanted = now.plain ? 7'd0 : 7'(now.group_last) + 7'd1;
@@ -92,7 +92,6 @@ module sweep_control #(
         asked <= 7'd0;
         bests <= 7'd0;
         sums <= 2'd0;
-        taken <= 1'b0;
         if (begins) state <= ASK;
       end
       ASK: begin
@@ -136,7 +135,7 @@ module sweep_control #(
       end
       COUNT: begin
         bins_asked <= 4'd15;
-        bins <= 4'd15;
+        bin_value <= 4'd15;
         found <= 1'b0;
         value <= 4'd0;
         if (settle != 3'd0) settle <= settle - 3'd1;
@@ -146,14 +145,14 @@ module sweep_control #(
         read_command.bin <= bins_asked != 4'd0;
         if (bins_asked != 4'd0) bins_asked <= bins_asked - 4'd1;
         if (sum_valid) begin
-          bins <= bins - 4'd1;
+          bin_value <= bin_value - 4'd1;
           if (!found && reaches) begin
             found <= 1'b1;
-            value <= bins;
+            value <= bin_value;
           end else if (!found) begin
             need <= need_left;
           end
-          if (bins == 4'd1) state <= NEXT;
+          if (bin_value == 4'd1) state <= NEXT;
         end
       end
       NEXT: begin

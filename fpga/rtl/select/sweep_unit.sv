@@ -40,7 +40,9 @@ module sweep_unit #(
   localparam int QUERY = $clog2(G);
   localparam int STEPS = 8 * G / CODES;  // of a word of codes
 
+  /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
   sweep_command_t now;
+  /* verilator lint_on UNUSEDSIGNAL */
   always_ff @(posedge clk) begin
     if (command.start) now <= command;
     if (rst) now <= '0;
@@ -58,9 +60,10 @@ module sweep_unit #(
   logic [1:0] step;
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
-  wire [7:0] stride = tokens ? 8'({4'd0, now.pass_last} + 8'd1) << 3 : 8'({4'd0, now.pass_last} + 8'd1);
+  wire [4:0] passes = 5'(now.pass_last) + 5'd1;
+  wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
   wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 1)'(1);
-  wire [ADDRESS-1:0] next_base = page_base + ADDRESS'(stride);
+  wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
 
   typedef struct packed {
