@@ -58,7 +58,6 @@ void Bench::Clock() {
 
 // The beats of one page for all passes; scores of entries and queries that do not count are anything.
 std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_t mask) {
-  const std::map<uint32_t, uint32_t>& places = places_[static_cast<size_t>(&job - first_job_)];
   const int count = EntriesOf(job.shape);
   std::vector<Beat> beats;
   for (int pass = 0; pass < job.passes(); ++pass) {
@@ -74,15 +73,16 @@ std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_
           const int query = pass * kQueries + q;
           int16_t y = static_cast<int16_t>(rng_() % 4 == 0 ? 32767 : rng_());
           if (counted && query < job.group) {
-            y = job.scores[static_cast<size_t>(query) * job.entries.size() + places.at(entry)];
+            const auto place = std::lower_bound(job.entries.begin(), job.entries.end(), entry);
+            const size_t at = static_cast<size_t>(place - job.entries.begin());
+            y = job.scores[static_cast<size_t>(query) * job.entries.size() + at];
           }
           beat.y[static_cast<size_t>(e * kQueries + q)] = y;
         }
       }
       const bool page_last = first + kEntries >= count;
-      const uint32_t at = static_cast<uint32_t>(first / kEntries);
-      beat.head =
-          static_cast<uint32_t>(page_last) << 18 | static_cast<uint32_t>(pass) << 14 | at << 8 | counts;
+      beat.head = static_cast<uint32_t>(page_last) << 18 | static_cast<uint32_t>(pass) << 14 |
+                  static_cast<uint32_t>(first / kEntries) << 8 | counts;
       beats.push_back(std::move(beat));
     }
   }
@@ -240,6 +240,7 @@ void Bench::Take(const std::vector<Job>& jobs) {
     if (lane.offered && (static_cast<uint64_t>(p.score_ready) >> i & 1) != 0) {
       lane.offered = false;
       lane.beats.pop_front();
+      idle_ = 0;
       if (lane.beats.empty()) {
         stored_at_[lane.job] = std::max<uint64_t>(stored_at_[lane.job], p.cycle);
         Progress(lane.job);
@@ -286,13 +287,6 @@ bool Bench::Finished(const std::vector<Job>& jobs) const {
 }
 
 void Bench::Run(const std::vector<Job>& jobs, const Rates& rates) {
-  first_job_ = jobs.data();
-  places_.assign(jobs.size(), {});
-  for (size_t job = 0; job < jobs.size(); ++job) {
-    for (size_t at = 0; at < jobs[job].entries.size(); ++at) {
-      places_[job][jobs[job].entries[at]] = static_cast<uint32_t>(at);
-    }
-  }
   lanes_.assign(kChannels, Lane());
   next_job_ = next_head_ = next_hits_ = hits_taken_ = 0;
   job_offered_ = false;

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
-#include <map>
 #include <memory>
 #include <random>
 #include <vector>
@@ -111,8 +110,6 @@ class Bench {
   uint64_t cycles_ = 0;
   uint64_t idle_ = 0;
 
-  const Job* first_job_ = nullptr;                    // of this Run
-  std::vector<std::map<uint32_t, uint32_t>> places_;  // of a job: entry to its place in scores
   std::vector<Lane> lanes_;
   size_t next_job_ = 0;
   bool job_offered_ = false;

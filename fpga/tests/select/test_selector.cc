@@ -147,4 +147,35 @@ TEST_CASE("selections equal those of proto/layout") {
   }
 }
 
+TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") {
+  std::mt19937 rng(5);
+  Bench bench(5);
+  const uint32_t tokens = static_cast<uint32_t>(kBankWords * 8 * kChannels);
+  for (int order = 0; order < static_cast<int>(Order::kOrders); ++order) {
+    for (const bool plain : {false, true}) {
+      INFO("order " << order << " plain " << plain);
+      Job job;
+      job.group = 4;
+      job.plain = plain;
+      job.end = tokens;
+      job.k = std::min(1024U, tokens / 8);
+      for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
+      FillScores(job, static_cast<Order>(order), rng);
+      Expect(job);
+      bench.Run({job, job, job}, Rates());
+      // A lane's scores of the second job come while the first one is selected.
+      REQUIRE(bench.stalls()[1] == 0);
+      // A lane reads 8 entries a cycle first, then 16 a digit and 16 for the hits; a hit takes a cycle at
+      // most, and two cycles more in each 16 entries that have one.
+      const uint64_t reads = tokens / kChannels / 8 + (plain ? 4 : 3) * tokens / kChannels / 16;
+      const uint64_t bound = reads + 5 * 50 + job.k + 2 * std::min(job.k, tokens / kChannels / 16);
+      REQUIRE(bench.select_cycles()[0] <= bound);
+      if (std::getenv("MNEMO_RTL_REPORT") != nullptr) {
+        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order << ", plain "
+                    << plain << ": " << bench.select_cycles()[0] << " cycles");
+      }
+    }
+  }
+}
+
 }  // namespace mnemo::rtl
