@@ -99,10 +99,10 @@ void LateMemory::Protect(bool access) {
   });
 }
 
-Extent LateMemory::Allocate(ExtentKind kind, uint64_t bytes) {
+Extent LateMemory::Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) {
   Extent extent = kNoExtent;
   WithAccess([&](cpu::CpuRecordMemory& inner) {
-    extent = inner.Allocate(kind, bytes);
+    extent = inner.Allocate(kind, key, page, bytes);
     if (extent != kNoExtent) std::memset(inner.At(extent), kGarbage, bytes);
   });
   if (extent != kNoExtent) sizes_[extent] = bytes;
@@ -172,8 +172,9 @@ absl::Status LateMemory::Read(Extent extent, uint64_t offset, std::span<uint8_t>
   return status;
 }
 
-void LateMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) {
-  inner_->OpenIndex(key, generation, spec);
+void LateMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                           const IndexKey* forked_from) {
+  inner_->OpenIndex(key, generation, spec, forked_from);
 }
 
 void LateMemory::PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
