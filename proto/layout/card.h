@@ -167,6 +167,103 @@ enum CardLaneCounter {
   kCardLaneCounters = 6,
 };
 
+// The names of each enum above, for the hash (card_hash.h) and the printed package (card_package.h). A test
+// compares these lists with the enums.
+#define MNEMO_CARD_CONSTANTS(X) \
+  X(kCardMagic)                 \
+  X(kCardMajor)                 \
+  X(kCardMinor)                 \
+  X(kCardBeatBytes)             \
+  X(kCardQueues)                \
+  X(kCardMaxChannels)           \
+  X(kCardMinDim)                \
+  X(kCardMaxDim)                \
+  X(kCardListRowsOfBeat)        \
+  X(kCardMaxRegions)
+
+#define MNEMO_CARD_REGISTERS(X) \
+  X(kCardRegMagic)              \
+  X(kCardRegVersion)            \
+  X(kCardRegCardHash)           \
+  X(kCardRegLayoutHash)         \
+  X(kCardRegShape)              \
+  X(kCardRegBankWords)          \
+  X(kCardRegScoreOps)           \
+  X(kCardRegFormats)            \
+  X(kCardRegDims)               \
+  X(kCardRegMaxGroup)           \
+  X(kCardRegControl)            \
+  X(kCardRegState)              \
+  X(kCardRegWatchdog)           \
+  X(kCardRegFailure)            \
+  X(kCardRegPeriod)             \
+  X(kCardRegChannels)           \
+  X(kCardRegCounters)           \
+  X(kCardRegQueues)             \
+  X(kCardQueueBytes)            \
+  X(kCardRegLanes)              \
+  X(kCardLaneBytes)             \
+  X(kCardRegisterBytes)
+
+#define MNEMO_CARD_CONTROLS(X) \
+  X(kCardControlRun)           \
+  X(kCardControlQuiesce)       \
+  X(kCardControlReset)
+
+#define MNEMO_CARD_STATES(X) \
+  X(kCardStateIdle)          \
+  X(kCardStateQuiesced)      \
+  X(kCardStateFailed)
+
+#define MNEMO_CARD_FAILURES(X) \
+  X(kCardFailureNone)          \
+  X(kCardFailureWatchdog)      \
+  X(kCardFailureChannel)       \
+  X(kCardFailureHost)          \
+  X(kCardFailureExtent)
+
+#define MNEMO_CARD_QUEUE_REGISTERS(X) \
+  X(kCardQueueEnable)                 \
+  X(kCardQueueHead)                   \
+  X(kCardQueueRing)                   \
+  X(kCardQueueCompletions)            \
+  X(kCardQueueSlots)                  \
+  X(kCardQueuePoll)                   \
+  X(kCardQueueRegion0)                \
+  X(kCardQueueRegion1)                \
+  X(kCardQueueLength0)                \
+  X(kCardQueueLength1)                \
+  X(kCardQueueRegions)                \
+  X(kCardQueueSeq)                    \
+  X(kCardQueueTable)                  \
+  X(kCardQueueIndexes)                \
+  X(kCardQueueOps)                    \
+  X(kCardQueueFormats)                \
+  X(kCardQueueScoreOps)               \
+  X(kCardQueueMaxGroup)               \
+  X(kCardQueueMaxK)
+
+#define MNEMO_CARD_COUNTERS(X) \
+  X(kCardCyclesTotal)          \
+  X(kCardCyclesBusy)           \
+  X(kCardDescriptors)          \
+  X(kCardRefused)              \
+  X(kCardJobs)                 \
+  X(kCardHostBytesRead)        \
+  X(kCardHostBytesWritten)     \
+  X(kCardStallResults)         \
+  X(kCardQueueDepth)           \
+  X(kCardCounters)
+
+#define MNEMO_CARD_LANE_COUNTERS(X) \
+  X(kCardLaneBeats)                 \
+  X(kCardLaneStallMemory)           \
+  X(kCardLaneStallTables)           \
+  X(kCardLaneStallScorers)          \
+  X(kCardLaneStallBank)             \
+  X(kCardLaneBusy)                  \
+  X(kCardLaneCounters)
+
 #ifdef __cplusplus
 
 // A resident block: one page, slot and head, in beats. Offsets are in beats.
