@@ -27,6 +27,7 @@ namespace mnemo::memory_device::testing {
 //   lose             1: Reset says DATA_LOSS
 //   broken_resets    times that Reset says INTERNAL first
 //   event            1: has a descriptor to poll
+//   counts           1: counts its work, says that its time is simulated and names a source of energy
 //   without          operations and stages that it lacks, by comma: gather, cascade, kv, group, codes
 MemoryDeviceKind LateKind();
 
@@ -43,6 +44,7 @@ struct LateOptions {
   uint64_t lose = 0;
   uint64_t broken_resets = 0;
   uint64_t event = 0;
+  uint64_t counts = 0;
   std::string without;
 };
 
@@ -118,6 +120,10 @@ class LateDevice final : public MemoryDevice {
   std::string_view kind() const override { return "late"; }
   const layout::AttachHello& caps() const override { return caps_; }
   LateMemory& memory() override { return memory_; }
+  bool simulated_time() const override { return late_.counts != 0; }
+  std::string_view energy_source() const override { return late_.counts != 0 ? "model" : ""; }
+  // Operations and their reads, as of one channel.
+  std::vector<DeviceCounter> Counters() override;
   size_t Submit(std::span<const Operation> operations) override;
   size_t Poll(std::span<layout::Completion> completions) override;
   int event_fd() const override { return event_fd_; }
@@ -144,6 +150,7 @@ class LateDevice final : public MemoryDevice {
   std::deque<Submitted> submitted_;
   std::deque<layout::Completion> done_;  // by Quiesce
   uint64_t finished_ = 0;                // operations, since the start
+  uint64_t bytes_read_ = 0;
   bool hung_ = false;
   uint64_t resets_ = 0;
   int event_fd_ = -1;
