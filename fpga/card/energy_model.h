@@ -16,12 +16,12 @@ struct EnergyFigures {
   // PCIe, both ends: 6 pJ a bit, an assumption of three times a transmitter of the fourth generation, which
   // takes 1.93. Bae et al., Electronics 2021, 10(1), 68.
   double pcie_pj_per_byte = 48.0;
-  // Scan of a beat of 64 bytes: chosen so that a scan at 460 GB/s, 7.2 G beats/s, draws 40 W, the middle of
-  // the 25 to 45 W that cards of this kind are said to draw.
+  // Scan of a beat of 64 bytes, chosen: a scan at 460 GB/s, which is 7.2 G beats/s, then draws about 40 W.
+  // Published designs on cards of this kind draw 25 to 45 W.
   double beat_nj = 1.4;
 };
 
-// What an operation did.
+// Amount of work of an operation.
 struct CardWork {
   uint64_t time_ns = 0;     // of the card for it alone
   uint64_t hbm_bytes = 0;   // read and written

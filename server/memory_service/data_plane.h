@@ -61,7 +61,8 @@ class DataPlane final : public transport::ListenerHost {
   const layout::AttachHello& limits() const { return limits_; }
   bool simulated_time() const { return simulated_time_; }  // memory_device.h
   const std::string& energy_source() const { return energy_source_; }
-  // Of the device, from its own thread: waits for up to 1 s, and gives the last ones if that is not enough.
+  // The device's own counters, which this asks the thread for. Waits for up to 1 s; then returns the last
+  // ones that are known.
   std::vector<memory_device::DeviceCounter> DeviceCounters() const;
   const PlaneCounters& counters() const { return counters_; }
   PlaneStats Stats() const;
