@@ -164,6 +164,8 @@ def test_status_and_metrics_name_the_device_and_its_time(card: harness.Daemon, c
     assert (plain.device, plain.simulated_time) == ("cpu", False)
     assert f"{DEVICE}: score, select and gather times are simulated" in card.log()
     run(card, ask(prompt[:PROMPT], METHODS["token_topk, 2 bits"], pb.PLACEMENT_MEMORY_SERVICE, tokens=4))
+    assert 'mnemo_memory_service_simulated{service="memory0"} 1' in card.metrics()
+    assert 'mnemo_memory_service_simulated{service="memory0"} 0' in cpu.metrics()
     step = rf'^mnemo_memory_step_seconds_count\{{worker="\w+",method="token_topk",step="relevancy",device="{DEVICE}"\}} [1-9]'
     harness.wait_for("the steps are among the metrics", lambda: re.search(step, card.metrics(), re.MULTILINE))
 
