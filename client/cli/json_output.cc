@@ -183,6 +183,7 @@ std::string StatusJson(const v1::StatusResponse& status) {
                         {"address", service.address()},
                         {"state", StateName(service.state())},
                         {"device", service.device()},
+                        {"simulated_time", service.simulated_time()},
                         {"pid", service.pid()},
                         {"restarts", service.restarts()},
                         {"bytes_used", service.bytes_used()},

@@ -43,8 +43,9 @@ std::string StatusText(const v1::StatusResponse& status) {
   rows = {{"MEMORY SERVICE", "STATE", "DEVICE", "PID", "RESTARTS", "USED", "TOTAL", "INDEXES", "ADDRESS",
            "DETAIL"}};
   for (const v1::StatusResponse::MemoryService& service : status.memory_services()) {
-    rows.push_back({service.name(), StateName(service.state()), service.device(),
-                    fmt::format("{}", service.pid()), fmt::format("{}", service.restarts()),
+    const std::string device = service.device() + (service.simulated_time() ? " (simulated time)" : "");
+    rows.push_back({service.name(), StateName(service.state()), device, fmt::format("{}", service.pid()),
+                    fmt::format("{}", service.restarts()),
                     FormatBytes(static_cast<double>(service.bytes_used())),
                     FormatBytes(static_cast<double>(service.bytes_total())),
                     fmt::format("{}", service.indexes()), service.address(), service.detail()});

@@ -225,8 +225,8 @@ Completion IndexTable::Answer(const Descriptor& descriptor, uint16_t status, con
   return answer;
 }
 
-Extent IndexTable::NewExtent(Owner& owner, ExtentKind kind, uint64_t bytes) {
-  const Extent extent = memory_->Allocate(kind, bytes);
+Extent IndexTable::NewExtent(Owner& owner, ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) {
+  const Extent extent = memory_->Allocate(kind, key, page, bytes);
   if (extent == kNoExtent) {
     return extent;
   }
@@ -297,7 +297,7 @@ Completion IndexTable::Create(uint32_t number, const Descriptor& descriptor, con
   index = NewIndex(spec, descriptor.index_generation);
   owner.stats.reserved_bytes += Unwritten(*index);
   ++owner.stats.indexes;
-  memory_->OpenIndex({number, descriptor.index_id}, index->generation, spec);
+  memory_->OpenIndex({number, descriptor.index_id}, index->generation, spec, nullptr);
   return Answer(descriptor, layout::kStatusOk, index.get());
 }
 
@@ -331,7 +331,8 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   owner.stats.reserved_bytes += Unwritten(*index);
   ++owner.stats.indexes;
   const IndexKey key{number, descriptor.index_id};
-  memory_->OpenIndex(key, index->generation, index->at.spec);
+  const IndexKey from{number, descriptor.k1};
+  memory_->OpenIndex(key, index->generation, index->at.spec, &from);
   memory_->PublishPages(key, ExtentKind::kRecords, 0, index->pages);
   memory_->PublishPages(key, ExtentKind::kValues, 0, index->kv_pages);
   memory_->PublishTokens(key, ExtentKind::kRecords, 0, index->tokens);
@@ -383,13 +384,14 @@ Completion IndexTable::Free(uint32_t number, const Descriptor& descriptor) {
 // Copies shared pages before a store writes to them. Returns false when there is no memory.
 bool IndexTable::NewValuePages(Owner& owner, KvStoreJob* job) {
   Index& index = *job->index_;
+  const IndexKey key{job->owner_, job->descriptor_.index_id};
   const uint32_t old_count = job->old_pages_;
   const uint32_t end_page = (job->descriptor_.end + kPageTokens - 1) / kPageTokens;
   for (uint32_t p = job->descriptor_.begin / kPageTokens; p < end_page; ++p) {
     if (p < old_count && references_[index.kv_pages[p]] == 1) {
       continue;
     }
-    const Extent extent = NewExtent(owner, ExtentKind::kValues, index.kv_extent_bytes);
+    const Extent extent = NewExtent(owner, ExtentKind::kValues, key, p, index.kv_extent_bytes);
     if (extent == kNoExtent) {
       return false;
     }
@@ -545,12 +547,13 @@ uint16_t IndexTable::StartJob(uint32_t number, const Descriptor& descriptor, App
   job->first_page_ = descriptor.begin / kPageTokens;
   job->first_slot_ = all ? 0 : descriptor.layer_slot;
   job->slots_ = all ? index.at.spec.layer_slots : 1;
+  const IndexKey key{number, descriptor.index_id};
   const uint64_t offset = index.at.BlockOffset(job->first_slot_, 0);
   const uint64_t bytes = index.at.BlockOffset(job->slots_, 0);
   job->staged_.clear();
   for (uint32_t page = job->first_page_; page < descriptor.end / kPageTokens; ++page) {
     if (page >= index.pages.size()) {
-      const Extent extent = NewExtent(owner, ExtentKind::kRecords, index.extent_bytes);
+      const Extent extent = NewExtent(owner, ExtentKind::kRecords, key, page, index.extent_bytes);
       if (extent != kNoExtent) {
         index.pages.push_back(extent);
       }

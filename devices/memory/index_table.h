@@ -210,7 +210,7 @@ class IndexTable {
   Owner& OwnerOf(uint32_t owner);
   const Owner& OwnerOf(uint32_t owner) const;
   Index& IndexOf(uint32_t owner, uint32_t index_id);
-  Extent NewExtent(Owner& owner, ExtentKind kind, uint64_t bytes);
+  Extent NewExtent(Owner& owner, ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes);
   // Gives up one reference.
   void DropExtent(Owner& owner, Extent extent, uint64_t bytes);
   // Gives up records and values from these pages on.

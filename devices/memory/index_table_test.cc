@@ -47,6 +47,75 @@ uint16_t KvValue(uint32_t seed, uint32_t slot, uint32_t head, uint32_t token, ui
   return static_cast<uint16_t>(seed * 7919 + slot * 1000 + head * 300 + token * 41 + i);
 }
 
+// A memory that places pages by index, as a card does: an extent serves one page of one placement, and forks
+// share a placement.
+class PlacingMemory final : public RecordMemory {
+ public:
+  const ResidentLayout& layout() const override { return inner_.layout(); }
+  Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) override {
+    const Extent extent = inner_.Allocate(kind, key, page, bytes);
+    if (extent != kNoExtent) places_[extent] = {kind, placements_.at(key.index_id), page};
+    return extent;
+  }
+  void Release(Extent extent) override {
+    REQUIRE(places_.erase(extent) == 1);
+    inner_.Release(extent);
+  }
+  uint8_t* Stage(Extent extent, uint64_t offset, uint64_t bytes) override {
+    return inner_.Stage(extent, offset, bytes);
+  }
+  Ticket Upload(Extent extent, uint64_t offset, uint64_t bytes) override {
+    return inner_.Upload(extent, offset, bytes);
+  }
+  Ticket Copy(Extent from, Extent to) override {
+    REQUIRE(places_.at(from) == places_.at(to));
+    return inner_.Copy(from, to);
+  }
+  bool Arrived(Ticket ticket) override { return inner_.Arrived(ticket); }
+  absl::Status Read(Extent extent, uint64_t offset, std::span<uint8_t> out) override {
+    return inner_.Read(extent, offset, out);
+  }
+  void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                 const IndexKey* forked_from) override {
+    if (forked_from != nullptr) {
+      REQUIRE(forked_from->owner == key.owner);
+      ++forks_;
+    }
+    const uint32_t placement = forked_from != nullptr ? placements_.at(forked_from->index_id) : ++last_;
+    REQUIRE(placements_.emplace(key.index_id, placement).second);
+    inner_.OpenIndex(key, generation, spec, forked_from);
+  }
+  void PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
+                    std::span<const Extent> pages) override {
+    for (uint32_t n = 0; n < pages.size(); ++n) {
+      REQUIRE(places_.at(pages[n]) == Place{kind, placements_.at(key.index_id), first_page + n});
+    }
+    inner_.PublishPages(key, kind, first_page, pages);
+  }
+  void PublishTokens(IndexKey key, ExtentKind kind, uint32_t first_slot,
+                     std::span<const uint32_t> tokens) override {
+    inner_.PublishTokens(key, kind, first_slot, tokens);
+  }
+  void CloseIndex(IndexKey key) override {
+    placements_.erase(key.index_id);
+    inner_.CloseIndex(key);
+  }
+  int forks() const { return forks_; }
+
+ private:
+  struct Place {
+    ExtentKind kind;
+    uint32_t placement;
+    uint32_t page;
+    bool operator==(const Place&) const = default;
+  };
+  cpu::CpuRecordMemory inner_;
+  std::map<uint32_t, uint32_t> placements_;  // by index; there is one owner
+  std::map<Extent, Place> places_;
+  uint32_t last_ = 0;
+  int forks_ = 0;
+};
+
 struct Model {
   uint16_t generation = 0;
   std::vector<uint32_t> pages[kSlots];   // seed of each complete page
@@ -103,6 +172,7 @@ class Game {
   }
 
   int full() const { return full_; }
+  int forks() const { return memory_.forks(); }
 
   void End() {
     table_->RemoveOwner(owner_);  // which checks that nothing is left
@@ -301,7 +371,7 @@ class Game {
 
   std::mt19937 random_;
   const layout::IndexSpec spec_;
-  cpu::CpuRecordMemory memory_;
+  PlacingMemory memory_;
   std::unique_ptr<IndexTable> table_;
   uint32_t owner_ = 0;
   std::map<uint32_t, Model> models_;
@@ -313,6 +383,7 @@ class Game {
 
 TEST_CASE("random operations leave what a simple model has, within the quota, and nothing behind") {
   int full = 0;
+  int forks = 0;
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);
     // From room for all indexes to room for less than two.
@@ -331,8 +402,10 @@ TEST_CASE("random operations leave what a simple model has, within the quota, an
     game.Check();
     game.End();
     full += game.full();
+    forks += game.forks();
   }
   CHECK(full > 20);
+  CHECK(forks > 20);
 }
 
 TEST_CASE("bounds of owners are told") {

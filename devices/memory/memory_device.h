@@ -31,6 +31,16 @@ struct Operation {
   uint8_t* result = nullptr;
 };
 
+// A figure that a device counts by itself, from its start or its last Reset.
+struct DeviceCounter {
+  // Metric without its prefix "mnemo_memory_service_", from the table of metrics; the strings are literals.
+  std::string_view name;
+  int channel = -1;        // of the device's memory; -1: the device as a whole
+  std::string_view label;  // name of one more label of the metric, and its value; empty: it has none
+  std::string_view label_value;
+  double value = 0;
+};
+
 // One thread at a time calls a device.
 class MemoryDevice {
  public:
@@ -43,6 +53,13 @@ class MemoryDevice {
   virtual const layout::AttachHello& caps() const = 0;
   // The device's, for its life; called by the same thread.
   virtual RecordMemory& memory() = 0;
+  // Whether the times in completions are simulated: cycles of a device that does not exist, by its clock.
+  virtual bool simulated_time() const { return false; }
+  // Where joules in completions come from: "model", or the name of a counter. Empty: completions have none. A
+  // literal.
+  virtual std::string_view energy_source() const { return {}; }
+  // As of now; empty: the device counts nothing. Does not block.
+  virtual std::vector<DeviceCounter> Counters() { return {}; }
   // Takes the first of `operations` as far as there is room, and returns how many. Does not block.
   virtual size_t Submit(std::span<const Operation> operations) = 0;
   // Writes completions of submitted operations, in the order of submission, and returns how many. A device in

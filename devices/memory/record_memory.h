@@ -67,8 +67,9 @@ class RecordMemory {
   // The same for the device's life.
   virtual const ResidentLayout& layout() const = 0;
 
-  // An extent with undefined contents; kNoExtent when there is no memory left.
-  virtual Extent Allocate(ExtentKind kind, uint64_t bytes) = 0;
+  // An extent with undefined contents for page `page` of an open index; kNoExtent when there is no memory
+  // left. A page may have several extents at a time, of which one is published.
+  virtual Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) = 0;
   virtual void Release(Extent extent) = 0;
 
   // Host memory, 64-byte aligned if `offset` is, for bytes of an extent that are to be written; any threads
@@ -85,8 +86,11 @@ class RecordMemory {
   // gathers in software; UNIMPLEMENTED of a memory that cannot be read so.
   virtual absl::Status Read(Extent extent, uint64_t offset, std::span<uint8_t> out) = 0;
 
-  // An index without pages and tokens. Its number is not in use.
-  virtual void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) = 0;
+  // An index without pages and tokens. Its number is not in use. forked_from: the open index with which it
+  // shares extents, each as the same page of both; a device that places pages by index places these two
+  // alike. nullptr: it shares none.
+  virtual void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                         const IndexKey* forked_from) = 0;
   // The list of pages is now its first `first_page` entries, which stay, and these.
   virtual void PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
                             std::span<const Extent> pages) = 0;

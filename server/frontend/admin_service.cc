@@ -52,6 +52,7 @@ void FillMemoryService(const dispatch::MemorySnapshot& service, v1::StatusRespon
   // "memory0:cpu" is how a worker reports it; the kind is what is asked for here.
   const std::string& device = service.stats.device();
   out->set_device(device.substr(device.rfind(':') + 1));
+  out->set_simulated_time(service.stats.simulated_time());
   out->set_pid(service.pid);
   out->set_restarts(service.restarts);
   out->set_bytes_used(static_cast<int64_t>(service.stats.used_bytes()));

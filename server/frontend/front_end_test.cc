@@ -134,7 +134,8 @@ TEST_CASE("status shows the memory services") {
   CHECK(service.name() == "memory0");
   CHECK(service.address() == "unix:/run/memory0.sock");
   CHECK(service.state() == v1::StatusResponse::STATE_READY);
-  CHECK(service.device() == "cpu");
+  CHECK(service.device() == "card-model");
+  CHECK(service.simulated_time());
   CHECK(service.pid() == 7);
   CHECK(service.restarts() == 2);
   CHECK(service.bytes_used() == 1000);

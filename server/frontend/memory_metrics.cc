@@ -46,6 +46,7 @@ struct Families {
   ForeignFamily index_bytes{"mnemo_memory_index_bytes"};
   ForeignFamily limit{"mnemo_memory_service_limit_bytes"};
   ForeignFamily ready{"mnemo_memory_service_ready"};
+  ForeignFamily simulated{"mnemo_memory_service_simulated"};
   ForeignFamily restarts{"mnemo_memory_service_restarts_total"};
 };
 
@@ -104,6 +105,7 @@ void AddService(const dispatch::MemorySnapshot& service, Families* families) {
   families->limit.samples.push_back({{label}, static_cast<double>(service.stats.memory_bytes())});
   families->ready.samples.push_back(
       {{label}, service.state == dispatch::WorkerSnapshot::State::kReady ? 1.0 : 0.0});
+  families->simulated.samples.push_back({{label}, service.stats.simulated_time() ? 1.0 : 0.0});
   families->restarts.samples.push_back({{label}, static_cast<double>(service.restarts)});
 }
 
@@ -117,7 +119,7 @@ std::vector<ForeignFamily> MemoryFamilies(const std::vector<dispatch::WorkerSnap
   return {families.step_seconds, families.step_bytes, families.round_trips, families.bytes,
           families.selected,     families.hot,        families.resident,    families.fallbacks,
           families.attached,     families.indexes,    families.index_bytes, families.limit,
-          families.ready,        families.restarts};
+          families.ready,        families.simulated,  families.restarts};
 }
 
 }  // namespace mnemo::frontend

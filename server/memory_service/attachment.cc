@@ -125,6 +125,7 @@ void Attachment::AddCompletion(const memory_device::Operation& operation, const 
   Add(plane_counters_->gather_ns, completion.gather_ns);
   Add(plane_counters_->bytes_read, completion.bytes_read);
   Add(plane_counters_->bytes_written, completion.bytes_written);
+  if (completion.energy_uj != layout::kEnergyUnknown) Add(plane_counters_->energy_uj, completion.energy_uj);
   Add(counters_.operations, 1);
   if (completion.status != layout::kStatusOk) Add(counters_.refused, 1);
   finished_.push_back(completion);

@@ -111,6 +111,7 @@ class Service final : public internal::v1::Memory::CallbackService {
     const PlaneStats stats = plane_->Stats();
     reply->set_name(plane_->options().name);
     reply->set_device(stats.device_name);
+    reply->set_simulated_time(plane_->simulated_time());
     reply->set_pid(::getpid());
     reply->set_uptime_ms(
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began_)

@@ -24,6 +24,7 @@ constexpr size_t kMaxQuotas = 1024;  // most owners with a quota of their own
 constexpr int kMaxSleepMs = 1000;
 constexpr int kDeviceSleepMs = 1;  // longest sleep while a device that has no event descriptor computes
 constexpr std::chrono::seconds kResetInterval{1};
+constexpr std::chrono::seconds kCountersTime{1};  // for which a caller waits for figures of a device
 // Time within which the end of a worker is noticed.
 constexpr std::chrono::milliseconds kNoticeTime{100};
 
@@ -77,6 +78,10 @@ absl::Status DataPlane::Start() {
   limits_.bulk_slots = options_.bulk_slots;
   limits_.query_slots = options_.query_slots;
   limits_.regions = 1;
+  simulated_time_ = device_->simulated_time();
+  energy_source_ = device_->energy_source();
+  device_counters_ = device_->Counters();
+  has_counters_ = !device_counters_.empty();
   work_.operations.reserve(kBatch);
   work_.origins.reserve(kBatch);
   completions_.resize(kBatch);
@@ -96,11 +101,34 @@ DataPlane::~DataPlane() {
   thread_.join();
 }
 
-void DataPlane::Notify() {
+void DataPlane::Notify() const {
   called_.store(true, std::memory_order_release);
   const uint64_t one = 1;
   // EAGAIN: the counter is full, so a wake-up is pending already.
   MNEMO_CHECK(::write(wake_.get(), &one, sizeof one) == sizeof one || errno == EAGAIN);
+}
+
+std::vector<memory_device::DeviceCounter> DataPlane::DeviceCounters() const {
+  if (!has_counters_) return {};
+  std::unique_lock lock(mutex_);
+  const uint64_t asked = ++counters_asked_;
+  Notify();
+  answered_.wait_for(lock, kCountersTime, [&] { return counters_answered_ >= asked; });
+  return device_counters_;
+}
+
+void DataPlane::AnswerCounters() {
+  uint64_t asked;
+  {
+    std::lock_guard lock(mutex_);
+    asked = counters_asked_;
+    if (asked == counters_answered_) return;
+  }
+  std::vector<memory_device::DeviceCounter> counters = device_->Counters();
+  std::lock_guard lock(mutex_);
+  device_counters_ = std::move(counters);
+  counters_answered_ = asked;
+  answered_.notify_all();
 }
 
 uint64_t DataPlane::Quota(const std::string& owner) const {
@@ -250,7 +278,7 @@ void DataPlane::Attach(std::unique_ptr<transport::ServiceAttachment> attachment)
   attachments_.push_back(std::move(*owner));
 }
 
-// Carries out the requests of other threads: new attachments, drops, draining.
+// Carries out the requests of other threads: new attachments, drops, draining, figures of the device.
 void DataPlane::TakeCalls() {
   if (!called_.exchange(false, std::memory_order_acquire)) return;
   uint64_t rung;
@@ -262,6 +290,7 @@ void DataPlane::TakeCalls() {
     arrived.swap(arrived_);
     table_->Drain(draining_);
   }
+  if (has_counters_) AnswerCounters();
   for (std::unique_ptr<transport::ServiceAttachment>& attachment : arrived) Attach(std::move(attachment));
   {
     std::lock_guard lock(mutex_);

@@ -59,6 +59,11 @@ class DataPlane final : public transport::ListenerHost {
   const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
   const Options& options() const { return options_; }
   const layout::AttachHello& limits() const { return limits_; }
+  bool simulated_time() const { return simulated_time_; }  // memory_device.h
+  const std::string& energy_source() const { return energy_source_; }
+  // The device's own counters, which this asks the thread for. Waits for up to 1 s; then returns the last
+  // ones that are known.
+  std::vector<memory_device::DeviceCounter> DeviceCounters() const;
   const PlaneCounters& counters() const { return counters_; }
   PlaneStats Stats() const;
   // While draining, no new indexes and owners are accepted.
@@ -85,7 +90,8 @@ class DataPlane final : public transport::ListenerHost {
   explicit DataPlane(const Options& options);
   absl::Status Start();
   void Run();
-  void Notify();
+  void Notify() const;
+  void AnswerCounters();
   void TakeCalls();
   void Attach(std::unique_ptr<transport::ServiceAttachment> attachment);
   // Ends an attachment; the object stays until the device has finished with it.
@@ -113,6 +119,9 @@ class DataPlane final : public transport::ListenerHost {
   const Options options_;
   const std::string device_name_;
   layout::AttachHello limits_;
+  bool simulated_time_ = false;
+  bool has_counters_ = false;
+  std::string energy_source_;
   PlaneCounters counters_;
 
   // Used by the thread alone.
@@ -132,7 +141,7 @@ class DataPlane final : public transport::ListenerHost {
   Clock::time_point reset_at_{};       // of the last attempt, while the device cannot be used
 
   UniqueFd wake_;  // eventfd
-  std::atomic<bool> called_ = false;
+  mutable std::atomic<bool> called_ = false;
   std::atomic<bool> stop_ = false;
   mutable std::mutex mutex_;
   std::condition_variable room_;  // an owner has gone
@@ -144,6 +153,10 @@ class DataPlane final : public transport::ListenerHost {
   uint64_t lost_owners_ = 0;
   uint16_t last_epoch_ = 0;
   bool draining_ = false;
+  mutable uint64_t counters_asked_ = 0;
+  uint64_t counters_answered_ = 0;  // of those asked
+  std::vector<memory_device::DeviceCounter> device_counters_;
+  mutable std::condition_variable answered_;
   std::string device_error_;  // why the device cannot be used; empty: it can
   std::thread thread_;
 };

@@ -1,4 +1,5 @@
 // The data plane over a device that is late, hangs, fails and loses its memory.
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <thread>
@@ -80,6 +81,38 @@ struct IndexedWorker : TestWorker {
 
   const IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024);
 };
+
+TEST_CASE("figures of a device are read while it works, hangs and is reset") {
+  TestPlane service(Late({{"counts", "1"}, {"delay_us", "200"}, {"hang_after", "50"}}, 300));
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> readers;
+  std::atomic<uint64_t> most = 0;
+  for (int n = 0; n < 3; ++n) {
+    readers.emplace_back([&] {
+      double jobs = 0;
+      while (!stop) {
+        const std::vector<memory_device::DeviceCounter> counters = service.plane->DeviceCounters();
+        // Catch's macros are for one thread.
+        MNEMO_CHECK(counters.size() == 3 && counters[0].name == "device_jobs_total");
+        MNEMO_CHECK(counters[0].value >= jobs);
+        jobs = counters[0].value;
+        if (jobs > static_cast<double>(most)) most = static_cast<uint64_t>(jobs);
+      }
+    });
+  }
+  IndexedWorker worker(service.address(), "worker0", 1);
+  int done = 0;
+  for (int n = 0; n < 60; ++n) {
+    done += worker.RunOne(Ring::kQuery, worker.Query(0)).status == layout::kStatusOk ? 1 : 0;
+  }
+  // The one that hung was answered when the device was reset.
+  CHECK(done == 59);
+  CHECK(Soon([&] { return most >= 59; }));
+  stop = true;
+  for (std::thread& reader : readers) reader.join();
+  CHECK(service.plane->counters().device_failures == 1);
+  CHECK(service.plane->simulated_time());
+}
 
 TEST_CASE("completions that come late and in bursts change no result") {
   const DeviceOptions options = GENERATE(DeviceOptions{}, DeviceOptions{{"delay_us", "300"}},

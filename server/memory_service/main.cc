@@ -68,6 +68,9 @@ absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
     MNEMO_ASSIGN_OR_RETURN(
         remote, transport::RemoteListener::Create(options.remote_listen, plane->device_name(), plane.get()));
   }
+  if (plane->simulated_time()) {
+    spdlog::info("{}: score, select and gather times are simulated", plane->device_name());
+  }
   watcher->SetListening();
   spdlog::info("{}: {} bytes for indexes, {} threads, workers attach at {}, control on {}",
                plane->device_name(), plane->options().memory_bytes, plane->options().threads,

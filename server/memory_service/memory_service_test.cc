@@ -13,6 +13,7 @@
 #include "server/memory_service/control_service.h"
 #include "server/memory_service/metrics_endpoint.h"
 #include "server/memory_service/plane_fixture.h"
+#include "server/memory_service/testing/late_service.h"
 
 namespace mnemo::memory_service {
 namespace {
@@ -89,6 +90,55 @@ TEST_CASE("owners are told, given quotas, dropped and drained through the contro
   REQUIRE(Call(*stub, &v1::Memory::Stub::Drop, drop, &dropped).ok());
   CHECK(dropped.dropped() == 1);
   CHECK(worker.link->Wait(Ring::kBulk, std::chrono::seconds(30)).code() == absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("a device that counts its work is shown with its figures, and simulated time as such") {
+  DataPlane::Options options = testing::LateDevice({{"counts", "1"}});
+  options.name = "memory3";
+  options.operation_timeout_ms = 600'000;
+  TestPlane service(options);
+  const auto control = ControlServer::Create("127.0.0.1:0", service.socket, service.plane.get());
+  REQUIRE(control.ok());
+  v1::MemoryStats stats;
+  const auto stub = Connect("127.0.0.1:" + std::to_string((*control)->port()));
+  REQUIRE(Call(*stub, &v1::Memory::Stub::Stats, v1::StatsRequest(), &stats).ok());
+  CHECK(stats.device() == "memory3:late");
+  CHECK(stats.simulated_time());
+
+  TestWorker worker(service.address(), "worker0");
+  const layout::IndexSpec spec = SpecOf(layout::kFormatCodes2, 1, 1, 32, 1024);
+  REQUIRE(worker.Create(0, 1, spec).status == layout::kStatusOk);
+  Descriptor query{};
+  query.op = layout::kOpScoreSelect;
+  query.index_generation = 1;
+  query.heads = query.queries = 1;
+  query.k = 1;
+  query.select_op = layout::kSelectLatest;
+  query.format = layout::kFormatCodes2;
+  query.result_offset = static_cast<uint32_t>(worker.link->result_area().offset_bytes / 64);
+  query.result_length = 1;
+  REQUIRE(worker.RunOne(Ring::kQuery, query).status == layout::kStatusOk);
+  REQUIRE(worker.RunOne(Ring::kQuery, query).status == layout::kStatusOk);
+
+  const std::string text = MetricsEndpoint::Expose(*service.plane);
+  for (const char* line :
+       {"mnemo_memory_service_device_info{device=\"memory3:late\",kind=\"late\",time=\"simulated\"} 1\n",
+        "mnemo_memory_service_energy_joules_total{device=\"memory3:late\",source=\"model\"} 3\n",
+        "mnemo_memory_service_device_jobs_total{device=\"memory3:late\"} 2\n",
+        "mnemo_memory_service_device_channel_bytes_total{device=\"memory3:late\",channel=\"0\"} 0\n",
+        "mnemo_memory_service_device_channel_stall_cycles_total{device=\"memory3:late\",channel=\"0\","
+        "cause=\"memory\"} 0\n"}) {
+    INFO(line << text);
+    CHECK(text.find(line) != std::string::npos);
+  }
+  // The CPU's device has neither.
+  TestPlane plain;
+  const std::string other = MetricsEndpoint::Expose(*plain.plane);
+  CHECK(
+      other.find("mnemo_memory_service_device_info{device=\"memory:cpu\",kind=\"cpu\",time=\"real\"} 1\n") !=
+      std::string::npos);
+  CHECK(other.find("energy_joules") == std::string::npos);
+  CHECK(other.find("mnemo_memory_service_device_jobs") == std::string::npos);
 }
 
 TEST_CASE("an address that is taken is an error") {

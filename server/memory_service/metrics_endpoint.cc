@@ -6,6 +6,7 @@
 #include <prometheus/text_serializer.h>
 
 #include <exception>
+#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -21,6 +22,7 @@ using prometheus::MetricType;
 using Label = prometheus::ClientMetric::Label;
 
 constexpr double kSecondsPerNs = 1e-9;
+constexpr double kJoulesPerUj = 1e-6;
 
 // Names for labels; an operation that there is not is "unknown".
 const char* OpName(int op) {
@@ -111,11 +113,43 @@ void CollectWork(const PlaneCounters& counters, const std::string& device, std::
   }
 }
 
+// Figures that the device counts itself.
+void CollectDevice(const DataPlane& plane, const std::string& device, std::vector<MetricFamily>& out) {
+  MetricFamily info = NewFamily("device_info");
+  AddValue(info,
+           {{"device", device},
+            {"kind", plane.options().device},
+            {"time", plane.simulated_time() ? "simulated" : "real"}},
+           1);
+  out.push_back(std::move(info));
+  if (!plane.energy_source().empty()) {
+    MetricFamily energy = NewFamily("energy_joules_total");
+    AddValue(energy, {{"device", device}, {"source", plane.energy_source()}},
+             Of(plane.counters().energy_uj) * kJoulesPerUj);
+    out.push_back(std::move(energy));
+  }
+  std::map<std::string_view, MetricFamily> families;
+  for (const memory_device::DeviceCounter& counter : plane.DeviceCounters()) {
+    auto family = families.find(counter.name);
+    if (family == families.end()) {
+      family = families.emplace(counter.name, NewFamily(std::string(counter.name))).first;
+    }
+    std::vector<Label> labels = {{"device", device}};
+    if (counter.channel >= 0) labels.push_back({"channel", std::to_string(counter.channel)});
+    if (!counter.label.empty()) {
+      labels.push_back({std::string(counter.label), std::string(counter.label_value)});
+    }
+    AddValue(family->second, std::move(labels), counter.value);
+  }
+  for (auto& [name, family] : families) out.push_back(std::move(family));
+}
+
 std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {
   std::vector<MetricFamily> out;
   const PlaneStats stats = plane.Stats();
   const std::string& device = stats.device_name;
   CollectWork(plane.counters(), device, out);
+  CollectDevice(plane, device, out);
   const auto single = [&](const std::string& name, double value) {
     MetricFamily family = NewFamily(name);
     AddValue(family, {{"device", device}}, value);

@@ -27,7 +27,8 @@ struct PlaneCounters {
   Counter gather_ns{0};
   Counter bytes_read{0};
   Counter bytes_written{0};
-  Counter batches{0};  // that the device ran
+  Counter energy_uj{0};  // of operations whose completions told it
+  Counter batches{0};    // that the device ran
   Counter sleeps{0};
   Counter device_failures{0};  // resets of a device that did not finish in time
 };

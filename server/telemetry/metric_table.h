@@ -28,6 +28,8 @@ enum class MetricPresence {
   kAttached,
   // A worker has sent the memory service an operation.
   kOperation,
+  // The service's device counts its own work, as a card does.
+  kCounters,
 };
 
 struct MetricInfo {

@@ -55,6 +55,8 @@ const char* Name(MetricPresence presence) {
       return "the first attached worker";
     case MetricPresence::kOperation:
       return "the first operation";
+    case MetricPresence::kCounters:
+      return "a device that counts its work";
   }
   return "";
 }

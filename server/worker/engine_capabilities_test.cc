@@ -16,6 +16,7 @@ namespace mnemo::worker {
 namespace {
 
 using Catch::Matchers::Contains;
+using Catch::Matchers::EndsWith;
 using M = memory::AttentionSettings::Method;
 using P = memory::AttentionSettings::Placement;
 using Change = std::function<void(layout::AttachHello*)>;
@@ -93,6 +94,14 @@ void WithoutPagesAndStages(layout::AttachHello* granted) {
   granted->cascade = 0;
 }
 
+// The operations of a card that scores keys and pages, and ranks by maxima.
+void LikeCard(layout::AttachHello* granted) {
+  granted->score_ops =
+      (1U << layout::kScoreDot) | (1U << layout::kScorePageBound) | (1U << layout::kScoreBlockMean);
+  granted->group_ops = (1U << layout::kGroupMax) | (1U << layout::kGroupPlainMax);
+  granted->select_ops = 1U << layout::kSelectTopK;
+}
+
 void WithoutGather(layout::AttachHello* granted) { granted->ops &= ~(1U << layout::kOpGather); }
 
 TEST_CASE("methods that the service lacks something for run in the worker, counted, with the same tokens") {
@@ -118,6 +127,28 @@ TEST_CASE("methods that the service lacks something for run in the worker, count
     CHECK(got.last.memory_fallback_reason == "service_incapable");
   }
   CHECK(fixture.engine().Stats().memory.service_attached);
+}
+
+TEST_CASE("a card without sums of exponentials takes every method but block_mean") {
+  LesserService service(LikeCard);
+  EngineFixture fixture(Options(service.address()));
+  for (const M method : {M::kTokenTopk, M::kCascade, M::kPageBound, M::kBlockMean}) {
+    CAPTURE(static_cast<int>(method));
+    const EngineResult wanted = fixture.Run(Ask(method, P::kInline));
+    const EngineResult got = fixture.Run(Ask(method, P::kMemoryService));
+    if (method == M::kBlockMean) {
+      CHECK(got.last.refused);
+      CHECK_THAT(std::string(got.last.status.message()), EndsWith("lacks group operation EXP2_SUM"));
+      continue;
+    }
+    CHECK(got.last.status.ToString() == "OK");
+    CHECK(SameTokens(got.tokens, wanted.tokens));
+    CHECK(got.last.memory_fallbacks == 0);
+  }
+  const EngineResult wanted = fixture.Run(Ask(M::kBlockMean, P::kInline));
+  const EngineResult got = fixture.Run(Ask(M::kBlockMean, P::kAny));
+  CHECK(SameTokens(got.tokens, wanted.tokens));
+  CHECK(got.last.memory_fallback_reason == "service_incapable");
 }
 
 TEST_CASE("a request that insists on the service is refused before it starts, and told what is missing") {

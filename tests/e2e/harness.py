@@ -350,12 +350,13 @@ def request(prompt: str | list[int] | None = None, *, max_tokens: int | None = 1
     return message
 
 
-def tiny_model(path: pathlib.Path, *, context: int = 16384, layers: int = 2, seed: int = 7) -> pathlib.Path:
+def tiny_model(path: pathlib.Path, *, context: int = 16384, layers: int = 2, seed: int = 7, head_dim: int = 16) -> pathlib.Path:
     """A random llama of a few hundred kilobytes, with a vocabulary of bytes: fast, so that thousands of requests take seconds."""
     import gguf
     import numpy
 
-    dim, ffn, heads, kv_heads = 64, 128, 4, 2
+    heads, kv_heads, ffn = 4, 2, 128
+    dim = heads * head_dim
     rng = numpy.random.default_rng(seed)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name("tiny")

@@ -23,7 +23,7 @@ const ResidentLayout& CpuRecordMemory::layout() const {
   return kLayout;
 }
 
-Extent CpuRecordMemory::Allocate(ExtentKind /*kind*/, uint64_t bytes) {
+Extent CpuRecordMemory::Allocate(ExtentKind /*kind*/, IndexKey /*key*/, uint32_t /*page*/, uint64_t bytes) {
   uint8_t* const memory = pool_.Allocate(bytes);
   if (memory == nullptr) return kNoExtent;
   if (free_.empty()) {
@@ -67,7 +67,8 @@ ResidentIndex& CpuRecordMemory::IndexOf(IndexKey key) const {
   return *indexes_[key.owner][key.index_id];
 }
 
-void CpuRecordMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) {
+void CpuRecordMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                                const IndexKey* /*forked_from*/) {
   MNEMO_CHECK(Find(key) == nullptr);
   if (key.owner >= indexes_.size()) indexes_.resize(size_t{key.owner} + 1);
   std::vector<std::unique_ptr<ResidentIndex>>& of_owner = indexes_[key.owner];

@@ -36,14 +36,15 @@ class CpuRecordMemory final : public RecordMemory {
   const ExtentPool& pool() const { return pool_; }
 
   const ResidentLayout& layout() const override;
-  Extent Allocate(ExtentKind kind, uint64_t bytes) override;
+  Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) override;
   void Release(Extent extent) override;
   uint8_t* Stage(Extent extent, uint64_t offset, uint64_t bytes) override;
   Ticket Upload(Extent extent, uint64_t offset, uint64_t bytes) override;
   Ticket Copy(Extent from, Extent to) override;
   bool Arrived(Ticket ticket) override;
   absl::Status Read(Extent extent, uint64_t offset, std::span<uint8_t> out) override;
-  void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) override;
+  void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                 const IndexKey* forked_from) override;
   void PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
                     std::span<const Extent> pages) override;
   void PublishTokens(IndexKey key, ExtentKind kind, uint32_t first_slot,

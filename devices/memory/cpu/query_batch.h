@@ -14,6 +14,7 @@
 #include "devices/base/status.h"
 #include "devices/cpu/index_kernels.h"
 #include "devices/memory/cpu/cpu_record_memory.h"
+#include "devices/memory/gather.h"
 #include "devices/memory/memory_device.h"
 #include "proto/layout/completion.h"
 
@@ -105,7 +106,9 @@ class QueryBatch {
             Scratch& scratch);
   void SortByRank(const Block& block, uint32_t count, Scratch& scratch);
   void GatherListed(Block& block, Scratch& scratch);
-  void GatherSelected(const Block& block, uint32_t count, const uint32_t* ids);
+  // K and V that the block gathers from, and where its rows go.
+  HeadValues ValuesOf(const Block& block) const;
+  uint8_t* RowsOf(const Block& block) const;
 
   const QueryBatchLimits limits_;
   const uint32_t parts_;  // number of parts that a round's scores are divided into

@@ -135,7 +135,7 @@ void QueryBatch::RunSelect(Block& block, bool second, Item& item, Scratch& scrat
   }
   if (d.op == layout::kOpScoreGather && (second || d.k1 == 0)) {
     const auto start = std::chrono::steady_clock::now();
-    GatherSelected(block, block.count, scratch.ids.data());
+    GatherSelected(ValuesOf(block), std::span<const uint32_t>(scratch.ids).first(block.count), RowsOf(block));
     item.gather_ns =
         static_cast<uint32_t>(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
   }
@@ -443,36 +443,22 @@ void QueryBatch::SumWeighted(Block& block) {
 void QueryBatch::GatherListed(Block& block, Scratch& scratch) {
   const Taken& taken = taken_[block.operation];
   const Descriptor& d = taken.descriptor;
-  const uint32_t kv_tokens = taken.index->kv_tokens[d.layer_slot];
-  // The owner may change the list at any time: it is copied once, and the copy is checked.
-  std::memcpy(scratch.ids.data(), taken.payload + uint64_t{block.position} * d.k * 4, uint64_t{d.k} * 4);
-  for (uint32_t n = 0; n < d.k; ++n) {
-    if (scratch.ids[n] >= kv_tokens) {
-      const uint64_t detail = (uint64_t{block.position} * d.k + n) * 4;
-      block.status = layout::kStatusBadPayload;
-      block.detail = static_cast<uint16_t>(std::min<uint64_t>(detail, layout::kNoDetail));
-      return;
-    }
-  }
-  block.count = d.k;
-  GatherSelected(block, d.k, scratch.ids.data());
+  const GatherAnswer answer =
+      memory_device::GatherListed(ValuesOf(block), taken.index->kv_tokens[d.layer_slot], taken.payload,
+                                  block.position, std::span(scratch.ids).first(d.k), RowsOf(block));
+  block.status = answer.status;
+  block.detail = answer.detail;
+  block.count = answer.status == layout::kStatusOk ? d.k : 0;
 }
 
-void QueryBatch::GatherSelected(const Block& block, uint32_t count, const uint32_t* ids) {
+HeadValues QueryBatch::ValuesOf(const Block& block) const {
   const Taken& taken = taken_[block.operation];
-  const Descriptor& d = taken.descriptor;
-  const ResidentIndex& index = *taken.index;
-  const uint64_t token_bytes = index.at.KvTokenBytes();
-  uint8_t* to = taken.result + block.position * d.k * token_bytes;
-  if (d.op == layout::kOpScoreGather) {
-    to += uint64_t{taken.blocks} * layout::ResultBlockBytes(d.select_op, d.flags, d.k, index.at.spec.dim);
-  }
-  for (uint32_t n = 0; n < count; ++n) {
-    const uint8_t* page = index.kv_pages[ids[n] / layout::kPageTokens];
-    std::memcpy(to + n * token_bytes,
-                page + index.at.KvOffset(d.layer_slot, block.head, ids[n] % layout::kPageTokens),
-                token_bytes);
-  }
+  return HeadValues::Of(taken.index->at, taken.index->kv_pages, taken.descriptor.layer_slot, block.head);
+}
+
+uint8_t* QueryBatch::RowsOf(const Block& block) const {
+  const Taken& taken = taken_[block.operation];
+  return taken.result + GatherOffset(taken.descriptor, taken.blocks, block.position, taken.index->at.spec);
 }
 
 }  // namespace mnemo::memory_device::cpu

@@ -15,7 +15,8 @@ namespace {
 
 using std::chrono::microseconds;
 
-constexpr uint8_t kGarbage = 0xA5;  // of extents that nothing was written to
+constexpr uint8_t kGarbage = 0xA5;         // of extents that nothing was written to
+constexpr uint32_t kEnergyUj = 1'500'000;  // of each operation, with `counts`
 
 struct NumberOption {
   const char* key;
@@ -31,6 +32,7 @@ constexpr NumberOption kNumbers[] = {
     {"lose", &LateOptions::lose},
     {"broken_resets", &LateOptions::broken_resets},
     {"event", &LateOptions::event},
+    {"counts", &LateOptions::counts},
 };
 
 absl::StatusOr<LateOptions> Parse(const MemoryDeviceOptions& options) {
@@ -99,10 +101,10 @@ void LateMemory::Protect(bool access) {
   });
 }
 
-Extent LateMemory::Allocate(ExtentKind kind, uint64_t bytes) {
+Extent LateMemory::Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) {
   Extent extent = kNoExtent;
   WithAccess([&](cpu::CpuRecordMemory& inner) {
-    extent = inner.Allocate(kind, bytes);
+    extent = inner.Allocate(kind, key, page, bytes);
     if (extent != kNoExtent) std::memset(inner.At(extent), kGarbage, bytes);
   });
   if (extent != kNoExtent) sizes_[extent] = bytes;
@@ -172,8 +174,9 @@ absl::Status LateMemory::Read(Extent extent, uint64_t offset, std::span<uint8_t>
   return status;
 }
 
-void LateMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) {
-  inner_->OpenIndex(key, generation, spec);
+void LateMemory::OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                           const IndexKey* forked_from) {
+  inner_->OpenIndex(key, generation, spec, forked_from);
 }
 
 void LateMemory::PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
@@ -255,6 +258,17 @@ void LateDevice::SetTimer() {
   ::timerfd_settime(event_fd_, TFD_TIMER_ABSTIME, &when, nullptr);
 }
 
+std::vector<DeviceCounter> LateDevice::Counters() {
+  if (late_.counts == 0) return {};
+  return {{.name = "device_jobs_total", .value = static_cast<double>(finished_)},
+          {.name = "device_channel_bytes_total", .channel = 0, .value = static_cast<double>(bytes_read_)},
+          {.name = "device_channel_stall_cycles_total",
+           .channel = 0,
+           .label = "cause",
+           .label_value = "memory",
+           .value = 0}};
+}
+
 size_t LateDevice::Submit(std::span<const Operation> operations) {
   const size_t count =
       std::min<size_t>(options_.max_operations - submitted_.size() - done_.size(), operations.size());
@@ -282,6 +296,8 @@ layout::Completion LateDevice::RunFirst() {
   memory_.WithAccess([&](const cpu::CpuRecordMemory& inner) {
     batch_->RunAll({&operation, 1}, inner, {&completion, 1});
   });
+  bytes_read_ += completion.bytes_read;
+  if (late_.counts != 0) completion.energy_uj = kEnergyUj;
   return completion;
 }
 

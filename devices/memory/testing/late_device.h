@@ -27,6 +27,7 @@ namespace mnemo::memory_device::testing {
 //   lose             1: Reset says DATA_LOSS
 //   broken_resets    times that Reset says INTERNAL first
 //   event            1: has a descriptor to poll
+//   counts           1: counts its work, says that its time is simulated and names a source of energy
 //   without          operations and stages that it lacks, by comma: gather, cascade, kv, group, codes
 MemoryDeviceKind LateKind();
 
@@ -43,6 +44,7 @@ struct LateOptions {
   uint64_t lose = 0;
   uint64_t broken_resets = 0;
   uint64_t event = 0;
+  uint64_t counts = 0;
   std::string without;
 };
 
@@ -67,14 +69,15 @@ class LateMemory final : public RecordMemory {
   void Reset(bool lose);
 
   const ResidentLayout& layout() const override { return inner_->layout(); }
-  Extent Allocate(ExtentKind kind, uint64_t bytes) override;
+  Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) override;
   void Release(Extent extent) override;
   uint8_t* Stage(Extent extent, uint64_t offset, uint64_t bytes) override;
   Ticket Upload(Extent extent, uint64_t offset, uint64_t bytes) override;
   Ticket Copy(Extent from, Extent to) override;
   bool Arrived(Ticket ticket) override;
   absl::Status Read(Extent extent, uint64_t offset, std::span<uint8_t> out) override;
-  void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec) override;
+  void OpenIndex(IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                 const IndexKey* forked_from) override;
   void PublishPages(IndexKey key, ExtentKind kind, uint32_t first_page,
                     std::span<const Extent> pages) override;
   void PublishTokens(IndexKey key, ExtentKind kind, uint32_t first_slot,
@@ -117,6 +120,10 @@ class LateDevice final : public MemoryDevice {
   std::string_view kind() const override { return "late"; }
   const layout::AttachHello& caps() const override { return caps_; }
   LateMemory& memory() override { return memory_; }
+  bool simulated_time() const override { return late_.counts != 0; }
+  std::string_view energy_source() const override { return late_.counts != 0 ? "model" : ""; }
+  // Operations and their reads, as of one channel.
+  std::vector<DeviceCounter> Counters() override;
   size_t Submit(std::span<const Operation> operations) override;
   size_t Poll(std::span<layout::Completion> completions) override;
   int event_fd() const override { return event_fd_; }
@@ -143,6 +150,7 @@ class LateDevice final : public MemoryDevice {
   std::deque<Submitted> submitted_;
   std::deque<layout::Completion> done_;  // by Quiesce
   uint64_t finished_ = 0;                // operations, since the start
+  uint64_t bytes_read_ = 0;
   bool hung_ = false;
   uint64_t resets_ = 0;
   int event_fd_ = -1;

@@ -116,7 +116,8 @@ class FakeDispatcher final : public dispatch::Dispatcher {
     service.state = dispatch::WorkerSnapshot::State::kReady;
     service.pid = 7;
     service.restarts = 2;
-    service.stats.set_device("memory0:cpu");
+    service.stats.set_device("memory0:card-model");
+    service.stats.set_simulated_time(true);
     service.stats.set_used_bytes(1000);
     service.stats.set_memory_bytes(4000);
     service.stats.set_indexes(3);
