@@ -28,11 +28,12 @@ function(mnemo_verilate name)
   if(MNEMO_RTL_COVERAGE)
     list(APPEND flags --coverage)
   endif()
+  list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(archive ${folder}/V${V_TOP}__ALL.a)
   add_custom_command(OUTPUT ${archive} ${folder}/V${V_TOP}.h
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
     COMMAND ${MNEMO_VERILATOR} ${flags} ${sources}
-    COMMAND ${CMAKE_COMMAND} -E env OBJCACHE=${CMAKE_CXX_COMPILER_LAUNCHER} MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
+    COMMAND ${CMAKE_COMMAND} -E env "OBJCACHE=${launcher}" MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
             CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 V${V_TOP}__ALL.a
     DEPENDS ${sources}
     COMMENT "Verilating ${V_TOP} for ${name}"
