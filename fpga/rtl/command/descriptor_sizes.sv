@@ -1,0 +1,113 @@
+// The sizes of a descriptor: layout::PayloadBytes and layout::ResultBytes (proto/layout/validate.cc) in units of 64
+// bytes, rounded up, and the words of a score bank that its scan takes. One multiplier makes all products.
+//
+// Inputs are held from `start` to `done`. Latency: 14 cycles. Nothing stalls it. Exact for k below 2^24 and dims up
+// to kMaxDim, whatever the other fields are: no product overflows.
+module descriptor_sizes
+  import mnemo_pkg::*;
+  import command_types::*;
+#(
+    parameter int CHANNELS = 2,
+    parameter int G = 4
+) (
+    input  logic                clk,
+    input  logic                rst,
+    input  logic                start,
+    output logic                done,           // until the next start
+    /* verilator lint_off UNUSEDSIGNAL */  // sizes depend on some fields alone
+    input  descriptor_t         descriptor,
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic         [15:0] dim,
+    input  logic         [ 7:0] kv_format,
+    output logic         [47:0] payload_units,
+    output logic         [47:0] result_units,
+    output block_units_t        block,
+    output logic         [34:0] bank_words
+);
+  localparam int CHANNELS_LOG2 = $clog2(CHANNELS);
+  localparam int G_LOG2 = $clog2(G);
+  localparam logic [3:0] STEPS = 4'd13;
+
+  logic [3:0] step;
+  logic [25:0] a;
+  logic [16:0] b;
+  logic [42:0] product;
+  logic [25:0] pages, rows;
+  logic [6:0] passes;
+  logic [12:0] kv_bytes;
+  logic [23:0] result_block;  // units
+  logic [15:0] blocks, factor;
+  logic [36:0] k_kv;
+  logic [38:0] sum;
+  logic [43:0] low;
+  logic [54:0] bytes;
+  logic [29:0] words;
+  logic gather, score_gather, codes;
+
+  assign gather = descriptor.op == OP_GATHER;
+  assign score_gather = descriptor.op == OP_SCORE_GATHER;
+  assign codes = descriptor.format <= FORMAT_CODES8;
+  assign bytes = {product[34:0], 20'b0} + 55'(low);
+
+  // What needs no product, a cycle before its use.
+  always_ff @(posedge clk) begin
+    pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
+    rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :
+        26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
+    passes <= 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
+    unique case (kv_format)
+      FORMAT_F16, FORMAT_BF16: kv_bytes <= {1'b0, dim[9:0], 2'b0};
+      FORMAT_F32: kv_bytes <= {dim[9:0], 3'b0};
+      FORMAT_SCALED_KEYS: kv_bytes <= {1'b0, dim[9:0], 2'b0} + 13'd4;
+      FORMAT_SCALED_BYTES: kv_bytes <= {2'b0, dim[9:0], 1'b0} + 13'd4;
+      default: kv_bytes <= '0;
+    endcase
+    if (descriptor.select_op == SELECT_WEIGHTED_SUM) result_block <= 24'(dim[9:3]) + 24'd1;
+    else if ((descriptor.flags & FLAG_RANKS) != '0) result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
+    else result_block <= 24'(({3'b0, descriptor.k[23:0]} + 27'd19) >> 4);
+    factor <= gather ? {8'b0, descriptor.heads} : blocks;
+    sum <= (gather ? '0 : {9'b0, result_block, 6'b0}) + ((gather || score_gather) ? {2'b0, k_kv} : '0);
+    product <= a * b;
+  end
+
+  // A product of step n's operands is there in step n + 2.
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      step <= STEPS;
+      done <= 1'b0;
+    end else if (start) begin
+      step <= '0;
+      done <= 1'b0;
+    end else if (step != STEPS) begin
+      step <= step + 1'b1;
+      done <= step == STEPS - 1'b1;
+    end
+    unique case (step)
+      4'd0: {a, b} <= {18'b0, descriptor.queries, 9'b0, descriptor.heads};
+      4'd1: {a, b} <= {18'b0, descriptor.group, 1'b0, dim};
+      4'd2: {a, b} <= {rows, 10'b0, passes};
+      4'd3: {a, b} <= {2'b0, descriptor.k[23:0], 4'b0, kv_bytes};
+      4'd4: {a, b} <= {2'b0, descriptor.k[23:0], 9'b0, descriptor.heads};
+      4'd6: {a, b} <= {2'b0, block.payload_block, 1'b0, blocks};
+      4'd8: {a, b} <= {6'b0, sum[19:0], 1'b0, factor};
+      4'd9: {a, b} <= {7'b0, sum[38:20], 1'b0, factor};
+      default: ;
+    endcase
+    unique case (step)
+      4'd2: blocks <= product[15:0];
+      4'd3: block.payload_block <= 24'((product[24:0] + 25'd63) >> 6);
+      4'd4: begin
+        words               <= product[29:0];
+        block.payload_block <= block.payload_block + ((24'(descriptor.group) + 24'd7) >> 3);
+      end
+      4'd5: k_kv <= product[36:0];
+      4'd6: if (gather) payload_units <= (48'(product[31:0]) + 48'd15) >> 4;
+      4'd8: if (!gather) payload_units <= (descriptor.select_op == SELECT_LATEST) ? '0 : 48'(product);
+      4'd10: low <= 44'(product);
+      4'd11: result_units <= 48'((bytes + 55'd63) >> 6);
+      default: ;
+    endcase
+    block.result_block <= result_block;
+    bank_words <= codes ? {2'b0, words, 3'b0} : 35'(words);
+  end
+endmodule

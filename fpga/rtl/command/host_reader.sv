@@ -1,0 +1,138 @@
+// The read half of the host port: shares it among MASTERS and splits their runs of beats into bursts.
+//
+// Streams in: a run of beats of each master, round robin. Streams out: its beats in order, `data` for all, valid
+// for the owner alone. Latency: 3 cycles from a run to its first address. A burst has at most 64 beats and
+// stays within 4 KiB; up to DEPTH bursts are open. Stalls: the port, and a master that does not take its beats,
+// which holds up the others' as well. `stop` starts nothing new and discards what still comes. An error response
+// sets `error` until reset: neither its beat nor a later one is given to a master.
+module host_reader
+  import command_types::*;
+#(
+    parameter int MASTERS = 3,
+    parameter int DEPTH = 16
+) (
+    input  logic                     clk,
+    input  logic                     rst,
+    input  logic                     stop,
+    output logic                     open,
+    output logic                     error,
+    output logic                     ev_beat,
+    input  logic       [MASTERS-1:0] run_valid,
+    output logic       [MASTERS-1:0] run_ready,
+    input  host_read_t [MASTERS-1:0] run,
+    output logic       [MASTERS-1:0] beat_valid,
+    input  logic       [MASTERS-1:0] beat_ready,
+    output logic       [      511:0] beat,
+    output logic                     ar_valid,
+    input  logic                     ar_ready,
+    output logic       [       63:0] ar_addr,
+    output logic       [        7:0] ar_len,
+    input  logic                     r_valid,
+    output logic                     r_ready,
+    input  logic       [      511:0] r_data,
+    input  logic       [        1:0] r_resp,
+    input  logic                     r_last
+);
+  logic [MASTERS-1:0] grant, owner, owner_of_beat;
+  logic any, take, splitting, owner_valid, owner_ready, owner_in, room;
+  host_read_t present, chosen;
+  logic [6:0] to_edge, length;
+  logic discard, faulty;
+  logic [$clog2(DEPTH):0] level;
+
+  arbiter #(
+      .N(MASTERS)
+  ) turn (
+      .clk,
+      .rst,
+      .want(run_valid),
+      .take,
+      .grant,
+      .any
+  );
+
+  assign take = any && !splitting && !stop;
+  assign run_ready = take ? grant : '0;
+
+  always_comb begin
+    chosen = '0;
+    for (int m = 0; m < MASTERS; m++) if (grant[m]) chosen = chosen | run[m];
+  end
+
+  // Beats up to the next multiple of 4 KiB.
+  assign to_edge  = 7'd64 - {1'b0, present.address[11:6]};
+  assign length   = (present.beats < 24'(to_edge)) ? present.beats[6:0] : to_edge;
+  // The burst's owner is queued with its address, so that a beat finds it.
+  assign owner_in = splitting && !ar_valid && room && !stop;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      splitting <= 1'b0;
+      ar_valid  <= 1'b0;
+    end else begin
+      if (ar_ready) ar_valid <= 1'b0;
+      if (take) splitting <= 1'b1;
+      if (owner_in) begin
+        ar_valid  <= 1'b1;
+        splitting <= present.beats != 24'(length);
+      end
+    end
+    if (take) begin
+      present <= chosen;
+      owner   <= grant;
+    end
+    if (owner_in) begin
+      ar_addr         <= present.address;
+      ar_len          <= {1'b0, length - 7'd1};
+      present.address <= present.address + {51'b0, length, 6'b0};
+      present.beats   <= present.beats - 24'(length);
+    end
+  end
+
+  fifo #(
+      .WIDTH(MASTERS),
+      .DEPTH(DEPTH)
+  ) owners (
+      .clk,
+      .rst,
+      .in_valid (owner_in),
+      .in_ready (room),
+      .in_data  (owner),
+      .out_valid(owner_valid),
+      .out_ready(owner_ready),
+      .out_data (owner_of_beat),
+      .level
+  );
+
+  assign faulty = r_valid && r_resp != 2'b00;
+  assign discard = stop || error || faulty;
+  assign beat = r_data;
+  assign beat_valid = (r_valid && owner_valid && !discard) ? owner_of_beat : '0;
+  assign r_ready = owner_valid && (discard || (beat_ready & owner_of_beat) != '0);
+  assign owner_ready = r_valid && r_ready && r_last;
+  assign open = level != '0 || ar_valid;
+
+  always_ff @(posedge clk) begin
+    ev_beat <= !rst && r_valid && r_ready;
+    if (rst) error <= 1'b0;
+    else if (faulty && r_ready) error <= 1'b1;
+  end
+
+  axi_if #(
+      .ADDRESS(64),
+      .DATA(514)
+  ) check (
+      .clk,
+      .rst,
+      .a_valid(ar_valid),
+      .a_ready(ar_ready),
+      .a_addr (ar_addr),
+      .a_len  (ar_len),
+      .d_valid(r_valid),
+      .d_ready(r_ready),
+      .d_data ({r_resp, r_data}),
+      .d_last (r_last),
+      .b_valid(1'b0),
+      .b_ready(1'b0)
+  );
+endmodule

@@ -1,0 +1,129 @@
+// The write half of the host port: shares it among MASTERS, one beat a burst.
+//
+// Streams in: a beat or a part of it of each master, round robin. `done` of a master: one of its writes has its
+// response; they come in order. Latency: 1 cycle from a write to its address and data. Stalls: the port, and
+// DEPTH writes without a response. `stop` starts nothing new: address and data that are valid stay until the
+// port takes them. An error response sets `error` until reset, and its write is never done.
+module host_writer
+  import command_types::*;
+#(
+    parameter int MASTERS = 3,
+    parameter int DEPTH = 32
+) (
+    input  logic                      clk,
+    input  logic                      rst,
+    input  logic                      stop,
+    output logic                      open,
+    output logic                      error,
+    output logic        [        4:0] ev_words,     // of 4 bytes, that the port took
+    input  logic        [MASTERS-1:0] write_valid,
+    output logic        [MASTERS-1:0] write_ready,
+    input  host_write_t [MASTERS-1:0] write,
+    output logic        [MASTERS-1:0] done,
+    output logic                      aw_valid,
+    input  logic                      aw_ready,
+    output logic        [       63:0] aw_addr,
+    output logic        [        7:0] aw_len,
+    output logic                      w_valid,
+    input  logic                      w_ready,
+    output logic        [      511:0] w_data,
+    output logic        [       63:0] w_strb,
+    output logic                      w_last,
+    input  logic                      b_valid,
+    output logic                      b_ready,
+    input  logic        [        1:0] b_resp
+);
+  logic [MASTERS-1:0] grant, owner;
+  logic any, take, room, owner_valid;
+  host_write_t chosen;
+  logic [15:0] words;
+  logic [$clog2(DEPTH):0] level;
+
+  arbiter #(
+      .N(MASTERS)
+  ) turn (
+      .clk,
+      .rst,
+      .want(write_valid),
+      .take,
+      .grant,
+      .any
+  );
+
+  assign take = any && room && !stop && !error && (!aw_valid || aw_ready) && (!w_valid || w_ready);
+  assign write_ready = take ? grant : '0;
+
+  always_comb begin
+    chosen = '0;
+    for (int m = 0; m < MASTERS; m++) if (grant[m]) chosen = chosen | write[m];
+    for (int i = 0; i < 64; i++) w_strb[i] = words[i/4];
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      aw_valid <= 1'b0;
+      w_valid  <= 1'b0;
+    end else begin
+      if (aw_ready) aw_valid <= 1'b0;
+      if (w_ready) w_valid <= 1'b0;
+      if (take) begin
+        aw_valid <= 1'b1;
+        w_valid  <= 1'b1;
+      end
+    end
+    if (take) begin
+      aw_addr <= chosen.address;
+      w_data  <= chosen.data;
+      words   <= chosen.words;
+    end
+  end
+  assign aw_len = 8'd0;
+  assign w_last = 1'b1;
+
+  fifo #(
+      .WIDTH(MASTERS),
+      .DEPTH(DEPTH)
+  ) owners (
+      .clk,
+      .rst,
+      .in_valid (take),
+      .in_ready (room),
+      .in_data  (grant),
+      .out_valid(owner_valid),
+      .out_ready(b_valid),
+      .out_data (owner),
+      .level
+  );
+
+  assign b_ready = owner_valid;
+  assign open = level != '0 || aw_valid || w_valid;
+
+  always_ff @(posedge clk) begin
+    done <= (!rst && b_valid && b_ready && b_resp == 2'b00 && !error) ? owner : '0;
+    if (rst) error <= 1'b0;
+    else if (b_valid && b_ready && b_resp != 2'b00) error <= 1'b1;
+  end
+
+  always_ff @(posedge clk) begin
+    ev_words <= (!rst && w_valid && w_ready) ? 5'($countones(words)) : 5'd0;
+  end
+
+  axi_if #(
+      .ADDRESS(64),
+      .DATA(576),
+      .WRITE(1'b1)
+  ) check (
+      .clk,
+      .rst,
+      .a_valid(aw_valid),
+      .a_ready(aw_ready),
+      .a_addr (aw_addr),
+      .a_len  (aw_len),
+      .d_valid(w_valid),
+      .d_ready(w_ready),
+      .d_data ({w_strb, w_data}),
+      .d_last (w_last),
+      .b_valid(b_valid),
+      .b_ready(b_ready)
+  );
+endmodule

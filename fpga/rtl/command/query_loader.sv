@@ -1,0 +1,204 @@
+// Reads query blocks (proto/layout/payload.h) from host memory and cuts them into query beats.
+//
+// Stream in: a load, the block of one position and head. Stream out: its queries: codes padded with zeros to
+// segments of 64, in order; for bounds each segment as min(code, 0), then as max(code, 0) in a segment of its own,
+// dim / 64 later; then a beat a query with its QueryParam and the sum of its codes.
+// Latency: 4 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
+// sums. Stalls: host memory, `query`.
+module query_loader
+  import mnemo_pkg::*;
+  import card_types::*;
+  import command_types::*;
+(
+    input  logic                clk,
+    input  logic                rst,
+    input  logic                load_valid,
+    output logic                load_ready,
+    input  load_t               load,
+    output logic                read_valid,
+    input  logic                read_ready,
+    output host_read_t          read,
+    input  logic                beat_valid,
+    output logic                beat_ready,
+    input  logic        [511:0] beat,
+    output logic                query_valid,
+    input  logic                query_ready,
+    output query_head_t         query_head,
+    output logic        [511:0] query_data
+);
+  typedef enum logic [1:0] {
+    IDLE,
+    CODES,
+    DRAIN,
+    PARAMS
+  } state_t;
+
+  state_t state;
+  /* verilator lint_off UNUSEDSIGNAL */  // the read has its address and length
+  load_t job;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic [511:0] hold, segment_mask, codes;
+  logic hold_valid, advance, hold_done, move, upper, last_of_query, last_query;
+  logic [5:0] query;
+  logic [2:0] segment, segments_last, slot;  // slot: of a query within a beat, when a beat has more than one
+  logic [2:0] slots_last;
+  logic [3:0] drain;
+
+  // A run of beats for each load.
+  logic [64*8-1:0] shifted;
+  assign load_ready = state == IDLE && !read_valid;
+
+  // Dims of 16 and 32: 4 and 2 queries a beat. Segments of larger dims: dim / 64.
+  always_ff @(posedge clk) begin
+    unique case (job.dim_log2)
+      4'd4: {segments_last, slots_last} <= {3'd0, 3'd3};
+      4'd5: {segments_last, slots_last} <= {3'd0, 3'd1};
+      4'd7: {segments_last, slots_last} <= {3'd1, 3'd0};
+      4'd8: {segments_last, slots_last} <= {3'd3, 3'd0};
+      default: {segments_last, slots_last} <= {3'd0, 3'd0};
+    endcase
+  end
+  always_comb begin
+    unique case (job.dim_log2)
+      4'd4: segment_mask = {384'b0, {128{1'b1}}};
+      4'd5: segment_mask = {256'b0, {256{1'b1}}};
+      default: segment_mask = '1;
+    endcase
+    unique case (job.dim_log2)
+      4'd4: shifted = {128'b0, hold[511:128]};
+      default: shifted = {256'b0, hold[511:256]};
+    endcase
+    if (state == PARAMS) shifted = {64'b0, hold[511:64]};
+  end
+
+  assign advance = !query_valid || query_ready;
+  assign move = hold_valid && advance && (state == CODES || state == PARAMS);
+  assign last_of_query = segment == segments_last && (!job.bounds || upper);
+  assign last_query = query == job.group_last;
+  // The held beat is used up with this one.
+  assign hold_done = (state == CODES) ? (!job.bounds || upper) && (slot == slots_last || last_query)
+                                      : query[2:0] == 3'd7 || last_query;
+  assign beat_ready = (state == CODES || state == PARAMS) && !hold_valid;
+  assign codes = hold & segment_mask;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      state      <= IDLE;
+      hold_valid <= 1'b0;
+      read_valid <= 1'b0;
+    end else begin
+      if (read_ready) read_valid <= 1'b0;
+      if (beat_valid && beat_ready) hold_valid <= 1'b1;
+      if (move && hold_done) hold_valid <= 1'b0;
+      unique case (state)
+        IDLE: begin
+          if (load_valid && load_ready) begin
+            read_valid <= 1'b1;
+            state      <= CODES;
+          end
+        end
+        CODES: if (move && last_of_query && last_query) state <= DRAIN;
+        DRAIN: if (drain == '0) state <= PARAMS;
+        PARAMS: if (move && last_query) state <= IDLE;
+        default: state <= IDLE;
+      endcase
+    end
+    if (load_ready && load_valid) begin
+      job          <= load;
+      read.address <= load.address;
+      read.beats   <= load.units;
+    end
+    if (state == IDLE) begin
+      query   <= '0;
+      segment <= '0;
+      slot    <= '0;
+      upper   <= 1'b0;
+    end
+    drain <= (state == DRAIN) ? drain - 1'b1 : 4'd8;
+    if (beat_valid && beat_ready) hold <= beat;
+    if (move) begin
+      if (state == PARAMS) begin
+        query <= query + 1'b1;
+        hold  <= shifted;
+      end else if (job.bounds && !upper) upper <= 1'b1;
+      else begin
+        upper   <= 1'b0;
+        segment <= (segment == segments_last) ? '0 : segment + 1'b1;
+        if (segment == segments_last) begin
+          query <= last_query ? '0 : query + 1'b1;
+          slot  <= (slot == slots_last) ? '0 : slot + 1'b1;
+          hold  <= shifted;
+        end
+      end
+    end
+  end
+
+  // Sums of codes: 64 in four steps of 4, a step a cycle, then over the segments of a query.
+  logic sum_valid, sum_first, sum_last;
+  logic [2:0] sum_valids, sum_firsts, sum_lasts;
+  logic [2:0][5:0] sum_queries;
+  logic signed [15:0][9:0] sums4;
+  logic signed [3:0][11:0] sums16;
+  logic signed [13:0] sum64;
+  logic signed [16:0] sum, total, stored;
+  assign sum_valid = move && state == CODES && (!job.bounds || upper);
+  assign sum_first = segment == '0;
+  assign sum_last  = segment == segments_last;
+  assign total     = 17'(sum64) + (sum_firsts[2] ? 17'sd0 : sum);
+
+  always_ff @(posedge clk) begin
+    for (int i = 0; i < 16; i++)
+      sums4[i] <= 10'(signed'(codes[32*i+:8])) + 10'(signed'(codes[32*i+8+:8])) +
+                  10'(signed'(codes[32*i+16+:8])) + 10'(signed'(codes[32*i+24+:8]));
+    for (int i = 0; i < 4; i++)
+      sums16[i] <= 12'(signed'(sums4[4*i])) + 12'(signed'(sums4[4*i+1])) + 12'(signed'(sums4[4*i+2])) +
+                   12'(signed'(sums4[4*i+3]));
+    sum64 <= 14'(signed'(sums16[0])) + 14'(signed'(sums16[1])) + 14'(signed'(sums16[2])) + 14'(signed'(sums16[3]));
+    sum_valids  <= rst ? '0 : {sum_valids[1:0], sum_valid};
+    sum_firsts  <= {sum_firsts[1:0], sum_first};
+    sum_lasts   <= {sum_lasts[1:0], sum_last};
+    sum_queries <= {sum_queries[1:0], query};
+    if (sum_valids[2]) sum <= total;
+  end
+
+  ram_lut #(
+      .WIDTH(17),
+      .DEPTH(64)
+  ) of_queries (
+      .clk,
+      .we(sum_valids[2] && sum_lasts[2]),
+      .waddr(sum_queries[2]),
+      .wdata(total),
+      .raddr(query),
+      .rdata(stored)
+  );
+
+  /* verilator lint_off UNUSEDSIGNAL */  // reserved bytes
+  query_param_wire_t wire_param;
+  /* verilator lint_on UNUSEDSIGNAL */
+  query_param_t param;
+  assign wire_param = query_param_wire_t'(hold[63:0]);
+  assign param = '{
+          weight: wire_param.weight,
+          sum: stored,
+          shift: wire_param.shift,
+          multiplier: wire_param.multiplier
+      };
+
+  always_ff @(posedge clk) begin
+    if (rst) query_valid <= 1'b0;
+    else if (advance) query_valid <= move;
+    if (advance) begin
+      query_head.last     <= state == PARAMS && last_query;
+      query_head.is_param <= state == PARAMS;
+      query_head.query    <= query;
+      query_head.segment  <= (state == PARAMS) ? '0 : upper ? segment + segments_last + 3'd1 : segment;
+      if (state == PARAMS) query_data <= 512'(param);
+      else
+        for (int i = 0; i < 64; i++)
+          query_data[8*i+:8] <= (job.bounds && codes[8*i+7] == upper) ? 8'd0 : codes[8*i+:8];
+    end
+  end
+
+  stream_if #(.WIDTH($bits(query_head_t) + 512)) check_query (.clk, .rst, .valid(query_valid), .ready(query_ready), .data({query_head, query_data}));
+endmodule

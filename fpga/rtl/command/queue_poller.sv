@@ -1,0 +1,262 @@
+// Takes descriptors of up to N_QUEUES rings (proto/layout/ring.h), one at a time.
+//
+// A queue that becomes enabled is opened: its place is what its rings' headers say, tail of the descriptors and
+// head of the completions (stream `opened`). Then a head is the doorbell register, or with `poll` the header's,
+// read every POLL_CYCLES at most. Round robin: a queue with descriptors waits for at most one of each other queue.
+// Stream out: a descriptor, copied once, with its queue and the sequence number that it had to have; the ring's
+// tail is written when it is copied. next_seq goes on past a descriptor with the right number alone, whatever its
+// verdict: after a gap all others are out of sequence, as in server/memory_service/attachment.cc.
+// A head that is more than `slots` ahead of the tail stops its queue, until it is disabled: `broken`, which bit 1
+// of kCardQueueEnable shows. No other queue is affected.
+// Latency: N_QUEUES + 8 cycles and a read from a doorbell to its descriptor. Stalls: host memory, and `taken`.
+module queue_poller
+  import mnemo_pkg::*;
+  import command_types::*;
+#(
+    parameter int N_QUEUES = 8,
+    parameter int POLL_CYCLES = 64
+) (
+    input  logic                       clk,
+    input  logic                       rst,
+    input  logic                       run,        // takes descriptors
+    input  logic        [        31:0] cycle,
+    input  queue_t      [N_QUEUES-1:0] queues,
+    output logic        [N_QUEUES-1:0] broken,
+    output logic        [        31:0] depth,      // descriptors known and not yet taken
+    output logic                       busy,       // a descriptor is on its way
+    output logic                       pending,    // a queue is not open yet, or has descriptors
+    output logic                       opened,     // no stall
+    output logic        [         2:0] opened_number,
+    output logic        [        31:0] opened_head,
+    output logic                       read_valid,
+    input  logic                       read_ready,
+    output host_read_t                 read,
+    input  logic                       beat_valid,
+    output logic                       beat_ready,
+    input  logic        [       511:0] beat,
+    output logic                       write_valid,
+    input  logic                       write_ready,
+    output host_write_t                write,
+    output logic                       taken_valid,
+    input  logic                       taken_ready,
+    output taken_t                     taken
+);
+  localparam int AT = (N_QUEUES > 1) ? $clog2(N_QUEUES) : 1;
+  localparam logic [AT-1:0] LAST = AT'(N_QUEUES - 1);
+
+  typedef enum logic [3:0] {
+    IDLE,
+    OPEN_RING,
+    OPEN_COMPLETIONS,
+    OPENED,
+    POLL,
+    TAKE,
+    TAKE_ADDRESS,
+    FETCH,
+    COPIED
+  } state_t;
+
+  state_t state;
+  logic [N_QUEUES-1:0] waits, active, ready, enabled, grant, to_open;
+  logic [N_QUEUES-1:0][31:0] tails, heads, next_seqs;  // heads: as polled
+  logic [AT-1:0] look, chosen, granted, first_to_open, poll_at;
+  logic any, moved, due, asked, may_take;
+  logic [63:0] address;
+  logic [$clog2(POLL_CYCLES):0] wait_cycles;
+  queue_t regs;
+  logic [31:0] tail, index, next_seq;
+  descriptor_t copied;
+
+  always_comb begin
+    for (int q = 0; q < N_QUEUES; q++) enabled[q] = queues[q].enable[0];
+    to_open = enabled & ~active;
+    first_to_open = '0;
+    for (int q = N_QUEUES - 1; q >= 0; q--) if (to_open[q]) first_to_open = AT'(q);
+    granted = '0;
+    for (int q = 0; q < N_QUEUES; q++) if (grant[q]) granted = granted | AT'(q);
+  end
+
+  assign may_take = state == IDLE && to_open == '0 && run && !taken_valid && !write_valid;
+
+  arbiter #(
+      .N(N_QUEUES)
+  ) turn (
+      .clk,
+      .rst,
+      .want(ready),
+      .take(may_take),
+      .grant,
+      .any
+  );
+
+  // Looks at one queue a cycle: how many descriptors it has. What was looked at while a tail moved is dropped.
+  logic seen_valid, seen_counts;
+  logic [AT-1:0] seen_at;
+  logic [31:0] seen_head, seen_tail, seen_slots, seen, total;
+  assign moved = state == COPIED || state == OPENED || state == TAKE;
+  assign seen  = seen_head - seen_tail;
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      look       <= '0;
+      seen_valid <= 1'b0;
+      ready      <= '0;
+      broken     <= '0;
+      total      <= '0;
+      depth      <= '0;
+    end else begin
+      look <= (look == LAST) ? '0 : look + 1'b1;
+      seen_valid <= !moved;
+      if (moved) ready[chosen] <= 1'b0;
+      if (seen_valid && !moved) begin
+        if (seen_counts && seen > seen_slots) broken[seen_at] <= 1'b1;
+        ready[seen_at] <= seen_counts && seen != '0 && seen <= seen_slots;
+      end
+      total <= ((seen_at == '0) ? 32'd0 : total) + (seen_counts ? seen : 32'd0);
+      if (seen_at == '0) depth <= total;
+      for (int q = 0; q < N_QUEUES; q++)
+        if (!enabled[q]) begin
+          broken[q] <= 1'b0;
+          ready[q]  <= 1'b0;
+        end
+    end
+    seen_at     <= look;
+    seen_counts <= !rst && active[look] && !broken[look];
+    seen_head   <= queues[look].poll[0] ? heads[look] : queues[look].head;
+    seen_tail   <= tails[look];
+    seen_slots  <= queues[look].slots;
+  end
+
+  // Known at once, unlike `ready`: so the card is not idle from a doorbell's response on.
+  always_ff @(posedge clk) begin
+    for (int q = 0; q < N_QUEUES; q++)
+      waits[q] <= !rst && enabled[q] && !broken[q] && (!active[q] ||
+          (queues[q].poll[0] ? heads[q] : queues[q].head) != tails[q]);
+    pending <= !rst && waits != '0;
+  end
+
+  assign due = active[poll_at] && !broken[poll_at] && !ready[poll_at] && queues[poll_at].poll[0];
+  assign busy = state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED || taken_valid || write_valid;
+  assign index = tail & (regs.slots - 32'd1);
+  assign copied = descriptor_t'(beat);
+  assign beat_ready = state == OPEN_RING || state == OPEN_COMPLETIONS || state == POLL || state == FETCH;
+
+  // `asked`: the read of the present state is under way.
+  always_comb begin
+    unique case (state)
+      OPEN_RING: address = regs.ring + 64'(RING_AT_TAIL);
+      OPEN_COMPLETIONS: address = regs.completions + 64'(RING_AT_HEAD);
+      POLL: address = regs.ring + 64'(RING_AT_HEAD);
+      default: address = regs.ring + 64'(RING_HEADER_BYTES) + {26'b0, tail, 6'b0};
+    endcase
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      read_valid <= 1'b0;
+      asked      <= 1'b0;
+    end else begin
+      read_valid <= beat_ready && !asked && !(read_valid && read_ready);
+      asked      <= beat_ready && !beat_valid && (asked || (read_valid && read_ready));
+    end
+    read.beats <= 24'd1;
+    if (!read_valid) read.address <= address;
+  end
+
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      state       <= IDLE;
+      active      <= '0;
+      write_valid <= 1'b0;
+      taken_valid <= 1'b0;
+      opened      <= 1'b0;
+      poll_at     <= '0;
+      wait_cycles <= '0;
+    end else begin
+      opened <= 1'b0;
+      if (taken_ready) taken_valid <= 1'b0;
+      if (write_ready) write_valid <= 1'b0;
+      if (wait_cycles != '0) wait_cycles <= wait_cycles - 1'b1;
+      unique case (state)
+        IDLE: begin
+          if (to_open != '0) begin
+            chosen <= first_to_open;
+            regs  <= queues[first_to_open];
+            state  <= OPEN_RING;
+          end else if (may_take && any) begin
+            chosen <= granted;
+            state  <= TAKE;
+          end else if (wait_cycles == '0) begin
+            poll_at <= (poll_at == LAST) ? '0 : poll_at + 1'b1;
+            if (due) begin
+              chosen      <= poll_at;
+              regs       <= queues[poll_at];
+              wait_cycles <= ($clog2(POLL_CYCLES) + 1)'(POLL_CYCLES);
+              state       <= POLL;
+            end
+          end
+        end
+        OPEN_RING: begin
+          if (beat_valid) begin
+            tails[chosen] <= beat[31:0];
+            heads[chosen] <= beat[31:0];
+            state         <= OPEN_COMPLETIONS;
+          end
+        end
+        OPEN_COMPLETIONS: begin
+          if (beat_valid) begin
+            opened_head <= beat[31:0];
+            state       <= OPENED;
+          end
+        end
+        OPENED: begin
+          opened            <= 1'b1;
+          opened_number     <= 3'(chosen);
+          active[chosen]    <= 1'b1;
+          next_seqs[chosen] <= regs.seq;
+          state             <= IDLE;
+        end
+        POLL: begin
+          if (beat_valid) begin
+            heads[chosen] <= beat[31:0];
+            state         <= IDLE;
+          end
+        end
+        TAKE: begin
+          regs       <= queues[chosen];
+          tail        <= tails[chosen];
+          next_seq    <= next_seqs[chosen];
+          taken.cycle <= cycle;
+          state       <= TAKE_ADDRESS;
+        end
+        TAKE_ADDRESS: begin
+          tail  <= index;
+          state <= FETCH;
+        end
+        FETCH: begin
+          if (beat_valid) begin
+            taken.descriptor <= copied;
+            taken.regs      <= regs;
+            taken.number     <= 3'(chosen);
+            taken.next_seq   <= next_seq;
+            if (copied.seq == next_seq) next_seqs[chosen] <= next_seq + 32'd1;
+            tails[chosen] <= tails[chosen] + 32'd1;
+            state         <= COPIED;
+          end
+        end
+        COPIED: begin
+          taken_valid   <= 1'b1;
+          write_valid   <= 1'b1;
+          write.address <= regs.ring + 64'(RING_AT_TAIL);
+          write.words   <= 16'h0001;
+          write.data    <= {480'b0, tails[chosen]};
+          state         <= IDLE;
+        end
+        default: state <= IDLE;
+      endcase
+      for (int q = 0; q < N_QUEUES; q++) if (!enabled[q]) active[q] <= 1'b0;
+    end
+  end
+
+  stream_if #(.WIDTH($bits(taken_t))) check_taken (.clk, .rst, .valid(taken_valid), .ready(taken_ready), .data(taken));
+endmodule

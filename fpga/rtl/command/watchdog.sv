@@ -1,0 +1,63 @@
+// Decides when the card has failed, and why; until reset.
+//
+// A failure is an error response of host memory, a fault of a lane, or a job that takes more than `limit` cycles. A
+// job begins when it is the oldest one under way: issued to the lanes, its results not yet written. Latency: 3
+// cycles. Nothing stalls it. The first failure stays: kCardRegFailure of proto/layout/card.h.
+module watchdog
+  import mnemo_pkg::*;
+  import card_types::*;
+#(
+    parameter int CHANNELS = 2
+) (
+    input  logic                  clk,
+    input  logic                  rst,
+    input  logic   [        31:0] limit,       // 0: none
+    input  logic                  job_issued,
+    input  logic                  job_ended,
+    input  logic                  host_error,
+    input  fault_t [CHANNELS-1:0] fault,
+    output logic                  working,     // a job is under way
+    output logic                  failed,
+    output logic   [        31:0] failure
+);
+  logic [15:0] jobs;
+  logic [31:0] cycles;
+  logic late;
+  fault_t lane_fault;
+  logic [7:0] lane;
+
+  always_ff @(posedge clk) begin
+    lane_fault <= FAULT_NONE;
+    lane       <= '0;
+    for (int c = CHANNELS - 1; c >= 0; c--)
+      if (fault[c] != FAULT_NONE) begin
+        lane_fault <= fault[c];
+        lane       <= 8'(c);
+      end
+    late <= cycles > limit && limit != '0;
+    if (rst) begin
+      jobs    <= '0;
+      cycles  <= '0;
+      late    <= 1'b0;
+      failed  <= 1'b0;
+      failure <= '0;
+    end else begin
+      jobs   <= jobs + 16'(job_issued) - 16'(job_ended);
+      cycles <= (!working || job_ended) ? '0 : (cycles == '1) ? cycles : cycles + 1'b1;
+      if (!failed) begin
+        if (host_error) begin
+          failed  <= 1'b1;
+          failure <= 32'(CARD_FAILURE_HOST);
+        end else if (lane_fault != FAULT_NONE) begin
+          failed  <= 1'b1;
+          failure <= {16'b0, lane, 5'b0, lane_fault};
+        end else if (late) begin
+          failed  <= 1'b1;
+          failure <= 32'(CARD_FAILURE_WATCHDOG);
+        end
+      end
+    end
+  end
+
+  assign working = jobs != '0;
+endmodule

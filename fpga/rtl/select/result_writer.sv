@@ -1,0 +1,235 @@
+// Writes the results of descriptors (proto/layout/payload.h) to host memory and sums up what their completions say.
+//
+// Streams in: contexts of descriptors in order; for each job of an accepted one the head of its hits, then, when its
+// ids are wanted and there are any, the hits, 16 a beat. Streams out: writes of a line of 64 bytes or a part of it, and
+// the descriptor, when all of its writes have their responses (`written`, one a response).
+// A block: the header, ids behind it, ranks at RanksOffset(k) when asked for. Words behind `count` are not written:
+// lines are written with a strobe a word. A line that two beats share is put together first.
+// Latency: 6 cycles from a head to its first write, then 2 cycles a line and beat. Stalls: host memory, and `finished`.
+module result_writer
+  import mnemo_pkg::*;
+  import card_types::*;
+  import command_types::*;
+(
+    input  logic                clk,
+    input  logic                rst,
+    input  logic        [ 31:0] cycle,
+    output logic                busy,
+    output logic                ev_job,    // a job ends
+    output logic                ev_stall,  // ids wait for host memory
+    input  logic                context_valid,
+    output logic                context_ready,
+    input  context_t            context_in,
+    input  logic                head_valid,
+    output logic                head_ready,
+    input  hit_head_t           head,
+    input  logic                hit_valid,
+    output logic                hit_ready,
+    input  hit_beat_t           hit_beat,
+    input  logic        [511:0] hit_ids,
+    input  logic        [511:0] hit_ranks,
+    output logic                write_valid,
+    input  logic                write_ready,
+    output host_write_t         write,
+    input  logic                written,
+    output logic                finished_valid,
+    input  logic                finished_ready,
+    output finished_t           finished
+);
+  typedef enum logic [3:0] {
+    IDLE,
+    HEAD,
+    PAGES,
+    START,
+    HITS,
+    LINE,
+    REST,
+    JOB_END,
+    RESPONSES,
+    FINISHED
+  } state_t;
+
+  state_t state;
+  /* verilator lint_off UNUSEDSIGNAL */  // the rest is copied to `finished` at once
+  context_t now;
+  hit_head_t hits;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic of_ranks;  // the present line is one of ranks
+  logic list_stage;
+  logic [15:0] block_left;
+  logic [7:0] open;  // writes without a response
+  logic [31:0] started, last_scored;
+  logic scored_once;
+  logic [33:0] product;
+  logic [23:0] pages;
+  logic [9:0] beats;
+
+  // [0]: ids, [1]: ranks. Where their words begin within a line, the line, and the words of the present line that
+  // the last beat left.
+  logic [1:0][3:0] first;
+  logic [1:0][57:0] line;
+  logic [1:0][511:0] carry;
+  logic [1:0][15:0] carry_words;
+
+  logic [511:0] rotated, source;
+  logic [15:0] rotated_here, rotated_next;
+  logic last_beat;
+  logic [4:0] beat_count;
+  logic write_free;
+
+  assign source = of_ranks ? hit_ranks : hit_ids;
+  assign write_free = !write_valid || write_ready;
+  assign context_ready = state == IDLE && !finished_valid;
+  assign head_ready = state == HEAD;
+  // A beat is taken with its last line.
+  assign hit_ready = state == LINE && write_free && of_ranks == now.ranks;
+  assign busy = state != IDLE;
+
+  // Words of the beat, turned to where they lie in the line: in two steps of 4:1.
+  always_comb begin
+    logic [511:0] by_four;
+    for (int w = 0; w < 16; w++) by_four[32*w+:32] = source[32*((w+16-4*int'(first[of_ranks][3:2]))%16)+:32];
+    for (int w = 0; w < 16; w++) rotated[32*w+:32] = by_four[32*((w+16-int'(first[of_ranks][1:0]))%16)+:32];
+    for (int w = 0; w < 16; w++) begin
+      rotated_here[w] = 5'(w) >= {1'b0, first[of_ranks]} && 6'(w) < 6'(first[of_ranks]) + 6'(beat_count);
+      rotated_next[w] = 6'(w) + 6'd16 < 6'(first[of_ranks]) + 6'(beat_count);
+    end
+  end
+
+  // The registers between the turn and the line.
+  logic [511:0] turned;
+  logic [15:0] turned_here, turned_next;
+
+  always_ff @(posedge clk) begin
+    turned      <= rotated;
+    turned_here <= rotated_here;
+    turned_next <= rotated_next;
+    product     <= pages * beats;
+  end
+  assign beat_count = hit_beat.count;
+
+  always_ff @(posedge clk) begin
+    ev_job   <= !rst && state == JOB_END;
+    ev_stall <= !rst && state == LINE && !write_free;
+    if (rst) begin
+      state          <= IDLE;
+      write_valid    <= 1'b0;
+      finished_valid <= 1'b0;
+      open           <= '0;
+      scored_once    <= 1'b0;
+    end else begin
+      if (write_ready) write_valid <= 1'b0;
+      if (finished_ready) finished_valid <= 1'b0;
+      open <= open + 8'(write_valid && write_ready) - 8'(written);
+      unique case (state)
+        IDLE: if (context_valid && context_ready) state <= (context_in.status == STATUS_OK) ? HEAD : FINISHED;
+        HEAD: if (head_valid) state <= PAGES;
+        PAGES: state <= START;
+        START: state <= list_stage ? JOB_END : (hits.count == '0) ? REST : HITS;
+        HITS: if (hit_valid) state <= LINE;
+        LINE: begin
+          // Ids, then ranks when asked for, then what is left of the last lines.
+          if (write_free) begin
+            write_valid <= 1'b1;
+            state       <= (of_ranks == now.ranks && last_beat) ? REST : HITS;
+          end
+        end
+        REST: begin
+          if (write_free) begin
+            write_valid <= carry_words[of_ranks] != '0;
+            if (of_ranks == now.ranks) state <= JOB_END;
+          end
+        end
+        JOB_END: state <= (!list_stage && block_left == '0) ? RESPONSES : HEAD;
+        RESPONSES: if (!write_valid && open == '0) state <= FINISHED;
+        FINISHED: begin
+          finished_valid <= 1'b1;
+          state          <= IDLE;
+        end
+        default: state <= IDLE;
+      endcase
+      if (state == START && !list_stage) scored_once <= 1'b1;
+    end
+
+    unique case (state)
+      IDLE: begin
+        now        <= context_in;
+        block_left <= context_in.blocks;
+      end
+      HEAD: begin
+        hits  <= head;
+        pages <= head.pages[23:0];
+        beats <= head.to_list ? now.first_beats : now.second_beats;
+        list_stage <= head.to_list;
+      end
+      START: begin
+        first       <= {now.k[3:0] + 4'd4, 4'd4};
+        line[0]     <= now.address[63:6];
+        line[1]     <= now.address[63:6] + ((58'(now.k) + 58'd4) >> 4);
+        carry[0]    <= {384'b0, 32'd0, hits.last_rank, hits.candidates, hits.count};
+        carry_words <= {16'h0000, 16'h000F};
+        of_ranks    <= 1'b0;
+        if (!list_stage) begin
+          block_left   <= block_left - 1'b1;
+          now.address  <= now.address + {34'b0, now.block_units, 6'b0};
+        end
+      end
+      HITS: last_beat <= hit_beat.last;
+      LINE: begin
+        if (write_free) begin
+          write.address <= {line[of_ranks], 6'b0};
+          write.words   <= carry_words[of_ranks] | turned_here;
+          for (int w = 0; w < 16; w++)
+            write.data[32*w+:32] <= turned_here[w] ? turned[32*w+:32] : carry[of_ranks][32*w+:32];
+          line[of_ranks]        <= line[of_ranks] + 1'b1;
+          carry[of_ranks]       <= turned;
+          carry_words[of_ranks] <= turned_next;
+          of_ranks              <= (of_ranks == now.ranks) ? 1'b0 : 1'b1;
+        end
+      end
+      REST: begin
+        if (write_free) begin
+          write.address <= {line[of_ranks], 6'b0};
+          write.words   <= carry_words[of_ranks];
+          write.data    <= carry[of_ranks];
+          of_ranks      <= 1'b1;
+        end
+      end
+      default: ;
+    endcase
+  end
+
+  // What the completion says. It starts when its first job could: not before the last descriptor's scores are made.
+  always_ff @(posedge clk) begin
+    unique case (state)
+      IDLE: if (!finished_valid) begin
+        finished.number        <= context_in.number;
+        finished.status        <= context_in.status;
+        finished.detail        <= context_in.detail;
+        finished.seq           <= context_in.seq;
+        finished.index_id      <= context_in.index_id;
+        finished.watermark     <= context_in.watermark;
+        finished.count         <= '0;
+        finished.bytes_read    <= '0;
+        finished.bytes_written <= '0;
+        started                <= context_in.started_at;
+        if (scored_once && $signed(last_scored - context_in.started_at) > 0) started <= last_scored;
+      end
+      START: begin
+        finished.bytes_read <= finished.bytes_read + {24'b0, product, 6'b0};
+        if (!list_stage) begin
+          finished.count         <= finished.count + hits.count;
+          finished.bytes_written <= finished.bytes_written + 64'd16 +
+              (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
+          last_scored <= ($signed(hits.scored - started) < 0) ? started : hits.scored;
+        end
+      end
+      RESPONSES: begin
+        finished.queue_cycles  <= started - now.taken_at;
+        finished.score_cycles  <= last_scored - started;
+        finished.select_cycles <= cycle - last_scored;
+      end
+      default: ;
+    endcase
+  end
+endmodule
