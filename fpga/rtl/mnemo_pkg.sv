@@ -6,7 +6,7 @@
 package mnemo_pkg;
 
   // Hashes of this layout (card_hash.h) and of the wire's (layout_hash.h).
-  localparam logic [63:0] CARD_HASH = 64'h48869D0A587593B1;
+  localparam logic [63:0] CARD_HASH = 64'h41ECD6B68C396670;
   localparam logic [63:0] LAYOUT_HASH = 64'h0E33834E792C3674;
 
   // Constants of card.h.
@@ -78,6 +78,8 @@ package mnemo_pkg;
   localparam logic [6:0] CARD_QUEUE_SCORE_OPS = 7'd84;
   localparam logic [6:0] CARD_QUEUE_MAX_GROUP = 7'd88;
   localparam logic [6:0] CARD_QUEUE_MAX_K = 7'd92;
+  localparam logic [31:0] CARD_QUEUE_ENABLED = 32'd1;
+  localparam logic [31:0] CARD_QUEUE_STOPPED = 32'd2;
 
   // Counters, in the order of their registers.
   localparam int unsigned CARD_CYCLES_TOTAL = 0;

@@ -87,7 +87,9 @@ enum CardRegister {
   kCardRegWatchdog = 0x048,  // cycles that a job may take; 0: no bound
   kCardRegFailure = 0x04C,   // CardFailure, read only, until reset
   kCardRegPeriod = 0x050,    // nanoseconds of 256 cycles, for the times in completions
-  // Channels: pairs of registers of each, 8 bytes apart.
+  // Channels: pairs of registers of each, 8 bytes apart. A port writes them before its first use; whoever
+  // resets
+  // the card writes them back.
   kCardRegChannels = 0x100,  // base of the channel in beats, then its length in beats
   // Counters, pairs, read only, 8 bytes apart in the order of CardCounter.
   kCardRegCounters = 0x200,
@@ -122,7 +124,7 @@ enum CardFailure {
 
 // Byte offsets in a queue's registers.
 enum CardQueueRegister {
-  kCardQueueEnable = 0x00,       // 1: in use; the others do not change while it is 1
+  kCardQueueEnable = 0x00,       // CardQueueBit; the others but Head do not change while it is 1
   kCardQueueHead = 0x04,         // doorbell: the ring's head (ring.h), free-running
   kCardQueueRing = 0x08,         // pair: host address of the descriptors' RingHeader
   kCardQueueCompletions = 0x10,  // pair: host address of the completions' RingHeader
@@ -141,6 +143,13 @@ enum CardQueueRegister {
   kCardQueueScoreOps = 0x54,  // ScoreOp | GroupOp << 8 | SelectOp << 16 | cascade << 24
   kCardQueueMaxGroup = 0x58,  // max_group | max_queries << 16
   kCardQueueMaxK = 0x5C,
+};
+
+// Bits of kCardQueueEnable. A queue that becomes enabled begins where its rings' headers say: at the tail of
+// the descriptors and at the head of the completions.
+enum CardQueueBit {
+  kCardQueueEnabled = 1,
+  kCardQueueStopped = 2,  // read only: the head is more than `slots` from the tail; until it is disabled
 };
 
 // Numbers of counters, each 64 bits.
@@ -242,6 +251,10 @@ enum CardLaneCounter {
   X(kCardQueueScoreOps)               \
   X(kCardQueueMaxGroup)               \
   X(kCardQueueMaxK)
+
+#define MNEMO_CARD_QUEUE_BITS(X) \
+  X(kCardQueueEnabled)           \
+  X(kCardQueueStopped)
 
 #define MNEMO_CARD_COUNTERS(X) \
   X(kCardCyclesTotal)          \

@@ -56,6 +56,7 @@ constexpr Number kControls[] = {MNEMO_CARD_CONTROLS(MNEMO_LISTED)};
 constexpr Number kStates[] = {MNEMO_CARD_STATES(MNEMO_LISTED)};
 constexpr Number kFailures[] = {MNEMO_CARD_FAILURES(MNEMO_LISTED)};
 constexpr Number kQueueRegisters[] = {MNEMO_CARD_QUEUE_REGISTERS(MNEMO_LISTED)};
+constexpr Number kQueueBits[] = {MNEMO_CARD_QUEUE_BITS(MNEMO_LISTED)};
 constexpr Number kCounters[] = {MNEMO_CARD_COUNTERS(MNEMO_LISTED)};
 constexpr Number kLaneCounters[] = {MNEMO_CARD_LANE_COUNTERS(MNEMO_LISTED)};
 
@@ -276,6 +277,7 @@ std::string CardPackage() {
   out.Numbers(kFailures, 8);
   out.Section("Registers of a queue, byte offsets within the queue.");
   out.Numbers(kQueueRegisters, 7);
+  out.Numbers(kQueueBits, 32);
   out.Section("Counters, in the order of their registers.");
   out.Integers(kCounters);
   out.Integers(kLaneCounters);

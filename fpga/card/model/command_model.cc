@@ -1,0 +1,165 @@
+#include "fpga/card/model/command_model.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+
+#include "proto/layout/layout_hash.h"
+#include "proto/layout/numerics.h"
+#include "proto/layout/record.h"
+#include "proto/layout/ring.h"
+
+namespace mnemo::card::model {
+namespace {
+
+using layout::CardBlock;
+using layout::CardIndex;
+using layout::Descriptor;
+using layout::Verdict;
+
+layout::IndexInfo InfoOf(const CardIndex& index, uint32_t tokens) {
+  return {.exists = index.exists == 1,
+          .generation = index.generation,
+          .layer_slots = index.layer_slots,
+          .heads = index.heads,
+          .dim = index.dim,
+          .record_format = index.record_format,
+          .kv_format = index.kv_format,
+          .max_tokens = index.max_tokens,
+          .tokens = tokens,
+          .kv_tokens = 0};
+}
+
+layout::Limits LimitsOf(const QueueRegisters& queue, uint32_t next_seq) {
+  layout::Limits limits;
+  limits.granted.epoch = static_cast<uint16_t>(queue.At(layout::kCardQueueRegions) >> 16);
+  limits.granted.ops = queue.At(layout::kCardQueueOps);
+  limits.granted.formats = queue.At(layout::kCardQueueFormats);
+  const uint32_t score_ops = queue.At(layout::kCardQueueScoreOps);
+  limits.granted.score_ops = static_cast<uint8_t>(score_ops);
+  limits.granted.group_ops = static_cast<uint8_t>(score_ops >> 8);
+  limits.granted.select_ops = static_cast<uint8_t>(score_ops >> 16);
+  limits.granted.cascade = static_cast<uint8_t>(score_ops >> 24 & 1);
+  limits.granted.max_group = static_cast<uint16_t>(queue.At(layout::kCardQueueMaxGroup));
+  limits.granted.max_queries = static_cast<uint16_t>(queue.At(layout::kCardQueueMaxGroup) >> 16);
+  limits.granted.max_k = queue.At(layout::kCardQueueMaxK);
+  limits.granted.max_indexes = queue.At(layout::kCardQueueIndexes);
+  limits.ring_kind = layout::kRingQuery;
+  limits.next_seq = next_seq;
+  return limits;
+}
+
+Verdict Unsupported(size_t field) { return {layout::kStatusUnsupported, static_cast<uint16_t>(field)}; }
+
+// Words of a bank that the fullest lane's scores of a scan take.
+uint64_t BankWords(const Descriptor& d, const Shape& shape) {
+  if (d.begin == d.end) {
+    return 0;
+  }
+  const uint32_t pages = (d.end - 1) / layout::kPageTokens - d.begin / layout::kPageTokens + 1;
+  const uint64_t of_lane = (uint64_t{pages} + shape.channels - 1) / shape.channels;
+  const uint32_t passes = (d.group + shape.queries - 1) / shape.queries;
+  return of_lane * (layout::IsCodeFormat(d.format) ? 8 : 1) * passes;
+}
+
+Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& shape) {
+  const auto served = [](uint32_t bit) { return (kServedScoreOps >> bit & 1) != 0; };
+  if (d.op != layout::kOpScoreSelect) return Unsupported(offsetof(Descriptor, op));
+  if ((d.flags & layout::kFlagByRank) != 0) return Unsupported(offsetof(Descriptor, flags));
+  if (!served(16U + d.select_op)) return Unsupported(offsetof(Descriptor, select_op));
+  if (!served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
+  if (!served(8U + d.group_op)) return Unsupported(offsetof(Descriptor, group_op));
+  if (d.group > MaxGroup(shape)) return Unsupported(offsetof(Descriptor, group));
+  if (index.dim < layout::kMinDim || index.dim > layout::kCardMaxDim || !std::has_single_bit(index.dim)) {
+    return Unsupported(offsetof(Descriptor, index_id));
+  }
+  if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
+  if (BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
+  return {};
+}
+
+bool WholePages(const Descriptor& d) { return (d.flags & layout::kFlagPages64) != 0; }
+
+// The pages and entries of the descriptor's range.
+void SetRange(const Descriptor& d, const CardIndex& index, ScanJob* job) {
+  job->none = d.begin == d.end;
+  if (job->none) {
+    return;
+  }
+  const uint32_t entry_tokens = layout::EntryTokens(d.format, d.flags);
+  job->first_page = d.begin / layout::kPageTokens + index.shift;
+  job->last_page = (d.end - 1) / layout::kPageTokens + index.shift;
+  job->skip = d.begin % layout::kPageTokens / entry_tokens;
+  job->last_entry = (d.end - 1) % layout::kPageTokens / entry_tokens;
+}
+
+// The beats of a block that the job reads.
+void SetBeats(const CardBlock& block, ScanJob* job) {
+  job->first_beats = block.beats;
+  if (job->sign_stage) {
+    job->first_beats = block.scales;
+  } else if (job->kind == Kind::kMeans && block.page_row != block.beats) {
+    job->first_beats = job->page_row ? 1 : block.page_row;
+    job->second_at = job->page_row ? block.page_row : 0;
+    job->second_beats = job->page_row ? block.planes : 0;
+  }
+}
+
+}  // namespace
+
+uint32_t MaxGroup(const Shape& shape) {
+  return std::min(static_cast<uint32_t>(layout::kMaxGroup), kMostPasses * shape.queries);
+}
+
+Verdict CheckDescriptor(const Descriptor& descriptor, const QueueRegisters& queue, uint32_t next_seq,
+                        const CardIndex& index, uint32_t tokens, const Shape& shape) {
+  std::array<uint64_t, layout::kCardMaxRegions> region_bytes = {
+      uint64_t{queue.At(layout::kCardQueueLength0)} * layout::kUnitBytes,
+      uint64_t{queue.At(layout::kCardQueueLength1)} * layout::kUnitBytes};
+  layout::Limits limits = LimitsOf(queue, next_seq);
+  const uint32_t regions = queue.At(layout::kCardQueueRegions) & 0xFFFF;
+  limits.region_bytes = std::span(region_bytes).first(std::min<size_t>(regions, region_bytes.size()));
+  const Verdict verdict = layout::Validate(descriptor, limits, InfoOf(index, tokens), {});
+  return verdict.status == layout::kStatusOk ? CheckServed(descriptor, index, shape) : verdict;
+}
+
+ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Shape& shape, uint32_t head,
+                  Stage stage) {
+  const uint32_t format = descriptor.format;
+  const uint32_t dim = index.dim;
+  const CardBlock block = layout::CardBlockOf(format, dim);
+  ScanJob job;
+  job.kind = format == layout::kFormatBounds  ? Kind::kBounds
+             : format == layout::kFormatMeans ? Kind::kMeans
+                                              : Kind::kCodes;
+  job.sign_stage = stage == Stage::kFirst;
+  job.two_bit = format == layout::kFormatCodes2 && !job.sign_stage;
+  job.page_row = job.kind == Kind::kMeans && WholePages(descriptor);
+  job.fold = job.kind == Kind::kBounds && WholePages(descriptor);
+  job.vector_log2 = static_cast<uint32_t>(std::bit_width(block.vector_elements)) - 1;
+  job.planes = job.sign_stage ? 1 : block.planes;
+  const int32_t code_max = job.kind != Kind::kCodes ? 127 : job.sign_stage ? 1 : layout::CodeMax(format);
+  job.code_shift = static_cast<uint32_t>(layout::DotShift(code_max, dim));
+  job.base_shift = static_cast<uint32_t>(layout::DotShift(127, dim));
+  job.group = descriptor.group;
+  job.passes = (job.group + shape.queries - 1) / shape.queries;
+  job.listed = stage == Stage::kSecond;
+  job.list_beat = index.list_beat;
+  job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
+  SetRange(descriptor, index, &job);
+  SetBeats(block, &job);
+  return job;
+}
+
+SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stage stage) {
+  SelectJob job;
+  job.plain = descriptor.group_op == layout::kGroupPlainMax;
+  job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
+  job.group = descriptor.group;
+  job.to_list = stage == Stage::kFirst;
+  job.shift = index.shift;
+  job.k = job.to_list ? descriptor.k1 : descriptor.k;
+  return job;
+}
+
+}  // namespace mnemo::card::model

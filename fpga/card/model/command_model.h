@@ -1,0 +1,56 @@
+#pragma once
+
+// The units of the command processor (fpga/rtl/command) that decide: the check of a descriptor, and the jobs
+// that it becomes.
+
+#include <array>
+#include <cstdint>
+
+#include "fpga/card/model/jobs.h"
+#include "proto/layout/card.h"
+#include "proto/layout/descriptor.h"
+#include "proto/layout/validate.h"
+
+namespace mnemo::card::model {
+
+// Registers of a queue by their offset.
+class QueueRegisters {
+ public:
+  uint32_t& At(uint32_t offset) { return words_[offset / 4]; }
+  uint32_t At(uint32_t offset) const { return words_[offset / 4]; }
+  uint64_t Pair(uint32_t offset) const { return uint64_t{At(offset + 4)} << 32 | At(offset); }
+
+ private:
+  std::array<uint32_t, layout::kCardQueueBytes / 4> words_{};
+};
+
+// What the card's registers tell of its operations.
+constexpr uint32_t kServedScoreOps = 1U << layout::kScoreDot | 1U << layout::kScorePageBound |
+                                     1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupMax) |
+                                     1U << (8 + layout::kGroupPlainMax) | 1U << (16 + layout::kSelectTopK) |
+                                     1U << 24;
+constexpr uint32_t kServedFormats = 1U << layout::kFormatCodes2 | 1U << layout::kFormatCodes4 |
+                                    1U << layout::kFormatCodes8 | 1U << layout::kFormatBounds |
+                                    1U << layout::kFormatMeans;
+constexpr uint32_t kServedDims = 0x1F0;  // 16 to 256
+constexpr uint32_t kMostEntries = 16384;
+constexpr uint32_t kMostPasses = 16;
+
+// Returns the largest group of a card: 64 queries in at most 16 passes.
+uint32_t MaxGroup(const Shape& shape);
+
+// Decides as layout::Validate with the queue's registers as limits, then by the card's own bounds in this
+// order: op, flags (order by rank), select_op, score_op, group_op, group, dim (as index_id), k, length of the
+// scan (as end).
+layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const QueueRegisters& queue,
+                                uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
+                                const Shape& shape);
+
+enum class Stage { kOnly, kFirst, kSecond };  // of a cascade the first or second
+
+// job_sequencer. The descriptor has passed the check; `head` is the index's.
+ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,
+                  uint32_t head, Stage stage);
+SelectJob SelectJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, Stage stage);
+
+}  // namespace mnemo::card::model

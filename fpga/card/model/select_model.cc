@@ -1,0 +1,120 @@
+#include "fpga/card/model/select_model.h"
+
+#include <algorithm>
+#include <array>
+
+#include "proto/layout/numerics.h"
+
+namespace mnemo::card::model {
+namespace {
+
+constexpr int32_t kMaxBias = 8191;
+constexpr int32_t kPlainBias = 32768;
+constexpr uint32_t kDigitBits = 4;
+constexpr uint32_t kEntriesOfWord = 8;
+
+bool Counts(const ScoreStore& store, const SelectJob& job, size_t at) {
+  return (store.pages[at / job.entries].mask >> (at % job.entries) & 1) != 0;
+}
+
+}  // namespace
+
+std::vector<int16_t> LargestScores(const SelectJob& job, const ScoreStore& store) {
+  std::vector<int16_t> best(job.group, INT16_MIN);
+  for (size_t at = 0; at < store.pages.size() * job.entries; ++at) {
+    if (!Counts(store, job, at)) {
+      continue;
+    }
+    for (uint32_t g = 0; g < job.group; ++g) {
+      best[g] = std::max(best[g], store.y[at * job.group + g]);
+    }
+  }
+  return best;
+}
+
+uint16_t RankCode(bool plain, std::span<const int16_t> y, std::span<const int16_t> best) {
+  int32_t rank = plain ? layout::kPlainRankFloor : layout::kRankFloor;
+  for (size_t g = 0; g < y.size(); ++g) {
+    rank = std::max(rank, plain ? layout::PlainMaxTerm(y[g]) : layout::MaxTerm(y[g], best[g]));
+  }
+  return static_cast<uint16_t>(rank + (plain ? kPlainBias : kMaxBias));
+}
+
+int32_t RankOfCode(bool plain, uint16_t code) {
+  return static_cast<int32_t>(code) - (plain ? kPlainBias : kMaxBias);
+}
+
+Cut FindCut(bool plain, std::span<const uint16_t> codes, uint32_t k) {
+  // Codes of max have bit 12 set and none above it, so that 3 digits are left.
+  uint32_t found = plain ? 0 : 1U << 12;
+  Cut cut{.code = 0, .need = k};
+  for (uint32_t shift = plain ? 12 : 8;; shift -= kDigitBits) {
+    std::array<uint32_t, 16> counts{};
+    for (const uint16_t code : codes) {
+      if (code != 0 && uint32_t{code} >> (shift + kDigitBits) == found >> (shift + kDigitBits)) {
+        ++counts[code >> shift & 15];
+      }
+    }
+    uint32_t digit = 15;
+    while (digit > 0 && counts[digit] < cut.need) {
+      cut.need -= counts[digit--];
+    }
+    found |= digit << shift;
+    if (shift == 0) {
+      break;
+    }
+  }
+  cut.code = static_cast<uint16_t>(found);
+  return cut;
+}
+
+Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint16_t> codes, const Cut& cut) {
+  Hits hits;
+  uint32_t need = cut.need;
+  for (size_t slot = 0; slot < store.pages.size(); ++slot) {
+    const uint32_t page = store.pages[slot].page;
+    uint64_t mask = 0;
+    for (uint32_t entry = 0; entry < job.entries; ++entry) {
+      const uint16_t code = codes[slot * job.entries + entry];
+      const bool tie = code == cut.code && need > 0;
+      if (code == 0 || (code <= cut.code && !tie)) {
+        continue;
+      }
+      need -= tie ? 1 : 0;
+      mask |= uint64_t{1} << entry;
+      if (!job.to_list) {
+        hits.ids.push_back((page - job.shift) * job.entries + entry);
+        hits.ranks.push_back(RankOfCode(job.plain, code));
+      }
+    }
+    for (uint32_t word = 0; word < job.entries; word += kEntriesOfWord) {
+      hits.words += (mask >> word & 0xFF) != 0 ? 1 : 0;
+    }
+    if (mask != 0 && job.to_list) {
+      hits.list.push_back({page, mask});
+    }
+  }
+  return hits;
+}
+
+Hits Select(const SelectJob& job, const ScoreStore& store) {
+  const std::vector<int16_t> best = LargestScores(job, store);
+  std::vector<uint16_t> codes(store.pages.size() * job.entries);
+  uint32_t candidates = 0;
+  for (size_t at = 0; at < codes.size(); ++at) {
+    if (Counts(store, job, at)) {
+      codes[at] = RankCode(job.plain, std::span(store.y).subspan(at * job.group, job.group), best);
+      ++candidates;
+    }
+  }
+  Hits hits;
+  if (candidates != 0) {
+    const Cut cut = FindCut(job.plain, codes, std::min(job.k, candidates));
+    hits = Collect(job, store, codes, cut);
+    hits.last_rank = RankOfCode(job.plain, cut.code);
+  }
+  hits.candidates = candidates;
+  return hits;
+}
+
+}  // namespace mnemo::card::model

@@ -1,0 +1,36 @@
+#pragma once
+
+// The units of the selection (fpga/rtl/select), one function each.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "fpga/card/model/jobs.h"
+
+namespace mnemo::card::model {
+
+// M_g: the largest y of each query over the entries that count. -32768 where none counts.
+std::vector<int16_t> LargestScores(const SelectJob& job, const ScoreStore& store);
+
+// rank_unit: the 16-bit code of an entry's rank, above 0: rank + 8191, with `plain` rank + 32768.
+uint16_t RankCode(bool plain, std::span<const int16_t> y, std::span<const int16_t> best);
+int32_t RankOfCode(bool plain, uint16_t code);
+
+// What digit_counter and digit_reduce find: the code of the k-th best entry, and how many of the entries with
+// this code are taken.
+struct Cut {
+  uint16_t code = 0;
+  uint32_t need = 0;
+};
+
+// Entries that do not count have the code 0. k is at least 1 and at most the number of the others.
+Cut FindCut(bool plain, std::span<const uint16_t> codes, uint32_t k);
+
+// hit_collector: the entries above the cut, and the first `need` at it, in page order.
+Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint16_t> codes, const Cut& cut);
+
+// selector: all of these.
+Hits Select(const SelectJob& job, const ScoreStore& store);
+
+}  // namespace mnemo::card::model

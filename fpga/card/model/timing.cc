@@ -1,0 +1,63 @@
+#include "fpga/card/model/timing.h"
+
+#include <algorithm>
+
+#include "fpga/card/model/lane_model.h"
+#include "proto/layout/record.h"
+
+namespace mnemo::card::model {
+namespace {
+
+constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle
+constexpr uint64_t kRate = 53;
+constexpr uint64_t kEntriesOfWord = 8;
+constexpr uint64_t kRanksOfCycle = 16;
+constexpr uint64_t kSweepLatency = 50;  // of a sweep and of its digit's way through all lanes
+constexpr uint64_t kSweeps = 4;
+constexpr uint64_t kHitWordsOfCycle = 4;
+constexpr uint64_t kIdsOfCycle = 16;
+
+uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
+
+}  // namespace
+
+ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane) {
+  ScanCycles cycles;
+  const uint64_t vectors = job.fold ? static_cast<uint32_t>(layout::kPageParts) : EntriesOfPage(job);
+  const uint64_t scores = lane.pages * vectors * job.passes * shape.queries;
+  cycles.memory = Ceiling((lane.beats + lane.list_beats) * kRateOf, kRate);
+  cycles.passes = lane.beats * job.passes;
+  cycles.scorers = Ceiling(scores, shape.scores);
+  cycles.total = std::max({cycles.memory, cycles.passes, cycles.scorers});
+  if (cycles.total == cycles.memory) {
+    cycles.stall_memory = cycles.total - std::min(cycles.total, lane.beats);
+  } else if (cycles.total == cycles.scorers) {
+    cycles.stall_scorers = cycles.total - std::min(cycles.total, cycles.passes);
+  }
+  return cycles;
+}
+
+uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
+  const uint64_t digits = job.plain ? 4 : 3;
+  const uint64_t words = pages * Ceiling(job.entries, kEntriesOfWord) * passes;
+  const uint64_t sweeps = words + digits * Ceiling(pages * job.entries, kRanksOfCycle);
+  const uint64_t collector =
+      std::max(Ceiling(hits.words, kHitWordsOfCycle), Ceiling(hits.ids.size(), kIdsOfCycle));
+  return sweeps + kSweeps * kSweepLatency + collector;
+}
+
+uint64_t HostLatency(uint32_t period) {
+  return kHostLatencyNs * 256 / (period == 0 ? kDefaultPeriod : period);
+}
+
+uint64_t Timeline::Add(uint64_t scan, uint64_t select, bool listed) {
+  const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;
+  const uint64_t start = std::max(ready, selected_before_);
+  bank_wait_ += start - ready;
+  scanned_ = start + scan;
+  selected_before_ = selected_;
+  selected_ = std::max(scanned_, selected_) + select;
+  return scan + select;
+}
+
+}  // namespace mnemo::card::model

@@ -1,0 +1,60 @@
+#pragma once
+
+// An estimate of the card's cycles. A lane gets 53 of 64 bytes of a beat a cycle (92 % of a channel's peak at
+// 250 MHz); the other figures are those that the RTL is built for.
+
+#include <cstdint>
+
+#include "fpga/card/model/jobs.h"
+
+namespace mnemo::card::model {
+
+// From a doorbell to the first beat, without host memory's latency: list, queries, tables, first burst.
+constexpr uint64_t kStartCycles = 250;
+constexpr uint64_t kHostLatencyNs = 1000;
+constexpr uint64_t kDefaultPeriod = 1024;  // nanoseconds of 256 cycles, at 250 MHz
+
+// What one lane reads in a job.
+struct LaneWork {
+  uint64_t pages = 0;
+  uint64_t beats = 0;       // of blocks
+  uint64_t list_beats = 0;  // of the page list
+};
+
+struct ScanCycles {
+  uint64_t total = 0;          // the largest of the next three
+  uint64_t memory = 0;         // beats at the channel's rate
+  uint64_t passes = 0;         // a beat a cycle, once a pass
+  uint64_t scorers = 0;        // S scores a cycle
+  uint64_t stall_memory = 0;   // cycles without a beat, when memory bounds
+  uint64_t stall_scorers = 0;  // cycles in which beats wait, when scorers bound
+};
+
+ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane);
+
+// Of a selection whose fullest lane holds `pages` pages.
+uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits);
+
+// Returns host memory's latency in cycles.
+uint64_t HostLatency(uint32_t period);
+
+// The jobs of a descriptor: a scan overlaps the selection of the job before it, two banks.
+class Timeline {
+ public:
+  explicit Timeline(uint64_t start) : scanned_(start), selected_(start), selected_before_(start) {}
+
+  // `listed`: the scan waits for the selection before it. Returns the job's own cycles, waits apart.
+  uint64_t Add(uint64_t scan, uint64_t select, bool listed);
+
+  uint64_t scanned() const { return scanned_; }      // end of the last scan
+  uint64_t selected() const { return selected_; }    // end of the last selection
+  uint64_t bank_wait() const { return bank_wait_; }  // cycles in which a scan waited for a bank
+
+ private:
+  uint64_t scanned_;
+  uint64_t selected_;
+  uint64_t selected_before_;
+  uint64_t bank_wait_ = 0;
+};
+
+}  // namespace mnemo::card::model

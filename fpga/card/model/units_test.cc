@@ -1,0 +1,262 @@
+// The model's units, each against proto/layout or its definition, and the estimate of cycles against the
+// card's figures.
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "fpga/card/model/lane_model.h"
+#include "fpga/card/model/select_model.h"
+#include "fpga/card/model/timing.h"
+#include "proto/layout/card.h"
+#include "proto/layout/numerics.h"
+#include "proto/layout/reference.h"
+
+namespace mnemo::card::model {
+namespace {
+
+TEST_CASE("a plane unit sums the codes whose bit is set") {
+  std::mt19937 random(1);
+  for (int n = 0; n < 2000; ++n) {
+    std::vector<int8_t> codes(n % 3 == 0 ? 64 : n % 3 == 1 ? 16 : 37);
+    for (int8_t& code : codes) {
+      code = n % 5 == 0 ? int8_t{-128} : static_cast<int8_t>(random());
+    }
+    const Query query = MakeQueryTables(codes, {}, Kind::kCodes);
+    REQUIRE(query.tables.size() == 1);
+    const uint64_t bits = n % 7 == 0 ? ~uint64_t{0} : uint64_t{random()} << 32 | random();
+    int32_t sum = 0;
+    for (size_t i = 0; i < codes.size(); ++i) {
+      sum += (bits >> i & 1) != 0 ? codes[i] : 0;
+    }
+    REQUIRE(PlaneUnit(bits, query.tables[0]) == sum);
+    REQUIRE(query.sum == std::accumulate(codes.begin(), codes.end(), 0));
+  }
+}
+
+TEST_CASE("queries of bounds are split by sign") {
+  const std::vector<int8_t> codes = {5, -7, 0, -128, 127, 1, -1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
+  const std::vector<int8_t> segments = Segments(codes, Kind::kBounds);
+  REQUIRE(segments.size() == 128);
+  for (size_t i = 0; i < 64; ++i) {
+    const int8_t code = i < codes.size() ? codes[i] : int8_t{0};
+    CHECK(segments[i] == std::min<int8_t>(code, 0));
+    CHECK(segments[64 + i] == std::max<int8_t>(code, 0));
+  }
+  CHECK(Segments(std::vector<int8_t>(128, 1), Kind::kBounds).size() == 256);
+  CHECK(Segments(codes, Kind::kMeans).size() == 64);
+}
+
+TEST_CASE("masks of a range") {
+  ScanJob job;
+  job.first_page = 5;
+  job.last_page = 7;
+  job.skip = 3;
+  job.last_entry = 10;
+  CHECK(RangeMask(job, 5) == ~uint64_t{7});
+  CHECK(RangeMask(job, 6) == ~uint64_t{0});
+  CHECK(RangeMask(job, 7) == 0x7FF);
+  job.last_page = 5;
+  CHECK(RangeMask(job, 5) == 0x7F8);
+  job.kind = Kind::kBounds;
+  job.last_page = 6;
+  CHECK(RangeMask(job, 5) == 8);
+  job.fold = true;
+  job.skip = job.last_entry = 0;
+  CHECK(RangeMask(job, 5) == 1);
+  CHECK(RangeMask(job, 6) == 1);
+}
+
+// Scores of one of several kinds, with entries that do not count between them.
+ScoreStore RandomScores(const SelectJob& job, uint32_t pages, uint32_t kind, std::mt19937& random) {
+  ScoreStore store;
+  for (uint32_t slot = 0; slot < pages; ++slot) {
+    const uint64_t all = job.entries == 64 ? ~uint64_t{0} : (uint64_t{1} << job.entries) - 1;
+    const uint64_t some = uint64_t{random()} << 32 | random();
+    store.pages.push_back({job.shift + 3 * slot, kind % 2 == 0 ? all : all & some});
+    for (uint32_t n = 0; n < job.entries * job.group; ++n) {
+      const auto at = static_cast<int32_t>(slot * job.entries * job.group + n);
+      const int32_t y = kind < 2   ? static_cast<int32_t>(random() % 65536) - 32768
+                        : kind < 4 ? static_cast<int32_t>(random() % 3) - 1
+                        : kind < 6 ? -32768
+                        : kind < 8 ? at % 30000 - 15000
+                                   : (at == 77 ? 32767 : -32768);
+      store.y.push_back(static_cast<int16_t>(y));
+    }
+  }
+  return store;
+}
+
+TEST_CASE("a selection equals ranks and top k of the reference") {
+  std::mt19937 random(2);
+  for (uint32_t n = 0; n < 600; ++n) {
+    SelectJob job;
+    job.plain = random() % 2 == 0;
+    job.entries = n % 4 == 0 ? 4 : n % 4 == 1 ? 1 : 64;
+    job.group = 1 + random() % (n % 10 == 0 ? 16 : 4);
+    job.shift = random() % 32;
+    job.to_list = random() % 3 == 0;
+    const uint32_t pages = random() % (n % 50 == 0 ? 400 : 40);
+    const ScoreStore store = RandomScores(job, pages, random() % 10, random);
+    job.k = n % 5 == 0 ? 16384 : 1 + random() % (pages * job.entries + 3);
+    // The reference has the entries that count alone, query after query.
+    std::vector<uint32_t> at;
+    for (uint32_t entry = 0; entry < pages * job.entries; ++entry) {
+      if ((store.pages[entry / job.entries].mask >> (entry % job.entries) & 1) != 0) {
+        at.push_back(entry);
+      }
+    }
+    std::vector<int16_t> scores;
+    for (uint32_t g = 0; g < job.group; ++g) {
+      for (const uint32_t entry : at) {
+        scores.push_back(store.y[entry * job.group + g]);
+      }
+    }
+    const std::vector<uint8_t> block(layout::QueryBlockBytes(job.group, 64));
+    const std::vector<int32_t> ranks = layout::Ranks(
+        scores, job.group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, 64, block.data());
+    const std::vector<uint32_t> best = layout::TopK(ranks, job.k);
+    const Hits hits = Select(job, store);
+    INFO("case " << n << ", k " << job.k << " of " << at.size() << ", group " << job.group << ", plain "
+                 << job.plain);
+    CHECK(hits.candidates == at.size());
+    std::vector<uint32_t> ids;
+    std::vector<uint64_t> masks(pages);
+    std::vector<int32_t> chosen;
+    for (const uint32_t position : best) {
+      const uint32_t entry = at[position];
+      const uint32_t page = store.pages[entry / job.entries].page - job.shift;
+      ids.push_back(page * job.entries + entry % job.entries);
+      masks[entry / job.entries] |= uint64_t{1} << (entry % job.entries);
+      chosen.push_back(ranks[position]);
+    }
+    CHECK(hits.last_rank == (chosen.empty() ? 0 : *std::min_element(chosen.begin(), chosen.end())));
+    if (!job.to_list) {
+      REQUIRE(hits.ids == ids);
+      REQUIRE(hits.ranks == chosen);
+      CHECK(hits.list.empty());
+      continue;
+    }
+    CHECK(hits.ids.empty());
+    size_t next = 0;
+    for (uint32_t slot = 0; slot < pages; ++slot) {
+      if (masks[slot] != 0) {
+        REQUIRE(next < hits.list.size());
+        CHECK(hits.list[next].page == store.pages[slot].page);
+        CHECK(hits.list[next].mask == masks[slot]);
+        ++next;
+      }
+    }
+    CHECK(next == hits.list.size());
+  }
+}
+
+TEST_CASE("rank codes lie above 0 and go back to ranks") {
+  for (const bool plain : {false, true}) {
+    for (const int32_t y : {-32768, -32767, -4096, -1, 0, 1, 32767}) {
+      const auto score = static_cast<int16_t>(y);
+      const int16_t best = 32767;
+      const uint16_t code = RankCode(plain, {&score, 1}, {&best, 1});
+      CHECK(code > 0);
+      CHECK((plain || code >> 12 == 1));
+      CHECK(RankOfCode(plain, code) == (plain ? layout::PlainMaxTerm(y) : layout::MaxTerm(y, best)));
+    }
+  }
+}
+
+constexpr double kNsOfCycle = 4;  // 250 MHz
+
+Shape Full() { return {.channels = 32, .queries = 4, .scores = 16, .bank_words = 4096}; }
+
+// Cycles of a scan of one head of 128 by the fullest of 32 lanes.
+ScanCycles ScanOf(uint32_t format, uint32_t tokens, bool sign_stage) {
+  const layout::CardBlock block = layout::CardBlockOf(format, 128);
+  ScanJob job;
+  job.kind = format == layout::kFormatBounds ? Kind::kBounds : Kind::kCodes;
+  job.sign_stage = sign_stage;
+  job.group = 4;
+  LaneWork lane;
+  lane.pages = tokens / 64 / 32;
+  lane.beats = lane.pages * (sign_stage ? block.scales : block.beats);
+  lane.list_beats = (lane.pages + 15) / 16;
+  return ScanTime(job, Full(), lane);
+}
+
+TEST_CASE("the estimate of a scan keeps to the card's figures") {
+  constexpr uint32_t kMillion = 1 << 20;
+  const auto microseconds = [](const ScanCycles& cycles) {
+    return static_cast<double>(cycles.total) * kNsOfCycle / 1000;
+  };
+  CHECK(microseconds(ScanOf(layout::kFormatCodes2, kMillion, false)) <= 94);
+  CHECK(microseconds(ScanOf(layout::kFormatCodes4, kMillion, false)) <= 178);
+  CHECK(microseconds(ScanOf(layout::kFormatCodes8, kMillion, false)) <= 345);
+  CHECK(microseconds(ScanOf(layout::kFormatCodes2, kMillion, true)) <= 50);
+  CHECK(microseconds(ScanOf(layout::kFormatBounds, kMillion, false)) <= 45);
+  // Memory bounds all of these, at 92 % of its peak and no more.
+  CHECK(microseconds(ScanOf(layout::kFormatCodes2, kMillion, false)) >= 87);
+  CHECK(microseconds(ScanOf(layout::kFormatCodes8, kMillion, false)) >= 320);
+}
+
+TEST_CASE("the estimate of a descriptor keeps to the card's figures") {
+  const auto microseconds = [](uint32_t tokens) {
+    SelectJob select;
+    select.group = 4;
+    select.k = 1024;
+    Hits hits;
+    hits.ids.resize(1024);
+    hits.words = 1024;  // no two hits in one word
+    Timeline timeline(kStartCycles + HostLatency(1024));
+    for (int head = 0; head < 8; ++head) {
+      timeline.Add(ScanOf(layout::kFormatCodes2, tokens, false).total,
+                   SelectTime(select, 1, tokens / 64 / 32, hits), false);
+    }
+    return static_cast<double>(timeline.selected()) * kNsOfCycle / 1000;
+  };
+  CHECK(microseconds(64 << 10) <= 60);
+  CHECK(microseconds(1 << 20) <= 800);
+  CHECK(microseconds(1 << 20) >= 700);
+}
+
+TEST_CASE("groups beyond a pass and few scorers bound a scan") {
+  const LaneWork lane = {.pages = 100, .beats = 1900, .list_beats = 7};
+  ScanJob job;
+  job.group = 4;
+  ScanCycles cycles = ScanTime(job, Full(), lane);
+  CHECK(cycles.total == cycles.memory);
+  CHECK(cycles.stall_memory == cycles.total - 1900);
+  job.group = 16;
+  job.passes = 4;
+  cycles = ScanTime(job, Full(), lane);
+  CHECK(cycles.total == 4 * 1900);
+  CHECK(cycles.stall_memory == 0);
+  Shape slow = Full();
+  slow.scores = 4;
+  cycles = ScanTime(job, slow, lane);
+  CHECK(cycles.total == 100 * 64 * 4);
+  CHECK(cycles.stall_scorers == 100 * 64 * 4 - 4 * 1900);
+}
+
+TEST_CASE("a scan overlaps the selection before it") {
+  Timeline timeline(100);
+  timeline.Add(1000, 300, false);
+  CHECK(timeline.scanned() == 1100);
+  CHECK(timeline.selected() == 1400);
+  timeline.Add(1000, 300, false);
+  CHECK(timeline.scanned() == 2100);
+  CHECK(timeline.selected() == 2400);
+  timeline.Add(1000, 300, true);  // waits for the list
+  CHECK(timeline.scanned() == 3400);
+  CHECK(timeline.bank_wait() == 0);
+  Timeline slow(0);
+  for (int n = 0; n < 4; ++n) {
+    slow.Add(100, 1000, false);
+  }
+  CHECK(slow.selected() == 4100);
+  CHECK(slow.scanned() == 2200);  // the third and the fourth wait for a bank
+  CHECK(slow.bank_wait() == 1800);
+}
+
+}  // namespace
+}  // namespace mnemo::card::model
