@@ -7,6 +7,7 @@ MNEMO_CARD_TOKENS: number of compared tokens (32)."""
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ import harness
 import models
 import pytest
 import test_metrics
+from test_cli import mnemo
 
 pb = harness.pb
 KIND = os.environ.get("MNEMO_CARD_DEVICE", "card-model")
@@ -162,6 +164,9 @@ def test_status_and_metrics_name_the_device_and_its_time(card: harness.Daemon, c
     assert (service.device, service.simulated_time) == (KIND, True)
     (plain,) = cpu.status().memory_services
     assert (plain.device, plain.simulated_time) == ("cpu", False)
+    assert f" {KIND} (simulated time) " in mnemo(card, "status").stdout
+    assert "simulated" not in mnemo(cpu, "status").stdout
+    assert json.loads(mnemo(card, "status", "--json").stdout)["memory_services"][0]["simulated_time"] is True
     assert f"{DEVICE}: score, select and gather times are simulated" in card.log()
     run(card, ask(prompt[:PROMPT], METHODS["token_topk, 2 bits"], pb.PLACEMENT_MEMORY_SERVICE, tokens=4))
     assert 'mnemo_memory_service_simulated{service="memory0"} 1' in card.metrics()
