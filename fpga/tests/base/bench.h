@@ -21,7 +21,10 @@ class Bench {
     for (int i = 0; i < 3; ++i) Clock();  // checks are not armed yet
     Reset();
   }
-  ~Bench() { top_->final(); }
+  ~Bench() {
+    Verilated::threadContextp(&context_);  // scopes leave the thread's context, which may be another's
+    top_->final();
+  }
 
   Vbase_bench& pins() { return *top_; }
   int failures() const { return context_.errorCount(); }
