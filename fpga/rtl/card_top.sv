@@ -94,7 +94,7 @@ module card_top
     .CHANNELS(CHANNELS), .G(G), .S(S), .BANK_WORDS(BANK_WORDS), .N_QUEUES(N_QUEUES)
   ) u_command (
     .clk, .rst,
-    .s_awvalid, .s_awready, .s_awaddr, .s_wvalid, .s_wready, .s_wdata, .s_bvalid, .s_bready, .s_bresp,
+    .s_awvalid, .s_awready, .s_awaddr, .s_wvalid, .s_wready, .s_wdata, .s_wstrb(4'hF), .s_bvalid, .s_bready, .s_bresp,
     .s_arvalid, .s_arready, .s_araddr, .s_rvalid, .s_rready, .s_rdata, .s_rresp,
     .ar_valid(h_ar_valid), .ar_ready(h_ar_ready), .ar_addr(h_ar_addr), .ar_len(h_ar_len),
     .r_valid(h_r_valid), .r_ready(h_r_ready), .r_data(h_r_data), .r_resp(h_r_resp), .r_last(h_r_last),

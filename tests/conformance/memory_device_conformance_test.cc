@@ -41,7 +41,15 @@ std::vector<MemoryDeviceOptions> Devices() {
       {.kind = "late", .device_options = {{"without", "gather,kv,cascade,group,codes"}}},
   };
   std::vector<MemoryDeviceOptions> devices;
-  for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) devices.push_back({.kind = kind.name});
+  for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) {
+    if (kind.name != "card-model") {
+      devices.push_back({.kind = kind.name});
+      continue;
+    }
+    for (const char* channels : {"2", "8", "32"}) {
+      devices.push_back({.kind = kind.name, .device_options = {{"channels", channels}}});
+    }
+  }
   devices.insert(devices.end(), variants.begin(), variants.end());
   for (MemoryDeviceOptions& options : devices) {
     options.name = "one";

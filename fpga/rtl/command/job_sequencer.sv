@@ -71,7 +71,7 @@ module job_sequencer
   scan_job_t scan_base, scan, scan_next;
   select_job_t select_base, select, select_next;
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
-  load_t load_next;
+  load_t load_base, load_next;  // what a descriptor's loads share; the load that waits
 
   assign busy = state != IDLE;
   assign ev_job = scan_in && scan_room;
@@ -87,7 +87,7 @@ module job_sequencer
       context_out.taken_at <= fetched.taken.cycle;
       context_out.watermark <= fetched.tokens;
       context_out.block_units <= block.result_block;
-      load_next.units <= block.payload_block;
+      load_base.units <= block.payload_block;
       context_out.started_at <= cycle;
     end
   end
@@ -99,13 +99,10 @@ module job_sequencer
   assign pages64 = (d.flags & FLAG_PAGES64) != '0;
   assign cascade = d.k1 != '0;
   always_ff @(posedge clk) begin
-    unique case (1'b1)
-      index.dim[4]: dim_log2 <= 4'd4;
-      index.dim[5]: dim_log2 <= 4'd5;
-      index.dim[6]: dim_log2 <= 4'd6;
-      index.dim[7]: dim_log2 <= 4'd7;
-      default: dim_log2 <= 4'd8;
-    endcase
+    if (index.dim[4]) dim_log2 <= 4'd4;
+    else if (index.dim[5]) dim_log2 <= 4'd5;
+    else if (index.dim[6]) dim_log2 <= 4'd6;
+    else dim_log2 <= index.dim[7] ? 4'd7 : 4'd8;
     layout <= card_block(d.format, dim_log2);
     last_token <= d.end_token - 32'd1;
     product <= a * b;
@@ -240,6 +237,7 @@ module job_sequencer
     if (state == NEXT && !scan_in && !select_in && !load_in) begin
       scan_next         <= scan;
       select_next       <= select;
+      load_next         <= load_base;
       load_next.address <= payload;
     end
     if (state == ADVANCE) begin
@@ -247,13 +245,14 @@ module job_sequencer
       if (job_last) begin
         head       <= last_head ? '0 : head + 1'b1;
         position   <= last_head ? position + 1'b1 : position;
-        payload    <= payload + {34'b0, load_next.units, 6'b0};
+        payload    <= payload + {34'b0, load_base.units, 6'b0};
         block_beat <= last_head ? first_block : block_beat + index.block_beats;
       end
     end
-    load_next.group_last <= 6'(d.group - 8'd1);
-    load_next.dim_log2   <= dim_log2;
-    load_next.bounds     <= d.format == FORMAT_BOUNDS;
+    load_base.address    <= '0;
+    load_base.group_last <= 6'(d.group - 8'd1);
+    load_base.dim_log2   <= dim_log2;
+    load_base.bounds     <= d.format == FORMAT_BOUNDS;
   end
 
   assign job_last = !cascade || second;  // the last stage of its position and head

@@ -1,0 +1,289 @@
+#include "fpga/card/card_driver.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <thread>
+#include <utility>
+
+#include "fpga/card/card_counters.h"
+#include "proto/layout/card.h"
+#include "proto/layout/layout_hash.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/record.h"
+
+namespace mnemo::card {
+
+using layout::Completion;
+using layout::kPageTokens;
+using memory_device::MemoryDeviceOptions;
+using memory_device::Operation;
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr uint16_t kEpoch = 1;
+constexpr uint32_t kWordsOfPage = 8;  // of a score bank, for each page and pass of codes
+constexpr uint32_t kSilentPolls = 8;  // after which the state is read
+constexpr uint32_t kPeriodCycles = 256;
+
+constexpr uint32_t Bit(uint32_t n) { return 1U << n; }
+
+// Pages of an index whose every scan fits a score bank.
+uint64_t PagesThatFit(const CardShape& shape, uint32_t max_group) {
+  const uint32_t passes = (max_group + shape.queries - 1) / shape.queries;
+  return uint64_t{shape.bank_words / (kWordsOfPage * passes)} * shape.channels.size();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CardDriver>> CardDriver::Create(const MemoryDeviceOptions& options,
+                                                               CardDriverOptions card) {
+  if (options.max_group < 1 || options.max_k < 1 || options.max_queries < 1 || options.max_heads < 1) {
+    return InvalidArgument("max_group {}, max_k {}, max_queries {}, max_heads {}: each must be at least 1",
+                           options.max_group, options.max_k, options.max_queries, options.max_heads);
+  }
+  const double period = kPeriodCycles * 1000.0 / card.clock_mhz;
+  if (!(period >= 1 && period <= std::numeric_limits<uint32_t>::max())) {
+    return InvalidArgument("clock_mhz: {}; its period must be representable", card.clock_mhz);
+  }
+  std::unique_ptr<CardDriver> driver(new CardDriver(options, std::move(card)));
+  MNEMO_RETURN_IF_ERROR(driver->Begin());
+  return driver;
+}
+
+CardDriver::CardDriver(const MemoryDeviceOptions& options, CardDriverOptions card)
+    : options_(options), card_(std::move(card)) {}
+
+CardDriver::~CardDriver() {
+  Drop();
+  memory_.Stop();
+  if (port_ != nullptr) (void)ResetCard(port_.get(), card_.patience);
+}
+
+HostNeeds CardDriver::Needs() const {
+  return {.operations = options_.max_operations,
+          .payload_block = layout::QueryBlockBytes(caps_.max_group, layout::kCardMaxDim),
+          .result_block = layout::ResultBlockBytes(layout::kSelectTopK, layout::kFlagRanks, caps_.max_k,
+                                                   layout::kCardMaxDim)};
+}
+
+void CardDriver::FillCaps() {
+  using namespace layout;  // NOLINT(google-build-using-namespace)
+  caps_ = NewHello();
+  caps_.ops = Bit(kOpCreate) | Bit(kOpAppend) | Bit(kOpFork) | Bit(kOpTruncate) | Bit(kOpFree) |
+              Bit(kOpKvStore) | Bit(kOpScoreSelect) | Bit(kOpGather) | Bit(kOpScoreGather);
+  constexpr uint32_t kValues =
+      Bit(kFormatF16) | Bit(kFormatBf16) | Bit(kFormatF32) | Bit(kFormatScaledKeys) | Bit(kFormatScaledBytes);
+  for (uint32_t format = kFormatCodes2; format <= kFormatMeans; ++format) {
+    caps_.formats |= shape_.formats & Bit(format);
+  }
+  caps_.formats |= kValues;
+  caps_.score_ops = static_cast<uint8_t>(shape_.score_ops);
+  caps_.group_ops = static_cast<uint8_t>(shape_.score_ops >> 8);
+  // Thresholds and weighted sums have results of their own.
+  caps_.select_ops = static_cast<uint8_t>((shape_.score_ops >> 16 & Bit(kSelectTopK)) | Bit(kSelectLatest));
+  caps_.cascade = shape_.score_ops >> 24 & 1;
+  for (uint32_t dim = kMinDim, n = 4; dim <= kCardMaxDim; dim *= 2, ++n) {
+    caps_.dims = static_cast<uint16_t>(caps_.dims | (shape_.dims & Bit(n)));
+  }
+  caps_.max_group = static_cast<uint16_t>(
+      std::min({options_.max_group, shape_.max_group, static_cast<uint32_t>(kMaxGroup)}));
+  caps_.max_k = std::min(options_.max_k, shape_.max_k);
+  caps_.max_tokens = static_cast<uint32_t>(
+      std::min<uint64_t>(options_.max_tokens, PagesThatFit(shape_, caps_.max_group) * kPageTokens));
+  caps_.max_queries = static_cast<uint16_t>(std::min(options_.max_queries, 255U));
+  caps_.max_heads = static_cast<uint16_t>(std::min(options_.max_heads, 255U));
+}
+
+absl::Status CardDriver::Begin() {
+  memory_.Stop();
+  port_.reset();
+  MNEMO_ASSIGN_OR_RETURN(port_, card_.make_port());
+  MNEMO_ASSIGN_OR_RETURN(CardShape shape, ReadShape(port_.get()));
+  const bool first = caps_.magic == 0;
+  const std::vector<ChannelRange> channels = std::exchange(shape.channels, {});
+  CardShape before = shape_;
+  before.channels.clear();
+  if (!first && (shape != before || channels.size() != shape_.channels.size())) {
+    return FailedPrecondition(
+        "the card that came back has another shape: {} channels, {} bank words; it had "
+        "{} and {}",
+        channels.size(), shape.bank_words, shape_.channels.size(), before.bank_words);
+  }
+  shape_ = std::move(shape);
+  shape_.channels = channels;
+  if (first) FillCaps();
+  if (caps_.max_group < 1 || caps_.max_k < 1 || caps_.max_tokens < kPageTokens) {
+    caps_ = {};
+    return FailedPrecondition(
+        "the card's score banks of {} words in {} channels, group of {} in passes of {} and k of {} serve no "
+        "page of tokens; max_group {} and max_tokens {} were asked for",
+        shape_.bank_words, shape_.channels.size(), shape_.max_group, shape_.queries, shape_.max_k,
+        options_.max_group, options_.max_tokens);
+  }
+  MNEMO_ASSIGN_OR_RETURN(parts_, PartHostMemory(port_->host_memory().size(), Needs()));
+  MNEMO_RETURN_IF_ERROR(Restart());
+  memory_.Start(port_.get(), shape_.channels, parts_);
+  return absl::OkStatus();
+}
+
+absl::Status CardDriver::Restart() {
+  MNEMO_RETURN_IF_ERROR(ResetCard(port_.get(), card_.patience));
+  payloads_ = FifoSpace(parts_.payload_bytes);
+  results_ = FifoSpace(parts_.result_bytes);
+  queue_.Open(port_.get(), parts_, kEpoch, card_.first_index);
+  QueueSetup setup;
+  setup.parts = parts_;
+  setup.granted = caps_;
+  setup.granted.ops = Bit(layout::kOpScoreSelect);
+  setup.granted.select_ops = Bit(layout::kSelectTopK);
+  setup.granted.epoch = kEpoch;
+  setup.index = card_.first_index;
+  setup.period = static_cast<uint32_t>(std::lround(kPeriodCycles * 1000.0 / card_.clock_mhz));
+  setup.watchdog = card_.watchdog_cycles;
+  MNEMO_RETURN_IF_ERROR(ProgramCard(port_.get(), shape_, setup));
+  failed_ = gave_up_ = false;
+  silent_polls_ = 0;
+  return absl::OkStatus();
+}
+
+void CardDriver::Drop() {
+  taken_.clear();
+  under_way_.clear();
+}
+
+size_t CardDriver::Submit(std::span<const Operation> operations) {
+  if (!memory_.status().ok()) Fail(memory_.status());
+  if (failed_) {
+    if (gave_up_ || port_ == nullptr || !memory_.status().ok()) return 0;
+    FinishOldest();
+    if (const absl::Status status = Restart(); !status.ok()) {
+      failure_ = status;
+      gave_up_ = true;
+      return 0;
+    }
+  }
+  size_t count = 0;
+  while (count < operations.size() && taken_.size() < options_.max_operations &&
+         (taken_.empty() || taken_.back().pushed == taken_.back().blocks)) {
+    Take(operations[count++]);
+    Push();
+  }
+  if (const absl::Status status = queue_.Ring(); !status.ok()) Fail(status);
+  return count;
+}
+
+size_t CardDriver::Poll(std::span<Completion> completions) {
+  if (port_ != nullptr && !failed_ && !under_way_.empty()) {
+    port_->Advance();
+    if (!Collect()) CheckState();
+  }
+  size_t count = 0;
+  while (count < completions.size() && FinishOldest()) {
+    completions[count++] = taken_.front().answer;
+    taken_.pop_front();
+  }
+  return count;
+}
+
+absl::Status CardDriver::Quiesce() {
+  steady_clock::time_point until = steady_clock::now() + card_.patience;
+  while (!under_way_.empty() && !failed_) {
+    port_->Advance();
+    if (Collect()) {
+      until = steady_clock::now() + card_.patience;
+      continue;
+    }
+    CheckState();
+    if (steady_clock::now() >= until) {
+      return absl::DeadlineExceededError(
+          fmt::format("the card has finished nothing for {} ms, {} operations "
+                      "are under way",
+                      card_.patience.count(), under_way_.size()));
+    }
+    std::this_thread::yield();
+  }
+  for (Taken& taken : taken_) {
+    if (!taken.ready && !taken.on_card) RunInSoftware(&taken);
+  }
+  if (failed_) return absl::OkStatus();
+  // Nothing is left to do; the card says when its last transaction has ended.
+  MNEMO_RETURN_IF_ERROR(
+      port_->WriteRegister(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce));
+  while (true) {
+    MNEMO_ASSIGN_OR_RETURN(const uint32_t state, port_->ReadRegister(layout::kCardRegState));
+    if ((state & (layout::kCardStateQuiesced | layout::kCardStateFailed)) != 0) break;
+    if (steady_clock::now() >= until) {
+      return absl::DeadlineExceededError(
+          fmt::format("the card is busy without a descriptor, state {}", state));
+    }
+    port_->Advance();
+    std::this_thread::yield();
+  }
+  return port_->WriteRegister(layout::kCardRegControl, layout::kCardControlRun);
+}
+
+absl::Status CardDriver::Reset() {
+  Drop();
+  failed_ = true;
+  if (port_ != nullptr && memory_.status().ok()) {
+    const absl::Status restarted = Restart();
+    if (restarted.ok()) return absl::OkStatus();
+    failure_ = restarted;
+  }
+  // The port has failed, or the card does not come to rest: whatever is made anew is empty.
+  const absl::Status begun = Begin();
+  if (!begun.ok()) {
+    memory_.Stop();
+    port_.reset();
+    return begun;
+  }
+  return DataLoss("the card was lost and is there again, without its indexes: {}",
+                  std::string(failure_.message()));
+}
+
+void CardDriver::Fail(const absl::Status& why) {
+  if (failed_) return;
+  failed_ = true;
+  failure_ = why;
+  under_way_.clear();
+  for (Taken& taken : taken_) {
+    if (taken.ready || !taken.on_card) continue;
+    taken.answer = AnswerOf(taken.operation.descriptor, layout::kStatusDeviceFailed, layout::kNoDetail);
+    taken.ready = true;
+    taken.pushed = taken.blocks;
+  }
+}
+
+void CardDriver::CheckState() {
+  if (++silent_polls_ % kSilentPolls != 0) return;
+  const absl::StatusOr<uint32_t> state = port_->ReadRegister(layout::kCardRegState);
+  if (!state.ok()) return Fail(state.status());
+  if ((*state & layout::kCardStateFailed) == 0) return;
+  const absl::StatusOr<uint32_t> failure = port_->ReadRegister(layout::kCardRegFailure);
+  if (!failure.ok()) return Fail(failure.status());
+  Fail(Internal("the card failed: {} (CardFailure), channel {}", *failure & 0xFF, *failure >> 8 & 0xFF));
+}
+
+std::vector<memory_device::DeviceCounter> CardDriver::Counters() {
+  if (port_ == nullptr) return {};
+  bool good = true;
+  const auto read = [&](uint32_t offset) -> uint64_t {
+    if (!good) return 0;
+    const absl::StatusOr<uint64_t> value = ReadPair(port_.get(), offset);
+    good = value.ok();
+    return good ? *value : 0;
+  };
+  CardCounts counts{};
+  for (uint32_t n = 0; n < counts.size(); ++n) counts[n] = read(layout::kCardRegCounters + 8 * n);
+  std::vector<LaneCounts> lanes(shape_.channels.size());
+  for (uint32_t lane = 0; lane < lanes.size(); ++lane) {
+    for (uint32_t n = 0; n < lanes[lane].size(); ++n) {
+      lanes[lane][n] = read(layout::kCardRegLanes + lane * layout::kCardLaneBytes + 8 * n);
+    }
+  }
+  return good ? DeviceCounters(counts, lanes) : std::vector<memory_device::DeviceCounter>{};
+}
+
+}  // namespace mnemo::card

@@ -1,0 +1,57 @@
+#pragma once
+
+// The registers of a card as the driver uses them: what it is, how it is reset, and queue 0.
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+#include "devices/base/status.h"
+#include "fpga/card/card_port.h"
+#include "fpga/card/host_parts.h"
+#include "proto/layout/attach.h"
+
+namespace mnemo::card {
+
+// In beats of card memory.
+struct ChannelRange {
+  uint64_t base = 0;
+  uint64_t length = 0;
+  friend bool operator==(const ChannelRange&, const ChannelRange&) = default;
+};
+
+// What the read-only registers say, and the channels.
+struct CardShape {
+  std::vector<ChannelRange> channels;
+  uint32_t queries = 0;  // of a pass, G
+  uint32_t scores = 0;   // a cycle, S
+  uint32_t bank_words = 0;
+  uint32_t score_ops = 0;  // masks as in the register
+  uint32_t formats = 0;
+  uint32_t dims = 0;
+  uint32_t max_group = 0;
+  uint32_t max_k = 0;
+  friend bool operator==(const CardShape&, const CardShape&) = default;
+};
+
+// Checks that the card is one that this driver knows. FAILED_PRECONDITION names both values of what differs.
+absl::StatusOr<CardShape> ReadShape(CardPort* port);
+
+absl::StatusOr<uint64_t> ReadPair(CardPort* port, uint32_t offset);
+absl::Status WritePair(CardPort* port, uint32_t offset, uint64_t value);
+
+// Returns when no transaction of the card is open. DEADLINE_EXCEEDED when that takes longer.
+absl::Status ResetCard(CardPort* port, std::chrono::milliseconds allowed);
+
+struct QueueSetup {
+  HostParts parts;
+  layout::AttachHello granted{};  // masks, maxima and epoch
+  uint32_t index = 0;             // of the first descriptor in its ring; also its seq
+  uint32_t period = 0;            // nanoseconds of 256 cycles
+  uint32_t watchdog = 0;          // cycles of a job; 0: no bound
+};
+
+// After a reset: writes channels, queue 0 and times, and lets the card run. The rings are there.
+absl::Status ProgramCard(CardPort* port, const CardShape& shape, const QueueSetup& setup);
+
+}  // namespace mnemo::card
