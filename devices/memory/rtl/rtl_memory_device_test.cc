@@ -1,0 +1,172 @@
+// Options of the kind rtl, and faults of the simulated card's memories: what was under way fails with a
+// status, the next operation is right again or fails too, and nothing hangs. What the card computes is
+// compared by tests/conformance.
+#include "devices/memory/rtl/rtl_memory_device.h"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "devices/memory/index_table.h"
+#include "devices/memory/memory_device.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/quantise.h"
+#include "proto/layout/reference.h"
+
+namespace mnemo::memory_device::rtl {
+namespace {
+
+using layout::Completion;
+using layout::Descriptor;
+using layout::kPageTokens;
+
+constexpr uint32_t kDim = 64;
+constexpr uint32_t kPages = 5;
+constexpr uint32_t kK = 20;
+
+absl::StatusOr<std::unique_ptr<MemoryDevice>> Make(
+    std::vector<std::pair<std::string, std::string>> device_options) {
+  MemoryDeviceOptions options{.kind = "rtl", .name = "one", .device_options = std::move(device_options)};
+  options.max_tokens = 1 << 12;
+  return Kind().create(options);
+}
+
+TEST_CASE("values of options are checked, and the bounds are named") {
+  const auto refused = [](const std::string& key, const std::string& value) {
+    const absl::Status status = Make({{key, value}}).status();
+    CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  CHECK(refused("channels", "3") == "device option \"channels\": \"3\"; allowed: whole numbers from 2 to 2");
+  CHECK(refused("clock_mhz", "fast") ==
+        "device option \"clock_mhz\": \"fast\"; allowed: whole numbers from 50 to 1000");
+  CHECK(refused("fault", "smoke") ==
+        "device option \"fault\": \"smoke\"; allowed: none, channel-stops, channel-error, host-stops, "
+        "host-error");
+  CHECK(refused("watchdog", "10") ==
+        "device option \"watchdog\": \"10\"; allowed: whole numbers from 1000 to 4294967295");
+  CHECK(refused("hbm_bytes", "200000").find("hbm_bytes: 200000; allowed: multiples of") == 0);
+}
+
+// One index of one head, and one query that asks for its kK best tokens.
+class Subject {
+ public:
+  explicit Subject(std::unique_ptr<MemoryDevice> device)
+      : device_(std::move(device)),
+        table_(IndexTable::Create({}, &device_->memory()).value()),
+        owner_(table_->AddOwner({.quota_bytes = 8 << 20, .max_indexes = 1}).value()),
+        keys_(size_t{kPages} * kPageTokens * kDim),
+        payload_(layout::QueryBlockBytes(1, kDim)),
+        wanted_(layout::ResultBlockBytes(layout::kSelectTopK, 0, kK, kDim)) {
+    std::mt19937 random(3);
+    std::normal_distribution<float> bell;
+    for (float& key : keys_) key = bell(random);
+    std::vector<float> query(kDim);
+    for (float& value : query) value = bell(random);
+    layout::MakeQueryBlock(query, 1, kDim, layout::kFormatCodes2, 0.125F, {}, payload_);
+    std::vector<std::vector<uint8_t>> records;
+    std::vector<const uint8_t*> pages;
+    for (uint32_t page = 0; page < kPages; ++page) {
+      records.emplace_back(layout::RecordBytes(layout::kFormatCodes2, kDim));
+      layout::MakeRecord(
+          {keys_.data() + size_t{page} * kPageTokens * kDim, kDim * sizeof(float), layout::kFormatF32}, kDim,
+          layout::kFormatCodes2, records.back());
+    }
+    for (const auto& record : records) pages.push_back(record.data());
+    layout::ScoreSelect(Query(), {layout::kFormatCodes2, kDim, pages}, payload_.data(), wanted_);
+  }
+
+  bool Fill() {
+    layout::IndexSpec spec{};
+    spec.max_tokens = kPages * kPageTokens;
+    spec.layer_slots = spec.heads = 1;
+    spec.dim = kDim;
+    spec.record_format = layout::kFormatCodes2;
+    Descriptor d{};
+    d.op = layout::kOpCreate;
+    if (table_->Create(owner_, d, spec).status != layout::kStatusOk) return false;
+    d.op = layout::kOpAppend;
+    d.heads = 1;
+    d.format = layout::kFormatF32;
+    d.end = kPages * kPageTokens;
+    return table_->Append(owner_, d, reinterpret_cast<const uint8_t*>(keys_.data())).status ==
+           layout::kStatusOk;
+  }
+
+  // The status of the query's completion, nullopt when there is none for a long time. kStatusOk: the results
+  // are those of the reference, or the test has failed.
+  std::optional<uint16_t> Ask() {
+    constexpr int kPolls = 60;
+    std::vector<uint8_t> result(wanted_.size());
+    const Operation operation{Query(), owner_, payload_.data(), result.data()};
+    if (device_->Submit({&operation, 1}) == 0) return std::nullopt;
+    Completion done{};
+    for (int polls = 0; polls < kPolls; ++polls) {
+      if (device_->Poll({&done, 1}) == 0) continue;
+      if (done.status == layout::kStatusOk) {
+        CHECK(std::memcmp(result.data(), wanted_.data(), sizeof(layout::ResultHeader) + kK * 4) == 0);
+      }
+      return done.status;
+    }
+    return std::nullopt;
+  }
+
+  absl::Status Reset() {
+    absl::Status reset = device_->Reset();
+    if (!reset.ok()) table_->Forget();
+    return reset;
+  }
+
+ private:
+  static Descriptor Query() {
+    Descriptor d{};
+    d.op = layout::kOpScoreSelect;
+    d.heads = d.group = d.queries = 1;
+    d.score_op = layout::kScoreDot;
+    d.group_op = layout::kGroupMax;
+    d.select_op = layout::kSelectTopK;
+    d.format = layout::kFormatCodes2;
+    d.end = kPages * kPageTokens;
+    d.k = kK;
+    return d;
+  }
+
+  std::unique_ptr<MemoryDevice> device_;
+  std::unique_ptr<IndexTable> table_;
+  const uint32_t owner_;
+  std::vector<float> keys_;
+  std::vector<uint8_t> payload_;
+  std::vector<uint8_t> wanted_;
+};
+
+TEST_CASE("a fault of a memory fails what is under way, and no result is wrong") {
+  for (const char* fault : {"channel-error", "channel-stops", "host-error", "host-stops"}) {
+    const bool stops = std::string(fault).find("stops") != std::string::npos;
+    for (const char* at : {"0", "40"}) {
+      CAPTURE(fault, at);
+      auto made = Make({{"fault", fault}, {"fault_at", at}, {"watchdog", "20000"}});
+      REQUIRE(made.ok());
+      Subject subject(std::move(made).value());
+      REQUIRE(subject.Fill());
+      std::optional<uint16_t> status = layout::kStatusOk;
+      for (int asked = 0; asked < 30 && status == layout::kStatusOk; ++asked) status = subject.Ask();
+      // Host memory that stops can keep a descriptor from becoming a job: then the service's own bound tells.
+      const bool silent = std::string(fault) == "host-stops" && !status.has_value();
+      CHECK((silent || status == layout::kStatusDeviceFailed));
+      const absl::Status reset = subject.Reset();
+      if (stops) {  // the card cannot come to rest, so another one is made
+        CHECK((reset.ok() || absl::IsDataLoss(reset)));
+      } else {
+        REQUIRE(reset.ok());
+        CHECK(subject.Ask() == layout::kStatusOk);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mnemo::memory_device::rtl
