@@ -275,7 +275,7 @@ void CommandRig::Forget() {
   beats_.clear();
   selecting_.clear();
   scored_.clear();
-  scan_jobs_ = loaded_ = 0;
+  scan_jobs_ = loaded_ = scans_ = 0;
   scan_left_ = -1;
   head_valid_ = hits_owed_ = hit_valid_ = false;
   for (TestQueue& queue : queues_) queue.enabled = false;
