@@ -71,7 +71,8 @@ module job_sequencer
   scan_job_t scan_base, scan, scan_next;
   select_job_t select_base, select, select_next;
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
-  load_t load_base, load_next;  // what a descriptor's loads share; the load that waits
+  load_t load_next;
+  logic [23:0] payload_units;
 
   assign busy = state != IDLE;
   assign ev_job = scan_in && scan_room;
@@ -87,7 +88,7 @@ module job_sequencer
       context_out.taken_at <= fetched.taken.cycle;
       context_out.watermark <= fetched.tokens;
       context_out.block_units <= block.result_block;
-      load_base.units <= block.payload_block;
+      payload_units <= block.payload_block;
       context_out.started_at <= cycle;
     end
   end
@@ -237,22 +238,23 @@ module job_sequencer
     if (state == NEXT && !scan_in && !select_in && !load_in) begin
       scan_next         <= scan;
       select_next       <= select;
-      load_next         <= load_base;
-      load_next.address <= payload;
+      load_next         <= '{
+          address: payload,
+          units: payload_units,
+          group_last: scan_base.group_last,
+          dim_log2: dim_log2,
+          bounds: scan_base.kind == KIND_BOUNDS
+      };
     end
     if (state == ADVANCE) begin
       second <= !job_last;
       if (job_last) begin
         head       <= last_head ? '0 : head + 1'b1;
         position   <= last_head ? position + 1'b1 : position;
-        payload    <= payload + {34'b0, load_base.units, 6'b0};
+        payload    <= payload + {34'b0, payload_units, 6'b0};
         block_beat <= last_head ? first_block : block_beat + index.block_beats;
       end
     end
-    load_base.address    <= '0;
-    load_base.group_last <= 6'(d.group - 8'd1);
-    load_base.dim_log2   <= dim_log2;
-    load_base.bounds     <= d.format == FORMAT_BOUNDS;
   end
 
   assign job_last = !cascade || second;  // the last stage of its position and head

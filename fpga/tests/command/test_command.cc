@@ -1,0 +1,349 @@
+// The command processor: rings, jobs, results, completions.
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+
+#include "command_rig.h"
+#include "proto/layout/card.h"
+#include "proto/layout/card_hash.h"
+#include "proto/layout/layout_hash.h"
+
+namespace mnemo::rtl {
+namespace {
+
+int Cases(int few) {
+  const char* text = std::getenv("MNEMO_RTL_CASES");
+  return text != nullptr ? std::atoi(text) : few;
+}
+
+// Where the registers of a queue begin.
+uint32_t QueueBase(uint32_t number) {
+  return uint32_t{layout::kCardRegQueues} + number * uint32_t{layout::kCardQueueBytes};
+}
+
+// Random pressure of one run.
+void Shake(CommandRig& rig) {
+  static constexpr int kPercents[] = {15, 50, 100};
+  rig.answer_percent = kPercents[rig.random()() % 3];
+  rig.memory().ready_percent = kPercents[rig.random()() % 3];
+  rig.memory().latency = rig.random()() % 2 != 0 ? 250 : 3;
+  rig.scan_cycles = rig.random()() % 2 != 0 ? 600 : 20;
+}
+
+void Start(CommandRig& rig) {
+  rig.Write(layout::kCardRegPeriod, CommandRig::kPeriod);
+  rig.Write(layout::kCardRegControl, layout::kCardControlRun);
+}
+
+TEST_CASE("descriptors of one ring across the wrap of its indices") {
+  CommandRig rig(1);
+  Start(rig);
+  rig.Open(0, 8, 0xFFFFFFF5, false);
+  int left = Cases(120);
+  while (left > 0) {
+    Shake(rig);
+    int batch = static_cast<int>(1 + rig.random()() % 8);
+    for (; batch > 0 && left > 0 && rig.HasRoom(0); --batch, --left) {
+      rig.Submit(0, rig.Make(0, rig.random()() % 4 == 0));
+    }
+    rig.Ring(0);
+    if (rig.random()() % 2 != 0) {
+      REQUIRE(rig.Drain());
+    } else {
+      rig.Run(static_cast<int>(rig.random()() % 3000));
+    }
+  }
+  REQUIRE(rig.Drain());
+  CHECK(rig.memory().violations() == 0);
+  CHECK(rig.refused() > 0);
+}
+
+TEST_CASE("result blocks of each small k, with and without ranks") {
+  CommandRig rig(2);
+  Start(rig);
+  rig.Open(0, 8, 0, true);
+  rig.exact_k = true;
+  rig.scan_cycles = 10;
+  rig.answer_percent = 90;
+  for (uint32_t k = 1; k <= 34; ++k) {
+    for (const int flags : {0, int{layout::kFlagRanks}}) {
+      rig.memory().latency = static_cast<int>(rig.random()() % 60);
+      while (!rig.HasRoom(0)) rig.Cycle();
+      rig.Submit(0, rig.Make(0, false, k, flags));
+      rig.Ring(0);
+    }
+  }
+  REQUIRE(rig.Drain());
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("no queue waits for more than one descriptor of each other") {
+  CommandRig rig(3);
+  for (uint32_t q = 0; q < 8; ++q) {
+    rig.Open(q, 4, static_cast<uint32_t>(rig.random()()), q % 2 != 0);
+    for (int n = 0; n < 4; ++n) rig.Submit(q, rig.Make(q, n % 2 != 0));
+    rig.Ring(q);
+  }
+  rig.Run(2000);  // all heads are known, polled ones too
+  rig.scan_cycles = 30;
+  Start(rig);
+  REQUIRE(rig.Drain(800000));
+  const std::vector<uint32_t>& order = rig.taken_order();
+  REQUIRE(order.size() == 32);
+  for (uint32_t q = 0; q < 8; ++q) {
+    size_t last = 0;
+    int seen = 0;
+    for (size_t n = 0; n < order.size(); ++n) {
+      if (order[n] != q) continue;
+      INFO("queue " << q << " at " << n);
+      CHECK(n - last <= 8);
+      last = n;
+      ++seen;
+    }
+    CHECK(seen == 4);
+  }
+  CHECK(rig.memory().violations() == 0);
+}
+
+// Fills queue 0 with good descriptors whose jobs never end.
+void Block(CommandRig& rig) {
+  rig.scans_end = false;
+  while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  rig.Run(6000);
+}
+
+uint32_t State(CommandRig& rig) { return rig.Read(layout::kCardRegState); }
+
+// Resets the card; it works again afterwards, and its registers are 0.
+void ResetAndServe(CommandRig& rig) {
+  rig.Write(layout::kCardRegControl, layout::kCardControlReset);
+  rig.top().fault = 0;
+  int reads = 0;
+  while ((rig.Read(layout::kCardRegControl) & layout::kCardControlReset) != 0) REQUIRE(++reads < 1000);
+  CHECK(!rig.memory().open());
+  rig.Forget();
+  for (const layout::CardRegister offset :
+       {layout::kCardRegControl, layout::kCardRegFailure, layout::kCardRegWatchdog, layout::kCardRegPeriod,
+        layout::kCardRegChannels, layout::kCardRegQueues}) {
+    CHECK(rig.Read(offset) == 0);
+  }
+  CHECK(rig.Read(QueueBase(0) + layout::kCardQueueRing) == 0);
+  CHECK(State(rig) == layout::kCardStateIdle);
+  rig.memory().answers = true;
+  rig.scans_end = true;
+  Start(rig);
+  rig.Open(0, 8, static_cast<uint32_t>(rig.random()()), false);
+  for (int n = 0; n < 8; ++n) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  REQUIRE(rig.Drain());
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("registers") {
+  CommandRig rig(4);
+  CHECK(rig.Read(layout::kCardRegMagic) == layout::kCardMagic);
+  CHECK(rig.Read(layout::kCardRegVersion) == (layout::kCardMajor << 16 | layout::kCardMinor));
+  CHECK(rig.ReadPair(layout::kCardRegCardHash) == layout::kCardHash);
+  CHECK(rig.ReadPair(layout::kCardRegLayoutHash) == layout::kLayoutHash);
+  CHECK(rig.Read(layout::kCardRegShape) == (kChannels | kPassQueries << 8 | 16U << 16));
+  CHECK(rig.Read(layout::kCardRegBankWords) == kBankWords);
+  CHECK(rig.Read(layout::kCardRegScoreOps) == 0x01020A1A);
+  CHECK(rig.Read(layout::kCardRegFormats) == 0x3E);
+  CHECK(rig.Read(layout::kCardRegDims) == 0x1F0);
+  CHECK(rig.Read(layout::kCardRegMaxGroup) == (64U | 16384U << 16));
+  CHECK(State(rig) == layout::kCardStateIdle);
+  // Nothing lies behind the channels and beyond the registers.
+  for (const uint32_t offset : {0U, 0x54U, 0x100U + 8 * kChannels, 0x3F8U, 0x460U, 0xFFCU, 0x1010U}) {
+    rig.Write(offset, 0x12345678);
+    CHECK(rig.Read(offset) == 0);
+  }
+  rig.Write(layout::kCardRegMagic, 0);
+  CHECK(rig.Read(layout::kCardRegMagic) == layout::kCardMagic);
+  for (uint32_t word = 0; word < 2 * kChannels; ++word) {
+    rig.Write(layout::kCardRegChannels + 4 * word, 0xABC00000 + word);
+  }
+  for (uint32_t word = 0; word < 2 * kChannels; ++word) {
+    CHECK(rig.Read(layout::kCardRegChannels + 4 * word) == 0xABC00000 + word);
+  }
+  CHECK(rig.top().base_beat0 == 0xABC00000);
+  CHECK(rig.top().base_beat1 == 0xABC00002);
+  CHECK(rig.top().length_beats == (0xABC00001 | uint64_t{0xABC00003} << 32));
+  // Queue registers keep what the card uses, and nothing but the head changes while a queue is enabled.
+  const uint32_t queue = QueueBase(7);
+  rig.Write(queue + layout::kCardQueueRing, 0xFFFFFFFF);
+  CHECK(rig.Read(queue + layout::kCardQueueRing) == 0xFFFFFFC0);
+  rig.Write(queue + layout::kCardQueueMaxK, 0xFFFFFFFF);
+  CHECK(rig.Read(queue + layout::kCardQueueMaxK) == 0x00FFFFFF);
+  rig.Open(7, 4, 9, false);
+  rig.Write(queue + layout::kCardQueueSlots, 77);
+  CHECK(rig.Read(queue + layout::kCardQueueSlots) == 4);
+  CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+}
+
+TEST_CASE("counters") {
+  CommandRig rig(5);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.drive_lane_events = true;
+  for (int n = 0; n < 40; ++n) {
+    while (!rig.HasRoom(0)) rig.Cycle();
+    rig.Submit(0, rig.Make(0, n % 3 == 0));
+    rig.Ring(0);
+  }
+  REQUIRE(rig.Drain());
+  rig.drive_lane_events = false;
+  rig.Run(100);
+  const auto counter = [&](uint32_t number) { return rig.ReadPair(layout::kCardRegCounters + 8 * number); };
+  CHECK(counter(layout::kCardDescriptors) == rig.completions());
+  CHECK(counter(layout::kCardRefused) == rig.refused());
+  CHECK(counter(layout::kCardJobs) == rig.jobs());
+  CHECK(counter(layout::kCardHostBytesRead) == rig.memory().beats_read() * 64);
+  CHECK(counter(layout::kCardHostBytesWritten) == rig.memory().words_written() * 4);
+  CHECK(counter(layout::kCardQueueDepth) == 0);
+  CHECK(counter(layout::kCardCyclesBusy) > 0);
+  CHECK(counter(layout::kCardCyclesTotal) > counter(layout::kCardCyclesBusy));
+  for (uint32_t number = 0; number < layout::kCardLaneCounters; ++number) {
+    CHECK(rig.ReadPair(uint32_t{layout::kCardRegLanes} + uint32_t{layout::kCardLaneBytes} + 8 * number) ==
+          rig.lane_events[number]);
+  }
+}
+
+TEST_CASE("quiesce ends what is under way and takes no more") {
+  CommandRig rig(6);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  while (rig.taken_order().empty()) rig.Cycle();
+  CHECK((State(rig) & layout::kCardStateIdle) == 0);
+  rig.Write(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce);
+  int reads = 0;
+  while (State(rig) != (layout::kCardStateIdle | layout::kCardStateQuiesced)) REQUIRE(++reads < 40000);
+  const size_t taken = rig.taken_order().size();
+  CHECK(rig.completions() == taken);
+  CHECK(taken < 8);
+  rig.Run(2000);
+  CHECK(rig.taken_order().size() == taken);
+  CHECK(!rig.memory().open());
+  rig.Write(layout::kCardRegControl, layout::kCardControlRun);
+  REQUIRE(rig.Drain());
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("reset within jobs leaves nothing open") {
+  for (uint64_t seed = 10; seed < 16; ++seed) {
+    CommandRig rig(seed);
+    Start(rig);
+    rig.Open(0, 8, 0, seed % 2 != 0);
+    rig.memory().latency = 400;
+    while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+    rig.Ring(0);
+    rig.Run(static_cast<int>(rig.random()() % 6000));
+    rig.open_lanes = 2;
+    rig.Write(layout::kCardRegControl, layout::kCardControlReset);
+    rig.Run(1500);
+    // A lane's transaction is open, so the reset goes on.
+    CHECK(rig.Read(layout::kCardRegControl) == layout::kCardControlReset);
+    CHECK(rig.top().stop == 1);
+    CHECK(rig.top().core_rst == 0);
+    CHECK(!rig.memory().open());
+    rig.open_lanes = 0;
+    ResetAndServe(rig);
+  }
+}
+
+TEST_CASE("a job that takes too long fails the card") {
+  CommandRig rig(20);
+  Start(rig);
+  rig.Write(layout::kCardRegWatchdog, 100000);
+  rig.Open(0, 8, 0, false);
+  for (int n = 0; n < 8; ++n) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  REQUIRE(rig.Drain());
+  CHECK(State(rig) == layout::kCardStateIdle);
+  rig.Write(layout::kCardRegWatchdog, 3000);
+  Block(rig);
+  CHECK((State(rig) & layout::kCardStateFailed) != 0);
+  CHECK(rig.Read(layout::kCardRegFailure) == layout::kCardFailureWatchdog);
+  CHECK(rig.top().stop == 1);
+  const uint64_t written = rig.memory().words_written();
+  rig.Run(3000);
+  CHECK(rig.memory().words_written() == written);
+  ResetAndServe(rig);
+}
+
+TEST_CASE("faults of lanes and errors of host memory fail the card") {
+  for (int fault = 0; fault < 4; ++fault) {
+    CommandRig rig(30 + static_cast<uint64_t>(fault));
+    Start(rig);
+    rig.Open(0, 8, 0, false);
+    uint32_t expected = layout::kCardFailureHost;
+    if (fault == 0) {
+      rig.top().fault = layout::kCardFailureExtent << 3;  // of lane 1
+      expected = uint32_t{layout::kCardFailureExtent} | 1U << 8;
+    }
+    if (fault == 1) {
+      rig.top().fault = layout::kCardFailureChannel;
+      expected = layout::kCardFailureChannel;
+    }
+    if (fault == 2) rig.memory().fail_read = 20;
+    if (fault == 3) rig.memory().fail_write = 5;
+    while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+    rig.Ring(0);
+    rig.Run(20000);
+    INFO("fault " << fault);
+    CHECK((State(rig) & layout::kCardStateFailed) != 0);
+    CHECK(rig.Read(layout::kCardRegFailure) == expected);
+    const uint64_t words = rig.memory().words_written();
+    const uint64_t beats = rig.memory().beats_read();
+    rig.Run(2000);
+    CHECK(rig.memory().words_written() == words);
+    CHECK(rig.memory().beats_read() == beats);
+    ResetAndServe(rig);
+  }
+}
+
+TEST_CASE("a head out of bounds stops its queue alone") {
+  CommandRig rig(40);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.Open(1, 8, 5, false);
+  const uint32_t queue = QueueBase(1);
+  rig.Write(queue + layout::kCardQueueHead, 5 + 9);
+  rig.Run(100);
+  CHECK(rig.Read(queue + layout::kCardQueueEnable) == 3);
+  for (int n = 0; n < 8; ++n) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  while (rig.queue(0).completed != 8) rig.Cycle();
+  CHECK(rig.queue(1).taken == 5);
+  // Disabled and set up anew it works.
+  rig.Write(queue + layout::kCardQueueEnable, 0);
+  rig.Open(1, 8, 7, true);
+  for (int n = 0; n < 8; ++n) rig.Submit(1, rig.Make(1, false));
+  rig.Ring(1);
+  REQUIRE(rig.Drain());
+  CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("after a gap all descriptors are out of sequence") {
+  CommandRig rig(50);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.Submit(0, rig.Make(0, false));
+  layout::Descriptor d = rig.Make(0, false);
+  d.seq += 1;
+  rig.Submit(0, d);
+  for (int n = 0; n < 3; ++n) {
+    d = rig.Make(0, false);
+    d.seq += 1;
+    rig.Submit(0, d);
+  }
+  rig.Ring(0);
+  REQUIRE(rig.Drain());
+  CHECK(rig.refused() == 4);
+}
+
+}  // namespace
+}  // namespace mnemo::rtl
