@@ -2,8 +2,10 @@
 // by digits of 4 bits, hits in page order as ids and ranks, or as lists for the lanes.
 //
 // Streams: jobs in the order in which lanes scan them; a lane's scores; a head a job, then beats of 16 ids and ranks, or
-// an entry stream a lane. A lane's scores wait only while both banks hold jobs that are not collected. While a job
-// is collected the next one is swept. Cycles of a job beside its scan: README of fpga/tests/select.
+// a list a lane. A lane's scores wait only while both banks hold jobs that are not collected. While a job
+// is collected the next one is swept. Cycles of a job of t tokens from its last score to its last hit: about
+// t / (8 * CHANNELS) + 3 t / (16 * CHANNELS) + 150 + hit groups, plain max one more of the 16ths; never more than
+// its hits beyond that. A job in passes reads its words once a pass.
 // `scored` is the cycle in which all lanes' scores were stored.
 //
 // Equals layout::Ranks for kGroupMax and kGroupPlainMax, layout::TopK, and the results of layout::ScoreSelect
