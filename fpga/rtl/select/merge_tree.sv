@@ -1,0 +1,55 @@
+// Merges the hit groups of all lanes into page order: rows rise, in a row the lanes.
+//
+// Streams: one in a lane, one out, a group a cycle; latency $clog2(CHANNELS) cycles. A lane's groups come in rising rows; the last
+// one says that the lane has no more, and the last one out that no lane has. Only the output stalls it.
+//
+// Equals the order of entries in layout::TopK's last loop.
+module merge_tree #(
+    parameter int CHANNELS = 2
+) (
+    /* verilator lint_off UNUSEDSIGNAL */  // one lane has no registers here
+    input  logic                                    clk,
+    input  logic                                    rst,
+    /* verilator lint_on UNUSEDSIGNAL */
+    input  logic                     [CHANNELS-1:0] in_valid,
+    output logic                     [CHANNELS-1:0] in_ready,
+    input  select_types::hit_group_t [CHANNELS-1:0] in_group,
+    output logic                                    out_valid,
+    input  logic                                    out_ready,
+    output select_types::hit_group_t                out_group
+);
+
+  import select_types::*;
+
+  // Node n has the children 2n and 2n + 1; lane i is node CHANNELS + i; node 1 is the root.
+  logic valid[1:2*CHANNELS-1];
+  logic ready[1:2*CHANNELS-1];
+  hit_group_t group[1:2*CHANNELS-1];
+
+  for (genvar i = 0; i < CHANNELS; ++i) begin : lane
+    assign valid[CHANNELS+i] = in_valid[i];
+    assign group[CHANNELS+i] = in_group[i];
+    assign in_ready[i] = ready[CHANNELS+i];
+  end
+
+  for (genvar n = 1; n < CHANNELS; ++n) begin : node
+    merge_pair merge (
+        .clk,
+        .rst,
+        .a_valid(valid[2*n]),
+        .a_ready(ready[2*n]),
+        .a(group[2*n]),
+        .b_valid(valid[2*n+1]),
+        .b_ready(ready[2*n+1]),
+        .b(group[2*n+1]),
+        .out_valid(valid[n]),
+        .out_ready(ready[n]),
+        .out(group[n])
+    );
+  end
+
+  assign out_valid = valid[1];
+  assign out_group = group[1];
+  assign ready[1] = out_ready;
+
+endmodule

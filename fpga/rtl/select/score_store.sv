@@ -1,0 +1,175 @@
+// The two score banks of a lane: the lane's stream fills one while the other is swept and collected.
+//
+// A bank has BANK_WORDS words of 8 entries x G queries x 16 bits, a bit an entry that says whether it counts, and
+// the places of words are those of their arrival: page after page, in a page pass after pass, in a pass word
+// after word. A beat has S / G entries. `rank_write` writes rank codes over a word.
+//
+// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free. `filled` of a bank rises
+// 5 cycles after its last score and ends with `take`; the bank is free again with `release_bank`. Two readers, one
+// for sweeps and one for hits, which never use the same bank: latency 3 cycles, a word a cycle.
+// Scores leave registered as `beat` for the largest of each query.
+//
+// Holds what layout::Scores gives.
+module score_store #(
+    parameter int G = 4,
+    parameter int S = 16,
+    parameter int BANK_WORDS = 4096,
+    localparam int ADDRESS = $clog2(BANK_WORDS),
+    localparam int COUNT = ADDRESS + 4
+) (
+    input  logic                           clk,
+    input  logic                           rst,
+    input  logic                           score_valid,
+    output logic                           score_ready,
+    input  card_types::score_head_t        score_head,
+    input  logic [S*16-1:0]                score_y,
+
+    output logic                           beat_valid,
+    output logic                           beat_bank,
+    output logic                           beat_first,  // of a job
+    output card_types::score_head_t        beat_head,
+    output logic [S*16-1:0]                beat_y,
+
+    output logic [1:0]                     filled,
+    input  logic                           take,
+    input  logic                           take_bank,
+    input  logic                           release_valid,
+    input  logic                           release_bank,
+    output logic [1:0][COUNT-1:0]          candidates,  // entries that count
+    output logic [1:0][ADDRESS:0]          pages,
+
+    input  logic                           sweep_read,
+    input  logic                           sweep_bank,
+    input  logic [ADDRESS-1:0]             sweep_address,
+    output logic [7:0][G-1:0][15:0]        sweep_y,
+    output logic [7:0]                     sweep_counts,
+    input  logic                           rank_write,
+    input  logic                           rank_bank,
+    input  logic [ADDRESS-1:0]             rank_address,
+    input  logic [7:0][G-1:0][15:0]        rank_data,
+
+    input  logic                           hit_read,
+    input  logic                           hit_bank,
+    input  logic [ADDRESS-1:0]             hit_address,
+    output logic [7:0][G-1:0][15:0]        hit_word
+);
+
+  localparam int E = S / G;       // entries of a beat
+  localparam int PARTS = 8 / E;   // beats of a word
+  localparam int PART = E * (G * 16 + 1);
+
+  // A bank is busy from its last score on.
+  logic [1:0] busy;
+  logic fill_bank;
+  logic first;
+  assign score_ready = !busy[fill_bank];
+  wire take_score = score_valid && score_ready;
+
+  always_ff @(posedge clk) begin
+    beat_valid <= take_score && !rst;
+    beat_bank <= fill_bank;
+    beat_first <= first;
+    beat_head <= score_head;
+    beat_y <= score_y;
+    if (take_score) first <= score_head.last;
+    if (take_score && score_head.last) begin
+      busy[fill_bank] <= 1'b1;
+      fill_bank <= !fill_bank;
+    end
+    if (release_valid) busy[release_bank] <= 1'b0;
+    if (rst) begin
+      busy <= 2'b00;
+      fill_bank <= 1'b0;
+      first <= 1'b1;
+    end
+  end
+
+  // The place of a beat: the next word after a page and pass or its last part.
+  logic [ADDRESS-1:0] next_word;
+  wire [ADDRESS-1:0] word = beat_first ? '0 : next_word;
+  wire store = beat_valid && !beat_head.none;
+  wire [2:0] part = beat_head.at[2:0] & 3'(PARTS - 1);
+  wire word_last = beat_head.page_last || part == 3'(PARTS - 1);
+
+  logic [3:0] counted;
+  always_comb begin
+    counted = 4'd0;
+    for (int e = 0; e < E; ++e) counted = counted + 4'(beat_head.counts[e]);
+  end
+
+  logic [1:0] ends [4];  // of the last score's way to the bank and to the largest
+  always_ff @(posedge clk) begin
+    if (beat_valid) begin
+      next_word <= word + ADDRESS'(store && word_last);
+      candidates[beat_bank] <= (beat_first ? '0 : candidates[beat_bank]) +
+          (store && beat_head.pass == 4'd0 ? COUNT'(counted) : '0);
+      pages[beat_bank] <= (beat_first ? '0 : pages[beat_bank]) +
+          (ADDRESS + 1)'(store && beat_head.pass == 4'd0 && beat_head.page_last);
+    end
+    ends[0] <= {beat_bank, !beat_bank} & {2{beat_valid && beat_head.last}};
+    for (int i = 1; i < 4; ++i) ends[i] <= ends[i-1];
+    for (int b = 0; b < 2; ++b) begin
+      if (ends[3][b]) filled[b] <= 1'b1;
+      else if (take && take_bank == 1'(b)) filled[b] <= 1'b0;
+    end
+    if (rst) begin
+      filled <= 2'b00;
+      for (int i = 0; i < 4; ++i) ends[i] <= 2'b00;
+    end
+  end
+
+  logic [E-1:0][G*16:0] stored;
+  always_comb begin
+    for (int e = 0; e < E; ++e) stored[e] = {beat_head.counts[e], beat_y[e*G*16+:G*16]};
+  end
+
+  logic [1:0][PARTS-1:0][E-1:0][G*16:0] data;
+  for (genvar b = 0; b < 2; ++b) begin : bank
+    // One writer and one reader at a time.
+    wire ranks = rank_write && rank_bank == 1'(b);
+    wire swept = sweep_read && sweep_bank == 1'(b);
+    wire read = swept || (hit_read && hit_bank == 1'(b));
+    wire [ADDRESS-1:0] read_address = swept ? sweep_address : hit_address;
+    for (genvar p = 0; p < PARTS; ++p) begin : column
+      logic [E-1:0][G*16:0] rank_part;
+      for (genvar e = 0; e < E; ++e) begin : entry
+        assign rank_part[e] = {1'b0, rank_data[p*E+e]};
+      end
+      ram_ultra #(
+          .WIDTH(PART),
+          .DEPTH(BANK_WORDS),
+          .GRAIN(PART)
+      ) memory (
+          .clk,
+          .we(ranks || (store && beat_bank == 1'(b) && part == 3'(p))),
+          .waddr(ranks ? rank_address : word),
+          .wdata(ranks ? rank_part : stored),
+          .re(read),
+          .raddr(read_address),
+          .rdata(data[b][p])
+      );
+    end
+`ifndef SYNTHESIS
+    assert property (@(posedge clk) disable iff (rst) !(ranks && store && beat_bank == 1'(b)));
+    assert property (@(posedge clk) disable iff (rst)
+                     !(swept && hit_read && hit_bank == 1'(b)));
+`endif
+  end
+
+  // Banks that were read 2 cycles ago.
+  logic [1:0] sweep_from, hit_from;
+  always_ff @(posedge clk) begin
+    sweep_from <= {sweep_from[0], sweep_bank};
+    hit_from <= {hit_from[0], hit_bank};
+    for (int p = 0; p < PARTS; ++p) begin
+      for (int e = 0; e < E; ++e) begin
+        sweep_y[p*E+e] <= data[sweep_from[1]][p][e][G*16-1:0];
+        sweep_counts[p*E+e] <= data[sweep_from[1]][p][e][G*16];
+        hit_word[p*E+e] <= data[hit_from[1]][p][e][G*16-1:0];
+      end
+    end
+  end
+
+  if (PARTS * E != 8 || E * G != S) $error("S / G must be 1, 2, 4 or 8");
+
+endmodule

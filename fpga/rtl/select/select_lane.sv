@@ -1,0 +1,197 @@
+// One lane's part of the selector: its score banks, sweeps, hits and lists.
+//
+// Streams: scores in, lists and hit groups out; commands, which are registered here. `value` and `best` answer a
+// read command 2 cycles later. Latency and stalls: those of score_store, sweep_unit, hit_finder and list_store.
+module select_lane #(
+    parameter int CHANNELS = 2,
+    parameter int LANE = 0,
+    parameter int G = 4,
+    parameter int S = 16,
+    parameter int BANK_WORDS = 4096,
+    parameter int SUM = 24
+) (
+    input  logic                           clk,
+    input  logic                           rst,
+    input  logic                           score_valid,
+    output logic                           score_ready,
+    input  card_types::score_head_t        score_head,
+    input  logic [S*16-1:0]                score_y,
+    output logic                           list_valid,
+    input  logic                           list_ready,
+    output card_types::list_entry_t        list,
+    input  select_types::sweep_command_t   sweep_command,
+    input  select_types::read_command_t    read_command,
+    input  select_types::best_write_t      best_write,
+    input  select_types::collect_command_t collect_command,
+    input  select_types::list_write_t      list_write,
+    output logic [1:0]                     filled,
+    output logic                           sweep_done,
+    output logic                           value_valid,
+    output logic [SUM-1:0]                 value,
+    output logic                           best_valid,
+    output logic [15:0]                    best,
+    output logic                           group_valid,
+    input  logic                           group_ready,
+    output select_types::hit_group_t       group
+);
+
+  import select_types::*;
+
+  localparam int ADDRESS = $clog2(BANK_WORDS);
+  localparam int COUNT = ADDRESS + 4;
+  localparam int LIST = $clog2(BANK_WORDS / 8);
+
+  logic beat_valid, beat_bank, beat_first;
+  card_types::score_head_t beat_head;
+  logic [S*16-1:0] beat_y;
+  logic freed, freed_bank;
+  logic [1:0][COUNT-1:0] candidates;
+  logic [1:0][ADDRESS:0] pages;
+  logic sweep_read, sweep_bank, rank_write, rank_bank, hit_read, hit_bank;
+  logic [ADDRESS-1:0] sweep_address, rank_address, hit_address;
+  logic [8*G*16-1:0] sweep_word, rank_data, hit_word;
+  logic [7:0] sweep_counts;
+  logic [COUNT-1:0] bin;
+  logic list_read, list_slot;
+  logic [LIST-1:0] list_page;
+  logic [ROW-1:0] list_row;
+
+  sweep_command_t sweep;
+  read_command_t read;
+  best_write_t best_in;
+  list_write_t list_in;
+  always_ff @(posedge clk) begin
+    sweep <= sweep_command;
+    read <= read_command;
+    best_in <= best_write;
+    list_in <= list_write;
+    value_valid <= (read.candidates || read.pages || read.bin) && !rst;
+    value <= read.candidates ? SUM'(candidates[read.bank]) : read.pages ? SUM'(pages[read.bank]) : SUM'(bin);
+    best_valid <= read.best && !rst;
+    if (rst) begin
+      sweep.start <= 1'b0;
+      read <= '0;
+      best_in.valid <= 1'b0;
+      list_in <= '0;
+    end
+  end
+
+  score_store #(
+      .G(G),
+      .S(S),
+      .BANK_WORDS(BANK_WORDS)
+  ) scores (
+      .clk,
+      .rst,
+      .score_valid,
+      .score_ready,
+      .score_head,
+      .score_y,
+      .beat_valid,
+      .beat_bank,
+      .beat_first,
+      .beat_head,
+      .beat_y,
+      .filled,
+      .take(read.take),
+      .take_bank(read.bank),
+      .release_valid(freed),
+      .release_bank(freed_bank),
+      .candidates,
+      .pages,
+      .sweep_read,
+      .sweep_bank,
+      .sweep_address,
+      .sweep_y(sweep_word),
+      .sweep_counts,
+      .rank_write,
+      .rank_bank,
+      .rank_address,
+      .rank_data,
+      .hit_read,
+      .hit_bank,
+      .hit_address,
+      .hit_word
+  );
+
+  best_store #(
+      .G(G),
+      .S(S)
+  ) bests (
+      .clk,
+      .rst,
+      .beat_valid,
+      .beat_bank,
+      .beat_first,
+      .beat_head,
+      .beat_y,
+      .bank(read.bank),
+      .query(read.query),
+      .value(best)
+  );
+
+  sweep_unit #(
+      .G(G),
+      .BANK_WORDS(BANK_WORDS)
+  ) sweeps (
+      .clk,
+      .rst,
+      .command(sweep),
+      .best(best_in),
+      .pages,
+      .bin_shift(read.bin),
+      .bin,
+      .done(sweep_done),
+      .read(sweep_read),
+      .read_bank(sweep_bank),
+      .read_address(sweep_address),
+      .word(sweep_word),
+      .word_counts(sweep_counts),
+      .rank_write,
+      .rank_bank,
+      .rank_address,
+      .rank_data
+  );
+
+  hit_finder #(
+      .CHANNELS(CHANNELS),
+      .LANE(LANE),
+      .G(G),
+      .BANK_WORDS(BANK_WORDS)
+  ) hits (
+      .clk,
+      .rst,
+      .command(collect_command),
+      .pages,
+      .freed,
+      .freed_bank,
+      .read(hit_read),
+      .read_bank(hit_bank),
+      .read_address(hit_address),
+      .word(hit_word),
+      .list_read,
+      .list_slot,
+      .list_page,
+      .list_row,
+      .group_valid,
+      .group_ready,
+      .group
+  );
+
+  list_store #(
+      .LANE(LANE),
+      .BANK_WORDS(BANK_WORDS)
+  ) lists (
+      .clk,
+      .rst,
+      .write(list_in),
+      .list_valid,
+      .list_ready,
+      .list,
+      .read(list_read),
+      .read_slot(list_slot),
+      .read_page(list_page),
+      .row(list_row)
+  );
+
+endmodule

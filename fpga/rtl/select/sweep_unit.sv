@@ -1,0 +1,224 @@
+// Sweeps a lane's bank: once over its scores, to make rank codes of them and count their first digit, then once
+// a further digit over the codes.
+//
+// Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, one of the codes 16 a cycle.
+// `done` falls a cycle after a command and rises when all is counted, about 12 cycles after the last word is read.
+// Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1,
+// and is never ahead of the words that are still to be read. `bin_shift` and `bin`: see digit_counter. Nothing
+// stalls it.
+//
+// Equals layout::Ranks, and the counting passes of layout::TopK with digits of 4 bits.
+module sweep_unit #(
+    parameter int G = 4,
+    parameter int BANK_WORDS = 4096,
+    localparam int ADDRESS = $clog2(BANK_WORDS),
+    localparam int COUNT = ADDRESS + 4
+) (
+    input  logic                         clk,
+    input  logic                         rst,
+    input  select_types::sweep_command_t command,
+    input  select_types::best_write_t    best,
+    input  logic [1:0][ADDRESS:0]        pages,
+    input  logic                         bin_shift,
+    output logic [COUNT-1:0]             bin,
+    output logic                         done,
+
+    output logic                         read,
+    output logic                         read_bank,
+    output logic [ADDRESS-1:0]           read_address,
+    input  logic [8*G*16-1:0]            word,         // 3 cycles after `read`
+    input  logic [7:0]                   word_counts,
+    output logic                         rank_write,
+    output logic                         rank_bank,
+    output logic [ADDRESS-1:0]           rank_address,
+    output logic [8*G*16-1:0]            rank_data
+);
+
+  import card_types::*;
+  import select_types::*;
+
+  localparam int QUERY = $clog2(G);
+  localparam int STEPS = 8 * G / CODES;  // of a word of codes
+
+  /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
+  sweep_command_t now;
+  /* verilator lint_on UNUSEDSIGNAL */
+  always_ff @(posedge clk) begin
+    if (command.start) now <= command;
+    if (rst) now <= '0;
+  end
+  wire tokens = now.shape == SHAPE_TOKENS;
+
+  // Walks over the words: of a sweep of the scores page by page, word by word, pass by pass.
+  logic begins, walking;
+  logic [ADDRESS:0] pages_left;
+  logic [ADDRESS-1:0] page_base;
+  logic [2:0] at_word;
+  logic [3:0] pass;
+  logic [ADDRESS-1:0] address;
+  logic [ADDRESS:0] steps_left;
+  logic [1:0] step;
+  wire pass_end = pass == now.pass_last;
+  wire page_end = pass_end && (!tokens || at_word == 3'd7);
+  wire [4:0] passes = 5'(now.pass_last) + 5'd1;
+  wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
+  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 1)'(1);
+  wire [ADDRESS-1:0] next_base = page_base + stride;
+  wire [ADDRESS:0] held = pages[now.bank];
+
+  typedef struct packed {
+    logic       valid;
+    logic       first_pass;
+    logic       last_pass;
+    logic       last;
+    logic [3:0] pass;
+    logic [1:0] step;
+  } tag_t;
+  tag_t tag[4];  // the first one beside `read`, the last one beside `word`
+
+  always_ff @(posedge clk) begin
+    begins <= command.start && !rst;
+    if (begins) begin
+      walking <= held != '0;
+      pages_left <= held;
+      steps_left <= tokens ? held << 2 : (ADDRESS + 1)'((held + (ADDRESS + 1)'(1)) >> 1);
+      page_base <= '0;
+      at_word <= 3'd0;
+      pass <= 4'd0;
+      address <= '0;
+      step <= 2'd0;
+    end else if (walking) begin
+      walking <= !walk_end;
+      steps_left <= steps_left - (ADDRESS + 1)'(1);
+      if (!now.scores) begin
+        step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
+        if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
+      end else if (!pass_end) begin
+        pass <= pass + 4'd1;
+        address <= address + (tokens ? ADDRESS'(8) : ADDRESS'(1));
+      end else begin
+        pass <= 4'd0;
+        at_word <= at_word + 3'(tokens);
+        address <= page_base + ADDRESS'(at_word) + ADDRESS'(1);
+        if (page_end) begin
+          page_base <= next_base;
+          address <= next_base;
+          pages_left <= pages_left - (ADDRESS + 1)'(1);
+        end
+      end
+    end
+    if (rst) walking <= 1'b0;
+
+    read <= walking && !rst;
+    read_address <= address;
+    tag[0] <= '{
+        valid: walking && !rst,
+        first_pass: pass == 4'd0,
+        last_pass: pass_end,
+        last: walk_end,
+        pass: pass,
+        step: step
+    };
+    for (int i = 1; i < 4; ++i) begin
+      tag[i] <= tag[i-1];
+      if (rst) tag[i].valid <= 1'b0;
+    end
+  end
+  assign read_bank = now.bank;
+
+  // The largest scores of the queries of a word's pass.
+  logic [G-1:0][15:0] of_pass, best_of_word;
+  logic [G-1:0] queries;
+  for (genvar g = 0; g < G; ++g) begin : of_query
+    ram_lut #(
+        .WIDTH(16),
+        .DEPTH(16)
+    ) largest (
+        .clk,
+        .we(best.valid && best.query[QUERY-1:0] == QUERY'(g)),
+        .waddr(4'(best.query >> QUERY)),
+        .wdata(best.value),
+        .raddr(tag[2].pass),
+        .rdata(of_pass[g])
+    );
+  end
+  always_ff @(posedge clk) begin
+    best_of_word <= of_pass;
+    for (int g = 0; g < G; ++g) queries[g] <= 6'({tag[2].pass, QUERY'(g)}) <= now.group_last;
+  end
+
+  // Entries of a word that the shape has.
+  wire [7:0] of_shape = tokens ? 8'hFF : now.shape == SHAPE_PARTS ? 8'h0F : 8'h01;
+  logic ranks_valid, ranks_last;
+  logic [7:0][15:0] ranks;
+  rank_unit #(
+      .G(G)
+  ) rank_unit (
+      .clk,
+      .rst,
+      .plain(now.plain),
+      .valid(tag[3].valid && now.scores),
+      .first_pass(tag[3].first_pass),
+      .last_pass(tag[3].last_pass),
+      .last(tag[3].last),
+      .queries,
+      .counts(word_counts & of_shape),
+      .best(best_of_word),
+      .y(word),
+      .out_valid(ranks_valid),
+      .out_last(ranks_last),
+      .codes(ranks)
+  );
+
+  // Codes of G words in one, zeros where the last has fewer.
+  logic [QUERY-1:0] slot;
+  logic [G-1:0][7:0][15:0] dense;
+  always_ff @(posedge clk) begin
+    if (ranks_valid) begin
+      if (slot == '0) dense <= '0;
+      dense[slot] <= ranks;
+      slot <= slot + QUERY'(1);
+    end
+    rank_write <= ranks_valid && (ranks_last || slot == QUERY'(G - 1)) && !rst;
+    if (rank_write) rank_address <= rank_address + ADDRESS'(1);
+    if (rst || begins) begin
+      slot <= '0;
+      rank_address <= '0;
+    end
+  end
+  assign rank_bank = now.bank;
+  assign rank_data = dense;
+
+  logic codes_valid, codes_last;
+  logic [CODES-1:0][15:0] codes;
+  always_ff @(posedge clk) begin
+    codes_valid <= tag[3].valid && !now.scores && !rst;
+    codes_last <= tag[3].last;
+    codes <= word[int'(tag[3].step)*CODES*16+:CODES*16];
+  end
+
+  logic counted;
+  digit_counter #(
+      .COUNT(COUNT)
+  ) digit_counter (
+      .clk,
+      .rst,
+      .valid(codes_valid || ranks_valid),
+      .last(now.scores ? ranks_last : codes_last),
+      .codes(now.scores ? {128'd0, ranks} : codes),
+      .digit(now.digit),
+      .known(now.known),
+      .shift(bin_shift),
+      .top(bin),
+      .done(counted)
+  );
+
+  always_ff @(posedge clk) begin
+    if (command.start) done <= 1'b0;
+    else if (counted || (begins && held == '0)) done <= 1'b1;
+    if (rst) done <= 1'b0;
+  end
+
+  if (G < 2 || G > 8) $error("a word holds one to four times 16 codes");
+
+endmodule

@@ -1,0 +1,637 @@
+// The selector against layout::Ranks and layout::TopK: shapes, groups, orders of scores, ties, lists, and
+// random stalls on every stream. A bench plays the lanes, which send scores at random times, and the takers,
+// which stall at random.
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <iterator>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "Vselector_bench.h"
+#include "proto/layout/payload.h"
+#include "proto/layout/reference.h"
+#include "verilated.h"
+
+namespace mnemo::rtl {
+namespace {
+
+constexpr int kChannels = MNEMO_CHANNELS;
+constexpr int kBankWords = MNEMO_BANK_WORDS;
+constexpr int kQueries = 4;  // of a pass
+constexpr int kEntries = 4;  // of a beat
+
+enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
+constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
+constexpr int WordsOf(Shape shape) { return shape == Shape::kTokens ? 8 : 1; }
+
+// One job with the scores of its entries.
+struct Job {
+  Shape shape = Shape::kTokens;
+  int group = 1;
+  bool plain = false;
+  bool listed = false;
+  bool to_list = false;
+  int shift = 0;
+  uint32_t begin = 0;  // entries, not listed
+  uint32_t end = 0;
+  uint32_t k = 1;
+  std::vector<uint32_t> entries;  // that count, rising
+  std::vector<int16_t> scores;    // [query][entry], as layout::Scores
+
+  // What proto/layout gives.
+  std::vector<uint32_t> ids;
+  std::vector<int32_t> ranks;
+  uint32_t pages = 0;  // that the lanes score
+
+  int passes() const { return (group + kQueries - 1) / kQueries; }
+};
+
+struct Rates {
+  int job = 100;  // percent of cycles in which a stream moves
+  int score = 100;
+  int list = 100;
+  int head = 100;
+  int hit = 100;
+};
+
+class Bench {
+ public:
+  explicit Bench(uint32_t seed);
+  ~Bench() { top_->final(); }
+
+  // Runs jobs one behind the other and compares each with its expectation. Fails the test case after too many
+  // cycles without progress.
+  void Run(const std::vector<Job>& jobs, const Rates& rates) {
+    REQUIRE(Begin(jobs, rates, UINT64_MAX));
+    End(jobs);
+  }
+  // The same for some cycles; whether all is done. A Reset may follow.
+  bool Begin(const std::vector<Job>& jobs, const Rates& rates, uint64_t cycles);
+  void Reset();
+
+  // Cycles from a job's last score to its last hit or list entry, of the last Run.
+  const std::vector<uint64_t>& select_cycles() const { return select_cycles_; }
+  // Cycles in which a lane's scores of a job waited, of the last Run.
+  const std::vector<uint64_t>& stalls() const { return stalls_; }
+  int failures() const { return context_.errorCount(); }
+  uint64_t cycles() const { return cycles_; }
+
+ private:
+  struct Beat {
+    uint32_t head = 0;
+    std::vector<int16_t> y;
+  };
+  struct ListEntry {
+    uint32_t row = 0;
+    uint64_t mask = 0;
+  };
+  struct Lane {
+    size_t job = 0;  // that it sends, or has ended
+    bool loaded = false;
+    std::deque<Beat> beats;
+    bool offered = false;
+    std::deque<std::vector<ListEntry>> lists;  // complete
+    std::vector<ListEntry> coming;
+    size_t list_job = 0;  // the job whose list comes next
+  };
+
+  bool Chance(int percent) { return static_cast<int>(rng_() % 100) < percent; }
+  void End(const std::vector<Job>& jobs);
+  void Drive(const std::vector<Job>& jobs, const Rates& rates);
+  void Take(const std::vector<Job>& jobs);
+  void TakeHead(const Job& job);
+  void TakeHits(const Job& job);
+  void TakeList(int lane, const std::vector<Job>& jobs);
+  bool Load(int lane, const Job& job);
+  std::vector<Beat> PageBeats(const Job& job, uint32_t page, uint64_t mask);
+  bool Finished(const std::vector<Job>& jobs) const;
+  void Progress(size_t job) { finished_at_[job] = cycles_, idle_ = 0; }
+
+  VerilatedContext context_;
+  std::unique_ptr<Vselector_bench> top_;
+  std::mt19937 rng_;
+  uint64_t cycles_ = 0;
+  uint64_t idle_ = 0;
+
+  std::vector<Lane> lanes_;
+  size_t next_job_ = 0;
+  bool job_offered_ = false;
+  size_t next_head_ = 0;
+  size_t next_hits_ = 0;
+  size_t hits_taken_ = 0;
+  std::vector<uint64_t> stored_at_;    // last score
+  std::vector<uint64_t> finished_at_;  // last answer
+  std::vector<uint64_t> select_cycles_;
+  std::vector<uint64_t> stalls_;
+};
+
+// Cases of a test, or as many as MNEMO_RTL_CASES says.
+int Cases(int usual) {
+  const char* text = std::getenv("MNEMO_RTL_CASES");
+  return text == nullptr ? usual : std::atoi(text);
+}
+
+constexpr uint32_t kDim = 64;
+
+// A bit a lane; the pin's type depends on their number.
+template <typename Pin>
+void SetPin(Pin& pin, uint64_t bits) {
+  pin = static_cast<Pin>(bits);
+}
+
+// Fills in what layout::Ranks and layout::TopK give for the job's scores.
+void Expect(Job& job) {
+  const uint32_t group = static_cast<uint32_t>(job.group);
+  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
+  const std::vector<int32_t> ranks = layout::Ranks(
+      job.scores, group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, kDim, block.data());
+  for (const uint32_t at : layout::TopK(ranks, job.k)) {
+    job.ids.push_back(job.entries[at]);
+    job.ranks.push_back(ranks[at]);
+  }
+  const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
+  std::vector<uint32_t> pages;
+  for (const uint32_t entry : job.entries) pages.push_back(entry / page);
+  job.pages = static_cast<uint32_t>(std::unique(pages.begin(), pages.end()) - pages.begin());
+}
+
+Bench::Bench(uint32_t seed) : rng_(seed) {
+  context_.randReset(2);
+  context_.randSeed(static_cast<int>(seed));
+  context_.errorLimit(1 << 30);  // a failed assertion is counted and does not stop the program
+  top_ = std::make_unique<Vselector_bench>(&context_);
+  Reset();
+}
+
+void Bench::Reset() {
+  top_->job_valid = top_->head_ready = top_->hit_ready = 0;
+  top_->score_valid = top_->list_ready = 0;
+  for (int i = 0; i < 10; ++i) {
+    top_->rst = i < 8;
+    top_->clk = 0;
+    top_->eval();
+    top_->clk = 1;
+    top_->eval();
+  }
+}
+
+// The beats of one page for all passes; scores of entries and queries that do not count are anything.
+std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_t mask) {
+  const int count = EntriesOf(job.shape);
+  std::vector<Beat> beats;
+  for (int pass = 0; pass < job.passes(); ++pass) {
+    for (int first = 0; first < count; first += kEntries) {
+      Beat beat;
+      beat.y.resize(kEntries * kQueries);
+      uint32_t counts = 0;
+      for (int e = 0; e < kEntries; ++e) {
+        const uint32_t entry = page * static_cast<uint32_t>(count) + static_cast<uint32_t>(first + e);
+        const bool counted = first + e < count && (mask >> (first + e) & 1) != 0;
+        counts |= static_cast<uint32_t>(counted) << e;
+        for (int q = 0; q < kQueries; ++q) {
+          const int query = pass * kQueries + q;
+          int16_t y = static_cast<int16_t>(rng_() % 4 == 0 ? 32767 : rng_());
+          if (counted && query < job.group) {
+            const auto place = std::lower_bound(job.entries.begin(), job.entries.end(), entry);
+            const size_t at = static_cast<size_t>(place - job.entries.begin());
+            y = job.scores[static_cast<size_t>(query) * job.entries.size() + at];
+          }
+          beat.y[static_cast<size_t>(e * kQueries + q)] = y;
+        }
+      }
+      const bool page_last = first + kEntries >= count;
+      beat.head = static_cast<uint32_t>(page_last) << 18 | static_cast<uint32_t>(pass) << 14 |
+                  static_cast<uint32_t>(first / kEntries) << 8 | counts;
+      beats.push_back(std::move(beat));
+    }
+  }
+  return beats;
+}
+
+// Makes the lane's beats of a job; false while it waits for the job's list.
+bool Bench::Load(int lane, const Job& job) {
+  Lane& state = lanes_[static_cast<size_t>(lane)];
+  std::vector<std::pair<uint32_t, uint64_t>> pages;  // with entries that count
+  if (job.listed) {
+    if (state.lists.empty()) return false;
+    for (const ListEntry& entry : state.lists.front()) {
+      pages.emplace_back(entry.row * kChannels + static_cast<uint32_t>(lane - job.shift), entry.mask);
+    }
+    state.lists.pop_front();
+  } else {
+    const uint32_t count = static_cast<uint32_t>(EntriesOf(job.shape));
+    for (uint32_t entry = job.begin; entry < job.end; ++entry) {
+      const uint32_t page = entry / count;
+      if ((page + static_cast<uint32_t>(job.shift)) % kChannels != static_cast<uint32_t>(lane)) continue;
+      if (pages.empty() || pages.back().first != page) pages.emplace_back(page, 0);
+      pages.back().second |= uint64_t{1} << entry % count;
+    }
+  }
+  for (const auto& [page, mask] : pages) {
+    std::vector<Beat> beats = PageBeats(job, page, mask);
+    std::move(beats.begin(), beats.end(), std::back_inserter(state.beats));
+  }
+  if (state.beats.empty()) {
+    Beat none;
+    none.head = 3U << 19 | (rng_() & 0x7FFFF);  // last, none
+    none.y.resize(kEntries * kQueries);
+    for (int16_t& y : none.y) y = 32767;
+    state.beats.push_back(std::move(none));
+  } else {
+    state.beats.back().head |= 1U << 20;
+  }
+  return true;
+}
+
+void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
+  Vselector_bench& p = *top_;
+  if (!job_offered_ && next_job_ < jobs.size() && Chance(rates.job)) {
+    const Job& job = jobs[next_job_];
+    const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
+    job_offered_ = true;
+    p.job_plain = job.plain;
+    p.job_shape = static_cast<uint8_t>(job.shape);
+    p.job_group_last = static_cast<uint8_t>(job.group - 1);
+    p.job_pass_last = static_cast<uint8_t>(job.passes() - 1);
+    p.job_listed = job.listed;
+    p.job_to_list = job.to_list;
+    p.job_none = !job.listed && job.begin == job.end;
+    p.job_first_page = job.begin / page + static_cast<uint32_t>(job.shift);
+    p.job_last_page = (job.end == 0 ? 0 : (job.end - 1) / page) + static_cast<uint32_t>(job.shift);
+    p.job_shift = static_cast<uint8_t>(job.shift);
+    p.job_k = job.k;
+  }
+  p.job_valid = job_offered_;
+  uint64_t valid = 0;
+  uint64_t list_ready = 0;
+  for (int i = 0; i < kChannels; ++i) {
+    Lane& lane = lanes_[static_cast<size_t>(i)];
+    if (!lane.loaded && lane.job < jobs.size()) lane.loaded = Load(i, jobs[lane.job]);
+    if (!lane.offered && !lane.beats.empty() && Chance(rates.score)) {
+      lane.offered = true;
+      const Beat& beat = lane.beats.front();
+      p.score_head[i] = beat.head;
+      std::memcpy(&p.score_y[i], beat.y.data(), beat.y.size() * sizeof(int16_t));
+    }
+    valid |= uint64_t{lane.offered} << i;
+    list_ready |= uint64_t{Chance(rates.list)} << i;
+  }
+  SetPin(p.score_valid, valid);
+  SetPin(p.list_ready, list_ready);
+  p.head_ready = Chance(rates.head);
+  p.hit_ready = Chance(rates.hit);
+}
+
+void Bench::TakeHead(const Job& job) {
+  const Vselector_bench& p = *top_;
+  REQUIRE(p.head_to_list == job.to_list);
+  REQUIRE(p.head_candidates == job.entries.size());
+  REQUIRE(p.head_count == job.ids.size());
+  REQUIRE(p.head_pages == job.pages);
+  const int32_t last = job.ranks.empty() ? 0 : *std::min_element(job.ranks.begin(), job.ranks.end());
+  REQUIRE(static_cast<int32_t>(p.head_last_rank) == last);
+  // The bench's cycle counter runs in step with the test's.
+  REQUIRE(p.head_scored >= stored_at_[next_head_]);
+  REQUIRE(p.head_scored <= stored_at_[next_head_] + 10);
+}
+
+void Bench::TakeHits(const Job& job) {
+  const Vselector_bench& p = *top_;
+  const size_t left = job.ids.size() - hits_taken_;
+  REQUIRE(left > 0);
+  REQUIRE(p.hit_count == std::min<size_t>(left, 16));
+  REQUIRE(p.hit_last == (left <= 16));
+  for (int i = 0; i < p.hit_count; ++i) {
+    const size_t at = hits_taken_ + static_cast<size_t>(i);
+    if (p.hit_ids[i] != job.ids[at] || static_cast<int32_t>(p.hit_ranks[i]) != job.ranks[at]) {
+      INFO("hit " << at << " of " << job.ids.size());
+      REQUIRE(p.hit_ids[i] == job.ids[at]);
+      REQUIRE(static_cast<int32_t>(p.hit_ranks[i]) == job.ranks[at]);
+    }
+  }
+  hits_taken_ += p.hit_count;
+}
+
+void Bench::TakeList(int lane, const std::vector<Job>& jobs) {
+  const Vselector_bench& p = *top_;
+  Lane& state = lanes_[static_cast<size_t>(lane)];
+  while (state.list_job < jobs.size() && !jobs[state.list_job].to_list) ++state.list_job;
+  REQUIRE(state.list_job < jobs.size());
+  const Job& job = jobs[state.list_job];
+  const uint32_t head = p.list_head[lane];
+  const bool last = (head >> 20 & 1) != 0;
+  if ((head >> 19 & 1) == 0) {
+    state.coming.push_back({head & 0x7FFFF, p.list_mask[lane]});
+  } else {
+    REQUIRE(last);
+    REQUIRE(state.coming.empty());
+  }
+  if (!last) return;
+  // TopK's positions in this lane's pages.
+  std::vector<ListEntry> expected;
+  for (const uint32_t id : job.ids) {
+    const uint32_t page = id / 64 + static_cast<uint32_t>(job.shift);
+    if (page % kChannels != static_cast<uint32_t>(lane)) continue;
+    if (expected.empty() || expected.back().row != page / kChannels)
+      expected.push_back({page / kChannels, 0});
+    expected.back().mask |= uint64_t{1} << id % 64;
+  }
+  REQUIRE(state.coming.size() == expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    REQUIRE(state.coming[i].row == expected[i].row);
+    REQUIRE(state.coming[i].mask == expected[i].mask);
+  }
+  Progress(state.list_job);
+  state.lists.push_back(std::move(state.coming));
+  state.coming.clear();
+  ++state.list_job;
+}
+
+// Handshakes of this cycle, after the inputs have settled.
+void Bench::Take(const std::vector<Job>& jobs) {
+  const Vselector_bench& p = *top_;
+  if (p.job_valid && p.job_ready) {
+    job_offered_ = false;
+    ++next_job_;
+  }
+  for (int i = 0; i < kChannels; ++i) {
+    Lane& lane = lanes_[static_cast<size_t>(i)];
+    if (lane.offered && (static_cast<uint64_t>(p.score_ready) >> i & 1) != 0) {
+      lane.offered = false;
+      lane.beats.pop_front();
+      idle_ = 0;
+      if (lane.beats.empty()) {
+        stored_at_[lane.job] = std::max<uint64_t>(stored_at_[lane.job], p.cycle);
+        Progress(lane.job);
+        ++lane.job;
+        lane.loaded = false;
+      }
+    } else if (lane.offered) {
+      ++stalls_[lane.job];
+    }
+    if ((static_cast<uint64_t>(p.list_valid & p.list_ready) >> i & 1) != 0) TakeList(i, jobs);
+  }
+  if (p.head_valid && p.head_ready) {
+    REQUIRE(next_head_ < jobs.size());
+    INFO("head of job " << next_head_);
+    TakeHead(jobs[next_head_]);
+    Progress(next_head_++);
+  }
+  if (p.hit_valid && p.hit_ready) {
+    const auto gives_ids = [&](size_t job) { return !jobs[job].to_list && !jobs[job].ids.empty(); };
+    while (next_hits_ < jobs.size() && !gives_ids(next_hits_)) ++next_hits_;
+    REQUIRE(next_hits_ < jobs.size());
+    INFO("hits of job " << next_hits_);
+    TakeHits(jobs[next_hits_]);
+    Progress(next_hits_);
+    if (hits_taken_ == jobs[next_hits_].ids.size()) {
+      hits_taken_ = 0;
+      ++next_hits_;
+    }
+  }
+}
+
+bool Bench::Finished(const std::vector<Job>& jobs) const {
+  if (next_head_ < jobs.size()) return false;
+  for (size_t job = next_hits_; job < jobs.size(); ++job) {
+    if (!jobs[job].to_list && !jobs[job].ids.empty()) return false;
+  }
+  for (const Lane& lane : lanes_) {
+    if (lane.job < jobs.size()) return false;
+    for (size_t job = lane.list_job; job < jobs.size(); ++job) {
+      if (jobs[job].to_list) return false;
+    }
+  }
+  return true;
+}
+
+bool Bench::Begin(const std::vector<Job>& jobs, const Rates& rates, uint64_t cycles) {
+  lanes_.assign(kChannels, Lane());
+  next_job_ = next_head_ = next_hits_ = hits_taken_ = 0;
+  job_offered_ = false;
+  stored_at_.assign(jobs.size(), 0);
+  finished_at_.assign(jobs.size(), 0);
+  stalls_.assign(jobs.size(), 0);
+  idle_ = 0;
+  const uint64_t start = cycles_;
+  while (!Finished(jobs)) {
+    if (cycles_ - start == cycles) return false;
+    Drive(jobs, rates);
+    top_->clk = 0;
+    top_->eval();
+    Take(jobs);
+    top_->clk = 1;
+    top_->eval();
+    ++cycles_;
+    REQUIRE(++idle_ < 200000);
+  }
+  return true;
+}
+
+void Bench::End(const std::vector<Job>& jobs) {
+  // Nothing comes that no job asked for.
+  for (int i = 0; i < 20; ++i) {
+    Drive(jobs, Rates());
+    top_->clk = 0;
+    top_->eval();
+    REQUIRE_FALSE((top_->hit_valid || top_->head_valid || top_->list_valid != 0));
+    top_->clk = 1;
+    top_->eval();
+    ++cycles_;
+  }
+  select_cycles_.clear();
+  const uint64_t offset = top_->cycle - cycles_;
+  for (size_t job = 0; job < jobs.size(); ++job) {
+    select_cycles_.push_back(finished_at_[job] + offset - stored_at_[job]);
+  }
+  REQUIRE(failures() == 0);
+}
+
+enum class Order { kRandom, kNarrow, kEqual, kRising, kFalling, kSpike, kSaturated, kLowest, kOrders };
+
+int16_t ScoreOf(Order order, uint32_t at, uint32_t count, uint32_t spike, std::mt19937& rng) {
+  switch (order) {
+    case Order::kNarrow:
+      return static_cast<int16_t>(static_cast<int>(rng() % 5) - 2);
+    case Order::kEqual:
+      return 77;
+    case Order::kRising:
+      return static_cast<int16_t>(static_cast<int>(at * 4 % 65536) - 32768);
+    case Order::kFalling:
+      return static_cast<int16_t>(32767 - static_cast<int>(at * 4 % 65536));
+    case Order::kSpike:
+      return at == spike ? int16_t{32767} : static_cast<int16_t>(-20000 - static_cast<int>(count % 3));
+    case Order::kSaturated: {
+      constexpr int16_t kEnds[] = {-32768, -32767, 32767, 32766, 28672, 28671, -4096};
+      return kEnds[rng() % std::size(kEnds)];
+    }
+    case Order::kLowest:
+      return -32768;
+    default:
+      return static_cast<int16_t>(rng());
+  }
+}
+
+void FillScores(Job& job, Order order, std::mt19937& rng) {
+  const uint32_t count = static_cast<uint32_t>(job.entries.size());
+  const uint32_t spike = count == 0 ? 0 : static_cast<uint32_t>(rng()) % count;
+  job.scores.clear();
+  for (int query = 0; query < job.group; ++query) {
+    for (uint32_t at = 0; at < count; ++at) job.scores.push_back(ScoreOf(order, at, count, spike, rng));
+  }
+}
+
+Order AnyOrder(std::mt19937& rng) {
+  return static_cast<Order>(rng() % static_cast<unsigned>(Order::kOrders));
+}
+
+uint32_t AnyK(uint32_t count, std::mt19937& rng) {
+  switch (rng() % 4) {
+    case 0:
+      return 1U << rng() % 15;
+    case 1:
+      return std::max<uint32_t>(1, count + static_cast<uint32_t>(rng() % 3) - 1);
+    case 2:
+      return 1 + static_cast<uint32_t>(rng()) % 16;
+    default:
+      return 1 + static_cast<uint32_t>(rng()) % (count + 1);
+  }
+}
+
+// A range that the banks hold, anywhere in an index.
+Job AnyJob(std::mt19937& rng) {
+  Job job;
+  job.shape = static_cast<Shape>(rng() % 3);
+  job.group = 1 + static_cast<int>(rng() % 16);
+  if (rng() % 2 == 0) job.group = 1 + static_cast<int>(rng() % 4);
+  job.plain = rng() % 2 == 0;
+  job.shift = static_cast<int>(rng() % kChannels);
+  const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
+  const uint32_t rows = static_cast<uint32_t>(kBankWords / WordsOf(job.shape) / job.passes()) - 1;
+  uint32_t pages = static_cast<uint32_t>(rng()) % (rows * kChannels) + 1;
+  if (rng() % 2 == 0) pages = std::min<uint32_t>(pages, 1 + rng() % 8);
+  const uint32_t first = static_cast<uint32_t>(rng()) % 100 * (rng() % 2 == 0 ? 1000U : 1U);
+  job.begin = first * page + static_cast<uint32_t>(rng()) % page;
+  job.end = (first + pages - 1) * page + 1 + static_cast<uint32_t>(rng()) % page;
+  if (rng() % 16 == 0) job.end = job.begin;
+  job.end = std::max(job.end, job.begin);
+  for (uint32_t entry = job.begin; entry < job.end; ++entry) job.entries.push_back(entry);
+  job.k = AnyK(static_cast<uint32_t>(job.entries.size()), rng);
+  FillScores(job, AnyOrder(rng), rng);
+  return job;
+}
+
+// A job that makes lists, and the listed one that uses them.
+std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
+  Job first = AnyJob(rng);
+  while (first.shape != Shape::kTokens) first = AnyJob(rng);
+  first.to_list = true;
+  Expect(first);
+  Job second;
+  second.listed = true;
+  second.group = first.group;
+  second.plain = first.plain;
+  second.shift = first.shift;
+  second.entries = first.ids;
+  second.k = AnyK(static_cast<uint32_t>(second.entries.size()), rng);
+  FillScores(second, AnyOrder(rng), rng);
+  Expect(second);
+  return {first, second};
+}
+
+std::vector<Job> AnyJobs(int count, std::mt19937& rng) {
+  std::vector<Job> jobs;
+  while (static_cast<int>(jobs.size()) < count) {
+    const unsigned kind = rng() % 8;
+    if (kind >= 2) {
+      jobs.push_back(AnyJob(rng));
+      Expect(jobs.back());
+      continue;
+    }
+    auto [first, second] = AnyCascade(rng);
+    if (kind == 0) {
+      jobs.push_back(std::move(first));
+      jobs.push_back(std::move(second));
+      continue;
+    }
+    // The next position's lists are made before this one's are used.
+    auto [third, fourth] = AnyCascade(rng);
+    jobs.push_back(std::move(first));
+    jobs.push_back(std::move(third));
+    jobs.push_back(std::move(second));
+    jobs.push_back(std::move(fourth));
+  }
+  return jobs;
+}
+
+Rates AnyRates(std::mt19937& rng) {
+  constexpr int kChoices[] = {100, 100, 90, 50, 10, 3};
+  const auto any = [&] { return kChoices[rng() % std::size(kChoices)]; };
+  return {.job = any(), .score = any(), .list = any(), .head = any(), .hit = any()};
+}
+
+}  // namespace
+
+TEST_CASE("selections equal those of proto/layout") {
+  constexpr int kJobs = 16;
+  const int cases = Cases(MNEMO_SELECTIONS);
+  for (int done = 0; done < cases; done += kJobs) {
+    const uint32_t seed = 1 + static_cast<uint32_t>(done);
+    INFO("seed " << seed);
+    std::mt19937 rng(seed);
+    Bench bench(seed);
+    bench.Run(AnyJobs(kJobs, rng), AnyRates(rng));
+  }
+}
+
+TEST_CASE("a reset drops all jobs at any time") {
+  const int cases = Cases(MNEMO_RESETS);
+  std::mt19937 rng(9);
+  Bench bench(9);
+  for (int done = 0; done < cases; ++done) {
+    INFO("reset " << done);
+    bench.Begin(AnyJobs(4, rng), AnyRates(rng), rng() % 4000);
+    bench.Reset();
+    bench.Run(AnyJobs(2, rng), Rates());
+  }
+}
+
+TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") {
+  std::mt19937 rng(5);
+  Bench bench(5);
+  const uint32_t tokens = static_cast<uint32_t>(kBankWords * 8 * kChannels);
+  for (int order = 0; order < static_cast<int>(Order::kOrders); ++order) {
+    for (const bool plain : {false, true}) {
+      INFO("order " << order << " plain " << plain);
+      Job job;
+      job.group = 4;
+      job.plain = plain;
+      job.end = tokens;
+      job.k = std::min(1024U, tokens / 8);
+      for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
+      FillScores(job, static_cast<Order>(order), rng);
+      Expect(job);
+      bench.Run({job, job, job}, Rates());
+      // A lane's scores of the second job come while the first one is selected.
+      REQUIRE(bench.stalls()[1] == 0);
+      // A lane reads 8 entries a cycle first, then 16 a digit and 16 for the hits; a hit takes a cycle at
+      // most, and two cycles more in each 16 entries that have one.
+      const uint64_t reads = tokens / kChannels / 8 + (plain ? 4 : 3) * tokens / kChannels / 16;
+      const uint64_t bound = reads + 5 * 50 + job.k + 2 * std::min(job.k, tokens / kChannels / 16);
+      REQUIRE(bench.select_cycles()[0] <= bound);
+      if (std::getenv("MNEMO_RTL_REPORT") != nullptr) {
+        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order << ", plain "
+                    << plain << ": " << bench.select_cycles()[0] << " cycles");
+      }
+    }
+  }
+}
+
+}  // namespace mnemo::rtl
