@@ -1,0 +1,119 @@
+#pragma once
+
+// Jobs of a lane with what the lane is to answer: records, their resident blocks in a channel, page lists,
+// queries, and scores by layout::Scores.
+
+#include <array>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "proto/layout/card.h"
+#include "proto/layout/reference.h"
+
+namespace mnemo::rtl {
+
+using Beat = std::array<uint8_t, layout::kCardBeatBytes>;
+
+// scan_job_t, by its fields' names.
+struct ScanJob {
+  uint32_t kind = 0;
+  uint32_t vector_log2 = 6;
+  uint32_t planes = 0;
+  bool two_bit = false;
+  bool sign_stage = false;
+  bool page_row = false;
+  bool fold = false;
+  uint32_t code_shift = 0;
+  uint32_t base_shift = 0;
+  uint32_t group_last = 0;
+  uint32_t pass_last = 0;
+  bool listed = false;
+  bool none = false;
+  uint32_t first_page = 0;
+  uint32_t last_page = 0;
+  uint32_t skip = 0;
+  uint32_t last_entry = 0;
+  uint32_t list_beat = 0;
+  uint32_t block_beat = 0;
+  uint32_t first_beats = 0;
+  uint32_t second_at = 0;
+  uint32_t second_beats = 0;
+};
+
+struct QueryBeat {
+  bool last = false;
+  bool is_param = false;
+  uint32_t query = 0;
+  uint32_t segment = 0;
+  Beat data = {};
+};
+
+struct ListEntry {
+  bool last = false;
+  bool none = false;
+  uint32_t row = 0;
+  uint64_t mask = 0;
+};
+
+// score_head_t, and y by [entry of the beat][query of the pass]; `queries` of the pass are compared.
+struct ScoreBeat {
+  uint32_t job = 0;  // for messages
+  uint32_t page = 0;
+  bool last = false;
+  bool none = false;
+  bool page_last = false;
+  uint32_t pass = 0;
+  uint32_t at = 0;
+  uint32_t counts = 0;
+  uint32_t queries = 0;
+  std::vector<int16_t> y;
+};
+
+// What is scored, of a record format.
+enum class Scan { kCodes, kSign, kParts, kFold, kPageRow };
+
+struct Case {
+  ScanJob job;
+  std::vector<QueryBeat> queries;
+  std::vector<ListEntry> list;
+  std::vector<ScoreBeat> scores;
+  uint64_t block_beats = 0;  // that the lane reads, without the page list
+};
+
+// A channel's memory. Blocks and lists are placed one after the other with gaps.
+struct Channel {
+  uint64_t base_beat = 0;
+  std::vector<Beat> beats;
+
+  uint32_t Place(uint32_t count, uint32_t gap);
+};
+
+struct Shape {
+  uint32_t channels = 4;
+  uint32_t g = 4;
+  uint32_t s = 16;
+};
+
+struct CaseOptions {
+  uint32_t format = layout::kFormatCodes2;
+  Scan scan = Scan::kCodes;
+  uint32_t dim = 64;
+  uint32_t group = 4;
+  uint32_t pages = 8;  // of the index, in all lanes
+  uint32_t lane = 0;
+  bool listed = false;
+  bool whole = false;        // all pages, else a random range
+  bool random_bits = false;  // records of random bytes and queries of random parameters, else of keys
+};
+
+// The resident block of a record, by layout::CodeAt and the text of card.h.
+std::vector<Beat> BlockOf(std::span<const uint8_t> record, uint32_t format, uint32_t dim);
+
+Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, std::mt19937& rng);
+
+// Random options of a case that the card serves.
+CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng);
+
+}  // namespace mnemo::rtl

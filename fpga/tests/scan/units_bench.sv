@@ -1,0 +1,44 @@
+// The arithmetic units of a lane side by side, for their test.
+module units_bench (
+    input  logic                        clk,
+    input  logic                        rst,
+    // scorer
+    input  logic signed [23:0]          dot,
+    input  logic        [ 2:0]          mantissa,
+    input  logic        [ 4:0]          shift1,
+    input  logic        [15:0]          multiplier,
+    input  logic        [ 4:0]          shift2,
+    input  logic signed [15:0]          base,
+    output logic signed [15:0]          y,
+    // table_builder and plane_unit
+    input  logic                        clear,
+    input  logic                        step,
+    input  logic                        minus,
+    input  logic        [15:0][ 7:0]    codes,
+    input  logic                        we,
+    input  logic                        write_bank,
+    input  logic        [ 3:0]          write_at,
+    input  logic                        valid,
+    input  logic                        bank,
+    input  logic        [63:0]          bits,
+    output logic signed [13:0]          sum,
+    // base_dot
+    input  logic                        dot_valid,
+    input  logic                        dot_first,
+    input  logic                        dot_last,
+    input  logic        [1:0][7:0][7:0] dot_codes,
+    input  logic        [7:0][7:0]      dot_base,
+    output logic                        dot_done,
+    output logic        [1:0][23:0]     dots
+);
+  logic [15:0][9:0] sums;
+  scorer one (.clk, .dot, .mantissa, .shift1, .multiplier, .shift2, .base, .y);
+  table_builder builder (.clk, .clear, .step, .minus, .codes, .sums);
+  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sum);
+  base_dot #(
+      .G(2)
+  ) bases (
+      .clk, .rst, .valid(dot_valid), .first(dot_first), .last(dot_last), .codes(dot_codes), .base(dot_base),
+      .done(dot_done), .dots
+  );
+endmodule
