@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -125,3 +127,13 @@ def test_coverage_takes_the_best_of_a_line_and_sums_points() -> None:
     assert found.lines == {"fpga/rtl/base/fifo.sv": {3: 0, 4: 2, 5: 0, 8: 2}}
     assert found.points == {"fpga/rtl/base/fifo.sv:9 full": 1}
     assert coverage.lines_of("7,9-11") == [7, 9, 10, 11] and coverage.ranges([7, 9, 10, 11]) == "7, 9-11"
+
+
+def test_parts_of_the_card_are_modules_with_these_parameters() -> None:
+    plan = json.loads(tree.read("fpga/tools/parts.json"))
+    known = rtl_sources.units()
+    for part in plan["parts"]:
+        text = known[part["module"]].path.read_text(encoding="utf-8")
+        for name in part["parameters"]:
+            assert re.search(rf"parameter\s+(?:int\s+)?{name}\b", text), f"{part['module']} has no parameter {name}"
+    assert set(plan["bounds"]) <= set(vars(netlist.Counts()))
