@@ -1,8 +1,8 @@
 """Counts resources and LUT levels in a netlist that Yosys mapped for Xilinx UltraScale+ (write_json).
 
-Levels: the LUTs in a row from one register (or RAM or DSP with a register) to the next. A LUT, a wide multiplexer (MUXF), a read of LUT
-RAM and a whole carry chain count one each, a DSP without any register three. Paths from and to ports are told apart: what lies
-behind a port is another module's."""
+Levels: the LUTs in a row from one register (or RAM or DSP with a register) to the next. A LUT, a read of LUT RAM, a whole carry chain and
+the wide multiplexers (MUXF7 to 9) behind a LUT count one each. Paths from and to ports are told apart: what lies behind a port is another
+module's. Yosys moves no registers into DSPs of this family, so a DSP counts three: registers belong directly at both of its sides."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ REGISTERS = re.compile(r"FD[RSCP]E(_1)?|LD[CP]E|RAMB\w+|URAM\w+")
 LUT_RAM = re.compile(r"RAM\d+[MX]\w*")
 SHIFT = re.compile(r"SRL\w+")
 CARRY = re.compile(r"CARRY[48]")
+WIDE = re.compile(r"MUXF[789]")
+CHAINS = (CARRY, WIDE)  # parts in a row count once
 FREE = {"INV", "BUFG", "IBUF", "OBUF", "VCC", "GND"}
 # LUTs that a LUT RAM takes.
 RAM_LUTS = {
@@ -73,7 +75,7 @@ class Levels:
     register: int  # the longest path between registers
     port: int  # the longest path from or to a port
     path: list[str]  # the longest path between registers, its end first
-    loose_products: int  # DSPs without a register in the product's path
+    loose_products: int  # DSPs without a register, with logic before or behind them
 
 
 class Netlist:
@@ -96,7 +98,7 @@ class Netlist:
         value = cell.get("parameters", {}).get(parameter, 1)
         return int(value, 2) if isinstance(value, str) else int(value)
 
-    def _loose(self, cell: dict[str, Any]) -> bool:
+    def _bare(self, cell: dict[str, Any]) -> bool:
         return cell["type"].startswith("DSP48") and not any(self._number(cell, name) for name in ("AREG", "BREG", "MREG", "PREG"))
 
     def _through(self, name: str) -> tuple[list[str], int]:
@@ -107,7 +109,7 @@ class Netlist:
         if REGISTERS.fullmatch(kind):
             return [], 0
         if kind.startswith("DSP48"):
-            return (inputs, DSP_LEVELS) if self._loose(cell) else ([], 0)
+            return (inputs, DSP_LEVELS) if self._bare(cell) else ([], 0)
         if LUT_RAM.fullmatch(kind):
             # Read addresses: DPRA of the two-port forms, A to G of the wide ones, whose H is the write address.
             return [port for port in inputs if re.fullmatch(r"DPRA\d*|ADDR[A-G]|A\d*", port)], 1
@@ -120,7 +122,7 @@ class Netlist:
         reach: dict[str, tuple[int, int, str | None]] = {}
         for root in self.cells:
             self._visit(root, reach)
-        best = Levels(0, 0, [], sum(self._loose(cell) for cell in self.cells.values()))
+        best = Levels(0, 0, [], len(self._loose(reach)))
         end: str | None = None
         for name, cell in self.cells.items():
             through, _ = self._through(name)
@@ -139,6 +141,22 @@ class Netlist:
             best.path.append(f"{self.cells[end]['type']} {end}")
             end = reach[end][2]
         return best
+
+    def _loose(self, reach: dict[str, tuple[int, int, str | None]]) -> set[str]:
+        found = set()
+        for name, cell in self.cells.items():
+            bare = self._bare(cell)
+            through, cost = self._through(name)
+            for port in cell["connections"] if bare else through:
+                for bit in cell["connections"][port]:
+                    if cell["port_directions"][port] != "input" or bit not in self.drivers:
+                        continue
+                    driver = self.drivers[bit][0]
+                    if bare and max(reach[driver][:2]) > 0:
+                        found.add(name)
+                    elif not bare and cost > 0 and self._bare(self.cells[driver]):
+                        found.add(driver)
+        return found
 
     def _arrival(self, bit: int | str, reach: dict[str, tuple[int, int, str | None]]) -> tuple[int, int, str | None]:
         """Levels up to a bit: from registers and from ports; minus one where there is no such way."""
@@ -177,10 +195,10 @@ class Netlist:
             register, outside, before = (cost if clocked and through else 0) if clocked else -1, -1, None
             for bit in bits:
                 its_register, its_outside, driver = self._arrival(bit, reach)
-                # A carry chain counts once.
                 add = cost
-                if driver is not None and CARRY.fullmatch(cell["type"]) and CARRY.fullmatch(self.cells[driver]["type"]):
-                    add = 0
+                if driver is not None:
+                    chained = any(chain.fullmatch(cell["type"]) and chain.fullmatch(self.cells[driver]["type"]) for chain in CHAINS)
+                    add = 0 if chained else cost
                 if its_register >= 0 and its_register + add > register:
                     register, before = its_register + add, driver
                 if its_outside >= 0:

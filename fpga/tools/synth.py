@@ -102,10 +102,12 @@ def figures(counts: netlist.Counts) -> list[str]:
 
 
 def print_modules(results: list[Mapped]) -> None:
-    rows = [["module", *HEAD, "levels", "to ports", "s"]]
+    rows = [["module", *HEAD, "loose", "levels", "to ports", "s"]]
     for one in results:
-        rows.append([one.name, *figures(one.counts), str(one.levels.register), str(one.levels.port), f"{one.seconds:.0f}"])
+        levels = one.levels
+        rows.append([one.name, *figures(one.counts), *map(str, (levels.loose_products, levels.register, levels.port)), f"{one.seconds:.0f}"])
     print(table(rows))
+    print("loose: DSPs without a register of their own, with logic before or behind them")
 
 
 def print_totals(results: list[tuple[Mapped, int]], plan: dict) -> list[str]:
@@ -205,7 +207,6 @@ def main() -> int:
     if arguments.levels is not None:
         over += [f"{one.name}: {one.levels.register} LUT levels between registers, more than {arguments.levels}"
                  for one, _ in results if one.levels.register > arguments.levels]
-    over += [f"{one.name}: {one.levels.loose_products} products without a register" for one, _ in results if one.levels.loose_products]
     if arguments.json:
         arguments.json.write_text(json.dumps([as_json(one, number) for one, number in results], indent=2) + "\n")
     for line in over:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import json
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -50,7 +52,8 @@ def test_paths_of_ports_are_told_apart() -> None:
     levels = module({
         "in": cell("LUT1", {"O": [10]}, I0=[3]), "to": flop(10, 11), "a": cell("LUT1", {"O": [12]}, I0=[11]),
         "b": cell("INV", {"O": [13]}, I=[12]), "c": cell("MUXF7", {"O": [14]}, I0=[13], I1=["0"], S=["1"]),
-    }, [2, 3], [14]).levels()
+        "d": cell("MUXF8", {"O": [15]}, I0=[14], I1=["0"], S=["1"]),
+    }, [2, 3], [15]).levels()
     assert (levels.register, levels.port) == (0, 2)
 
 
@@ -63,12 +66,18 @@ def test_lut_ram_begins_a_path_and_passes_its_address() -> None:
     assert levels.register == 3
 
 
-@pytest.mark.parametrize(("registers", "levels", "loose"), [({}, 3, 1), ({"MREG": "1"}, 0, 0)])
-def test_a_product_wants_a_register(registers: dict[str, str], levels: int, loose: int) -> None:
-    parameters = {**dict.fromkeys(["AREG", "BREG", "MREG", "PREG"], "0"), **registers}
-    found = module({
-        "from": flop(3, 10), "product": cell("DSP48E2", {"P": [11]}, parameters, A=[10], B=[10], CLK=[2]), "to": flop(11, 12),
-    }, [2, 3], [12]).levels()
+# Cells before and behind a product, whether it has a register of its own, and what is found.
+PRODUCTS = [(False, False, "0", 3, 0), (True, False, "0", 4, 1), (False, True, "0", 4, 1), (True, True, "1", 1, 0)]
+
+
+@pytest.mark.parametrize(("before", "behind", "own", "levels", "loose"), PRODUCTS)
+def test_a_product_wants_registers_at_its_sides(before: bool, behind: bool, own: str, levels: int, loose: int) -> None:
+    parameters = dict.fromkeys(["AREG", "BREG", "PREG"], "0") | {"MREG": own}
+    cells = {
+        "from": flop(3, 10), "product": cell("DSP48E2", {"P": [12]}, parameters, A=[11], B=["0"], CLK=[2]), "to": flop(13, 14),
+        "before": cell("LUT1" if before else "INV", {"O": [11]}, I0=[10]), "behind": cell("LUT1" if behind else "INV", {"O": [13]}, I0=[12]),
+    }
+    found = module(cells, [2, 3], [14]).levels()
     assert (found.register, found.loose_products) == (levels, loose)
 
 
@@ -118,3 +127,13 @@ def test_coverage_takes_the_best_of_a_line_and_sums_points() -> None:
     assert found.lines == {"fpga/rtl/base/fifo.sv": {3: 0, 4: 2, 5: 0, 8: 2}}
     assert found.points == {"fpga/rtl/base/fifo.sv:9 full": 1}
     assert coverage.lines_of("7,9-11") == [7, 9, 10, 11] and coverage.ranges([7, 9, 10, 11]) == "7, 9-11"
+
+
+def test_parts_of_the_card_are_modules_with_these_parameters() -> None:
+    plan = json.loads(tree.read("fpga/tools/parts.json"))
+    known = rtl_sources.units()
+    for part in plan["parts"]:
+        text = known[part["module"]].path.read_text(encoding="utf-8")
+        for name in part["parameters"]:
+            assert re.search(rf"parameter\s+(?:int\s+)?{name}\b", text), f"{part['module']} has no parameter {name}"
+    assert set(plan["bounds"]) <= set(vars(netlist.Counts()))

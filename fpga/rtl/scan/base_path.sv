@@ -50,7 +50,12 @@ module base_path
       .WIDTH(2),
       .DEPTH(4)
   ) merges (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(form.merge), .raddr(item.job), .rdata(merge)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(form.merge),
+      .raddr(item.job),
+      .rdata(merge)
   );
 
   // 8 steps a beat of the base: words of codes, and both halves of each.
@@ -98,8 +103,12 @@ module base_path
         .WIDTH(128),
         .DEPTH(32)
     ) code (
-        .clk, .we(code_we), .waddr({code_bank, code_segment, code_word}), .wdata(codes[g]),
-        .raddr({item.bank, segment, word}), .rdata(words)
+        .clk,
+        .we(code_we),
+        .waddr({code_bank, code_segment, code_word}),
+        .wdata(codes[g]),
+        .raddr({item.bank, segment, word}),
+        .rdata(words)
     );
     assign codes_now[g] = words[half];
   end
@@ -116,8 +125,15 @@ module base_path
   base_dot #(
       .G(G)
   ) dot (
-      .clk, .rst, .valid(dot_valid), .first(dot_first), .last(dot_last), .codes(codes_held), .base(base_held),
-      .done(dot_done), .dots
+      .clk,
+      .rst,
+      .valid(dot_valid),
+      .first(dot_first),
+      .last(dot_last),
+      .codes(codes_held),
+      .base(base_held),
+      .done(dot_done),
+      .dots
   );
 
   // Scores: a query a cycle.
@@ -134,7 +150,12 @@ module base_path
       .WIDTH(5),
       .DEPTH(4)
   ) shifts (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(form.base_shift), .raddr(of.job), .rdata(base_shift)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(form.base_shift),
+      .raddr(of.job),
+      .rdata(base_shift)
   );
   assign scoring_last = scoring && query == LOG'(G - 1);
   assign scale_slot = of.slot;
@@ -164,12 +185,39 @@ module base_path
     down <= 11'(shift[query]) - 11'(base_shift) - 11'(scale[7:3]) - 11'd105;
   end
   assign shift2_in = down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
-  delay #(.WIDTH(5), .CYCLES(3)) delay_shift1 (.clk, .in_data(shift1_in), .out_data(shift1));
-  delay #(.WIDTH(16), .CYCLES(4)) delay_multiplier (.clk, .in_data(multiplier_in), .out_data(multiplier_then));
-  delay #(.WIDTH(5), .CYCLES(6)) delay_shift2 (.clk, .in_data(shift2_in), .out_data(shift2));
+  delay #(
+      .WIDTH(5),
+      .CYCLES(3)
+  ) delay_shift1 (
+      .clk,
+      .in_data(shift1_in),
+      .out_data(shift1)
+  );
+  delay #(
+      .WIDTH(16),
+      .CYCLES(4)
+  ) delay_multiplier (
+      .clk,
+      .in_data(multiplier_in),
+      .out_data(multiplier_then)
+  );
+  delay #(
+      .WIDTH(5),
+      .CYCLES(6)
+  ) delay_shift2 (
+      .clk,
+      .in_data(shift2_in),
+      .out_data(shift2)
+  );
   logic [15:0] score;
   scorer one (
-      .clk, .dot(dot_in), .mantissa(scale_in[2:0]), .shift1, .multiplier(multiplier_then), .shift2, .base(16'sd0),
+      .clk,
+      .dot(dot_in),
+      .mantissa(scale_in[2:0]),
+      .shift1,
+      .multiplier(multiplier_then),
+      .shift2,
+      .base(16'sd0),
       .y(score)
   );
 
@@ -191,8 +239,15 @@ module base_path
       .WIDTH(16 * G),
       .DEPTH(8)
   ) ys (
-      .clk, .rst, .in_valid(score_ends), .in_ready(y_in_ready), .in_data(collected_next),
-      .out_valid(y_valid), .out_ready(y_ready), .out_data(y), .level(y_level)
+      .clk,
+      .rst,
+      .in_valid(score_ends),
+      .in_ready(y_in_ready),
+      .in_data(collected_next),
+      .out_valid(y_valid),
+      .out_ready(y_ready),
+      .out_data(y),
+      .level(y_level)
   );
 
   logic unused;

@@ -63,8 +63,24 @@ module channel_reader
   row_source #(
       .CHANNELS(CHANNELS)
   ) source (
-      .clk, .rst, .lane_id, .job_valid, .job_ready, .job, .list_valid, .list_ready, .entry,
-      .form_we, .form_slot, .form, .row_valid, .row_ready, .row, .row_beat, .job_done, .busy
+      .clk,
+      .rst,
+      .lane_id,
+      .job_valid,
+      .job_ready,
+      .job,
+      .list_valid,
+      .list_ready,
+      .entry,
+      .form_we,
+      .form_slot,
+      .form,
+      .row_valid,
+      .row_ready,
+      .row,
+      .row_beat,
+      .job_done,
+      .busy
   );
 
   logic rows_ready, rows_valid, rows_take, rows_full;
@@ -75,8 +91,15 @@ module channel_reader
       .WIDTH($bits(row_t)),
       .DEPTH(32)
   ) rows (
-      .clk, .rst, .in_valid(row_valid && row_ready), .in_ready(rows_ready), .in_data(row),
-      .out_valid(rows_valid), .out_ready(rows_take), .out_data(head_bits), .level(rows_level)
+      .clk,
+      .rst,
+      .in_valid(row_valid && row_ready),
+      .in_ready(rows_ready),
+      .in_data(row),
+      .out_valid(rows_valid),
+      .out_ready(rows_take),
+      .out_data(head_bits),
+      .level(rows_level)
   );
   assign head = row_t'(head_bits);
   assign rows_full = rows_level >= 6'd30 || !rows_ready;
@@ -114,8 +137,15 @@ module channel_reader
       .WIDTH(512),
       .DEPTH(LISTS)
   ) lists (
-      .clk, .rst, .in_valid(r_fire && r_list && !halt && r_resp == '0), .in_ready(list_in_ready), .in_data(r_data),
-      .out_valid(list_data_valid), .out_ready(list_free), .out_data(list_data), .level(list_level)
+      .clk,
+      .rst,
+      .in_valid(r_fire && r_list && !halt && r_resp == '0),
+      .in_ready(list_in_ready),
+      .in_data(r_data),
+      .out_valid(list_data_valid),
+      .out_ready(list_free),
+      .out_data(list_data),
+      .level(list_level)
   );
 
   // What a job's blocks are, by job slot.
@@ -143,7 +173,12 @@ module channel_reader
       .WIDTH($bits(block_t)),
       .DEPTH(4)
   ) blocks (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(block_in), .raddr(head.job), .rdata(block_bits)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(block_in),
+      .raddr(head.job),
+      .rdata(block_bits)
   );
   assign block = block_t'(block_bits);
 
@@ -224,8 +259,16 @@ module channel_reader
   end
 
   burst_split split (
-      .clk, .rst, .start(split_start), .base({split_base, 6'd0}), .beats(split_beats),
-      .out_valid(burst_valid), .out_ready(burst_take), .out_addr(burst_addr), .out_len(burst_len), .busy(split_busy)
+      .clk,
+      .rst,
+      .start(split_start),
+      .base({split_base, 6'd0}),
+      .beats(split_beats),
+      .out_valid(burst_valid),
+      .out_ready(burst_take),
+      .out_addr(burst_addr),
+      .out_len(burst_len),
+      .busy(split_busy)
   );
 
   // Addresses: page lists go first.
@@ -267,8 +310,15 @@ module channel_reader
       .WIDTH(1),
       .DEPTH(64)
   ) tags (
-      .clk, .rst, .in_valid(list_ar_take || burst_fire), .in_ready(tag_ready), .in_data(list_ar_take),
-      .out_valid(tag_valid), .out_ready(ends_burst), .out_data(r_list), .level({unused_level, tag_level})
+      .clk,
+      .rst,
+      .in_valid(list_ar_take || burst_fire),
+      .in_ready(tag_ready),
+      .in_data(list_ar_take),
+      .out_valid(tag_valid),
+      .out_ready(ends_burst),
+      .out_data(r_list),
+      .level({unused_level, tag_level})
   );
   assign r_ready = 1'b1;
   assign r_fire = r_valid && r_ready;
@@ -288,7 +338,17 @@ module channel_reader
   axi_if #(
       .DATA(514)
   ) check_axi (
-      .clk, .rst, .a_valid(ar_valid), .a_ready(ar_ready), .a_addr(ar_addr), .a_len(ar_len),
-      .d_valid(r_valid), .d_ready(r_ready), .d_data({r_resp, r_data}), .d_last(r_last), .b_valid(1'b0), .b_ready(1'b0)
+      .clk,
+      .rst,
+      .a_valid(ar_valid),
+      .a_ready(ar_ready),
+      .a_addr(ar_addr),
+      .a_len(ar_len),
+      .d_valid(r_valid),
+      .d_ready(r_ready),
+      .d_data({r_resp, r_data}),
+      .d_last(r_last),
+      .b_valid(1'b0),
+      .b_ready(1'b0)
   );
 endmodule

@@ -63,10 +63,42 @@ module lane
   channel_reader #(
       .CHANNELS(CHANNELS)
   ) reader (
-      .clk, .rst, .lane_id, .base_beat, .length_beats, .job_valid, .job_ready, .job, .list_valid, .list_ready,
-      .entry(list), .ar_valid, .ar_ready, .ar_addr, .ar_len, .r_valid, .r_ready, .r_data, .r_resp, .r_last,
-      .form_we, .form_slot, .form, .page_valid, .page, .beat_valid, .beat, .beat_peeled, .beat_freed, .base_freed,
-      .page_freed, .job_done, .stop, .open, .fault, .busy
+      .clk,
+      .rst,
+      .lane_id,
+      .base_beat,
+      .length_beats,
+      .job_valid,
+      .job_ready,
+      .job,
+      .list_valid,
+      .list_ready,
+      .entry(list),
+      .ar_valid,
+      .ar_ready,
+      .ar_addr,
+      .ar_len,
+      .r_valid,
+      .r_ready,
+      .r_data,
+      .r_resp,
+      .r_last,
+      .form_we,
+      .form_slot,
+      .form,
+      .page_valid,
+      .page,
+      .beat_valid,
+      .beat,
+      .beat_peeled,
+      .beat_freed,
+      .base_freed,
+      .page_freed,
+      .job_done,
+      .stop,
+      .open,
+      .fault,
+      .busy
   );
 
   logic plane_valid, plane_take, plane_last, plane_again;
@@ -77,9 +109,33 @@ module lane
   header_t header;
   logic [63:0] mask;
   page_buffer buffer (
-      .clk, .rst, .form_we, .form_slot, .form, .page_valid, .page, .beat_valid, .beat, .beat_peeled, .beat_freed,
-      .plane_valid, .plane_take, .plane_last, .plane_again, .plane, .base_written, .base_at, .base(base_beat_data),
-      .base_slot, .base_scale, .score_slot, .header, .scales, .low, .high, .mask
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .page_valid,
+      .page,
+      .beat_valid,
+      .beat,
+      .beat_peeled,
+      .beat_freed,
+      .plane_valid,
+      .plane_take,
+      .plane_last,
+      .plane_again,
+      .plane,
+      .base_written,
+      .base_at,
+      .base(base_beat_data),
+      .base_slot,
+      .base_scale,
+      .score_slot,
+      .header,
+      .scales,
+      .low,
+      .high,
+      .mask
   );
 
   logic plane_item_valid, plane_item_ready, base_item_valid, base_item_ready, score_item_valid, score_item_ready;
@@ -87,11 +143,25 @@ module lane
   logic build_valid, build_ready;
   build_t build;
   pass_planner planner (
-      .clk, .rst, .form_we, .form_slot, .form, .page_valid, .page,
-      .plane_valid(plane_item_valid), .plane_ready(plane_item_ready), .plane_item,
-      .base_valid(base_item_valid), .base_ready(base_item_ready), .base_item,
-      .score_valid(score_item_valid), .score_ready(score_item_ready), .score_item,
-      .build_valid, .build_ready, .build
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .page_valid,
+      .page,
+      .plane_valid(plane_item_valid),
+      .plane_ready(plane_item_ready),
+      .plane_item,
+      .base_valid(base_item_valid),
+      .base_ready(base_item_ready),
+      .base_item,
+      .score_valid(score_item_valid),
+      .score_ready(score_item_ready),
+      .score_item,
+      .build_valid,
+      .build_ready,
+      .build
   );
 
   logic [3:0] filled;
@@ -105,9 +175,24 @@ module lane
   query_store #(
       .G(G)
   ) queries (
-      .clk, .rst, .query_valid, .query_ready, .query_head, .query_data, .job_done, .filled, .code_read, .code_at,
-      .codes, .base_at(base_param_at), .base_multiplier, .base_shift, .score_at(score_param_at), .score_multiplier,
-      .score_shift, .score_sum
+      .clk,
+      .rst,
+      .query_valid,
+      .query_ready,
+      .query_head,
+      .query_data,
+      .job_done,
+      .filled,
+      .code_read,
+      .code_at,
+      .codes,
+      .base_at(base_param_at),
+      .base_multiplier,
+      .base_shift,
+      .score_at(score_param_at),
+      .score_multiplier,
+      .score_shift,
+      .score_sum
   );
 
   logic table_we, table_bank, code_we;
@@ -119,9 +204,32 @@ module lane
   table_control #(
       .G(G)
   ) tables (
-      .clk, .rst, .form_we, .form_slot, .form, .build_valid, .build_ready, .build, .filled, .code_read, .code_at,
-      .codes, .table_we, .table_bank, .table_segment, .table_merge, .table_at, .table_sums, .code_we, .code_word,
-      .plane_full, .base_full, .plane_release, .plane_release_bank, .base_release, .base_release_bank
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .build_valid,
+      .build_ready,
+      .build,
+      .filled,
+      .code_read,
+      .code_at,
+      .codes,
+      .table_we,
+      .table_bank,
+      .table_segment,
+      .table_merge,
+      .table_at,
+      .table_sums,
+      .code_we,
+      .code_word,
+      .plane_full,
+      .base_full,
+      .plane_release,
+      .plane_release_bank,
+      .base_release,
+      .base_release_bank
   );
 
   logic block_done, block_free, wait_tables, wait_block;
@@ -130,10 +238,34 @@ module lane
   plane_core #(
       .G(G)
   ) planes (
-      .clk, .rst, .form_we, .form_slot, .form, .item_valid(plane_item_valid), .item_ready(plane_item_ready),
-      .item(plane_item), .plane_valid, .plane_take, .plane_last, .plane_again, .plane, .table_we, .table_bank,
-      .table_segment, .table_at, .table_sums, .table_merge, .full(plane_full), .release_valid(plane_release),
-      .release_bank(plane_release_bank), .block_done, .block_free, .read_row, .dots, .wait_tables, .wait_block
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .item_valid(plane_item_valid),
+      .item_ready(plane_item_ready),
+      .item(plane_item),
+      .plane_valid,
+      .plane_take,
+      .plane_last,
+      .plane_again,
+      .plane,
+      .table_we,
+      .table_bank,
+      .table_segment,
+      .table_at,
+      .table_sums,
+      .table_merge,
+      .full(plane_full),
+      .release_valid(plane_release),
+      .release_bank(plane_release_bank),
+      .block_done,
+      .block_free,
+      .read_row,
+      .dots,
+      .wait_tables,
+      .wait_block
   );
 
   logic base_y_valid, base_y_ready;
@@ -141,22 +273,72 @@ module lane
   base_path #(
       .G(G)
   ) bases (
-      .clk, .rst, .form_we, .form_slot, .form, .item_valid(base_item_valid), .item_ready(base_item_ready),
-      .item(base_item), .code_we, .code_bank(table_bank), .code_segment(table_segment[1:0]), .code_word, .codes,
-      .full(base_full), .release_valid(base_release), .release_bank(base_release_bank), .base_written, .base_at,
-      .base(base_beat_data), .base_freed, .scale_slot(base_slot), .scale(base_scale), .param_at(base_param_at),
-      .multiplier(base_multiplier), .shift(base_shift), .y_valid(base_y_valid), .y_ready(base_y_ready), .y(base_y)
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .item_valid(base_item_valid),
+      .item_ready(base_item_ready),
+      .item(base_item),
+      .code_we,
+      .code_bank(table_bank),
+      .code_segment(table_segment[1:0]),
+      .code_word,
+      .codes,
+      .full(base_full),
+      .release_valid(base_release),
+      .release_bank(base_release_bank),
+      .base_written,
+      .base_at,
+      .base(base_beat_data),
+      .base_freed,
+      .scale_slot(base_slot),
+      .scale(base_scale),
+      .param_at(base_param_at),
+      .multiplier(base_multiplier),
+      .shift(base_shift),
+      .y_valid(base_y_valid),
+      .y_ready(base_y_ready),
+      .y(base_y)
   );
 
   score_stage #(
       .G(G),
       .S(S)
   ) scores (
-      .clk, .rst, .form_we, .form_slot, .form, .item_valid(score_item_valid), .item_ready(score_item_ready),
-      .item(score_item), .header, .block_done, .block_free, .read_row, .dots, .page_slot(score_slot), .scales, .low,
-      .high, .mask, .param_at(score_param_at), .multiplier(score_multiplier), .shift(score_shift), .sum(score_sum),
-      .base_valid(base_y_valid), .base_ready(base_y_ready), .base(base_y), .filled, .page_freed, .job_done,
-      .score_valid, .score_ready, .score_head, .score_y
+      .clk,
+      .rst,
+      .form_we,
+      .form_slot,
+      .form,
+      .item_valid(score_item_valid),
+      .item_ready(score_item_ready),
+      .item(score_item),
+      .header,
+      .block_done,
+      .block_free,
+      .read_row,
+      .dots,
+      .page_slot(score_slot),
+      .scales,
+      .low,
+      .high,
+      .mask,
+      .param_at(score_param_at),
+      .multiplier(score_multiplier),
+      .shift(score_shift),
+      .sum(score_sum),
+      .base_valid(base_y_valid),
+      .base_ready(base_y_ready),
+      .base(base_y),
+      .filled,
+      .page_freed,
+      .job_done,
+      .score_valid,
+      .score_ready,
+      .score_head,
+      .score_y
   );
 
   always_ff @(posedge clk) begin
@@ -175,16 +357,28 @@ module lane
   stream_if #(
       .WIDTH($bits(score_head_t) + S * 16)
   ) check_score (
-      .clk, .rst, .valid(score_valid), .ready(score_ready), .data({score_head, score_y})
+      .clk,
+      .rst,
+      .valid(score_valid),
+      .ready(score_ready),
+      .data({score_head, score_y})
   );
   stream_if #(
       .WIDTH($bits(scan_job_t))
   ) check_job (
-      .clk, .rst, .valid(job_valid), .ready(job_ready), .data(job)
+      .clk,
+      .rst,
+      .valid(job_valid),
+      .ready(job_ready),
+      .data(job)
   );
   stream_if #(
       .WIDTH($bits(list_entry_t))
   ) check_list (
-      .clk, .rst, .valid(list_valid), .ready(list_ready), .data(list)
+      .clk,
+      .rst,
+      .valid(list_valid),
+      .ready(list_ready),
+      .data(list)
   );
 endmodule

@@ -74,7 +74,12 @@ module page_buffer
       .WIDTH($bits(shape_t)),
       .DEPTH(4)
   ) shapes (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(shape_in), .raddr(job), .rdata(shape_bits)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(shape_in),
+      .raddr(job),
+      .rdata(shape_bits)
   );
   assign shape = shape_t'(shape_bits);
 
@@ -85,8 +90,15 @@ module page_buffer
       .WIDTH(7),
       .DEPTH(32)
   ) coming (
-      .clk, .rst, .in_valid(page_valid && !page.none), .in_ready(coming_ready), .in_data({page.job, page.slot}),
-      .out_valid(coming_valid), .out_ready(page_ends), .out_data({job, slot}), .level(coming_level)
+      .clk,
+      .rst,
+      .in_valid(page_valid && !page.none),
+      .in_ready(coming_ready),
+      .in_data({page.job, page.slot}),
+      .out_valid(coming_valid),
+      .out_ready(page_ends),
+      .out_data({job, slot}),
+      .level(coming_level)
   );
 
   // What a beat is.
@@ -150,8 +162,13 @@ module page_buffer
       .WIDTH(512),
       .DEPTH(ROOM)
   ) ring (
-      .clk, .we(is_plane), .waddr(written[POINTER-1:0]), .wdata(beat),
-      .re(plane_take), .raddr(read[POINTER-1:0]), .rdata(stored)
+      .clk,
+      .we(is_plane),
+      .waddr(written[POINTER-1:0]),
+      .wdata(beat),
+      .re(plane_take),
+      .raddr(read[POINTER-1:0]),
+      .rdata(stored)
   );
   always_ff @(posedge clk) plane <= stored;
 
@@ -164,7 +181,12 @@ module page_buffer
       .WIDTH(512),
       .DEPTH(32)
   ) bases (
-      .clk, .we(beat_valid && state == BASE), .waddr(base_written[4:0]), .wdata(beat), .raddr(base_at), .rdata(base)
+      .clk,
+      .we(beat_valid && state == BASE),
+      .waddr(base_written[4:0]),
+      .wdata(beat),
+      .raddr(base_at),
+      .rdata(base)
   );
 
   // Headers, scales, ranges and masks.
@@ -180,26 +202,46 @@ module page_buffer
       .WIDTH($bits(header_t)),
       .DEPTH(32)
   ) headers (
-      .clk, .we(beat_valid && state == HEADER), .waddr(slot), .wdata(header_in), .raddr(score_slot), .rdata(header_bits)
+      .clk,
+      .we(beat_valid && state == HEADER),
+      .waddr(slot),
+      .wdata(header_in),
+      .raddr(score_slot),
+      .rdata(header_bits)
   );
   assign header = header_t'(header_bits);
   ram_lut #(
       .WIDTH(8),
       .DEPTH(32)
   ) base_scales (
-      .clk, .we(beat_valid && state == HEADER), .waddr(slot), .wdata(beat[7:0]), .raddr(base_slot), .rdata(base_scale)
+      .clk,
+      .we(beat_valid && state == HEADER),
+      .waddr(slot),
+      .wdata(beat[7:0]),
+      .raddr(base_slot),
+      .rdata(base_scale)
   );
   ram_lut #(
       .WIDTH(512),
       .DEPTH(32)
   ) scale_beats (
-      .clk, .we(beat_valid && state == SCALES), .waddr(slot), .wdata(beat), .raddr(score_slot), .rdata(scales)
+      .clk,
+      .we(beat_valid && state == SCALES),
+      .waddr(slot),
+      .wdata(beat),
+      .raddr(score_slot),
+      .rdata(scales)
   );
   ram_lut #(
       .WIDTH(76),
       .DEPTH(32)
   ) ranges (
-      .clk, .we(page_valid), .waddr(page.slot), .wdata({page.low, page.high, page.mask}), .raddr(score_slot), .rdata({low, high, mask})
+      .clk,
+      .we(page_valid),
+      .waddr(page.slot),
+      .wdata({page.low, page.high, page.mask}),
+      .raddr(score_slot),
+      .rdata({low, high, mask})
   );
 
   logic unused;

@@ -40,9 +40,15 @@ module pass_planner
       .WIDTH(10),
       .DEPTH(32)
   ) pages (
-      .clk, .rst, .in_valid(page_valid), .in_ready(pages_ready),
+      .clk,
+      .rst,
+      .in_valid(page_valid),
+      .in_ready(pages_ready),
       .in_data({page.none, page.first, page.last, page.job, page.slot}),
-      .out_valid(head_valid), .out_ready(head_take), .out_data({none, first, last, job, slot}), .level(pages_level)
+      .out_valid(head_valid),
+      .out_ready(head_take),
+      .out_data({none, first, last, job, slot}),
+      .level(pages_level)
   );
 
   logic codes;
@@ -51,7 +57,11 @@ module pass_planner
       .WIDTH(5),
       .DEPTH(4)
   ) forms (
-      .clk, .we(form_we), .waddr(form_slot), .wdata({form.kind == KIND_CODES, form.pass_last}), .raddr(job),
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata({form.kind == KIND_CODES, form.pass_last}),
+      .raddr(job),
       .rdata({codes, pass_last})
   );
 
@@ -96,29 +106,57 @@ module pass_planner
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) planes (
-      .clk, .rst, .in_valid(emit && !none), .in_ready(planes_in), .in_data(item),
-      .out_valid(plane_valid), .out_ready(plane_ready), .out_data(plane_bits), .level(plane_level)
+      .clk,
+      .rst,
+      .in_valid(emit && !none),
+      .in_ready(planes_in),
+      .in_data(item),
+      .out_valid(plane_valid),
+      .out_ready(plane_ready),
+      .out_data(plane_bits),
+      .level(plane_level)
   );
   fifo #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) bases (
-      .clk, .rst, .in_valid(emit && !none && codes), .in_ready(bases_in), .in_data(item),
-      .out_valid(base_valid), .out_ready(base_ready), .out_data(base_bits), .level(base_level)
+      .clk,
+      .rst,
+      .in_valid(emit && !none && codes),
+      .in_ready(bases_in),
+      .in_data(item),
+      .out_valid(base_valid),
+      .out_ready(base_ready),
+      .out_data(base_bits),
+      .level(base_level)
   );
   fifo #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) scores (
-      .clk, .rst, .in_valid(emit), .in_ready(scores_in), .in_data(item),
-      .out_valid(score_valid), .out_ready(score_ready), .out_data(score_bits), .level(score_level)
+      .clk,
+      .rst,
+      .in_valid(emit),
+      .in_ready(scores_in),
+      .in_data(item),
+      .out_valid(score_valid),
+      .out_ready(score_ready),
+      .out_data(score_bits),
+      .level(score_level)
   );
   fifo #(
       .WIDTH($bits(build_t)),
       .DEPTH(8)
   ) builds (
-      .clk, .rst, .in_valid(emit && fresh), .in_ready(builds_in), .in_data({item.bank, job, pass}),
-      .out_valid(build_valid), .out_ready(build_ready), .out_data(build_bits), .level(build_level)
+      .clk,
+      .rst,
+      .in_valid(emit && fresh),
+      .in_ready(builds_in),
+      .in_data({item.bank, job, pass}),
+      .out_valid(build_valid),
+      .out_ready(build_ready),
+      .out_data(build_bits),
+      .level(build_level)
   );
   assign plane_item = item_t'(plane_bits);
   assign base_item = item_t'(base_bits);

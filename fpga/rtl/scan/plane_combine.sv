@@ -57,11 +57,17 @@ module plane_combine #(
     always_ff @(posedge clk) begin
       if (valid) begin
         for (int t = 0; t < 8; ++t) one[t][g] <= sums[t][g];
-        for (int t = 0; t < 4; ++t)
-          two[t][g] <= 15'($signed(sums[2*t][g])) + 15'($signed(sums[2*t+1][g]));
+        for (int t = 0; t < 4; ++t) two[t][g] <= 15'($signed(sums[2*t][g])) + 15'($signed(sums[2*t+1][g]));
         for (int t = 0; t < 2; ++t)
-          four[t][g] <= (16'($signed(sums[4*t][g])) + 16'($signed(sums[4*t+1][g]))) +
-              (16'($signed(sums[4*t+2][g])) + 16'($signed(sums[4*t+3][g])));
+        four[t][g] <= (16'($signed(
+            sums[4*t][g]
+        )) + 16'($signed(
+            sums[4*t+1][g]
+        ))) + (16'($signed(
+            sums[4*t+2][g]
+        )) + 16'($signed(
+            sums[4*t+3][g]
+        )));
       end
       if (valid1) begin
         for (int t = 0; t < 8; ++t) begin
@@ -83,7 +89,7 @@ module plane_combine #(
     assign we = valid2 && tag2.slots[t];
     always_comb begin
       for (int g = 0; g < G; ++g)
-        next[g] = (tag2.first ? 24'd0 : {held[g][22:0], 1'b0}) +
+      next[g] = (tag2.first ? 24'd0 : {held[g][22:0], 1'b0}) +
             (24'(vector[t][g]) ^ {24{tag2.negative && tag2.first}}) + 24'(tag2.negative && tag2.first);
     end
     ram_lut #(

@@ -62,7 +62,12 @@ module plane_core
       .WIDTH($bits(shape_t)),
       .DEPTH(4)
   ) shapes (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(shape_in), .raddr(item.job), .rdata(shape_bits)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(shape_in),
+      .raddr(item.job),
+      .rdata(shape_bits)
   );
   assign shape = shape_t'(shape_bits);
 
@@ -127,25 +132,22 @@ module plane_core
   logic [BITS-1:0] tag2_bits, tag5_bits;
   logic valid[9], done[9];
   logic unused;
-  assign tag = '{
-          bank: item.bank,
-          first: first,
-          negative: !positive,
-          merge: merge,
-          block: block,
-          at: at
-      };
+  assign tag = '{bank: item.bank, first: first, negative: !positive, merge: merge, block: block, at: at};
   delay #(
       .WIDTH(BITS),
       .CYCLES(2)
   ) to_units (
-      .clk, .in_data(tag), .out_data(tag2_bits)
+      .clk,
+      .in_data(tag),
+      .out_data(tag2_bits)
   );
   delay #(
       .WIDTH(BITS),
       .CYCLES(3)
   ) through_units (
-      .clk, .in_data(tag2_bits), .out_data(tag5_bits)
+      .clk,
+      .in_data(tag2_bits),
+      .out_data(tag5_bits)
   );
   assign tag2 = tag_t'(tag2_bits);
   assign tag5 = tag_t'(tag5_bits);
@@ -205,7 +207,15 @@ module plane_core
   plane_combine #(
       .G(G)
   ) combine (
-      .clk, .valid(valid[5]), .first(tag5.first), .negative(tag5.negative), .merge(tag5.merge), .position, .row,
-      .sums, .read_row, .dots
+      .clk,
+      .valid(valid[5]),
+      .first(tag5.first),
+      .negative(tag5.negative),
+      .merge(tag5.merge),
+      .position,
+      .row,
+      .sums,
+      .read_row,
+      .dots
   );
 endmodule

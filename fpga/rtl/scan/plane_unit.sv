@@ -41,7 +41,7 @@ module plane_unit (
     if (valid) part <= found;
     if (valid1) begin
       for (int i = 0; i < 4; ++i)
-        quarter[i] <= (12'(part[4*i]) + 12'(part[4*i+1])) + (12'(part[4*i+2]) + 12'(part[4*i+3]));
+      quarter[i] <= (12'(part[4*i]) + 12'(part[4*i+1])) + (12'(part[4*i+2]) + 12'(part[4*i+3]));
     end
     if (valid2) sum <= (14'(quarter[0]) + 14'(quarter[1])) + (14'(quarter[2]) + 14'(quarter[3]));
   end

@@ -88,29 +88,45 @@ module query_store
         .WIDTH(128),
         .DEPTH(1024)
     ) code (
-        .clk, .we(valid && !head.is_param && which[g]), .waddr({slot, pass, head.segment, word}), .wdata(words),
-        .re(code_read), .raddr(code_at), .rdata(codes[g])
+        .clk,
+        .we(valid && !head.is_param && which[g]),
+        .waddr({slot, pass, head.segment, word}),
+        .wdata(words),
+        .re(code_read),
+        .raddr(code_at),
+        .rdata(codes[g])
     );
     ram_lut #(
         .WIDTH(24),
         .DEPTH(32)
     ) base_param (
-        .clk, .we(valid && head.is_param && which[g]), .waddr({slot, pass}), .wdata({param.multiplier, param.shift}),
-        .raddr(base_at), .rdata({base_multiplier[g], base_shift[g]})
+        .clk,
+        .we(valid && head.is_param && which[g]),
+        .waddr({slot, pass}),
+        .wdata({param.multiplier, param.shift}),
+        .raddr(base_at),
+        .rdata({base_multiplier[g], base_shift[g]})
     );
     ram_lut #(
         .WIDTH(41),
         .DEPTH(32)
     ) score_param (
-        .clk, .we(valid && head.is_param && which[g]), .waddr({slot, pass}),
+        .clk,
+        .we(valid && head.is_param && which[g]),
+        .waddr({slot, pass}),
         .wdata({param.multiplier, param.shift, param.sum}),
-        .raddr(score_at), .rdata({score_multiplier[g], score_shift[g], score_sum[g]})
+        .raddr(score_at),
+        .rdata({score_multiplier[g], score_shift[g], score_sum[g]})
     );
   end
 
   stream_if #(
       .WIDTH($bits(query_head_t) + 512)
   ) check_query (
-      .clk, .rst, .valid(query_valid), .ready(query_ready), .data({query_head, query_data})
+      .clk,
+      .rst,
+      .valid(query_valid),
+      .ready(query_ready),
+      .data({query_head, query_data})
   );
 endmodule

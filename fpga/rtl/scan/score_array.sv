@@ -30,23 +30,64 @@ module score_array #(
   logic [E-1:0][4:0] shift1_then;
   logic [E-1:0][G-1:0][4:0] shift2_then;
   logic [G-1:0][15:0] multiplier_then, base_then;
-  delay #(.WIDTH(5 * E), .CYCLES(3)) delay_shift1 (.clk, .in_data(shift1), .out_data(shift1_then));
-  delay #(.WIDTH(16 * G), .CYCLES(4)) delay_multiplier (.clk, .in_data(multiplier), .out_data(multiplier_then));
-  delay #(.WIDTH(5 * S), .CYCLES(6)) delay_shift2 (.clk, .in_data(shift2), .out_data(shift2_then));
-  delay #(.WIDTH(16 * G), .CYCLES(8)) delay_base (.clk, .in_data(base), .out_data(base_then));
+  delay #(
+      .WIDTH(5 * E),
+      .CYCLES(3)
+  ) delay_shift1 (
+      .clk,
+      .in_data(shift1),
+      .out_data(shift1_then)
+  );
+  delay #(
+      .WIDTH(16 * G),
+      .CYCLES(4)
+  ) delay_multiplier (
+      .clk,
+      .in_data(multiplier),
+      .out_data(multiplier_then)
+  );
+  delay #(
+      .WIDTH(5 * S),
+      .CYCLES(6)
+  ) delay_shift2 (
+      .clk,
+      .in_data(shift2),
+      .out_data(shift2_then)
+  );
+  delay #(
+      .WIDTH(16 * G),
+      .CYCLES(8)
+  ) delay_base (
+      .clk,
+      .in_data(base),
+      .out_data(base_then)
+  );
 
   logic [TAG-1:0] tag_then;
   logic fold_then, fold_first_then;
   logic [9:0] valids;
-  delay #(.WIDTH(TAG + 2), .CYCLES(9)) delay_tag (.clk, .in_data({tag, fold, fold_first}), .out_data({tag_then, fold_then, fold_first_then}));
+  delay #(
+      .WIDTH(TAG + 2),
+      .CYCLES(9)
+  ) delay_tag (
+      .clk,
+      .in_data({tag, fold, fold_first}),
+      .out_data({tag_then, fold_then, fold_first_then})
+  );
 
   logic [E-1:0][G-1:0][15:0] score, folded;
   for (genvar e = 0; e < E; ++e) begin : g_entry
     for (genvar g = 0; g < G; ++g) begin : g_query
       logic signed [15:0] one;
       scorer unit (
-          .clk, .dot(dots[e][g]), .mantissa(mantissa[e]), .shift1(shift1_then[e]), .multiplier(multiplier_then[g]),
-          .shift2(shift2_then[e][g]), .base(base_then[g]), .y(one)
+          .clk,
+          .dot(dots[e][g]),
+          .mantissa(mantissa[e]),
+          .shift1(shift1_then[e]),
+          .multiplier(multiplier_then[g]),
+          .shift2(shift2_then[e][g]),
+          .base(base_then[g]),
+          .y(one)
       );
       assign score[e][g] = one;
     end

@@ -80,7 +80,12 @@ module score_stage
       .WIDTH($bits(shape_t)),
       .DEPTH(4)
   ) shapes (
-      .clk, .we(form_we), .waddr(form_slot), .wdata(shape_in), .raddr(item.job), .rdata(shape_bits)
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata(shape_in),
+      .raddr(item.job),
+      .rdata(shape_bits)
   );
   assign shape = shape_t'(shape_bits);
 
@@ -238,9 +243,21 @@ module score_stage
       .S(S),
       .TAG(TAG)
   ) array (
-      .clk, .rst, .valid(valid3), .tag(tag3), .fold(fold3[1]), .fold_first(fold3[0]), .dots(dots3),
-      .mantissa(mantissa3), .shift1(shift1_3), .multiplier(multiplier3), .shift2(shift2_3), .base(base3),
-      .out_valid, .out_tag(out_tag_bits), .y(out_y)
+      .clk,
+      .rst,
+      .valid(valid3),
+      .tag(tag3),
+      .fold(fold3[1]),
+      .fold_first(fold3[0]),
+      .dots(dots3),
+      .mantissa(mantissa3),
+      .shift1(shift1_3),
+      .multiplier(multiplier3),
+      .shift2(shift2_3),
+      .base(base3),
+      .out_valid,
+      .out_tag(out_tag_bits),
+      .y(out_y)
   );
   assign out_tag = tag_t'(out_tag_bits);
   assign returned = out_valid && !out_tag.push;
@@ -248,8 +265,15 @@ module score_stage
       .WIDTH(HEAD + S * 16),
       .DEPTH(32)
   ) out (
-      .clk, .rst, .in_valid(out_valid && out_tag.push), .in_ready(out_in_ready), .in_data({out_tag.head, out_y}),
-      .out_valid(score_valid), .out_ready(score_ready), .out_data({score_head, score_y}), .level(out_level)
+      .clk,
+      .rst,
+      .in_valid(out_valid && out_tag.push),
+      .in_ready(out_in_ready),
+      .in_data({out_tag.head, out_y}),
+      .out_valid(score_valid),
+      .out_ready(score_ready),
+      .out_data({score_head, score_y}),
+      .level(out_level)
   );
 
   logic unused;

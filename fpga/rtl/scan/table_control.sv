@@ -46,7 +46,11 @@ module table_control
       .WIDTH(3),
       .DEPTH(4)
   ) forms (
-      .clk, .we(form_we), .waddr(form_slot), .wdata({form.kind == KIND_CODES, form.merge}), .raddr(build.job),
+      .clk,
+      .we(form_we),
+      .waddr(form_slot),
+      .wdata({form.kind == KIND_CODES, form.merge}),
+      .raddr(build.job),
       .rdata({codes_kind, merge})
   );
 
@@ -111,7 +115,12 @@ module table_control
 
   for (genvar g = 0; g < G; ++g) begin : g_query
     table_builder builder (
-        .clk, .clear(!step || n1 == 4'd15), .step, .minus, .codes(codes[g]), .sums(table_sums[g])
+        .clk,
+        .clear(!step || n1 == 4'd15),
+        .step,
+        .minus,
+        .codes(codes[g]),
+        .sums(table_sums[g])
     );
   end
 endmodule
