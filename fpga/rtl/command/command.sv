@@ -329,27 +329,12 @@ module command
   host_reader #(
       .MASTERS(READERS)
   ) reader (
-      .clk,
       .rst(core_rst),
-      .stop,
       .open(reader_open),
       .error(reader_error),
       .ev_beat(reader_beat),
-      .run_valid,
-      .run_ready,
       .run(runs),
-      .beat_valid,
-      .beat_ready,
-      .beat,
-      .ar_valid,
-      .ar_ready,
-      .ar_addr,
-      .ar_len,
-      .r_valid,
-      .r_ready,
-      .r_data,
-      .r_resp,
-      .r_last
+      .*
   );
 
   host_writer #(

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "proto/layout/card.h"
 #include "proto/layout/completion.h"
@@ -12,7 +15,7 @@
 #include "proto/layout/payload.h"
 #include "proto/layout/ring.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 namespace {
 
 using layout::Completion;
@@ -429,4 +432,4 @@ void CommandRig::CheckCompletion(TestQueue& queue, const Taken& taken) {
   REQUIRE(std::memcmp(&completion, &expected, sizeof completion) == 0);
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -16,7 +16,7 @@
 #include "host_memory.h"
 #include "queue_limits.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 
 struct QueryBeat {
   bool last, is_param;
@@ -163,4 +163,4 @@ class CommandRig {
   bool hit_valid_ = false;
 };
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -4,13 +4,15 @@
 #include <bit>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <deque>
+#include <vector>
 
 #include "command_rig.h"
 #include "proto/layout/card.h"
 #include "proto/layout/numerics.h"
 #include "proto/layout/payload.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 namespace {
 
 using layout::Descriptor;
@@ -256,4 +258,4 @@ void CommandRig::ClockStandIns() {
   }
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <deque>
+#include <vector>
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 
 uint32_t HostMemory::Word(uint64_t address) {
   uint32_t value;
@@ -95,4 +97,4 @@ void HostMemory::Clock(const Inputs& in) {
   }
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

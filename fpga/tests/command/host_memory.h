@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 
 class HostMemory {
  public:
@@ -95,4 +95,4 @@ class HostMemory {
   uint64_t words_written_ = 0;
 };
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

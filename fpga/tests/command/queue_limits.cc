@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstring>
 #include <iterator>
+#include <random>
+#include <vector>
 
 #include "proto/layout/payload.h"
 #include "proto/layout/ring.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 namespace {
 
 using layout::Descriptor;
@@ -217,4 +219,4 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   return {};
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -10,7 +10,7 @@
 #include "proto/layout/card.h"
 #include "proto/layout/validate.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 
 // Shape of the Verilated benches.
 constexpr uint32_t kChannels = 2;
@@ -54,4 +54,4 @@ void AlterField(std::mt19937_64& random, layout::Descriptor* d);
 layout::Verdict ExpectedVerdict(const layout::Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
                                 const layout::IndexInfo& info);
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -2,13 +2,14 @@
 
 #include <catch2/catch.hpp>
 #include <cstdlib>
+#include <vector>
 
 #include "command_rig.h"
 #include "proto/layout/card.h"
 #include "proto/layout/card_hash.h"
 #include "proto/layout/layout_hash.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 namespace {
 
 int Cases(int few) {
@@ -346,4 +347,4 @@ TEST_CASE("after a gap all descriptors are out of sequence") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command

@@ -12,7 +12,7 @@
 #include "proto/layout/payload.h"
 #include "queue_limits.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_command {
 namespace {
 
 using layout::Descriptor;
@@ -192,4 +192,4 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_command
