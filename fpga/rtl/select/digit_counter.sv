@@ -58,7 +58,7 @@ module digit_counter #(
     // Codes and shifts never come at the same time.
     for (int b = 1; b < 16; ++b) begin
       if (rst) counts[b] <= '0;
-      else if (shift) counts[b] <= b == 1 ? '0 : counts[b == 1 ? 1 : b-1];
+      else if (shift) counts[b] <= b == 1 ? '0 : counts[b==1?1 : b-1];
       else counts[b] <= counts[b] + COUNT'(found[b]);
     end
     ends <= rst ? 3'd0 : {ends[1:0], valid && last};

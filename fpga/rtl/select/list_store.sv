@@ -79,7 +79,12 @@ module list_store #(
         end
       end
       FETCH: begin
-        list <= '{last: at + (LIST + 1)'(1) == length[out_slot], none: 1'b0, row: fetched[64+:ROW], mask: fetched[63:0]};
+        list <= '{
+            last: at + (LIST + 1)'(1) == length[out_slot],
+            none: 1'b0,
+            row: fetched[64+:ROW],
+            mask: fetched[63:0]
+        };
         at <= at + (LIST + 1)'(1);
         list_valid <= 1'b1;
         state <= OFFER;

@@ -86,8 +86,7 @@ module rank_unit #(
   logic [7:0] counted;
   always_ff @(posedge clk) begin
     for (int e = 0; e < 8; ++e) begin
-      if (tag[STAGES-1].valid &&
-          (tag[STAGES-1].first_pass || level[LEVELS].code[e][0] > largest[e])) begin
+      if (tag[STAGES-1].valid && (tag[STAGES-1].first_pass || level[LEVELS].code[e][0] > largest[e])) begin
         largest[e] <= level[LEVELS].code[e][0];
       end
     end

@@ -31,8 +31,8 @@ module reduce_tree #(
         valid <= level[l-1].valid && !rst;
         for (int i = 0; i < (N >> l); ++i) begin
           if (LARGEST) begin
-            value[i] <= $signed(level[l-1].value[2*i+1]) > $signed(level[l-1].value[2*i]) ?
-                level[l-1].value[2*i+1] : level[l-1].value[2*i];
+            value[i] <= $signed(level[l-1].value[2*i+1]) > $signed(level[l-1].value[2*i]) ? level[l-1].value[2*i+1] :
+                level[l-1].value[2*i];
           end else begin
             value[i] <= level[l-1].value[2*i+1] + level[l-1].value[2*i];
           end

@@ -54,8 +54,8 @@ module score_store #(
     output logic [7:0][G-1:0][15:0]        hit_word
 );
 
-  localparam int E = S / G;       // entries of a beat
-  localparam int PARTS = 8 / E;   // beats of a word
+  localparam int E = S / G;  // entries of a beat
+  localparam int PARTS = 8 / E;  // beats of a word
   localparam int PART = E * (G * 16 + 1);
 
   // A bank is busy from its last score on.
@@ -97,7 +97,7 @@ module score_store #(
     for (int e = 0; e < E; ++e) counted = counted + 4'(beat_head.counts[e]);
   end
 
-  logic [1:0] ends [4];  // of the last score's way to the bank and to the largest
+  logic [1:0] ends[4];  // of the last score's way to the bank and to the largest
   always_ff @(posedge clk) begin
     if (beat_valid) begin
       next_word <= word + ADDRESS'(store && word_last);
@@ -151,8 +151,7 @@ module score_store #(
     end
 `ifndef SYNTHESIS
     assert property (@(posedge clk) disable iff (rst) !(ranks && store && beat_bank == 1'(b)));
-    assert property (@(posedge clk) disable iff (rst)
-                     !(swept && hit_read && hit_bank == 1'(b)));
+    assert property (@(posedge clk) disable iff (rst) !(swept && hit_read && hit_bank == 1'(b)));
 `endif
   end
 

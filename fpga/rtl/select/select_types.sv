@@ -4,13 +4,13 @@ package select_types;
 
   import card_types::*;
 
-  localparam int HITS = 8;     // of a hit group
-  localparam int CODES = 16;   // rank codes that a lane looks at in a cycle
-  localparam int DIGIT = 4;    // bits of a digit
+  localparam int HITS = 8;  // of a hit group
+  localparam int CODES = 16;  // rank codes that a lane looks at in a cycle
+  localparam int DIGIT = 4;  // bits of a digit
   localparam int ROW = 19;
 
   // Rank codes: order is that of ranks, 0 stands for no entry.
-  localparam logic [15:0] MAX_CODE_BIAS = 16'd8191;     // group max: 4096 to 8191
+  localparam logic [15:0] MAX_CODE_BIAS = 16'd8191;  // group max: 4096 to 8191
   localparam logic [15:0] PLAIN_CODE_BIAS = 16'd32768;  // plain max: 1 to 65535
 
   // A sweep over a bank: the first one makes ranks of scores and counts their first digit, the others count
