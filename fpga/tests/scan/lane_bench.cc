@@ -155,6 +155,7 @@ void LaneBench::TakeScore() {
   }
   CompareScore(scores_.front());
   scores_.pop_front();
+  last_score_ = cycles_;
 }
 
 void LaneBench::CompareScore(const ScoreBeat& want) {
@@ -212,8 +213,17 @@ void LaneBench::Step(const Pace& pace) {
   const bool query = p.query_valid && p.query_ready;
   const bool list = p.list_valid && p.list_ready;
   const bool data = p.r_valid && p.r_ready;
-  if (p.ar_valid && p.ar_ready) TakeAddress(pace);
+  if (p.ar_valid && p.ar_ready) {
+    ++asked_;
+    TakeAddress(pace);
+  }
   if (p.score_valid && p.score_ready) TakeScore();
+  events_.beat += p.ev_beat;
+  events_.memory += p.ev_stall_memory;
+  events_.tables += p.ev_stall_tables;
+  events_.scorers += p.ev_stall_scorers;
+  events_.bank += p.ev_stall_bank;
+  events_.busy += p.ev_busy;
   p.clk = 1;
   p.eval();
   ++cycles_;

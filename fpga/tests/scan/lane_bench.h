@@ -33,6 +33,16 @@ struct Pace {
 
 Pace RandomPace(std::mt19937& rng);
 
+// Cycles with each event.
+struct LaneEvents {
+  uint64_t beat = 0;
+  uint64_t memory = 0;
+  uint64_t tables = 0;
+  uint64_t scorers = 0;
+  uint64_t bank = 0;
+  uint64_t busy = 0;
+};
+
 class LaneBench {
  public:
   LaneBench(const Channel& channel, uint32_t lane, uint32_t seed);
@@ -50,6 +60,9 @@ class LaneBench {
   uint64_t beats() const { return beats_; }
   uint64_t compared() const { return compared_; }
   uint64_t first_beat() const { return first_beat_; }
+  uint64_t last_score() const { return last_score_; }
+  uint64_t bursts() const { return asked_; }
+  const LaneEvents& events() const { return events_; }
   uint64_t open_bursts() const { return bursts_.size(); }
   Vlane& pins() { return *top_; }
 
@@ -87,6 +100,9 @@ class LaneBench {
   uint64_t first_beat_ = 0;
   uint64_t compared_ = 0;
   uint32_t added_ = 0;
+  uint64_t last_score_ = 0;
+  uint64_t asked_ = 0;
+  LaneEvents events_;
 };
 
 }  // namespace mnemo::rtl
