@@ -147,7 +147,7 @@ def test_a_method_that_the_card_lacks_something_for_runs_in_the_worker(
 
 
 def test_two_workers_at_once(card: harness.Daemon, prompt: list[int]) -> None:
-    requests = [ask(prompt[at : at + PROMPT], METHODS[name], pb.PLACEMENT_MEMORY_SERVICE) for at, name in enumerate([*METHODS, *METHODS])]
+    requests = [ask(prompt[at : at + PROMPT], METHODS[name], pb.PLACEMENT_MEMORY_SERVICE) for at, name in enumerate(METHODS)]
     # The workers have one request each, and then more: their queries reach the card together.
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda request: run(card, request), requests))
@@ -157,6 +157,22 @@ def test_two_workers_at_once(card: harness.Daemon, prompt: list[int]) -> None:
         assert trace(result) == trace(run(card, request))
     served = re.findall(r'^mnemo_memory_round_trip_seconds_count\{worker="(\w+)"\} (\d+)', card.metrics(), re.MULTILINE)
     assert {worker for worker, count in served if int(count) > 0} == {"worker0", "worker1"}
+
+
+def test_keys_and_values_in_the_service(card: harness.Daemon, prompt: list[int]) -> None:
+    """The worker's pool holds less than the prompt: the card selects, and its driver gathers from the host's memory."""
+    pool = 1024 // 64 * 64 * 3 * (64 * (2 * 30 + 28) + 4 * 30)  # bytes of pages of 8 bits, as in test_residency
+    attention = METHODS["token_topk, 2 bits"]
+    with serve(models.find("smollm2"), KIND, **{"memory.kv_residency": "memory_service", "engine.kv_cache_bytes": pool}) as daemon:
+        wait_attached(daemon)
+        resident = run(daemon, ask(prompt[:PROMPT], attention, pb.PLACEMENT_MEMORY_SERVICE))
+        assert resident.devices[STEP.STEP_RELEVANCY] == {DEVICE}
+        assert trace(resident) == trace(run(card, ask(prompt[:PROMPT], attention, pb.PLACEMENT_WORKER)))
+
+        def gathered() -> bool:
+            return re.search(r'^mnemo_memory_hot_tokens_total\{.*result="miss"\} [1-9]', daemon.metrics(), re.MULTILINE) is not None
+
+        harness.wait_for("tokens were fetched", gathered)
 
 
 def test_status_and_metrics_name_the_device_and_its_time(card: harness.Daemon, cpu: harness.Daemon, prompt: list[int]) -> None:
