@@ -156,6 +156,7 @@ def link(card: str) -> str:
 def sources() -> list[str]:
     """All modules of fpga/rtl; a package precedes its users, and the packages are in the order of their use."""
     packages = ["fpga/rtl/mnemo_pkg.sv", "fpga/rtl/card_types.sv"]
+    packages += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fpga" / "rtl").glob("*/*_types.sv"))
     others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fpga" / "rtl").rglob("*.sv"))
     return packages + [path for path in others if path not in packages]
 

@@ -9,7 +9,7 @@
 #include "Vbase_bench.h"
 #include "verilated.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_base {
 
 class Bench {
  public:
@@ -60,4 +60,4 @@ inline int Cases(int usual) {
   return text == nullptr ? usual : std::atoi(text);
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_base

@@ -8,7 +8,7 @@
 
 #include "bench.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_base {
 namespace {
 
 using Payload = std::array<uint32_t, 4>;
@@ -219,4 +219,4 @@ TEST_CASE("The counter counts cycles with the event, past both halves") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_base

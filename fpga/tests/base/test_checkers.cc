@@ -5,7 +5,7 @@
 
 #include "bench.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_base {
 namespace {
 
 struct Rule {
@@ -151,4 +151,4 @@ TEST_CASE("Checks begin with the first reset and pause in a reset") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_base

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 namespace {
 
 struct Field {
@@ -248,4 +248,4 @@ void LaneBench::Step(const Pace& pace) {
   }
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

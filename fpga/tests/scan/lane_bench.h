@@ -12,7 +12,7 @@
 #include "scan_case.h"
 #include "verilated.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 
 // Cases of a test, or as many as MNEMO_RTL_CASES says.
 inline int Cases(int usual) {
@@ -105,4 +105,4 @@ class LaneBench {
   LaneEvents events_;
 };
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

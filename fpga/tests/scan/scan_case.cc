@@ -8,7 +8,7 @@
 #include "proto/layout/numerics.h"
 #include "proto/layout/quantise.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 namespace {
 
 using layout::CardBlock;
@@ -316,4 +316,4 @@ CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng) {
   return options;
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

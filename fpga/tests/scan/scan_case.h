@@ -12,7 +12,7 @@
 #include "proto/layout/card.h"
 #include "proto/layout/reference.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 
 using Beat = std::array<uint8_t, layout::kCardBeatBytes>;
 
@@ -116,4 +116,4 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
 // Random options of a case that the card serves.
 CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng);
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

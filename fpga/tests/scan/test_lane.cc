@@ -8,7 +8,7 @@
 
 #include "lane_bench.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 namespace {
 
 std::string Describe(const CaseOptions& o) {
@@ -240,4 +240,4 @@ TEST_CASE("a lane tells what it waits for", "[lane]") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

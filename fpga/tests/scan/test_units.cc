@@ -13,7 +13,7 @@
 #include "proto/layout/numerics.h"
 #include "verilated.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_scan {
 namespace {
 
 int Cases(int usual) {
@@ -211,4 +211,4 @@ TEST_CASE("the base's dot product", "[units]") {
 }
 
 }  // namespace
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_scan

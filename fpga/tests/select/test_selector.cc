@@ -19,7 +19,7 @@
 #include "proto/layout/reference.h"
 #include "verilated.h"
 
-namespace mnemo::rtl {
+namespace mnemo::rtl_select {
 namespace {
 
 constexpr int kChannels = MNEMO_CHANNELS;
@@ -634,4 +634,4 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
   }
 }
 
-}  // namespace mnemo::rtl
+}  // namespace mnemo::rtl_select

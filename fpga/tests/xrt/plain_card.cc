@@ -1,5 +1,5 @@
-// A device process for tests of XrtPort alone: registers that keep what is written, a shape of two channels, and
-// one operation: a write to register kCopy copies a beat from a channel's start to host memory's start.
+// A device process for tests of XrtPort alone: registers that keep what is written, a shape of two channels,
+// and one operation: a write to register kCopy copies a beat from a channel's start to host memory's start.
 #include <unistd.h>
 
 #include <cstdio>
@@ -50,7 +50,8 @@ class PlainCard final : public xrt_card::EmulatedCard {
 }  // namespace
 
 int main() {
-  const std::string path = std::string("/tmp/") + std::getenv("USER") + "/" + std::getenv("EMULATION_SOCKETID");
+  const std::string path =
+      std::string("/tmp/") + std::getenv("USER") + "/" + std::getenv("EMULATION_SOCKETID");
   auto process = xrt_card::DeviceProcess::Connect(path, std::make_unique<PlainCard>());
   const absl::Status end = process.ok() ? (*process)->Serve() : process.status();
   if (!end.ok()) std::fprintf(stderr, "plain_card: %s\n", std::string(end.message()).c_str());

@@ -1,6 +1,8 @@
-// XrtPort over XRT's own software emulation, whose device process is plain_card.cc. One process opens the card
-// once: the emulation serves one device a process.
+// XrtPort over XRT's own software emulation, whose device process is plain_card.cc. One process opens the
+// card once: the emulation serves one device a process.
 #include "fpga/xrt/xrt_port.h"
+
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cstdlib>
@@ -17,6 +19,9 @@
 namespace mnemo::xrt_card {
 namespace {
 
+// XRT kills its process group when the device process dies: this process leaves the group of what started it.
+[[maybe_unused]] const pid_t kSession = ::setsid();
+
 std::string Write(const std::string& name, const std::vector<uint8_t>& bytes) {
   const std::string path = (std::filesystem::temp_directory_path() / name).string();
   std::ofstream(path, std::ios::binary)
@@ -31,7 +36,8 @@ TEST_CASE("what misses is named with what to do") {
     return std::string(status.message());
   };
   CHECK(refused({}) == "xclbin: the path of the card's image is missing");
-  CHECK(refused({.xclbin = "/nowhere/card.xclbin"}) == "xclbin: /nowhere/card.xclbin: No such file or directory");
+  CHECK(refused({.xclbin = "/nowhere/card.xclbin"}) ==
+        "xclbin: /nowhere/card.xclbin: No such file or directory");
   const std::string root = std::getenv("XILINX_XRT");
   ::unsetenv("XILINX_XRT");
   CHECK(refused({.xclbin = "/nowhere"}).find("XILINX_XRT is not set") == 0);
