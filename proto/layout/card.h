@@ -88,8 +88,7 @@ enum CardRegister {
   kCardRegFailure = 0x04C,   // CardFailure, read only, until reset
   kCardRegPeriod = 0x050,    // nanoseconds of 256 cycles, for the times in completions
   // Channels: pairs of registers of each, 8 bytes apart. A port writes them before its first use; whoever
-  // resets
-  // the card writes them back.
+  // resets the card writes them back.
   kCardRegChannels = 0x100,  // base of the channel in beats, then its length in beats
   // Counters, pairs, read only, 8 bytes apart in the order of CardCounter.
   kCardRegCounters = 0x200,
