@@ -7,66 +7,66 @@
 module card_top
   import card_types::*;
 #(
-  parameter int CHANNELS = 2,
-  parameter int G = 4,
-  parameter int S = 16,
-  parameter int BANK_WORDS = 4096,
-  parameter int N_QUEUES = 8
+    parameter int CHANNELS = 2,
+    parameter int G = 4,
+    parameter int S = 16,
+    parameter int BANK_WORDS = 4096,
+    parameter int N_QUEUES = 8
 ) (
-  input  logic        clk,
-  input  logic        rst,
-  // Registers
-  input  logic        s_awvalid,
-  output logic        s_awready,
-  input  logic [12:0] s_awaddr,
-  input  logic        s_wvalid,
-  output logic        s_wready,
-  input  logic [31:0] s_wdata,
-  output logic        s_bvalid,
-  input  logic        s_bready,
-  output logic [1:0]  s_bresp,
-  input  logic        s_arvalid,
-  output logic        s_arready,
-  input  logic [12:0] s_araddr,
-  output logic        s_rvalid,
-  input  logic        s_rready,
-  output logic [31:0] s_rdata,
-  output logic [1:0]  s_rresp,
-  // Channels
-  output logic [CHANNELS-1:0]        ar_valid,
-  input  logic [CHANNELS-1:0]        ar_ready,
-  output logic [CHANNELS-1:0][39:0]  ar_addr,
-  output logic [CHANNELS-1:0][7:0]   ar_len,
-  input  logic [CHANNELS-1:0]        r_valid,
-  output logic [CHANNELS-1:0]        r_ready,
-  input  logic [CHANNELS-1:0][511:0] r_data,
-  input  logic [CHANNELS-1:0][1:0]   r_resp,
-  input  logic [CHANNELS-1:0]        r_last,
-  // Host memory
-  output logic         h_ar_valid,
-  input  logic         h_ar_ready,
-  output logic [63:0]  h_ar_addr,
-  output logic [7:0]   h_ar_len,
-  input  logic         h_r_valid,
-  output logic         h_r_ready,
-  input  logic [511:0] h_r_data,
-  input  logic [1:0]   h_r_resp,
-  input  logic         h_r_last,
-  output logic         h_aw_valid,
-  input  logic         h_aw_ready,
-  output logic [63:0]  h_aw_addr,
-  output logic [7:0]   h_aw_len,
-  output logic         h_w_valid,
-  input  logic         h_w_ready,
-  output logic [511:0] h_w_data,
-  output logic [63:0]  h_w_strb,
-  output logic         h_w_last,
-  input  logic         h_b_valid,
-  output logic         h_b_ready,
-  input  logic [1:0]   h_b_resp
+    input  logic        clk,
+    input  logic        rst,
+    // Registers
+    input  logic        s_awvalid,
+    output logic        s_awready,
+    input  logic [12:0] s_awaddr,
+    input  logic        s_wvalid,
+    output logic        s_wready,
+    input  logic [31:0] s_wdata,
+    output logic        s_bvalid,
+    input  logic        s_bready,
+    output logic [1:0]  s_bresp,
+    input  logic        s_arvalid,
+    output logic        s_arready,
+    input  logic [12:0] s_araddr,
+    output logic        s_rvalid,
+    input  logic        s_rready,
+    output logic [31:0] s_rdata,
+    output logic [1:0]  s_rresp,
+    // Channels
+    output logic [CHANNELS-1:0]        ar_valid,
+    input  logic [CHANNELS-1:0]        ar_ready,
+    output logic [CHANNELS-1:0][39:0]  ar_addr,
+    output logic [CHANNELS-1:0][7:0]   ar_len,
+    input  logic [CHANNELS-1:0]        r_valid,
+    output logic [CHANNELS-1:0]        r_ready,
+    input  logic [CHANNELS-1:0][511:0] r_data,
+    input  logic [CHANNELS-1:0][1:0]   r_resp,
+    input  logic [CHANNELS-1:0]        r_last,
+    // Host memory
+    output logic         h_ar_valid,
+    input  logic         h_ar_ready,
+    output logic [63:0]  h_ar_addr,
+    output logic [7:0]   h_ar_len,
+    input  logic         h_r_valid,
+    output logic         h_r_ready,
+    input  logic [511:0] h_r_data,
+    input  logic [1:0]   h_r_resp,
+    input  logic         h_r_last,
+    output logic         h_aw_valid,
+    input  logic         h_aw_ready,
+    output logic [63:0]  h_aw_addr,
+    output logic [7:0]   h_aw_len,
+    output logic         h_w_valid,
+    input  logic         h_w_ready,
+    output logic [511:0] h_w_data,
+    output logic [63:0]  h_w_strb,
+    output logic         h_w_last,
+    input  logic         h_b_valid,
+    output logic         h_b_ready,
+    input  logic [1:0]   h_b_resp
 );
-  localparam int ScanBits = $bits(scan_job_t);
-  localparam int QueryBits = $bits(query_head_t) + 512;
+  localparam int SCAN_BITS = $bits(scan_job_t);
+  localparam int QUERY_BITS = $bits(query_head_t) + 512;
 
   logic core_rst;
   logic stop;
@@ -91,40 +91,116 @@ module card_top
   logic [511:0] hit_ids, hit_ranks;
 
   command #(
-    .CHANNELS(CHANNELS), .G(G), .S(S), .BANK_WORDS(BANK_WORDS), .N_QUEUES(N_QUEUES)
+      .CHANNELS(CHANNELS),
+      .G(G),
+      .S(S),
+      .BANK_WORDS(BANK_WORDS),
+      .N_QUEUES(N_QUEUES)
   ) u_command (
-    .clk, .rst,
-    .s_awvalid, .s_awready, .s_awaddr, .s_wvalid, .s_wready, .s_wdata, .s_wstrb(4'hF), .s_bvalid, .s_bready, .s_bresp,
-    .s_arvalid, .s_arready, .s_araddr, .s_rvalid, .s_rready, .s_rdata, .s_rresp,
-    .ar_valid(h_ar_valid), .ar_ready(h_ar_ready), .ar_addr(h_ar_addr), .ar_len(h_ar_len),
-    .r_valid(h_r_valid), .r_ready(h_r_ready), .r_data(h_r_data), .r_resp(h_r_resp), .r_last(h_r_last),
-    .aw_valid(h_aw_valid), .aw_ready(h_aw_ready), .aw_addr(h_aw_addr), .aw_len(h_aw_len),
-    .w_valid(h_w_valid), .w_ready(h_w_ready), .w_data(h_w_data), .w_strb(h_w_strb), .w_last(h_w_last),
-    .b_valid(h_b_valid), .b_ready(h_b_ready), .b_resp(h_b_resp),
-    .scan_valid, .scan_ready, .scan_job, .query_valid, .query_ready, .query_head, .query_data,
-    .select_valid, .select_ready, .select_job,
-    .head_valid, .head_ready, .head, .hit_valid, .hit_ready, .hit_beat, .hit_ids, .hit_ranks,
-    .core_rst, .stop, .open, .fault, .base_beat, .length_beats, .cycle,
-    .ev_beat, .ev_stall_memory, .ev_stall_tables, .ev_stall_scorers, .ev_stall_bank, .ev_busy
+      .clk,
+      .rst,
+      .s_awvalid,
+      .s_awready,
+      .s_awaddr,
+      .s_wvalid,
+      .s_wready,
+      .s_wdata,
+      .s_wstrb(4'hF),
+      .s_bvalid,
+      .s_bready,
+      .s_bresp,
+      .s_arvalid,
+      .s_arready,
+      .s_araddr,
+      .s_rvalid,
+      .s_rready,
+      .s_rdata,
+      .s_rresp,
+      .ar_valid(h_ar_valid),
+      .ar_ready(h_ar_ready),
+      .ar_addr(h_ar_addr),
+      .ar_len(h_ar_len),
+      .r_valid(h_r_valid),
+      .r_ready(h_r_ready),
+      .r_data(h_r_data),
+      .r_resp(h_r_resp),
+      .r_last(h_r_last),
+      .aw_valid(h_aw_valid),
+      .aw_ready(h_aw_ready),
+      .aw_addr(h_aw_addr),
+      .aw_len(h_aw_len),
+      .w_valid(h_w_valid),
+      .w_ready(h_w_ready),
+      .w_data(h_w_data),
+      .w_strb(h_w_strb),
+      .w_last(h_w_last),
+      .b_valid(h_b_valid),
+      .b_ready(h_b_ready),
+      .b_resp(h_b_resp),
+      .scan_valid,
+      .scan_ready,
+      .scan_job,
+      .query_valid,
+      .query_ready,
+      .query_head,
+      .query_data,
+      .select_valid,
+      .select_ready,
+      .select_job,
+      .head_valid,
+      .head_ready,
+      .head,
+      .hit_valid,
+      .hit_ready,
+      .hit_beat,
+      .hit_ids,
+      .hit_ranks,
+      .core_rst,
+      .stop,
+      .open,
+      .fault,
+      .base_beat,
+      .length_beats,
+      .cycle,
+      .ev_beat,
+      .ev_stall_memory,
+      .ev_stall_tables,
+      .ev_stall_scorers,
+      .ev_stall_bank,
+      .ev_busy
   );
 
   logic [CHANNELS-1:0] lane_job_valid, lane_job_ready;
   scan_job_t lane_job;
   stream_fork #(
-    .N(CHANNELS), .WIDTH(ScanBits)
+      .N(CHANNELS),
+      .WIDTH(SCAN_BITS)
   ) u_jobs (
-    .clk, .rst(core_rst), .in_valid(scan_valid), .in_ready(scan_ready), .in_data(scan_job),
-    .out_valid(lane_job_valid), .out_ready(lane_job_ready), .out_data(lane_job)
+      .clk,
+      .rst(core_rst),
+      .in_valid(scan_valid),
+      .in_ready(scan_ready),
+      .in_data(scan_job),
+      .out_valid(lane_job_valid),
+      .out_ready(lane_job_ready),
+      .out_data(lane_job)
   );
 
   logic [CHANNELS-1:0] lane_query_valid, lane_query_ready;
   query_head_t lane_query_head;
   logic [511:0] lane_query_data;
   stream_fork #(
-    .N(CHANNELS), .WIDTH(QueryBits)
+      .N(CHANNELS),
+      .WIDTH(QUERY_BITS)
   ) u_queries (
-    .clk, .rst(core_rst), .in_valid(query_valid), .in_ready(query_ready), .in_data({query_head, query_data}),
-    .out_valid(lane_query_valid), .out_ready(lane_query_ready), .out_data({lane_query_head, lane_query_data})
+      .clk,
+      .rst(core_rst),
+      .in_valid(query_valid),
+      .in_ready(query_ready),
+      .in_data({query_head, query_data}),
+      .out_valid(lane_query_valid),
+      .out_ready(lane_query_ready),
+      .out_data({lane_query_head, lane_query_data})
   );
 
   logic [CHANNELS-1:0] list_valid, list_ready;
@@ -135,29 +211,76 @@ module card_top
 
   for (genvar i = 0; i < CHANNELS; ++i) begin : g_lane
     lane #(
-      .CHANNELS(CHANNELS), .G(G), .S(S)
+        .CHANNELS(CHANNELS),
+        .G(G),
+        .S(S)
     ) u_lane (
-      .clk, .rst(core_rst), .lane_id(5'(i)), .base_beat(base_beat[i]), .length_beats(length_beats[i]),
-      .job_valid(lane_job_valid[i]), .job_ready(lane_job_ready[i]), .job(lane_job),
-      .query_valid(lane_query_valid[i]), .query_ready(lane_query_ready[i]), .query_head(lane_query_head),
-      .query_data(lane_query_data),
-      .list_valid(list_valid[i]), .list_ready(list_ready[i]), .list(list[i]),
-      .ar_valid(ar_valid[i]), .ar_ready(ar_ready[i]), .ar_addr(ar_addr[i]), .ar_len(ar_len[i]),
-      .r_valid(r_valid[i]), .r_ready(r_ready[i]), .r_data(r_data[i]), .r_resp(r_resp[i]), .r_last(r_last[i]),
-      .score_valid(score_valid[i]), .score_ready(score_ready[i]), .score_head(score_head[i]),
-      .score_y(score_y[i]),
-      .stop, .open(open[i]), .fault(fault[i]),
-      .ev_beat(ev_beat[i]), .ev_stall_memory(ev_stall_memory[i]), .ev_stall_tables(ev_stall_tables[i]),
-      .ev_stall_scorers(ev_stall_scorers[i]), .ev_stall_bank(ev_stall_bank[i]), .ev_busy(ev_busy[i])
+        .clk,
+        .rst(core_rst),
+        .lane_id(5'(i)),
+        .base_beat(base_beat[i]),
+        .length_beats(length_beats[i]),
+        .job_valid(lane_job_valid[i]),
+        .job_ready(lane_job_ready[i]),
+        .job(lane_job),
+        .query_valid(lane_query_valid[i]),
+        .query_ready(lane_query_ready[i]),
+        .query_head(lane_query_head),
+        .query_data(lane_query_data),
+        .list_valid(list_valid[i]),
+        .list_ready(list_ready[i]),
+        .list(list[i]),
+        .ar_valid(ar_valid[i]),
+        .ar_ready(ar_ready[i]),
+        .ar_addr(ar_addr[i]),
+        .ar_len(ar_len[i]),
+        .r_valid(r_valid[i]),
+        .r_ready(r_ready[i]),
+        .r_data(r_data[i]),
+        .r_resp(r_resp[i]),
+        .r_last(r_last[i]),
+        .score_valid(score_valid[i]),
+        .score_ready(score_ready[i]),
+        .score_head(score_head[i]),
+        .score_y(score_y[i]),
+        .stop,
+        .open(open[i]),
+        .fault(fault[i]),
+        .ev_beat(ev_beat[i]),
+        .ev_stall_memory(ev_stall_memory[i]),
+        .ev_stall_tables(ev_stall_tables[i]),
+        .ev_stall_scorers(ev_stall_scorers[i]),
+        .ev_stall_bank(ev_stall_bank[i]),
+        .ev_busy(ev_busy[i])
     );
   end
 
   selector #(
-    .CHANNELS(CHANNELS), .G(G), .S(S), .BANK_WORDS(BANK_WORDS)
+      .CHANNELS(CHANNELS),
+      .G(G),
+      .S(S),
+      .BANK_WORDS(BANK_WORDS)
   ) u_selector (
-    .clk, .rst(core_rst), .cycle,
-    .job_valid(select_valid), .job_ready(select_ready), .job(select_job),
-    .score_valid, .score_ready, .score_head, .score_y, .list_valid, .list_ready, .list,
-    .head_valid, .head_ready, .head, .hit_valid, .hit_ready, .hit_beat, .hit_ids, .hit_ranks
+      .clk,
+      .rst(core_rst),
+      .cycle,
+      .job_valid(select_valid),
+      .job_ready(select_ready),
+      .job(select_job),
+      .score_valid,
+      .score_ready,
+      .score_head,
+      .score_y,
+      .list_valid,
+      .list_ready,
+      .list,
+      .head_valid,
+      .head_ready,
+      .head,
+      .hit_valid,
+      .hit_ready,
+      .hit_beat,
+      .hit_ids,
+      .hit_ranks
   );
 endmodule

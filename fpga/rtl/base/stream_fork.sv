@@ -3,17 +3,17 @@
 // Streams: in; out_valid[i], out_ready[i] with out_data common to all. Latency: 0, the beat waits in the source.
 // Stalls: the next beat comes when the slowest output has taken the present one; the others wait.
 module stream_fork #(
-  parameter int N = 2,
-  parameter int WIDTH = 8
+    parameter int N = 2,
+    parameter int WIDTH = 8
 ) (
-  input  logic             clk,
-  input  logic             rst,
-  input  logic             in_valid,
-  output logic             in_ready,
-  input  logic [WIDTH-1:0] in_data,
-  output logic [N-1:0]     out_valid,
-  input  logic [N-1:0]     out_ready,
-  output logic [WIDTH-1:0] out_data
+    input  logic             clk,
+    input  logic             rst,
+    input  logic             in_valid,
+    output logic             in_ready,
+    input  logic [WIDTH-1:0] in_data,
+    output logic [N-1:0]     out_valid,
+    input  logic [N-1:0]     out_ready,
+    output logic [WIDTH-1:0] out_data
 );
   logic [N-1:0] taken;  // outputs that have the present beat already
   logic [N-1:0] taking;
@@ -28,7 +28,13 @@ module stream_fork #(
     else if (in_valid) taken <= in_ready ? '0 : taken | taking;
   end
 
-  stream_if #(.WIDTH(WIDTH)) check_in (
-    .clk, .rst, .valid(in_valid), .ready(in_ready), .data(in_data)
+  stream_if #(
+      .WIDTH(WIDTH)
+  ) check_in (
+      .clk,
+      .rst,
+      .valid(in_valid),
+      .ready(in_ready),
+      .data(in_data)
   );
 endmodule

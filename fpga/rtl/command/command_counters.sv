@@ -31,17 +31,66 @@ module command_counters
 );
   localparam int SLOTS = (CHANNELS * 8 < 16) ? 16 : CHANNELS * 8;  // of lane counters
 
-  counter #(.WIDTH(64)) cycles_total (.clk, .rst(core_rst), .event_valid(1'b1), .value(counters[CARD_CYCLES_TOTAL]));
-  counter #(.WIDTH(64)) cycles_busy (.clk, .rst(core_rst), .event_valid(working), .value(counters[CARD_CYCLES_BUSY]));
-  counter #(.WIDTH(64)) descriptors (.clk, .rst(core_rst), .event_valid(taken), .value(counters[CARD_DESCRIPTORS]));
-  counter #(.WIDTH(64)) refusals (.clk, .rst(core_rst), .event_valid(refused), .value(counters[CARD_REFUSED]));
-  counter #(.WIDTH(64)) jobs (.clk, .rst(core_rst), .event_valid(job_ended), .value(counters[CARD_JOBS]));
-  counter #(.WIDTH(64)) stalls (.clk, .rst(core_rst), .event_valid(results_stall), .value(counters[CARD_STALL_RESULTS]));
+  counter #(
+      .WIDTH(64)
+  ) cycles_total (
+      .clk,
+      .rst(core_rst),
+      .event_valid(1'b1),
+      .value(counters[CARD_CYCLES_TOTAL])
+  );
+  counter #(
+      .WIDTH(64)
+  ) cycles_busy (
+      .clk,
+      .rst(core_rst),
+      .event_valid(working),
+      .value(counters[CARD_CYCLES_BUSY])
+  );
+  counter #(
+      .WIDTH(64)
+  ) descriptors (
+      .clk,
+      .rst(core_rst),
+      .event_valid(taken),
+      .value(counters[CARD_DESCRIPTORS])
+  );
+  counter #(
+      .WIDTH(64)
+  ) refusals (
+      .clk,
+      .rst(core_rst),
+      .event_valid(refused),
+      .value(counters[CARD_REFUSED])
+  );
+  counter #(
+      .WIDTH(64)
+  ) jobs (
+      .clk,
+      .rst(core_rst),
+      .event_valid(job_ended),
+      .value(counters[CARD_JOBS])
+  );
+  counter #(
+      .WIDTH(64)
+  ) stalls (
+      .clk,
+      .rst(core_rst),
+      .event_valid(results_stall),
+      .value(counters[CARD_STALL_RESULTS])
+  );
   assign counters[CARD_QUEUE_DEPTH] = {32'b0, depth};
 
   logic [57:0] beats_read;
   logic [61:0] words_written;
-  counter #(.WIDTH(58)) host_beats (.clk, .rst(core_rst), .event_valid(reader_beat), .value(beats_read));
+  counter #(
+      .WIDTH(58)
+  ) host_beats (
+      .clk,
+      .rst(core_rst),
+      .event_valid(reader_beat),
+      .value(beats_read)
+  );
   always_ff @(posedge clk) begin
     if (core_rst) words_written <= '0;
     else words_written <= words_written + 62'(writer_words);
@@ -53,7 +102,9 @@ module command_counters
   always_comb begin
     lane_events = '0;
     for (int c = 0; c < CHANNELS; c++)
-      lane_events[8*c+:6] = {ev_busy[c], ev_stall_bank[c], ev_stall_scorers[c], ev_stall_tables[c], ev_stall_memory[c], ev_beat[c]};
+    lane_events[8*c+:6] = {
+      ev_busy[c], ev_stall_bank[c], ev_stall_scorers[c], ev_stall_tables[c], ev_stall_memory[c], ev_beat[c]
+    };
   end
 
   logic lane_read_inside;

@@ -56,7 +56,7 @@ package command_types;
   // One load of queries: a payload block.
   typedef struct packed {
     logic [63:0] address;
-    logic [23:0] units;  // of 64 bytes
+    logic [23:0] beats;
     logic [5:0]  group_last;
     logic [3:0]  dim_log2;  // 4 to 8
     logic        bounds;

@@ -57,8 +57,12 @@ module control_regs
     output logic        [CHANNELS-1:0][31:0] length_beats
 );
   localparam logic [31:0] SHAPE = {8'b0, 8'(S), 8'(G), 8'(CHANNELS)};
-  localparam logic [31:0] SCORE_OPS = {8'd1, 8'(1 << SELECT_TOP_K), 8'((1 << GROUP_MAX) | (1 << GROUP_PLAIN_MAX)),
-      8'((1 << SCORE_DOT) | (1 << SCORE_PAGE_BOUND) | (1 << SCORE_BLOCK_MEAN))};
+  localparam logic [31:0] SCORE_OPS = {
+    8'd1,
+    8'(1 << SELECT_TOP_K),
+    8'((1 << GROUP_MAX) | (1 << GROUP_PLAIN_MAX)),
+    8'((1 << SCORE_DOT) | (1 << SCORE_PAGE_BOUND) | (1 << SCORE_BLOCK_MEAN))
+  };
   localparam logic [31:0] FORMATS = 32'h3E;  // 1 to 5
   localparam logic [31:0] DIMS = 32'h1F0;  // 2^4 to 2^8
   localparam logic [31:0] MAX_GROUP_AND_K = {16'd16384, (16 * G < 64) ? 16'(16 * G) : 16'd64};
@@ -125,7 +129,9 @@ module control_regs
 
   // The bits of a queue's words that are kept.
   always_comb begin
-    unique case ({word, 2'b00})
+    unique case ({
+      word, 2'b00
+    })
       CARD_QUEUE_ENABLE, CARD_QUEUE_POLL: kept = 32'h0000_0001;
       CARD_QUEUE_RING, CARD_QUEUE_COMPLETIONS, CARD_QUEUE_REGION0, CARD_QUEUE_REGION1, CARD_QUEUE_TABLE:
       kept = 32'hFFFF_FFC0;
@@ -133,9 +139,12 @@ module control_regs
       default: kept = 32'hFFFF_FFFF;
     endcase
     queue_write = 1'b0;
-    for (int q = 0; q < N_QUEUES; q++)
-      if (number == 4'(q)) queue_write = write && write_at[11:10] == 2'b01 && {word, 2'b00} <= CARD_QUEUE_MAX_K &&
-          (!queues[q].enable[0] || word <= 5'd1);
+    for (int q = 0; q < N_QUEUES; q++) begin
+      if (number == 4'(q)) begin
+        queue_write = write && write_at[11:10] == 2'b01 && {word, 2'b00} <= CARD_QUEUE_MAX_K &&
+            (!queues[q].enable[0] || word <= 5'd1);
+      end
+    end
     channel_write = write && write_at[11:8] == 4'h1 && write_at[7:3] <= 5'(CHANNELS - 1);
     reset_asked = write && write_at == CARD_REG_CONTROL[11:0] && data[2];
   end
@@ -150,14 +159,17 @@ module control_regs
       watchdog_limit <= '0;
       cycle_period   <= '0;
     end else begin
-      for (int q = 0; q < N_QUEUES; q++)
-        for (int w = 0; w < $bits(queue_t) / 32; w++)
+      for (int q = 0; q < N_QUEUES; q++) begin
+        for (int w = 0; w < $bits(queue_t) / 32; w++) begin
           if (queue_write && number == 4'(q) && word == 5'(w)) queues[q][32*w+:32] <= data & kept;
-      for (int c = 0; c < CHANNELS; c++)
+        end
+      end
+      for (int c = 0; c < CHANNELS; c++) begin
         if (channel_write && write_at[7:3] == 5'(c)) begin
           if (write_at[2]) length_beats[c] <= data;
           else base_beat[c] <= {2'b0, data};
         end
+      end
       if (write) begin
         unique case (write_at)
           CARD_REG_CONTROL[11:0]: {quiesce, run} <= data[1:0];
@@ -169,6 +181,9 @@ module control_regs
     end
   end
 
+  /* verilator lint_off UNUSEDSIGNAL */  // registers are words
+  logic [12:0] read_at;
+  /* verilator lint_on UNUSEDSIGNAL */
   // Words of channels and queues for reads.
   logic [31:0] stored;
   ram_block #(
@@ -194,9 +209,6 @@ module control_regs
     ANSWER
   } read_t;
   read_t reading;
-  /* verilator lint_off UNUSEDSIGNAL */  // registers are words
-  logic [12:0] read_at;
-  /* verilator lint_on UNUSEDSIGNAL */
   logic [31:0] fixed, fixed_q, kept_high;
   logic [63:0] counter;
   logic [9:0] kept_of;  // the counter whose high half is kept
@@ -211,7 +223,9 @@ module control_regs
   assign lane_read_at = read_at[10:3];
 
   always_comb begin
-    unique case ({read_at[12:2], 2'b00})
+    unique case ({
+      read_at[12:2], 2'b00
+    })
       CARD_REG_MAGIC: fixed = CARD_MAGIC;
       CARD_REG_VERSION: fixed = {16'(CARD_MAJOR), 16'(CARD_MINOR)};
       CARD_REG_CARD_HASH: fixed = CARD_HASH[31:0];
@@ -233,7 +247,7 @@ module control_regs
     endcase
     stopped = 1'b0;
     for (int q = 0; q < N_QUEUES; q++)
-      if (in_words && read_at[10] && read_at[6:2] == '0 && read_at[9:7] == 3'(q)) stopped = broken[q];
+    if (in_words && read_at[10] && read_at[6:2] == '0 && read_at[9:7] == 3'(q)) stopped = broken[q];
   end
 
   always_ff @(posedge clk) begin

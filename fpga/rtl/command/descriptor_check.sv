@@ -115,8 +115,8 @@ module descriptor_check
     end
   end
 
-  function automatic rule_t rule(input logic broken, input logic [15:0] answer, input logic [15:0] offset);
-    return '{broken: broken, status: answer, detail: offset};
+  function automatic rule_t rule(input logic bad, input logic [15:0] answer, input logic [15:0] offset);
+    return '{broken: bad, status: answer, detail: offset};
   endfunction
 
   function automatic logic has(input logic [7:0] mask, input logic [7:0] bit_number);
@@ -131,7 +131,9 @@ module descriptor_check
     rule(d.epoch != q.epoch, STATUS_STALE_EPOCH, DESCRIPTOR_AT_EPOCH),
     rule(d.seq != fetched.taken.next_seq, STATUS_BAD_SEQUENCE, DESCRIPTOR_AT_SEQ),
     // CheckUnused
-    rule(gather && d.flags != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_FLAGS),
+    rule(
+        gather && d.flags != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_FLAGS
+    ),
     rule(gather && d.group != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP),
     rule(gather && d.queries != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_QUERIES),
     rule(gather && d.score_op != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_SCORE_OP),
@@ -142,51 +144,81 @@ module descriptor_check
     rule(gather && d.k1 != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_K1),
     rule(gather && d.threshold != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_THRESHOLD),
     // CheckIndex
-    rule(d.index_id >= q.indexes, STATUS_BAD_FIELD, DESCRIPTOR_AT_INDEX_ID),
+    rule(
+        d.index_id >= q.indexes, STATUS_BAD_FIELD, DESCRIPTOR_AT_INDEX_ID
+    ),
     rule(index.exists == '0, STATUS_UNKNOWN_INDEX, DESCRIPTOR_AT_INDEX_ID),
     rule(d.index_generation != index.generation, STATUS_STALE_GENERATION, DESCRIPTOR_AT_INDEX_GENERATION),
     // CheckHeads
-    rule(d.layer_slot >= index.layer_slots, STATUS_BAD_FIELD, DESCRIPTOR_AT_LAYER_SLOT),
+    rule(
+        d.layer_slot >= index.layer_slots, STATUS_BAD_FIELD, DESCRIPTOR_AT_LAYER_SLOT
+    ),
     rule({8'b0, d.first_head} >= index.heads, STATUS_BAD_FIELD, DESCRIPTOR_AT_FIRST_HEAD),
     rule(d.heads == '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_HEADS),
     rule({9'b0, d.heads} + {9'b0, d.first_head} > {1'b0, index.heads}, STATUS_BAD_FIELD, DESCRIPTOR_AT_HEADS),
     // CheckGather
-    rule(gather && (index.kv_format == '0 || d.format != index.kv_format), STATUS_BAD_FIELD, DESCRIPTOR_AT_FORMAT),
+    rule(
+        gather && (index.kv_format == '0 || d.format != index.kv_format), STATUS_BAD_FIELD, DESCRIPTOR_AT_FORMAT
+    ),
     rule(gather && d.k == '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_K),
     rule(gather && d.k > q.max_k, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     // CheckQuery
-    rule(score && (d.flags & ~FLAGS_KNOWN) != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_FLAGS),
-    rule(score && (d.format < FORMAT_CODES2 || d.format > FORMAT_MEANS || d.format != index.record_format),
-         STATUS_BAD_FIELD, DESCRIPTOR_AT_FORMAT),
+    rule(
+        score && (d.flags & ~FLAGS_KNOWN) != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_FLAGS
+    ),
+    rule(
+        score && (d.format < FORMAT_CODES2 || d.format > FORMAT_MEANS || d.format != index.record_format),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_FORMAT
+    ),
     rule(score && (d.flags & FLAG_PAGES64) != '0 && codes, STATUS_BAD_FIELD, DESCRIPTOR_AT_FLAGS),
     rule(score_gather && (index.kv_format == '0 || !codes), STATUS_BAD_FIELD, DESCRIPTOR_AT_OP),
     rule(score && d.queries == '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_QUERIES),
     rule(score && {8'b0, d.queries} > q.max_queries, STATUS_UNSUPPORTED, DESCRIPTOR_AT_QUERIES),
     // CheckScore
-    rule(score && (d.select_op < SELECT_TOP_K || d.select_op > SELECT_LATEST), STATUS_BAD_FIELD,
-         DESCRIPTOR_AT_SELECT_OP),
+    rule(
+        score && (d.select_op < SELECT_TOP_K || d.select_op > SELECT_LATEST), STATUS_BAD_FIELD, DESCRIPTOR_AT_SELECT_OP
+    ),
     rule(score && !has(q.select_ops, d.select_op), STATUS_UNSUPPORTED, DESCRIPTOR_AT_SELECT_OP),
     rule(latest && d.score_op != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_SCORE_OP),
     rule(latest && !no_group, STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP_OP),
     rule(latest && d.group != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP),
-    rule(score && !latest && (d.score_op < SCORE_DOT || d.score_op > SCORE_BLOCK_MEAN), STATUS_BAD_FIELD,
-         DESCRIPTOR_AT_SCORE_OP),
+    rule(
+        score && !latest && (d.score_op < SCORE_DOT || d.score_op > SCORE_BLOCK_MEAN),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_SCORE_OP
+    ),
     rule(score && !latest && !has(q.score_ops, d.score_op), STATUS_UNSUPPORTED, DESCRIPTOR_AT_SCORE_OP),
-    rule(score && !latest && !(d.score_op == SCORE_PAGE_BOUND ? d.format == FORMAT_BOUNDS :
-         d.score_op == SCORE_BLOCK_MEAN ? d.format == FORMAT_MEANS : codes), STATUS_BAD_FIELD, DESCRIPTOR_AT_SCORE_OP),
-    rule(score && !latest && (d.group_op > GROUP_PLAIN_MAX || no_group != (d.score_op == SCORE_RELU_DOT)),
-         STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP_OP),
+    rule(
+        score && !latest && !(d.score_op == SCORE_PAGE_BOUND ? d.format == FORMAT_BOUNDS :
+         d.score_op == SCORE_BLOCK_MEAN ? d.format == FORMAT_MEANS : codes),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_SCORE_OP
+    ),
+    rule(
+        score && !latest && (d.group_op > GROUP_PLAIN_MAX || no_group != (d.score_op == SCORE_RELU_DOT)),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_GROUP_OP
+    ),
     rule(score && !latest && !has(q.group_ops, d.group_op), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP_OP),
     rule(score && !latest && (d.group == '0 || d.group > 8'(MAX_GROUP)), STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP),
     rule(score && !latest && {8'b0, d.group} > q.max_group, STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     // CheckQuery, the range
-    rule(score && ((d.begin_token[5:0] & entry_mask) != '0 || d.begin_token > d.end_token), STATUS_BAD_FIELD,
-         DESCRIPTOR_AT_BEGIN_TOKEN),
-    rule(score && ((d.end_token[5:0] & entry_mask) != '0 || d.end_token > fetched.tokens), STATUS_BAD_FIELD,
-         DESCRIPTOR_AT_END_TOKEN),
+    rule(
+        score && ((d.begin_token[5:0] & entry_mask) != '0 || d.begin_token > d.end_token),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_BEGIN_TOKEN
+    ),
+    rule(
+        score && ((d.end_token[5:0] & entry_mask) != '0 || d.end_token > fetched.tokens),
+        STATUS_BAD_FIELD,
+        DESCRIPTOR_AT_END_TOKEN
+    ),
     rule(score_gather && d.end_token != '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_END_TOKEN),
     // CheckSelect
-    rule(score && weighted && score_gather, STATUS_BAD_FIELD, DESCRIPTOR_AT_SELECT_OP),
+    rule(
+        score && weighted && score_gather, STATUS_BAD_FIELD, DESCRIPTOR_AT_SELECT_OP
+    ),
     rule(score && weighted && d.format != FORMAT_CODES8, STATUS_BAD_FIELD, DESCRIPTOR_AT_FORMAT),
     rule(score && weighted && d.group != 8'd1, STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP),
     rule(score && weighted && d.group_op != GROUP_EXP2_SUM, STATUS_BAD_FIELD, DESCRIPTOR_AT_GROUP_OP),
@@ -195,21 +227,28 @@ module descriptor_check
     rule(score && !weighted && d.k == '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_K),
     rule(score && !weighted && d.k > q.max_k, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     rule(cascade && (d.format != FORMAT_CODES2 || d.k1 < d.k), STATUS_BAD_FIELD, DESCRIPTOR_AT_K1),
-    rule(cascade && d.select_op != SELECT_TOP_K && d.select_op != SELECT_THRESHOLD, STATUS_BAD_FIELD,
-         DESCRIPTOR_AT_K1),
+    rule(cascade && d.select_op != SELECT_TOP_K && d.select_op != SELECT_THRESHOLD, STATUS_BAD_FIELD, DESCRIPTOR_AT_K1),
     rule(cascade && q.cascade == '0, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1),
     rule(score && (33'(d.threshold) < low || 33'(d.threshold) > high), STATUS_BAD_FIELD, DESCRIPTOR_AT_THRESHOLD),
     // CheckMemory
-    rule(d.payload_region >= q.regions, STATUS_BAD_REGION, DESCRIPTOR_AT_PAYLOAD_REGION),
+    rule(
+        d.payload_region >= q.regions, STATUS_BAD_REGION, DESCRIPTOR_AT_PAYLOAD_REGION
+    ),
     rule({16'b0, d.payload_length} < payload_units, STATUS_BAD_FIELD, DESCRIPTOR_AT_PAYLOAD_LENGTH),
     rule(payload_end > {1'b0, payload_region}, STATUS_BAD_REGION, DESCRIPTOR_AT_PAYLOAD_OFFSET),
     rule(d.result_region >= q.regions, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_REGION),
     rule({16'b0, d.result_length} < result_units, STATUS_BAD_FIELD, DESCRIPTOR_AT_RESULT_LENGTH),
     rule(result_end > {1'b0, result_region}, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_OFFSET),
-    rule(d.payload_region == d.result_region && payload_end > {1'b0, d.result_offset} &&
-         result_end > {1'b0, d.payload_offset}, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_OFFSET),
+    rule(
+        d.payload_region == d.result_region && payload_end > {1'b0, d.result_offset} &&
+         result_end > {1'b0, d.payload_offset},
+        STATUS_BAD_REGION,
+        DESCRIPTOR_AT_RESULT_OFFSET
+    ),
     // What this card serves.
-    rule(d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP),
+    rule(
+        d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP
+    ),
     rule(d.select_op != SELECT_TOP_K, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SELECT_OP),
     rule(d.score_op == SCORE_RELU_DOT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SCORE_OP),
     rule(d.group_op == GROUP_EXP2_SUM, STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP_OP),

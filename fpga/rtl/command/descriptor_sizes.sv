@@ -63,7 +63,8 @@ module descriptor_sizes
       default: kv_bytes <= '0;
     endcase
     if (descriptor.select_op == SELECT_WEIGHTED_SUM) result_block <= 24'(dim[9:3]) + 24'd1;
-    else if ((descriptor.flags & FLAG_RANKS) != '0) result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
+    else if ((descriptor.flags & FLAG_RANKS) != '0)
+      result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
     else result_block <= 24'(({3'b0, descriptor.k[23:0]} + 27'd19) >> 4);
     factor <= gather ? {8'b0, descriptor.heads} : blocks;
     sum <= (gather ? '0 : {9'b0, result_block, 6'b0}) + ((gather || score_gather) ? {2'b0, k_kv} : '0);

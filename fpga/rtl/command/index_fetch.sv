@@ -78,7 +78,8 @@ module index_fetch
     end
     read.beats <= 24'd1;
     if (state == INDEX) begin
-      if (!read_valid) read.address <= fetched.taken.regs.index_table + {26'b0, fetched.taken.descriptor.index_id, 6'b0};
+      if (!read_valid)
+        read.address <= fetched.taken.regs.index_table + {26'b0, fetched.taken.descriptor.index_id, 6'b0};
       if (beat_valid) fetched.index <= (beat[23:16] == '0) ? '0 : card_index_t'(beat);
     end
     if (state == TOKENS) begin
@@ -87,9 +88,9 @@ module index_fetch
     end
   end
 
-  stream_if #(.WIDTH($bits(
-      fetched_t
-  ))) check_fetched (
+  stream_if #(
+      .WIDTH($bits(fetched_t))
+  ) check_fetched (
       .clk,
       .rst,
       .valid(fetched_valid),

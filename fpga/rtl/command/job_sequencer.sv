@@ -115,7 +115,8 @@ module job_sequencer
     scan_base.sign_stage <= 1'b0;
     scan_base.page_row <= d.format == FORMAT_MEANS && pages64;
     scan_base.fold <= d.format == FORMAT_BOUNDS && pages64;
-    scan_base.code_shift <= 5'(dim_log2) + ((d.format == FORMAT_CODES2) ? 5'd2 : (d.format == FORMAT_CODES4) ? 5'd3 : 5'd7);
+    scan_base.code_shift <= 5'(dim_log2) +
+        ((d.format == FORMAT_CODES2) ? 5'd2 : (d.format == FORMAT_CODES4) ? 5'd3 : 5'd7);
     scan_base.base_shift <= 5'(dim_log2) + 5'd7;
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
@@ -240,7 +241,7 @@ module job_sequencer
       select_next       <= select;
       load_next         <= '{
           address: payload,
-          units: payload_units,
+          beats: payload_units,
           group_last: scan_base.group_last,
           dim_log2: dim_log2,
           bounds: scan_base.kind == KIND_BOUNDS
@@ -258,6 +259,11 @@ module job_sequencer
   end
 
   assign job_last = !cascade || second;  // the last stage of its position and head
+
+  // Levels are nobody's: contexts tell what is under way.
+  /* verilator lint_off UNUSEDSIGNAL */  // as said
+  logic [$clog2(JOBS):0] scans_level, selects_level, loads_level;
+  /* verilator lint_on UNUSEDSIGNAL */
 
   fifo #(
       .WIDTH($bits(scan_job_t)),
@@ -304,8 +310,4 @@ module job_sequencer
       .level    (loads_level)
   );
 
-  // Levels are nobody's: contexts tell what is under way.
-  /* verilator lint_off UNUSEDSIGNAL */  // as said
-  logic [$clog2(JOBS):0] scans_level, selects_level, loads_level;
-  /* verilator lint_on UNUSEDSIGNAL */
 endmodule

@@ -106,7 +106,7 @@ module query_loader
     if (load_ready && load_valid) begin
       job          <= load;
       read.address <= load.address;
-      read.beats   <= load.units;
+      read.beats   <= load.beats;
     end
     if (state == IDLE) begin
       query   <= '0;
@@ -147,12 +147,14 @@ module query_loader
   assign total     = 17'(sum64) + (sum_firsts[2] ? 17'sd0 : sum);
 
   always_ff @(posedge clk) begin
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 16; i++) begin
       sums4[i] <= 10'(signed'(codes[32*i+:8])) + 10'(signed'(codes[32*i+8+:8])) +
                   10'(signed'(codes[32*i+16+:8])) + 10'(signed'(codes[32*i+24+:8]));
-    for (int i = 0; i < 4; i++)
+    end
+    for (int i = 0; i < 4; i++) begin
       sums16[i] <= 12'(signed'(sums4[4*i])) + 12'(signed'(sums4[4*i+1])) + 12'(signed'(sums4[4*i+2])) +
                    12'(signed'(sums4[4*i+3]));
+    end
     sum64 <= 14'(signed'(sums16[0])) + 14'(signed'(sums16[1])) + 14'(signed'(sums16[2])) + 14'(signed'(sums16[3]));
     sum_valids  <= rst ? '0 : {sum_valids[1:0], sum_valid};
     sum_firsts  <= {sum_firsts[1:0], sum_first};
@@ -195,10 +197,17 @@ module query_loader
       query_head.segment  <= (state == PARAMS) ? '0 : upper ? segment + segments_last + 3'd1 : segment;
       if (state == PARAMS) query_data <= 512'(param);
       else
-        for (int i = 0; i < 64; i++)
-          query_data[8*i+:8] <= (job.bounds && codes[8*i+7] == upper) ? 8'd0 : codes[8*i+:8];
+        for (int i = 0; i < 64; i++) query_data[8*i+:8] <= (job.bounds && codes[8*i+7] == upper) ? 8'd0 : codes[8*i+:8];
     end
   end
 
-  stream_if #(.WIDTH($bits(query_head_t) + 512)) check_query (.clk, .rst, .valid(query_valid), .ready(query_ready), .data({query_head, query_data}));
+  stream_if #(
+      .WIDTH($bits(query_head_t) + 512)
+  ) check_query (
+      .clk,
+      .rst,
+      .valid(query_valid),
+      .ready(query_ready),
+      .data({query_head, query_data})
+  );
 endmodule

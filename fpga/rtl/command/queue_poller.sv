@@ -115,10 +115,10 @@ module queue_poller
       total <= ((seen_at == '0) ? 32'd0 : total) + (seen_counts ? seen : 32'd0);
       if (seen_at == '0) depth <= total;
       for (int q = 0; q < N_QUEUES; q++)
-        if (!enabled[q]) begin
-          broken[q] <= 1'b0;
-          ready[q]  <= 1'b0;
-        end
+      if (!enabled[q]) begin
+        broken[q] <= 1'b0;
+        ready[q]  <= 1'b0;
+      end
     end
     seen_at     <= look;
     seen_counts <= !rst && active[look] && !broken[look];
@@ -129,14 +129,16 @@ module queue_poller
 
   // Known at once, unlike `ready`: so the card is not idle from a doorbell's response on.
   always_ff @(posedge clk) begin
-    for (int q = 0; q < N_QUEUES; q++)
+    for (int q = 0; q < N_QUEUES; q++) begin
       waits[q] <= !rst && enabled[q] && !broken[q] && (!active[q] ||
           (queues[q].poll[0] ? heads[q] : queues[q].head) != tails[q]);
+    end
     pending <= !rst && waits != '0;
   end
 
   assign due = active[poll_at] && !broken[poll_at] && !ready[poll_at] && queues[poll_at].poll[0];
-  assign busy = state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED || taken_valid || write_valid;
+  assign busy = state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED || taken_valid ||
+      write_valid;
   assign index = tail & (regs.slots - 32'd1);
   assign copied = descriptor_t'(beat);
   assign beat_ready = state == OPEN_RING || state == OPEN_COMPLETIONS || state == POLL || state == FETCH;
@@ -258,5 +260,13 @@ module queue_poller
     end
   end
 
-  stream_if #(.WIDTH($bits(taken_t))) check_taken (.clk, .rst, .valid(taken_valid), .ready(taken_ready), .data(taken));
+  stream_if #(
+      .WIDTH($bits(taken_t))
+  ) check_taken (
+      .clk,
+      .rst,
+      .valid(taken_valid),
+      .ready(taken_ready),
+      .data(taken)
+  );
 endmodule

@@ -29,11 +29,12 @@ module watchdog
   always_ff @(posedge clk) begin
     lane_fault <= FAULT_NONE;
     lane       <= '0;
-    for (int c = CHANNELS - 1; c >= 0; c--)
+    for (int c = CHANNELS - 1; c >= 0; c--) begin
       if (fault[c] != FAULT_NONE) begin
         lane_fault <= fault[c];
         lane       <= 8'(c);
       end
+    end
     late <= cycles > limit && limit != '0;
     if (rst) begin
       jobs    <= '0;

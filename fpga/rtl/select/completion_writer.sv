@@ -18,7 +18,9 @@ module completion_writer
     input  logic        [        15:0] cycle_period,  // nanoseconds of 256 cycles
     input  queue_t      [N_QUEUES-1:0] queues,
     input  logic                       opened,
+    /* verilator lint_off UNUSEDSIGNAL */  // with few queues
     input  logic        [         2:0] opened_number,
+    /* verilator lint_on UNUSEDSIGNAL */
     input  logic        [        31:0] opened_head,
     input  logic                       finished_valid,
     output logic                       finished_ready,
@@ -71,7 +73,8 @@ module completion_writer
     factor      <= step[0] ? cycles[31:16] : cycles[15:0];
     product     <= factor * cycle_period;
     low_product <= product[31:8];
-    if (state == TIMES && step[0]) times <= {(nanoseconds[39:32] != '0) ? 32'hFFFF_FFFF : nanoseconds[31:0], times[2:1]};
+    if (state == TIMES && step[0])
+      times <= {(nanoseconds[39:32] != '0) ? 32'hFFFF_FFFF : nanoseconds[31:0], times[2:1]};
   end
 
   always_comb begin

@@ -202,7 +202,8 @@ module result_writer
   // What the completion says. It starts when its first job could: not before the last descriptor's scores are made.
   always_ff @(posedge clk) begin
     unique case (state)
-      IDLE: if (!finished_valid) begin
+      IDLE:
+      if (!finished_valid) begin
         finished.number        <= context_in.number;
         finished.status        <= context_in.status;
         finished.detail        <= context_in.detail;
