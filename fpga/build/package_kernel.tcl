@@ -5,7 +5,7 @@ if {$argc != 5} {
   error "package_kernel.tcl: CHANNELS PART KERNEL_FILE XO_FILE WORK_FOLDER are needed, $argc arguments are there"
 }
 lassign $argv channels part kernel_file xo_file work
-set sources [exec python3 fpga/build/print_build.py sources]
+set sources [split [exec python3 fpga/build/print_build.py sources] "\n"]
 
 create_project -force mnemo_card $work/project -part $part
 add_files -norecurse $sources

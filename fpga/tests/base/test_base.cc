@@ -1,5 +1,6 @@
 // Queues, RAMs, arbiter and counter against their definitions, with random back-pressure on each stream.
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch.hpp>
 #include <deque>

@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <memory>
+#include <random>
 #include <string>
 #include <utility>
 

@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <string>
 
 #include "Vlane.h"
 #include "scan_case.h"

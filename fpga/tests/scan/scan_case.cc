@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <random>
+#include <vector>
 
 #include "proto/layout/numerics.h"
 #include "proto/layout/quantise.h"

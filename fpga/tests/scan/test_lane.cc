@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "lane_bench.h"
 
