@@ -1,6 +1,6 @@
 #pragma once
 
-// What the driver of a card (card_driver.h) reaches it by. Hardware, its simulation and the model in software
+// The way of a driver (card_driver.h) to its card. Hardware, its simulation and the model in software
 // stand behind the same calls.
 
 #include <cstdint>

@@ -20,7 +20,7 @@ struct ChannelRange {
   friend bool operator==(const ChannelRange&, const ChannelRange&) = default;
 };
 
-// What the read-only registers say, and the channels.
+// The read-only registers' contents, and the channels.
 struct CardShape {
   std::vector<ChannelRange> channels;
   uint32_t queries = 0;  // of a pass, G

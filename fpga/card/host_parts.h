@@ -1,6 +1,6 @@
 #pragma once
 
-// What lies where in the host memory of a port: rings, index table, tokens, payloads and results.
+// The parts of a port's host memory: rings, index table, tokens, payloads and results.
 
 #include <cstdint>
 

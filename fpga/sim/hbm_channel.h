@@ -47,7 +47,7 @@ class HbmChannel {
   // `memory` holds what `range` addresses, and outlives the channel.
   HbmChannel(const HbmOptions& options, Range range, Memory* memory);
 
-  // What the channel offers in this clock.
+  // The channel's side of this clock.
   bool ar_ready() const { return ar_ready_; }
   bool r_valid() const { return r_valid_; }
   // With r_valid.

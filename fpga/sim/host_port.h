@@ -26,7 +26,7 @@ struct HostPortOptions {
 
 class HostPort {
  public:
-  // What the card offers in a clock.
+  // The card's side of a clock.
   struct Request {
     bool ar_valid = false;
     uint64_t ar_addr = 0;
@@ -45,7 +45,7 @@ class HostPort {
   // `memory` outlives the port.
   HostPort(const HostPortOptions& options, Memory* memory);
 
-  // What the memory offers in this clock.
+  // The memory's side of this clock.
   bool ar_ready() const { return reads_.size() < kOpen; }
   bool aw_ready() const { return addresses_.size() < kOpen; }
   bool w_ready() const { return data_.size() < kOpen; }

@@ -76,7 +76,7 @@ class MappedMemory final : public Memory {
   std::vector<Piece> pieces_;
 };
 
-// What a port was asked for and must not be.
+// A request that a port must not get.
 struct Violation {
   const char* rule = "";
   bool write = false;

@@ -57,7 +57,7 @@ class RtlPort final : public card::CardPort {
   void Advance() override;
   uint64_t simulated_cycles() const override { return cycles_; }
 
-  // What the card asked its memories for and must not: bursts that cross 4 KiB, addresses outside.
+  // Requests of the card that its memories must not get: bursts that cross 4 KiB, addresses outside.
   uint64_t violations() const;
   std::string first_violation() const;
 

@@ -40,7 +40,7 @@ bool IsEmulation() {
   return mode != nullptr && *mode != '\0';
 }
 
-// What XRT reports by exiting or by a message that names nothing.
+// Checks first whatever XRT reports by exiting, or by a message that names nothing.
 absl::Status CheckHost(const XrtPortOptions& options) {
   if (const char* root = std::getenv("XILINX_XRT"); root == nullptr || *root == '\0') {
     return FailedPrecondition(

@@ -30,8 +30,9 @@ struct XrtPortOptions {
 class XrtPort final : public card::CardPort {
  public:
   // Opens the card, loads the image, takes memory, and tells the card where its channels lie. An error says
-  // what misses and what to do: INVALID_ARGUMENT for an image that is not one of this card, NOT_FOUND for a
-  // device or a file, FAILED_PRECONDITION for a host that is not set up, RESOURCE_EXHAUSTED for memory.
+  // what misses and what to do. INVALID_ARGUMENT: the image is not one of this card. NOT_FOUND: no such
+  // device or file. FAILED_PRECONDITION: the host is not set up. RESOURCE_EXHAUSTED: there is not enough
+  // memory.
   static absl::StatusOr<std::unique_ptr<XrtPort>> Create(const XrtPortOptions& options);
   ~XrtPort() override;
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// What the host and the FPGA card agree on: registers, index table, page lists and resident blocks. The
+// The contract of host and FPGA card: registers, index table, page lists and resident blocks. The
 // descriptors, completions and rings are those of the wire (descriptor.h, completion.h, ring.h). This layout
 // has a hash of its own (card_hash.h), which a register tells; the wire's hash does not depend on it.
 //

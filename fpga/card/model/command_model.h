@@ -24,7 +24,7 @@ class QueueRegisters {
   std::array<uint32_t, layout::kCardQueueBytes / 4> words_{};
 };
 
-// What the card's registers tell of its operations.
+// The operations that the card's registers tell.
 constexpr uint32_t kServedScoreOps = 1U << layout::kScoreDot | 1U << layout::kScorePageBound |
                                      1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupMax) |
                                      1U << (8 + layout::kGroupPlainMax) | 1U << (16 + layout::kSelectTopK) |

@@ -1,6 +1,6 @@
 #pragma once
 
-// What the stages of the card tell each other (fpga/rtl/card_types.sv), as the model has it. Names are those
+// Messages between the stages of the card (fpga/rtl/card_types.sv), as the model has it. Names are those
 // of the RTL.
 
 #include <cstdint>

@@ -17,8 +17,8 @@ std::vector<int16_t> LargestScores(const SelectJob& job, const ScoreStore& store
 uint16_t RankCode(bool plain, std::span<const int16_t> y, std::span<const int16_t> best);
 int32_t RankOfCode(bool plain, uint16_t code);
 
-// What digit_counter and digit_reduce find: the code of the k-th best entry, and how many of the entries with
-// this code are taken.
+// The result of digit_counter and digit_reduce: the code of the k-th best entry, and how many of the entries
+// with this code are taken.
 struct Cut {
   uint16_t code = 0;
   uint32_t need = 0;

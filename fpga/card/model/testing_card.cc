@@ -238,7 +238,7 @@ void FillQueries(uint32_t group, uint32_t dim, uint32_t format, std::mt19937& ra
   if (kind != 2) {
     return;
   }
-  // What no quantiser makes: any byte as code, multiplier and shift.
+  // Values that no quantiser makes: any byte as code, multiplier and shift.
   for (uint32_t i = 0; i < group * dim; ++i) {
     block[i] = static_cast<uint8_t>(random());
   }

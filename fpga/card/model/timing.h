@@ -14,7 +14,7 @@ constexpr uint64_t kStartCycles = 250;
 constexpr uint64_t kHostLatencyNs = 1000;
 constexpr uint64_t kDefaultPeriod = 1024;  // nanoseconds of 256 cycles, at 250 MHz
 
-// What one lane reads in a job.
+// Reads of one lane in a job.
 struct LaneWork {
   uint64_t pages = 0;
   uint64_t beats = 0;       // of blocks
@@ -32,7 +32,7 @@ struct ScanCycles {
 
 ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane);
 
-// Of a selection whose fullest lane holds `pages` pages.
+// Cycles of a selection whose fullest lane holds `pages` pages.
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits);
 
 // Returns host memory's latency in cycles.

@@ -14,7 +14,7 @@ namespace {
 
 using Payload = std::array<uint32_t, 4>;
 
-// What one of the three streams was given and what it still owes.
+// The beats that one of the three streams was given, and those that it still owes.
 struct Stream {
   int in_percent = 0;
   int out_percent = 0;

@@ -232,7 +232,7 @@ Descriptor CommandRig::Make(uint32_t number, bool altered, uint32_t k, int flags
   if (altered) {
     Descriptor bad = d;
     AlterField(random_, &bad);
-    // What is still good must not lie in the way of others.
+    // Everything that is still good must not lie in the way of others.
     const bool moved = bad.payload_offset != d.payload_offset || bad.result_offset != d.result_offset ||
                        bad.payload_region != d.payload_region || bad.result_region != d.result_region ||
                        bad.seq != d.seq;

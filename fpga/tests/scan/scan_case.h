@@ -71,7 +71,7 @@ struct ScoreBeat {
   std::vector<int16_t> y;
 };
 
-// What is scored, of a record format.
+// The scored parts of a record format.
 enum class Scan { kCodes, kSign, kParts, kFold, kPageRow };
 
 struct Case {

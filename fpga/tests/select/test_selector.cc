@@ -45,7 +45,7 @@ struct Job {
   std::vector<uint32_t> entries;  // that count, rising
   std::vector<int16_t> scores;    // [query][entry], as layout::Scores
 
-  // What proto/layout gives.
+  // The answer of proto/layout.
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
   uint32_t pages = 0;  // that the lanes score
