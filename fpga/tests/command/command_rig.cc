@@ -210,6 +210,8 @@ Descriptor CommandRig::Make(uint32_t number, bool altered, uint32_t k, int flags
     d.k = k;
     if (d.k1 != 0) d.k1 = k + static_cast<uint32_t>(random_() % 100);
   }
+  // The card does not order by rank.
+  d.flags = static_cast<uint8_t>(d.flags & ~layout::kFlagByRank);
   if (flags >= 0) d.flags = static_cast<uint8_t>((d.flags & layout::kFlagPages64) | flags);
   const layout::IndexInfo info = queue.table[id].Info(d.layer_slot);
   d.payload_length = static_cast<uint32_t>(layout::PayloadBytes(d, info) / kBeat + random_() % 2);

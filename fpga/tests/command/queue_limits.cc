@@ -205,6 +205,7 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
 #define MNEMO_SERVED(condition, field) \
   if (!(condition)) return {layout::kStatusUnsupported, offsetof(Descriptor, field)}
   MNEMO_SERVED(d.op == layout::kOpScoreSelect, op);
+  MNEMO_SERVED((d.flags & layout::kFlagByRank) == 0, flags);
   MNEMO_SERVED(d.select_op == layout::kSelectTopK, select_op);
   MNEMO_SERVED(d.score_op != layout::kScoreReluDot, score_op);
   MNEMO_SERVED(d.group_op != layout::kGroupExp2Sum, group_op);
