@@ -88,7 +88,7 @@ void CardDriver::Take(const Operation& operation) {
     taken.ready = true;
     return;
   }
-  taken.answer = AnswerOf(d, layout::kStatusOk, 0);
+  taken.answer = AnswerOf(d, layout::kStatusOk, layout::kNoDetail);
   taken.answer.watermark = index->tokens[d.layer_slot];
   taken.on_card = d.op != layout::kOpGather && d.select_op != layout::kSelectLatest;
   if (taken.on_card) taken.blocks = uint32_t{d.heads} * d.queries;

@@ -184,6 +184,7 @@ class Records {
 struct Query {
   Descriptor d{};
   uint32_t dim = 0;
+  uint32_t tokens = 0;  // of the index
   std::vector<uint8_t> payload;
   std::vector<uint8_t> result;
   std::vector<uint8_t> expected;
@@ -238,6 +239,7 @@ Query MakeQuery(const Descriptor& d, const Records& records, std::mt19937& rando
   Query query;
   query.d = d;
   query.dim = dim;
+  query.tokens = records.pages() * kPageTokens;
   const uint32_t blocks = uint32_t{d.heads} * d.queries;
   const size_t payload = d.group == 0 ? 0 : layout::QueryBlockBytes(d.group, dim);
   const size_t result = layout::ResultBlockBytes(d.select_op, d.flags, d.k, dim);
@@ -288,7 +290,9 @@ void CheckQueries(Bench& bench, std::vector<Query>& queries) {
     CAPTURE(n);
     REQUIRE(done[n].seq == n);  // in the order of submission
     REQUIRE(done[n].status == layout::kStatusOk);
+    REQUIRE(done[n].detail == layout::kNoDetail);
     REQUIRE(done[n].index_id == queries[n].d.index_id);
+    REQUIRE(done[n].watermark == queries[n].tokens);
     REQUIRE(SameResults(queries[n].d, queries[n].dim, queries[n].result, queries[n].expected));
   }
 }
