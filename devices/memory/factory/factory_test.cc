@@ -13,14 +13,22 @@ std::string Refusal(const MemoryDeviceOptions& options) {
   return std::string(status.message());
 }
 
+// Names of all kinds, as messages list them.
+std::string AllKinds() {
+  std::string names;
+  for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) names += (names.empty() ? "" : ", ") + kind.name;
+  return names;
+}
+
 TEST_CASE("every kind of this build has a name of its own") {
   std::set<std::string> names;
   for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) CHECK(names.insert(kind.name).second);
   CHECK(names.count("cpu") == 1);
+  CHECK(names.count("card-model") == 1);
 }
 
 TEST_CASE("a kind or an option that is not known is refused, naming what there is") {
-  CHECK(Refusal({.kind = "abacus"}) == "memory device \"abacus\" is not known; there are: cpu");
+  CHECK(Refusal({.kind = "abacus"}) == "memory device \"abacus\" is not known; there are: " + AllKinds());
   CHECK(Refusal({.device_options = {{"beads", "10"}}}) ==
         "device option \"beads\": memory device cpu has no options");
 }
@@ -41,8 +49,9 @@ TEST_CASE("a kind that is added gets its options, once each, and no others") {
   CHECK(Refusal(options) == "device option \"rods\" is given twice");
   options.device_options = {{"wires", "4"}};
   CHECK(Refusal(options) == "device option \"wires\" is not known; memory device abacus has: beads, rods");
+  CHECK(AllKinds().ends_with(", abacus"));
   CHECK(Refusal({.kind = "slide rule"}) ==
-        "memory device \"slide rule\" is not known; there are: cpu, abacus");
+        "memory device \"slide rule\" is not known; there are: " + AllKinds());
 }
 
 TEST_CASE("a check of a kind tells the fault, the option and what is allowed") {
