@@ -1,4 +1,4 @@
-// What the stages of the card tell each other: jobs, scores and hits. Streams are valid/ready: a payload is
+// Messages between the stages of the card: jobs, scores and hits. Streams are valid/ready: a payload is
 // held while valid and not ready. Widths that depend on the parameters G (queries of a pass) and S (scores a
 // cycle) are no part of these types.
 //

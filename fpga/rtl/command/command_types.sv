@@ -1,4 +1,4 @@
-// What the parts of the command processor tell each other.
+// Messages between the parts of the command processor.
 package command_types;
   import mnemo_pkg::*;
 

@@ -245,7 +245,7 @@ module descriptor_check
         STATUS_BAD_REGION,
         DESCRIPTOR_AT_RESULT_OFFSET
     ),
-    // What this card serves.
+    // Bounds of this card.
     rule(
         d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP
     ),

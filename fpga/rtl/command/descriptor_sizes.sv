@@ -49,7 +49,7 @@ module descriptor_sizes
   assign codes = descriptor.format <= FORMAT_CODES8;
   assign bytes = {product[34:0], 20'b0} + 55'(low);
 
-  // What needs no product, a cycle before its use.
+  // Sums that need no product, a cycle before their use.
   always_ff @(posedge clk) begin
     pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
     rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :

@@ -94,7 +94,7 @@ module job_sequencer
   end
   assign fetched_ready = state == IDLE;
 
-  // What a descriptor's jobs share.
+  // The common part of a descriptor's jobs.
   assign codes = d.format <= FORMAT_CODES8;
   assign two_bit = d.format == FORMAT_CODES2;
   assign pages64 = (d.flags & FLAG_PAGES64) != '0;

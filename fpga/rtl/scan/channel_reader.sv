@@ -148,7 +148,7 @@ module channel_reader
       .level(list_level)
   );
 
-  // What a job's blocks are, by job slot.
+  // The blocks of a job, by job slot.
   typedef struct packed {
     logic        codes;
     logic [1:0]  merge;

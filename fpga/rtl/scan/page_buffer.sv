@@ -101,7 +101,7 @@ module page_buffer
       .level(coming_level)
   );
 
-  // What a beat is.
+  // The kind of a beat.
   state_t state;
   logic [4:0] left;  // beats of this section after this one
   logic [3:0] planes_left;  // after this one

@@ -118,7 +118,7 @@ module plane_core
     end
   end
 
-  // What goes with a beat: 2 cycles to the plane units, 3 through them.
+  // Companions of a beat: 2 cycles to the plane units, 3 through them.
   typedef struct packed {
     logic       bank;
     logic       first;

@@ -1,4 +1,4 @@
-// What the modules of a lane tell each other. A job has one of 4 job slots from its arrival to its last score;
+// Messages between the modules of a lane. A job has one of 4 job slots from its arrival to its last score;
 // bit 0 of it is its slot in the query store. A page has one of 32 page slots for its header, scales and mask.
 package scan_types;
   import card_types::*;

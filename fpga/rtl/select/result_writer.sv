@@ -199,7 +199,7 @@ module result_writer
     endcase
   end
 
-  // What the completion says. It starts when its first job could: not before the last descriptor's scores are made.
+  // Times of the completion. It starts when its first job could: not before the last descriptor's scores are made.
   always_ff @(posedge clk) begin
     unique case (state)
       IDLE:

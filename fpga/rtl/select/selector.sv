@@ -93,7 +93,7 @@ module selector #(
     );
   end
 
-  // What all lanes say.
+  // The words of all lanes.
   logic [1:0] all_filled;
   logic all_done;
   always_ff @(posedge clk) begin
