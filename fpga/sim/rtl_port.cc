@@ -49,7 +49,6 @@ struct RtlPort::Parts {
     host = std::make_unique<HostPort>(port, &host_memory);
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7FFFFFFF + 1));
-    context.traceEverOn(!options.trace.empty());
     top = std::make_unique<Vcard_top>(&context);
   }
   std::span<uint8_t> host_span() const {
@@ -77,9 +76,6 @@ absl::StatusOr<std::unique_ptr<RtlPort>> RtlPort::Make(const RtlOptions& options
   }
   if (options.clock_mhz < 50 || options.clock_mhz > 1000) {
     return InvalidArgument("clock_mhz: {}; allowed: 50 to 1000", options.clock_mhz);
-  }
-  if (!options.trace.empty()) {
-    return InvalidArgument("trace: this build has no waveforms; MNEMO_RTL_TRACE makes one that has");
   }
   MNEMO_ASSIGN_OR_RETURN(Mapping host, Mapping::Anonymous(options.host_bytes));
   std::unique_ptr<RtlPort> port(new RtlPort(options, std::make_unique<Parts>(options, std::move(host))));

@@ -32,7 +32,6 @@ struct RtlOptions {
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
   uint32_t cycles = 2000;  // at most in one Advance
-  std::string trace;       // waveforms (FST) of all of it; empty: none
 };
 
 class RtlPort final : public card::CardPort {
