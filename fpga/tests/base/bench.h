@@ -3,7 +3,6 @@
 // The bench of fpga/rtl/base, one clock at a time.
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 
 #include "Vbase_bench.h"
@@ -53,11 +52,5 @@ class Bench {
   VerilatedContext context_;
   std::unique_ptr<Vbase_bench> top_;
 };
-
-// Cases of a test, or as many as MNEMO_RTL_CASES says.
-inline int Cases(int usual) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text == nullptr ? usual : std::atoi(text);
-}
 
 }  // namespace mnemo::rtl_base

@@ -8,9 +8,12 @@
 #include <random>
 
 #include "bench.h"
+#include "fpga/tests/testing/cases.h"
 
 namespace mnemo::rtl_base {
 namespace {
+
+using rtl_tests::Cases;
 
 using Payload = std::array<uint32_t, 4>;
 

@@ -1,10 +1,10 @@
 // The command processor: rings, jobs, results, completions.
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <vector>
 
 #include "command_rig.h"
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/card.h"
 #include "proto/layout/card_hash.h"
 #include "proto/layout/layout_hash.h"
@@ -12,10 +12,7 @@
 namespace mnemo::rtl_command {
 namespace {
 
-int Cases(int few) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text != nullptr ? std::atoi(text) : few;
-}
+using rtl_tests::Cases;
 
 // Where the registers of a queue begin.
 uint32_t QueueBase(uint32_t number) {

@@ -4,11 +4,11 @@
 #include <verilated.h>
 
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
 
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/payload.h"
 #include "queue_limits.h"
 
@@ -18,10 +18,7 @@ namespace {
 using layout::Descriptor;
 using layout::Verdict;
 
-uint64_t Cases(uint64_t few) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : few;
-}
+using rtl_tests::Cases;
 
 class CheckRig {
  public:
@@ -136,7 +133,7 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
   CheckRig rig;
   std::mt19937_64 random(20240611);
   std::map<std::pair<uint16_t, uint16_t>, uint64_t> seen;
-  const uint64_t cases = Cases(40000);
+  const uint64_t cases = Cases(uint64_t{40000});
   QueueLimits limits;
   TableIndex index;
   for (uint64_t n = 0; n < cases; ++n) {

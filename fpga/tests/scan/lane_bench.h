@@ -3,7 +3,6 @@
 // A lane with its channel and its streams, one clock at a time. Every handshake stalls at random.
 
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <random>
@@ -14,12 +13,6 @@
 #include "verilated.h"
 
 namespace mnemo::rtl_scan {
-
-// Cases of a test, or as many as MNEMO_RTL_CASES says.
-inline int Cases(int usual) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text == nullptr ? usual : std::atoi(text);
-}
 
 // Percentages of cycles in which a side is ready or gives something, and the channel's latency.
 struct Pace {

@@ -8,10 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "fpga/tests/testing/cases.h"
 #include "lane_bench.h"
 
 namespace mnemo::rtl_scan {
 namespace {
+
+using rtl_tests::Cases;
 
 std::string Describe(const CaseOptions& o) {
   return "format " + std::to_string(o.format) + " scan " + std::to_string(static_cast<int>(o.scan)) +

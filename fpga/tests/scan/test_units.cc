@@ -3,23 +3,20 @@
 
 #include <array>
 #include <catch2/catch.hpp>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <memory>
 #include <random>
 
 #include "Vunits_bench.h"
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/numerics.h"
 #include "verilated.h"
 
 namespace mnemo::rtl_scan {
 namespace {
 
-int Cases(int usual) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text == nullptr ? usual : std::atoi(text);
-}
+using rtl_tests::Cases;
 
 class Bench {
  public:

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "Vselector_bench.h"
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/reference.h"
 #include "verilated.h"
@@ -132,11 +133,7 @@ class Bench {
   std::vector<uint64_t> stalls_;
 };
 
-// Cases of a test, or as many as MNEMO_RTL_CASES says.
-int Cases(int usual) {
-  const char* text = std::getenv("MNEMO_RTL_CASES");
-  return text == nullptr ? usual : std::atoi(text);
-}
+using rtl_tests::Cases;
 
 constexpr uint32_t kDim = 64;
 
