@@ -121,6 +121,7 @@ module job_sequencer
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     scan_base.listed <= 1'b0;
+    scan_base.maxima <= 1'b0;
     scan_base.none <= d.begin_token == d.end_token;
     scan_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     scan_base.last_page <= last_token[29:6] + 24'(index.shift);
@@ -145,9 +146,12 @@ module job_sequencer
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     select_base.listed <= 1'b0;
     select_base.to_list <= 1'b0;
+    select_base.kept <= 1'b0;
     select_base.none <= d.begin_token == d.end_token;
     select_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     select_base.last_page <= last_token[29:6] + 24'(index.shift);
+    select_base.skip <= d.begin_token[5:0];
+    select_base.last_entry <= last_token[5:0];
     select_base.shift <= index.shift[4:0];
     select_base.k <= d.k[23:0];
   end

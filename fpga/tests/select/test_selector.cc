@@ -204,7 +204,7 @@ std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_
         }
       }
       const bool page_last = first + kEntries >= count;
-      beat.head = static_cast<uint32_t>(page_last) << 18 | static_cast<uint32_t>(pass) << 14 |
+      beat.head = static_cast<uint32_t>(page_last) << 19 | static_cast<uint32_t>(pass) << 14 |
                   static_cast<uint32_t>(first / kEntries) << 8 | counts;
       beats.push_back(std::move(beat));
     }
@@ -237,12 +237,12 @@ bool Bench::Load(int lane, const Job& job) {
   }
   if (state.beats.empty()) {
     Beat none;
-    none.head = 3U << 19 | (rng_() & 0x7FFFF);  // last, none
+    none.head = 3U << 20 | (rng_() & 0xFFFFF);  // last, none
     none.y.resize(kEntries * kQueries);
     for (int16_t& y : none.y) y = 32767;
     state.beats.push_back(std::move(none));
   } else {
-    state.beats.back().head |= 1U << 20;
+    state.beats.back().head |= 1U << 21;
   }
   return true;
 }
