@@ -258,7 +258,7 @@ void AddMemory(std::vector<KeySpec>* specs) {
                      32},
         "Options that this kind of device alone understands: cpu has none, card-model has channels, "
         "hbm_bytes, "
-        "group, scorers, bank_words and clock_mhz."},
+        "group, scorers, bank_words, clock_mhz, max_group and max_k."},
        Number(MNEMO_KEY(memory.operation_timeout_ms), 1, kHourMs,
               "A memory device that does not finish an operation within so long is reset."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,

@@ -29,10 +29,25 @@ constexpr uint32_t kPeriodCycles = 256;
 
 constexpr uint32_t Bit(uint32_t n) { return 1U << n; }
 
+uint32_t PassesOf(const CardShape& shape, uint32_t max_group) {
+  return (max_group + shape.queries - 1) / shape.queries;
+}
+
 // Pages of an index whose every scan fits a score bank.
 uint64_t PagesThatFit(const CardShape& shape, uint32_t max_group) {
-  const uint32_t passes = (max_group + shape.queries - 1) / shape.queries;
-  return uint64_t{shape.bank_words / (kWordsOfPage * passes)} * shape.channels.size();
+  return uint64_t{shape.bank_words / (kWordsOfPage * PassesOf(shape, max_group))} * shape.channels.size();
+}
+
+// Whether a scan of codes that does not fit is served for every k up to max_k: a lane may have all of the k
+// pages that are scored again.
+bool ServesLongScans(const CardShape& shape, uint32_t max_group, uint32_t max_k) {
+  return uint64_t{kWordsOfPage} * PassesOf(shape, max_group) * max_k <= shape.bank_words;
+}
+
+// Pages of an index whose every scan is served then. Bounds and means have no long scans, and take a word a
+// page.
+uint64_t PagesOfLongScans(const CardShape& shape, uint32_t max_group) {
+  return uint64_t{shape.bank_words / PassesOf(shape, max_group)} * shape.channels.size();
 }
 
 }  // namespace
@@ -90,8 +105,12 @@ void CardDriver::FillCaps() {
   caps_.max_group = static_cast<uint16_t>(
       std::min({options_.max_group, shape_.max_group, static_cast<uint32_t>(kMaxGroup)}));
   caps_.max_k = std::min(options_.max_k, shape_.max_k);
-  caps_.max_tokens = static_cast<uint32_t>(
-      std::min<uint64_t>(options_.max_tokens, PagesThatFit(shape_, caps_.max_group) * kPageTokens));
+  uint64_t pages = PagesThatFit(shape_, caps_.max_group);
+  if (options_.max_tokens > pages * kPageTokens && ServesLongScans(shape_, caps_.max_group, caps_.max_k)) {
+    pages = PagesOfLongScans(shape_, caps_.max_group);
+    caps_.cascade = 0;  // not over more scores than a bank holds
+  }
+  caps_.max_tokens = static_cast<uint32_t>(std::min<uint64_t>(options_.max_tokens, pages * kPageTokens));
   caps_.max_queries = static_cast<uint16_t>(std::min(options_.max_queries, 255U));
   caps_.max_heads = static_cast<uint16_t>(std::min(options_.max_heads, 255U));
 }

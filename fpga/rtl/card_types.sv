@@ -26,6 +26,8 @@ package card_types;
     logic [5:0]  group_last;   // queries - 1
     logic [3:0]  pass_last;    // passes over the queries, G each, - 1
     logic        listed;       // pages and entries are those of the lane's list
+    logic        maxima;       // the first stage of a long scan, of codes: of each page and query the largest
+                               // score is stored
     logic        none;         // not listed: the range has no page
     logic [23:0] first_page;   // not listed: virtual pages, both inclusive
     logic [23:0] last_page;
@@ -61,16 +63,18 @@ package card_types;
     logic        last;       // the job's last beat of this lane
     logic        none;       // no scores: the lane has no page in this job; with last
     logic        page_last;  // the last beat of a page and pass
+    logic        maxima;     // as in the scan job
     logic [3:0]  pass;
     logic [5:0]  at;         // beats of this page and pass before it
     logic [7:0]  counts;     // bit e: entry e of the beat is in the range (or listed)
   } score_head_t;
 
-  // Entries a page.
+  // Entries a page; of a job with maxima pages of 64 are the entries.
   typedef enum logic [1:0] {
     SHAPE_TOKENS = 2'd0,  // 64
     SHAPE_PARTS  = 2'd1,  // 4
-    SHAPE_PAGES  = 2'd2   // 1
+    SHAPE_PAGES  = 2'd2,  // 1
+    SHAPE_MAXIMA = 2'd3
   } shape_t;
 
   typedef struct packed {
@@ -79,10 +83,14 @@ package card_types;
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
     logic        listed;     // as in the scan job
-    logic        to_list;    // hits become the lanes' lists; else ids go out
+    logic        to_list;    // hits become the lanes' lists; else ids go out. With SHAPE_MAXIMA whole pages
+    logic        kept;       // the second stage of a long scan: the best scores and the candidates are those of
+                             // the job before, which has SHAPE_MAXIMA
     logic        none;
     logic [23:0] first_page; // as in the scan job
     logic [23:0] last_page;
+    logic [5:0]  skip;       // as in the scan job, for SHAPE_MAXIMA
+    logic [5:0]  last_entry;
     logic [4:0]  shift;      // s of the index
     logic [23:0] k;          // at least 1
   } select_job_t;

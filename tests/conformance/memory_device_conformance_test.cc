@@ -378,6 +378,51 @@ TEST_CASE("memory devices select what the reference selects, through appends, fo
   });
 }
 
+// A card of two channels holds 64 pages of a group of 64: more are scanned by the largest scores of pages. 32
+// entries are what it selects of them.
+TEST_CASE("memory devices scan more tokens than a card has room for scores") {
+  constexpr uint32_t kPages = 70;
+  constexpr uint32_t kDim = 16;
+  for (MemoryDeviceOptions options : Devices()) {
+    if (options.kind == "late") continue;
+    options.max_group = 64;
+    options.max_k = 32;
+    CAPTURE(options.kind);
+    Bench bench(options);
+    REQUIRE(bench.caps().max_tokens >= kPages * kPageTokens);
+    for (const uint32_t format : {layout::kFormatCodes2, layout::kFormatCodes8}) {
+      layout::IndexSpec spec = SpecOf(format, kDim);
+      spec.max_tokens = kPages * kPageTokens;
+      std::mt19937 random(format);
+      Records records(spec);
+      const std::vector<float> keys =
+          RandomKeys(random, size_t{kSlots} * kHeads * kPages * kPageTokens * kDim);
+      REQUIRE(bench.Create(0, spec).status == layout::kStatusOk);
+      REQUIRE(bench.Append(0, 0, kPages * kPageTokens, keys).watermark == kPages * kPageTokens);
+      records.Append(keys, kPages * kPageTokens);
+      std::vector<Query> queries;
+      for (uint32_t n = 0; n < 4; ++n) {
+        Descriptor d = RandomDescriptor(0, records, random);
+        d.score_op = layout::kScoreDot;
+        d.group_op = n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax;
+        d.select_op = layout::kSelectTopK;
+        d.threshold = 0;
+        d.heads = d.queries = 1;
+        d.group = static_cast<uint8_t>(61 + n);
+        d.k = n == 0 ? 32 : 1 + static_cast<uint32_t>(random() % 32);
+        d.k1 = 0;
+        d.flags = static_cast<uint8_t>(random() % 4);
+        d.begin = static_cast<uint32_t>(random() % 100);
+        d.end -= static_cast<uint32_t>(random() % 100);
+        REQUIRE(bench.Allowed(d));
+        queries.push_back(MakeQuery(d, records, random));
+      }
+      CheckQueries(bench, queries);
+      REQUIRE(bench.Simple(layout::kOpFree, 0, 0).status == layout::kStatusOk);
+    }
+  }
+}
+
 TEST_CASE("memory devices give back the K and V that were stored, also after a fork was written over") {
   ForEachDevice([](Bench& bench, const MemoryDeviceOptions&) {
     if (!Has(bench.caps().ops, layout::kOpGather)) return;

@@ -2,6 +2,7 @@
 
 #include <absl/strings/numbers.h>
 
+#include <algorithm>
 #include <bit>
 #include <memory>
 #include <string>
@@ -13,6 +14,8 @@
 namespace mnemo::memory_device::card_model {
 namespace {
 
+constexpr uint32_t kMostEntries = 16384;
+
 struct Options {
   uint64_t channels = 32;
   uint64_t hbm_bytes = uint64_t{16} << 30;
@@ -20,6 +23,8 @@ struct Options {
   uint64_t scorers = 16;
   uint64_t bank_words = 4096;
   uint64_t clock_mhz = 250;
+  uint64_t max_group = layout::kMaxGroup;
+  uint64_t max_k = kMostEntries;
 };
 
 struct Number {
@@ -36,6 +41,8 @@ constexpr Number kNumbers[] = {
     {"scorers", &Options::scorers, 1, 64, true},
     {"bank_words", &Options::bank_words, 8, 1 << 20, true},
     {"clock_mhz", &Options::clock_mhz, 50, 1000, false},
+    {"max_group", &Options::max_group, 1, layout::kMaxGroup, false},
+    {"max_k", &Options::max_k, 1, kMostEntries, false},
 };
 constexpr uint64_t kChannelGrain = 4096;  // bytes
 
@@ -84,7 +91,10 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.clock_mhz = static_cast<double>(parsed.clock_mhz);
   card.simulated_time = true;
   card.energy = card::kU55cEnergy;
-  return card::CardDriver::Create(options, std::move(card));
+  MemoryDeviceOptions offered = options;
+  offered.max_group = std::min(offered.max_group, static_cast<uint32_t>(parsed.max_group));
+  offered.max_k = std::min(offered.max_k, static_cast<uint32_t>(parsed.max_k));
+  return card::CardDriver::Create(offered, std::move(card));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <absl/strings/numbers.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,8 +47,12 @@ absl::StatusOr<sim::Fault> ParseFault(const std::string& text) {
   return InvalidArgument("device option \"fault\": \"{}\"; allowed: {}", text, names);
 }
 
+constexpr uint32_t kMostEntries = 16384;
+
 struct Options {
   sim::RtlOptions rtl;
+  uint32_t max_group = layout::kMaxGroup;
+  uint32_t max_k = kMostEntries;
   uint32_t watchdog = 1 << 22;  // a scan of a million tokens of 8 bits on two channels takes a third
 };
 
@@ -69,6 +74,12 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
       MNEMO_ASSIGN_OR_RETURN(rtl.fault, ParseFault(value));
     } else if (key == "fault_at") {
       MNEMO_ASSIGN_OR_RETURN(rtl.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
+    } else if (key == "max_group") {
+      MNEMO_ASSIGN_OR_RETURN(const uint64_t group, ParseNumber({"max_group", 1, layout::kMaxGroup}, value));
+      parsed.max_group = static_cast<uint32_t>(group);
+    } else if (key == "max_k") {
+      MNEMO_ASSIGN_OR_RETURN(const uint64_t entries, ParseNumber({"max_k", 1, kMostEntries}, value));
+      parsed.max_k = static_cast<uint32_t>(entries);
     } else if (key == "watchdog") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, ParseNumber({"watchdog", 1000, UINT32_MAX}, value));
       parsed.watchdog = static_cast<uint32_t>(cycles);
@@ -88,14 +99,18 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.simulated_time = true;
   card.watchdog_cycles = parsed.watchdog;
   card.energy = card::kU55cEnergy;
-  return card::CardDriver::Create(options, std::move(card));
+  MemoryDeviceOptions offered = options;
+  offered.max_group = std::min(offered.max_group, parsed.max_group);
+  offered.max_k = std::min(offered.max_k, parsed.max_k);
+  return card::CardDriver::Create(offered, std::move(card));
 }
 
 }  // namespace
 
 MemoryDeviceKind Kind() {
   return {.name = "rtl",
-          .option_keys = {"channels", "hbm_bytes", "clock_mhz", "seed", "fault", "fault_at", "watchdog"},
+          .option_keys = {"channels", "hbm_bytes", "clock_mhz", "seed", "fault", "fault_at", "max_group",
+                          "max_k", "watchdog"},
           .create = Create};
 }
 

@@ -14,6 +14,8 @@ namespace mnemo::memory_device::rtl {
 //   seed       of latencies and of what lies in memory and registers at the start (1)
 //   fault      none, channel-stops, channel-error, host-stops or host-error (none), from the burst
 //   fault_at   on, counted from 0 (1,000)
+//   max_group  queries of a group that are offered at most (64)
+//   max_k      entries of a selection that are offered at most (16,384); see card-model
 //   watchdog   cycles that a job may take, from 1,000 (4,194,304)
 MemoryDeviceKind Kind();
 

@@ -47,9 +47,28 @@ TEST_CASE("values of options are checked, and the bounds are named") {
   CHECK(refused("fault", "smoke") ==
         "device option \"fault\": \"smoke\"; allowed: none, channel-stops, channel-error, host-stops, "
         "host-error");
+  CHECK(refused("max_group", "65") ==
+        "device option \"max_group\": \"65\"; allowed: whole numbers from 1 to 64");
+  CHECK(refused("max_k", "0") == "device option \"max_k\": \"0\"; allowed: whole numbers from 1 to 16384");
   CHECK(refused("watchdog", "10") ==
         "device option \"watchdog\": \"10\"; allowed: whole numbers from 1000 to 4294967295");
   CHECK(refused("hbm_bytes", "200000").find("hbm_bytes: 200000; allowed: multiples of") == 0);
+}
+
+// Two channels of 4,096 words hold 65,536 tokens of a group of 4; k pages of one lane must fit a bank too.
+TEST_CASE("few entries let indexes have more tokens than a bank has scores") {
+  const auto caps = [](const char* group, const char* k) {
+    MemoryDeviceOptions options{
+        .kind = "rtl", .name = "one", .device_options = {{"max_group", group}, {"max_k", k}}};
+    return Kind().create(options).value()->caps();
+  };
+  CHECK(caps("4", "512").max_tokens == 8 * 65536);
+  CHECK(caps("4", "512").max_k == 512);
+  CHECK(caps("4", "512").cascade == 0);
+  CHECK(caps("4", "513").max_tokens == 65536);
+  CHECK(caps("4", "513").cascade == 1);
+  CHECK(caps("16", "128").max_tokens == 8 * 16384);
+  CHECK(caps("16", "129").max_tokens == 16384);
 }
 
 // One index of one head, and one query that asks for its kK best tokens.

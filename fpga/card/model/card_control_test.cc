@@ -205,24 +205,24 @@ TEST_CASE("a scan takes as many words as a bank has, not one more") {
   ModelOptions options = Small();
   options.shape.bank_words = 64;  // 8 pages of codes a lane and pass
   TestCard card(options, {.tokens = 64 * 34, .shift = 1}, random);
-  const auto status = [&](uint32_t group, uint32_t begin, uint32_t end) {
+  const auto jobs = [&](uint32_t group, uint32_t begin, uint32_t end) {
     Descriptor d = card.NewDescriptor();
     d.group = static_cast<uint8_t>(group);
+    d.k = 4;
     d.begin = begin;
     d.end = end;
     card.SetLengths(&d);
-    const Completion completion = card.Run(d);
-    CHECK(completion.detail ==
-          (completion.status == layout::kStatusOk ? size_t{layout::kNoDetail} : offsetof(Descriptor, end)));
-    return completion.status;
+    const uint64_t before = Counter(card, layout::kCardRegCounters + 8 * layout::kCardJobs);
+    CHECK(card.Run(d).status == layout::kStatusOk);
+    return Counter(card, layout::kCardRegCounters + 8 * layout::kCardJobs) - before;
   };
-  CHECK(status(4, 0, 64 * 16) == layout::kStatusOk);
-  CHECK(status(4, 64, 64 * 17) == layout::kStatusOk);
-  CHECK(status(4, 0, 64 * 16 + 1) == layout::kStatusUnsupported);
-  CHECK(status(4, 63, 64 * 16 + 1) == layout::kStatusUnsupported);
-  CHECK(status(5, 0, 64 * 8) == layout::kStatusOk);
-  CHECK(status(5, 0, 64 * 8 + 1) == layout::kStatusUnsupported);
-  CHECK(status(4, 100, 100) == layout::kStatusOk);
+  CHECK(jobs(4, 0, 64 * 16) == 1);
+  CHECK(jobs(4, 64, 64 * 17) == 1);
+  CHECK(jobs(4, 0, 64 * 16 + 1) == 2);
+  CHECK(jobs(4, 63, 64 * 16 + 1) == 2);
+  CHECK(jobs(5, 0, 64 * 8) == 1);
+  CHECK(jobs(5, 0, 64 * 8 + 1) == 2);
+  CHECK(jobs(4, 100, 100) == 1);
   TestCard parts(options, {.format = layout::kFormatBounds, .tokens = 64 * 130}, random);
   Descriptor d = parts.NewDescriptor();
   d.end = 64 * 128;
@@ -230,6 +230,35 @@ TEST_CASE("a scan takes as many words as a bank has, not one more") {
   d = parts.NewDescriptor();
   d.end = 64 * 128 + 16;
   CheckRefused(parts, d, layout::kStatusUnsupported, offsetof(Descriptor, end));
+}
+
+TEST_CASE("a long scan selects as many entries as a bank has pages") {
+  std::mt19937 random(6);
+  ModelOptions options = Small();
+  options.shape.bank_words = 16;
+  TestCard card(options, {.dim = 16, .tokens = 64 * 260}, random);
+  const auto asked = [&](uint32_t group, uint32_t k, uint32_t pages) {
+    Descriptor d = card.NewDescriptor();
+    d.group = static_cast<uint8_t>(group);
+    d.k = k;
+    d.end = 64 * pages;
+    card.SetLengths(&d);
+    return d;
+  };
+  CHECK(card.Run(asked(4, 2, 5)).status == layout::kStatusOk);
+  CheckRefused(card, asked(4, 3, 5), layout::kStatusUnsupported, offsetof(Descriptor, k));
+  CHECK(card.Run(asked(4, 3, 4)).status == layout::kStatusOk);
+  CHECK(card.Run(asked(8, 1, 3)).status == layout::kStatusOk);
+  CheckRefused(card, asked(8, 2, 3), layout::kStatusUnsupported, offsetof(Descriptor, k));
+  CheckRefused(card, asked(9, 1, 1), layout::kStatusUnsupported, offsetof(Descriptor, group));
+  // 16 words of 8 pages a lane.
+  CHECK(card.Run(asked(4, 1, 256)).status == layout::kStatusOk);
+  CheckRefused(card, asked(4, 1, 257), layout::kStatusUnsupported, offsetof(Descriptor, end));
+  CHECK(card.Run(asked(5, 1, 128)).status == layout::kStatusOk);
+  CheckRefused(card, asked(5, 1, 129), layout::kStatusUnsupported, offsetof(Descriptor, end));
+  Descriptor cascade = asked(4, 1, 5);
+  cascade.k1 = 1;
+  CheckRefused(card, cascade, layout::kStatusUnsupported, offsetof(Descriptor, k1));
 }
 
 // A page list names beats outside of its channel: the card fails, answers nothing more, and works after a

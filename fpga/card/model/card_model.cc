@@ -307,13 +307,15 @@ bool CardModel::ExecuteBlock(Work* work, uint32_t number) {
   if (!queries.has_value()) {
     return false;
   }
+  Kept kept;
   const auto run = [&](Stage stage, std::span<const ListEntry> list) {
     return RunJob(work, ScanJobOf(d, work->index, shape_, head, stage), SelectJobOf(d, work->index, stage),
-                  *queries, list);
+                  *queries, list, &kept);
   };
-  std::optional<Hits> hits = run(d.k1 != 0 ? Stage::kFirst : Stage::kOnly, {});
-  if (hits.has_value() && d.k1 != 0) {
-    hits = run(Stage::kSecond, hits->list);
+  const bool long_scan = LongScan(d, shape_);
+  std::optional<Hits> hits = run(long_scan ? Stage::kMaxima : d.k1 != 0 ? Stage::kFirst : Stage::kOnly, {});
+  if (hits.has_value() && (long_scan || d.k1 != 0)) {
+    hits = run(long_scan ? Stage::kPages : Stage::kSecond, hits->list);
   }
   return hits.has_value() && WriteResult(work, number, *hits);
 }
@@ -338,13 +340,14 @@ std::optional<std::vector<Query>> CardModel::LoadQueries(const Work& work, uint3
 }
 
 std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const SelectJob& select,
-                                      std::span<const Query> queries, std::span<const ListEntry> list) {
+                                      std::span<const Query> queries, std::span<const ListEntry> list,
+                                      Kept* kept) {
   ++counters_[layout::kCardJobs];
   ScoreStore store;
   if (!ScanPages(scan, queries, list, &store)) {
     return std::nullopt;
   }
-  Hits hits = Select(select, store);
+  Hits hits = Select(select, store, kept);
   const uint64_t beats = scan.first_beats + scan.second_beats;
   work->completion.bytes_read += store.pages.size() * beats * kCardBeatBytes;
   std::vector<LaneWork> lanes(shape_.channels);

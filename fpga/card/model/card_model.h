@@ -71,7 +71,7 @@ class CardModel {
   std::optional<std::vector<Query>> LoadQueries(const Work& work, uint32_t number);
   // A scan and its selection.
   std::optional<Hits> RunJob(Work* work, const ScanJob& scan, const SelectJob& select,
-                             std::span<const Query> queries, std::span<const ListEntry> list);
+                             std::span<const Query> queries, std::span<const ListEntry> list, Kept* kept);
   bool ScanPages(const ScanJob& job, std::span<const Query> queries, std::span<const ListEntry> list,
                  ScoreStore* store);
   // channel_reader: the beats of a page that the job reads.

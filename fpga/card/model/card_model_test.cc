@@ -150,7 +150,7 @@ TEST_CASE("results equal the reference for every format and dim") {
   }
 }
 
-TEST_CASE("long scans, large k and cascades equal the reference") {
+TEST_CASE("wide scans, large k and cascades equal the reference") {
   std::mt19937 random(3);
   TestCard codes(Options(4), {.format = layout::kFormatCodes2, .dim = 16, .tokens = 64 * 320, .shift = 3},
                  random);
@@ -179,6 +179,38 @@ TEST_CASE("long scans, large k and cascades equal the reference") {
     d.begin = 64;
     d.k = k;
     RunAndCompare(parts, d, random);
+  }
+}
+
+TEST_CASE("scans of more scores than a bank holds equal the reference") {
+  std::mt19937 random(5);
+  for (uint32_t n = 0; n < Cases(60); ++n) {
+    const uint32_t channels = 1U << random() % 4;
+    const ModelOptions options = Options(channels, 32U << random() % 3);
+    const uint32_t fitting = options.shape.bank_words / 8 * channels;  // pages
+    TestIndex index;
+    index.format = 1 + random() % 3;
+    index.dim = 16U << random() % 3;
+    index.heads = 1 + random() % 2;
+    index.tokens = 64 * (fitting + 1 + random() % (3 * fitting));
+    index.shift = random() % channels;
+    TestCard card(options, index, random);
+    for (int each = 0; each < 8; ++each) {
+      Descriptor d = RandomDescriptor(card, random);
+      d.k1 = 0;
+      d.group = static_cast<uint8_t>(1 + random() % (options.shape.bank_words / 8));
+      d.begin = random() % 3 == 0 ? 0 : random() % 200;
+      d.end = index.tokens - random() % 60;
+      const uint32_t passes = (d.group + 3U) / 4;
+      const uint32_t most = options.shape.bank_words / (8 * passes);
+      d.k = random() % 2 == 0 ? most : 1 + random() % most;
+      const uint64_t jobs = card.Register(layout::kCardRegCounters + 8 * layout::kCardJobs);
+      RunAndCompare(card, d, random);
+      const uint32_t pages = (d.end - 1) / 64 - d.begin / 64 + 1;
+      const bool fits = (pages + channels - 1) / channels * passes * 8 <= options.shape.bank_words;
+      CHECK(card.Register(layout::kCardRegCounters + 8 * layout::kCardJobs) - jobs ==
+            uint64_t{d.queries} * d.heads * (fits ? 1 : 2));
+    }
   }
 }
 

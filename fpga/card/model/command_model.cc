@@ -51,15 +51,35 @@ layout::Limits LimitsOf(const QueueRegisters& queue, uint32_t next_seq) {
 
 Verdict Unsupported(size_t field) { return {layout::kStatusUnsupported, static_cast<uint16_t>(field)}; }
 
-// Words of a bank that the fullest lane's scores of a scan take.
-uint64_t BankWords(const Descriptor& d, const Shape& shape) {
+constexpr uint32_t kWordsOfPage = 8;  // of codes
+constexpr uint32_t kPagesOfWord = 8;  // of a scan's maxima
+
+// Pages of a scan that the fullest lane has.
+uint64_t PagesOfLane(const Descriptor& d, const Shape& shape) {
   if (d.begin == d.end) {
     return 0;
   }
   const uint32_t pages = (d.end - 1) / layout::kPageTokens - d.begin / layout::kPageTokens + 1;
-  const uint64_t of_lane = (uint64_t{pages} + shape.channels - 1) / shape.channels;
-  const uint32_t passes = (d.group + shape.queries - 1) / shape.queries;
-  return of_lane * (layout::IsCodeFormat(d.format) ? 8 : 1) * passes;
+  return (uint64_t{pages} + shape.channels - 1) / shape.channels;
+}
+
+uint32_t PassesOf(const Descriptor& d, const Shape& shape) {
+  return (d.group + shape.queries - 1) / shape.queries;
+}
+
+// Words of a bank that the fullest lane's scores of a scan take.
+uint64_t BankWords(const Descriptor& d, const Shape& shape) {
+  return PagesOfLane(d, shape) * (layout::IsCodeFormat(d.format) ? kWordsOfPage : 1) * PassesOf(d, shape);
+}
+
+// A lane may have all of the k best pages: their scores fit a bank, and they fit its list.
+Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
+  const uint64_t page_words = uint64_t{kWordsOfPage} * PassesOf(d, shape);
+  if (d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
+  if (page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
+  if (d.k * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, k));
+  const uint64_t words = (PagesOfLane(d, shape) + kPagesOfWord - 1) / kPagesOfWord * PassesOf(d, shape);
+  return words > shape.bank_words ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
 
 Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& shape) {
@@ -74,6 +94,7 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
     return Unsupported(offsetof(Descriptor, index_id));
   }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
+  if (LongScan(d, shape)) return CheckLongScan(d, shape);
   if (BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
   return {};
 }
@@ -111,6 +132,10 @@ uint32_t MaxGroup(const Shape& shape) {
   return std::min(static_cast<uint32_t>(layout::kMaxGroup), kMostPasses * shape.queries);
 }
 
+bool LongScan(const Descriptor& descriptor, const Shape& shape) {
+  return layout::IsCodeFormat(descriptor.format) && BankWords(descriptor, shape) > shape.bank_words;
+}
+
 Verdict CheckDescriptor(const Descriptor& descriptor, const QueueRegisters& queue, uint32_t next_seq,
                         const CardIndex& index, uint32_t tokens, const Shape& shape) {
   std::array<uint64_t, layout::kCardMaxRegions> region_bytes = {
@@ -143,7 +168,8 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.base_shift = static_cast<uint32_t>(layout::DotShift(127, dim));
   job.group = descriptor.group;
   job.passes = (job.group + shape.queries - 1) / shape.queries;
-  job.listed = stage == Stage::kSecond;
+  job.listed = stage == Stage::kSecond || stage == Stage::kPages;
+  job.maxima = stage == Stage::kMaxima;
   job.list_beat = index.list_beat;
   job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
   SetRange(descriptor, index, &job);
@@ -156,9 +182,11 @@ SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stag
   job.plain = descriptor.group_op == layout::kGroupPlainMax;
   job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
   job.group = descriptor.group;
-  job.to_list = stage == Stage::kFirst;
+  job.to_list = stage == Stage::kFirst || stage == Stage::kMaxima;
+  job.maxima = stage == Stage::kMaxima;
+  job.kept = stage == Stage::kPages;
   job.shift = index.shift;
-  job.k = job.to_list ? descriptor.k1 : descriptor.k;
+  job.k = stage == Stage::kFirst ? descriptor.k1 : descriptor.k;
   return job;
 }
 

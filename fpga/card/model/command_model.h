@@ -40,13 +40,18 @@ constexpr uint32_t kMostPasses = 16;
 uint32_t MaxGroup(const Shape& shape);
 
 // Decides as layout::Validate with the queue's registers as limits, then by the card's own bounds in this
-// order: op, flags (order by rank), select_op, score_op, group_op, group, dim (as index_id), k, length of the
-// scan (as end).
+// order: op, flags (order by rank), select_op, score_op, group_op, group, dim (as index_id), k, and of a long
+// scan k1, group, k again; length of the scan (as end).
 layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const QueueRegisters& queue,
                                 uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
                                 const Shape& shape);
 
-enum class Stage { kOnly, kFirst, kSecond };  // of a cascade the first or second
+// Whether a bank holds fewer scores than a scan of codes has: two jobs, by the largest scores of pages.
+bool LongScan(const layout::Descriptor& descriptor, const Shape& shape);
+
+// kFirst, kSecond: of a cascade. kMaxima, kPages: of a long scan, the largest score of each page, then the k
+// best pages.
+enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages };
 
 // job_sequencer. The descriptor has passed the check; `head` is the index's.
 ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,

@@ -32,6 +32,7 @@ struct ScanJob {
   uint32_t group = 1;   // group_last + 1
   uint32_t passes = 1;  // pass_last + 1
   bool listed = false;
+  bool maxima = false;
   bool none = false;
   uint32_t first_page = 0;  // virtual pages, both inclusive
   uint32_t last_page = 0;
@@ -48,8 +49,10 @@ struct ScanJob {
 struct SelectJob {
   bool plain = false;
   uint32_t entries = 64;  // of a page: 64, 4 or 1
+  bool maxima = false;    // SHAPE_MAXIMA
   uint32_t group = 1;
   bool to_list = false;
+  bool kept = false;
   uint32_t shift = 0;
   uint32_t k = 1;
 };
@@ -65,6 +68,12 @@ struct ListEntry {
 struct ScoreStore {
   std::vector<ListEntry> pages;
   std::vector<int16_t> y;
+};
+
+// What the first stage of a long scan leaves for the second one.
+struct Kept {
+  std::vector<int16_t> best;  // M_g
+  uint32_t candidates = 0;
 };
 
 // hit_head_t, and the hits.

@@ -97,8 +97,32 @@ Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint
   return hits;
 }
 
-Hits Select(const SelectJob& job, const ScoreStore& store) {
-  const std::vector<int16_t> best = LargestScores(job, store);
+ScoreStore PageMaxima(const SelectJob& job, const ScoreStore& store) {
+  ScoreStore maxima;
+  for (size_t slot = 0; slot < store.pages.size(); ++slot) {
+    const size_t at = slot * job.entries * job.group;
+    const ScoreStore page = {.pages = {store.pages[slot]},
+                             .y = {store.y.begin() + static_cast<ptrdiff_t>(at),
+                                   store.y.begin() + static_cast<ptrdiff_t>(at + job.entries * job.group)}};
+    const std::vector<int16_t> largest = LargestScores(job, page);
+    maxima.pages.push_back({.page = store.pages[slot].page, .mask = store.pages[slot].mask != 0 ? 1U : 0U});
+    maxima.y.insert(maxima.y.end(), largest.begin(), largest.end());
+  }
+  return maxima;
+}
+
+namespace {
+
+uint32_t Candidates(const SelectJob& job, const ScoreStore& store) {
+  uint32_t candidates = 0;
+  for (size_t at = 0; at < store.pages.size() * job.entries; ++at) {
+    candidates += Counts(store, job, at) ? 1 : 0;
+  }
+  return candidates;
+}
+
+// The k best of the entries that count, by their ranks below `best`.
+Hits SelectBelow(const SelectJob& job, const ScoreStore& store, std::span<const int16_t> best) {
   std::vector<uint16_t> codes(store.pages.size() * job.entries);
   uint32_t candidates = 0;
   for (size_t at = 0; at < codes.size(); ++at) {
@@ -114,6 +138,30 @@ Hits Select(const SelectJob& job, const ScoreStore& store) {
     hits.last_rank = RankOfCode(job.plain, cut.code);
   }
   hits.candidates = candidates;
+  return hits;
+}
+
+}  // namespace
+
+Hits Select(const SelectJob& job, const ScoreStore& store, Kept* kept) {
+  const Kept own = job.kept ? *kept : Kept{LargestScores(job, store), Candidates(job, store)};
+  if (!job.maxima) {
+    Hits hits = SelectBelow(job, store, own.best);
+    hits.candidates = own.candidates;
+    return hits;
+  }
+  SelectJob pages = job;
+  pages.entries = 1;
+  Hits hits = SelectBelow(pages, PageMaxima(job, store), own.best);
+  size_t slot = 0;
+  for (ListEntry& entry : hits.list) {
+    while (store.pages[slot].page != entry.page) {
+      ++slot;
+    }
+    entry.mask = store.pages[slot].mask;
+  }
+  hits.candidates = own.candidates;
+  *kept = own;
   return hits;
 }
 

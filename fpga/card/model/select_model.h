@@ -30,7 +30,12 @@ Cut FindCut(bool plain, std::span<const uint16_t> codes, uint32_t k);
 // hit_collector: the entries above the cut, and the first `need` at it, in page order.
 Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint16_t> codes, const Cut& cut);
 
-// selector: all of these.
-Hits Select(const SelectJob& job, const ScoreStore& store);
+// page_maxima: the largest score of each query of a page over the entries that count, as the page's one
+// entry.
+ScoreStore PageMaxima(const SelectJob& job, const ScoreStore& store);
+
+// selector: all of these. A job with `maxima` selects pages, all of whose entries that count become its list,
+// and sets `kept`; one with `kept` takes the largest scores and the candidates from it.
+Hits Select(const SelectJob& job, const ScoreStore& store, Kept* kept);
 
 }  // namespace mnemo::card::model

@@ -39,8 +39,10 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
   const uint64_t digits = job.plain ? 4 : 3;
-  const uint64_t words = pages * Ceiling(job.entries, kEntriesOfWord) * passes;
-  const uint64_t sweeps = words + digits * Ceiling(pages * job.entries, kRanksOfCycle);
+  const uint64_t words =
+      (job.maxima ? Ceiling(pages, kEntriesOfWord) : pages * Ceiling(job.entries, kEntriesOfWord)) * passes;
+  const uint64_t ranks = pages * (job.maxima ? 1 : job.entries);
+  const uint64_t sweeps = words + digits * Ceiling(ranks, kRanksOfCycle);
   const uint64_t collector =
       std::max(Ceiling(hits.words, kHitWordsOfCycle), Ceiling(hits.ids.size(), kIdsOfCycle));
   return sweeps + kSweeps * kSweepLatency + collector;

@@ -118,7 +118,8 @@ TEST_CASE("a selection equals ranks and top k of the reference") {
     const std::vector<int32_t> ranks = layout::Ranks(
         scores, job.group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, 64, block.data());
     const std::vector<uint32_t> best = layout::TopK(ranks, job.k);
-    const Hits hits = Select(job, store);
+    Kept kept;
+    const Hits hits = Select(job, store, &kept);
     INFO("case " << n << ", k " << job.k << " of " << at.size() << ", group " << job.group << ", plain "
                  << job.plain);
     CHECK(hits.candidates == at.size());
@@ -151,6 +152,41 @@ TEST_CASE("a selection equals ranks and top k of the reference") {
     }
     CHECK(next == hits.list.size());
   }
+}
+
+// Pages 0 and 1 hold the best scores of query 0, page 2 that of query 1. The lower ids win, so page 2 is not
+// listed; the ranks of the listed entries are still those below its score.
+TEST_CASE("a long scan keeps the best score of a query whose page is not listed") {
+  SelectJob job;
+  job.entries = 64;
+  job.group = 2;
+  job.k = 2;
+  ScoreStore store;
+  for (const uint32_t page : {0U, 1U, 2U}) {
+    store.pages.push_back({page, ~uint64_t{0}});
+    store.y.resize(store.y.size() + size_t{64} * 2, -1000);
+    int16_t* y = &store.y[size_t{page} * 64 * 2];
+    y[0] = 90;  // 10 below the best
+    y[1] = 50;  // the best of query 1 in the listed pages
+    y[2] = page == 2 ? 0 : 100;
+    y[5] = page == 2 ? 100 : 0;
+  }
+  job.maxima = job.to_list = true;
+  Kept kept;
+  const Hits pages = Select(job, store, &kept);
+  REQUIRE(pages.list.size() == 2);
+  CHECK(pages.list[0].page == 0);
+  CHECK(pages.list[1].page == 1);
+  CHECK(pages.list[1].mask == ~uint64_t{0});
+  CHECK(pages.candidates == 192);
+  job.maxima = job.to_list = false;
+  job.kept = true;
+  store.pages.pop_back();
+  store.y.resize(size_t{64} * 2 * 2);
+  const Hits hits = Select(job, store, &kept);
+  CHECK(hits.ids == std::vector<uint32_t>{1, 65});
+  CHECK(hits.ranks == std::vector<int32_t>{0, 0});
+  CHECK(hits.candidates == 192);
 }
 
 TEST_CASE("rank codes lie above 0 and go back to ranks") {

@@ -47,10 +47,11 @@ package command_types;
     taken_t      taken;
   } fetched_t;
 
-  // Sizes of a descriptor that is served, in units of 64 bytes (descriptor_sizes).
+  // Sizes of a descriptor that is served, in units of 64 bytes (descriptor_sizes), and how it is scanned.
   typedef struct packed {
     logic [23:0] result_block;
     logic [23:0] payload_block;
+    logic        long_scan;     // more scores than a bank holds: two jobs, by the largest scores of pages
   } block_units_t;
 
   // One load of queries: a payload block.
@@ -78,7 +79,7 @@ package command_types;
     logic [23:0] block_units;
     logic [23:0] k;
     logic        ranks;
-    logic [9:0]  first_beats;   // that a page takes: sign stage of a cascade, 0 without it
+    logic [9:0]  first_beats;   // that a page takes: of a stage that makes lists, 0 without one
     logic [9:0]  second_beats;  // full stage
   } context_t;
 

@@ -55,11 +55,13 @@ module descriptor_check
   state_t state;
   logic start, done;
   logic [47:0] payload_units, result_units;
-  logic [34:0] bank_words;
+  logic [9:0] page_words;
+  logic [34:0] best_words, scan_words;
 
   descriptor_sizes #(
       .CHANNELS(CHANNELS),
-      .G(G)
+      .G(G),
+      .BANK_WORDS(BANK_WORDS)
   ) sizes (
       .clk,
       .rst,
@@ -71,7 +73,9 @@ module descriptor_check
       .payload_units,
       .result_units,
       .block,
-      .bank_words
+      .page_words,
+      .best_words,
+      .scan_words
   );
 
   // Parts of rules, a cycle before them.
@@ -123,7 +127,7 @@ module descriptor_check
     return bit_number < 8'd8 && mask[bit_number[2:0]];
   endfunction
 
-  localparam int RULES = 74;
+  localparam int RULES = 77;
   rule_t [RULES-1:0] rules;
   assign rules = {
     rule(d.op < OP_SCORE_SELECT || d.op > OP_SCORE_GATHER, STATUS_BAD_FIELD, DESCRIPTOR_AT_OP),
@@ -256,8 +260,14 @@ module descriptor_check
     rule(d.group > 8'(MAX_GROUP_HERE), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(!dim_served, STATUS_UNSUPPORTED, DESCRIPTOR_AT_INDEX_ID),
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
+    // Long scans: a page fits a bank; k pages fit it, and so a list, though one lane has all of them.
+    rule(
+        block.long_scan && cascade, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
+    ),
+    rule(block.long_scan && 32'(page_words) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
+    rule(block.long_scan && best_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     rule(d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
-    rule(bank_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
+    rule(scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
   };
 
   // The walk goes from the top: the first rule is the last element.

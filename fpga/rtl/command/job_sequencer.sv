@@ -1,5 +1,6 @@
-// Makes the jobs of a descriptor: one a position and head, in a cascade two: the sign stage, whose hits become the
-// lanes' lists, then the listed one. The second follows at once: it takes its list while the first one's bank is
+// Makes the jobs of a descriptor: one a position and head. A cascade has two: the sign stage, whose hits become the
+// lanes' lists, then the listed one. A long scan has two as well: that of the pages' largest scores, whose k best pages
+// become the lists, then the listed one. The second follows at once: it takes its list while the first one's bank is
 // still read.
 //
 // Stream in: a descriptor with its verdict and sizes. Streams out: its context (also of a refused one), then for each
@@ -66,7 +67,8 @@ module job_sequencer
   logic [31:0] block_beat, first_block;
   logic [63:0] payload;
   logic [3:0] dim_log2;
-  logic codes, two_bit, pages64, cascade, second, job_last, last_head, last_position;
+  logic codes, two_bit, pages64, cascade, long_scan, second, job_last, last_head, last_position;
+  logic two_stages;
   logic [7:0] head, position;
   scan_job_t scan_base, scan, scan_next;
   select_job_t select_base, select, select_next;
@@ -89,6 +91,7 @@ module job_sequencer
       context_out.watermark <= fetched.tokens;
       context_out.block_units <= block.result_block;
       payload_units <= block.payload_block;
+      long_scan <= block.long_scan;
       context_out.started_at <= cycle;
     end
   end
@@ -121,6 +124,7 @@ module job_sequencer
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     scan_base.listed <= 1'b0;
+    scan_base.maxima <= 1'b0;
     scan_base.none <= d.begin_token == d.end_token;
     scan_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     scan_base.last_page <= last_token[29:6] + 24'(index.shift);
@@ -145,9 +149,12 @@ module job_sequencer
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     select_base.listed <= 1'b0;
     select_base.to_list <= 1'b0;
+    select_base.kept <= 1'b0;
     select_base.none <= d.begin_token == d.end_token;
     select_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     select_base.last_page <= last_token[29:6] + 24'(index.shift);
+    select_base.skip <= d.begin_token[5:0];
+    select_base.last_entry <= last_token[5:0];
     select_base.shift <= index.shift[4:0];
     select_base.k <= d.k[23:0];
   end
@@ -164,9 +171,15 @@ module job_sequencer
       select.to_list = 1'b1;
       select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     end
-    if (cascade && second) begin
+    if (long_scan && !second) begin
+      scan.maxima    = 1'b1;
+      select.shape   = SHAPE_MAXIMA;
+      select.to_list = 1'b1;
+    end
+    if (two_stages && second) begin
       scan.listed   = 1'b1;
       select.listed = 1'b1;
+      select.kept   = long_scan;
     end
   end
 
@@ -230,7 +243,8 @@ module job_sequencer
         3'd4: begin
           block_beat               <= product[31:0];
           first_block              <= product[31:0];
-          context_out.first_beats  <= cascade ? layout.scales : '0;
+          context_out.first_beats  <= cascade ? layout.scales :
+              long_scan ? 10'(scan_base.first_beats) + 10'(scan_base.second_beats) : '0;
           context_out.second_beats <= 10'(scan_base.first_beats) + 10'(scan_base.second_beats);
         end
         default: ;
@@ -258,7 +272,8 @@ module job_sequencer
     end
   end
 
-  assign job_last = !cascade || second;  // the last stage of its position and head
+  assign two_stages = cascade || long_scan;
+  assign job_last = !two_stages || second;  // the last stage of its position and head
 
   // Levels are nobody's: contexts tell what is under way.
   /* verilator lint_off UNUSEDSIGNAL */  // as said

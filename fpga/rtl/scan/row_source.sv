@@ -92,7 +92,8 @@ module row_source
           code_shift: job.code_shift,
           base_shift: job.base_shift,
           pass_last: job.pass_last,
-          listed: job.listed
+          listed: job.listed,
+          maxima: job.maxima
       };
 
   assign job_ready = state == IDLE && jobs != 3'd4;

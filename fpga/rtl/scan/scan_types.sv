@@ -16,6 +16,7 @@ package scan_types;
     logic [4:0] base_shift;
     logic [3:0] pass_last;
     logic       listed;
+    logic       maxima;
   } form_t;
 
   // A row of a lane's page list that is to be scanned, or a job without one.

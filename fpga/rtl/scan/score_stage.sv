@@ -61,6 +61,7 @@ module score_stage
     logic       page_row;
     logic       fold;
     logic       listed;
+    logic       maxima;
     logic       padded;     // the page's own row is vector 4
     logic [4:0] code_shift;
   } shape_t;
@@ -73,6 +74,7 @@ module score_stage
           page_row: form.page_row,
           fold: form.fold,
           listed: form.listed,
+          maxima: form.maxima,
           padded: form.merge == '0,
           code_shift: form.code_shift
       };
@@ -157,6 +159,7 @@ module score_stage
             last: item.last && step_last,
             none: item.none,
             page_last: step_last,
+            maxima: shape.maxima,
             pass: item.pass,
             at: shape.fold ? '0 : at,
             counts: item.none ? '0 : 8'(counts)

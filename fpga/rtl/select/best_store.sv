@@ -17,6 +17,7 @@ module best_store #(
     input  card_types::score_head_t beat_head,
     /* verilator lint_on UNUSEDSIGNAL */
     input  logic [S*16-1:0]         beat_y,
+    output logic [G-1:0][15:0]      largest,     // of a beat, 2 cycles after it
     input  logic                    bank,
     input  logic [5:0]              query,
     output logic [15:0]             value
@@ -37,7 +38,6 @@ module best_store #(
   logic [1:0] none;
   logic [4:0] at[2];  // bank and pass
   logic [PAIRS-1:0][G-1:0][15:0] pair;
-  logic [G-1:0][15:0] largest;
   logic [E-1:0][G-1:0][15:0] counted;
   always_comb begin
     for (int e = 0; e < E; ++e) begin

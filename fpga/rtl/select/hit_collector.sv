@@ -1,5 +1,6 @@
 // Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of
-// lanes' lists: of the hits that equal the last rank the first `need`, of all `count`.
+// lanes' lists: of the hits that equal the last rank the first `need`, of all `count`. Hits of SHAPE_MAXIMA are pages:
+// their entries have the mask of the job's range.
 //
 // Streams: groups in, a group a cycle, latency 6 cycles to the beats' FIFO; list writes, one a page. The FIFO's
 // level stalls the groups, nothing else. `start` begins a job (its figures are held until `done`); `done` says that
@@ -82,7 +83,7 @@ module hit_collector #(
   logic [HITS-1:0][3:0] kept_before;
   logic [3:0] kept;
   logic [23:0] page3;
-  logic [63:0] mask3;
+  logic [63:0] mask3, from_first, to_last;
   wire [23:0] virtual_page = 24'(group2.row) << LANES | 24'(group2.lane);
   always_ff @(posedge clk) begin
     valid3 <= valid2 && keep2 != '0 && !clear;
@@ -95,6 +96,12 @@ module hit_collector #(
     for (int b = 0; b < 64; ++b) begin
       for (int i = 0; i < HITS; ++i) if (keep2[i] && group2.at[i] == 6'(b)) mask3[b] <= 1'b1;
     end
+    if (decision.job.shape == SHAPE_MAXIMA) begin
+      mask3 <= (virtual_page == decision.job.first_page ? from_first : '1) &
+          (virtual_page == decision.job.last_page ? to_last : '1);
+    end
+    from_first <= '1 << decision.job.skip;
+    to_last <= '1 >> (6'd63 - decision.job.last_entry);
   end
 
   // 4: places in the beat.

@@ -19,7 +19,7 @@ module hit_finder #(
     input  logic                           clk,
     input  logic                           rst,
     input  select_types::collect_command_t command,
-    input  logic [1:0][ADDRESS:0]          pages,
+    input  logic [1:0][ADDRESS:0]          pages,       // of SHAPE_MAXIMA groups of 8
     output logic                           freed,
     output logic                           freed_bank,
 
@@ -55,6 +55,7 @@ module hit_finder #(
     if (rst) now <= '0;
   end
   wire tokens = now.shape == SHAPE_TOKENS;
+  wire maxima = now.shape == SHAPE_MAXIMA;  // 16 codes are those of 16 pages
   wire [ADDRESS:0] held = pages[now.bank];
 
   // The first page's row: lanes before that of first_page begin a row later.
@@ -111,7 +112,7 @@ module hit_finder #(
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
       part <= part + 2'd1;
-      if (!tokens) row <= row + ROW'(2);
+      if (!tokens) row <= row + (maxima ? ROW'(CODES) : ROW'(2));
       else if (part == 2'd3) row <= row + ROW'(1);
       if (part == 2'd3) page <= page + LIST'(1);
     end
@@ -223,8 +224,8 @@ module hit_finder #(
     code_valid <= hit_valid && !clear;
     code_finish <= hit_finish && !clear;
     code_equal <= hit_equal;
-    code_row <= head.row + ROW'(!tokens && hit_at[3]);
-    code_at <= tokens ? {head.part, hit_at} : {3'd0, hit_at[2:0]};
+    code_row <= head.row + (maxima ? ROW'(hit_at) : ROW'(!tokens && hit_at[3]));
+    code_at <= tokens ? {head.part, hit_at} : {3'd0, maxima ? 3'd0 : hit_at[2:0]};
     code <= head.codes[hit_at];
   end
 

@@ -2,9 +2,11 @@
 //
 // A bank has BANK_WORDS words of 8 entries x G queries x 16 bits, a bit an entry that says whether it counts, and
 // the places of words are those of their arrival: page after page, in a page pass after pass, in a pass word
-// after word. A beat has S / G entries. `rank_write` writes rank codes over a word.
+// after word. A beat has S / G entries. Of a job with `maxima` the bank holds what page_maxima sends, an entry a page.
+// `rank_write` writes rank codes over a word.
 //
-// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free. `filled` of a bank rises
+// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, and 3 cycles behind a job with
+// `maxima`. `filled` of a bank rises
 // 5 cycles after its last score and ends with `take`; the bank is free again with `release_bank`. Two readers, one
 // for sweeps and one for hits, which never use the same bank: latency 3 cycles, a word a cycle.
 // Scores leave registered as `beat` for the largest of each query.
@@ -15,7 +17,7 @@ module score_store #(
     parameter int S = 16,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int COUNT = ADDRESS + 4
+    localparam int COUNT = ADDRESS + 10
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -29,6 +31,12 @@ module score_store #(
     output logic                           beat_first,  // of a job
     output card_types::score_head_t        beat_head,
     output logic [S*16-1:0]                beat_y,
+    input  logic                           maxima_valid,
+    input  logic                           maxima_bank,
+    input  logic [ADDRESS-1:0]             maxima_word,
+    input  logic [2:0]                     maxima_entry,
+    input  logic                           maxima_counts,
+    input  logic [G-1:0][15:0]             maxima_y,
 
     output logic [1:0]                     filled,
     input  logic                           take,
@@ -36,7 +44,8 @@ module score_store #(
     input  logic                           release_valid,
     input  logic                           release_bank,
     output logic [1:0][COUNT-1:0]          candidates,  // entries that count
-    output logic [1:0][ADDRESS:0]          pages,
+    output logic [1:0][ADDRESS+3:0]        pages,
+    output logic [1:0][ADDRESS:0]          held,       // pages, with `maxima` groups of 8
 
     input  logic                           sweep_read,
     input  logic                           sweep_bank,
@@ -56,13 +65,13 @@ module score_store #(
 
   localparam int E = S / G;  // entries of a beat
   localparam int PARTS = 8 / E;  // beats of a word
-  localparam int PART = E * (G * 16 + 1);
 
   // A bank is busy from its last score on.
   logic [1:0] busy;
   logic fill_bank;
   logic first;
-  assign score_ready = !busy[fill_bank];
+  logic [2:0] settling;  // a page's maxima are on their way
+  assign score_ready = !busy[fill_bank] && settling == 3'd0;
   wire take_score = score_valid && score_ready;
 
   always_ff @(posedge clk) begin
@@ -71,6 +80,7 @@ module score_store #(
     beat_first <= first;
     beat_head <= score_head;
     beat_y <= score_y;
+    settling <= {settling[1:0], take_score && score_head.last && score_head.maxima};
     if (take_score) first <= score_head.last;
     if (take_score && score_head.last) begin
       busy[fill_bank] <= 1'b1;
@@ -80,6 +90,7 @@ module score_store #(
     if (rst) begin
       busy <= 2'b00;
       fill_bank <= 1'b0;
+      settling <= 3'd0;
       first <= 1'b1;
     end
   end
@@ -87,7 +98,8 @@ module score_store #(
   // The place of a beat: the next word after a page and pass or its last part.
   logic [ADDRESS-1:0] next_word;
   wire [ADDRESS-1:0] word = beat_first ? '0 : next_word;
-  wire store = beat_valid && !beat_head.none;
+  wire scored = beat_valid && !beat_head.none;
+  wire store = scored && !beat_head.maxima;
   wire [2:0] part = beat_head.at[2:0] & 3'(PARTS - 1);
   wire word_last = beat_head.page_last || part == 3'(PARTS - 1);
 
@@ -97,14 +109,19 @@ module score_store #(
     for (int e = 0; e < E; ++e) counted = counted + 4'(beat_head.counts[e]);
   end
 
+  logic [1:0] grouped;  // with `maxima`
   logic [1:0] ends[4];  // of the last score's way to the bank and to the largest
   always_ff @(posedge clk) begin
     if (beat_valid) begin
       next_word <= word + ADDRESS'(store && word_last);
       candidates[beat_bank] <= (beat_first ? '0 : candidates[beat_bank]) +
-          (store && beat_head.pass == 4'd0 ? COUNT'(counted) : '0);
+          (scored && beat_head.pass == 4'd0 ? COUNT'(counted) : '0);
       pages[beat_bank] <= (beat_first ? '0 : pages[beat_bank]) +
-          (ADDRESS + 1)'(store && beat_head.pass == 4'd0 && beat_head.page_last);
+          (ADDRESS + 4)'(scored && beat_head.pass == 4'd0 && beat_head.page_last);
+      if (beat_first) grouped[beat_bank] <= beat_head.maxima;
+    end
+    for (int b = 0; b < 2; ++b) begin
+      held[b] <= (ADDRESS + 1)'(grouped[b] ? (pages[b] + (ADDRESS + 4)'(7)) >> 3 : pages[b]);
     end
     ends[0] <= {beat_bank, !beat_bank} & {2{beat_valid && beat_head.last}};
     for (int i = 1; i < 4; ++i) ends[i] <= ends[i-1];
@@ -118,39 +135,43 @@ module score_store #(
     end
   end
 
-  logic [E-1:0][G*16:0] stored;
+  // What an entry of a word is filled with. The first page of a word empties its other entries.
+  logic [7:0] fill, fill_counts;
+  logic [E-1:0][G*16-1:0] fill_y;
+  wire [ADDRESS-1:0] fill_word = maxima_valid ? maxima_word : word;
+  wire to_bank = maxima_valid ? maxima_bank : beat_bank;
   always_comb begin
-    for (int e = 0; e < E; ++e) stored[e] = {beat_head.counts[e], beat_y[e*G*16+:G*16]};
+    for (int e = 0; e < 8; ++e) begin
+      fill[e] = maxima_valid ? maxima_entry == 3'd0 || maxima_entry == 3'(e) : store && part == 3'(e / E);
+      fill_counts[e] = maxima_valid ? maxima_counts && maxima_entry == 3'(e) : beat_head.counts[e%E];
+    end
+    for (int e = 0; e < E; ++e) fill_y[e] = maxima_valid ? maxima_y : beat_y[e*G*16+:G*16];
   end
 
-  logic [1:0][PARTS-1:0][E-1:0][G*16:0] data;
+  logic [1:0][7:0][G*16:0] data;
   for (genvar b = 0; b < 2; ++b) begin : bank
     // One writer and one reader at a time.
     wire ranks = rank_write && rank_bank == 1'(b);
     wire swept = sweep_read && sweep_bank == 1'(b);
     wire read = swept || (hit_read && hit_bank == 1'(b));
     wire [ADDRESS-1:0] read_address = swept ? sweep_address : hit_address;
-    for (genvar p = 0; p < PARTS; ++p) begin : column
-      logic [E-1:0][G*16:0] rank_part;
-      for (genvar e = 0; e < E; ++e) begin : entry
-        assign rank_part[e] = {1'b0, rank_data[p*E+e]};
-      end
+    for (genvar e = 0; e < 8; ++e) begin : column
       ram_ultra #(
-          .WIDTH(PART),
+          .WIDTH(G * 16 + 1),
           .DEPTH(BANK_WORDS),
-          .GRAIN(PART)
+          .GRAIN(G * 16 + 1)
       ) memory (
           .clk,
-          .we(ranks || (store && beat_bank == 1'(b) && part == 3'(p))),
-          .waddr(ranks ? rank_address : word),
-          .wdata(ranks ? rank_part : stored),
+          .we(ranks || (fill[e] && to_bank == 1'(b))),
+          .waddr(ranks ? rank_address : fill_word),
+          .wdata(ranks ? {1'b0, rank_data[e]} : {fill_counts[e], fill_y[e%E]}),
           .re(read),
           .raddr(read_address),
-          .rdata(data[b][p])
+          .rdata(data[b][e])
       );
     end
 `ifndef SYNTHESIS
-    assert property (@(posedge clk) disable iff (rst) !(ranks && store && beat_bank == 1'(b)));
+    assert property (@(posedge clk) disable iff (rst) !(ranks && |fill && to_bank == 1'(b)));
     assert property (@(posedge clk) disable iff (rst) !(swept && hit_read && hit_bank == 1'(b)));
 `endif
   end
@@ -160,14 +181,16 @@ module score_store #(
   always_ff @(posedge clk) begin
     sweep_from <= {sweep_from[0], sweep_bank};
     hit_from <= {hit_from[0], hit_bank};
-    for (int p = 0; p < PARTS; ++p) begin
-      for (int e = 0; e < E; ++e) begin
-        sweep_y[p*E+e] <= data[sweep_from[1]][p][e][G*16-1:0];
-        sweep_counts[p*E+e] <= data[sweep_from[1]][p][e][G*16];
-        hit_word[p*E+e] <= data[hit_from[1]][p][e][G*16-1:0];
-      end
+    for (int e = 0; e < 8; ++e) begin
+      sweep_y[e] <= data[sweep_from[1]][e][G*16-1:0];
+      sweep_counts[e] <= data[sweep_from[1]][e][G*16];
+      hit_word[e] <= data[hit_from[1]][e][G*16-1:0];
     end
   end
+
+`ifndef SYNTHESIS
+  assert property (@(posedge clk) disable iff (rst) !(maxima_valid && store));
+`endif
 
   if (PARTS * E != 8 || E * G != S) $error("S / G must be 1, 2, 4 or 8");
 

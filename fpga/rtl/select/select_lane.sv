@@ -45,8 +45,13 @@ module select_lane #(
   card_types::score_head_t beat_head;
   logic [S*16-1:0] beat_y;
   logic freed, freed_bank;
-  logic [1:0][COUNT-1:0] candidates;
-  logic [1:0][ADDRESS:0] pages;
+  logic [1:0][ADDRESS+9:0] candidates;
+  logic [1:0][ADDRESS+3:0] pages;
+  logic [1:0][ADDRESS:0] held;
+  logic maxima_valid, maxima_bank, maxima_counts;
+  logic [ADDRESS-1:0] maxima_word;
+  logic [2:0] maxima_entry;
+  logic [G-1:0][15:0] largest, maxima_y;
   logic sweep_read, sweep_bank, rank_write, rank_bank, hit_read, hit_bank;
   logic [ADDRESS-1:0] sweep_address, rank_address, hit_address;
   logic [8*G*16-1:0] sweep_word, rank_data, hit_word;
@@ -92,6 +97,12 @@ module select_lane #(
       .beat_first,
       .beat_head,
       .beat_y,
+      .maxima_valid,
+      .maxima_bank,
+      .maxima_word,
+      .maxima_entry,
+      .maxima_counts,
+      .maxima_y,
       .filled,
       .take(read.take),
       .take_bank(read.bank),
@@ -99,6 +110,7 @@ module select_lane #(
       .release_bank(freed_bank),
       .candidates,
       .pages,
+      .held,
       .sweep_read,
       .sweep_bank,
       .sweep_address,
@@ -125,9 +137,29 @@ module select_lane #(
       .beat_first,
       .beat_head,
       .beat_y,
+      .largest,
       .bank(read.bank),
       .query(read.query),
       .value(best)
+  );
+
+  page_maxima #(
+      .G(G),
+      .BANK_WORDS(BANK_WORDS)
+  ) maxima (
+      .clk,
+      .rst,
+      .beat_valid,
+      .beat_bank,
+      .beat_first,
+      .beat_head,
+      .largest,
+      .valid(maxima_valid),
+      .bank(maxima_bank),
+      .word(maxima_word),
+      .entry(maxima_entry),
+      .counts(maxima_counts),
+      .y(maxima_y)
   );
 
   sweep_unit #(
@@ -138,7 +170,7 @@ module select_lane #(
       .rst,
       .command(sweep),
       .best(best_in),
-      .pages,
+      .pages(held),
       .bin_shift(read.bin),
       .bin,
       .done(sweep_done),
@@ -162,7 +194,7 @@ module select_lane #(
       .clk,
       .rst,
       .command(collect_command),
-      .pages,
+      .pages(held),
       .freed,
       .freed_bank,
       .read(hit_read),

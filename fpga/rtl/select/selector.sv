@@ -44,7 +44,7 @@ module selector #(
   import card_types::*;
   import select_types::*;
 
-  localparam int SUM = 24;  // bits of counts over all lanes
+  localparam int SUM = 28;  // bits of counts over all lanes
 
   sweep_command_t sweep_command;
   read_command_t read_command;

@@ -4,6 +4,9 @@
 // Streams: jobs in; for each a head and then a decision out, which wait for nothing but their takers. A job begins
 // when all lanes have filled its bank. Besides the sweeps it takes about 45 cycles a digit and 20 + queries more.
 //
+// A long scan has two jobs. The first one chooses among pages; its largest scores stay in the lanes' sweep units, and
+// its candidates here, for the second one, whose own entries need not have the best score of each query.
+//
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
 // that count, so the last rank is known where all are taken too.
 module sweep_control #(
@@ -58,13 +61,13 @@ module sweep_control #(
   logic [1:0] sums;
   logic [3:0] bins_asked, bin_value;
   logic [2:0] settle;
-  logic [SUM-1:0] candidates, pages, count, need;
+  logic [SUM-1:0] candidates, pages, entries, count, need;  // entries: that may be chosen
   logic [1:0] digit;
   logic [3:0] value;
   logic found, scores;
   logic [15:0] known;
 
-  wire [6:0] wanted = now.plain ? 7'd0 : 7'(now.group_last) + 7'd1;
+  wire [6:0] wanted = now.plain || now.kept ? 7'd0 : 7'(now.group_last) + 7'd1;
   wire begins = state == IDLE && job_valid && filled[bank];
   assign job_ready = begins;
   wire [SUM-1:0] need_left = need - sum;
@@ -104,13 +107,14 @@ module sweep_control #(
         if (sum_valid) begin
           sums <= sums + 2'd1;
           pages <= sum;
-          if (sums == 2'd0) candidates <= sum;
+          if (sums == 2'd0 && !now.kept) candidates <= sum;
+          if (sums == 2'd0 || now.shape == SHAPE_MAXIMA) entries <= sum;
         end
         if (sums == 2'd2 && bests == wanted) state <= CHECK;
       end
       CHECK: begin
-        count <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
-        need <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
+        count <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
+        need <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
         digit <= now.plain ? 2'd3 : 2'd2;
         known <= now.plain ? 16'd0 : 16'h1000;
         scores <= 1'b1;

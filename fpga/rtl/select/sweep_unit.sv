@@ -18,7 +18,7 @@ module sweep_unit #(
     input  logic                         rst,
     input  select_types::sweep_command_t command,
     input  select_types::best_write_t    best,
-    input  logic [1:0][ADDRESS:0]        pages,
+    input  logic [1:0][ADDRESS:0]        pages,        // of SHAPE_MAXIMA groups of 8
     input  logic                         bin_shift,
     output logic [COUNT-1:0]             bin,
     output logic                         done,
@@ -148,7 +148,7 @@ module sweep_unit #(
   end
 
   // Entries of a word that the shape has.
-  wire [7:0] of_shape = tokens ? 8'hFF : now.shape == SHAPE_PARTS ? 8'h0F : 8'h01;
+  wire [7:0] of_shape = tokens || now.shape == SHAPE_MAXIMA ? 8'hFF : now.shape == SHAPE_PARTS ? 8'h0F : 8'h01;
   logic ranks_valid, ranks_last;
   logic [7:0][15:0] ranks;
   rank_unit #(

@@ -21,7 +21,8 @@ module check_bench
     output logic [ 15:0] status,
     output logic [ 15:0] detail,
     output logic [ 23:0] payload_block,
-    output logic [ 23:0] result_block
+    output logic [ 23:0] result_block,
+    output logic         long_scan
 );
   fetched_t fetched;
   block_units_t block;
@@ -35,6 +36,7 @@ module check_bench
   end
   assign payload_block = block.payload_block;
   assign result_block  = block.result_block;
+  assign long_scan     = block.long_scan;
 
   descriptor_check #(
       .CHANNELS(CHANNELS),

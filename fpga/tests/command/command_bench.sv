@@ -64,6 +64,7 @@ module command_bench
     output logic           [31:0] scan_group_last,
     output logic           [31:0] scan_pass_last,
     output logic                  scan_listed,
+    output logic                  scan_maxima,
     output logic                  scan_none,
     output logic           [31:0] scan_first_page,
     output logic           [31:0] scan_last_page,
@@ -91,9 +92,12 @@ module command_bench
     output logic [31:0] select_pass_last,
     output logic        select_listed,
     output logic        select_to_list,
+    output logic        select_kept,
     output logic        select_none,
     output logic [31:0] select_first_page,
     output logic [31:0] select_last_page,
+    output logic [31:0] select_skip,
+    output logic [31:0] select_last_entry,
     output logic [31:0] select_shift,
     output logic [31:0] select_k,
 
@@ -148,6 +152,7 @@ module command_bench
   assign scan_group_last   = 32'(scan_job.group_last);
   assign scan_pass_last    = 32'(scan_job.pass_last);
   assign scan_listed       = scan_job.listed;
+  assign scan_maxima       = scan_job.maxima;
   assign scan_none         = scan_job.none;
   assign scan_first_page   = 32'(scan_job.first_page);
   assign scan_last_page    = 32'(scan_job.last_page);
@@ -168,9 +173,12 @@ module command_bench
   assign select_pass_last  = 32'(select_job.pass_last);
   assign select_listed     = select_job.listed;
   assign select_to_list    = select_job.to_list;
+  assign select_kept       = select_job.kept;
   assign select_none       = select_job.none;
   assign select_first_page = 32'(select_job.first_page);
   assign select_last_page  = 32'(select_job.last_page);
+  assign select_skip       = 32'(select_job.skip);
+  assign select_last_entry = 32'(select_job.last_entry);
   assign select_shift      = 32'(select_job.shift);
   assign select_k          = 32'(select_job.k);
   assign base_beat0        = base_beat[0][31:0];

@@ -322,11 +322,14 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
   if (d.seq == queue.card_seq) ++queue.card_seq;
   taken->taken_cycle = top_->cycle;
   if (taken->verdict.status == layout::kStatusOk) {
+    const bool long_scan = LongScan(d);
+    const bool two_stages = long_scan || d.k1 != 0;
+    long_scans_ += long_scan ? 1 : 0;
     taken->result_address = queue.regions[d.result_region] + uint64_t{d.result_offset} * kBeat;
     for (uint32_t position = 0; position < d.queries; ++position) {
       for (uint32_t head = 0; head < d.heads; ++head) {
-        for (int stage = d.k1 != 0 ? 0 : 1; stage < 2; ++stage) {
-          const Job job{taken.get(), position, head, stage == 0, stage == 1 && d.k1 != 0};
+        for (int stage = two_stages ? 0 : 1; stage < 2; ++stage) {
+          const Job job{taken.get(), position, head, long_scan, stage == 0, stage == 1 && two_stages};
           to_scan_.push_back(job);
           to_load_.push_back(job);
           to_select_.push_back(job);

@@ -52,8 +52,12 @@ struct Job {
   Taken* taken = nullptr;
   uint32_t position = 0;
   uint32_t head = 0;
+  bool long_scan = false;
   bool to_list = false;
   bool listed = false;
+
+  bool sign_stage() const { return to_list && !long_scan; }
+  bool maxima() const { return to_list && long_scan; }
 };
 
 struct TestQueue {
@@ -107,6 +111,7 @@ class CommandRig {
   uint64_t completions() const { return completions_; }
   uint64_t refused() const { return refused_; }
   uint64_t jobs() const { return jobs_; }
+  uint64_t long_scans() const { return long_scans_; }
   uint64_t scans() const { return scans_; }
   bool jobs_under_way() const { return !order_.empty(); }
   // Order in which the card read descriptors, by queue.
@@ -142,7 +147,7 @@ class CommandRig {
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
-  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, scans_ = 0;
+  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, scans_ = 0;
 
   // In the order of the card's reads.
   std::deque<std::unique_ptr<Taken>> order_;

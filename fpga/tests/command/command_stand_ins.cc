@@ -18,7 +18,7 @@ namespace {
 using layout::Descriptor;
 
 enum Kind : uint32_t { kKindCodes = 0, kKindBounds = 1, kKindMeans = 2 };
-enum Shape : uint32_t { kShapeTokens = 0, kShapeParts = 1, kShapePages = 2 };
+enum Shape : uint32_t { kShapeTokens = 0, kShapeParts = 1, kShapePages = 2, kShapeMaxima = 3 };
 
 bool Pages64(const Descriptor& d) { return (d.flags & layout::kFlagPages64) != 0; }
 
@@ -26,7 +26,7 @@ bool Pages64(const Descriptor& d) { return (d.flags & layout::kFlagPages64) != 0
 uint32_t BeatsOfPage(const Job& job) {
   const Descriptor& d = job.taken->d;
   const layout::CardBlock block = layout::CardBlockOf(d.format, job.taken->info.dim);
-  if (job.to_list) return block.scales;
+  if (job.sign_stage()) return block.scales;
   if (d.format == layout::kFormatMeans && block.page_row != block.beats) {
     return Pages64(d) ? 1 + block.planes : block.page_row;
   }
@@ -44,17 +44,18 @@ void CommandRig::CheckScanJob(const Job& job) {
   const bool means = d.format == layout::kFormatMeans;
   CHECK(top_->scan_kind == (codes ? kKindCodes : means ? kKindMeans : kKindBounds));
   CHECK(1U << top_->scan_vector_log2 == block.vector_elements);
-  CHECK(top_->scan_planes == (job.to_list ? 1 : block.planes));
+  CHECK(top_->scan_planes == (job.sign_stage() ? 1 : block.planes));
   CHECK(top_->scan_two_bit == (d.format == layout::kFormatCodes2));
-  CHECK(top_->scan_sign_stage == job.to_list);
+  CHECK(top_->scan_sign_stage == job.sign_stage());
   CHECK(top_->scan_page_row == (means && Pages64(d)));
   CHECK(top_->scan_fold == (d.format == layout::kFormatBounds && Pages64(d)));
-  const int32_t code_max = job.to_list ? 1 : layout::CodeMax(d.format);
+  const int32_t code_max = job.sign_stage() ? 1 : layout::CodeMax(d.format);
   CHECK(static_cast<int32_t>(top_->scan_code_shift) == layout::DotShift(code_max, dim));
   if (codes) CHECK(static_cast<int32_t>(top_->scan_base_shift) == layout::DotShift(127, dim));
   CHECK(top_->scan_group_last + 1 == d.group);
   CHECK(top_->scan_pass_last + 1 == (d.group + kPassQueries - 1) / kPassQueries);
   CHECK(top_->scan_listed == job.listed);
+  CHECK(top_->scan_maxima == job.maxima());
   CHECK(top_->scan_list_beat == taken.entry.list_beat);
   CHECK(top_->scan_block_beat ==
         (uint32_t{d.layer_slot} * taken.info.heads + d.first_head + job.head) * taken.entry.block_beats);
@@ -80,15 +81,21 @@ void CommandRig::CheckSelectJob(const Job& job) {
   const Taken& taken = *job.taken;
   const Descriptor& d = taken.d;
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
-  CHECK(top_->select_shape == (layout::IsCodeFormat(d.format) ? kShapeTokens
-                               : Pages64(d)                   ? kShapePages
-                                                              : kShapeParts));
+  CHECK(top_->select_shape == (job.maxima()                     ? kShapeMaxima
+                               : layout::IsCodeFormat(d.format) ? kShapeTokens
+                               : Pages64(d)                     ? kShapePages
+                                                                : kShapeParts));
   CHECK(top_->select_group_last + 1 == d.group);
   CHECK(top_->select_pass_last + 1 == (d.group + kPassQueries - 1) / kPassQueries);
   CHECK(top_->select_listed == job.listed);
   CHECK(top_->select_to_list == job.to_list);
+  CHECK(top_->select_kept == (job.long_scan && job.listed));
+  if (job.maxima()) {
+    CHECK(top_->select_skip == d.begin % 64);
+    CHECK(top_->select_last_entry == (d.end - 1) % 64);
+  }
   CHECK(top_->select_shift == taken.entry.shift);
-  CHECK(top_->select_k == (job.to_list ? std::min<uint32_t>(d.k1, 0xFFFFFF) : d.k));
+  CHECK(top_->select_k == (job.sign_stage() ? std::min<uint32_t>(d.k1, 0xFFFFFF) : d.k));
   CHECK(top_->select_none == (d.begin == d.end));
   if (d.begin != d.end) {
     CHECK(top_->select_first_page == d.begin / 64 + taken.entry.shift);

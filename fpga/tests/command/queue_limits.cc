@@ -23,6 +23,13 @@ uint32_t OneOf(std::mt19937_64& random, const uint32_t (&values)[N]) {
   return values[Below(random, N)];
 }
 
+uint64_t Passes(const Descriptor& d) { return (d.group + kPassQueries - 1) / kPassQueries; }
+
+// Pages that the fullest lane scans.
+uint64_t Rows(const Descriptor& d) {
+  return d.begin == d.end ? 0 : ((d.end - 1) / 64 - d.begin / 64 + kChannels) / kChannels;
+}
+
 uint32_t& Word(QueueWords* words, uint32_t offset) { return (*words)[offset / 4]; }
 
 }  // namespace
@@ -150,7 +157,9 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   const uint32_t entries = index.tokens[d.layer_slot] / unit;
   d.end = static_cast<uint32_t>(Below(random, entries + 1)) * unit;
   d.begin = static_cast<uint32_t>(Below(random, d.end / unit + 1)) * unit;
-  d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, 200)));
+  // Few entries are what a long scan may select here.
+  const uint32_t most = Below(random, 3) == 0 ? 8 : 200;
+  d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, most)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
     d.k1 = d.k + static_cast<uint32_t>(Below(random, 1000));
   }
@@ -198,6 +207,10 @@ void AlterField(std::mt19937_64& random, Descriptor* d) {
   std::memcpy(at, &value, field.bytes);
 }
 
+bool LongScan(const Descriptor& d) {
+  return layout::IsCodeFormat(d.format) && Rows(d) * 8 * Passes(d) > kBankWords;
+}
+
 Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
                         const layout::IndexInfo& info) {
   const Verdict verdict = layout::Validate(d, limits.Limits(next_seq), info, {});
@@ -211,11 +224,15 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   MNEMO_SERVED(d.group_op != layout::kGroupExp2Sum, group_op);
   MNEMO_SERVED(info.dim <= layout::kCardMaxDim, index_id);
   MNEMO_SERVED(d.k <= 16384, k);
-  const uint64_t pages = d.begin == d.end ? 0 : (d.end - 1) / 64 - d.begin / 64 + 1;
-  const uint64_t rows = (pages + kChannels - 1) / kChannels;
-  const uint64_t words = layout::IsCodeFormat(d.format) ? 8 : 1;
-  const uint64_t passes = (d.group + kPassQueries - 1) / kPassQueries;
-  MNEMO_SERVED(rows * words * passes <= kBankWords, end);
+  const uint64_t passes = Passes(d);
+  if (LongScan(d)) {
+    MNEMO_SERVED(d.k1 == 0, k1);
+    MNEMO_SERVED(8 * passes <= kBankWords, group);
+    MNEMO_SERVED(d.k * 8 * passes <= kBankWords, k);
+    MNEMO_SERVED((Rows(d) + 7) / 8 * passes <= kBankWords, end);
+  } else {
+    MNEMO_SERVED(Rows(d) * (layout::IsCodeFormat(d.format) ? 8 : 1) * passes <= kBankWords, end);
+  }
 #undef MNEMO_SERVED
   return {};
 }

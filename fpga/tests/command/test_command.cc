@@ -54,6 +54,7 @@ TEST_CASE("descriptors of one ring across the wrap of its indices") {
   REQUIRE(rig.Drain());
   CHECK(rig.memory().violations() == 0);
   CHECK(rig.refused() > 0);
+  CHECK(rig.long_scans() > 0);
 }
 
 TEST_CASE("result blocks of each small k, with and without ranks") {

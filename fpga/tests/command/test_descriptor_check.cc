@@ -46,6 +46,7 @@ class CheckRig {
       const Verdict verdict{top_.status, top_.detail};
       payload_block_ = top_.payload_block;
       result_block_ = top_.result_block;
+      long_scan_ = top_.long_scan != 0;
       Cycle();
       if (taken) {
         top_.valid = 0;
@@ -59,6 +60,7 @@ class CheckRig {
 
   uint32_t payload_block() const { return payload_block_; }
   uint32_t result_block() const { return result_block_; }
+  bool long_scan() const { return long_scan_; }
 
  private:
   void Cycle() {
@@ -73,6 +75,7 @@ class CheckRig {
   Vcheck_bench top_;
   uint32_t payload_block_ = 0;
   uint32_t result_block_ = 0;
+  bool long_scan_ = false;
 };
 
 // Random fields that the operation needs anyway, so that later checks are reached.
@@ -136,6 +139,7 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
   const uint64_t cases = Cases(uint64_t{40000});
   QueueLimits limits;
   TableIndex index;
+  uint64_t long_scans = 0;
   for (uint64_t n = 0; n < cases; ++n) {
     if (n % 16 == 0) {
       limits = RandomLimits(random);
@@ -167,11 +171,14 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
     REQUIRE(verdict == expected);
     ++seen[{verdict.status, verdict.detail}];
     if (verdict.status == layout::kStatusOk) {
+      REQUIRE(rig.long_scan() == LongScan(d));
+      long_scans += LongScan(d) ? 1 : 0;
       REQUIRE(rig.payload_block() * layout::kUnitBytes == layout::QueryBlockBytes(d.group, index.entry.dim));
       REQUIRE(rig.result_block() * layout::kUnitBytes ==
               layout::ResultBlockBytes(d.select_op, d.flags, d.k, index.entry.dim));
     }
   }
+  CHECK(long_scans > cases / 1000);
   // Each verdict that a query ring can have, but for k1 and the like that only few cases reach, was seen.
   CHECK(seen[{layout::kStatusOk, layout::kNoDetail}] > cases / 50);
   for (const size_t offset : {0, 1, 8, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 28, 32, 36, 40, 52, 60}) {

@@ -91,11 +91,11 @@ void LaneBench::OfferJob(const Pace& pace) {
     return;
   }
   const ScanJob& j = jobs_.front();
-  Pack({{j.kind, 2},      {j.vector_log2, 4}, {j.planes, 4},     {j.two_bit, 1},     {j.sign_stage, 1},
-        {j.page_row, 1},  {j.fold, 1},        {j.code_shift, 5}, {j.base_shift, 5},  {j.group_last, 6},
-        {j.pass_last, 4}, {j.listed, 1},      {j.none, 1},       {j.first_page, 24}, {j.last_page, 24},
-        {j.skip, 6},      {j.last_entry, 6},  {j.list_beat, 32}, {j.block_beat, 32}, {j.first_beats, 9},
-        {j.second_at, 9}, {j.second_beats, 9}},
+  Pack({{j.kind, 2},        {j.vector_log2, 4}, {j.planes, 4},      {j.two_bit, 1},    {j.sign_stage, 1},
+        {j.page_row, 1},    {j.fold, 1},        {j.code_shift, 5},  {j.base_shift, 5}, {j.group_last, 6},
+        {j.pass_last, 4},   {j.listed, 1},      {j.maxima, 1},      {j.none, 1},       {j.first_page, 24},
+        {j.last_page, 24},  {j.skip, 6},        {j.last_entry, 6},  {j.list_beat, 32}, {j.block_beat, 32},
+        {j.first_beats, 9}, {j.second_at, 9},   {j.second_beats, 9}},
        p.job, 6);
   p.job_valid = 1;
 }
@@ -163,8 +163,8 @@ void LaneBench::TakeScore() {
 void LaneBench::CompareScore(const ScoreBeat& want) {
   Vlane& p = *top_;
   const uint32_t head = p.score_head;
-  const bool last = (head >> 20 & 1) != 0;
-  const bool none = (head >> 19 & 1) != 0;
+  const bool last = (head >> 21 & 1) != 0;
+  const bool none = (head >> 20 & 1) != 0;
   const auto context = [&] {
     return " job " + std::to_string(want.job) + " page and pass " + std::to_string(want.page) + " pass " +
            std::to_string(want.pass) + " at " + std::to_string(want.at) +
@@ -177,9 +177,9 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
   if (want.none) {
     return;
   }
-  if ((head >> 18 & 1) != (want.page_last ? 1U : 0U) || (head >> 14 & 15) != want.pass ||
-      (head >> 8 & 63) != want.at) {
-    error_ = "page_last, pass or at" + context();
+  if ((head >> 19 & 1) != (want.page_last ? 1U : 0U) || (head >> 18 & 1) != (want.maxima ? 1U : 0U) ||
+      (head >> 14 & 15) != want.pass || (head >> 8 & 63) != want.at) {
+    error_ = "page_last, maxima, pass or at" + context();
     return;
   }
   if ((head & 0xFF) != want.counts) {

@@ -243,6 +243,7 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
   uint32_t end = options.whole ? total : rng() % (total + 1);
   if (begin > end) std::swap(begin, end);
   job.listed = options.listed;
+  job.maxima = rng() % 2 == 0;
   job.none = begin == end && !options.listed;
   job.first_page = begin / entries + shift;
   job.last_page = (end == 0 ? 0 : (end - 1) / entries) + shift;
@@ -295,6 +296,7 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
   }
   if (options.listed) made.list.back().last = true;
   made.scores.back().last = true;
+  for (ScoreBeat& beat : made.scores) beat.maxima = job.maxima;
   return made;
 }
 

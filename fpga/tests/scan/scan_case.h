@@ -30,6 +30,7 @@ struct ScanJob {
   uint32_t group_last = 0;
   uint32_t pass_last = 0;
   bool listed = false;
+  bool maxima = false;
   bool none = false;
   uint32_t first_page = 0;
   uint32_t last_page = 0;
@@ -64,6 +65,7 @@ struct ScoreBeat {
   bool last = false;
   bool none = false;
   bool page_last = false;
+  bool maxima = false;
   uint32_t pass = 0;
   uint32_t at = 0;
   uint32_t counts = 0;

@@ -1,6 +1,6 @@
-// The selector against layout::Ranks and layout::TopK: shapes, groups, orders of scores, ties, lists, and
-// random stalls on every stream. A bench plays the lanes, which send scores at random times, and the takers,
-// which stall at random.
+// The selector against layout::Ranks and layout::TopK: shapes, groups, orders of scores, ties, lists, long
+// scans, and random stalls on every stream. A bench plays the lanes, which send scores at random times, and
+// the takers, which stall at random.
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -30,6 +30,7 @@ constexpr int kEntries = 4;  // of a beat
 
 enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
 constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
+constexpr uint8_t kShapeMaxima = 3;
 constexpr int WordsOf(Shape shape) { return shape == Shape::kTokens ? 8 : 1; }
 
 // One job with the scores of its entries.
@@ -39,6 +40,8 @@ struct Job {
   bool plain = false;
   bool listed = false;
   bool to_list = false;
+  bool maxima = false;  // the first stage of a long scan
+  bool kept = false;    // the second one
   int shift = 0;
   uint32_t begin = 0;  // entries, not listed
   uint32_t end = 0;
@@ -50,6 +53,8 @@ struct Job {
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
   uint32_t pages = 0;  // that the lanes score
+  uint32_t candidates = 0;
+  std::vector<std::pair<uint32_t, uint64_t>> list;  // with to_list: page, mask
 
   int passes() const { return (group + kQueries - 1) / kQueries; }
 };
@@ -143,6 +148,16 @@ void SetPin(Pin& pin, uint64_t bits) {
   pin = static_cast<Pin>(bits);
 }
 
+// The entries of each page, as a list.
+std::vector<std::pair<uint32_t, uint64_t>> ListOf(const std::vector<uint32_t>& entries, uint32_t of_page) {
+  std::vector<std::pair<uint32_t, uint64_t>> list;
+  for (const uint32_t entry : entries) {
+    if (list.empty() || list.back().first != entry / of_page) list.emplace_back(entry / of_page, 0);
+    list.back().second |= uint64_t{1} << entry % of_page;
+  }
+  return list;
+}
+
 // Fills in what layout::Ranks and layout::TopK give for the job's scores.
 void Expect(Job& job) {
   const uint32_t group = static_cast<uint32_t>(job.group);
@@ -153,10 +168,10 @@ void Expect(Job& job) {
     job.ids.push_back(job.entries[at]);
     job.ranks.push_back(ranks[at]);
   }
-  const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
-  std::vector<uint32_t> pages;
-  for (const uint32_t entry : job.entries) pages.push_back(entry / page);
-  job.pages = static_cast<uint32_t>(std::unique(pages.begin(), pages.end()) - pages.begin());
+  const auto page = static_cast<uint32_t>(EntriesOf(job.shape));
+  job.pages = static_cast<uint32_t>(ListOf(job.entries, page).size());
+  job.candidates = static_cast<uint32_t>(job.entries.size());
+  if (job.to_list) job.list = ListOf(job.ids, page);
 }
 
 Bench::Bench(uint32_t seed) : rng_(seed) {
@@ -204,8 +219,8 @@ std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_
         }
       }
       const bool page_last = first + kEntries >= count;
-      beat.head = static_cast<uint32_t>(page_last) << 18 | static_cast<uint32_t>(pass) << 14 |
-                  static_cast<uint32_t>(first / kEntries) << 8 | counts;
+      beat.head = static_cast<uint32_t>(page_last) << 19 | static_cast<uint32_t>(job.maxima) << 18 |
+                  static_cast<uint32_t>(pass) << 14 | static_cast<uint32_t>(first / kEntries) << 8 | counts;
       beats.push_back(std::move(beat));
     }
   }
@@ -237,12 +252,12 @@ bool Bench::Load(int lane, const Job& job) {
   }
   if (state.beats.empty()) {
     Beat none;
-    none.head = 3U << 19 | (rng_() & 0x7FFFF);  // last, none
+    none.head = 3U << 20 | (rng_() & 0xFFFFF);  // last, none
     none.y.resize(kEntries * kQueries);
     for (int16_t& y : none.y) y = 32767;
     state.beats.push_back(std::move(none));
   } else {
-    state.beats.back().head |= 1U << 20;
+    state.beats.back().head |= 1U << 21;
   }
   return true;
 }
@@ -254,14 +269,17 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
     const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
     job_offered_ = true;
     p.job_plain = job.plain;
-    p.job_shape = static_cast<uint8_t>(job.shape);
+    p.job_shape = job.maxima ? kShapeMaxima : static_cast<uint8_t>(job.shape);
     p.job_group_last = static_cast<uint8_t>(job.group - 1);
     p.job_pass_last = static_cast<uint8_t>(job.passes() - 1);
     p.job_listed = job.listed;
     p.job_to_list = job.to_list;
+    p.job_kept = job.kept;
     p.job_none = !job.listed && job.begin == job.end;
     p.job_first_page = job.begin / page + static_cast<uint32_t>(job.shift);
     p.job_last_page = (job.end == 0 ? 0 : (job.end - 1) / page) + static_cast<uint32_t>(job.shift);
+    p.job_skip = static_cast<uint8_t>(job.begin % page);
+    p.job_last_entry = static_cast<uint8_t>(job.end == 0 ? 0 : (job.end - 1) % page);
     p.job_shift = static_cast<uint8_t>(job.shift);
     p.job_k = job.k;
   }
@@ -289,7 +307,7 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
 void Bench::TakeHead(const Job& job) {
   const Vselector_bench& p = *top_;
   REQUIRE(p.head_to_list == job.to_list);
-  REQUIRE(p.head_candidates == job.entries.size());
+  REQUIRE(p.head_candidates == job.candidates);
   REQUIRE(p.head_count == job.ids.size());
   REQUIRE(p.head_pages == job.pages);
   const int32_t last = job.ranks.empty() ? 0 : *std::min_element(job.ranks.begin(), job.ranks.end());
@@ -331,20 +349,16 @@ void Bench::TakeList(int lane, const std::vector<Job>& jobs) {
     REQUIRE(state.coming.empty());
   }
   if (!last) return;
-  // TopK's positions in this lane's pages.
-  std::vector<ListEntry> expected;
-  for (const uint32_t id : job.ids) {
-    const uint32_t page = id / 64 + static_cast<uint32_t>(job.shift);
-    if (page % kChannels != static_cast<uint32_t>(lane)) continue;
-    if (expected.empty() || expected.back().row != page / kChannels)
-      expected.push_back({page / kChannels, 0});
-    expected.back().mask |= uint64_t{1} << id % 64;
+  size_t at = 0;
+  for (const auto& [page, mask] : job.list) {
+    const uint32_t place = page + static_cast<uint32_t>(job.shift);
+    if (place % kChannels != static_cast<uint32_t>(lane)) continue;
+    REQUIRE(at < state.coming.size());
+    REQUIRE(state.coming[at].row == place / kChannels);
+    REQUIRE(state.coming[at].mask == mask);
+    ++at;
   }
-  REQUIRE(state.coming.size() == expected.size());
-  for (size_t i = 0; i < expected.size(); ++i) {
-    REQUIRE(state.coming[i].row == expected[i].row);
-    REQUIRE(state.coming[i].mask == expected[i].mask);
-  }
+  REQUIRE(state.coming.size() == at);
   Progress(state.list_job);
   state.lists.push_back(std::move(state.coming));
   state.coming.clear();
@@ -543,10 +557,78 @@ std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
   return {first, second};
 }
 
+// A range of any length up to what the maxima of its pages allow.
+Job AnyLongJob(std::mt19937& rng) {
+  Job job;
+  job.group = 1 + static_cast<int>(rng() % (kBankWords < 256 ? 8 : 16));
+  job.plain = rng() % 3 == 0;
+  job.shift = static_cast<int>(rng() % kChannels);
+  const auto most = static_cast<uint32_t>(kBankWords / job.passes() * 8 * kChannels);
+  // Not every case needs megabytes of scores.
+  const uint32_t pages = 1 + static_cast<uint32_t>(rng()) % std::min(most, rng() % 8 == 0 ? 600U : 130U);
+  const uint32_t first = static_cast<uint32_t>(rng()) % 300;
+  job.begin = first * 64 + static_cast<uint32_t>(rng()) % 64;
+  job.end = (first + pages - 1) * 64 + 1 + static_cast<uint32_t>(rng()) % 64;
+  if (rng() % 16 == 0) job.end = job.begin;
+  job.end = std::max(job.end, job.begin);
+  for (uint32_t entry = job.begin; entry < job.end; ++entry) job.entries.push_back(entry);
+  const auto most_k = static_cast<uint32_t>(kBankWords / (8 * job.passes()));
+  job.k = rng() % 4 == 0 ? most_k : 1 + static_cast<uint32_t>(rng()) % most_k;
+  FillScores(job, AnyOrder(rng), rng);
+  return job;
+}
+
+// The two jobs of a long scan. The first one's answer is the k best pages by the largest rank in each; the
+// second one's that of all entries.
+std::pair<Job, Job> LongScan(const Job& whole) {
+  Job first = whole;
+  Expect(first);
+  Job second = first;
+  const std::vector<uint8_t> block(layout::QueryBlockBytes(static_cast<uint32_t>(whole.group), kDim));
+  const std::vector<int32_t> ranks =
+      layout::Ranks(whole.scores, static_cast<uint32_t>(whole.group),
+                    whole.plain ? layout::kGroupPlainMax : layout::kGroupMax, kDim, block.data());
+  const std::vector<std::pair<uint32_t, uint64_t>> pages = ListOf(whole.entries, 64);
+  std::vector<int32_t> of_page(pages.size(), INT32_MIN);
+  for (size_t at = 0; at < ranks.size(); ++at) {
+    int32_t& largest = of_page[whole.entries[at] / 64 - pages.front().first];
+    largest = std::max(largest, ranks[at]);
+  }
+  first.maxima = first.to_list = true;
+  first.ids.clear();
+  first.ranks.clear();
+  first.list.clear();
+  second.listed = second.kept = true;
+  second.entries.clear();
+  second.scores.clear();
+  for (const uint32_t at : layout::TopK(of_page, whole.k)) {
+    first.ids.push_back(pages[at].first);
+    first.ranks.push_back(of_page[at]);
+    first.list.push_back(pages[at]);
+    for (uint32_t entry = 0; entry < 64; ++entry) {
+      if ((pages[at].second >> entry & 1) != 0) second.entries.push_back(pages[at].first * 64 + entry);
+    }
+  }
+  second.pages = static_cast<uint32_t>(first.list.size());
+  for (int query = 0; query < whole.group; ++query) {
+    for (const uint32_t entry : second.entries) {
+      second.scores.push_back(
+          whole.scores[static_cast<size_t>(query) * whole.entries.size() + entry - whole.begin]);
+    }
+  }
+  return {first, second};
+}
+
 std::vector<Job> AnyJobs(int count, std::mt19937& rng) {
   std::vector<Job> jobs;
   while (static_cast<int>(jobs.size()) < count) {
     const unsigned kind = rng() % 8;
+    if (kind == 7) {
+      auto [first, second] = LongScan(AnyLongJob(rng));
+      jobs.push_back(std::move(first));
+      jobs.push_back(std::move(second));
+      continue;
+    }
     if (kind >= 2) {
       jobs.push_back(AnyJob(rng));
       Expect(jobs.back());
@@ -586,6 +668,29 @@ TEST_CASE("selections equal those of proto/layout") {
     Bench bench(seed);
     bench.Run(AnyJobs(kJobs, rng), AnyRates(rng));
   }
+}
+
+// Pages 0 and 1 hold the best scores of query 0, page 2 that of query 1. The lower ids win, so page 2 is not
+// listed; the ranks of the listed entries are still those below its score.
+TEST_CASE("a long scan keeps the best score of a query whose page is not listed") {
+  Job job;
+  job.group = 2;
+  job.end = 64 * 3;
+  job.k = 2;
+  for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+  job.scores.assign(size_t{2} * job.end, -1000);
+  int16_t* const second = &job.scores[job.end];
+  for (const size_t page : {0U, 1U}) {
+    job.scores[page * 64] = 90;  // 10 below the best
+    second[page * 64] = 50;      // the best of query 1 in the listed pages
+    job.scores[page * 64 + 1] = 100;
+  }
+  second[2 * 64 + 5] = 100;
+  auto [first, listed] = LongScan(job);
+  REQUIRE(first.ids == std::vector<uint32_t>{0, 1});
+  REQUIRE(listed.ids == std::vector<uint32_t>{1, 65});
+  Bench bench(3);
+  bench.Run({first, listed, first, listed}, Rates());
 }
 
 TEST_CASE("a reset drops all jobs at any time") {
