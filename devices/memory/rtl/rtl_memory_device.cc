@@ -62,13 +62,13 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
       MNEMO_ASSIGN_OR_RETURN(rtl.hbm_bytes, ParseNumber({"hbm_bytes", 1 << 17, uint64_t{16} << 30}, value));
     } else if (key == "clock_mhz") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t clock, ParseNumber({"clock_mhz", 50, 1000}, value));
-      rtl.clock_mhz = static_cast<uint32_t>(clock);
+      rtl.card.clock_mhz = static_cast<uint32_t>(clock);
     } else if (key == "seed") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.seed, ParseNumber({"seed", 0, UINT32_MAX}, value));
+      MNEMO_ASSIGN_OR_RETURN(rtl.card.seed, ParseNumber({"seed", 0, UINT32_MAX}, value));
     } else if (key == "fault") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.fault, ParseFault(value));
+      MNEMO_ASSIGN_OR_RETURN(rtl.card.fault, ParseFault(value));
     } else if (key == "fault_at") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
+      MNEMO_ASSIGN_OR_RETURN(rtl.card.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
     } else if (key == "watchdog") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, ParseNumber({"watchdog", 1000, UINT32_MAX}, value));
       parsed.watchdog = static_cast<uint32_t>(cycles);
@@ -84,7 +84,7 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.make_port = [rtl = parsed.rtl]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
     return sim::RtlPort::Make(rtl);
   };
-  card.clock_mhz = parsed.rtl.clock_mhz;
+  card.clock_mhz = parsed.rtl.card.clock_mhz;
   card.simulated_time = true;
   card.watchdog_cycles = parsed.watchdog;
   card.energy = card::kU55cEnergy;
