@@ -1,50 +1,19 @@
 #include "devices/memory/rtl/rtl_memory_device.h"
 
-#include <absl/strings/numbers.h>
-
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "devices/memory/option_values.h"
 #include "fpga/card/card_driver.h"
 #include "fpga/sim/rtl_port.h"
 
 namespace mnemo::memory_device::rtl {
 namespace {
 
-struct Number {
-  const char* key;
-  uint64_t least;
-  uint64_t most;
-};
-
-absl::StatusOr<uint64_t> ParseNumber(const Number& number, const std::string& text) {
-  uint64_t value = 0;
-  if (!absl::SimpleAtoi(text, &value) || value < number.least || value > number.most) {
-    return InvalidArgument("device option \"{}\": \"{}\"; allowed: whole numbers from {} to {}", number.key,
-                           text, number.least, number.most);
-  }
-  return value;
-}
-
-struct FaultName {
-  const char* name;
-  sim::Fault fault;
-};
-constexpr FaultName kFaults[] = {{"none", sim::Fault::kNone},
-                                 {"channel-stops", sim::Fault::kChannelStops},
-                                 {"channel-error", sim::Fault::kChannelError},
-                                 {"host-stops", sim::Fault::kHostStops},
-                                 {"host-error", sim::Fault::kHostError}};
-
-absl::StatusOr<sim::Fault> ParseFault(const std::string& text) {
-  std::string names;
-  for (const FaultName& fault : kFaults) {
-    if (text == fault.name) return fault.fault;
-    names += std::string(names.empty() ? "" : ", ") + fault.name;
-  }
-  return InvalidArgument("device option \"fault\": \"{}\"; allowed: {}", text, names);
-}
+// In the order of sim::Fault.
+constexpr std::string_view kFaults[] = {"none", "channel-stops", "channel-error", "host-stops", "host-error"};
 
 struct Options {
   sim::RtlOptions rtl;
@@ -66,7 +35,8 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
     } else if (key == "seed") {
       MNEMO_ASSIGN_OR_RETURN(rtl.card.seed, ParseNumber({"seed", 0, UINT32_MAX}, value));
     } else if (key == "fault") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.card.fault, ParseFault(value));
+      MNEMO_ASSIGN_OR_RETURN(const size_t fault, ParseName("fault", kFaults, value));
+      rtl.card.fault = static_cast<sim::Fault>(fault);
     } else if (key == "fault_at") {
       MNEMO_ASSIGN_OR_RETURN(rtl.card.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
     } else if (key == "watchdog") {
