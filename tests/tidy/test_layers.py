@@ -25,7 +25,7 @@ ALLOWED = {
     # The card: its driver and model, the simulation of its RTL, and the kinds of memory device that stand on them.
     "fpga/card": ["devices/base", "devices/memory", "proto/layout"],
     "fpga/sim": ["devices/base", "fpga/card", "proto/layout"],
-    "fpga/xrt": ["devices/base", "fpga/card", "proto/layout"],
+    "fpga/xrt": ["devices/base", "fpga/card", "fpga/sim", "proto/layout"],
     "fpga/report": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],
     "fpga/tests": ["devices/base", "devices/memory", "fpga", "proto/layout"],
     "devices/memory/card_model": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],
