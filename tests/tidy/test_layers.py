@@ -30,6 +30,7 @@ ALLOWED = {
     "fpga/tests": ["devices/base", "devices/memory", "fpga", "proto/layout"],
     "devices/memory/card_model": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],
     "devices/memory/rtl": ["devices/base", "devices/memory", "fpga/card", "fpga/sim", "proto/layout"],
+    "devices/memory/xrt": ["devices/base", "devices/memory", "fpga/card", "fpga/xrt", "proto/layout"],
     "devices/memory/factory": ["devices/base", "devices/memory"],
     "devices/memory/testing": ["devices/base", "devices/memory"],
     "devices/transport": ["devices/base", "proto/layout"],

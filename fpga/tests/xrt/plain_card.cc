@@ -11,6 +11,8 @@
 
 #include "fpga/xrt/device_process.h"
 #include "proto/layout/card.h"
+#include "proto/layout/card_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace {
 
@@ -22,6 +24,9 @@ class PlainCard final : public xrt_card::EmulatedCard {
  public:
   uint32_t ReadRegister(uint32_t offset) override {
     if (offset == layout::kCardRegMagic) return layout::kCardMagic;
+    if (offset == layout::kCardRegVersion) return layout::kCardMajor << 16 | layout::kCardMinor;
+    if (offset / 8 == layout::kCardRegCardHash / 8) return Half(layout::kCardHash, offset);
+    if (offset / 8 == layout::kCardRegLayoutHash / 8) return Half(layout::kLayoutHash, offset);
     if (offset == layout::kCardRegShape) return 2 | 4 << 8 | 16 << 16;
     return registers_[offset];
   }
@@ -43,6 +48,10 @@ class PlainCard final : public xrt_card::EmulatedCard {
   bool Run() override { return false; }
 
  private:
+  static uint32_t Half(uint64_t pair, uint32_t offset) {
+    return static_cast<uint32_t>(offset % 8 == 0 ? pair : pair >> 32);
+  }
+
   std::map<uint32_t, uint32_t> registers_;
   std::map<uint64_t, std::span<uint8_t>> memory_;
 };
