@@ -2,7 +2,6 @@
 // process, with the name of a socket in the environment; a person starts it to write the files that XRT needs
 // for that.
 #include <signal.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -29,8 +28,9 @@ int Fail(const absl::Status& status) {
 }
 
 int ServeXrt(const std::string& user, const std::string& socket) {
-  // Signals to the host's process group are not for the card, which ends with its host.
-  ::setsid();
+  // Signals to the host's process group, of which XRT wants this process to be, are not for the card: it ends
+  // with its host.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::signal(number, SIG_IGN);
   const sim::RtlCardOptions options;
   auto process =
       DeviceProcess::Connect("/tmp/" + user + "/" + socket, std::make_unique<EmulatedRtl>(options));

@@ -52,8 +52,6 @@ EmulationGuard::EmulationGuard() : group_(::getpgrp()) {
 }
 
 void EmulationGuard::Restore() {
-  if (restored_) return;
-  restored_ = true;
   for (size_t n = 0; n < kSignals.size(); ++n) ::sigaction(kSignals[n], &handlers_[n], nullptr);
   ::setpgid(0, group_);
 }
@@ -79,12 +77,18 @@ absl::Status EmulationGuard::Watch() {
   return absl::OkStatus();
 }
 
+void EmulationGuard::Close() {
+  if (watcher_.joinable()) {
+    const uint64_t one = 1;
+    MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
+    watcher_.join();
+  }
+  ::setpgid(0, 0);
+}
+
 EmulationGuard::~EmulationGuard() {
+  Close();
   Restore();
-  if (!watcher_.joinable()) return;
-  const uint64_t one = 1;
-  MNEMO_CHECK(::write(stop_.get(), &one, sizeof one) == sizeof one);
-  watcher_.join();
 }
 
 }  // namespace mnemo::xrt_card

@@ -21,13 +21,16 @@ class EmulationGuard {
  public:
   // Before XRT starts its device process. This process leaves its group until Watch.
   EmulationGuard();
-  // The device process may end from here on.
+  // After XRT has closed the device. This process is in its group again.
   ~EmulationGuard();
   EmulationGuard(const EmulationGuard&) = delete;
   EmulationGuard& operator=(const EmulationGuard&) = delete;
 
   // When it has started. INTERNAL: it is not found.
   absl::Status Watch();
+  // Before XRT closes the device: the device process may end. XRT waits for it as a process of this group, so
+  // this process leaves its own again.
+  void Close();
   // 0 before Watch.
   pid_t device_process() const { return pid_; }
 
@@ -37,7 +40,6 @@ class EmulationGuard {
   static constexpr std::array kSignals = {SIGSEGV, SIGFPE, SIGABRT, SIGUSR1, SIGCHLD};
   std::array<struct sigaction, kSignals.size()> handlers_{};
   pid_t group_;
-  bool restored_ = false;
   pid_t pid_ = 0;
   UniqueFd process_;
   UniqueFd stop_;

@@ -66,7 +66,9 @@ struct XrtPort::Parts {
 };
 
 XrtPort::XrtPort(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-XrtPort::~XrtPort() = default;
+XrtPort::~XrtPort() {
+  if (guard_ != nullptr) guard_->Close();
+}
 
 absl::StatusOr<XrtImage> ReadImage(const std::string& path) {
   if (path.empty()) return InvalidArgument("xclbin: the path of the card's image is missing");

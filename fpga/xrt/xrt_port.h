@@ -76,11 +76,11 @@ class XrtPort final : public card::CardPort {
   absl::Status TakeMemory(const XrtPortOptions& options);
   absl::Status Copy(uint64_t address, uint64_t size, uint8_t* to, const uint8_t* from);
 
+  std::unique_ptr<EmulationGuard> guard_;  // of emulation alone; longer than XRT's objects
   std::unique_ptr<Parts> parts_;
   std::string device_name_;
   std::optional<double> watts_;
   std::chrono::steady_clock::time_point watts_until_{};
-  std::unique_ptr<EmulationGuard> guard_;  // ends before the card is closed
 };
 
 }  // namespace mnemo::xrt_card
