@@ -5,6 +5,8 @@
 #include <string_view>
 #include <system_error>
 
+#include "fpga/xrt/host_check.h"
+
 namespace mnemo::xrt_card {
 namespace {
 

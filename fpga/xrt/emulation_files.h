@@ -8,7 +8,6 @@
 
 namespace mnemo::xrt_card {
 
-inline constexpr char kModelPath[] = "data/emulation/unified/cpu_em/generic_pcie/model/genericpciemodel";
 inline constexpr char kImageName[] = "mnemo_card.xclbin";
 
 // Writes into a folder, which is made: the image; `vitis`, where XRT finds `program` as its device process;

@@ -15,7 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kModelPath = "data/emulation/unified/cpu_em/generic_pcie/model/genericpciemodel";
 constexpr std::string_view kInstall = "install XRT's package for this kernel and `modprobe xocl`";
 
 std::string Variable(const char* name) {

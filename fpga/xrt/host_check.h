@@ -8,6 +8,9 @@
 
 namespace mnemo::xrt_card {
 
+// The device process of XRT's software emulation, below the folder that XILINX_VITIS names.
+inline constexpr char kModelPath[] = "data/emulation/unified/cpu_em/generic_pcie/model/genericpciemodel";
+
 // Roots of the file systems, for tests.
 struct HostRoots {
   std::string sys = "/sys";
