@@ -1,5 +1,6 @@
 // A device process for tests of XrtPort alone: registers that keep what is written, a shape of two channels,
 // and one operation: a write to register kCopy copies a beat from a channel's start to host memory's start.
+// With MNEMO_PLAIN_CARD_HASH in the environment its layout hash is that number.
 #include <unistd.h>
 
 #include <cstdio>
@@ -26,7 +27,10 @@ class PlainCard final : public xrt_card::EmulatedCard {
     if (offset == layout::kCardRegMagic) return layout::kCardMagic;
     if (offset == layout::kCardRegVersion) return layout::kCardMajor << 16 | layout::kCardMinor;
     if (offset / 8 == layout::kCardRegCardHash / 8) return Half(layout::kCardHash, offset);
-    if (offset / 8 == layout::kCardRegLayoutHash / 8) return Half(layout::kLayoutHash, offset);
+    if (offset / 8 == layout::kCardRegLayoutHash / 8) {
+      const char* const other = std::getenv("MNEMO_PLAIN_CARD_HASH");
+      return Half(other == nullptr ? layout::kLayoutHash : std::strtoull(other, nullptr, 10), offset);
+    }
     if (offset == layout::kCardRegShape) return 2 | 4 << 8 | 16 << 16;
     return registers_[offset];
   }

@@ -18,6 +18,7 @@
 
 #include "fpga/xrt/xclbin_file.h"
 #include "proto/layout/card.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::xrt_card {
 namespace {
@@ -85,6 +86,19 @@ TEST_CASE("a program keeps its signals and its group, and ends alone with its de
   said.resize(static_cast<size_t>(std::max<ssize_t>(::read(pipe[0], said.data(), said.size()), 0)));
   ::close(pipe[0]);
   CHECK(said.find("XRT's emulation: the device process has ended") != std::string::npos);
+}
+
+TEST_CASE("a card of another version is refused, naming both hashes") {
+  const std::string image = Write("mnemo_card_other.xclbin", MakeEmulationXclbin({.channels = 2}));
+  ::setenv("MNEMO_PLAIN_CARD_HASH", "5", 1);
+  const absl::Status status = XrtPort::Create({.xclbin = image}).status();
+  ::unsetenv("MNEMO_PLAIN_CARD_HASH");
+  CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(
+      status.message() ==
+      fmt::format("xclbin {}: layout hash of the card is 0x5, this program's {:#x}; the image was made from "
+                  "another version of mnemo; fpga/build makes one",
+                  image, layout::kLayoutHash));
 }
 
 TEST_CASE("registers, channels and host memory are reached through XRT") {
