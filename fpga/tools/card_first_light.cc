@@ -10,7 +10,7 @@
 #include "devices/memory/xrt/xrt_memory_device.h"
 #include "fpga/tools/first_light.h"
 
-namespace mnemo::card {
+namespace mnemo::first_light {
 namespace {
 
 namespace xrt = memory_device::xrt;
@@ -36,18 +36,19 @@ absl::Status Run(const std::vector<std::string>& pairs) {
   MNEMO_ASSIGN_OR_RETURN(const xrt_card::XrtImage image, xrt_card::ReadImage(parsed.port.xclbin));
   std::printf("image: %s, for %s, %u MHz, uuid %s\n", image.emulation ? "emulation" : "card",
               image.platform.c_str(), image.clock_mhz, image.uuid.c_str());
-  MNEMO_ASSIGN_OR_RETURN(CardDriverOptions driver, xrt::DriverOptions(parsed));
+  MNEMO_ASSIGN_OR_RETURN(card::CardDriverOptions driver, xrt::DriverOptions(parsed));
   MNEMO_ASSIGN_OR_RETURN(std::unique_ptr<xrt_card::XrtPort> port, xrt_card::XrtPort::Create(parsed.port));
   std::printf("device %s: %s\n", parsed.port.device.c_str(), port->device_name().c_str());
   const std::optional<double> watts = port->watts();
   std::printf("power: %s\n", watts.has_value() ? fmt::format("{} W", *watts).c_str() : "no sensor");
   std::fputs(DescribeCard(port.get()).c_str(), stdout);
   std::fflush(stdout);
-  driver.make_port = [&port]() -> absl::StatusOr<std::unique_ptr<CardPort>> {
+  driver.make_port = [&port]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
     if (port == nullptr) return Unavailable("the card was lost");
     return std::move(port);
   };
-  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<CardDriver> device, CardDriver::Create(options, driver));
+  MNEMO_ASSIGN_OR_RETURN(const std::unique_ptr<card::CardDriver> device,
+                         card::CardDriver::Create(options, driver));
   std::string lines;
   const absl::Status compared = CompareWithReference(device.get(), &lines);
   std::fputs(lines.c_str(), stdout);
@@ -77,6 +78,6 @@ int Main(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace mnemo::card
+}  // namespace mnemo::first_light
 
-int main(int argc, char** argv) { return mnemo::card::Main(argc, argv); }
+int main(int argc, char** argv) { return mnemo::first_light::Main(argc, argv); }

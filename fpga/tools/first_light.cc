@@ -14,7 +14,7 @@
 #include "proto/layout/quantise.h"
 #include "proto/layout/reference.h"
 
-namespace mnemo::card {
+namespace mnemo::first_light {
 namespace {
 
 using layout::Completion;
@@ -136,7 +136,7 @@ absl::Status CompareFormat(MemoryDevice* device, uint32_t format, std::string* l
 
 }  // namespace
 
-std::string DescribeCard(CardPort* port) {
+std::string DescribeCard(card::CardPort* port) {
   struct Register {
     const char* name;
     uint32_t offset;
@@ -178,4 +178,4 @@ absl::Status CompareWithReference(MemoryDevice* device, std::string* lines) {
   return absl::OkStatus();
 }
 
-}  // namespace mnemo::card
+}  // namespace mnemo::first_light

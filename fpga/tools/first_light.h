@@ -7,14 +7,14 @@
 #include "devices/memory/memory_device.h"
 #include "fpga/card/card_port.h"
 
-namespace mnemo::card {
+namespace mnemo::first_light {
 
 // Lines with the card's identity and shape, as far as registers answer.
-std::string DescribeCard(CardPort* port);
+std::string DescribeCard(card::CardPort* port);
 
 // Fills one index of each format of codes that the device has, and asks for its best tokens; lines with what
 // was compared. INTERNAL: the first result that is not the reference's, or the device's refusal.
 // DEADLINE_EXCEEDED: the device has answered nothing for ten seconds.
 absl::Status CompareWithReference(memory_device::MemoryDevice* device, std::string* lines);
 
-}  // namespace mnemo::card
+}  // namespace mnemo::first_light

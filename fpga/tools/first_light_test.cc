@@ -11,7 +11,7 @@
 #include "fpga/card/model/model_port.h"
 #include "proto/layout/card.h"
 
-namespace mnemo::card {
+namespace mnemo::first_light {
 namespace {
 
 using memory_device::MemoryDevice;
@@ -74,11 +74,11 @@ TEST_CASE("a card that is wrong is told by the byte, one that takes nothing by t
 }
 
 TEST_CASE("the registers of a card are described") {
-  auto port = model::ModelPort::Make({}).value();
+  auto port = card::model::ModelPort::Make({}).value();
   const std::string lines = DescribeCard(port.get());
   CHECK(lines.find(fmt::format("register 0x010, magic: {:#x}\n", uint32_t{layout::kCardMagic})) == 0);
   CHECK(lines.find("register 0x044, state: 0x1\n") != std::string::npos);
 }
 
 }  // namespace
-}  // namespace mnemo::card
+}  // namespace mnemo::first_light

@@ -33,8 +33,8 @@ constexpr uint32_t kSlots = 2;
 constexpr uint32_t kHeads = 3;
 constexpr uint32_t kOperations = 32;
 
-// Every kind of the build that needs no card, and the test kind as several devices. MNEMO_XRT_IMAGE: the path of
-// a card's image; then the kind xrt alone, on that card or its emulation.
+// Every kind of the build that needs no card, and the test kind as several devices. MNEMO_XRT_IMAGE: the path
+// of a card's image; then the kind xrt alone, on that card or its emulation.
 std::vector<MemoryDeviceOptions> Devices() {
   testing::AddLateKind();
   const std::vector<MemoryDeviceOptions> variants = {
