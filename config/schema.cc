@@ -250,15 +250,17 @@ void AddMemory(std::vector<KeySpec>* specs) {
             "The program of memory services; empty takes mnemo-memory beside mnemod."),
        Text(MNEMO_KEY(memory.device), TextForm::kIdentifier,
             "The kind of memory device that keeps and searches the indexes of a memory service, one of those "
-            "that this build has: cpu, or card-model, the FPGA card in software. Another one is refused at "
-            "the "
-            "start."),
+            "that this build has: cpu; card-model, the FPGA card in software; rtl, its simulation cycle by "
+            "cycle; xrt, a card. Another one is refused at the start."),
        {"memory.device_options",
         PairListSpec{[](Config& config) -> std::vector<std::string>& { return config.memory.device_options; },
                      32},
         "Options that this kind of device alone understands: cpu has none, card-model has channels, "
+        "hbm_bytes, group, scorers, bank_words, clock_mhz, max_group and max_k, rtl has channels, hbm_bytes, "
+        "clock_mhz, "
+        "max_group, max_k, seed, fault, fault_at and watchdog, xrt has xclbin, index, bdf, memory, "
         "hbm_bytes, "
-        "group, scorers, bank_words, clock_mhz, max_group and max_k."},
+        "host_bytes, clock_mhz and watchdog."},
        Number(MNEMO_KEY(memory.operation_timeout_ms), 1, kHourMs,
               "A memory device that does not finish an operation within so long is reset."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,

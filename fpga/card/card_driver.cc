@@ -132,7 +132,10 @@ absl::Status CardDriver::Begin() {
   }
   shape_ = std::move(shape);
   shape_.channels = channels;
-  if (first) FillCaps();
+  if (first) {
+    FillCaps();
+    has_power_ = port_->watts().has_value();
+  }
   if (caps_.max_group < 1 || caps_.max_k < 1 || caps_.max_tokens < kPageTokens) {
     caps_ = {};
     return FailedPrecondition(

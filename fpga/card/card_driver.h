@@ -39,7 +39,7 @@ struct CardDriverOptions {
   double clock_mhz = 250;
   uint32_t watchdog_cycles = 1 << 26;  // of a job; 0: no bound
   bool simulated_time = false;
-  std::optional<EnergyFigures> energy;       // none: completions have no energy
+  std::optional<EnergyFigures> energy;       // where no counter is; none: completions have no energy
   uint32_t first_index = 0;                  // of the rings
   std::chrono::milliseconds patience{2000};  // with a reset, and with a card that finishes nothing
 };
@@ -58,7 +58,10 @@ class CardDriver final : public memory_device::MemoryDevice {
   const layout::AttachHello& caps() const override { return caps_; }
   CardMemory& memory() override { return memory_; }
   bool simulated_time() const override { return card_.simulated_time; }
-  std::string_view energy_source() const override { return card_.energy.has_value() ? "model" : ""; }
+  // A counter of the card, where it has one, else the model.
+  std::string_view energy_source() const override {
+    return has_power_ ? card_.kind : card_.energy.has_value() ? "model" : "";
+  }
   std::vector<memory_device::DeviceCounter> Counters() override;
   size_t Submit(std::span<const memory_device::Operation> operations) override;
   size_t Poll(std::span<layout::Completion> completions) override;
@@ -112,6 +115,8 @@ class CardDriver final : public memory_device::MemoryDevice {
   absl::Status FinishPart(const Part& part, const layout::Completion& completion);
   absl::Status CopyResults(const Part& part, const layout::Completion& completion);
   void AddUp(const Part& part, const layout::Completion& completion);
+  // Microjoules; none: they are not known.
+  std::optional<uint32_t> EnergyOf(const Part& part, const layout::Completion& completion) const;
   // The card's own word of a failure; asked when it has been silent for a while.
   void CheckState();
   void Fail(const absl::Status& why);
@@ -135,8 +140,9 @@ class CardDriver final : public memory_device::MemoryDevice {
   std::deque<Taken> taken_;  // oldest first; only the newest may have blocks that are not pushed
   std::deque<Part> under_way_;
   absl::Status failure_;
-  bool failed_ = false;   // takes nothing more until it is reset
-  bool gave_up_ = false;  // a reset by itself did not help
+  bool failed_ = false;     // takes nothing more until it is reset
+  bool gave_up_ = false;    // a reset by itself did not help
+  bool has_power_ = false;  // the port had a counter of power at the start
   uint32_t silent_polls_ = 0;
   CheckedBlock block_;
   std::vector<uint32_t> ids_;  // of a gather

@@ -245,15 +245,25 @@ void CardDriver::AddUp(const Part& part, const Completion& completion) {
   answer.score_ns = SaturatedSum(answer.score_ns, completion.score_ns);
   answer.select_ns = SaturatedSum(answer.select_ns, completion.select_ns);
   answer.bytes_read += completion.bytes_read;
-  if (!card_.energy.has_value()) return;
-  const CardWork work{.time_ns = uint64_t{completion.score_ns} + completion.select_ns,
+  const std::optional<uint32_t> energy = EnergyOf(part, completion);
+  if (!energy.has_value()) return;
+  // The largest value says that nothing is known.
+  const uint32_t before = answer.energy_uj == layout::kEnergyUnknown ? 0 : answer.energy_uj;
+  answer.energy_uj = std::min(SaturatedSum(before, *energy), UINT32_MAX - 1);
+}
+
+std::optional<uint32_t> CardDriver::EnergyOf(const Part& part, const Completion& completion) const {
+  const uint64_t time_ns = uint64_t{completion.score_ns} + completion.select_ns;
+  if (has_power_) {
+    const std::optional<double> watts = port_->watts();
+    return watts.has_value() ? std::optional(MicrojoulesOf(time_ns, *watts)) : std::nullopt;
+  }
+  if (!card_.energy.has_value()) return std::nullopt;
+  const CardWork work{.time_ns = time_ns,
                       .hbm_bytes = completion.bytes_read,
                       .pcie_bytes = part.payload_bytes + completion.bytes_written,
                       .beats = completion.bytes_read / layout::kCardBeatBytes};
-  const uint32_t energy = MicrojoulesOf(work, *card_.energy);
-  // The largest value says that nothing is known.
-  const uint32_t before = answer.energy_uj == layout::kEnergyUnknown ? 0 : answer.energy_uj;
-  answer.energy_uj = std::min(SaturatedSum(before, energy), UINT32_MAX - 1);
+  return MicrojoulesOf(work, *card_.energy);
 }
 
 void CardDriver::GatherBlock(Taken* taken, const CardIndexState& index, uint32_t block) {

@@ -4,6 +4,7 @@
 // stand behind the same calls.
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "devices/base/status.h"
@@ -33,6 +34,8 @@ class CardPort {
   virtual void Advance() {}
   // Cycles since the last reset by simulated time, 0 where time is real.
   virtual uint64_t simulated_cycles() const { return 0; }
+  // Power of the whole card by a counter of its own, in watts; none: it has no counter.
+  virtual std::optional<double> watts() { return std::nullopt; }
 };
 
 }  // namespace mnemo::card

@@ -13,6 +13,10 @@ constexpr double kNano = 1e-9;
 constexpr double kMicro = 1e-6;
 constexpr double kMostMicrojoules = uint32_t{layout::kEnergyUnknown} - 1;
 
+uint32_t Rounded(double joules) {
+  return static_cast<uint32_t>(std::min(std::round(joules / kMicro), kMostMicrojoules));
+}
+
 }  // namespace
 
 double JoulesOf(const CardWork& work, const EnergyFigures& figures) {
@@ -23,7 +27,11 @@ double JoulesOf(const CardWork& work, const EnergyFigures& figures) {
 }
 
 uint32_t MicrojoulesOf(const CardWork& work, const EnergyFigures& figures) {
-  return static_cast<uint32_t>(std::min(std::round(JoulesOf(work, figures) / kMicro), kMostMicrojoules));
+  return Rounded(JoulesOf(work, figures));
+}
+
+uint32_t MicrojoulesOf(uint64_t time_ns, double watts) {
+  return Rounded(watts * static_cast<double>(time_ns) * kNano);
 }
 
 }  // namespace mnemo::card

@@ -35,5 +35,7 @@ double JoulesOf(const CardWork& work, const EnergyFigures& figures);
 
 // For layout::Completion::energy_uj: rounded to the nearest, at most the largest that a completion can tell.
 uint32_t MicrojoulesOf(const CardWork& work, const EnergyFigures& figures);
+// The same for a time at the power that a card's own counter tells.
+uint32_t MicrojoulesOf(uint64_t time_ns, double watts);
 
 }  // namespace mnemo::card

@@ -62,6 +62,9 @@ class SparseMemory final : public Memory {
 // Pieces of this program's memory, each at an address of the card's. Addresses and sizes are multiples of 64.
 class MappedMemory final : public Memory {
  public:
+  MappedMemory() = default;
+  // With one piece.
+  MappedMemory(uint64_t address, std::span<uint8_t> bytes) { Map(address, bytes); }
   void Map(uint64_t address, std::span<uint8_t> bytes);
   void Unmap(uint64_t address);
 

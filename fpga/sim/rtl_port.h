@@ -1,7 +1,6 @@
 #pragma once
 
-// A card simulated cycle by cycle: the Verilated fpga/rtl/card_top.sv with models of its memories, behind the
-// calls of a driver. Time passes in Advance and in accesses to registers alone.
+// A simulated card (rtl_card.h) with memories of its own, behind the calls of a driver.
 
 #include <cstdint>
 #include <memory>
@@ -10,34 +9,20 @@
 
 #include "devices/base/status.h"
 #include "fpga/card/card_port.h"
+#include "fpga/sim/rtl_card.h"
 
 namespace mnemo::sim {
-
-class HostPort;
-class HbmChannel;
-
-enum class Fault : uint8_t {
-  kNone,
-  kChannelStops,  // a channel answers nothing from its fault_at-th burst on
-  kChannelError,  // that burst has an error response
-  kHostStops,     // host memory answers nothing from its fault_at-th burst on
-  kHostError,     // that read has an error response
-};
 
 struct RtlOptions {
   uint64_t hbm_bytes = uint64_t{1} << 30;  // of all channels; only what is written takes memory
   uint64_t host_bytes = uint64_t{64} << 20;
-  uint32_t clock_mhz = 250;
-  uint64_t seed = 1;  // of latencies, and of what is in memory and registers at the start
-  Fault fault = Fault::kNone;
-  uint64_t fault_at = 1000;
+  RtlCardOptions card;     // its seed is also that of what is in memory at the start
   uint32_t cycles = 2000;  // at most in one Advance
 };
 
 class RtlPort final : public card::CardPort {
  public:
-  // Channels of the module that this build has.
-  static uint32_t Channels();
+  static uint32_t Channels() { return RtlCard::Channels(); }
   // Resets the card and tells it where its channels lie. INVALID_ARGUMENT names the option and its bounds.
   static absl::StatusOr<std::unique_ptr<RtlPort>> Make(const RtlOptions& options);
   ~RtlPort() override;
@@ -54,7 +39,7 @@ class RtlPort final : public card::CardPort {
   uint64_t host_address() const override;
   // Returns early when the card has written to host memory.
   void Advance() override;
-  uint64_t simulated_cycles() const override { return cycles_; }
+  uint64_t simulated_cycles() const override;
 
   // Requests of the card that its memories must not get: bursts that cross 4 KiB, addresses outside.
   uint64_t violations() const;
@@ -63,12 +48,9 @@ class RtlPort final : public card::CardPort {
  private:
   struct Parts;
   RtlPort(const RtlOptions& options, std::unique_ptr<Parts> parts);
-  void Tick();
 
   const RtlOptions options_;
   std::unique_ptr<Parts> parts_;
-  uint64_t cycles_ = 0;
-  bool busy_ = false;  // a doorbell rang, and the card has not been seen idle since
 };
 
 }  // namespace mnemo::sim

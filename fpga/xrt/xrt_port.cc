@@ -4,6 +4,7 @@
 #include <experimental/xrt_xclbin.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
+#include <xclbin.h>
 #include <xrt/xrt_bo.h>
 #include <xrt/xrt_device.h>
 
@@ -14,8 +15,12 @@
 #include <utility>
 #include <vector>
 
+#include "fpga/xrt/card_power.h"
+#include "fpga/xrt/host_check.h"
 #include "fpga/xrt/xclbin_file.h"
 #include "proto/layout/card.h"
+#include "proto/layout/card_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::xrt_card {
 namespace {
@@ -35,30 +40,15 @@ absl::Status Try(absl::StatusCode code, const std::string& what, const std::stri
 
 constexpr uint64_t kLeastChannelBytes = uint64_t{4} << 20;
 
-bool IsEmulation() {
-  const char* mode = std::getenv("XCL_EMULATION_MODE");
-  return mode != nullptr && *mode != '\0';
-}
+std::string InstanceName() { return fmt::format("{}:{}", kKernelName, kInstanceName); }
 
-// Checks first whatever XRT reports by exiting, or by a message that names nothing.
-absl::Status CheckHost(const XrtPortOptions& options) {
-  if (const char* root = std::getenv("XILINX_XRT"); root == nullptr || *root == '\0') {
-    return FailedPrecondition(
-        "XILINX_XRT is not set: it must name the folder of XRT, whose folder lib has XRT's libraries");
+// The clock of the kernel; 0: the image does not tell it.
+uint32_t ClockOf(const xrt::xclbin& image) {
+  const auto* const clocks = image.get_axlf_section<const clock_freq_topology*>(CLOCK_FREQ_TOPOLOGY);
+  for (int n = 0; clocks != nullptr && n < clocks->m_count; ++n) {
+    if (clocks->m_clock_freq[n].m_type == CT_DATA) return clocks->m_clock_freq[n].m_freq_Mhz;
   }
-  if (IsEmulation() && std::getenv("USER") == nullptr) {
-    return FailedPrecondition("USER is not set: XRT's emulation names its socket by it");
-  }
-  if (options.xclbin.empty()) return InvalidArgument("xclbin: the path of the card's image is missing");
-  if (::access(options.xclbin.c_str(), R_OK) != 0) {
-    return NotFound("xclbin: {}: {}", options.xclbin, std::generic_category().message(errno));
-  }
-  return absl::OkStatus();
-}
-
-bool IsIndex(const std::string& device) {
-  return !device.empty() && device.size() < 4 &&
-         std::all_of(device.begin(), device.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return 0;
 }
 
 }  // namespace
@@ -76,11 +66,35 @@ struct XrtPort::Parts {
 };
 
 XrtPort::XrtPort(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
-XrtPort::~XrtPort() = default;
+XrtPort::~XrtPort() {
+  if (guard_ != nullptr) guard_->Close();
+}
 
-absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& options) {
-  MNEMO_RETURN_IF_ERROR(CheckHost(options));
-  auto parts = std::make_unique<Parts>();
+absl::StatusOr<XrtImage> ReadImage(const std::string& path) {
+  if (path.empty()) return InvalidArgument("xclbin: the path of the card's image is missing");
+  if (::access(path.c_str(), R_OK) != 0) {
+    return absl::Status(errno == EACCES ? absl::StatusCode::kPermissionDenied : absl::StatusCode::kNotFound,
+                        fmt::format("xclbin: {}: {}", path, std::generic_category().message(errno)));
+  }
+  XrtImage image;
+  MNEMO_RETURN_IF_ERROR(
+      Try(absl::StatusCode::kInvalidArgument, "xclbin " + path, "fpga/build makes it for a platform", [&] {
+        const xrt::xclbin file(path);
+        std::vector<std::string> names;
+        for (const xrt::xclbin::ip& ip : file.get_ips()) names.push_back(ip.get_name());
+        if (!file.get_ip(InstanceName())) {
+          throw std::runtime_error(
+              fmt::format("no kernel {}; it has: {}", InstanceName(), fmt::join(names, ", ")));
+        }
+        image.platform = file.get_xsa_name();
+        image.uuid = file.get_uuid().to_string();
+        image.clock_mhz = ClockOf(file);
+        image.emulation = file.get_target_type() != xrt::xclbin::target_type::hw;
+      }));
+  return image;
+}
+
+absl::Status XrtPort::Open(const XrtPortOptions& options, const XrtImage& image, Parts* parts) {
   MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kNotFound, "device " + options.device,
                             "`xbutil examine` lists the cards that XRT sees", [&] {
                               parts->device =
@@ -88,27 +102,77 @@ absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& o
                                       ? xrt::device(static_cast<unsigned>(std::stoul(options.device)))
                                       : xrt::device(options.device);
                             }));
-  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "xclbin " + options.xclbin,
-                            "fpga/build makes it for a platform", [&] {
-                              parts->image = xrt::xclbin(options.xclbin);
-                              std::vector<std::string> names;
-                              for (const xrt::xclbin::ip& ip : parts->image.get_ips())
-                                names.push_back(ip.get_name());
-                              if (!parts->image.get_ip(fmt::format("{}:{}", kKernelName, kInstanceName))) {
-                                throw std::runtime_error(fmt::format("no kernel {}:{}; it has: {}",
-                                                                     kKernelName, kInstanceName,
-                                                                     fmt::join(names, ", ")));
-                              }
-                            }));
-  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kFailedPrecondition, "loading " + options.xclbin,
-                            "its platform must be the card's, and no other program may use the card", [&] {
-                              const xrt::uuid id = parts->device.load_xclbin(parts->image);
-                              parts->kernel = xrt::ip(parts->device, id,
-                                                      fmt::format("{}:{{{}}}", kKernelName, kInstanceName));
-                            }));
-  std::unique_ptr<XrtPort> port(new XrtPort(std::move(parts)));
+  if (options.hot_reset && !IsSoftwareEmulation()) {
+    MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kUnavailable, "reset of device " + options.device,
+                              "`xbutil reset` may tell more; a cold boot always helps",
+                              [&] { parts->device.reset(); }));
+  }
+  return Try(absl::StatusCode::kFailedPrecondition,
+             fmt::format("loading {}, an image for {}", options.xclbin, image.platform),
+             "`xbutil examine` tells the card's platform; no other program may use the card", [&] {
+               parts->image = xrt::xclbin(options.xclbin);
+               const xrt::uuid id = parts->device.load_xclbin(parts->image);
+               parts->kernel =
+                   xrt::ip(parts->device, id, fmt::format("{}:{{{}}}", kKernelName, kInstanceName));
+             });
+}
+
+absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& options) {
+  MNEMO_ASSIGN_OR_RETURN(const XrtImage image, ReadImage(options.xclbin));
+  if (image.clock_mhz < options.clock_mhz) {
+    return InvalidArgument("xclbin {}: its clock is {} MHz; at least {} are asked for by clock_mhz",
+                           options.xclbin, image.clock_mhz, options.clock_mhz);
+  }
+  MNEMO_RETURN_IF_ERROR(CheckHost(options.device));
+  if (image.emulation != IsSoftwareEmulation()) {
+    return InvalidArgument("xclbin {}: an image for {}; XCL_EMULATION_MODE asks for {}", options.xclbin,
+                           image.emulation ? "emulation" : "a card",
+                           IsSoftwareEmulation() ? "emulation" : "a card");
+  }
+  std::unique_ptr<XrtPort> port(new XrtPort(std::make_unique<Parts>()));
+  if (image.emulation) port->guard_ = std::make_unique<EmulationGuard>();
+  MNEMO_RETURN_IF_ERROR(Open(options, image, port->parts_.get()));
+  if (image.emulation) MNEMO_RETURN_IF_ERROR(port->guard_->Watch());
+  // A name is for people: a card that does not tell it is used all the same.
+  Try(absl::StatusCode::kUnknown, "name", "", [&] {
+    port->device_name_ = port->parts_->device.get_info<xrt::info::device::name>();
+  }).IgnoreError();
+  MNEMO_RETURN_IF_ERROR(port->CheckIdentity(options.xclbin));
   MNEMO_RETURN_IF_ERROR(port->TakeMemory(options));
   return port;
+}
+
+absl::Status XrtPort::CheckIdentity(const std::string& xclbin) {
+  struct Identity {
+    const char* name;
+    uint32_t offset;
+    uint64_t wanted;
+    bool pair;
+    const char* advice;
+  };
+  static constexpr char kOtherVersion[] =
+      "the image was made from another version of mnemo; fpga/build makes one";
+  constexpr Identity kIdentities[] = {
+      {"magic", layout::kCardRegMagic, layout::kCardMagic, false,
+       "the kernel does not answer; `xbutil reset` brings a card back that hangs"},
+      {"version", layout::kCardRegVersion, layout::kCardMajor << 16 | layout::kCardMinor, false,
+       kOtherVersion},
+      {"card hash", layout::kCardRegCardHash, layout::kCardHash, true, kOtherVersion},
+      {"layout hash", layout::kCardRegLayoutHash, layout::kLayoutHash, true, kOtherVersion},
+  };
+  for (const Identity& identity : kIdentities) {
+    MNEMO_ASSIGN_OR_RETURN(const uint32_t low, ReadRegister(identity.offset));
+    uint64_t value = low;
+    if (identity.pair) {
+      MNEMO_ASSIGN_OR_RETURN(const uint32_t high, ReadRegister(identity.offset + 4));
+      value |= uint64_t{high} << 32;
+    }
+    if (value != identity.wanted) {
+      return FailedPrecondition("xclbin {}: {} of the card is {:#x}, this program's {:#x}; {}", xclbin,
+                                identity.name, value, identity.wanted, identity.advice);
+    }
+  }
+  return absl::OkStatus();
 }
 
 absl::Status XrtPort::TakeMemory(const XrtPortOptions& options) {
@@ -116,9 +180,8 @@ absl::Status XrtPort::TakeMemory(const XrtPortOptions& options) {
   const uint32_t channels = shape & 0xFF;
   Parts& parts = *parts_;
   std::vector<xrt::xclbin::arg> arguments;
-  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "xclbin " + options.xclbin, "", [&] {
-    arguments = parts.image.get_ip(fmt::format("{}:{}", kKernelName, kInstanceName)).get_args();
-  }));
+  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "xclbin " + options.xclbin, "",
+                            [&] { arguments = parts.image.get_ip(InstanceName()).get_args(); }));
   if (channels == 0 || arguments.size() != channels + 1) {
     return InvalidArgument("xclbin {}: the kernel has {} memory ports, its register tells {} channels",
                            options.xclbin, arguments.size(), channels);
@@ -204,5 +267,17 @@ absl::Status XrtPort::Read(uint64_t address, std::span<uint8_t> bytes) {
 
 std::span<uint8_t> XrtPort::host_memory() { return parts_->host_memory; }
 uint64_t XrtPort::host_address() const { return parts_->host_address; }
+
+std::optional<double> XrtPort::watts() {
+  constexpr std::chrono::milliseconds kPeriod{100};
+  const auto now = std::chrono::steady_clock::now();
+  if (now < watts_until_) return watts_;
+  watts_until_ = now + kPeriod;
+  watts_.reset();
+  Try(absl::StatusCode::kUnavailable, "power", "", [&] {
+    watts_ = WattsOf(parts_->device.get_info<xrt::info::device::electrical>());
+  }).IgnoreError();  // a card without sensors
+  return watts_;
+}
 
 }  // namespace mnemo::xrt_card

@@ -2,13 +2,18 @@
 // the card reaches by itself. XRT's emulation stands behind the same calls.
 #pragma once
 
+#include <sys/types.h>
+
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "devices/base/status.h"
 #include "fpga/card/card_port.h"
+#include "fpga/xrt/emulation_guard.h"
 
 namespace mnemo::xrt_card {
 
@@ -16,6 +21,18 @@ enum class HostMemory : uint8_t {
   kHost,  // memory of the host that the card reads and writes over PCIe, HOST[0] of the platform
   kHbm,   // memory of the card that the host maps over PCIe (peer-to-peer)
 };
+
+// What the file of an image says of itself.
+struct XrtImage {
+  std::string platform;
+  std::string uuid;
+  uint32_t clock_mhz = 0;
+  bool emulation = false;  // it is for XRT's software emulation
+};
+
+// NOT_FOUND: there is no such file. PERMISSION_DENIED: it cannot be read. INVALID_ARGUMENT: it is none of
+// this card.
+absl::StatusOr<XrtImage> ReadImage(const std::string& path);
 
 struct XrtPortOptions {
   std::string device = "0";  // index, or bus address as in 0000:3b:00.1
@@ -25,14 +42,15 @@ struct XrtPortOptions {
   uint64_t host_bytes = uint64_t{64} << 20;
   // The clock that the image was made for must be at least this; 0: any.
   uint32_t clock_mhz = 0;
+  bool hot_reset = false;  // of the whole card by XRT, first; not in emulation
 };
 
 class XrtPort final : public card::CardPort {
  public:
   // Opens the card, loads the image, takes memory, and tells the card where its channels lie. An error says
   // what misses and what to do. INVALID_ARGUMENT: the image is not one of this card. NOT_FOUND: no such
-  // device or file. FAILED_PRECONDITION: the host is not set up. RESOURCE_EXHAUSTED: there is not enough
-  // memory.
+  // device or file. PERMISSION_DENIED: this user may not open it. FAILED_PRECONDITION: the host is not set
+  // up, or the image is of another version. RESOURCE_EXHAUSTED: there is not enough memory.
   static absl::StatusOr<std::unique_ptr<XrtPort>> Create(const XrtPortOptions& options);
   ~XrtPort() override;
 
@@ -42,14 +60,27 @@ class XrtPort final : public card::CardPort {
   absl::Status Read(uint64_t address, std::span<uint8_t> bytes) override;
   std::span<uint8_t> host_memory() override;
   uint64_t host_address() const override;
+  // Asked of XRT at most ten times a second.
+  std::optional<double> watts() override;
+
+  // The card's name, as XRT has it.
+  const std::string& device_name() const { return device_name_; }
+  // The process of XRT's software emulation; 0: it is a card.
+  pid_t device_process() const { return guard_ == nullptr ? 0 : guard_->device_process(); }
 
  private:
   struct Parts;  // XRT's objects
   explicit XrtPort(std::unique_ptr<Parts> parts);
+  static absl::Status Open(const XrtPortOptions& options, const XrtImage& image, Parts* parts);
+  absl::Status CheckIdentity(const std::string& xclbin);
   absl::Status TakeMemory(const XrtPortOptions& options);
   absl::Status Copy(uint64_t address, uint64_t size, uint8_t* to, const uint8_t* from);
 
+  std::unique_ptr<EmulationGuard> guard_;  // of emulation alone; longer than XRT's objects
   std::unique_ptr<Parts> parts_;
+  std::string device_name_;
+  std::optional<double> watts_;
+  std::chrono::steady_clock::time_point watts_until_{};
 };
 
 }  // namespace mnemo::xrt_card

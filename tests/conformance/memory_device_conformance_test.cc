@@ -3,6 +3,7 @@
 // Operations that a device lacks by its caps are left out.
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -32,7 +33,8 @@ constexpr uint32_t kSlots = 2;
 constexpr uint32_t kHeads = 3;
 constexpr uint32_t kOperations = 32;
 
-// Every kind of the build, and the test kind as several devices.
+// Every kind of the build that needs no card, and the test kind as several devices. MNEMO_XRT_IMAGE: the path
+// of a card's image; then the kind xrt alone, on that card or its emulation.
 std::vector<MemoryDeviceOptions> Devices() {
   testing::AddLateKind();
   const std::vector<MemoryDeviceOptions> variants = {
@@ -41,7 +43,9 @@ std::vector<MemoryDeviceOptions> Devices() {
       {.kind = "late", .device_options = {{"without", "gather,kv,cascade,group,codes"}}},
   };
   std::vector<MemoryDeviceOptions> devices;
+  const char* const image = std::getenv("MNEMO_XRT_IMAGE");
   for (const MemoryDeviceKind& kind : MemoryDeviceKinds()) {
+    if (image != nullptr || kind.name == "xrt") continue;
     if (kind.name != "card-model") {
       devices.push_back({.kind = kind.name});
       continue;
@@ -50,7 +54,11 @@ std::vector<MemoryDeviceOptions> Devices() {
       devices.push_back({.kind = kind.name, .device_options = {{"channels", channels}}});
     }
   }
-  devices.insert(devices.end(), variants.begin(), variants.end());
+  if (image == nullptr) {
+    devices.insert(devices.end(), variants.begin(), variants.end());
+  } else {
+    devices.push_back({.kind = "xrt", .device_options = {{"xclbin", image}, {"hbm_bytes", "67108864"}}});
+  }
   for (MemoryDeviceOptions& options : devices) {
     options.name = "one";
     options.max_operations = kOperations;

@@ -1,13 +1,11 @@
 #include "devices/memory/card_model/card_model_memory_device.h"
 
-#include <absl/strings/numbers.h>
-
 #include <algorithm>
-#include <bit>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "devices/memory/option_values.h"
 #include "fpga/card/card_driver.h"
 #include "fpga/card/model/model_port.h"
 
@@ -28,40 +26,27 @@ struct Options {
 };
 
 struct Number {
-  const char* key;
+  NumberOption option;
   uint64_t Options::*field;
-  uint64_t least;
-  uint64_t most;
-  bool power_of_two;
 };
 constexpr Number kNumbers[] = {
-    {"channels", &Options::channels, 1, 32, true},
-    {"hbm_bytes", &Options::hbm_bytes, 1 << 17, uint64_t{16} << 30, false},
-    {"group", &Options::group, 1, 16, true},
-    {"scorers", &Options::scorers, 1, 64, true},
-    {"bank_words", &Options::bank_words, 8, 1 << 20, true},
-    {"clock_mhz", &Options::clock_mhz, 50, 1000, false},
-    {"max_group", &Options::max_group, 1, layout::kMaxGroup, false},
-    {"max_k", &Options::max_k, 1, kMostEntries, false},
+    {{"channels", 1, 32, true}, &Options::channels},
+    {{"hbm_bytes", 1 << 17, uint64_t{16} << 30}, &Options::hbm_bytes},
+    {{"group", 1, 16, true}, &Options::group},
+    {{"scorers", 1, 64, true}, &Options::scorers},
+    {{"bank_words", 8, 1 << 20, true}, &Options::bank_words},
+    {{"clock_mhz", 50, 1000}, &Options::clock_mhz},
+    {{"max_group", 1, layout::kMaxGroup}, &Options::max_group},
+    {{"max_k", 1, kMostEntries}, &Options::max_k},
 };
 constexpr uint64_t kChannelGrain = 4096;  // bytes
-
-absl::Status ParseOne(const Number& number, const std::string& text, Options* options) {
-  uint64_t& value = options->*number.field;
-  if (!absl::SimpleAtoi(text, &value) || value < number.least || value > number.most ||
-      (number.power_of_two && !std::has_single_bit(value))) {
-    return InvalidArgument("device option \"{}\": \"{}\"; allowed: {} from {} to {}", number.key, text,
-                           number.power_of_two ? "powers of two" : "whole numbers", number.least,
-                           number.most);
-  }
-  return absl::OkStatus();
-}
 
 absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
   Options parsed;
   for (const auto& [key, value] : options.device_options) {
     for (const Number& number : kNumbers) {
-      if (key == number.key) MNEMO_RETURN_IF_ERROR(ParseOne(number, value, &parsed));
+      if (key != number.option.key) continue;
+      MNEMO_ASSIGN_OR_RETURN(parsed.*number.field, ParseNumber(number.option, value));
     }
   }
   if (parsed.scorers < parsed.group) {
@@ -101,7 +86,7 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
 
 MemoryDeviceKind Kind() {
   MemoryDeviceKind kind{.name = "card-model", .option_keys = {}, .create = Create};
-  for (const Number& number : kNumbers) kind.option_keys.emplace_back(number.key);
+  for (const Number& number : kNumbers) kind.option_keys.emplace_back(number.option.key);
   return kind;
 }
 

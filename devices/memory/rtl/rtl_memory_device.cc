@@ -1,51 +1,20 @@
 #include "devices/memory/rtl/rtl_memory_device.h"
 
-#include <absl/strings/numbers.h>
-
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "devices/memory/option_values.h"
 #include "fpga/card/card_driver.h"
 #include "fpga/sim/rtl_port.h"
 
 namespace mnemo::memory_device::rtl {
 namespace {
 
-struct Number {
-  const char* key;
-  uint64_t least;
-  uint64_t most;
-};
-
-absl::StatusOr<uint64_t> ParseNumber(const Number& number, const std::string& text) {
-  uint64_t value = 0;
-  if (!absl::SimpleAtoi(text, &value) || value < number.least || value > number.most) {
-    return InvalidArgument("device option \"{}\": \"{}\"; allowed: whole numbers from {} to {}", number.key,
-                           text, number.least, number.most);
-  }
-  return value;
-}
-
-struct FaultName {
-  const char* name;
-  sim::Fault fault;
-};
-constexpr FaultName kFaults[] = {{"none", sim::Fault::kNone},
-                                 {"channel-stops", sim::Fault::kChannelStops},
-                                 {"channel-error", sim::Fault::kChannelError},
-                                 {"host-stops", sim::Fault::kHostStops},
-                                 {"host-error", sim::Fault::kHostError}};
-
-absl::StatusOr<sim::Fault> ParseFault(const std::string& text) {
-  std::string names;
-  for (const FaultName& fault : kFaults) {
-    if (text == fault.name) return fault.fault;
-    names += std::string(names.empty() ? "" : ", ") + fault.name;
-  }
-  return InvalidArgument("device option \"fault\": \"{}\"; allowed: {}", text, names);
-}
+// In the order of sim::Fault.
+constexpr std::string_view kFaults[] = {"none", "channel-stops", "channel-error", "host-stops", "host-error"};
 
 constexpr uint32_t kMostEntries = 16384;
 
@@ -67,13 +36,14 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
       MNEMO_ASSIGN_OR_RETURN(rtl.hbm_bytes, ParseNumber({"hbm_bytes", 1 << 17, uint64_t{16} << 30}, value));
     } else if (key == "clock_mhz") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t clock, ParseNumber({"clock_mhz", 50, 1000}, value));
-      rtl.clock_mhz = static_cast<uint32_t>(clock);
+      rtl.card.clock_mhz = static_cast<uint32_t>(clock);
     } else if (key == "seed") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.seed, ParseNumber({"seed", 0, UINT32_MAX}, value));
+      MNEMO_ASSIGN_OR_RETURN(rtl.card.seed, ParseNumber({"seed", 0, UINT32_MAX}, value));
     } else if (key == "fault") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.fault, ParseFault(value));
+      MNEMO_ASSIGN_OR_RETURN(const size_t fault, ParseName("fault", kFaults, value));
+      rtl.card.fault = static_cast<sim::Fault>(fault);
     } else if (key == "fault_at") {
-      MNEMO_ASSIGN_OR_RETURN(rtl.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
+      MNEMO_ASSIGN_OR_RETURN(rtl.card.fault_at, ParseNumber({"fault_at", 0, UINT32_MAX}, value));
     } else if (key == "max_group") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t group, ParseNumber({"max_group", 1, layout::kMaxGroup}, value));
       parsed.max_group = static_cast<uint32_t>(group);
@@ -95,7 +65,7 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.make_port = [rtl = parsed.rtl]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
     return sim::RtlPort::Make(rtl);
   };
-  card.clock_mhz = parsed.rtl.clock_mhz;
+  card.clock_mhz = parsed.rtl.card.clock_mhz;
   card.simulated_time = true;
   card.watchdog_cycles = parsed.watchdog;
   card.energy = card::kU55cEnergy;

@@ -1,5 +1,6 @@
 // A device process for tests of XrtPort alone: registers that keep what is written, a shape of two channels,
 // and one operation: a write to register kCopy copies a beat from a channel's start to host memory's start.
+// With MNEMO_PLAIN_CARD_HASH in the environment its layout hash is that number.
 #include <unistd.h>
 
 #include <cstdio>
@@ -11,6 +12,8 @@
 
 #include "fpga/xrt/device_process.h"
 #include "proto/layout/card.h"
+#include "proto/layout/card_hash.h"
+#include "proto/layout/layout_hash.h"
 
 namespace {
 
@@ -22,6 +25,12 @@ class PlainCard final : public xrt_card::EmulatedCard {
  public:
   uint32_t ReadRegister(uint32_t offset) override {
     if (offset == layout::kCardRegMagic) return layout::kCardMagic;
+    if (offset == layout::kCardRegVersion) return layout::kCardMajor << 16 | layout::kCardMinor;
+    if (offset / 8 == layout::kCardRegCardHash / 8) return Half(layout::kCardHash, offset);
+    if (offset / 8 == layout::kCardRegLayoutHash / 8) {
+      const char* const other = std::getenv("MNEMO_PLAIN_CARD_HASH");
+      return Half(other == nullptr ? layout::kLayoutHash : std::strtoull(other, nullptr, 10), offset);
+    }
     if (offset == layout::kCardRegShape) return 2 | 4 << 8 | 16 << 16;
     return registers_[offset];
   }
@@ -43,6 +52,10 @@ class PlainCard final : public xrt_card::EmulatedCard {
   bool Run() override { return false; }
 
  private:
+  static uint32_t Half(uint64_t pair, uint32_t offset) {
+    return static_cast<uint32_t>(offset % 8 == 0 ? pair : pair >> 32);
+  }
+
   std::map<uint32_t, uint32_t> registers_;
   std::map<uint64_t, std::span<uint8_t>> memory_;
 };

@@ -2,8 +2,11 @@
 // card once: the emulation serves one device a process.
 #include "fpga/xrt/xrt_port.h"
 
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
@@ -15,6 +18,7 @@
 
 #include "fpga/xrt/xclbin_file.h"
 #include "proto/layout/card.h"
+#include "proto/layout/layout_hash.h"
 
 namespace mnemo::xrt_card {
 namespace {
@@ -40,8 +44,61 @@ TEST_CASE("what misses is named with what to do") {
         "xclbin: /nowhere/card.xclbin: No such file or directory");
   const std::string root = std::getenv("XILINX_XRT");
   ::unsetenv("XILINX_XRT");
-  CHECK(refused({.xclbin = "/nowhere"}).find("XILINX_XRT is not set") == 0);
+  const std::string image = Write("mnemo_card_named.xclbin", MakeEmulationXclbin({}));
+  CHECK(refused({.xclbin = image}).find("XILINX_XRT is not set") == 0);
   ::setenv("XILINX_XRT", root.c_str(), 1);
+}
+
+void OnSignal(int) {}
+
+// What the process of the next test does. Its exit code tells what went wrong; 1 is the guard's.
+[[noreturn]] void LoseTheDeviceProcess(const std::string& image) {
+  constexpr int kSignals[] = {SIGSEGV, SIGFPE, SIGABRT, SIGUSR1, SIGCHLD};
+  for (const int number : kSignals) ::signal(number, OnSignal);
+  const pid_t group = ::getpgrp();
+  auto port = XrtPort::Create({.xclbin = image, .hbm_bytes = uint64_t{32} << 20, .host_bytes = 1 << 20});
+  if (!port.ok() || (*port)->device_process() <= 0) ::_exit(10);
+  for (const int number : kSignals) {
+    struct sigaction action {};
+    ::sigaction(number, nullptr, &action);
+    if (action.sa_handler != OnSignal) ::_exit(11);
+  }
+  if (::getpgrp() != group) ::_exit(12);
+  ::kill((*port)->device_process(), SIGKILL);
+  while (true) (*port)->ReadRegister(layout::kCardRegMagic).IgnoreError();
+}
+
+TEST_CASE("a program keeps its signals and its group, and ends alone with its device process") {
+  const std::string image = Write("mnemo_card_lost.xclbin", MakeEmulationXclbin({.channels = 2}));
+  int pipe[2];
+  REQUIRE(::pipe(pipe) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(pipe[1], STDERR_FILENO);
+    LoseTheDeviceProcess(image);
+  }
+  ::close(pipe[1]);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 1);
+  std::string said(4096, '\0');
+  said.resize(static_cast<size_t>(std::max<ssize_t>(::read(pipe[0], said.data(), said.size()), 0)));
+  ::close(pipe[0]);
+  CHECK(said.find("XRT's emulation: the device process has ended") != std::string::npos);
+}
+
+TEST_CASE("a card of another version is refused, naming both hashes") {
+  const std::string image = Write("mnemo_card_other.xclbin", MakeEmulationXclbin({.channels = 2}));
+  ::setenv("MNEMO_PLAIN_CARD_HASH", "5", 1);
+  const absl::Status status = XrtPort::Create({.xclbin = image}).status();
+  ::unsetenv("MNEMO_PLAIN_CARD_HASH");
+  CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(
+      status.message() ==
+      fmt::format("xclbin {}: layout hash of the card is 0x5, this program's {:#x}; the image was made from "
+                  "another version of mnemo; fpga/build makes one",
+                  image, layout::kLayoutHash));
 }
 
 TEST_CASE("registers, channels and host memory are reached through XRT") {

@@ -1,0 +1,19 @@
+// The files that XRT's software emulation needs to run a simulated card.
+#pragma once
+
+#include <string>
+
+#include "devices/base/status.h"
+#include "fpga/xrt/xclbin_file.h"
+
+namespace mnemo::xrt_card {
+
+inline constexpr char kImageName[] = "mnemo_card.xclbin";
+
+// Writes into a folder, which is made: the image; `vitis`, where XRT finds `program` as its device process;
+// `xrt`, whose folder lib is a link to `xrt_libraries`; xrt.ini; `environment`, a file of shell variables.
+// What is there is replaced.
+absl::Status WriteEmulationFiles(const std::string& folder, const std::string& program,
+                                 const std::string& xrt_libraries, const XclbinSpec& spec);
+
+}  // namespace mnemo::xrt_card
