@@ -38,6 +38,7 @@ void CardMemory::Start(CardPort* port, std::vector<ChannelRange> channels, const
   uint64_t shortest = UINT64_MAX;
   for (const ChannelRange& channel : channels_) shortest = std::min(shortest, channel.length);
   list_space_ = std::min(shortest, std::max(kLeastListBeats, shortest / kListShare));
+  extent_space_ = shortest - list_space_;
   lists_ = SpaceAllocator(0, list_space_);
   numbers_ = SpaceAllocator(0, parts.indexes);
   tokens_ = SpaceAllocator(0, parts.tokens_bytes / layout::kUnitBytes);
@@ -72,6 +73,10 @@ const ResidentLayout& CardMemory::layout() const {
                            {block, layout::CardBlockOf(record_format, dim).beats * size_t{kCardBeatBytes}});
           }};
   return kLayout;
+}
+
+uint64_t CardMemory::record_capacity_bytes() const {
+  return uint64_t{channels()} * extent_space_ * kCardBeatBytes;
 }
 
 Extent CardMemory::NewNumber(const Piece& piece) {

@@ -79,6 +79,7 @@ absl::Status DataPlane::Start() {
   limits_.query_slots = options_.query_slots;
   limits_.regions = 1;
   simulated_time_ = device_->simulated_time();
+  record_capacity_bytes_ = device_->memory().record_capacity_bytes();
   energy_source_ = device_->energy_source();
   device_counters_ = device_->Counters();
   has_counters_ = !device_counters_.empty();

@@ -188,6 +188,8 @@ constexpr MetricInfo kMemoryServiceMetrics[] = {
      "Cycles in which results waited for the host's memory.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_queue_depth", MetricType::kGauge, "device",
      "Descriptors that the device knows of and has not taken.", MetricPresence::kCounters},
+    {"mnemo_memory_service_device_record_bytes", MetricType::kGauge, "device state",
+     "Bytes of the device's own memory for records, by state: used, or total.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_beats_total", MetricType::kCounter, "device channel",
      "Beats that the device has read from a channel of its memory.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_bytes_total", MetricType::kCounter, "device channel",
