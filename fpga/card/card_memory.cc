@@ -100,7 +100,8 @@ Extent CardMemory::Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64
   Place(&index);
   if (!index.number.has_value()) return kNoExtent;
   piece.channel = (page + index.shift) % channels();
-  const std::optional<uint64_t> beat = extents_of_[piece.channel].Allocate(bytes / kCardBeatBytes);
+  const std::optional<uint64_t> beat =
+      extents_of_[piece.channel].Allocate(bytes / kCardBeatBytes, index.at.block_bytes / kCardBeatBytes);
   if (!beat.has_value()) return kNoExtent;
   piece.beat = *beat;
   return NewNumber(piece);
