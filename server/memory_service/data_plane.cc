@@ -118,6 +118,14 @@ std::vector<memory_device::DeviceCounter> DataPlane::DeviceCounters() const {
   return device_counters_;
 }
 
+std::vector<memory_device::DeviceCounter> DataPlane::LastDeviceCounters() const {
+  if (!has_counters_) return {};
+  std::lock_guard lock(mutex_);
+  ++counters_asked_;
+  Notify();
+  return device_counters_;
+}
+
 void DataPlane::AnswerCounters() {
   uint64_t asked;
   {

@@ -65,6 +65,8 @@ class DataPlane final : public transport::ListenerHost {
   // The device's own counters, which this asks the thread for. Waits for up to 1 s; then returns the last
   // ones that are known.
   std::vector<memory_device::DeviceCounter> DeviceCounters() const;
+  // Those that are known, at once; the thread is asked for new ones for the next call.
+  std::vector<memory_device::DeviceCounter> LastDeviceCounters() const;
   const PlaneCounters& counters() const { return counters_; }
   PlaneStats Stats() const;
   // While draining, no new indexes and owners are accepted.
