@@ -265,9 +265,11 @@ void AddMemory(std::vector<KeySpec>* specs) {
               "A memory device that does not finish an operation within so long is reset."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,
                     "Threads of each memory service; 0 takes one for each core that may be used."),
-       NumberOrZero(MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
-                    "What the indexes of each memory service may take, with the keys and values that they "
-                    "keep; 0 divides a quarter of the memory that may be used among them."),
+       NumberOrZero(
+           MNEMO_KEY(memory.index_bytes), 1 << 20, int64_t{1} << 44,
+           "What the indexes of each memory service may take, with the keys and values that they "
+           "keep; 0 divides a quarter of the memory that may be used among them. A card's own memory "
+           "bounds their records too."),
        NumberOrZero(
            MNEMO_KEY(memory.quota_bytes), 1 << 14, int64_t{1} << 44,
            "What the indexes of one worker may take of that; 0 divides it evenly among the workers of the "

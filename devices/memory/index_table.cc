@@ -13,11 +13,14 @@ using layout::Completion;
 using layout::Descriptor;
 using layout::kPageTokens;
 
-// Bytes that are reserved in the owner's quota for pages that the index has not allocated yet.
+// Bytes that are reserved for pages that the index has not allocated yet.
+uint64_t UnwrittenRecords(const Index& index) {
+  return (index.at.spec.max_tokens / kPageTokens - index.pages.size()) * index.extent_bytes;
+}
+
 uint64_t Unwritten(const Index& index) {
-  const uint64_t pages = index.at.spec.max_tokens / kPageTokens;
-  return (pages - index.pages.size()) * index.extent_bytes +
-         (pages - index.kv_pages.size()) * index.kv_extent_bytes;
+  return UnwrittenRecords(index) +
+         (index.at.spec.max_tokens / kPageTokens - index.kv_pages.size()) * index.kv_extent_bytes;
 }
 
 // Number of pages of records in use: the greatest of all slots.
@@ -131,6 +134,7 @@ void IndexTable::Forget() {
     }
     owner.stats = {.quota_bytes = owner.limits.quota_bytes};
   }
+  record_bytes_ = 0;
 }
 
 void IndexTable::Unhold(uint32_t owner, uint32_t index_id) {
@@ -240,24 +244,33 @@ Extent IndexTable::NewExtent(Owner& owner, ExtentKind kind, IndexKey key, uint32
   return extent;
 }
 
-void IndexTable::DropExtent(Owner& owner, Extent extent, uint64_t bytes) {
+void IndexTable::DropExtent(Owner& owner, ExtentKind kind, Extent extent, uint64_t bytes) {
   if (--references_[extent] == 0) {
     memory_->Release(extent);
     owner.stats.held_bytes -= bytes;
     owner.stats.reserved_bytes -= bytes;
+    record_bytes_ -= kind == ExtentKind::kRecords ? bytes : 0;
     --owner.stats.extents;
   }
 }
 
+bool IndexTable::HasRoom(const Owner& owner, uint64_t record_bytes, uint64_t value_bytes) const {
+  const uint64_t capacity = memory_->record_capacity_bytes();
+  return record_bytes + value_bytes <= owner.limits.quota_bytes - owner.stats.reserved_bytes &&
+         record_bytes_ <= capacity && record_bytes <= capacity - record_bytes_;
+}
+
 void IndexTable::DropPages(Owner& owner, Index& index, uint32_t from_page, uint32_t from_kv_page) {
   const uint64_t before = Unwritten(index);
+  const uint64_t records_before = UnwrittenRecords(index);
   for (; index.pages.size() > from_page; index.pages.pop_back()) {
-    DropExtent(owner, index.pages.back(), index.extent_bytes);
+    DropExtent(owner, ExtentKind::kRecords, index.pages.back(), index.extent_bytes);
   }
   for (; index.kv_pages.size() > from_kv_page; index.kv_pages.pop_back()) {
-    DropExtent(owner, index.kv_pages.back(), index.kv_extent_bytes);
+    DropExtent(owner, ExtentKind::kValues, index.kv_pages.back(), index.kv_extent_bytes);
   }
   owner.stats.reserved_bytes += Unwritten(index) - before;
+  record_bytes_ += UnwrittenRecords(index) - records_before;
 }
 
 std::unique_ptr<Index> IndexTable::NewIndex(const layout::IndexSpec& spec, uint16_t generation) const {
@@ -279,6 +292,7 @@ void IndexTable::FreeIndex(Owner& owner, IndexKey key) {
   memory_->CloseIndex(key);
   DropPages(owner, index, 0, 0);
   owner.stats.reserved_bytes -= Unwritten(index);
+  record_bytes_ -= UnwrittenRecords(index);
   --owner.stats.indexes;
   owner.indexes[key.index_id].reset();
 }
@@ -289,13 +303,15 @@ Completion IndexTable::Create(uint32_t number, const Descriptor& descriptor, con
   if (draining_) {
     return Answer(descriptor, layout::kStatusDraining, nullptr);
   }
-  const uint64_t bytes = BytesFor(spec, spec.max_tokens);
-  if (bytes > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
+  std::unique_ptr<Index> fresh = NewIndex(spec, descriptor.index_generation);
+  const uint64_t records = UnwrittenRecords(*fresh);
+  if (!HasRoom(owner, records, Unwritten(*fresh) - records)) {
     return Answer(descriptor, layout::kStatusFull, nullptr);
   }
   std::unique_ptr<Index>& index = owner.indexes[descriptor.index_id];
-  index = NewIndex(spec, descriptor.index_generation);
+  index = std::move(fresh);
   owner.stats.reserved_bytes += Unwritten(*index);
+  record_bytes_ += records;
   ++owner.stats.indexes;
   memory_->OpenIndex({number, descriptor.index_id}, index->generation, spec, nullptr);
   return Answer(descriptor, layout::kStatusOk, index.get());
@@ -309,9 +325,8 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   // Pages of K and V that are not full are not shared, since both indexes may still write to them.
   const uint32_t kv_shared = std::min(descriptor.end, Least(source.kv_tokens)) / kPageTokens;
   const uint64_t pages = source.at.spec.max_tokens / kPageTokens;
-  const uint64_t bytes =
-      (pages - shared) * source.extent_bytes + (pages - kv_shared) * source.kv_extent_bytes;
-  if (draining_ || bytes > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
+  if (draining_ ||
+      !HasRoom(owner, (pages - shared) * source.extent_bytes, (pages - kv_shared) * source.kv_extent_bytes)) {
     return Answer(descriptor, draining_ ? layout::kStatusDraining : layout::kStatusFull, nullptr);
   }
   std::unique_ptr<Index>& index = owner.indexes[descriptor.index_id];
@@ -329,6 +344,7 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   std::fill(index->tokens.begin(), index->tokens.end(), descriptor.end);
   std::fill(index->kv_tokens.begin(), index->kv_tokens.end(), kv_shared * kPageTokens);
   owner.stats.reserved_bytes += Unwritten(*index);
+  record_bytes_ += UnwrittenRecords(*index);
   ++owner.stats.indexes;
   const IndexKey key{number, descriptor.index_id};
   const IndexKey from{number, descriptor.k1};
@@ -346,14 +362,15 @@ Completion IndexTable::Truncate(uint32_t number, const Descriptor& descriptor) {
   MNEMO_CHECK(!index.changing && index.held == 0);
   const uint32_t pages = descriptor.end / kPageTokens;
   // Bytes of shared pages: other indexes keep them, and this index may allocate them again.
-  uint64_t stay = 0;
+  uint64_t records_stay = 0;
+  uint64_t values_stay = 0;
   for (uint32_t p = pages; p < index.pages.size(); ++p) {
-    stay += references_[index.pages[p]] > 1 ? index.extent_bytes : 0;
+    records_stay += references_[index.pages[p]] > 1 ? index.extent_bytes : 0;
   }
   for (uint32_t p = pages; p < index.kv_pages.size(); ++p) {
-    stay += references_[index.kv_pages[p]] > 1 ? index.kv_extent_bytes : 0;
+    values_stay += references_[index.kv_pages[p]] > 1 ? index.kv_extent_bytes : 0;
   }
-  if (stay > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
+  if (!HasRoom(owner, records_stay, values_stay)) {
     return Answer(descriptor, layout::kStatusFull, &index);
   }
   for (uint32_t& tokens : index.tokens) {
@@ -412,7 +429,8 @@ void IndexTable::UndoValuePages(KvStoreJob* job) {
   Owner& owner = OwnerOf(job->owner_);
   Index& index = *job->index_;
   for (const KvStoreJob::Replaced& one : job->replaced_) {
-    DropExtent(owner, std::exchange(index.kv_pages[one.page], one.extent), index.kv_extent_bytes);
+    DropExtent(owner, ExtentKind::kValues, std::exchange(index.kv_pages[one.page], one.extent),
+               index.kv_extent_bytes);
   }
   DropPages(owner, index, UINT32_MAX, job->old_pages_);
   job->index_ = nullptr;
@@ -510,7 +528,7 @@ bool IndexTable::TryEndKvStore(KvStoreJob* job, Completion* completion) {
   memory_->PublishTokens(key, ExtentKind::kValues, job->first_slot_,
                          std::span(index.kv_tokens).subspan(job->first_slot_, slots));
   for (const KvStoreJob::Replaced& one : job->replaced_) {
-    DropExtent(OwnerOf(job->owner_), one.extent, index.kv_extent_bytes);
+    DropExtent(OwnerOf(job->owner_), ExtentKind::kValues, one.extent, index.kv_extent_bytes);
   }
   index.changing = false;
   job->index_ = nullptr;

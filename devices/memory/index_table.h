@@ -165,8 +165,8 @@ class IndexTable {
                             const layout::IndexSpec& spec);
   // The new index has the source's spec. Complete pages are shared; so are pages of K and V.
   layout::Completion Fork(uint32_t owner, const layout::Descriptor& descriptor);
-  // kStatusFull only when pages that another index shares are forgotten and the quota has no room to append
-  // them anew.
+  // kStatusFull only when pages that another index shares are forgotten and there is no room to append them
+  // anew.
   layout::Completion Truncate(uint32_t owner, const layout::Descriptor& descriptor);
   layout::Completion Free(uint32_t owner, const layout::Descriptor& descriptor);
   // `values` is the payload, kv[slots][heads][tokens] (payload.h), which is not read after the call. Returns
@@ -212,7 +212,9 @@ class IndexTable {
   Index& IndexOf(uint32_t owner, uint32_t index_id);
   Extent NewExtent(Owner& owner, ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes);
   // Gives up one reference.
-  void DropExtent(Owner& owner, Extent extent, uint64_t bytes);
+  void DropExtent(Owner& owner, ExtentKind kind, Extent extent, uint64_t bytes);
+  // Whether as many bytes more can be reserved: in the owner's quota, and records in the device's memory.
+  bool HasRoom(const Owner& owner, uint64_t record_bytes, uint64_t value_bytes) const;
   // Gives up records and values from these pages on.
   void DropPages(Owner& owner, Index& index, uint32_t from_page, uint32_t from_kv_page);
   void FreeIndex(Owner& owner, IndexKey key);
@@ -233,6 +235,7 @@ class IndexTable {
   std::vector<uint32_t> references_;  // by extent
   std::vector<Owner> owners_;
   uint64_t granted_bytes_ = 0;
+  uint64_t record_bytes_ = 0;  // of all owners: in extents, and reserved for what indexes may still append
   bool draining_ = false;
   std::vector<std::unique_ptr<Scratch>> scratch_;  // by thread
 };

@@ -51,7 +51,9 @@ uint16_t KvValue(uint32_t seed, uint32_t slot, uint32_t head, uint32_t token, ui
 // share a placement.
 class PlacingMemory final : public RecordMemory {
  public:
+  explicit PlacingMemory(uint64_t record_bytes) : capacity_(record_bytes) {}
   const ResidentLayout& layout() const override { return inner_.layout(); }
+  uint64_t record_capacity_bytes() const override { return capacity_; }
   Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) override {
     const Extent extent = inner_.Allocate(kind, key, page, bytes);
     if (extent != kNoExtent) places_[extent] = {kind, placements_.at(key.index_id), page};
@@ -109,6 +111,7 @@ class PlacingMemory final : public RecordMemory {
     uint32_t page;
     bool operator==(const Place&) const = default;
   };
+  const uint64_t capacity_;
   cpu::CpuRecordMemory inner_;
   std::map<uint32_t, uint32_t> placements_;  // by index; there is one owner
   std::map<Extent, Place> places_;
@@ -124,8 +127,10 @@ struct Model {
 
 class Game {
  public:
-  Game(uint32_t seed, uint64_t quota_bytes)
-      : random_(seed), spec_(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16)) {
+  Game(uint32_t seed, uint64_t quota_bytes, uint64_t record_bytes)
+      : random_(seed),
+        spec_(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16)),
+        memory_(record_bytes) {
     table_ = IndexTable::Create({}, &memory_).value();
     owner_ = table_->AddOwner({.quota_bytes = quota_bytes, .max_indexes = kIndexes}).value();
   }
@@ -169,17 +174,39 @@ class Game {
     CHECK(stats.held_bytes == records.size() * extent_bytes + values.size() * kv_bytes);
     CHECK(stats.reserved_bytes == stats.held_bytes + unwritten);
     CHECK(stats.reserved_bytes <= stats.quota_bytes);
+    CHECK(ReservedRecords() <= memory_.record_capacity_bytes());
   }
 
   int full() const { return full_; }
   int forks() const { return memory_.forks(); }
 
   void End() {
+    const uint64_t quota = table_->Stats(owner_).quota_bytes;
     table_->RemoveOwner(owner_);  // which checks that nothing is left
     CHECK(table_->Find(owner_, 0) == nullptr);
+    models_.clear();
+    owner_ = table_->AddOwner({.quota_bytes = quota, .max_indexes = kIndexes}).value();
+    for (uint32_t id = 0; id < kIndexes; ++id) Create(id);  // as many as have room again
+    table_->RemoveOwner(owner_);
   }
 
  private:
+  uint64_t RecordBytes(uint64_t pages) const {
+    return pages * table_->BytesFor(Spec(spec_.record_format, 0), kPageTokens);
+  }
+
+  // Of extents, each counted once, and of pages that indexes may still append.
+  uint64_t ReservedRecords() const {
+    std::set<Extent> extents;
+    uint64_t unwritten = 0;
+    for (const auto& [id, model] : models_) {
+      const std::vector<Extent>& pages = table_->Find(owner_, id)->pages;
+      extents.insert(pages.begin(), pages.end());
+      unwritten += kMaxPages - pages.size();
+    }
+    return RecordBytes(extents.size() + unwritten);
+  }
+
   uint32_t Below(uint32_t bound) { return static_cast<uint32_t>(random_() % bound); }
 
   Descriptor Op(uint8_t op, uint32_t id) {
@@ -205,7 +232,9 @@ class Game {
     Descriptor d = Op(layout::kOpCreate, id);
     d.index_generation = ++generation_;
     const OwnerUsage before = table_->Stats(owner_);
-    const bool fits = before.reserved_bytes + table_->BytesFor(spec_, spec_.max_tokens) <= before.quota_bytes;
+    const bool fits =
+        before.reserved_bytes + table_->BytesFor(spec_, spec_.max_tokens) <= before.quota_bytes &&
+        ReservedRecords() + RecordBytes(kMaxPages) <= memory_.record_capacity_bytes();
     const bool done = Done(table_->Create(owner_, d, spec_));
     CHECK(done == fits);
     if (done) {
@@ -381,18 +410,21 @@ class Game {
   int full_ = 0;
 };
 
-TEST_CASE("random operations leave what a simple model has, within the quota, and nothing behind") {
+TEST_CASE("random operations leave what a simple model has, within their bounds, and nothing behind") {
   int full = 0;
   int forks = 0;
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);
     // From room for all indexes to room for less than two.
     cpu::CpuRecordMemory memory;
-    const uint64_t one =
-        IndexTable::Create({}, &memory)
-            .value()
-            ->BytesFor(Spec(layout::kFormatCodes2 + seed % 5, layout::kFormatF16), kMaxPages * kPageTokens);
-    Game game(seed, one * (12 - seed % 6 * 2 + 1) / 2);
+    const auto table = IndexTable::Create({}, &memory).value();
+    const uint32_t format = layout::kFormatCodes2 + seed % 5;
+    const uint64_t one = table->BytesFor(Spec(format, layout::kFormatF16), kMaxPages * kPageTokens);
+    const uint64_t records = table->BytesFor(Spec(format, 0), kMaxPages * kPageTokens);
+    // The quota or the device's memory for records is short.
+    const bool by_device = seed % 2 == 0;
+    const uint64_t halves = 12 - seed % 6 * 2 + 1;
+    Game game(seed, by_device ? one * 12 : one * halves / 2, by_device ? records * halves / 2 : UINT64_MAX);
     for (int step = 0; step < 120; ++step) {
       game.Step();
       if (step % 5 == 0) {

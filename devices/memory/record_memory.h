@@ -67,6 +67,10 @@ class RecordMemory {
   // The same for the device's life.
   virtual const ResidentLayout& layout() const = 0;
 
+  // Bytes of extents of records that there is room for in all, when their sizes do not cut it to pieces. 0
+  // while the device does not work.
+  virtual uint64_t record_capacity_bytes() const { return UINT64_MAX; }
+
   // An extent with undefined contents for page `page` of an open index; kNoExtent when there is no memory
   // left. A page may have several extents at a time, of which one is published.
   virtual Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) = 0;

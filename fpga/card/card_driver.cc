@@ -305,7 +305,18 @@ std::vector<memory_device::DeviceCounter> CardDriver::Counters() {
       lanes[lane][n] = read(layout::kCardRegLanes + lane * layout::kCardLaneBytes + 8 * n);
     }
   }
-  return good ? DeviceCounters(counts, lanes) : std::vector<memory_device::DeviceCounter>{};
+  if (!good) return {};
+  std::vector<memory_device::DeviceCounter> counters = DeviceCounters(counts, lanes);
+  uint64_t used = 0;
+  for (uint32_t channel = 0; channel < lanes.size(); ++channel) used += memory_.used_beats(channel);
+  for (const auto& [state, bytes] : {std::pair("used", used * layout::kCardBeatBytes),
+                                     std::pair("total", memory_.record_capacity_bytes())}) {
+    counters.push_back({.name = "device_record_bytes",
+                        .label = "state",
+                        .label_value = state,
+                        .value = static_cast<double>(bytes)});
+  }
+  return counters;
 }
 
 }  // namespace mnemo::card

@@ -38,6 +38,7 @@ void CardMemory::Start(CardPort* port, std::vector<ChannelRange> channels, const
   uint64_t shortest = UINT64_MAX;
   for (const ChannelRange& channel : channels_) shortest = std::min(shortest, channel.length);
   list_space_ = std::min(shortest, std::max(kLeastListBeats, shortest / kListShare));
+  extent_space_ = shortest - list_space_;
   lists_ = SpaceAllocator(0, list_space_);
   numbers_ = SpaceAllocator(0, parts.indexes);
   tokens_ = SpaceAllocator(0, parts.tokens_bytes / layout::kUnitBytes);
@@ -74,6 +75,10 @@ const ResidentLayout& CardMemory::layout() const {
   return kLayout;
 }
 
+uint64_t CardMemory::record_capacity_bytes() const {
+  return uint64_t{channels()} * extent_space_ * kCardBeatBytes;
+}
+
 Extent CardMemory::NewNumber(const Piece& piece) {
   if (spare_.empty()) {
     spare_.push_back(static_cast<Extent>(pieces_.size()));
@@ -95,7 +100,8 @@ Extent CardMemory::Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64
   Place(&index);
   if (!index.number.has_value()) return kNoExtent;
   piece.channel = (page + index.shift) % channels();
-  const std::optional<uint64_t> beat = extents_of_[piece.channel].Allocate(bytes / kCardBeatBytes);
+  const std::optional<uint64_t> beat =
+      extents_of_[piece.channel].Allocate(bytes / kCardBeatBytes, index.at.block_bytes / kCardBeatBytes);
   if (!beat.has_value()) return kNoExtent;
   piece.beat = *beat;
   return NewNumber(piece);

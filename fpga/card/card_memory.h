@@ -64,6 +64,8 @@ class CardMemory final : public memory_device::RecordMemory {
   uint64_t list_space_beats() const { return list_space_; }
 
   const memory_device::ResidentLayout& layout() const override;
+  // As many extents in every channel, since an index has its pages in all of them.
+  uint64_t record_capacity_bytes() const override;
   memory_device::Extent Allocate(memory_device::ExtentKind kind, memory_device::IndexKey key, uint32_t page,
                                  uint64_t bytes) override;
   void Release(memory_device::Extent extent) override;
@@ -116,6 +118,7 @@ class CardMemory final : public memory_device::RecordMemory {
   absl::Status status_;
   std::vector<ChannelExtents> extents_of_;  // by channel
   uint64_t list_space_ = 0;
+  uint64_t extent_space_ = 0;     // beats, of each channel
   SpaceAllocator lists_{0, 0};    // beats, the same in every channel
   SpaceAllocator numbers_{0, 0};  // of the table
   SpaceAllocator tokens_{0, 0};   // units

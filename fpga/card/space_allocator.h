@@ -33,8 +33,10 @@ class ChannelExtents {
  public:
   ChannelExtents(uint64_t begin, uint64_t end) : space_(begin, end) {}
 
-  // Start of an extent; none when there is no room.
-  std::optional<uint64_t> Allocate(uint64_t beats);
+  // Start of an extent; none when there is no room. Where a scan reads `block_beats` of each extent, one
+  // after another in the order of allocation, neighbours in a slab would open rows of the same bank too soon;
+  // then extents that follow each other are some pieces apart. 0: a scan reads whole extents.
+  std::optional<uint64_t> Allocate(uint64_t beats, uint64_t block_beats = 0);
   void Release(uint64_t at);
   // Beats in extents.
   uint64_t used() const { return used_; }
@@ -43,12 +45,14 @@ class ChannelExtents {
 
  private:
   struct Slab {
-    uint64_t piece;               // beats
+    uint64_t beats;               // of an extent
+    uint64_t stride;              // from one to its neighbour
     uint64_t pieces;              // in all
+    uint64_t length;              // beats
     std::vector<uint64_t> spare;  // starts of free pieces
   };
   // Makes a slab of as many pieces as there is room for. Returns false when there is none for one.
-  bool AddSlab(uint64_t beats);
+  bool AddSlab(uint64_t beats, uint64_t block_beats);
 
   SpaceAllocator space_;
   std::map<uint64_t, Slab> slabs_;                     // by start

@@ -141,6 +141,11 @@ TEST_CASE("status shows the memory services") {
   CHECK(service.bytes_used() == 1000);
   CHECK(service.bytes_total() == 4000);
   CHECK(service.indexes() == 3);
+  const std::string metrics = fixture.metrics.Expose();
+  CHECK_THAT(metrics,
+             Contains("mnemo_memory_service_device_channel_stall_cycles_total{cause=\"memory\",channel=\"1\","
+                      "device=\"memory0:card-model\"} 12"));
+  CHECK_THAT(metrics, !Contains("of_tomorrow"));
 }
 
 TEST_CASE("the end of a request tells what its memory processing cost") {

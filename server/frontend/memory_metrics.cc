@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "server/memory/step_stats.h"
+#include "server/telemetry/metric_table.h"
 
 namespace mnemo::frontend {
 namespace {
@@ -109,6 +110,25 @@ void AddService(const dispatch::MemorySnapshot& service, Families* families) {
   families->restarts.samples.push_back({{label}, static_cast<double>(service.restarts)});
 }
 
+// Families of what devices of services count themselves. A service of another version may tell of metrics
+// that the table lacks.
+std::vector<ForeignFamily> DeviceFamilies(const std::vector<dispatch::MemorySnapshot>& services) {
+  std::vector<ForeignFamily> families;
+  for (const telemetry::MetricInfo& metric : telemetry::DeviceMetrics()) {
+    ForeignFamily family{std::string(metric.name)};
+    for (const dispatch::MemorySnapshot& service : services) {
+      for (const internal::v1::DeviceCounter& counter : service.stats.device_counters()) {
+        if (counter.metric() != metric.name) continue;
+        std::vector<std::pair<std::string, std::string>> labels = {{"device", service.stats.device()}};
+        labels.insert(labels.end(), counter.labels().begin(), counter.labels().end());
+        family.samples.push_back({std::move(labels), counter.value()});
+      }
+    }
+    if (!family.samples.empty()) families.push_back(std::move(family));
+  }
+  return families;
+}
+
 }  // namespace
 
 std::vector<ForeignFamily> MemoryFamilies(const std::vector<dispatch::WorkerSnapshot>& workers,
@@ -116,10 +136,13 @@ std::vector<ForeignFamily> MemoryFamilies(const std::vector<dispatch::WorkerSnap
   Families families;
   for (const dispatch::WorkerSnapshot& worker : workers) AddWorker(worker, &families);
   for (const dispatch::MemorySnapshot& service : services) AddService(service, &families);
-  return {families.step_seconds, families.step_bytes, families.round_trips, families.bytes,
-          families.selected,     families.hot,        families.resident,    families.fallbacks,
-          families.attached,     families.indexes,    families.index_bytes, families.limit,
-          families.ready,        families.simulated,  families.restarts};
+  std::vector<ForeignFamily> all = {families.step_seconds, families.step_bytes,  families.round_trips,
+                                    families.bytes,        families.selected,    families.hot,
+                                    families.resident,     families.fallbacks,   families.attached,
+                                    families.indexes,      families.index_bytes, families.limit,
+                                    families.ready,        families.simulated,   families.restarts};
+  for (ForeignFamily& family : DeviceFamilies(services)) all.push_back(std::move(family));
+  return all;
 }
 
 }  // namespace mnemo::frontend

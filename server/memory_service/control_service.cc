@@ -12,6 +12,7 @@
 
 #include "mnemo/internal/memory.grpc.pb.h"
 #include "server/link/acceptor.h"
+#include "server/memory_service/device_samples.h"
 #include "server/telemetry/logging.h"
 
 namespace mnemo::memory_service {
@@ -124,6 +125,12 @@ class Service final : public internal::v1::Memory::CallbackService {
     reply->set_attachments(stats.attachments);
     reply->set_lost_owners(stats.lost_owners);
     reply->set_log_lines_dropped(telemetry::LogLinesDropped());
+    for (DeviceSample& sample : DeviceSamples(*plane_, plane_->LastDeviceCounters())) {
+      internal::v1::DeviceCounter* out = reply->add_device_counters();
+      out->set_metric(std::move(sample.metric));
+      for (auto& [name, value] : sample.labels) (*out->mutable_labels())[name] = std::move(value);
+      out->set_value(sample.value);
+    }
     for (const OwnerStats& owner : stats.owners) {
       internal::v1::MemoryOwner* out = reply->add_owners();
       out->set_name(owner.name);

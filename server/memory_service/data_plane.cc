@@ -79,6 +79,7 @@ absl::Status DataPlane::Start() {
   limits_.query_slots = options_.query_slots;
   limits_.regions = 1;
   simulated_time_ = device_->simulated_time();
+  record_capacity_bytes_ = device_->memory().record_capacity_bytes();
   energy_source_ = device_->energy_source();
   device_counters_ = device_->Counters();
   has_counters_ = !device_counters_.empty();
@@ -114,6 +115,14 @@ std::vector<memory_device::DeviceCounter> DataPlane::DeviceCounters() const {
   const uint64_t asked = ++counters_asked_;
   Notify();
   answered_.wait_for(lock, kCountersTime, [&] { return counters_answered_ >= asked; });
+  return device_counters_;
+}
+
+std::vector<memory_device::DeviceCounter> DataPlane::LastDeviceCounters() const {
+  if (!has_counters_) return {};
+  std::lock_guard lock(mutex_);
+  ++counters_asked_;
+  Notify();
   return device_counters_;
 }
 

@@ -59,11 +59,14 @@ class DataPlane final : public transport::ListenerHost {
   const std::string& device_name() const { return device_name_; }  // "memory0:cpu"
   const Options& options() const { return options_; }
   const layout::AttachHello& limits() const { return limits_; }
-  bool simulated_time() const { return simulated_time_; }  // memory_device.h
+  bool simulated_time() const { return simulated_time_; }                    // memory_device.h
+  uint64_t record_capacity_bytes() const { return record_capacity_bytes_; }  // record_memory.h, at the start
   const std::string& energy_source() const { return energy_source_; }
   // The device's own counters, which this asks the thread for. Waits for up to 1 s; then returns the last
   // ones that are known.
   std::vector<memory_device::DeviceCounter> DeviceCounters() const;
+  // Those that are known, at once; the thread is asked for new ones for the next call.
+  std::vector<memory_device::DeviceCounter> LastDeviceCounters() const;
   const PlaneCounters& counters() const { return counters_; }
   PlaneStats Stats() const;
   // While draining, no new indexes and owners are accepted.
@@ -120,6 +123,7 @@ class DataPlane final : public transport::ListenerHost {
   const std::string device_name_;
   layout::AttachHello limits_;
   bool simulated_time_ = false;
+  uint64_t record_capacity_bytes_ = UINT64_MAX;
   bool has_counters_ = false;
   std::string energy_source_;
   PlaneCounters counters_;

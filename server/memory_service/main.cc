@@ -71,6 +71,10 @@ absl::Status Serve(const MemoryOptions& options, Watcher* watcher) {
   if (plane->simulated_time()) {
     spdlog::info("{}: score, select and gather times are simulated", plane->device_name());
   }
+  if (plane->record_capacity_bytes() < plane->options().memory_bytes) {
+    spdlog::info("{}: {} bytes of the device's own memory for records; new indexes are refused beyond them",
+                 plane->device_name(), plane->record_capacity_bytes());
+  }
   watcher->SetListening();
   spdlog::info("{}: {} bytes for indexes, {} threads, workers attach at {}, control on {}",
                plane->device_name(), plane->options().memory_bytes, plane->options().threads,

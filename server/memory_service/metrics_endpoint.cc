@@ -6,11 +6,11 @@
 #include <prometheus/text_serializer.h>
 
 #include <exception>
-#include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
 
+#include "server/memory_service/device_samples.h"
 #include "server/telemetry/logging.h"
 #include "server/telemetry/metric_table.h"
 
@@ -22,7 +22,6 @@ using prometheus::MetricType;
 using Label = prometheus::ClientMetric::Label;
 
 constexpr double kSecondsPerNs = 1e-9;
-constexpr double kJoulesPerUj = 1e-6;
 
 // Names for labels; an operation that there is not is "unknown".
 const char* OpName(int op) {
@@ -57,14 +56,17 @@ const char* StatusName(int status) {
   return kNames[status];
 }
 
-// Type and help are those of the table.
-MetricFamily NewFamily(const std::string& name) {
-  const telemetry::MetricInfo& metric = telemetry::FindMetric("mnemo_memory_service_" + name);
+MetricFamily NewFamily(const telemetry::MetricInfo& metric) {
   const bool is_counter = metric.type == telemetry::MetricType::kCounter;
   return {std::string(metric.name),
           std::string(metric.help),
           is_counter ? MetricType::Counter : MetricType::Gauge,
           {}};
+}
+
+// Type and help are those of the table.
+MetricFamily NewFamily(const std::string& name) {
+  return NewFamily(telemetry::FindMetric("mnemo_memory_service_" + name));
 }
 
 void AddValue(MetricFamily& family, std::vector<Label> labels, double value) {
@@ -122,26 +124,12 @@ void CollectDevice(const DataPlane& plane, const std::string& device, std::vecto
             {"time", plane.simulated_time() ? "simulated" : "real"}},
            1);
   out.push_back(std::move(info));
-  if (!plane.energy_source().empty()) {
-    MetricFamily energy = NewFamily("energy_joules_total");
-    AddValue(energy, {{"device", device}, {"source", plane.energy_source()}},
-             Of(plane.counters().energy_uj) * kJoulesPerUj);
-    out.push_back(std::move(energy));
-  }
-  std::map<std::string_view, MetricFamily> families;
-  for (const memory_device::DeviceCounter& counter : plane.DeviceCounters()) {
-    auto family = families.find(counter.name);
-    if (family == families.end()) {
-      family = families.emplace(counter.name, NewFamily(std::string(counter.name))).first;
-    }
+  for (DeviceSample& sample : DeviceSamples(plane, plane.DeviceCounters())) {
+    if (out.back().name != sample.metric) out.push_back(NewFamily(telemetry::FindMetric(sample.metric)));
     std::vector<Label> labels = {{"device", device}};
-    if (counter.channel >= 0) labels.push_back({"channel", std::to_string(counter.channel)});
-    if (!counter.label.empty()) {
-      labels.push_back({std::string(counter.label), std::string(counter.label_value)});
-    }
-    AddValue(family->second, std::move(labels), counter.value);
+    for (auto& [name, value] : sample.labels) labels.push_back({std::move(name), std::move(value)});
+    AddValue(out.back(), std::move(labels), sample.value);
   }
-  for (auto& [name, family] : families) out.push_back(std::move(family));
 }
 
 std::vector<MetricFamily> CollectFrom(const DataPlane& plane) {

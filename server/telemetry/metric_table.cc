@@ -1,11 +1,16 @@
 #include "server/telemetry/metric_table.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <iterator>
+
 #include "devices/base/status.h"
 
 namespace mnemo::telemetry {
 namespace {
 
-constexpr MetricInfo kDaemonMetrics[] = {
+constexpr MetricInfo kOwnMetrics[] = {
     {"mnemo_time_to_first_token_seconds", MetricType::kHistogram, "",
      "Time from a request's arrival to its first output token.", MetricPresence::kStart},
     {"mnemo_inter_token_latency_seconds", MetricType::kHistogram, "",
@@ -134,7 +139,7 @@ constexpr MetricInfo kDaemonMetrics[] = {
      "Energy of each request that ended, divided by its output tokens.", MetricPresence::kMeasured},
 };
 
-constexpr MetricInfo kMemoryServiceMetrics[] = {
+constexpr MetricInfo kPlaneMetrics[] = {
     {"mnemo_memory_service_operations_total", MetricType::kCounter, "device op status",
      "Descriptors answered, by operation and status.", MetricPresence::kOperation},
     {"mnemo_memory_service_step_seconds_total", MetricType::kCounter, "device step",
@@ -168,6 +173,9 @@ constexpr MetricInfo kMemoryServiceMetrics[] = {
     {"mnemo_memory_service_device_info", MetricType::kGauge, "device kind time",
      "Always 1; the labels tell the kind of the device, and whether its times are real or simulated.",
      MetricPresence::kStart},
+};
+
+constexpr MetricInfo kDeviceMetrics[] = {
     {"mnemo_memory_service_energy_joules_total", MetricType::kCounter, "device source",
      "Energy of the operations that the device has finished, by a model or a counter.",
      MetricPresence::kCounters},
@@ -188,6 +196,8 @@ constexpr MetricInfo kMemoryServiceMetrics[] = {
      "Cycles in which results waited for the host's memory.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_queue_depth", MetricType::kGauge, "device",
      "Descriptors that the device knows of and has not taken.", MetricPresence::kCounters},
+    {"mnemo_memory_service_device_record_bytes", MetricType::kGauge, "device state",
+     "Bytes of the device's own memory for records, by state: used, or total.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_beats_total", MetricType::kCounter, "device channel",
      "Beats that the device has read from a channel of its memory.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_bytes_total", MetricType::kCounter, "device channel",
@@ -199,10 +209,22 @@ constexpr MetricInfo kMemoryServiceMetrics[] = {
      MetricPresence::kCounters},
 };
 
+template <size_t kFirst, size_t kSecond>
+constexpr std::array<MetricInfo, kFirst + kSecond> Join(const MetricInfo (&first)[kFirst],
+                                                        const MetricInfo (&second)[kSecond]) {
+  std::array<MetricInfo, kFirst + kSecond> all;
+  std::copy(std::begin(second), std::end(second), std::copy(std::begin(first), std::end(first), all.begin()));
+  return all;
+}
+
+constexpr auto kDaemonMetrics = Join(kOwnMetrics, kDeviceMetrics);
+constexpr auto kMemoryServiceMetrics = Join(kPlaneMetrics, kDeviceMetrics);
+
 }  // namespace
 
 std::span<const MetricInfo> DaemonMetrics() { return kDaemonMetrics; }
 std::span<const MetricInfo> MemoryServiceMetrics() { return kMemoryServiceMetrics; }
+std::span<const MetricInfo> DeviceMetrics() { return kDeviceMetrics; }
 
 const MetricInfo& FindMetric(std::string_view name) {
   const MetricInfo* found = nullptr;

@@ -47,6 +47,8 @@ struct MetricInfo {
 // the program.
 std::span<const MetricInfo> DaemonMetrics();
 std::span<const MetricInfo> MemoryServiceMetrics();
+// Those of memory devices that count their own work, in both of these: mnemod tells them of its services.
+std::span<const MetricInfo> DeviceMetrics();
 
 // Returns the table's entry. `name` has to be in one of the tables. Any thread, does not block.
 const MetricInfo& FindMetric(std::string_view name);

@@ -91,4 +91,28 @@ def test_every_metric_appears_when_the_table_says(tiny: pathlib.Path) -> None:
             # The CPU's device counts nothing itself.
             all_of_cpu = set(of_service) - since(of_service, "a device that counts its work")
             assert check(scrape(service.metrics_address), of_service) == all_of_cpu
-            assert expected == set(known)
+            assert expected == set(known) - since(known, "a device that counts its work")
+
+
+def test_mnemod_tells_what_the_card_of_its_service_counts(tiny: pathlib.Path) -> None:
+    known, of_service = table("mnemod"), table("mnemo-memory")
+    wanted = since(known, "a device that counts its work")
+    assert wanted == since(of_service, "a device that counts its work")
+    card = {"memory.services": 1, "memory.device": "card-model", "memory.device_options": '["channels=2"]', "memory.health_interval_ms": 100}
+    with Daemon(tiny, settings={**SETTINGS, **card, "memory.placement": "memory_service"}) as daemon:
+        wait_attached(daemon)
+        wait_for("figures of the card", lambda: check(daemon.metrics(), known) >= wanted)
+
+        def count(metric: str) -> float:
+            values = re.findall(rf'^{metric}\{{.*device="memory0:card-model".*\}} (\S+)$', daemon.metrics(), re.MULTILINE)
+            assert values, metric
+            return sum(float(value) for value in values)
+
+        assert count("mnemo_memory_service_device_descriptors_total") == 0
+        daemon.generate(sparse(400, pb.PLACEMENT_UNSPECIFIED)).check_ok()
+        wait_for("descriptors are counted", lambda: count("mnemo_memory_service_device_descriptors_total") > 0)
+        wait_for("joules are counted", lambda: count("mnemo_memory_service_energy_joules_total") > 0)
+        assert count("mnemo_memory_service_device_channel_beats_total") > 0
+        text = daemon.metrics()
+        for channel in (0, 1):
+            assert f'mnemo_memory_service_device_channel_bytes_total{{channel="{channel}",device="memory0:card-model"}}' in text

@@ -78,6 +78,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "energy.idle_watts": "[cpu0=8, dram0=2]",
         "attention.dense_layers": 0,
         "memory.services": 1,
+        # A device that counts its own work.
+        "memory.device": "card-model",
+        "memory.device_options": '["channels=2"]',
         "memory.restart_backoff_ms": 50,
         "workers.restart_backoff_ms": 50,
     }

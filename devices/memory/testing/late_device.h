@@ -69,6 +69,7 @@ class LateMemory final : public RecordMemory {
   void Reset(bool lose);
 
   const ResidentLayout& layout() const override { return inner_->layout(); }
+  uint64_t record_capacity_bytes() const override { return inner_->record_capacity_bytes(); }
   Extent Allocate(ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes) override;
   void Release(Extent extent) override;
   uint8_t* Stage(Extent extent, uint64_t offset, uint64_t bytes) override;

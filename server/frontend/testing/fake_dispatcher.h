@@ -121,6 +121,11 @@ class FakeDispatcher final : public dispatch::Dispatcher {
     service.stats.set_used_bytes(1000);
     service.stats.set_memory_bytes(4000);
     service.stats.set_indexes(3);
+    internal::v1::DeviceCounter* counter = service.stats.add_device_counters();
+    counter->set_metric("mnemo_memory_service_device_channel_stall_cycles_total");
+    counter->mutable_labels()->insert({{"channel", "1"}, {"cause", "memory"}});
+    counter->set_value(12);
+    service.stats.add_device_counters()->set_metric("mnemo_memory_service_device_of_tomorrow");
     return {service};
   }
   void OnReadyChange(std::function<void(int)> callback) override {
