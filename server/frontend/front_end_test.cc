@@ -143,8 +143,8 @@ TEST_CASE("status shows the memory services") {
   CHECK(service.indexes() == 3);
   const std::string metrics = fixture.metrics.Expose();
   CHECK_THAT(metrics,
-             Contains("mnemo_memory_service_device_channel_stall_cycles_total{cause=\"memory\",channel=\"1\","
-                      "device=\"memory0:card-model\"} 12"));
+             Contains("mnemo_memory_service_device_channel_stall_cycles_total{device=\"memory0:card-model\","
+                      "cause=\"memory\",channel=\"1\"} 12"));
   CHECK_THAT(metrics, !Contains("of_tomorrow"));
 }
 

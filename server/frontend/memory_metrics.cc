@@ -121,6 +121,7 @@ std::vector<ForeignFamily> DeviceFamilies(const std::vector<dispatch::MemorySnap
         if (counter.metric() != metric.name) continue;
         std::vector<std::pair<std::string, std::string>> labels = {{"device", service.stats.device()}};
         labels.insert(labels.end(), counter.labels().begin(), counter.labels().end());
+        std::sort(labels.begin() + 1, labels.end());
         family.samples.push_back({std::move(labels), counter.value()});
       }
     }

@@ -115,4 +115,4 @@ def test_mnemod_tells_what_the_card_of_its_service_counts(tiny: pathlib.Path) ->
         assert count("mnemo_memory_service_device_channel_beats_total") > 0
         text = daemon.metrics()
         for channel in (0, 1):
-            assert f'mnemo_memory_service_device_channel_bytes_total{{channel="{channel}",device="memory0:card-model"}}' in text
+            assert f'mnemo_memory_service_device_channel_bytes_total{{device="memory0:card-model",channel="{channel}"}}' in text
