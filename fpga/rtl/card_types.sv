@@ -74,7 +74,10 @@ package card_types;
   } shape_t;
 
   typedef struct packed {
-    logic        plain;      // kGroupPlainMax; else kGroupMax
+    logic        plain;      // kGroupPlainMax; without plain and exp2 kGroupMax
+    logic        exp2;       // kGroupExp2Sum
+    logic        bounded;    // kSelectThreshold
+    logic [31:0] bound;      // then the lowest rank, with exp2 the lowest share in 2^-16
     shape_t      shape;
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
@@ -100,7 +103,8 @@ package card_types;
     logic               to_list;
     logic [31:0]        scored;      // cycle counter when the last score was stored
     logic [31:0]        pages;       // that the lanes scored
-    logic [31:0]        candidates;
+    logic [31:0]        candidates;  // with a bound those that reach it
+    logic               cut;         // more entries reach the bound than are selected
     logic [31:0]        count;       // of ids that follow; with to_list of entries in the lists
     logic signed [31:0] last_rank;   // the lowest selected one, 0 when none is selected
   } hit_head_t;

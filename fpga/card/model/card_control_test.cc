@@ -65,7 +65,7 @@ TEST_CASE("registers tell what the card is") {
   CHECK(Counter(card, layout::kCardRegLayoutHash) == layout::kLayoutHash);
   CHECK(card.Register(layout::kCardRegShape) == (4 | 4 << 8 | 16 << 16));
   CHECK(card.Register(layout::kCardRegBankWords) == 4096);
-  CHECK(card.Register(layout::kCardRegScoreOps) == 0x0102'0A1A);
+  CHECK(card.Register(layout::kCardRegScoreOps) == 0x0106'0E1A);
   CHECK(card.Register(layout::kCardRegFormats) == 0x3E);
   CHECK(card.Register(layout::kCardRegDims) == 0x1F0);
   CHECK(card.Register(layout::kCardRegMaxGroup) == (64 | 16384 << 16));
@@ -165,10 +165,6 @@ TEST_CASE("what the card does not serve is unsupported, whatever the queue grant
   TestCard codes(Small(), {.format = layout::kFormatCodes8, .tokens = 256}, random);
   refused(
       codes, [](Descriptor& d) { d.flags = layout::kFlagByRank; }, offsetof(Descriptor, flags));
-  refused(
-      codes, [](Descriptor& d) { d.select_op = layout::kSelectThreshold; }, offsetof(Descriptor, select_op));
-  refused(
-      codes, [](Descriptor& d) { d.group_op = layout::kGroupExp2Sum; }, offsetof(Descriptor, group_op));
   refused(
       codes, [](Descriptor& d) { d.k = 16385; }, offsetof(Descriptor, k));
   refused(

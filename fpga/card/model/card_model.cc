@@ -436,7 +436,7 @@ bool CardModel::WriteResult(Work* work, uint32_t number, const Hits& hits) {
   const layout::ResultHeader header = {.count = static_cast<uint32_t>(hits.ids.size()),
                                        .candidates = hits.candidates,
                                        .last_rank = hits.last_rank,
-                                       .flags = 0};
+                                       .flags = hits.cut ? uint32_t{layout::kResultCut} : 0};
   if (!WriteHost(at, BytesOf(header)) || !WriteHost(at + sizeof(header), BytesOf(hits.ids)) ||
       (ranks && !WriteHost(at + layout::RanksOffset(d.k), BytesOf(hits.ranks)))) {
     return false;

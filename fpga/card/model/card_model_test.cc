@@ -98,7 +98,14 @@ Descriptor RandomDescriptor(const TestCard& card, std::mt19937& random) {
   d.heads = static_cast<uint8_t>(1 + random() % (index.heads - d.first_head));
   d.queries = static_cast<uint8_t>(1 + random() % 2);
   d.group = static_cast<uint8_t>(random() % 8 == 0 ? 1 + random() % 16 : 1 + random() % 5);
-  d.group_op = static_cast<uint8_t>(random() % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax);
+  const int ops[] = {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax};
+  d.group_op = static_cast<uint8_t>(ops[random() % std::size(ops)]);
+  if (random() % 3 == 0) {
+    d.select_op = layout::kSelectThreshold;
+    d.threshold = d.group_op == layout::kGroupExp2Sum
+                      ? static_cast<int32_t>(random() % (random() % 2 == 0 ? 65537 : 2000))
+                      : -static_cast<int32_t>(random() % 4096);
+  }
   d.flags = static_cast<uint8_t>(random() % 2 == 0 ? layout::kFlagRanks : 0);
   if (!layout::IsCodeFormat(index.format) && random() % 2 == 0) {
     d.flags |= layout::kFlagPages64;

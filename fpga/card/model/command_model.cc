@@ -154,9 +154,12 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
 SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stage stage) {
   SelectJob job;
   job.plain = descriptor.group_op == layout::kGroupPlainMax;
+  job.exp2 = descriptor.group_op == layout::kGroupExp2Sum;
   job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
   job.group = descriptor.group;
   job.to_list = stage == Stage::kFirst;
+  job.bounded = descriptor.select_op == layout::kSelectThreshold && !job.to_list;
+  job.bound = descriptor.threshold;
   job.shift = index.shift;
   job.k = job.to_list ? descriptor.k1 : descriptor.k;
   return job;

@@ -25,10 +25,10 @@ class QueueRegisters {
 };
 
 // The operations that the card's registers tell.
-constexpr uint32_t kServedScoreOps = 1U << layout::kScoreDot | 1U << layout::kScorePageBound |
-                                     1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupMax) |
-                                     1U << (8 + layout::kGroupPlainMax) | 1U << (16 + layout::kSelectTopK) |
-                                     1U << 24;
+constexpr uint32_t kServedScoreOps =
+    1U << layout::kScoreDot | 1U << layout::kScorePageBound | 1U << layout::kScoreBlockMean |
+    1U << (8 + layout::kGroupMax) | 1U << (8 + layout::kGroupExp2Sum) | 1U << (8 + layout::kGroupPlainMax) |
+    1U << (16 + layout::kSelectTopK) | 1U << (16 + layout::kSelectThreshold) | 1U << 24;
 constexpr uint32_t kServedFormats = 1U << layout::kFormatCodes2 | 1U << layout::kFormatCodes4 |
                                     1U << layout::kFormatCodes8 | 1U << layout::kFormatBounds |
                                     1U << layout::kFormatMeans;

@@ -47,6 +47,9 @@ struct ScanJob {
 // select_job_t.
 struct SelectJob {
   bool plain = false;
+  bool exp2 = false;
+  bool bounded = false;
+  int32_t bound = 0;
   uint32_t entries = 64;  // of a page: 64, 4 or 1
   uint32_t group = 1;
   bool to_list = false;
@@ -70,6 +73,7 @@ struct ScoreStore {
 // hit_head_t, and the hits.
 struct Hits {
   uint32_t candidates = 0;
+  bool cut = false;
   int32_t last_rank = 0;
   std::vector<uint32_t> ids;    // rising; not with to_list
   std::vector<int32_t> ranks;   // of the ids

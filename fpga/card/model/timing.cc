@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fpga/card/model/lane_model.h"
+#include "fpga/card/model/select_model.h"
 #include "proto/layout/record.h"
 
 namespace mnemo::card::model {
@@ -12,8 +13,8 @@ constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle
 constexpr uint64_t kRate = 53;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
-constexpr uint64_t kSweepLatency = 50;  // of a sweep and of its digit's way through all lanes
-constexpr uint64_t kSweeps = 4;
+constexpr uint64_t kSweepLatency = 50;   // of a sweep and of its digit's way through all lanes
+constexpr uint64_t kExp2WordCycles = 4;  // a word of scores
 constexpr uint64_t kHitWordsOfCycle = 4;
 constexpr uint64_t kIdsOfCycle = 16;
 
@@ -38,12 +39,16 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 }
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
-  const uint64_t digits = job.plain ? 4 : 3;
+  const uint64_t digits = DigitsOf(job);
   const uint64_t words = pages * Ceiling(job.entries, kEntriesOfWord) * passes;
-  const uint64_t sweeps = words + digits * Ceiling(pages * job.entries, kRanksOfCycle);
+  const uint64_t ranks_of_cycle = job.exp2 ? kRanksOfCycle / 2 : kRanksOfCycle;
+  // Entries that reach a bound are counted digit by digit too.
+  const uint64_t bound_digits = !job.bounded ? 0 : job.exp2 ? 8 : 4;
+  const uint64_t sweeps = words * (job.exp2 ? kExp2WordCycles : 1) +
+                          (digits + bound_digits) * Ceiling(pages * job.entries, ranks_of_cycle);
   const uint64_t collector =
       std::max(Ceiling(hits.words, kHitWordsOfCycle), Ceiling(hits.ids.size(), kIdsOfCycle));
-  return sweeps + kSweeps * kSweepLatency + collector;
+  return sweeps + (1 + digits + bound_digits) * kSweepLatency + collector;
 }
 
 uint64_t HostLatency(uint32_t period) {

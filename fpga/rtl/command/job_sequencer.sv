@@ -140,6 +140,9 @@ module job_sequencer
     end
 
     select_base.plain <= d.group_op == GROUP_PLAIN_MAX;
+    select_base.exp2 <= d.group_op == GROUP_EXP2_SUM;
+    select_base.bounded <= d.select_op == SELECT_THRESHOLD;
+    select_base.bound <= d.threshold;
     select_base.shape <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
     select_base.group_last <= 6'(d.group - 8'd1);
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
@@ -162,6 +165,7 @@ module job_sequencer
       scan.code_shift    = 5'(dim_log2);
       scan.first_beats   = layout.scales[8:0];
       select.to_list = 1'b1;
+      select.bounded = 1'b0;
       select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     end
     if (cascade && second) begin

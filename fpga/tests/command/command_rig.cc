@@ -404,7 +404,8 @@ void CommandRig::CheckCompletion(TestQueue& queue, const Taken& taken) {
       const Block& block = taken.blocks[n];
       const auto count = static_cast<uint32_t>(block.ids.size());
       std::vector<uint8_t> bytes(block_bytes, kUntouched);
-      const layout::ResultHeader header{count, block.candidates, block.last_rank, 0};
+      const layout::ResultHeader header{count, block.candidates, block.last_rank,
+                                        block.cut ? uint32_t{layout::kResultCut} : 0};
       std::memcpy(bytes.data(), &header, sizeof header);
       expected.bytes_written += sizeof header + uint64_t{count} * 4;
       if (count != 0) std::memcpy(&bytes[sizeof header], block.ids.data(), uint64_t{count} * 4);

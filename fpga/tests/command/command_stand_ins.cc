@@ -80,6 +80,10 @@ void CommandRig::CheckSelectJob(const Job& job) {
   const Taken& taken = *job.taken;
   const Descriptor& d = taken.d;
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
+  CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
+  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list;
+  CHECK(top_->select_bounded == bounded);
+  if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));
   CHECK(top_->select_shape == (layout::IsCodeFormat(d.format) ? kShapeTokens
                                : Pages64(d)                   ? kShapePages
                                                               : kShapeParts));
@@ -161,6 +165,7 @@ void CommandRig::Answer(const Job& job) {
   answer_ = {};
   answer_.candidates = static_cast<uint32_t>(random_());
   answer_.last_rank = static_cast<int32_t>(random_());
+  answer_.cut = random_() % 2 != 0;
   const bool empty = d.begin == d.end || random_() % 16 == 0;
   const uint32_t count = exact_k ? d.k : empty ? 0 : static_cast<uint32_t>(random_() % (d.k + 1));
   uint32_t id = 0;
@@ -176,6 +181,7 @@ void CommandRig::Answer(const Job& job) {
   top_->head_scored = scored_.front();
   top_->head_pages = pages;
   top_->head_candidates = answer_.candidates;
+  top_->head_cut = answer_.cut;
   top_->head_count = job.to_list ? static_cast<uint32_t>(random_()) : count;
   top_->head_last_rank = static_cast<uint32_t>(answer_.last_rank);
   scored_.pop_front();

@@ -74,8 +74,9 @@ QueueLimits WideLimits(std::vector<uint64_t> region_units) {
   limits.granted.formats = 0x3E;
   limits.granted.score_ops =
       1 << layout::kScoreDot | 1 << layout::kScorePageBound | 1 << layout::kScoreBlockMean;
-  limits.granted.group_ops = 1 << layout::kGroupMax | 1 << layout::kGroupPlainMax;
-  limits.granted.select_ops = 1 << layout::kSelectTopK;
+  limits.granted.group_ops =
+      1 << layout::kGroupMax | 1 << layout::kGroupExp2Sum | 1 << layout::kGroupPlainMax;
+  limits.granted.select_ops = 1 << layout::kSelectTopK | 1 << layout::kSelectThreshold;
   limits.granted.cascade = 1;
   limits.granted.max_group = 16;
   limits.granted.max_queries = 4;
@@ -143,8 +144,14 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.score_op = codes                               ? layout::kScoreDot
                : d.format == layout::kFormatBounds ? layout::kScorePageBound
                                                    : layout::kScoreBlockMean;
-  d.group_op = Below(random, 2) != 0 ? layout::kGroupMax : layout::kGroupPlainMax;
+  d.group_op =
+      static_cast<uint8_t>(OneOf(random, {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax}));
   d.select_op = layout::kSelectTopK;
+  if (Below(random, 4) == 0) {
+    d.select_op = layout::kSelectThreshold;
+    d.threshold = d.group_op == layout::kGroupExp2Sum ? static_cast<int32_t>(Below(random, 65537))
+                                                      : -static_cast<int32_t>(Below(random, 4096));
+  }
   d.flags = static_cast<uint8_t>(Below(random, 4) | (codes ? 0 : Below(random, 2) * layout::kFlagPages64));
   const uint32_t unit = layout::EntryTokens(d.format, d.flags);
   const uint32_t entries = index.tokens[d.layer_slot] / unit;
@@ -206,9 +213,8 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   if (!(condition)) return {layout::kStatusUnsupported, offsetof(Descriptor, field)}
   MNEMO_SERVED(d.op == layout::kOpScoreSelect, op);
   MNEMO_SERVED((d.flags & layout::kFlagByRank) == 0, flags);
-  MNEMO_SERVED(d.select_op == layout::kSelectTopK, select_op);
+  MNEMO_SERVED(d.select_op == layout::kSelectTopK || d.select_op == layout::kSelectThreshold, select_op);
   MNEMO_SERVED(d.score_op != layout::kScoreReluDot, score_op);
-  MNEMO_SERVED(d.group_op != layout::kGroupExp2Sum, group_op);
   MNEMO_SERVED(info.dim <= layout::kCardMaxDim, index_id);
   MNEMO_SERVED(d.k <= 16384, k);
   const uint64_t pages = d.begin == d.end ? 0 : (d.end - 1) / 64 - d.begin / 64 + 1;

@@ -123,6 +123,7 @@ void ChangeOperation(std::mt19937_64& random, Descriptor* d) {
       break;
     case 6:
       d->group_op = layout::kGroupExp2Sum;
+      d->threshold = static_cast<int32_t>(random() % 65600);
       break;
     default:
       d->threshold = static_cast<int32_t>(random());

@@ -10,12 +10,14 @@
 #include <deque>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "Vselector_bench.h"
 #include "fpga/tests/testing/cases.h"
+#include "proto/layout/numerics.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/reference.h"
 #include "verilated.h"
@@ -30,13 +32,21 @@ constexpr int kEntries = 4;  // of a beat
 
 enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
 constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
+enum class Rank { kMax, kPlainMax, kExp2Sum };
+constexpr uint32_t GroupOpOf(Rank rank) {
+  return rank == Rank::kMax        ? layout::kGroupMax
+         : rank == Rank::kPlainMax ? layout::kGroupPlainMax
+                                   : layout::kGroupExp2Sum;
+}
 constexpr int WordsOf(Shape shape) { return shape == Shape::kTokens ? 8 : 1; }
 
 // One job with the scores of its entries.
 struct Job {
   Shape shape = Shape::kTokens;
   int group = 1;
-  bool plain = false;
+  Rank rank = Rank::kMax;
+  bool bounded = false;
+  int32_t bound = 0;
   bool listed = false;
   bool to_list = false;
   int shift = 0;
@@ -49,6 +59,7 @@ struct Job {
   // The answer of proto/layout.
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
+  uint32_t candidates = 0;
   uint32_t pages = 0;  // that the lanes score
 
   int passes() const { return (group + kQueries - 1) / kQueries; }
@@ -147,11 +158,25 @@ void SetPin(Pin& pin, uint64_t bits) {
 void Expect(Job& job) {
   const uint32_t group = static_cast<uint32_t>(job.group);
   const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
-  const std::vector<int32_t> ranks = layout::Ranks(
-      job.scores, group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, kDim, block.data());
-  for (const uint32_t at : layout::TopK(ranks, job.k)) {
-    job.ids.push_back(job.entries[at]);
-    job.ranks.push_back(ranks[at]);
+  const std::vector<int32_t> ranks =
+      layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+  const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
+  std::vector<uint32_t> passed;
+  std::vector<int32_t> passed_ranks;
+  for (uint32_t at = 0; at < ranks.size(); ++at) {
+    const bool passes =
+        !job.bounded ? true
+        : job.rank == Rank::kExp2Sum
+            ? layout::ReachesShare(static_cast<uint32_t>(ranks[at]), total, static_cast<uint32_t>(job.bound))
+            : ranks[at] >= job.bound;
+    if (!passes) continue;
+    passed.push_back(at);
+    passed_ranks.push_back(ranks[at]);
+  }
+  job.candidates = static_cast<uint32_t>(passed.size());
+  for (const uint32_t n : layout::TopK(passed_ranks, job.k)) {
+    job.ids.push_back(job.entries[passed[n]]);
+    job.ranks.push_back(passed_ranks[n]);
   }
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
   std::vector<uint32_t> pages;
@@ -253,7 +278,10 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
     const Job& job = jobs[next_job_];
     const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
     job_offered_ = true;
-    p.job_plain = job.plain;
+    p.job_plain = job.rank == Rank::kPlainMax;
+    p.job_exp2 = job.rank == Rank::kExp2Sum;
+    p.job_bounded = job.bounded;
+    p.job_bound = static_cast<uint32_t>(job.bound);
     p.job_shape = static_cast<uint8_t>(job.shape);
     p.job_group_last = static_cast<uint8_t>(job.group - 1);
     p.job_pass_last = static_cast<uint8_t>(job.passes() - 1);
@@ -289,7 +317,8 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
 void Bench::TakeHead(const Job& job) {
   const Vselector_bench& p = *top_;
   REQUIRE(p.head_to_list == job.to_list);
-  REQUIRE(p.head_candidates == job.entries.size());
+  REQUIRE(p.head_candidates == job.candidates);
+  REQUIRE(p.head_cut == (job.bounded && job.candidates > job.ids.size()));
   REQUIRE(p.head_count == job.ids.size());
   REQUIRE(p.head_pages == job.pages);
   const int32_t last = job.ranks.empty() ? 0 : *std::min_element(job.ranks.begin(), job.ranks.end());
@@ -502,13 +531,34 @@ uint32_t AnyK(uint32_t count, std::mt19937& rng) {
   }
 }
 
+// A threshold: an end of its range, the rank or share of an entry or one more, or any.
+void SetBound(Job& job, std::mt19937& rng) {
+  const int32_t low = job.rank == Rank::kMax        ? layout::kRankFloor
+                      : job.rank == Rank::kPlainMax ? layout::kPlainRankFloor
+                                                    : 0;
+  const int32_t high = job.rank == Rank::kMax ? 0 : job.rank == Rank::kPlainMax ? 32767 : 65536;
+  job.bounded = true;
+  const unsigned kind = rng() % 4;
+  job.bound = kind == 0 ? low : kind == 1 ? high : low + static_cast<int32_t>(rng() % (high - low + 1U));
+  if (kind != 2 || job.entries.empty()) return;
+  const auto group = static_cast<uint32_t>(job.group);
+  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
+  const std::vector<int32_t> ranks =
+      layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+  const int32_t rank = ranks[rng() % ranks.size()];
+  const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
+  const int64_t bound =
+      job.rank == Rank::kExp2Sum ? static_cast<int64_t>((static_cast<uint64_t>(rank) << 16) / total) : rank;
+  job.bound = std::clamp(static_cast<int32_t>(bound + static_cast<int64_t>(rng() % 2)), low, high);
+}
+
 // A range that the banks hold, anywhere in an index.
 Job AnyJob(std::mt19937& rng) {
   Job job;
   job.shape = static_cast<Shape>(rng() % 3);
   job.group = 1 + static_cast<int>(rng() % 16);
   if (rng() % 2 == 0) job.group = 1 + static_cast<int>(rng() % 4);
-  job.plain = rng() % 2 == 0;
+  job.rank = static_cast<Rank>(rng() % 3);
   job.shift = static_cast<int>(rng() % kChannels);
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
   const uint32_t rows = static_cast<uint32_t>(kBankWords / WordsOf(job.shape) / job.passes()) - 1;
@@ -522,6 +572,7 @@ Job AnyJob(std::mt19937& rng) {
   for (uint32_t entry = job.begin; entry < job.end; ++entry) job.entries.push_back(entry);
   job.k = AnyK(static_cast<uint32_t>(job.entries.size()), rng);
   FillScores(job, AnyOrder(rng), rng);
+  if (rng() % 3 == 0) SetBound(job, rng);
   return job;
 }
 
@@ -530,15 +581,17 @@ std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
   Job first = AnyJob(rng);
   while (first.shape != Shape::kTokens) first = AnyJob(rng);
   first.to_list = true;
+  first.bounded = false;
   Expect(first);
   Job second;
   second.listed = true;
   second.group = first.group;
-  second.plain = first.plain;
+  second.rank = first.rank;
   second.shift = first.shift;
   second.entries = first.ids;
   second.k = AnyK(static_cast<uint32_t>(second.entries.size()), rng);
   FillScores(second, AnyOrder(rng), rng);
+  if (rng() % 3 == 0) SetBound(second, rng);
   Expect(second);
   return {first, second};
 }
@@ -605,11 +658,11 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
   Bench bench(5);
   const uint32_t tokens = static_cast<uint32_t>(kBankWords * 8 * kChannels);
   for (int order = 0; order < static_cast<int>(Order::kOrders); ++order) {
-    for (const bool plain : {false, true}) {
-      INFO("order " << order << " plain " << plain);
+    for (const Rank rank : {Rank::kMax, Rank::kPlainMax, Rank::kExp2Sum}) {
+      INFO("order " << order << " group operation " << GroupOpOf(rank));
       Job job;
       job.group = 4;
-      job.plain = plain;
+      job.rank = rank;
       job.end = tokens;
       job.k = std::min(1024U, tokens / 8);
       for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
@@ -618,14 +671,20 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
       bench.Run({job, job, job}, Rates());
       // A lane's scores of the second job come while the first one is selected.
       REQUIRE(bench.stalls()[1] == 0);
-      // A lane reads 8 entries a cycle first, then 16 a digit and 16 for the hits; a hit takes a cycle at
-      // most, and two cycles more in each 16 entries that have one.
-      const uint64_t reads = tokens / kChannels / 8 + (plain ? 4 : 3) * tokens / kChannels / 16;
-      const uint64_t bound = reads + 5 * 50 + job.k + 2 * std::min(job.k, tokens / kChannels / 16);
+      // A lane reads 8 entries a cycle first, 2 for the sum of exp2. Then it reads 16 a digit and 16 for the
+      // hits, or 8 with ranks of 32 bits. A hit takes a cycle at most, and two cycles more in each read that
+      // has one.
+      const bool wide = rank == Rank::kExp2Sum;
+      const uint32_t of_lane = tokens / kChannels;
+      const uint64_t digits = wide ? 7 : rank == Rank::kPlainMax ? 4 : 3;
+      const uint64_t reads = of_lane / (wide ? 2 : 8) + digits * of_lane / (wide ? 8 : 16);
+      const uint64_t bound =
+          reads + (digits + 2) * 50 + job.k + 2 * std::min(job.k, of_lane / (wide ? 8 : 16));
       REQUIRE(bench.select_cycles()[0] <= bound);
       if (std::getenv("MNEMO_RTL_REPORT") != nullptr) {
-        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order << ", plain "
-                    << plain << ": " << bench.select_cycles()[0] << " cycles");
+        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order
+                    << ", group operation " << GroupOpOf(rank) << ": " << bench.select_cycles()[0]
+                    << " cycles");
       }
     }
   }
