@@ -59,6 +59,7 @@ module sweep_control #(
   select_job_t now;
   logic [1:0] was_filled;
   logic [1:0][31:0] scored;
+  logic [31:0] scored_now;  // the bank may be filled anew while the head waits
   logic [6:0] asked, bests;
   logic [1:0] sums;
   logic [3:0] bins_asked, bin_value;
@@ -139,6 +140,7 @@ module sweep_control #(
         if (sums == 2'd2 && bests == wanted) state <= CHECK;
       end
       CHECK: begin
+        scored_now <= scored[bank];
         count <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
         need <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
         digit <= now.bounded ? {now.exp2, 2'b11} : first_digit;
@@ -252,7 +254,7 @@ module sweep_control #(
   wire [31:0] rank = known - code_bias(now.plain, now.exp2);
   assign head = '{
           to_list: now.to_list,
-          scored: scored[bank],
+          scored: scored_now,
           pages: 32'(pages),
           candidates: 32'(candidates),
           cut: now.bounded && candidates > count,
