@@ -302,6 +302,9 @@ bool CardModel::Execute(Work* work) {
 
 bool CardModel::ExecuteBlock(Work* work, uint32_t number) {
   const Descriptor& d = work->descriptor;
+  if (d.select_op == layout::kSelectLatest) {
+    return WriteResult(work, number, LatestEntries(d));
+  }
   const uint32_t head = d.first_head + number % d.heads;
   const std::optional<std::vector<Query>> queries = LoadQueries(*work, number);
   if (!queries.has_value()) {
@@ -388,6 +391,10 @@ bool CardModel::ScanPages(const ScanJob& job, std::span<const Query> queries, st
     }
     store->pages.push_back(page);
     ScorePage(job, read, queries, &store->y);
+    if (job.relu) {
+      ReluPage(store->y, queries, &store->ranks);
+      store->y.clear();
+    }
     return true;
   };
   if (job.listed) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <numeric>
 
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/numerics.h"
@@ -58,8 +59,11 @@ uint64_t BankWords(const Descriptor& d, const Shape& shape) {
   }
   const uint32_t pages = (d.end - 1) / layout::kPageTokens - d.begin / layout::kPageTokens + 1;
   const uint64_t of_lane = (uint64_t{pages} + shape.channels - 1) / shape.channels;
-  const uint32_t passes = (d.group + shape.queries - 1) / shape.queries;
-  return of_lane * (layout::IsCodeFormat(d.format) ? 8 : 1) * passes;
+  // Ranks of weighted ReLU are stored once, in half of the words; a cascade's lists have no room for so many
+  // pages.
+  const bool relu = d.score_op == layout::kScoreReluDot;
+  const uint32_t passes = relu ? 1 : (d.group + shape.queries - 1) / shape.queries;
+  return of_lane * (!layout::IsCodeFormat(d.format) ? 1 : relu && d.k1 == 0 ? 4 : 8) * passes;
 }
 
 Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& shape) {
@@ -67,7 +71,8 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   if (d.op != layout::kOpScoreSelect) return Unsupported(offsetof(Descriptor, op));
   if ((d.flags & layout::kFlagByRank) != 0) return Unsupported(offsetof(Descriptor, flags));
   if (!served(16U + d.select_op)) return Unsupported(offsetof(Descriptor, select_op));
-  if (!served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
+  const bool latest = d.select_op == layout::kSelectLatest;
+  if (!latest && !served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
   if (!served(8U + d.group_op)) return Unsupported(offsetof(Descriptor, group_op));
   if (d.group > MaxGroup(shape)) return Unsupported(offsetof(Descriptor, group));
   if (index.dim < layout::kMinDim || index.dim > layout::kCardMaxDim || !std::has_single_bit(index.dim)) {
@@ -143,6 +148,7 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.base_shift = static_cast<uint32_t>(layout::DotShift(127, dim));
   job.group = descriptor.group;
   job.passes = (job.group + shape.queries - 1) / shape.queries;
+  job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.listed = stage == Stage::kSecond;
   job.list_beat = index.list_beat;
   job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
@@ -151,10 +157,22 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   return job;
 }
 
+Hits LatestEntries(const Descriptor& descriptor) {
+  const uint32_t entry_tokens = layout::EntryTokens(descriptor.format, descriptor.flags);
+  const uint32_t end = descriptor.end / entry_tokens;
+  Hits hits;
+  hits.candidates = end - descriptor.begin / entry_tokens;
+  hits.ids.resize(std::min(descriptor.k, hits.candidates));
+  std::iota(hits.ids.begin(), hits.ids.end(), end - static_cast<uint32_t>(hits.ids.size()));
+  hits.ranks.resize(hits.ids.size());
+  return hits;
+}
+
 SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stage stage) {
   SelectJob job;
   job.plain = descriptor.group_op == layout::kGroupPlainMax;
   job.exp2 = descriptor.group_op == layout::kGroupExp2Sum;
+  job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
   job.group = descriptor.group;
   job.to_list = stage == Stage::kFirst;

@@ -11,11 +11,14 @@ namespace {
 constexpr uint32_t kMaxBias = 8191;
 constexpr uint32_t kPlainBias = 32768;
 constexpr uint32_t kExp2Bias = 1;
+constexpr uint32_t kReluBias = 0x80000000;
 constexpr uint32_t kManyQueries = 16;  // their sum of exp2 may have the highest digit
 constexpr uint32_t kDigitBits = 4;
 constexpr uint32_t kEntriesOfWord = 8;
 
-uint32_t BiasOf(const SelectJob& job) { return job.exp2 ? kExp2Bias : job.plain ? kPlainBias : kMaxBias; }
+uint32_t BiasOf(const SelectJob& job) {
+  return job.relu ? kReluBias : job.exp2 ? kExp2Bias : job.plain ? kPlainBias : kMaxBias;
+}
 
 bool Counts(const ScoreStore& store, const SelectJob& job, size_t at) {
   return (store.pages[at / job.entries].mask >> (at % job.entries) & 1) != 0;
@@ -49,15 +52,16 @@ uint32_t RankCode(const SelectJob& job, std::span<const int16_t> y, std::span<co
 int32_t RankOfCode(const SelectJob& job, uint32_t code) { return static_cast<int32_t>(code - BiasOf(job)); }
 
 uint32_t DigitsOf(const SelectJob& job) {
-  if (job.exp2) {
-    return job.group < kManyQueries ? 7 : 8;
+  if (job.exp2 || job.relu) {
+    return job.relu || job.group >= kManyQueries ? 8 : 7;
   }
   return job.plain ? 4 : 3;
 }
 
 uint32_t CodeFloor(const SelectJob& job, std::span<const uint32_t> codes) {
   if (!job.exp2) {
-    return static_cast<uint32_t>(job.bound) + BiasOf(job) - 1;
+    const uint32_t code = static_cast<uint32_t>(job.bound) + BiasOf(job);
+    return code == 0 ? 0 : code - 1;
   }
   uint64_t total = 0;
   for (const uint32_t code : codes) {
@@ -71,7 +75,7 @@ uint32_t CodeFloor(const SelectJob& job, std::span<const uint32_t> codes) {
 
 Cut FindCut(const SelectJob& job, std::span<const uint32_t> codes, uint32_t k) {
   // Codes of max have bit 12 set and none above it, so that 3 digits are left.
-  uint32_t found = job.exp2 || job.plain ? 0 : 1U << 12;
+  uint32_t found = job.exp2 || job.relu || job.plain ? 0 : 1U << 12;
   Cut cut{.code = 0, .need = k};
   for (uint32_t shift = (DigitsOf(job) - 1) * kDigitBits;; shift -= kDigitBits) {
     std::array<uint32_t, 16> counts{};
@@ -123,12 +127,13 @@ Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint
 }
 
 Hits Select(const SelectJob& job, const ScoreStore& store) {
-  const std::vector<int16_t> best = LargestScores(job, store);
+  const std::vector<int16_t> best = job.relu ? std::vector<int16_t>() : LargestScores(job, store);
   std::vector<uint32_t> codes(store.pages.size() * job.entries);
   uint32_t candidates = 0;
   for (size_t at = 0; at < codes.size(); ++at) {
     if (Counts(store, job, at)) {
-      codes[at] = RankCode(job, std::span(store.y).subspan(at * job.group, job.group), best);
+      codes[at] = job.relu ? static_cast<uint32_t>(store.ranks[at]) + kReluBias
+                           : RankCode(job, std::span(store.y).subspan(at * job.group, job.group), best);
       ++candidates;
     }
   }

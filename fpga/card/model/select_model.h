@@ -14,7 +14,8 @@ namespace mnemo::card::model {
 std::vector<int16_t> LargestScores(const SelectJob& job, const ScoreStore& store);
 
 // rank_unit, exp2_unit: the code of an entry's rank, above 0: rank + 8191, with `plain` rank + 32768, both in
-// 16 bits; with `exp2` rank + 1.
+// 16 bits; with `exp2` rank + 1. Ranks of weighted ReLU, which lanes make, have the code
+// rank + 2^31.
 uint32_t RankCode(const SelectJob& job, std::span<const int16_t> y, std::span<const int16_t> best);
 int32_t RankOfCode(const SelectJob& job, uint32_t code);
 

@@ -40,10 +40,12 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
   const uint64_t digits = DigitsOf(job);
-  const uint64_t words = pages * Ceiling(job.entries, kEntriesOfWord) * passes;
-  const uint64_t ranks_of_cycle = job.exp2 ? kRanksOfCycle / 2 : kRanksOfCycle;
+  // Lanes make the ranks of weighted ReLU.
+  const uint64_t words = job.relu ? 0 : pages * Ceiling(job.entries, kEntriesOfWord) * passes;
+  const bool wide = job.exp2 || job.relu;
+  const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;
   // Entries that reach a bound are counted digit by digit too.
-  const uint64_t bound_digits = !job.bounded ? 0 : job.exp2 ? 8 : 4;
+  const uint64_t bound_digits = !job.bounded ? 0 : wide ? 8 : 4;
   const uint64_t sweeps = words * (job.exp2 ? kExp2WordCycles : 1) +
                           (digits + bound_digits) * Ceiling(pages * job.entries, ranks_of_cycle);
   const uint64_t collector =

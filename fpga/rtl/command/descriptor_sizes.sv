@@ -42,11 +42,12 @@ module descriptor_sizes
   logic [43:0] low;
   logic [54:0] bytes;
   logic [29:0] words;
-  logic gather, score_gather, codes;
+  logic gather, score_gather, codes, relu;
 
   assign gather = descriptor.op == OP_GATHER;
   assign score_gather = descriptor.op == OP_SCORE_GATHER;
   assign codes = descriptor.format <= FORMAT_CODES8;
+  assign relu = descriptor.score_op == SCORE_RELU_DOT;
   assign bytes = {product[34:0], 20'b0} + 55'(low);
 
   // Sums that need no product, a cycle before their use.
@@ -54,7 +55,8 @@ module descriptor_sizes
     pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
     rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :
         26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
-    passes <= 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
+    // Ranks of weighted ReLU are stored once for all passes.
+    passes <= relu ? 7'd1 : 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
     unique case (kv_format)
       FORMAT_F16, FORMAT_BF16: kv_bytes <= {1'b0, dim[9:0], 2'b0};
       FORMAT_F32: kv_bytes <= {dim[9:0], 3'b0};
@@ -109,6 +111,7 @@ module descriptor_sizes
       default: ;
     endcase
     block.result_block <= result_block;
-    bank_words <= codes ? {2'b0, words, 3'b0} : 35'(words);
+    // They take half of the words, but the lists of a cascade have no room for so many pages.
+    bank_words <= !codes ? 35'(words) : relu && descriptor.k1 == '0 ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
   end
 endmodule

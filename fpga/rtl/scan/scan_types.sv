@@ -14,7 +14,9 @@ package scan_types;
     logic       fold;
     logic [4:0] code_shift;
     logic [4:0] base_shift;
+    logic [5:0] group_last;
     logic [3:0] pass_last;
+    logic       relu;
     logic       listed;
   } form_t;
 

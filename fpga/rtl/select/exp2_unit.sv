@@ -35,26 +35,26 @@ module exp2_unit #(
 
   // Values of layout::Exp2Fraction for 0 to 15, shifted down by up to 3 octaves.
   function automatic logic [24:0] fraction(input logic [5:0] x);
-    logic [24:0] value;
+    logic [24:0] entry;
     unique case (x[3:0])
-      4'd0: value = 25'd16777216;
-      4'd1: value = 25'd16065917;
-      4'd2: value = 25'd15384775;
-      4'd3: value = 25'd14732511;
-      4'd4: value = 25'd14107901;
-      4'd5: value = 25'd13509772;
-      4'd6: value = 25'd12937002;
-      4'd7: value = 25'd12388516;
-      4'd8: value = 25'd11863283;
-      4'd9: value = 25'd11360319;
-      4'd10: value = 25'd10878679;
-      4'd11: value = 25'd10417458;
-      4'd12: value = 25'd9975792;
-      4'd13: value = 25'd9552851;
-      4'd14: value = 25'd9147842;
-      default: value = 25'd8760003;
+      4'd0: entry = 25'd16777216;
+      4'd1: entry = 25'd16065917;
+      4'd2: entry = 25'd15384775;
+      4'd3: entry = 25'd14732511;
+      4'd4: entry = 25'd14107901;
+      4'd5: entry = 25'd13509772;
+      4'd6: entry = 25'd12937002;
+      4'd7: entry = 25'd12388516;
+      4'd8: entry = 25'd11863283;
+      4'd9: entry = 25'd11360319;
+      4'd10: entry = 25'd10878679;
+      4'd11: entry = 25'd10417458;
+      4'd12: entry = 25'd9975792;
+      4'd13: entry = 25'd9552851;
+      4'd14: entry = 25'd9147842;
+      default: entry = 25'd8760003;
     endcase
-    return value >> x[5:4];
+    return entry >> x[5:4];
   endfunction
 
   // A word is held while its entries go through.
@@ -125,17 +125,17 @@ module exp2_unit #(
 
   // Their sum over the queries; 0 for entries that do not count.
   for (genvar l = 0; l <= LEVELS; ++l) begin : level
-    logic [ENTRIES-1:0][(G>>l)-1:0][24+LEVELS:0] sum;
+    logic [ENTRIES-1:0][(G>>l)-1:0][24+LEVELS:0] added;
     if (l == 0) begin : leaf
       always_ff @(posedge clk) begin
         for (int e = 0; e < ENTRIES; ++e) begin
-          for (int g = 0; g < G; ++g) sum[e][g] <= tag[2].counts[e] ? (25 + LEVELS)'(term[e][g]) : '0;
+          for (int g = 0; g < G; ++g) added[e][g] <= tag[2].counts[e] ? (25 + LEVELS)'(term[e][g]) : '0;
         end
       end
     end else begin : node
       always_ff @(posedge clk) begin
         for (int e = 0; e < ENTRIES; ++e) begin
-          for (int i = 0; i < (G >> l); ++i) sum[e][i] <= level[l-1].sum[e][2*i] + level[l-1].sum[e][2*i+1];
+          for (int i = 0; i < (G >> l); ++i) added[e][i] <= level[l-1].added[e][2*i] + level[l-1].added[e][2*i+1];
         end
       end
     end
@@ -149,13 +149,12 @@ module exp2_unit #(
   logic total_valid;
   always_comb begin
     both = '0;
-    for (int e = 0; e < ENTRIES; ++e) both = both + (27 + LEVELS)'(level[LEVELS].sum[e][0]);
+    for (int e = 0; e < ENTRIES; ++e) both = both + (27 + LEVELS)'(level[LEVELS].added[e][0]);
   end
   always_ff @(posedge clk) begin
     if (now.valid) begin
       for (int e = 0; e < ENTRIES; ++e) begin
-        sums[now.step][e] <= (now.first_pass ? 32'(now.counts[e]) : sums[now.step][e]) +
-            32'(level[LEVELS].sum[e][0]);
+        sums[now.step][e] <= (now.first_pass ? 32'(now.counts[e]) : sums[now.step][e]) + 32'(level[LEVELS].added[e][0]);
       end
     end
     part <= both;

@@ -1,6 +1,6 @@
-// Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of
-// lanes' lists: of the hits that equal the last rank the first `need`, of all `count`. Groups of codes of 32 bits have up
-// to 4 hits.
+// Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of lanes'
+// lists: of the hits that equal the last rank the first `need`, of all `count`. Groups of codes of 32 bits have up to
+// 4 hits.
 //
 // Streams: groups in, a group a cycle, latency 6 cycles to the beats' FIFO; list writes, one a page. The FIFO's
 // level stalls the groups, nothing else. `start` begins a job (its figures are held until `done`); `done` says that
@@ -137,7 +137,7 @@ module hit_collector #(
   // 5: the beat. Hits of the next beat go to places that this one has left.
   logic [15:0][31:0] beat_ids, ids, held_ids;
   logic [15:0][31:0] beat_codes, codes, held_codes;
-  wire wide = decision.job.exp2;
+  wire wide = decision.job.exp2 || decision.job.relu;
   logic [15:0] placed, later;
   always_comb begin
     placed = '0;
@@ -176,7 +176,7 @@ module hit_collector #(
   logic [15:0][31:0] ranks;
   always_comb begin
     for (int j = 0; j < 16; ++j) begin
-      ranks[j] = beat_codes[j] - code_bias(decision.job.plain, decision.job.exp2);
+      ranks[j] = beat_codes[j] - code_bias(decision.job.plain, decision.job.exp2, decision.job.relu);
     end
   end
   localparam int WIDTH = 512 + 512 + $bits(hit_beat_t);

@@ -1,12 +1,12 @@
 // Finds a lane's hits in the rank codes of a bank: groups of up to 8 hits of one page, in rising order, then a
 // group that says there are no more.
 //
-// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit
-// when it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
-// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle, 16 codes with hits
-// two more. Groups wait in a FIFO, so that other lanes' groups may go first; when it is full the reading
-// waits. `freed` pulses when the bank is read to its end or `clear` ends the reading. First group about 12
-// cycles after a command. `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
+// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
+// it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
+// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle, 16 codes with hits two
+// more. Groups wait in a FIFO, so that other lanes' groups may go first; when it is full the reading waits. `freed`
+// pulses when the bank is read to its end or `clear` ends the reading. First group about 12 cycles after a command.
+// `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
 //
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
 module hit_finder #(
@@ -85,7 +85,7 @@ module hit_finder #(
   localparam int DEPTH = 16;
   logic [$clog2(DEPTH):0] level;
   logic walking;
-  logic [ADDRESS:0] steps_left;
+  logic [ADDRESS+1:0] steps_left;
   logic [ADDRESS-1:0] address;
   logic [1:0] step;
   logic [2:0] part;
@@ -93,15 +93,15 @@ module hit_finder #(
   logic [ROW-1:0] row;
   logic [LIST-1:0] page;
   wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 7);
-  wire walk_end = steps_left <= (ADDRESS + 1)'(1);
+  wire walk_end = steps_left <= (ADDRESS + 2)'(1);
   tag_t tag[4];
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
     if (begins) begin
       walking <= 1'b1;
-      if (now.wide) steps_left <= tokens ? held << 3 : held;
-      else steps_left <= tokens ? held << 2 : (ADDRESS + 1)'((held + (ADDRESS + 1)'(1)) >> 1);
+      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       address <= '0;
       step <= 2'd0;
       part <= 3'd0;
@@ -110,7 +110,7 @@ module hit_finder #(
     end else if (walk) begin
       walking <= !walk_end;
       freed <= walk_end;
-      steps_left <= steps_left - (ADDRESS + 1)'(1);
+      steps_left <= steps_left - (ADDRESS + 2)'(1);
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
       part <= part_end ? 3'd0 : part + 3'd1;

@@ -109,7 +109,7 @@ module result_writer
   assign beat_count = hit_beat.count;
 
   always_ff @(posedge clk) begin
-    ev_job   <= !rst && state == JOB_END;
+    ev_job   <= !rst && state == JOB_END && !now.latest;
     ev_stall <= !rst && state == LINE && !write_free;
     if (rst) begin
       state          <= IDLE;

@@ -2,7 +2,7 @@
 //
 // A bank has BANK_WORDS words of 8 entries x G queries x 16 bits, a bit an entry that says whether it counts, and
 // the places of words are those of their arrival: page after page, in a page pass after pass, in a pass word
-// after word. A beat has S / G entries. `rank_write` writes rank codes over a word.
+// after word. A beat has S / G entries, or S / 2 rank codes of 32 bits. `rank_write` writes rank codes over a word.
 //
 // Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free. `filled` of a bank rises
 // 5 cycles after its last score and ends with `take`; the bank is free again with `release_bank`. Two readers, one
@@ -15,7 +15,7 @@ module score_store #(
     parameter int S = 16,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int COUNT = ADDRESS + 4
+    localparam int COUNT = ADDRESS + 5
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -94,7 +94,7 @@ module score_store #(
   logic [3:0] counted;
   always_comb begin
     counted = 4'd0;
-    for (int e = 0; e < E; ++e) counted = counted + 4'(beat_head.counts[e]);
+    for (int e = 0; e < 8; ++e) counted = counted + 4'(beat_head.counts[e]);
   end
 
   logic [1:0] ends[4];  // of the last score's way to the bank and to the largest

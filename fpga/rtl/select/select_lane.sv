@@ -38,7 +38,7 @@ module select_lane #(
   import select_types::*;
 
   localparam int ADDRESS = $clog2(BANK_WORDS);
-  localparam int COUNT = ADDRESS + 4;
+  localparam int COUNT = ADDRESS + 5;
   localparam int LIST = $clog2(BANK_WORDS / 8);
 
   logic beat_valid, beat_bank, beat_first;

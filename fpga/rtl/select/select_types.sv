@@ -13,9 +13,10 @@ package select_types;
   localparam logic [31:0] MAX_CODE_BIAS = 32'd8191;  // group max: 4096 to 8191
   localparam logic [31:0] PLAIN_CODE_BIAS = 32'd32768;  // plain max: 1 to 65535
   localparam logic [31:0] EXP2_CODE_BIAS = 32'd1;  // sum of exp2: 1 to 2^30 + 1, codes of 32 bits
+  localparam logic [31:0] RELU_CODE_BIAS = 32'h80000000;  // weighted ReLU: 2^16 to 2^32 - 2^16, codes of 32 bits
 
-  function automatic logic [31:0] code_bias(input logic plain, input logic exp2);
-    return exp2 ? EXP2_CODE_BIAS : plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS;
+  function automatic logic [31:0] code_bias(input logic plain, input logic exp2, input logic relu);
+    return relu ? RELU_CODE_BIAS : exp2 ? EXP2_CODE_BIAS : plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS;
   endfunction
 
   // Total of ranks in a lane's bank, asked for in pieces.

@@ -3,8 +3,8 @@
 //
 // Streams: jobs in; for each a head and then a decision out, which wait for nothing but their takers. A job begins
 // when all lanes have filled its bank. Besides the sweeps it takes about 45 cycles a digit and 20 + queries more.
-// Codes of group max have 3 digits, of plain max 4, of the sum of exp2 7, from 16 queries on 8. With a bound further
-// sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
+// Codes of group max have 3 digits, of plain max 4, of the sum of exp2 7, from 16 queries on and of ReLU 8. With a
+// bound further sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
 //
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
 // that count, so the last rank is known where all are taken too; and the threshold of layout::ScoreSelect.
@@ -74,8 +74,11 @@ module sweep_control #(
   logic [1:0] pieces_asked, pieces;
   logic [31:0] code_floor, share_floor;
   logic [SUM-1:0] passed;
-  wire [2:0] first_digit = now.exp2 ? (now.group_last >= 6'd15 ? 3'd7 : 3'd6) : now.plain ? 3'd3 : 3'd2;
-  wire [31:0] first_known = now.exp2 || now.plain ? 32'd0 : 32'h1000;
+  wire wide = now.exp2 || now.relu;
+  wire [2:0] first_digit = now.relu || (now.exp2 && now.group_last >= 6'd15) ? 3'd7 : now.exp2 ? 3'd6 :
+      now.plain ? 3'd3 : 3'd2;
+  wire [31:0] first_known = wide || now.plain ? 32'd0 : 32'h1000;
+  wire [31:0] bound_code = now.bound + code_bias(now.plain, now.exp2, now.relu);
   wire [3:0] floor_digit = code_floor[{digit, 2'b00}+:DIGIT];
 
   share_unit #(
@@ -92,7 +95,7 @@ module sweep_control #(
       .code_floor(share_floor)
   );
 
-  wire [6:0] wanted = now.plain ? 7'd0 : 7'(now.group_last) + 7'd1;
+  wire [6:0] wanted = now.plain || now.relu ? 7'd0 : 7'(now.group_last) + 7'd1;
   wire begins = state == IDLE && job_valid && filled[bank];
   assign job_ready = begins;
   wire [SUM-1:0] need_left = need - sum;
@@ -143,14 +146,14 @@ module sweep_control #(
         scored_now <= scored[bank];
         count <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
         need <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
-        digit <= now.bounded ? {now.exp2, 2'b11} : first_digit;
+        digit <= now.bounded ? {wide, 2'b11} : first_digit;
         known <= first_known;
-        code_floor <= now.bound + code_bias(now.plain, now.exp2) - 32'd1;
+        code_floor <= bound_code == 32'd0 ? 32'd0 : bound_code - 32'd1;
         bounding <= now.bounded;
         floor_wanted <= now.bounded && now.exp2;
         share_clear <= 1'b1;
         passed <= '0;
-        scores <= 1'b1;
+        scores <= !now.relu;
         state <= candidates == '0 ? HAND : SWEEP;
         head_valid <= candidates == '0;
         decision_valid <= candidates == '0;
@@ -162,7 +165,7 @@ module sweep_control #(
             scores: scores,
             plain: now.plain,
             exp2: now.exp2,
-            wide: now.exp2,
+            wide: wide,
             shape: now.shape,
             group_last: now.group_last,
             pass_last: now.pass_last,
@@ -251,7 +254,7 @@ module sweep_control #(
     end
   end
 
-  wire [31:0] rank = known - code_bias(now.plain, now.exp2);
+  wire [31:0] rank = known - code_bias(now.plain, now.exp2, now.relu);
   assign head = '{
           to_list: now.to_list,
           scored: scored_now,

@@ -13,7 +13,7 @@ module sweep_unit #(
     parameter int G = 4,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int COUNT = ADDRESS + 4
+    localparam int COUNT = ADDRESS + 5
 ) (
     input  logic                         clk,
     input  logic                         rst,
@@ -60,7 +60,7 @@ module sweep_unit #(
   logic [2:0] at_word;
   logic [3:0] pass;
   logic [ADDRESS-1:0] address;
-  logic [ADDRESS:0] steps_left;
+  logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
   logic [$clog2(PACE)-1:0] pace;  // of reads for the sum of exp2
   wire walk = walking && (pace == '0 || !(now.scores && now.exp2));
@@ -68,7 +68,7 @@ module sweep_unit #(
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
   wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
-  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 1)'(1);
+  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
 
@@ -87,8 +87,8 @@ module sweep_unit #(
     if (begins) begin
       walking <= held != '0;
       pages_left <= held;
-      if (now.wide) steps_left <= tokens ? held << 3 : held;
-      else steps_left <= tokens ? held << 2 : (ADDRESS + 1)'((held + (ADDRESS + 1)'(1)) >> 1);
+      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       page_base <= '0;
       at_word <= 3'd0;
       pass <= 4'd0;
@@ -100,7 +100,7 @@ module sweep_unit #(
     end else begin
       pace <= pace + 1'b1;
       walking <= !walk_end;
-      steps_left <= steps_left - (ADDRESS + 1)'(1);
+      steps_left <= steps_left - (ADDRESS + 2)'(1);
       if (!now.scores) begin
         step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
         if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);

@@ -66,6 +66,7 @@ void CommandRig::CheckScanJob(const Job& job) {
   } else {
     CHECK(top_->scan_second_beats == 0);
   }
+  CHECK(top_->scan_relu == (d.score_op == layout::kScoreReluDot));
   CHECK(top_->scan_none == (d.begin == d.end));
   if (d.begin != d.end) {
     const uint32_t entry_tokens = layout::EntryTokens(d.format, d.flags);
@@ -81,6 +82,7 @@ void CommandRig::CheckSelectJob(const Job& job) {
   const Descriptor& d = taken.d;
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
   CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
+  CHECK(top_->select_relu == (d.score_op == layout::kScoreReluDot));
   const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list;
   CHECK(top_->select_bounded == bounded);
   if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));

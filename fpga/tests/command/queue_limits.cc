@@ -72,11 +72,12 @@ QueueLimits WideLimits(std::vector<uint64_t> region_units) {
   limits.granted.epoch = 3;
   limits.granted.ops = 1U << layout::kOpScoreSelect;
   limits.granted.formats = 0x3E;
-  limits.granted.score_ops =
-      1 << layout::kScoreDot | 1 << layout::kScorePageBound | 1 << layout::kScoreBlockMean;
-  limits.granted.group_ops =
-      1 << layout::kGroupMax | 1 << layout::kGroupExp2Sum | 1 << layout::kGroupPlainMax;
-  limits.granted.select_ops = 1 << layout::kSelectTopK | 1 << layout::kSelectThreshold;
+  limits.granted.score_ops = 1 << layout::kScoreDot | 1 << layout::kScoreReluDot |
+                             1 << layout::kScorePageBound | 1 << layout::kScoreBlockMean;
+  limits.granted.group_ops = 1 << layout::kGroupNone | 1 << layout::kGroupMax | 1 << layout::kGroupExp2Sum |
+                             1 << layout::kGroupPlainMax;
+  limits.granted.select_ops =
+      1 << layout::kSelectTopK | 1 << layout::kSelectThreshold | 1 << layout::kSelectLatest;
   limits.granted.cascade = 1;
   limits.granted.max_group = 16;
   limits.granted.max_queries = 4;
@@ -146,6 +147,10 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
                                                    : layout::kScoreBlockMean;
   d.group_op =
       static_cast<uint8_t>(OneOf(random, {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax}));
+  if (codes && Below(random, 4) == 0) {
+    d.score_op = layout::kScoreReluDot;
+    d.group_op = layout::kGroupNone;
+  }
   d.select_op = layout::kSelectTopK;
   if (Below(random, 4) == 0) {
     d.select_op = layout::kSelectThreshold;
@@ -160,6 +165,12 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, 200)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
     d.k1 = d.k + static_cast<uint32_t>(Below(random, 1000));
+  }
+  if (Below(random, 8) == 0) {
+    d.select_op = layout::kSelectLatest;
+    d.score_op = d.group_op = d.group = 0;
+    d.k1 = 0;
+    d.threshold = 0;
   }
   layout::IndexInfo info = index.Info(d.layer_slot);
   d.payload_length = static_cast<uint32_t>(layout::PayloadBytes(d, info) / layout::kUnitBytes);
@@ -213,14 +224,14 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   if (!(condition)) return {layout::kStatusUnsupported, offsetof(Descriptor, field)}
   MNEMO_SERVED(d.op == layout::kOpScoreSelect, op);
   MNEMO_SERVED((d.flags & layout::kFlagByRank) == 0, flags);
-  MNEMO_SERVED(d.select_op == layout::kSelectTopK || d.select_op == layout::kSelectThreshold, select_op);
-  MNEMO_SERVED(d.score_op != layout::kScoreReluDot, score_op);
+  MNEMO_SERVED(d.select_op != layout::kSelectWeightedSum, select_op);
   MNEMO_SERVED(info.dim <= layout::kCardMaxDim, index_id);
   MNEMO_SERVED(d.k <= 16384, k);
   const uint64_t pages = d.begin == d.end ? 0 : (d.end - 1) / 64 - d.begin / 64 + 1;
   const uint64_t rows = (pages + kChannels - 1) / kChannels;
-  const uint64_t words = layout::IsCodeFormat(d.format) ? 8 : 1;
-  const uint64_t passes = (d.group + kPassQueries - 1) / kPassQueries;
+  const bool relu = d.score_op == layout::kScoreReluDot;
+  const uint64_t words = !layout::IsCodeFormat(d.format) ? 1 : relu && d.k1 == 0 ? 4 : 8;
+  const uint64_t passes = relu ? 1 : (d.group + kPassQueries - 1) / kPassQueries;
   MNEMO_SERVED(rows * words * passes <= kBankWords, end);
 #undef MNEMO_SERVED
   return {};

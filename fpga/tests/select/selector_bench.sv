@@ -12,6 +12,7 @@ module selector_bench #(
     output logic                job_ready,
     input  logic                job_plain,
     input  logic                job_exp2,
+    input  logic                job_relu,
     input  logic                job_bounded,
     input  logic [31:0]         job_bound,
     input  logic [1:0]          job_shape,
@@ -63,6 +64,7 @@ module selector_bench #(
   assign job = '{
           plain: job_plain,
           exp2: job_exp2,
+          relu: job_relu,
           bounded: job_bounded,
           bound: job_bound,
           shape: shape_t'(job_shape),

@@ -32,7 +32,9 @@ constexpr int kEntries = 4;  // of a beat
 
 enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
 constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
-enum class Rank { kMax, kPlainMax, kExp2Sum };
+// Of kRelu the lanes send rank codes.
+enum class Rank { kMax, kPlainMax, kExp2Sum, kRelu };
+constexpr bool IsWide(Rank rank) { return rank == Rank::kExp2Sum || rank == Rank::kRelu; }
 constexpr uint32_t GroupOpOf(Rank rank) {
   return rank == Rank::kMax        ? layout::kGroupMax
          : rank == Rank::kPlainMax ? layout::kGroupPlainMax
@@ -53,8 +55,9 @@ struct Job {
   uint32_t begin = 0;  // entries, not listed
   uint32_t end = 0;
   uint32_t k = 1;
-  std::vector<uint32_t> entries;  // that count, rising
-  std::vector<int16_t> scores;    // [query][entry], as layout::Scores
+  std::vector<uint32_t> entries;    // that count, rising
+  std::vector<int16_t> scores;      // [query][entry], as layout::Scores
+  std::vector<int32_t> relu_ranks;  // of the entries, in place of scores
 
   // The answer of proto/layout.
   std::vector<uint32_t> ids;
@@ -75,6 +78,11 @@ struct Rates {
 
 class Bench {
  public:
+  struct Beat {
+    uint32_t head = 0;
+    std::vector<int16_t> y;
+  };
+
   explicit Bench(uint32_t seed);
   ~Bench() { top_->final(); }
 
@@ -96,10 +104,6 @@ class Bench {
   uint64_t cycles() const { return cycles_; }
 
  private:
-  struct Beat {
-    uint32_t head = 0;
-    std::vector<int16_t> y;
-  };
   struct ListEntry {
     uint32_t row = 0;
     uint64_t mask = 0;
@@ -154,12 +158,16 @@ void SetPin(Pin& pin, uint64_t bits) {
   pin = static_cast<Pin>(bits);
 }
 
+std::vector<int32_t> RanksOf(const Job& job) {
+  if (job.rank == Rank::kRelu) return job.relu_ranks;
+  const auto group = static_cast<uint32_t>(job.group);
+  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
+  return layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+}
+
 // Fills in what layout::Ranks and layout::TopK give for the job's scores.
 void Expect(Job& job) {
-  const uint32_t group = static_cast<uint32_t>(job.group);
-  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
-  const std::vector<int32_t> ranks =
-      layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+  const std::vector<int32_t> ranks = RanksOf(job);
   const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
   std::vector<uint32_t> passed;
   std::vector<int32_t> passed_ranks;
@@ -204,8 +212,32 @@ void Bench::Reset() {
   }
 }
 
+// Rank codes of the entries of a page, 8 a beat.
+std::vector<Bench::Beat> CodeBeats(const Job& job, uint32_t page, uint64_t mask) {
+  std::vector<Bench::Beat> beats;
+  for (uint32_t first = 0; first < 64; first += 8) {
+    Bench::Beat beat;
+    uint32_t counts = 0;
+    for (uint32_t e = 0; e < 8; ++e) {
+      uint32_t code = 0;
+      if ((mask >> (first + e) & 1) != 0) {
+        const auto place = std::lower_bound(job.entries.begin(), job.entries.end(), page * 64 + first + e);
+        code = static_cast<uint32_t>(job.relu_ranks[static_cast<size_t>(place - job.entries.begin())]) ^
+               0x80000000U;
+        counts |= 1U << e;
+      }
+      beat.y.push_back(static_cast<int16_t>(code));
+      beat.y.push_back(static_cast<int16_t>(code >> 16));
+    }
+    beat.head = static_cast<uint32_t>(first == 56) << 18 | first << 5 | counts;
+    beats.push_back(std::move(beat));
+  }
+  return beats;
+}
+
 // The beats of one page for all passes; scores of entries and queries that do not count are anything.
 std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_t mask) {
+  if (job.rank == Rank::kRelu) return CodeBeats(job, page, mask);
   const int count = EntriesOf(job.shape);
   std::vector<Beat> beats;
   for (int pass = 0; pass < job.passes(); ++pass) {
@@ -280,6 +312,7 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
     job_offered_ = true;
     p.job_plain = job.rank == Rank::kPlainMax;
     p.job_exp2 = job.rank == Rank::kExp2Sum;
+    p.job_relu = job.rank == Rank::kRelu;
     p.job_bounded = job.bounded;
     p.job_bound = static_cast<uint32_t>(job.bound);
     p.job_shape = static_cast<uint8_t>(job.shape);
@@ -509,6 +542,14 @@ void FillScores(Job& job, Order order, std::mt19937& rng) {
   const uint32_t count = static_cast<uint32_t>(job.entries.size());
   const uint32_t spike = count == 0 ? 0 : static_cast<uint32_t>(rng()) % count;
   job.scores.clear();
+  if (job.rank == Rank::kRelu) {
+    // The largest sum of 64 queries is 32767 * 65534.
+    const int32_t scale = rng() % 2 == 0 ? 65534 : 1;
+    for (uint32_t at = 0; at < count; ++at) {
+      job.relu_ranks.push_back(ScoreOf(order, at, count, spike, rng) * scale);
+    }
+    return;
+  }
   for (int query = 0; query < job.group; ++query) {
     for (uint32_t at = 0; at < count; ++at) job.scores.push_back(ScoreOf(order, at, count, spike, rng));
   }
@@ -533,35 +574,38 @@ uint32_t AnyK(uint32_t count, std::mt19937& rng) {
 
 // A threshold: an end of its range, the rank or share of an entry or one more, or any.
 void SetBound(Job& job, std::mt19937& rng) {
-  const int32_t low = job.rank == Rank::kMax        ? layout::kRankFloor
-                      : job.rank == Rank::kPlainMax ? layout::kPlainRankFloor
-                                                    : 0;
-  const int32_t high = job.rank == Rank::kMax ? 0 : job.rank == Rank::kPlainMax ? 32767 : 65536;
+  constexpr int32_t kLow[] = {layout::kRankFloor, layout::kPlainRankFloor, 0, INT32_MIN};
+  constexpr int32_t kHigh[] = {0, -layout::kPlainRankFloor, 65536, INT32_MAX};
+  const int32_t low = kLow[static_cast<size_t>(job.rank)];
+  const int32_t high = kHigh[static_cast<size_t>(job.rank)];
   job.bounded = true;
   const unsigned kind = rng() % 4;
-  job.bound = kind == 0 ? low : kind == 1 ? high : low + static_cast<int32_t>(rng() % (high - low + 1U));
+  const uint64_t range = static_cast<uint64_t>(int64_t{high} - low) + 1;
+  job.bound = kind == 0   ? low
+              : kind == 1 ? high
+                          : static_cast<int32_t>(low + static_cast<int64_t>(rng() % range));
   if (kind != 2 || job.entries.empty()) return;
-  const auto group = static_cast<uint32_t>(job.group);
-  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
-  const std::vector<int32_t> ranks =
-      layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+  const std::vector<int32_t> ranks = RanksOf(job);
   const int32_t rank = ranks[rng() % ranks.size()];
   const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
   const int64_t bound =
       job.rank == Rank::kExp2Sum ? static_cast<int64_t>((static_cast<uint64_t>(rank) << 16) / total) : rank;
-  job.bound = std::clamp(static_cast<int32_t>(bound + static_cast<int64_t>(rng() % 2)), low, high);
+  job.bound = static_cast<int32_t>(std::clamp<int64_t>(bound + static_cast<int64_t>(rng() % 2), low, high));
 }
 
 // A range that the banks hold, anywhere in an index.
-Job AnyJob(std::mt19937& rng) {
+Job AnyJob(std::mt19937& rng, bool cascade = false) {
   Job job;
   job.shape = static_cast<Shape>(rng() % 3);
   job.group = 1 + static_cast<int>(rng() % 16);
   if (rng() % 2 == 0) job.group = 1 + static_cast<int>(rng() % 4);
-  job.rank = static_cast<Rank>(rng() % 3);
+  job.rank = static_cast<Rank>(rng() % 4);
+  if (job.rank == Rank::kRelu) job.shape = Shape::kTokens;
   job.shift = static_cast<int>(rng() % kChannels);
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
-  const uint32_t rows = static_cast<uint32_t>(kBankWords / WordsOf(job.shape) / job.passes()) - 1;
+  // A cascade's lists have room for a bank of scores alone.
+  const int words = job.rank == Rank::kRelu ? (cascade ? 8 : 4) : WordsOf(job.shape) * job.passes();
+  const uint32_t rows = static_cast<uint32_t>(kBankWords / words) - 1;
   uint32_t pages = static_cast<uint32_t>(rng()) % (rows * kChannels) + 1;
   if (rng() % 2 == 0) pages = std::min<uint32_t>(pages, 1 + rng() % 8);
   const uint32_t first = static_cast<uint32_t>(rng()) % 100 * (rng() % 2 == 0 ? 1000U : 1U);
@@ -578,8 +622,8 @@ Job AnyJob(std::mt19937& rng) {
 
 // A job that makes lists, and the listed one that uses them.
 std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
-  Job first = AnyJob(rng);
-  while (first.shape != Shape::kTokens) first = AnyJob(rng);
+  Job first = AnyJob(rng, true);
+  while (first.shape != Shape::kTokens) first = AnyJob(rng, true);
   first.to_list = true;
   first.bounded = false;
   Expect(first);
@@ -651,6 +695,30 @@ TEST_CASE("a reset drops all jobs at any time") {
     bench.Reset();
     bench.Run(AnyJobs(2, rng), Rates());
   }
+}
+
+TEST_CASE("a bank full of rank codes is selected from") {
+  std::mt19937 rng(6);
+  Bench bench(6);
+  const uint32_t tokens = static_cast<uint32_t>(kBankWords * 16 * kChannels);
+  for (const Order order : {Order::kEqual, Order::kRandom}) {
+    Job job;
+    job.rank = Rank::kRelu;
+    job.group = 64;
+    job.end = tokens;
+    job.k = 1000;
+    for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
+    FillScores(job, order, rng);
+    Expect(job);
+    bench.Run({job}, Rates());
+  }
+}
+
+TEST_CASE("a head stands while its bank is filled anew") {
+  // Jobs without entries have no hits either, for which a bank would wait.
+  Bench bench(7);
+  std::vector<Job> jobs(40);
+  bench.Run(jobs, {.head = 1});
 }
 
 TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") {
