@@ -96,8 +96,9 @@ void CardDriver::FillCaps() {
   caps_.formats |= kValues;
   caps_.score_ops = static_cast<uint8_t>(shape_.score_ops);
   caps_.group_ops = static_cast<uint8_t>(shape_.score_ops >> 8);
-  // Thresholds and weighted sums have results of their own.
-  caps_.select_ops = static_cast<uint8_t>((shape_.score_ops >> 16 & Bit(kSelectTopK)) | Bit(kSelectLatest));
+  // Weighted sums have results of their own.
+  caps_.select_ops = static_cast<uint8_t>(
+      (shape_.score_ops >> 16 & (Bit(kSelectTopK) | Bit(kSelectThreshold))) | Bit(kSelectLatest));
   caps_.cascade = shape_.score_ops >> 24 & 1;
   for (uint32_t dim = kMinDim, n = 4; dim <= kCardMaxDim; dim *= 2, ++n) {
     caps_.dims = static_cast<uint16_t>(caps_.dims | (shape_.dims & Bit(n)));
@@ -159,7 +160,8 @@ absl::Status CardDriver::Restart() {
   setup.parts = parts_;
   setup.granted = caps_;
   setup.granted.ops = Bit(layout::kOpScoreSelect);
-  setup.granted.select_ops = Bit(layout::kSelectTopK);
+  setup.granted.select_ops =
+      static_cast<uint8_t>(caps_.select_ops & (Bit(layout::kSelectTopK) | Bit(layout::kSelectThreshold)));
   setup.granted.epoch = kEpoch;
   setup.index = card_.first_index;
   setup.period = static_cast<uint32_t>(std::lround(kPeriodCycles * 1000.0 / card_.clock_mhz));

@@ -2,9 +2,9 @@
 
 // The memory device of a card, over any port: hardware, its simulation and its model share it.
 //
-// The card scores and selects (layout::kOpScoreSelect, kSelectTopK), by queue 0. The driver does the rest:
-// the latest entries, order by rank, gathers of K and V. An operation whose payload or results are larger
-// than their areas in host memory becomes several descriptors, by positions and heads.
+// The card scores and selects (layout::kOpScoreSelect, kSelectTopK, kSelectThreshold), by queue 0. The driver
+// does the rest: the latest entries, order by rank, gathers of K and V. An operation whose payload or results
+// are larger than their areas in host memory becomes several descriptors, by positions and heads.
 //
 // Failures. A card that says so, a completion or a result that cannot be, or a port that fails: all
 // operations under way are answered with kStatusDeviceFailed. The next Submit resets the card, whose indexes

@@ -41,13 +41,18 @@ absl::Status ReadBlock(const Descriptor& d, std::span<const uint8_t> bytes, Chec
   ResultHeader header;
   std::memcpy(&header, bytes.data(), sizeof(header));
   const Entries entries = EntriesOf(d);
-  const uint32_t candidates = d.k1 != 0 ? std::min(d.k1, entries.count()) : entries.count();
+  const uint32_t scored = d.k1 != 0 ? std::min(d.k1, entries.count()) : entries.count();
+  // A threshold leaves some of them.
+  const bool bounded = d.select_op == layout::kSelectThreshold;
+  const uint32_t candidates = bounded ? std::min(header.candidates, scored) : scored;
   const uint32_t count = std::min(d.k, candidates);
-  if (header.count != count || header.candidates != candidates || header.flags != 0) {
-    return Internal("result of the card: count {}, candidates {}, flags {}; expected {}, {}, 0", header.count,
-                    header.candidates, header.flags, count, candidates);
+  const uint32_t flags = bounded && candidates > count ? uint32_t{layout::kResultCut} : 0;
+  if (header.count != count || header.candidates != candidates || header.flags != flags) {
+    return Internal("result of the card: count {}, candidates {}, flags {}; expected {}, {}, {}",
+                    header.count, header.candidates, header.flags, count, candidates, flags);
   }
   block->candidates = candidates;
+  block->flags = flags;
   block->last_rank = header.last_rank;
   block->ids.resize(count);
   std::memcpy(block->ids.data(), bytes.data() + sizeof(header), count * sizeof(uint32_t));
@@ -82,7 +87,7 @@ uint64_t WriteBlock(const Descriptor& d, CheckedBlock* block, uint8_t* result) {
                      [](const auto& a, const auto& b) { return a.first > b.first; });
     for (size_t n = 0; n < count; ++n) std::tie(block->ranks[n], block->ids[n]) = order[n];
   }
-  const ResultHeader header{static_cast<uint32_t>(count), block->candidates, block->last_rank, 0};
+  const ResultHeader header{static_cast<uint32_t>(count), block->candidates, block->last_rank, block->flags};
   std::memcpy(result, &header, sizeof(header));
   std::memcpy(result + sizeof(header), block->ids.data(), count * sizeof(uint32_t));
   uint64_t written = sizeof(header) + count * sizeof(uint32_t);

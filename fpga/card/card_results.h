@@ -16,6 +16,7 @@ namespace mnemo::card {
 struct CheckedBlock {
   uint32_t candidates = 0;
   int32_t last_rank = 0;
+  uint32_t flags = 0;  // ResultFlag
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;  // of the ids, if the card was asked for them
 };

@@ -25,6 +25,7 @@ package card_types;
     logic [4:0]  base_shift;   // layout::DotShift of the base
     logic [5:0]  group_last;   // queries - 1
     logic [3:0]  pass_last;    // passes over the queries, G each, - 1
+    logic        relu;         // rank codes of 32 bits instead of scores: kScoreReluDot
     logic        listed;       // pages and entries are those of the lane's list
     logic        maxima;       // the first stage of a long scan, of codes: of each page and query the largest
                                // score is stored
@@ -58,7 +59,8 @@ package card_types;
   } query_param_t;
 
   // Beside S scores, [entry of the beat][query of the pass], the lowest entry in the lowest bits. A lane sends
-  // its pages in rising order, each page for pass 0, 1 ..., and each of these from entry 0 on.
+  // its pages in rising order, each page for pass 0, 1 ..., and each of these from entry 0 on. Of a job with `relu` a
+  // beat has S / 2 rank codes, once for all passes, as pass 0.
   typedef struct packed {
     logic        last;       // the job's last beat of this lane
     logic        none;       // no scores: the lane has no page in this job; with last
@@ -78,7 +80,11 @@ package card_types;
   } shape_t;
 
   typedef struct packed {
-    logic        plain;      // kGroupPlainMax; else kGroupMax
+    logic        plain;      // kGroupPlainMax; without plain and exp2 kGroupMax
+    logic        exp2;       // kGroupExp2Sum
+    logic        relu;       // kScoreReluDot: lanes send rank codes
+    logic        bounded;    // kSelectThreshold
+    logic [31:0] bound;      // then the lowest rank, with exp2 the lowest share in 2^-16
     shape_t      shape;
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
@@ -108,7 +114,8 @@ package card_types;
     logic               to_list;
     logic [31:0]        scored;      // cycle counter when the last score was stored
     logic [31:0]        pages;       // that the lanes scored
-    logic [31:0]        candidates;
+    logic [31:0]        candidates;  // with a bound those that reach it
+    logic               cut;         // more entries reach the bound than are selected
     logic [31:0]        count;       // of ids that follow; with to_list of entries in the lists
     logic signed [31:0] last_rank;   // the lowest selected one, 0 when none is selected
   } hit_head_t;

@@ -169,6 +169,7 @@ package mnemo_pkg;
   localparam logic [15:0] STATUS_DEVICE_FAILED = 16'd11;
   localparam logic [15:0] NO_DETAIL = 16'd65535;
   localparam logic [31:0] ENERGY_UNKNOWN = 32'd4294967295;
+  localparam logic [31:0] RESULT_CUT = 32'd1;
 
   // Structs of the wire and of the index table.
 

@@ -89,7 +89,7 @@ constexpr Number kStatuses[] = {
     MNEMO_NUMBER(kStatusUnsupported), MNEMO_NUMBER(kStatusBadRegion),    MNEMO_NUMBER(kStatusBadPayload),
     MNEMO_NUMBER(kStatusFull),        MNEMO_NUMBER(kStatusDraining),     MNEMO_NUMBER(kStatusDeviceFailed),
     MNEMO_NUMBER(kNoDetail)};
-constexpr Number kWords[] = {MNEMO_NUMBER(kEnergyUnknown)};
+constexpr Number kWords[] = {MNEMO_NUMBER(kEnergyUnknown), MNEMO_NUMBER(kResultCut)};
 
 constexpr Field kDescriptorFields[] = {MNEMO_DESCRIPTOR_FIELDS(MNEMO_FIELD)};
 constexpr Field kCompletionFields[] = {MNEMO_COMPLETION_FIELDS(MNEMO_FIELD)};

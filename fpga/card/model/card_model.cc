@@ -302,6 +302,9 @@ bool CardModel::Execute(Work* work) {
 
 bool CardModel::ExecuteBlock(Work* work, uint32_t number) {
   const Descriptor& d = work->descriptor;
+  if (d.select_op == layout::kSelectLatest) {
+    return WriteResult(work, number, LatestEntries(d));
+  }
   const uint32_t head = d.first_head + number % d.heads;
   const std::optional<std::vector<Query>> queries = LoadQueries(*work, number);
   if (!queries.has_value()) {
@@ -391,6 +394,10 @@ bool CardModel::ScanPages(const ScanJob& job, std::span<const Query> queries, st
     }
     store->pages.push_back(page);
     ScorePage(job, read, queries, &store->y);
+    if (job.relu) {
+      ReluPage(store->y, queries, &store->ranks);
+      store->y.clear();
+    }
     return true;
   };
   if (job.listed) {
@@ -439,7 +446,7 @@ bool CardModel::WriteResult(Work* work, uint32_t number, const Hits& hits) {
   const layout::ResultHeader header = {.count = static_cast<uint32_t>(hits.ids.size()),
                                        .candidates = hits.candidates,
                                        .last_rank = hits.last_rank,
-                                       .flags = 0};
+                                       .flags = hits.cut ? uint32_t{layout::kResultCut} : 0};
   if (!WriteHost(at, BytesOf(header)) || !WriteHost(at + sizeof(header), BytesOf(hits.ids)) ||
       (ranks && !WriteHost(at + layout::RanksOffset(d.k), BytesOf(hits.ranks)))) {
     return false;

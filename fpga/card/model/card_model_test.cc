@@ -40,7 +40,7 @@ Completion RunAndCompare(TestCard& card, Descriptor d, std::mt19937& random) {
   const uint32_t blocks = uint32_t{d.queries} * d.heads;
   const size_t query_bytes = layout::QueryBlockBytes(d.group, card.index().dim);
   const size_t result_bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, card.index().dim);
-  for (uint32_t n = 0; n < blocks; ++n) {
+  for (uint32_t n = 0; n < blocks && d.group != 0; ++n) {
     FillQueries(d.group, card.index().dim, d.format, random, card.Payload() + n * query_bytes);
   }
   std::memset(card.Result(), 0xCC, blocks * result_bytes);
@@ -98,7 +98,14 @@ Descriptor RandomDescriptor(const TestCard& card, std::mt19937& random) {
   d.heads = static_cast<uint8_t>(1 + random() % (index.heads - d.first_head));
   d.queries = static_cast<uint8_t>(1 + random() % 2);
   d.group = static_cast<uint8_t>(random() % 8 == 0 ? 1 + random() % 16 : 1 + random() % 5);
-  d.group_op = static_cast<uint8_t>(random() % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax);
+  const int ops[] = {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax};
+  d.group_op = static_cast<uint8_t>(ops[random() % std::size(ops)]);
+  if (random() % 3 == 0) {
+    d.select_op = layout::kSelectThreshold;
+    d.threshold = d.group_op == layout::kGroupExp2Sum
+                      ? static_cast<int32_t>(random() % (random() % 2 == 0 ? 65537 : 2000))
+                      : -static_cast<int32_t>(random() % 4096);
+  }
   d.flags = static_cast<uint8_t>(random() % 2 == 0 ? layout::kFlagRanks : 0);
   if (!layout::IsCodeFormat(index.format) && random() % 2 == 0) {
     d.flags |= layout::kFlagPages64;
@@ -112,6 +119,18 @@ Descriptor RandomDescriptor(const TestCard& card, std::mt19937& random) {
   d.k = random() % 4 == 0 ? 1 + random() % 16384 : 1 + random() % (entries + 2);
   if (index.format == layout::kFormatCodes2 && random() % 2 == 0) {
     d.k1 = d.k + random() % (entries + 2);
+  }
+  if (layout::IsCodeFormat(index.format) && random() % 4 == 0) {
+    d.score_op = layout::kScoreReluDot;
+    d.group_op = layout::kGroupNone;
+    d.group = static_cast<uint8_t>(random() % 8 == 0 ? 64 : d.group);
+    d.threshold = d.select_op == layout::kSelectThreshold ? static_cast<int32_t>(random()) / 64 : 0;
+  }
+  if (random() % 10 == 0) {
+    d.select_op = layout::kSelectLatest;
+    d.score_op = d.group_op = d.group = 0;
+    d.k1 = 0;
+    d.threshold = 0;
   }
   return d;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <numeric>
 
 #include "proto/layout/layout_hash.h"
 #include "proto/layout/numerics.h"
@@ -63,13 +64,20 @@ uint64_t PagesOfLane(const Descriptor& d, const Shape& shape) {
   return (uint64_t{pages} + shape.channels - 1) / shape.channels;
 }
 
+bool IsRelu(const Descriptor& d) { return d.score_op == layout::kScoreReluDot; }
+
+// Passes whose scores are stored: ranks of weighted ReLU are stored once.
 uint32_t PassesOf(const Descriptor& d, const Shape& shape) {
-  return (d.group + shape.queries - 1) / shape.queries;
+  return IsRelu(d) ? 1 : (d.group + shape.queries - 1) / shape.queries;
 }
 
-// Words of a bank that the fullest lane's scores of a scan take.
+// Words of a bank that the fullest lane's scores of a scan take. Ranks of weighted ReLU take half of them; a
+// cascade's lists have no room for so many pages.
 uint64_t BankWords(const Descriptor& d, const Shape& shape) {
-  return PagesOfLane(d, shape) * (layout::IsCodeFormat(d.format) ? kWordsOfPage : 1) * PassesOf(d, shape);
+  const uint32_t of_page = !layout::IsCodeFormat(d.format) ? 1
+                           : IsRelu(d) && d.k1 == 0        ? kWordsOfPage / 2
+                                                           : kWordsOfPage;
+  return PagesOfLane(d, shape) * of_page * PassesOf(d, shape);
 }
 
 // A lane may have all of the k best pages: their scores fit a bank, and they fit its list.
@@ -87,7 +95,8 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   if (d.op != layout::kOpScoreSelect) return Unsupported(offsetof(Descriptor, op));
   if ((d.flags & layout::kFlagByRank) != 0) return Unsupported(offsetof(Descriptor, flags));
   if (!served(16U + d.select_op)) return Unsupported(offsetof(Descriptor, select_op));
-  if (!served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
+  const bool latest = d.select_op == layout::kSelectLatest;
+  if (!latest && !served(d.score_op)) return Unsupported(offsetof(Descriptor, score_op));
   if (!served(8U + d.group_op)) return Unsupported(offsetof(Descriptor, group_op));
   if (d.group > MaxGroup(shape)) return Unsupported(offsetof(Descriptor, group));
   if (index.dim < layout::kMinDim || index.dim > layout::kCardMaxDim || !std::has_single_bit(index.dim)) {
@@ -95,7 +104,7 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
   if (LongScan(d, shape)) return CheckLongScan(d, shape);
-  if (BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
+  if (!latest && BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
   return {};
 }
 
@@ -133,7 +142,12 @@ uint32_t MaxGroup(const Shape& shape) {
 }
 
 bool LongScan(const Descriptor& descriptor, const Shape& shape) {
-  return layout::IsCodeFormat(descriptor.format) && BankWords(descriptor, shape) > shape.bank_words;
+  // The rank of a page is the largest one of its entries.
+  const bool by_pages =
+      layout::IsCodeFormat(descriptor.format) && !IsRelu(descriptor) &&
+      descriptor.select_op == layout::kSelectTopK &&
+      (descriptor.group_op == layout::kGroupMax || descriptor.group_op == layout::kGroupPlainMax);
+  return by_pages && BankWords(descriptor, shape) > shape.bank_words;
 }
 
 Verdict CheckDescriptor(const Descriptor& descriptor, const QueueRegisters& queue, uint32_t next_seq,
@@ -168,6 +182,7 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.base_shift = static_cast<uint32_t>(layout::DotShift(127, dim));
   job.group = descriptor.group;
   job.passes = (job.group + shape.queries - 1) / shape.queries;
+  job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.listed = stage == Stage::kSecond || stage == Stage::kPages;
   job.maxima = stage == Stage::kMaxima;
   job.list_beat = index.list_beat;
@@ -177,14 +192,29 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   return job;
 }
 
+Hits LatestEntries(const Descriptor& descriptor) {
+  const uint32_t entry_tokens = layout::EntryTokens(descriptor.format, descriptor.flags);
+  const uint32_t end = descriptor.end / entry_tokens;
+  Hits hits;
+  hits.candidates = end - descriptor.begin / entry_tokens;
+  hits.ids.resize(std::min(descriptor.k, hits.candidates));
+  std::iota(hits.ids.begin(), hits.ids.end(), end - static_cast<uint32_t>(hits.ids.size()));
+  hits.ranks.resize(hits.ids.size());
+  return hits;
+}
+
 SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stage stage) {
   SelectJob job;
   job.plain = descriptor.group_op == layout::kGroupPlainMax;
+  job.exp2 = descriptor.group_op == layout::kGroupExp2Sum;
+  job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
   job.group = descriptor.group;
   job.to_list = stage == Stage::kFirst || stage == Stage::kMaxima;
   job.maxima = stage == Stage::kMaxima;
   job.kept = stage == Stage::kPages;
+  job.bounded = descriptor.select_op == layout::kSelectThreshold && !job.to_list;
+  job.bound = descriptor.threshold;
   job.shift = index.shift;
   job.k = stage == Stage::kFirst ? descriptor.k1 : descriptor.k;
   return job;

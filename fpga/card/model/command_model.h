@@ -25,10 +25,12 @@ class QueueRegisters {
 };
 
 // The operations that the card's registers tell.
-constexpr uint32_t kServedScoreOps = 1U << layout::kScoreDot | 1U << layout::kScorePageBound |
-                                     1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupMax) |
-                                     1U << (8 + layout::kGroupPlainMax) | 1U << (16 + layout::kSelectTopK) |
-                                     1U << 24;
+constexpr uint32_t kServedScoreOps =
+    1U << layout::kScoreDot | 1U << layout::kScoreReluDot | 1U << layout::kScorePageBound |
+    1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupNone) | 1U << (8 + layout::kGroupMax) |
+    1U << (8 + layout::kGroupExp2Sum) | 1U << (8 + layout::kGroupPlainMax) |
+    1U << (16 + layout::kSelectTopK) | 1U << (16 + layout::kSelectThreshold) |
+    1U << (16 + layout::kSelectLatest) | 1U << 24;
 constexpr uint32_t kServedFormats = 1U << layout::kFormatCodes2 | 1U << layout::kFormatCodes4 |
                                     1U << layout::kFormatCodes8 | 1U << layout::kFormatBounds |
                                     1U << layout::kFormatMeans;
@@ -56,6 +58,8 @@ enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages };
 // job_sequencer. The descriptor has passed the check; `head` is the index's.
 ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,
                   uint32_t head, Stage stage);
+// latest_source: a block of kSelectLatest, which needs no job.
+Hits LatestEntries(const layout::Descriptor& descriptor);
 SelectJob SelectJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, Stage stage);
 
 }  // namespace mnemo::card::model

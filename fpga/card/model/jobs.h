@@ -31,6 +31,7 @@ struct ScanJob {
   uint32_t base_shift = 0;
   uint32_t group = 1;   // group_last + 1
   uint32_t passes = 1;  // pass_last + 1
+  bool relu = false;
   bool listed = false;
   bool maxima = false;
   bool none = false;
@@ -48,6 +49,10 @@ struct ScanJob {
 // select_job_t.
 struct SelectJob {
   bool plain = false;
+  bool exp2 = false;
+  bool relu = false;
+  bool bounded = false;
+  int32_t bound = 0;
   uint32_t entries = 64;  // of a page: 64, 4 or 1
   bool maxima = false;    // SHAPE_MAXIMA
   uint32_t group = 1;
@@ -64,10 +69,11 @@ struct ListEntry {
 };
 
 // The scores of a job in page order: y[(slot * entries + entry) * group + query]. A mask has a bit for each
-// entry that counts.
+// entry that counts. Of weighted ReLU there are ranks[slot * entries + entry] instead.
 struct ScoreStore {
   std::vector<ListEntry> pages;
   std::vector<int16_t> y;
+  std::vector<int32_t> ranks;
 };
 
 // What the first stage of a long scan leaves for the second one.
@@ -79,6 +85,7 @@ struct Kept {
 // hit_head_t, and the hits.
 struct Hits {
   uint32_t candidates = 0;
+  bool cut = false;
   int32_t last_rank = 0;
   std::vector<uint32_t> ids;    // rising; not with to_list
   std::vector<int32_t> ranks;   // of the ids

@@ -134,6 +134,16 @@ int32_t ScoreVector(const ScanJob& job, std::span<const uint8_t> read, const Que
                                    query.param.multiplier, query.param.shift));
 }
 
+void ReluPage(std::span<const int16_t> y, std::span<const Query> queries, std::vector<int32_t>* ranks) {
+  for (size_t at = 0; at < y.size(); at += queries.size()) {
+    int64_t sum = 0;
+    for (size_t g = 0; g < queries.size(); ++g) {
+      sum += layout::ReluTerm(y[at + g], queries[g].param.weight);
+    }
+    ranks->push_back(static_cast<int32_t>(sum >> layout::kReluRankShift));
+  }
+}
+
 uint32_t EntriesOfPage(const ScanJob& job) {
   if (job.kind == Kind::kCodes) {
     return layout::kPageTokens;

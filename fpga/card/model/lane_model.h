@@ -51,6 +51,9 @@ int32_t ScoreVector(const ScanJob& job, std::span<const uint8_t> read, const Que
 void ScorePage(const ScanJob& job, std::span<const uint8_t> read, std::span<const Query> queries,
                std::vector<int16_t>* y);
 
+// relu_unit: the ranks of a page by its scores, [entry][query].
+void ReluPage(std::span<const int16_t> y, std::span<const Query> queries, std::vector<int32_t>* ranks);
+
 // Entries of a page in this job: 64, 4 or 1.
 uint32_t EntriesOfPage(const ScanJob& job);
 

@@ -233,7 +233,12 @@ void FillQueries(uint32_t group, uint32_t dim, uint32_t format, std::mt19937& ra
     queries[i] = kind == 0 ? 0.0F : kind == 1 && i >= dim ? queries[i - dim] : Normal(random);
   }
   const float scale = std::exp2(static_cast<float>(random() % 12) - 8.0F);
-  layout::MakeQueryBlock(queries, group, dim, format, scale, {},
+  // Only a weighted ReLU looks at them.
+  std::vector<int16_t> weights(group);
+  for (int16_t& weight : weights) {
+    weight = static_cast<int16_t>(random());
+  }
+  layout::MakeQueryBlock(queries, group, dim, format, scale, weights,
                          {block, layout::QueryBlockBytes(group, dim)});
   if (kind != 2) {
     return;
@@ -246,6 +251,7 @@ void FillQueries(uint32_t group, uint32_t dim, uint32_t format, std::mt19937& ra
     layout::QueryParam param{};
     param.multiplier = static_cast<uint16_t>(random());
     param.shift = static_cast<uint8_t>(random());
+    param.weight = static_cast<int16_t>(random() % 2 == 0 ? -32768 : 32767);
     std::memcpy(block + layout::QueryParamOffset(group, dim) + g * sizeof(param), &param, sizeof(param));
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fpga/card/model/lane_model.h"
+#include "fpga/card/model/select_model.h"
 #include "proto/layout/record.h"
 
 namespace mnemo::card::model {
@@ -12,8 +13,8 @@ constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle
 constexpr uint64_t kRate = 53;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
-constexpr uint64_t kSweepLatency = 50;  // of a sweep and of its digit's way through all lanes
-constexpr uint64_t kSweeps = 4;
+constexpr uint64_t kSweepLatency = 50;   // of a sweep and of its digit's way through all lanes
+constexpr uint64_t kExp2WordCycles = 4;  // a word of scores
 constexpr uint64_t kHitWordsOfCycle = 4;
 constexpr uint64_t kIdsOfCycle = 16;
 
@@ -38,14 +39,22 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 }
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
-  const uint64_t digits = job.plain ? 4 : 3;
-  const uint64_t words =
-      (job.maxima ? Ceiling(pages, kEntriesOfWord) : pages * Ceiling(job.entries, kEntriesOfWord)) * passes;
+  const uint64_t digits = DigitsOf(job);
+  // Lanes make the ranks of weighted ReLU. Of a page's maxima there is one entry a page.
+  const uint64_t page_words = Ceiling(job.entries, kEntriesOfWord);
+  const uint64_t words = job.relu     ? 0
+                         : job.maxima ? Ceiling(pages, kEntriesOfWord) * passes
+                                      : pages * page_words * passes;
   const uint64_t ranks = pages * (job.maxima ? 1 : job.entries);
-  const uint64_t sweeps = words + digits * Ceiling(ranks, kRanksOfCycle);
+  const bool wide = job.exp2 || job.relu;
+  const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;
+  // Entries that reach a bound are counted digit by digit too.
+  const uint64_t bound_digits = !job.bounded ? 0 : wide ? 8 : 4;
+  const uint64_t sweeps =
+      words * (job.exp2 ? kExp2WordCycles : 1) + (digits + bound_digits) * Ceiling(ranks, ranks_of_cycle);
   const uint64_t collector =
       std::max(Ceiling(hits.words, kHitWordsOfCycle), Ceiling(hits.ids.size(), kIdsOfCycle));
-  return sweeps + kSweeps * kSweepLatency + collector;
+  return sweeps + (1 + digits + bound_digits) * kSweepLatency + collector;
 }
 
 uint64_t HostLatency(uint32_t period) {

@@ -93,7 +93,8 @@ TEST_CASE("a selection equals ranks and top k of the reference") {
   std::mt19937 random(2);
   for (uint32_t n = 0; n < 600; ++n) {
     SelectJob job;
-    job.plain = random() % 2 == 0;
+    job.exp2 = n % 3 == 0;
+    job.plain = !job.exp2 && random() % 2 == 0;
     job.entries = n % 4 == 0 ? 4 : n % 4 == 1 ? 1 : 64;
     job.group = 1 + random() % (n % 10 == 0 ? 16 : 4);
     job.shift = random() % 32;
@@ -115,14 +116,43 @@ TEST_CASE("a selection equals ranks and top k of the reference") {
       }
     }
     const std::vector<uint8_t> block(layout::QueryBlockBytes(job.group, 64));
-    const std::vector<int32_t> ranks = layout::Ranks(
-        scores, job.group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, 64, block.data());
-    const std::vector<uint32_t> best = layout::TopK(ranks, job.k);
+    const uint32_t group_op = job.exp2    ? layout::kGroupExp2Sum
+                              : job.plain ? layout::kGroupPlainMax
+                                          : layout::kGroupMax;
+    const std::vector<int32_t> ranks = layout::Ranks(scores, job.group, group_op, 64, block.data());
+    const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
+    if (random() % 3 == 0) {
+      job.bounded = true;
+      job.bound = job.exp2                      ? static_cast<int32_t>(random() % 65537)
+                  : ranks.empty() || n % 7 == 0 ? layout::kRankFloor
+                                                : ranks[random() % ranks.size()];
+      if (job.exp2 && random() % 2 == 0 && total != 0) {
+        job.bound =
+            static_cast<int32_t>((static_cast<uint64_t>(ranks[random() % ranks.size()]) << 16) / total);
+      }
+    }
+    std::vector<uint32_t> passed;
+    std::vector<int32_t> passed_ranks;
+    for (uint32_t position = 0; position < ranks.size(); ++position) {
+      const int32_t rank = ranks[position];
+      const bool reaches = job.exp2 ? layout::ReachesShare(static_cast<uint32_t>(rank), total,
+                                                           static_cast<uint32_t>(job.bound))
+                                    : rank >= job.bound;
+      if (!job.bounded || reaches) {
+        passed.push_back(position);
+        passed_ranks.push_back(rank);
+      }
+    }
+    std::vector<uint32_t> best;
+    for (const uint32_t position : layout::TopK(passed_ranks, job.k)) {
+      best.push_back(passed[position]);
+    }
     Kept kept;
     const Hits hits = Select(job, store, &kept);
-    INFO("case " << n << ", k " << job.k << " of " << at.size() << ", group " << job.group << ", plain "
-                 << job.plain);
-    CHECK(hits.candidates == at.size());
+    INFO("case " << n << ", k " << job.k << " of " << at.size() << ", group " << job.group << ", operation "
+                 << group_op << ", bound " << job.bounded << " " << job.bound);
+    CHECK(hits.candidates == passed.size());
+    CHECK(hits.cut == (job.bounded && passed.size() > job.k));
     std::vector<uint32_t> ids;
     std::vector<uint64_t> masks(pages);
     std::vector<int32_t> chosen;
@@ -190,15 +220,18 @@ TEST_CASE("a long scan keeps the best score of a query whose page is not listed"
 }
 
 TEST_CASE("rank codes lie above 0 and go back to ranks") {
-  for (const bool plain : {false, true}) {
-    for (const int32_t y : {-32768, -32767, -4096, -1, 0, 1, 32767}) {
-      const auto score = static_cast<int16_t>(y);
-      const int16_t best = 32767;
-      const uint16_t code = RankCode(plain, {&score, 1}, {&best, 1});
+  for (const int32_t y : {-32768, -32767, -4096, -1, 0, 1, 32767}) {
+    const auto score = static_cast<int16_t>(y);
+    const int16_t best = 32767;
+    const auto check = [&](const SelectJob& job, int32_t rank) {
+      const uint32_t code = RankCode(job, {&score, 1}, {&best, 1});
       CHECK(code > 0);
-      CHECK((plain || code >> 12 == 1));
-      CHECK(RankOfCode(plain, code) == (plain ? layout::PlainMaxTerm(y) : layout::MaxTerm(y, best)));
-    }
+      CHECK(RankOfCode(job, code) == rank);
+      return code;
+    };
+    CHECK(check({}, layout::MaxTerm(y, best)) >> 12 == 1);
+    CHECK(check({.plain = true}, layout::PlainMaxTerm(y)) <= UINT16_MAX);
+    check({.exp2 = true}, static_cast<int32_t>(layout::Exp2Term(y, best)));
   }
 }
 

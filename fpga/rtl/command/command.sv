@@ -277,7 +277,7 @@ module command
   logic results_busy, results_stall, completions_busy, refused, finished_valid, finished_ready;
   finished_t finished;
 
-  result_writer results (
+  result_path results (
       .clk,
       .rst(core_rst),
       .cycle,

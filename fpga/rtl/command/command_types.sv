@@ -79,6 +79,10 @@ package command_types;
     logic [23:0] block_units;
     logic [23:0] k;
     logic        ranks;
+    logic        latest;  // no jobs: the last entries of the range
+    logic [31:0] entries;       // of the range
+    logic [31:0] latest_count;
+    logic [31:0] latest_first;
     logic [9:0]  first_beats;   // that a page takes: of a stage that makes lists, 0 without one
     logic [9:0]  second_beats;  // full stage
   } context_t;

@@ -127,7 +127,7 @@ module descriptor_check
     return bit_number < 8'd8 && mask[bit_number[2:0]];
   endfunction
 
-  localparam int RULES = 77;
+  localparam int RULES = 75;
   rule_t [RULES-1:0] rules;
   assign rules = {
     rule(d.op < OP_SCORE_SELECT || d.op > OP_SCORE_GATHER, STATUS_BAD_FIELD, DESCRIPTOR_AT_OP),
@@ -254,9 +254,7 @@ module descriptor_check
         d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP
     ),
     rule((d.flags & FLAG_BY_RANK) != '0, STATUS_UNSUPPORTED, DESCRIPTOR_AT_FLAGS),
-    rule(d.select_op != SELECT_TOP_K, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SELECT_OP),
-    rule(d.score_op == SCORE_RELU_DOT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SCORE_OP),
-    rule(d.group_op == GROUP_EXP2_SUM, STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP_OP),
+    rule(weighted, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SELECT_OP),
     rule(d.group > 8'(MAX_GROUP_HERE), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(!dim_served, STATUS_UNSUPPORTED, DESCRIPTOR_AT_INDEX_ID),
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
@@ -266,8 +264,8 @@ module descriptor_check
     ),
     rule(block.long_scan && 32'(page_words) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(block.long_scan && best_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
-    rule(d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
-    rule(scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
+    rule(!latest && d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
+    rule(!latest && scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
   };
 
   // The walk goes from the top: the first rule is the last element.

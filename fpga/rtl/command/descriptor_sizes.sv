@@ -48,11 +48,15 @@ module descriptor_sizes
   logic [54:0] bytes;
   logic [32:0] maxima;
   logic [29:0] words, best;
-  logic gather, score_gather, codes;
+  logic gather, score_gather, codes, relu, by_pages;
 
   assign gather = descriptor.op == OP_GATHER;
   assign score_gather = descriptor.op == OP_SCORE_GATHER;
   assign codes = descriptor.format <= FORMAT_CODES8;
+  assign relu = descriptor.score_op == SCORE_RELU_DOT;
+  // The rank of a page is the largest one of its entries.
+  assign by_pages = codes && !relu && descriptor.select_op == SELECT_TOP_K &&
+      (descriptor.group_op == GROUP_MAX || descriptor.group_op == GROUP_PLAIN_MAX);
   assign bytes = {product[34:0], 20'b0} + 55'(low);
 
   // Sums that need no product, a cycle before their use.
@@ -60,7 +64,8 @@ module descriptor_sizes
     pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
     rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :
         26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
-    passes <= 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
+    // Ranks of weighted ReLU are stored once for all passes.
+    passes <= relu ? 7'd1 : 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
     unique case (kv_format)
       FORMAT_F16, FORMAT_BF16: kv_bytes <= {1'b0, dim[9:0], 2'b0};
       FORMAT_F32: kv_bytes <= {dim[9:0], 3'b0};
@@ -119,8 +124,11 @@ module descriptor_sizes
       default: ;
     endcase
     block.result_block <= result_block;
-    block.long_scan <= codes && {words, 3'b0} > 33'(BANK_WORDS);
-    scan_words <= block.long_scan ? 35'(maxima) : codes ? {2'b0, words, 3'b0} : 35'(words);
+    block.long_scan <= by_pages && {words, 3'b0} > 33'(BANK_WORDS);
+    // Ranks of weighted ReLU take half of the words, but the lists of a cascade have no room for so many pages.
+    if (!codes) scan_words <= 35'(words);
+    else if (block.long_scan) scan_words <= 35'(maxima);
+    else scan_words <= relu && descriptor.k1 == '0 ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
     best_words <= {2'b0, best, 3'b0};
     page_words <= {passes, 3'b0};
   end

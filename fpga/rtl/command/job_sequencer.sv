@@ -4,10 +4,10 @@
 // still read.
 //
 // Stream in: a descriptor with its verdict and sizes. Streams out: its context (also of a refused one), then for each
-// job a scan job, a select job and a load of its queries; all in the same order. A scan job goes out when its first
-// lane can take it, up to JOBS jobs ahead of the lanes: so the next job's queries load while this one scans.
-// Latency: 8 cycles to the first job, then 2 a job. Stalls: each stream out. Equals layout::ScoreSelect's loop,
-// DotShift (numerics.h) and CardBlockOf (card.h).
+// job a scan job, a select job and a load of its queries; all in the same order. The latest entries need no job. A
+// scan job goes out when its first lane can take it, up to JOBS jobs ahead of the lanes: so the next job's queries
+// load while this one scans. Latency: 8 cycles to the first job, then 2 a job. Stalls: each stream out. Equals
+// layout::ScoreSelect's loop, DotShift (numerics.h) and CardBlockOf (card.h).
 module job_sequencer
   import mnemo_pkg::*;
   import card_types::*;
@@ -70,6 +70,7 @@ module job_sequencer
   logic codes, two_bit, pages64, cascade, long_scan, second, job_last, last_head, last_position;
   logic two_stages;
   logic [7:0] head, position;
+  logic [31:0] first_entry, end_entry;
   scan_job_t scan_base, scan, scan_next;
   select_job_t select_base, select, select_next;
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
@@ -123,6 +124,7 @@ module job_sequencer
     scan_base.base_shift <= 5'(dim_log2) + 5'd7;
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
+    scan_base.relu <= d.score_op == SCORE_RELU_DOT;
     scan_base.listed <= 1'b0;
     scan_base.maxima <= 1'b0;
     scan_base.none <= d.begin_token == d.end_token;
@@ -144,6 +146,10 @@ module job_sequencer
     end
 
     select_base.plain <= d.group_op == GROUP_PLAIN_MAX;
+    select_base.exp2 <= d.group_op == GROUP_EXP2_SUM;
+    select_base.relu <= d.score_op == SCORE_RELU_DOT;
+    select_base.bounded <= d.select_op == SELECT_THRESHOLD;
+    select_base.bound <= d.threshold;
     select_base.shape <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
     select_base.group_last <= 6'(d.group - 8'd1);
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
@@ -169,6 +175,7 @@ module job_sequencer
       scan.code_shift    = 5'(dim_log2);
       scan.first_beats   = layout.scales[8:0];
       select.to_list = 1'b1;
+      select.bounded = 1'b0;
       select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     end
     if (long_scan && !second) begin
@@ -210,7 +217,7 @@ module job_sequencer
             state         <= CONTEXT;
           end
         end
-        CONTEXT: if (context_ready) state <= (context_out.status == STATUS_OK) ? NEXT : IDLE;
+        CONTEXT: if (context_ready) state <= (context_out.status == STATUS_OK && !context_out.latest) ? NEXT : IDLE;
         NEXT: begin
           if (!scan_in && !select_in && !load_in) begin
             scan_in   <= 1'b1;
@@ -234,12 +241,20 @@ module job_sequencer
           context_out.index_id <= d.index_id;
           context_out.k <= d.k[23:0];
           context_out.ranks <= (d.flags & FLAG_RANKS) != '0;
+          context_out.latest <= d.select_op == SELECT_LATEST;
+          first_entry <= codes ? d.begin_token : pages64 ? d.begin_token >> 6 : d.begin_token >> 4;
+          end_entry <= codes ? d.end_token : pages64 ? d.end_token >> 6 : d.end_token >> 4;
           context_out.blocks <= 16'(d.heads) * 16'(d.queries);
           head <= '0;
           position <= '0;
           second <= 1'b0;
         end
-        3'd2: {a, b} <= {product[25:0] + 26'(d.first_head), index.block_beats[15:0]};
+        3'd1: context_out.entries <= end_entry - first_entry;
+        3'd2: begin
+          {a, b} <= {product[25:0] + 26'(d.first_head), index.block_beats[15:0]};
+          context_out.latest_count <= (context_out.entries < d.k) ? context_out.entries : d.k;
+        end
+        3'd3: context_out.latest_first <= end_entry - context_out.latest_count;
         3'd4: begin
           block_beat               <= product[31:0];
           first_block              <= product[31:0];

@@ -1,5 +1,5 @@
 // One channel's score lane: reads the pages of a job from its channel and scores them, layout::Scores bit for
-// bit.
+// bit, or of weighted ReLU layout::Ranks as codes.
 //
 // Streams: jobs (4 in the lane), queries (of two jobs), lists of listed jobs, scores; the AXI read port.
 // Latency: about 75 cycles and the channel's from a job to its first scores. Stalls of the channel's beats:
@@ -172,6 +172,7 @@ module lane
   logic [G-1:0][15:0] base_multiplier, score_multiplier;
   logic [G-1:0][7:0] base_shift, score_shift;
   logic [G-1:0][16:0] score_sum;
+  logic [G-1:0][15:0] score_weight;
   query_store #(
       .G(G)
   ) queries (
@@ -192,7 +193,8 @@ module lane
       .score_at(score_param_at),
       .score_multiplier,
       .score_shift,
-      .score_sum
+      .score_sum,
+      .score_weight
   );
 
   logic table_we, table_bank, code_we;
@@ -329,6 +331,7 @@ module lane
       .multiplier(score_multiplier),
       .shift(score_shift),
       .sum(score_sum),
+      .weight(score_weight),
       .base_valid(base_y_valid),
       .base_ready(base_y_ready),
       .base(base_y),

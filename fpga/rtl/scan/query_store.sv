@@ -27,7 +27,8 @@ module query_store
     input  logic        [  4:0]              score_at,
     output logic        [G-1:0][ 15:0]       score_multiplier,
     output logic        [G-1:0][  7:0]       score_shift,
-    output logic        [G-1:0][ 16:0]       score_sum
+    output logic        [G-1:0][ 16:0]       score_sum,
+    output logic        [G-1:0][ 15:0]       score_weight
 );
   localparam int LOG = $clog2(G);
 
@@ -48,10 +49,7 @@ module query_store
   assign query_ready = !valid && !filled[{!job[1], job[0]}];
   assign take = query_valid && query_ready;
   assign pass = 4'(head.query >> LOG);
-  // The weight is for group operations that are not served yet.
-  // verilator lint_off UNUSEDSIGNAL
   query_param_t param;
-  // verilator lint_on UNUSEDSIGNAL
   assign param = query_param_t'(data[$bits(query_param_t)-1:0]);
   always_comb begin
     for (int g = 0; g < G; ++g) which[g] = G == 1 || 32'(head.query) % G == g;
@@ -108,15 +106,15 @@ module query_store
         .rdata({base_multiplier[g], base_shift[g]})
     );
     ram_lut #(
-        .WIDTH(41),
+        .WIDTH(57),
         .DEPTH(32)
     ) score_param (
         .clk,
         .we(valid && head.is_param && which[g]),
         .waddr({slot, pass}),
-        .wdata({param.multiplier, param.shift, param.sum}),
+        .wdata({param.weight, param.multiplier, param.shift, param.sum}),
         .raddr(score_at),
-        .rdata({score_multiplier[g], score_shift[g], score_sum[g]})
+        .rdata({score_weight[g], score_multiplier[g], score_shift[g], score_sum[g]})
     );
   end
 

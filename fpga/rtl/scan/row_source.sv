@@ -91,7 +91,9 @@ module row_source
           fold: job.fold,
           code_shift: job.code_shift,
           base_shift: job.base_shift,
+          group_last: job.group_last,
           pass_last: job.pass_last,
+          relu: job.relu,
           listed: job.listed,
           maxima: job.maxima
       };

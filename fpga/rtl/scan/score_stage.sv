@@ -1,10 +1,11 @@
 // Scores of items: layout::Scores of the vectors of a page for the G queries of a pass, E = S / G vectors a
 // cycle (E: 1, 2 or 4).
 //
-// Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
-// scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
-// A job without pages gives one beat with `none` once its queries are complete. Latency: 15 cycles from a
-// step to its scores. Stalls: score_ready (32 steps wait), a block or a base that is not complete.
+// Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases; scores,
+// the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1. A job without
+// pages gives one beat with `none` once its queries are complete. A job of weighted ReLU gives rank codes once a page
+// (relu_unit). Latency: 20 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a block or a base
+// that is not complete.
 module score_stage
   import card_types::*;
   import scan_types::*;
@@ -37,6 +38,7 @@ module score_stage
     input  logic [G-1:0][15:0]        multiplier,
     input  logic [G-1:0][ 7:0]        shift,
     input  logic [G-1:0][16:0]        sum,
+    input  logic [G-1:0][15:0]        weight,
     input  logic                      base_valid,
     output logic                      base_ready,
     input  logic [G-1:0][15:0]        base,
@@ -50,6 +52,7 @@ module score_stage
 );
   localparam int E = S / G;
   localparam int HEAD = $bits(score_head_t);
+  localparam int LOG = $clog2(G);
   if (E != 1 && E != 2 && E != 4) begin : g_bounds
     $error("S / G is 1, 2 or 4");
   end
@@ -60,6 +63,8 @@ module score_stage
     logic       sign_stage;
     logic       page_row;
     logic       fold;
+    logic       relu;
+    logic [5:0] group_last;
     logic       listed;
     logic       maxima;
     logic       padded;     // the page's own row is vector 4
@@ -73,6 +78,8 @@ module score_stage
           sign_stage: form.sign_stage,
           page_row: form.page_row,
           fold: form.fold,
+          relu: form.relu,
+          group_last: form.group_last,
           listed: form.listed,
           maxima: form.maxima,
           padded: form.merge == '0,
@@ -97,7 +104,7 @@ module score_stage
   logic [2:0] blocks;  // complete
   logic [1:0] block;
   logic [5:0] room;  // steps
-  logic returned;  // a step that gave no beat of scores
+  logic folded, dropped;  // a step that gave no beat of scores
   logic [5:0] entry;  // the first of the step
   logic [5:0] vector;  // that it is read from
   assign last = item.none || shape.page_row ? '0 : shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
@@ -126,13 +133,15 @@ module score_stage
       if (step) at <= step_last ? '0 : at + 6'd1;
       blocks <= blocks + 3'(block_done) - 3'(block_free);
       block <= block + 2'(block_free);
-      room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(returned);
+      room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(folded) + 6'(dropped);
     end
   end
 
   // First registers: the step's dot products, scales and range.
   typedef struct packed {
     logic        push;
+    logic        relu;
+    logic        last_pass;
     score_head_t head;
   } tag_t;
   localparam int TAG = $bits(tag_t);
@@ -155,6 +164,8 @@ module score_stage
     end
     tag_now = '{
         push: step_last || !shape.fold,
+        relu: shape.relu,
+        last_pass: item.last_pass,
         head: '{
             last: item.last && step_last,
             none: item.none,
@@ -263,16 +274,61 @@ module score_stage
       .y(out_y)
   );
   assign out_tag = tag_t'(out_tag_bits);
-  assign returned = out_valid && !out_tag.push;
+  assign folded = out_valid && !out_tag.push;
+
+  logic rank_valid;
+  score_head_t rank_head;
+  logic [S*16-1:0] rank_y;
+  if (G >= 2) begin : g_relu
+    // The last pass may have fewer queries.
+    logic [G-1:0][15:0] weight_now, weight_then;
+    always_comb begin
+      for (int g = 0; g < G; ++g) begin
+        weight_now[g] = {item.pass, LOG'(g)} <= (LOG + 4)'(shape.group_last) ? weight[g] : 16'd0;
+      end
+    end
+    delay #(
+        .WIDTH(16 * G),
+        .CYCLES(13)
+    ) delay_weight (
+        .clk,
+        .in_data(weight_now),
+        .out_data(weight_then)
+    );
+    relu_unit #(
+        .G(G),
+        .S(S)
+    ) ranks (
+        .clk,
+        .rst,
+        .valid(out_valid && out_tag.push),
+        .relu(out_tag.relu),
+        .last_pass(out_tag.last_pass),
+        .head(out_tag.head),
+        .y(out_y),
+        .weight(weight_then),
+        .out_valid(rank_valid),
+        .dropped,
+        .out_head(rank_head),
+        .out_y(rank_y)
+    );
+  end else begin : g_none  // a beat of one query has no room for codes
+    logic unused_weight;
+    assign unused_weight = &{1'b0, weight, shape.group_last, out_tag.relu, out_tag.last_pass, 1'b0};
+    assign rank_valid = out_valid && out_tag.push;
+    assign dropped = 1'b0;
+    assign rank_head = out_tag.head;
+    assign rank_y = out_y;
+  end
   fifo #(
       .WIDTH(HEAD + S * 16),
       .DEPTH(32)
   ) out (
       .clk,
       .rst,
-      .in_valid(out_valid && out_tag.push),
+      .in_valid(rank_valid),
       .in_ready(out_in_ready),
-      .in_data({out_tag.head, out_y}),
+      .in_data({rank_head, rank_y}),
       .out_valid(score_valid),
       .out_ready(score_ready),
       .out_data({score_head, score_y}),

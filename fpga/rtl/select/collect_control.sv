@@ -81,6 +81,7 @@ module collect_control (
         listed: now.job.listed,
         list_slot: use_slot,
         first_page: now.job.first_page,
+        wide: now.job.exp2 || now.job.relu,
         code: now.code
     };
   end

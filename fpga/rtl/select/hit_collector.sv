@@ -1,6 +1,6 @@
-// Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of
-// lanes' lists: of the hits that equal the last rank the first `need`, of all `count`. Hits of SHAPE_MAXIMA are pages:
-// their entries have the mask of the job's range.
+// Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of lanes'
+// lists: of the hits that equal the last rank the first `need`, of all `count`. Groups of codes of 32 bits have up to
+// 4 hits. Hits of SHAPE_MAXIMA are pages: their entries have the mask of the job's range.
 //
 // Streams: groups in, a group a cycle, latency 6 cycles to the beats' FIFO; list writes, one a page. The FIFO's
 // level stalls the groups, nothing else. `start` begins a job (its figures are held until `done`); `done` says that
@@ -142,7 +142,8 @@ module hit_collector #(
 
   // 5: the beat. Hits of the next beat go to places that this one has left.
   logic [15:0][31:0] beat_ids, ids, held_ids;
-  logic [15:0][15:0] beat_codes, codes, held_codes;
+  logic [15:0][31:0] beat_codes, codes, held_codes;
+  wire wide = decision.job.exp2 || decision.job.relu;
   logic [15:0] placed, later;
   always_comb begin
     placed = '0;
@@ -155,7 +156,7 @@ module hit_collector #(
           placed[j] = 1'b1;
           later[j] = later[j] | place[i][4];
           ids[j] = ids[j] | id[i];
-          codes[j] = codes[j] | code4[i];
+          codes[j] = codes[j] | {wide ? code4[i%4+4] : 16'd0, code4[i]};
         end
       end
     end
@@ -178,15 +179,14 @@ module hit_collector #(
   end
 
   // 6: ranks of codes.
-  logic [15:0][15:0] ranks;
+  logic [15:0][31:0] ranks;
   always_comb begin
     for (int j = 0; j < 16; ++j) begin
-      ranks[j] = beat_codes[j] - (decision.job.plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS);
+      ranks[j] = beat_codes[j] - code_bias(decision.job.plain, decision.job.exp2, decision.job.relu);
     end
   end
-  localparam int WIDTH = 512 + 256 + $bits(hit_beat_t);
+  localparam int WIDTH = 512 + 512 + $bits(hit_beat_t);
   logic [5:0] level;
-  logic [15:0][15:0] out_ranks;
   /* verilator lint_off UNUSEDSIGNAL */
   logic beat_ready;  // the level leaves room
   /* verilator lint_on UNUSEDSIGNAL */
@@ -201,12 +201,9 @@ module hit_collector #(
       .in_data({beat, ranks, beat_ids}),
       .out_valid(hit_valid),
       .out_ready(hit_ready),
-      .out_data({hit_beat, out_ranks, hit_ids}),
+      .out_data({hit_beat, hit_ranks, hit_ids}),
       .level
   );
-  always_comb begin
-    for (int j = 0; j < 16; ++j) hit_ranks[j*32+:32] = {{16{out_ranks[j][15]}}, out_ranks[j]};
-  end
   always_ff @(posedge clk) room <= level < 6'd20;
 
   // Lists: the entries of a page come one after the other.

@@ -1,11 +1,12 @@
 // Finds a lane's hits in the rank codes of a bank: groups of up to 8 hits of one page, in rising order, then a
 // group that says there are no more.
 //
-// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit
-// when it is above `code`, or equal to it while ties are not exhausted. A hit takes a cycle, 16 codes with hits
-// two more. Groups wait in a FIFO, so that other lanes' groups may go first; when it is full the reading
-// waits. `freed` pulses when the bank is read to its end or `clear` ends the reading. First group about 12
-// cycles after a command. `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
+// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
+// it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
+// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle, 16 codes with hits two
+// more. Groups wait in a FIFO, so that other lanes' groups may go first; when it is full the reading waits. `freed`
+// pulses when the bank is read to its end or `clear` ends the reading. First group about 12 cycles after a command.
+// `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
 //
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
 module hit_finder #(
@@ -68,13 +69,13 @@ module hit_finder #(
     logic           last;
     logic           none;  // a lane without pages: reads nothing
     logic [1:0]     step;
-    logic [1:0]     part;  // of a page of tokens
+    logic [2:0]     part;  // of a page of tokens
     logic [ROW-1:0] row;   // of its first page
   } tag_t;
 
   typedef struct packed {
     logic                   finish;
-    logic [1:0]             part;
+    logic [2:0]             part;
     logic [ROW-1:0]         row;
     logic [CODES-1:0]       above;
     logic [CODES-1:0]       equal;
@@ -85,36 +86,38 @@ module hit_finder #(
   localparam int DEPTH = 16;
   logic [$clog2(DEPTH):0] level;
   logic walking;
-  logic [ADDRESS:0] steps_left;
+  logic [ADDRESS+1:0] steps_left;
   logic [ADDRESS-1:0] address;
   logic [1:0] step;
-  logic [1:0] part;
+  logic [2:0] part;
+  wire part_end = part == (now.wide ? 3'd7 : 3'd3);
   logic [ROW-1:0] row;
   logic [LIST-1:0] page;
   wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 7);
-  wire walk_end = steps_left <= (ADDRESS + 1)'(1);
+  wire walk_end = steps_left <= (ADDRESS + 2)'(1);
   tag_t tag[4];
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
     if (begins) begin
       walking <= 1'b1;
-      steps_left <= tokens ? held << 2 : (ADDRESS + 1)'((held + (ADDRESS + 1)'(1)) >> 1);
+      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       address <= '0;
       step <= 2'd0;
-      part <= 2'd0;
+      part <= 3'd0;
       row <= first_row;
       page <= '0;
     end else if (walk) begin
       walking <= !walk_end;
       freed <= walk_end;
-      steps_left <= steps_left - (ADDRESS + 1)'(1);
+      steps_left <= steps_left - (ADDRESS + 2)'(1);
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
-      part <= part + 2'd1;
-      if (!tokens) row <= row + (maxima ? ROW'(CODES) : ROW'(2));
-      else if (part == 2'd3) row <= row + ROW'(1);
-      if (part == 2'd3) page <= page + LIST'(1);
+      part <= part_end ? 3'd0 : part + 3'd1;
+      if (!tokens) row <= row + (maxima ? ROW'(CODES) : now.wide ? ROW'(1) : ROW'(2));
+      else if (part_end) row <= row + ROW'(1);
+      if (part_end) page <= page + LIST'(1);
     end
     if (clear) begin
       walking <= 1'b0;
@@ -128,7 +131,7 @@ module hit_finder #(
         last: walk_end,
         none: steps_left == '0,
         step: step,
-        part: tokens ? part : 2'd0,
+        part: tokens ? part : 3'd0,
         row: row
     };
     tag[1] <= tag[0];
@@ -144,11 +147,18 @@ module hit_finder #(
   assign list_read = read;
   assign list_slot = now.list_slot;
 
-  // Compares 16 codes.
+  // Compares 16 codes, or 8 of 32 bits by their halves.
   logic [CODES-1:0][15:0] looked;
   assign looked = word[int'(tag[3].step)*CODES*16+:CODES*16];
   logic found_valid;
   found_t found, head;
+  logic [CODES-1:0] over, same;
+  always_comb begin
+    for (int i = 0; i < CODES; ++i) begin
+      over[i] = looked[i] > (i % 2 == 1 && now.wide ? now.code[31:16] : now.code[15:0]);
+      same[i] = looked[i] == (i % 2 == 1 && now.wide ? now.code[31:16] : now.code[15:0]);
+    end
+  end
   always_ff @(posedge clk) begin
     found_valid <= tag[3].valid && !clear;
     found.finish <= tag[3].last;
@@ -156,8 +166,16 @@ module hit_finder #(
     found.row <= tag[3].row;
     found.codes <= looked;
     for (int i = 0; i < CODES; ++i) begin
-      found.above[i] <= looked[i] > now.code && !tag[3].none;
-      found.equal[i] <= looked[i] == now.code && !tag[3].none;
+      found.above[i] <= over[i] && !tag[3].none;
+      found.equal[i] <= same[i] && !tag[3].none;
+    end
+    if (now.wide) begin
+      for (int i = 0; i < CODES; i += 2) begin
+        found.above[i] <= (over[i+1] || (same[i+1] && over[i])) && !tag[3].none;
+        found.equal[i] <= same[i+1] && same[i] && !tag[3].none;
+        found.above[i+1] <= 1'b0;
+        found.equal[i+1] <= 1'b0;
+      end
     end
   end
 
@@ -192,7 +210,7 @@ module hit_finder #(
   logic [3:0] hit_at;
   logic [ROW-1:0] code_row;
   logic [5:0] code_at;
-  logic [15:0] code;
+  logic [15:0] code, code_high;
   always_ff @(posedge clk) begin
     take_head <= 1'b0;
     hit_valid <= take_hit && !clear;
@@ -224,16 +242,18 @@ module hit_finder #(
     code_valid <= hit_valid && !clear;
     code_finish <= hit_finish && !clear;
     code_equal <= hit_equal;
-    code_row <= head.row + (maxima ? ROW'(hit_at) : ROW'(!tokens && hit_at[3]));
-    code_at <= tokens ? {head.part, hit_at} : {3'd0, maxima ? 3'd0 : hit_at[2:0]};
+    code_row <= head.row + (maxima ? ROW'(hit_at) : ROW'(!tokens && !now.wide && hit_at[3]));
+    if (now.wide) code_at <= tokens ? {head.part, hit_at[3:1]} : {3'd0, hit_at[3:1]};
+    else code_at <= tokens ? {head.part[1:0], hit_at} : {3'd0, maxima ? 3'd0 : hit_at[2:0]};
     code <= head.codes[hit_at];
+    code_high <= head.codes[{hit_at[3:1], 1'b1}];
   end
 
   // Gathers hits of one page.
   hit_group_t gathered, sent;
   logic [3:0] gathered_count;
   logic sent_valid, finish_next;
-  wire other = code_valid && (gathered.row != code_row || gathered_count == 4'(HITS));
+  wire other = code_valid && (gathered.row != code_row || gathered_count == (now.wide ? 4'(HITS / 2) : 4'(HITS)));
   wire flush = gathered_count != 4'd0 && (other || finish_next);
   wire [2:0] place = other ? 3'd0 : gathered_count[2:0];
   always_ff @(posedge clk) begin
@@ -248,6 +268,7 @@ module hit_finder #(
       gathered.equal[place] <= code_equal;
       gathered.at[place] <= code_at;
       gathered.code[place] <= code;
+      if (now.wide) gathered.code[{1'b1, place[1:0]}] <= code_high;
       gathered_count <= other ? 4'd1 : gathered_count + 4'd1;
     end
     // The last hits leave first, then the end.

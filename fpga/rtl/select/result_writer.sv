@@ -109,7 +109,7 @@ module result_writer
   assign beat_count = hit_beat.count;
 
   always_ff @(posedge clk) begin
-    ev_job   <= !rst && state == JOB_END;
+    ev_job   <= !rst && state == JOB_END && !now.latest;
     ev_stall <= !rst && state == LINE && !write_free;
     if (rst) begin
       state          <= IDLE;
@@ -166,7 +166,7 @@ module result_writer
         first       <= {now.k[3:0] + 4'd4, 4'd4};
         line[0]     <= now.address[63:6];
         line[1]     <= now.address[63:6] + ((58'(now.k) + 58'd4) >> 4);
-        carry[0]    <= {384'b0, 32'd0, hits.last_rank, hits.candidates, hits.count};
+        carry[0]    <= {384'b0, hits.cut ? RESULT_CUT : 32'd0, hits.last_rank, hits.candidates, hits.count};
         carry_words <= {16'h0000, 16'h000F};
         of_ranks    <= 1'b0;
         if (!list_stage) begin

@@ -2,8 +2,8 @@
 //
 // A bank has BANK_WORDS words of 8 entries x G queries x 16 bits, a bit an entry that says whether it counts, and
 // the places of words are those of their arrival: page after page, in a page pass after pass, in a pass word
-// after word. A beat has S / G entries. Of a job with `maxima` the bank holds what page_maxima sends, an entry a page.
-// `rank_write` writes rank codes over a word.
+// after word. A beat has S / G entries, or S / 2 rank codes of 32 bits. Of a job with `maxima` the bank holds what
+// page_maxima sends, an entry a page. `rank_write` writes rank codes over a word.
 //
 // Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, and 3 cycles behind a job with
 // `maxima`. `filled` of a bank rises
@@ -106,7 +106,7 @@ module score_store #(
   logic [3:0] counted;
   always_comb begin
     counted = 4'd0;
-    for (int e = 0; e < E; ++e) counted = counted + 4'(beat_head.counts[e]);
+    for (int e = 0; e < 8; ++e) counted = counted + 4'(beat_head.counts[e]);
   end
 
   logic [1:0] grouped;  // with `maxima`

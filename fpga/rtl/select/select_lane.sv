@@ -38,7 +38,7 @@ module select_lane #(
   import select_types::*;
 
   localparam int ADDRESS = $clog2(BANK_WORDS);
-  localparam int COUNT = ADDRESS + 4;
+  localparam int COUNT = ADDRESS + 5;
   localparam int LIST = $clog2(BANK_WORDS / 8);
 
   logic beat_valid, beat_bank, beat_first;
@@ -57,6 +57,7 @@ module select_lane #(
   logic [8*G*16-1:0] sweep_word, rank_data, hit_word;
   logic [7:0] sweep_counts;
   logic [COUNT-1:0] bin;
+  logic [TOTAL-1:0] total;
   logic list_read, list_slot;
   logic [LIST-1:0] list_page;
   logic [ROW-1:0] list_row;
@@ -70,8 +71,9 @@ module select_lane #(
     read <= read_command;
     best_in <= best_write;
     list_in <= list_write;
-    value_valid <= (read.candidates || read.pages || read.bin) && !rst;
-    value <= read.candidates ? SUM'(candidates[read.bank]) : read.pages ? SUM'(pages[read.bank]) : SUM'(bin);
+    value_valid <= (read.candidates || read.pages || read.bin || read.total) && !rst;
+    value <= read.candidates ? SUM'(candidates[read.bank]) : read.pages ? SUM'(pages[read.bank]) :
+        read.total ? SUM'(total[int'(read.piece)*PIECE+:PIECE]) : SUM'(bin);
     best_valid <= read.best && !rst;
     if (rst) begin
       sweep.start <= 1'b0;
@@ -173,6 +175,7 @@ module select_lane #(
       .pages(held),
       .bin_shift(read.bin),
       .bin,
+      .total,
       .done(sweep_done),
       .read(sweep_read),
       .read_bank(sweep_bank),

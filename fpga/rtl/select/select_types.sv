@@ -5,13 +5,23 @@ package select_types;
   import card_types::*;
 
   localparam int HITS = 8;  // of a hit group
-  localparam int CODES = 16;  // rank codes that a lane looks at in a cycle
+  localparam int CODES = 16;  // rank codes of 16 bits that a lane looks at in a cycle, or half as many of 32
   localparam int DIGIT = 4;  // bits of a digit
   localparam int ROW = 19;
 
-  // Rank codes: order is that of ranks, 0 stands for no entry.
-  localparam logic [15:0] MAX_CODE_BIAS = 16'd8191;  // group max: 4096 to 8191
-  localparam logic [15:0] PLAIN_CODE_BIAS = 16'd32768;  // plain max: 1 to 65535
+  // Rank codes: order is that of ranks, 0 stands for no entry. A code is its rank and a bias.
+  localparam logic [31:0] MAX_CODE_BIAS = 32'd8191;  // group max: 4096 to 8191
+  localparam logic [31:0] PLAIN_CODE_BIAS = 32'd32768;  // plain max: 1 to 65535
+  localparam logic [31:0] EXP2_CODE_BIAS = 32'd1;  // sum of exp2: 1 to 2^30 + 1, codes of 32 bits
+  localparam logic [31:0] RELU_CODE_BIAS = 32'h80000000;  // weighted ReLU: 2^16 to 2^32 - 2^16, codes of 32 bits
+
+  function automatic logic [31:0] code_bias(input logic plain, input logic exp2, input logic relu);
+    return relu ? RELU_CODE_BIAS : exp2 ? EXP2_CODE_BIAS : plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS;
+  endfunction
+
+  // Total of ranks in a lane's bank, asked for in pieces.
+  localparam int TOTAL = 48;
+  localparam int PIECE = 16;
 
   // A sweep over a bank: the first one makes ranks of scores and counts their first digit, the others count
   // one more digit of the ranks that equal `known` above it.
@@ -20,11 +30,13 @@ package select_types;
     logic        bank;
     logic        scores;
     logic        plain;
+    logic        exp2;
+    logic        wide;   // codes of 32 bits
     shape_t      shape;
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
-    logic [1:0]  digit;  // 3: the top four bits
-    logic [15:0] known;
+    logic [2:0]  digit;  // 0: the lowest four bits
+    logic [31:0] known;
   } sweep_command_t;
 
   // Asks a lane for one figure of a bank.
@@ -36,6 +48,8 @@ package select_types;
     logic       bin;         // entries of the next digit value, from 15 down to 1; the counters are then 0
     logic       best;        // the largest score of `query`
     logic [5:0] query;
+    logic       total;       // `piece` of the total of ranks, 0 the lowest
+    logic [1:0] piece;
   } read_command_t;
 
   // The largest score of a query over all lanes.
@@ -55,7 +69,8 @@ package select_types;
     logic        listed;     // rows are those of the list in `list_slot`
     logic        list_slot;
     logic [23:0] first_page;
-    logic [15:0] code;
+    logic        wide;       // codes of 32 bits
+    logic [31:0] code;
   } collect_command_t;
 
   // Hits of one page of a lane, in rising order.
@@ -66,14 +81,14 @@ package select_types;
     logic [HITS-1:0]        valid;   // from the lowest bit
     logic [HITS-1:0]        equal;   // to the last rank
     logic [HITS-1:0][5:0]   at;      // entry of the page
-    logic [HITS-1:0][15:0]  code;
+    logic [HITS-1:0][15:0]  code;    // codes of 32 bits: of 4 hits, their high halves from place 4 on
   } hit_group_t;
 
   // A job whose last rank is known.
   typedef struct packed {
     select_job_t job;
     logic        bank;
-    logic [15:0] code;   // of the last rank
+    logic [31:0] code;   // of the last rank
     logic [23:0] need;   // entries of that rank that are taken
     logic [23:0] count;  // of all that are taken
   } decision_t;

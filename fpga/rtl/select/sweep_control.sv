@@ -3,12 +3,14 @@
 //
 // Streams: jobs in; for each a head and then a decision out, which wait for nothing but their takers. A job begins
 // when all lanes have filled its bank. Besides the sweeps it takes about 45 cycles a digit and 20 + queries more.
+// Codes of group max have 3 digits, of plain max 4, of the sum of exp2 7, from 16 queries on and of ReLU 8. With a
+// bound further sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
 //
 // A long scan has two jobs. The first one chooses among pages; its largest scores stay in the lanes' sweep units, and
 // its candidates here, for the second one, whose own entries need not have the best score of each query.
 //
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
-// that count, so the last rank is known where all are taken too.
+// that count, so the last rank is known where all are taken too; and the threshold of layout::ScoreSelect.
 module sweep_control #(
     parameter int SUM = 24
 ) (
@@ -38,13 +40,16 @@ module sweep_control #(
   import card_types::*;
   import select_types::*;
 
-  typedef enum logic [2:0] {
+  typedef enum logic [3:0] {
     IDLE,
     ASK,    // for candidates, pages and largest scores
     CHECK,
     SWEEP,
     COUNT,  // lanes sweep
-    PICK,   // a digit
+    TOTAL_OF_ALL,  // of the ranks
+    SHARE,  // of it becomes a bound
+    PICK,   // a digit, or count those above the bound's
+    PASSED,  // the entries that reach the bound are counted
     NEXT,
     HAND    // head and decision wait for their takers
   } state_t;
@@ -57,17 +62,43 @@ module sweep_control #(
   select_job_t now;
   logic [1:0] was_filled;
   logic [1:0][31:0] scored;
+  logic [31:0] scored_now;  // the bank may be filled anew while the head waits
   logic [6:0] asked, bests;
   logic [1:0] sums;
   logic [3:0] bins_asked, bin_value;
   logic [2:0] settle;
   logic [SUM-1:0] candidates, pages, entries, count, need;  // entries: that may be chosen
-  logic [1:0] digit;
+  logic [2:0] digit;
   logic [3:0] value;
   logic found, scores;
-  logic [15:0] known;
+  logic [31:0] known;
+  // Entries with codes above code_floor reach the bound.
+  logic bounding, floor_wanted, share_clear, share_start, share_done;
+  logic [1:0] pieces_asked, pieces;
+  logic [31:0] code_floor, share_floor;
+  logic [SUM-1:0] passed;
+  wire wide = now.exp2 || now.relu;
+  wire [2:0] first_digit = now.relu || (now.exp2 && now.group_last >= 6'd15) ? 3'd7 : now.exp2 ? 3'd6 :
+      now.plain ? 3'd3 : 3'd2;
+  wire [31:0] first_known = wide || now.plain ? 32'd0 : 32'h1000;
+  wire [31:0] bound_code = now.bound + code_bias(now.plain, now.exp2, now.relu);
+  wire [3:0] floor_digit = code_floor[{digit, 2'b00}+:DIGIT];
 
-  wire [6:0] wanted = now.plain || now.kept ? 7'd0 : 7'(now.group_last) + 7'd1;
+  share_unit #(
+      .SUM(SUM)
+  ) shares (
+      .clk,
+      .rst,
+      .clear(share_clear),
+      .piece_valid(state == TOTAL_OF_ALL && sum_valid),
+      .piece(sum),
+      .start(share_start),
+      .share(now.bound[16:0]),
+      .done(share_done),
+      .code_floor(share_floor)
+  );
+
+  wire [6:0] wanted = now.plain || now.relu || now.kept ? 7'd0 : 7'(now.group_last) + 7'd1;
   wire begins = state == IDLE && job_valid && filled[bank];
   assign job_ready = begins;
   wire [SUM-1:0] need_left = need - sum;
@@ -83,6 +114,9 @@ module sweep_control #(
     read_command.pages <= 1'b0;
     read_command.bin <= 1'b0;
     read_command.best <= 1'b0;
+    read_command.total <= 1'b0;
+    share_clear <= 1'b0;
+    share_start <= 1'b0;
     read_command.bank <= bank;
     best_write <= '{valid: best_valid, query: bests[5:0], value: best};
     if (best_valid) bests <= bests + 7'd1;
@@ -113,11 +147,17 @@ module sweep_control #(
         if (sums == 2'd2 && bests == wanted) state <= CHECK;
       end
       CHECK: begin
+        scored_now <= scored[bank];
         count <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
         need <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
-        digit <= now.plain ? 2'd3 : 2'd2;
-        known <= now.plain ? 16'd0 : 16'h1000;
-        scores <= 1'b1;
+        digit <= now.bounded ? {wide, 2'b11} : first_digit;
+        known <= first_known;
+        code_floor <= bound_code == 32'd0 ? 32'd0 : bound_code - 32'd1;
+        bounding <= now.bounded;
+        floor_wanted <= now.bounded && now.exp2;
+        share_clear <= 1'b1;
+        passed <= '0;
+        scores <= !now.relu;
         state <= candidates == '0 ? HAND : SWEEP;
         head_valid <= candidates == '0;
         decision_valid <= candidates == '0;
@@ -128,11 +168,13 @@ module sweep_control #(
             bank: bank,
             scores: scores,
             plain: now.plain,
+            exp2: now.exp2,
+            wide: wide,
             shape: now.shape,
             group_last: now.group_last,
             pass_last: now.pass_last,
             digit: digit,
-            known: known
+            known: bounding ? code_floor : known
         };
         settle <= SETTLE;
         state <= COUNT;
@@ -142,15 +184,36 @@ module sweep_control #(
         bin_value <= 4'd15;
         found <= 1'b0;
         value <= 4'd0;
+        pieces_asked <= 2'd0;
+        pieces <= 2'd0;
         if (settle != 3'd0) settle <= settle - 3'd1;
-        else if (sweep_done) state <= PICK;
+        else if (sweep_done) state <= floor_wanted ? TOTAL_OF_ALL : PICK;
+      end
+      TOTAL_OF_ALL: begin
+        read_command.total <= pieces_asked != 2'd3;
+        read_command.piece <= pieces_asked;
+        if (pieces_asked != 2'd3) pieces_asked <= pieces_asked + 2'd1;
+        if (sum_valid) begin
+          pieces <= pieces + 2'd1;
+          if (pieces == 2'd2) begin
+            share_start <= 1'b1;
+            state <= SHARE;
+          end
+        end
+      end
+      SHARE: begin
+        floor_wanted <= 1'b0;
+        code_floor <= share_floor;
+        if (share_done) state <= PICK;
       end
       PICK: begin
         read_command.bin <= bins_asked != 4'd0;
         if (bins_asked != 4'd0) bins_asked <= bins_asked - 4'd1;
         if (sum_valid) begin
           bin_value <= bin_value - 4'd1;
-          if (!found && reaches) begin
+          if (bounding) begin
+            if (bin_value > floor_digit) passed <= passed + sum;
+          end else if (!found && reaches) begin
             found <= 1'b1;
             value <= bin_value;
           end else if (!found) begin
@@ -160,12 +223,23 @@ module sweep_control #(
         end
       end
       NEXT: begin
-        known[{digit, 2'b00}+:DIGIT] <= value;
-        digit <= digit - 2'd1;
+        if (!bounding) known[{digit, 2'b00}+:DIGIT] <= value;
+        digit <= digit - 3'd1;
         scores <= 1'b0;
-        state <= digit == 2'd0 ? HAND : SWEEP;
-        head_valid <= digit == 2'd0;
-        decision_valid <= digit == 2'd0;
+        if (digit != 3'd0) state <= SWEEP;
+        else state <= bounding ? PASSED : HAND;
+        head_valid <= digit == 3'd0 && !bounding;
+        decision_valid <= digit == 3'd0 && !bounding;
+      end
+      PASSED: begin
+        bounding <= 1'b0;
+        digit <= first_digit;
+        candidates <= passed;
+        count <= SUM'(now.k) < passed ? SUM'(now.k) : passed;
+        need <= SUM'(now.k) < passed ? SUM'(now.k) : passed;
+        state <= passed == '0 ? HAND : SWEEP;
+        head_valid <= passed == '0;
+        decision_valid <= passed == '0;
       end
       default:
       if (!head_valid && !decision_valid) begin
@@ -184,14 +258,15 @@ module sweep_control #(
     end
   end
 
-  wire [15:0] rank = known - (now.plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS);
+  wire [31:0] rank = known - code_bias(now.plain, now.exp2, now.relu);
   assign head = '{
           to_list: now.to_list,
-          scored: scored[bank],
+          scored: scored_now,
           pages: 32'(pages),
           candidates: 32'(candidates),
+          cut: now.bounded && candidates > count,
           count: 32'(count),
-          last_rank: candidates == '0 ? 32'd0 : {{16{rank[15]}}, rank}
+          last_rank: candidates == '0 ? 32'd0 : rank
       };
   assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};
 

@@ -1,18 +1,19 @@
 // Sweeps a lane's bank: once over its scores, to make rank codes of them and count their first digit, then once
 // a further digit over the codes.
 //
-// Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, one of the codes 16 a cycle.
+// Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, for the sum of exp2 each 4
+// cycles; one of the codes reads 16 a cycle, 8 of 32 bits.
 // `done` falls a cycle after a command and rises when all is counted, about 12 cycles after the last word is read.
-// Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1,
-// and is never ahead of the words that are still to be read. `bin_shift` and `bin`: see digit_counter. Nothing
-// stalls it.
+// Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1, of
+// half as many with codes of 32 bits, and is never ahead of the words that are still to be read. `bin_shift` and
+// `bin`: see digit_counter. `total`: see exp2_unit, of the last sweep of scores. Nothing stalls it.
 //
 // Equals layout::Ranks, and the counting passes of layout::TopK with digits of 4 bits.
 module sweep_unit #(
     parameter int G = 4,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int COUNT = ADDRESS + 4
+    localparam int COUNT = ADDRESS + 5
 ) (
     input  logic                         clk,
     input  logic                         rst,
@@ -21,6 +22,7 @@ module sweep_unit #(
     input  logic [1:0][ADDRESS:0]        pages,        // of SHAPE_MAXIMA groups of 8
     input  logic                         bin_shift,
     output logic [COUNT-1:0]             bin,
+    output logic [select_types::TOTAL-1:0] total,
     output logic                         done,
 
     output logic                         read,
@@ -39,6 +41,8 @@ module sweep_unit #(
 
   localparam int QUERY = $clog2(G);
   localparam int STEPS = 8 * G / CODES;  // of a word of codes
+  localparam int EXP2_ENTRIES = 2;  // a cycle
+  localparam int PACE = 8 / EXP2_ENTRIES;
 
   /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
   sweep_command_t now;
@@ -56,13 +60,15 @@ module sweep_unit #(
   logic [2:0] at_word;
   logic [3:0] pass;
   logic [ADDRESS-1:0] address;
-  logic [ADDRESS:0] steps_left;
+  logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
+  logic [$clog2(PACE)-1:0] pace;  // of reads for the sum of exp2
+  wire walk = walking && (pace == '0 || !(now.scores && now.exp2));
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
   wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
-  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 1)'(1);
+  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
 
@@ -81,15 +87,20 @@ module sweep_unit #(
     if (begins) begin
       walking <= held != '0;
       pages_left <= held;
-      steps_left <= tokens ? held << 2 : (ADDRESS + 1)'((held + (ADDRESS + 1)'(1)) >> 1);
+      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       page_base <= '0;
       at_word <= 3'd0;
       pass <= 4'd0;
       address <= '0;
       step <= 2'd0;
-    end else if (walking) begin
+      pace <= '0;
+    end else if (!walk) begin
+      pace <= pace + 1'b1;
+    end else begin
+      pace <= pace + 1'b1;
       walking <= !walk_end;
-      steps_left <= steps_left - (ADDRESS + 1)'(1);
+      steps_left <= steps_left - (ADDRESS + 2)'(1);
       if (!now.scores) begin
         step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
         if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
@@ -109,10 +120,10 @@ module sweep_unit #(
     end
     if (rst) walking <= 1'b0;
 
-    read <= walking && !rst;
+    read <= walk && !rst;
     read_address <= address;
     tag[0] <= '{
-        valid: walking && !rst,
+        valid: walk && !rst,
         first_pass: pass == 4'd0,
         last_pass: pass_end,
         last: walk_end,
@@ -149,15 +160,16 @@ module sweep_unit #(
 
   // Entries of a word that the shape has.
   wire [7:0] of_shape = tokens || now.shape == SHAPE_MAXIMA ? 8'hFF : now.shape == SHAPE_PARTS ? 8'h0F : 8'h01;
-  logic ranks_valid, ranks_last;
-  logic [7:0][15:0] ranks;
+  logic narrow_valid, narrow_last, wide_valid, wide_last;
+  logic [7:0][15:0] narrow;
+  logic [7:0][31:0] wide;
   rank_unit #(
       .G(G)
   ) rank_unit (
       .clk,
       .rst,
       .plain(now.plain),
-      .valid(tag[3].valid && now.scores),
+      .valid(tag[3].valid && now.scores && !now.exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
@@ -165,21 +177,47 @@ module sweep_unit #(
       .counts(word_counts & of_shape),
       .best(best_of_word),
       .y(word),
-      .out_valid(ranks_valid),
-      .out_last(ranks_last),
-      .codes(ranks)
+      .out_valid(narrow_valid),
+      .out_last(narrow_last),
+      .codes(narrow)
   );
 
-  // Codes of G words in one, zeros where the last has fewer.
+  exp2_unit #(
+      .G(G),
+      .ENTRIES(EXP2_ENTRIES)
+  ) exp2_unit (
+      .clk,
+      .rst,
+      .clear(begins && now.scores),
+      .valid(tag[3].valid && now.scores && now.exp2),
+      .first_pass(tag[3].first_pass),
+      .last_pass(tag[3].last_pass),
+      .last(tag[3].last),
+      .queries,
+      .counts(word_counts & of_shape),
+      .best(best_of_word),
+      .y(word),
+      .out_valid(wide_valid),
+      .out_last(wide_last),
+      .codes(wide),
+      .total
+  );
+  wire ranks_valid = narrow_valid || wide_valid;
+  wire ranks_last = now.wide ? wide_last : narrow_last;
+  wire [255:0] ranks = now.wide ? wide : {128'd0, narrow};
+
+  // Codes of G words in one, of G / 2 with codes of 32 bits; zeros where the last has fewer.
   logic [QUERY-1:0] slot;
-  logic [G-1:0][7:0][15:0] dense;
+  logic [G-1:0][127:0] dense;
+  wire [QUERY-1:0] upper = slot | QUERY'(1);
   always_ff @(posedge clk) begin
     if (ranks_valid) begin
       if (slot == '0) dense <= '0;
-      dense[slot] <= ranks;
-      slot <= slot + QUERY'(1);
+      dense[slot] <= ranks[127:0];
+      if (now.wide) dense[upper] <= ranks[255:128];
+      slot <= (now.wide ? upper : slot) + QUERY'(1);
     end
-    rank_write <= ranks_valid && (ranks_last || slot == QUERY'(G - 1)) && !rst;
+    rank_write <= ranks_valid && (ranks_last || (now.wide ? upper : slot) == QUERY'(G - 1)) && !rst;
     if (rank_write) rank_address <= rank_address + ADDRESS'(1);
     if (rst || begins) begin
       slot <= '0;
@@ -190,7 +228,7 @@ module sweep_unit #(
   assign rank_data = dense;
 
   logic codes_valid, codes_last;
-  logic [CODES-1:0][15:0] codes;
+  logic [CODES*16-1:0] codes;
   always_ff @(posedge clk) begin
     codes_valid <= tag[3].valid && !now.scores && !rst;
     codes_last <= tag[3].last;
@@ -205,7 +243,8 @@ module sweep_unit #(
       .rst,
       .valid(codes_valid || ranks_valid),
       .last(now.scores ? ranks_last : codes_last),
-      .codes(now.scores ? {128'd0, ranks} : codes),
+      .codes(now.scores ? ranks : codes),
+      .wide(now.wide),
       .digit(now.digit),
       .known(now.known),
       .shift(bin_shift),

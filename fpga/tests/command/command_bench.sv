@@ -61,6 +61,7 @@ module command_bench
     output logic                  scan_fold,
     output logic           [31:0] scan_code_shift,
     output logic           [31:0] scan_base_shift,
+    output logic                  scan_relu,
     output logic           [31:0] scan_group_last,
     output logic           [31:0] scan_pass_last,
     output logic                  scan_listed,
@@ -87,6 +88,10 @@ module command_bench
     output logic        select_valid,
     input  logic        select_ready,
     output logic        select_plain,
+    output logic        select_exp2,
+    output logic        select_relu,
+    output logic        select_bounded,
+    output logic [31:0] select_bound,
     output logic [31:0] select_shape,
     output logic [31:0] select_group_last,
     output logic [31:0] select_pass_last,
@@ -107,6 +112,7 @@ module command_bench
     input  logic [31:0] head_scored,
     input  logic [31:0] head_pages,
     input  logic [31:0] head_candidates,
+    input  logic        head_cut,
     input  logic [31:0] head_count,
     input  logic [31:0] head_last_rank,
 
@@ -149,6 +155,7 @@ module command_bench
   assign scan_fold         = scan_job.fold;
   assign scan_code_shift   = 32'(scan_job.code_shift);
   assign scan_base_shift   = 32'(scan_job.base_shift);
+  assign scan_relu         = scan_job.relu;
   assign scan_group_last   = 32'(scan_job.group_last);
   assign scan_pass_last    = 32'(scan_job.pass_last);
   assign scan_listed       = scan_job.listed;
@@ -168,6 +175,10 @@ module command_bench
   assign query_number      = 32'(query_head.query);
   assign query_segment     = 32'(query_head.segment);
   assign select_plain      = select_job.plain;
+  assign select_exp2       = select_job.exp2;
+  assign select_relu       = select_job.relu;
+  assign select_bounded    = select_job.bounded;
+  assign select_bound      = select_job.bound;
   assign select_shape      = 32'(select_job.shape);
   assign select_group_last = 32'(select_job.group_last);
   assign select_pass_last  = 32'(select_job.pass_last);
@@ -190,6 +201,7 @@ module command_bench
         scored: head_scored,
         pages: head_pages,
         candidates: head_candidates,
+        cut: head_cut,
         count: head_count,
         last_rank: head_last_rank
     };

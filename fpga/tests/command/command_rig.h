@@ -28,6 +28,7 @@ struct QueryBeat {
 struct Block {
   uint32_t candidates = 0;
   int32_t last_rank = 0;
+  bool cut = false;
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
 };

@@ -67,6 +67,7 @@ void CommandRig::CheckScanJob(const Job& job) {
   } else {
     CHECK(top_->scan_second_beats == 0);
   }
+  CHECK(top_->scan_relu == (d.score_op == layout::kScoreReluDot));
   CHECK(top_->scan_none == (d.begin == d.end));
   if (d.begin != d.end) {
     const uint32_t entry_tokens = layout::EntryTokens(d.format, d.flags);
@@ -81,6 +82,11 @@ void CommandRig::CheckSelectJob(const Job& job) {
   const Taken& taken = *job.taken;
   const Descriptor& d = taken.d;
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
+  CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
+  CHECK(top_->select_relu == (d.score_op == layout::kScoreReluDot));
+  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list;
+  CHECK(top_->select_bounded == bounded);
+  if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));
   CHECK(top_->select_shape == (job.maxima()                     ? kShapeMaxima
                                : layout::IsCodeFormat(d.format) ? kShapeTokens
                                : Pages64(d)                     ? kShapePages
@@ -168,6 +174,7 @@ void CommandRig::Answer(const Job& job) {
   answer_ = {};
   answer_.candidates = static_cast<uint32_t>(random_());
   answer_.last_rank = static_cast<int32_t>(random_());
+  answer_.cut = random_() % 2 != 0;
   const bool empty = d.begin == d.end || random_() % 16 == 0;
   const uint32_t count = exact_k ? d.k : empty ? 0 : static_cast<uint32_t>(random_() % (d.k + 1));
   uint32_t id = 0;
@@ -183,6 +190,7 @@ void CommandRig::Answer(const Job& job) {
   top_->head_scored = scored_.front();
   top_->head_pages = pages;
   top_->head_candidates = answer_.candidates;
+  top_->head_cut = answer_.cut;
   top_->head_count = job.to_list ? static_cast<uint32_t>(random_()) : count;
   top_->head_last_rank = static_cast<uint32_t>(answer_.last_rank);
   scored_.pop_front();

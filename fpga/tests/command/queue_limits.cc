@@ -79,10 +79,12 @@ QueueLimits WideLimits(std::vector<uint64_t> region_units) {
   limits.granted.epoch = 3;
   limits.granted.ops = 1U << layout::kOpScoreSelect;
   limits.granted.formats = 0x3E;
-  limits.granted.score_ops =
-      1 << layout::kScoreDot | 1 << layout::kScorePageBound | 1 << layout::kScoreBlockMean;
-  limits.granted.group_ops = 1 << layout::kGroupMax | 1 << layout::kGroupPlainMax;
-  limits.granted.select_ops = 1 << layout::kSelectTopK;
+  limits.granted.score_ops = 1 << layout::kScoreDot | 1 << layout::kScoreReluDot |
+                             1 << layout::kScorePageBound | 1 << layout::kScoreBlockMean;
+  limits.granted.group_ops = 1 << layout::kGroupNone | 1 << layout::kGroupMax | 1 << layout::kGroupExp2Sum |
+                             1 << layout::kGroupPlainMax;
+  limits.granted.select_ops =
+      1 << layout::kSelectTopK | 1 << layout::kSelectThreshold | 1 << layout::kSelectLatest;
   limits.granted.cascade = 1;
   limits.granted.max_group = 16;
   limits.granted.max_queries = 4;
@@ -150,8 +152,18 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.score_op = codes                               ? layout::kScoreDot
                : d.format == layout::kFormatBounds ? layout::kScorePageBound
                                                    : layout::kScoreBlockMean;
-  d.group_op = Below(random, 2) != 0 ? layout::kGroupMax : layout::kGroupPlainMax;
+  d.group_op =
+      static_cast<uint8_t>(OneOf(random, {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax}));
+  if (codes && Below(random, 4) == 0) {
+    d.score_op = layout::kScoreReluDot;
+    d.group_op = layout::kGroupNone;
+  }
   d.select_op = layout::kSelectTopK;
+  if (Below(random, 4) == 0) {
+    d.select_op = layout::kSelectThreshold;
+    d.threshold = d.group_op == layout::kGroupExp2Sum ? static_cast<int32_t>(Below(random, 65537))
+                                                      : -static_cast<int32_t>(Below(random, 4096));
+  }
   d.flags = static_cast<uint8_t>(Below(random, 4) | (codes ? 0 : Below(random, 2) * layout::kFlagPages64));
   const uint32_t unit = layout::EntryTokens(d.format, d.flags);
   const uint32_t entries = index.tokens[d.layer_slot] / unit;
@@ -162,6 +174,12 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, most)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
     d.k1 = d.k + static_cast<uint32_t>(Below(random, 1000));
+  }
+  if (Below(random, 8) == 0) {
+    d.select_op = layout::kSelectLatest;
+    d.score_op = d.group_op = d.group = 0;
+    d.k1 = 0;
+    d.threshold = 0;
   }
   layout::IndexInfo info = index.Info(d.layer_slot);
   d.payload_length = static_cast<uint32_t>(layout::PayloadBytes(d, info) / layout::kUnitBytes);
@@ -208,7 +226,10 @@ void AlterField(std::mt19937_64& random, Descriptor* d) {
 }
 
 bool LongScan(const Descriptor& d) {
-  return layout::IsCodeFormat(d.format) && Rows(d) * 8 * Passes(d) > kBankWords;
+  return layout::IsCodeFormat(d.format) && d.score_op != layout::kScoreReluDot &&
+         d.select_op == layout::kSelectTopK &&
+         (d.group_op == layout::kGroupMax || d.group_op == layout::kGroupPlainMax) &&
+         Rows(d) * 8 * Passes(d) > kBankWords;
 }
 
 Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
@@ -219,11 +240,10 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   if (!(condition)) return {layout::kStatusUnsupported, offsetof(Descriptor, field)}
   MNEMO_SERVED(d.op == layout::kOpScoreSelect, op);
   MNEMO_SERVED((d.flags & layout::kFlagByRank) == 0, flags);
-  MNEMO_SERVED(d.select_op == layout::kSelectTopK, select_op);
-  MNEMO_SERVED(d.score_op != layout::kScoreReluDot, score_op);
-  MNEMO_SERVED(d.group_op != layout::kGroupExp2Sum, group_op);
+  MNEMO_SERVED(d.select_op != layout::kSelectWeightedSum, select_op);
   MNEMO_SERVED(info.dim <= layout::kCardMaxDim, index_id);
   MNEMO_SERVED(d.k <= 16384, k);
+  if (d.select_op == layout::kSelectLatest) return {};
   const uint64_t passes = Passes(d);
   if (LongScan(d)) {
     MNEMO_SERVED(d.k1 == 0, k1);
@@ -231,7 +251,9 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
     MNEMO_SERVED(d.k * 8 * passes <= kBankWords, k);
     MNEMO_SERVED((Rows(d) + 7) / 8 * passes <= kBankWords, end);
   } else {
-    MNEMO_SERVED(Rows(d) * (layout::IsCodeFormat(d.format) ? 8 : 1) * passes <= kBankWords, end);
+    const bool relu = d.score_op == layout::kScoreReluDot;
+    const uint64_t words = !layout::IsCodeFormat(d.format) ? 1 : relu && d.k1 == 0 ? 4 : 8;
+    MNEMO_SERVED(Rows(d) * words * (relu ? 1 : passes) <= kBankWords, end);
   }
 #undef MNEMO_SERVED
   return {};

@@ -49,11 +49,11 @@ layout::Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& li
 // Alters one field: to a value at a bound, or to any.
 void AlterField(std::mt19937_64& random, layout::Descriptor* d);
 
-// Whether a scan of codes has more scores than a bank holds.
+// Whether a scan of codes by max or plain max has more scores than a bank holds.
 bool LongScan(const layout::Descriptor& d);
 
-// layout::Validate, then what the card serves by the contract: kOpScoreSelect with top k of dot, bounds and
-// means by max and plain max; dims 16 to 256; a scan that fits a bank, or a long one of codes.
+// layout::Validate, then what the card serves by the contract: kOpScoreSelect but weighted sums; dims 16 to
+// 256; a scan that fits a bank, or a long one.
 layout::Verdict ExpectedVerdict(const layout::Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
                                 const layout::IndexInfo& info);
 

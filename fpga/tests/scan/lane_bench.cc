@@ -91,11 +91,11 @@ void LaneBench::OfferJob(const Pace& pace) {
     return;
   }
   const ScanJob& j = jobs_.front();
-  Pack({{j.kind, 2},        {j.vector_log2, 4}, {j.planes, 4},      {j.two_bit, 1},    {j.sign_stage, 1},
-        {j.page_row, 1},    {j.fold, 1},        {j.code_shift, 5},  {j.base_shift, 5}, {j.group_last, 6},
-        {j.pass_last, 4},   {j.listed, 1},      {j.maxima, 1},      {j.none, 1},       {j.first_page, 24},
-        {j.last_page, 24},  {j.skip, 6},        {j.last_entry, 6},  {j.list_beat, 32}, {j.block_beat, 32},
-        {j.first_beats, 9}, {j.second_at, 9},   {j.second_beats, 9}},
+  Pack({{j.kind, 2},        {j.vector_log2, 4}, {j.planes, 4},     {j.two_bit, 1},     {j.sign_stage, 1},
+        {j.page_row, 1},    {j.fold, 1},        {j.code_shift, 5}, {j.base_shift, 5},  {j.group_last, 6},
+        {j.pass_last, 4},   {j.relu, 1},        {j.listed, 1},     {j.maxima, 1},      {j.none, 1},
+        {j.first_page, 24}, {j.last_page, 24},  {j.skip, 6},       {j.last_entry, 6},  {j.list_beat, 32},
+        {j.block_beat, 32}, {j.first_beats, 9}, {j.second_at, 9},  {j.second_beats, 9}},
        p.job, 6);
   p.job_valid = 1;
 }
@@ -188,7 +188,7 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
   }
   const uint32_t g = 4;
   for (uint32_t i = 0; i < want.y.size(); ++i) {
-    if (i % g >= want.queries || (want.counts >> i / g & 1) == 0) {
+    if (!want.codes && (i % g >= want.queries || (want.counts >> i / g & 1) == 0)) {
       continue;
     }
     const auto y = static_cast<int16_t>(p.score_y[i / 2] >> 16 * (i % 2));

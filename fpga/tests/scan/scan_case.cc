@@ -88,6 +88,7 @@ std::vector<uint8_t> RandomQueries(const CaseOptions& options, std::mt19937& rng
       layout::QueryParam param{};
       param.multiplier = rng() % 16 == 0 ? 0 : static_cast<uint16_t>(rng() | 0x8000);
       param.shift = static_cast<uint8_t>(rng() % 4 == 0 ? rng() : 105 + rng() % 64);
+      if (options.relu) param.weight = static_cast<int16_t>(rng() % 8 == 0 ? -32768 : rng());
       if (rng() % 8 == 0) std::memset(&block[q * options.dim], rng() % 2 == 0 ? 0x80 : 0x7F, options.dim);
       std::memcpy(&block[layout::QueryParamOffset(options.group, options.dim) + q * sizeof(param)], &param,
                   sizeof(param));
@@ -98,8 +99,10 @@ std::vector<uint8_t> RandomQueries(const CaseOptions& options, std::mt19937& rng
   std::vector<float> queries(size_t{options.group} * options.dim);
   for (float& value : queries) value = 4 * bell(rng);
   if (rng() % 8 == 0) std::fill(queries.begin(), queries.begin() + options.dim, 0.0F);
+  std::vector<int16_t> weights(options.relu ? options.group : 0);
+  for (int16_t& weight : weights) weight = static_cast<int16_t>(rng());
   layout::MakeQueryBlock(queries, options.group, options.dim, options.format,
-                         1 / std::sqrt(static_cast<float>(options.dim)), {}, block);
+                         1 / std::sqrt(static_cast<float>(options.dim)), weights, block);
   return block;
 }
 
@@ -162,6 +165,7 @@ void FillJob(const Shape& shape, const CaseOptions& options, ScanJob& job) {
   job.base_shift = static_cast<uint32_t>(layout::DotShift(127, options.dim));
   job.group_last = options.group - 1;
   job.pass_last = (options.group - 1) / shape.g;
+  job.relu = options.relu;
   if (job.page_row && block.page_row != block.beats) {
     job.first_beats = 1;
     job.second_at = block.page_row;
@@ -190,6 +194,23 @@ void ExpectPage(const Shape& shape, const CaseOptions& options, std::span<const 
       }
       beats.push_back(beat);
     }
+  }
+}
+
+// The rank codes of one page of weighted ReLU, as the lane sends them after the last pass.
+void ExpectCodes(const Shape& shape, std::span<const int32_t> ranks, uint64_t mask,
+                 std::vector<ScoreBeat>& beats) {
+  const uint32_t per_beat = shape.s / 2;
+  for (uint32_t first = 0; first < ranks.size(); first += per_beat) {
+    ScoreBeat beat{.page_last = first + per_beat == ranks.size(), .at = first / per_beat, .codes = true};
+    for (uint32_t e = 0; e < per_beat; ++e) {
+      const bool counts = (mask >> (first + e) & 1) != 0;
+      const uint32_t code = counts ? static_cast<uint32_t>(ranks[first + e]) ^ 0x80000000U : 0;
+      beat.counts |= static_cast<uint32_t>(counts) << e;
+      beat.y.push_back(static_cast<int16_t>(code));
+      beat.y.push_back(static_cast<int16_t>(code >> 16));
+    }
+    beats.push_back(beat);
   }
 }
 
@@ -284,7 +305,13 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
         const uint8_t* const column[] = {record.data()};
         const std::vector<int16_t> scores = layout::Scores({options.format, options.dim, column}, op, flags,
                                                            stage, options.group, query.data(), page_entries);
-        ExpectPage(shape, options, scores, mask, made.scores);
+        if (options.relu) {
+          const std::vector<int32_t> ranks =
+              layout::Ranks(scores, options.group, layout::kGroupNone, options.dim, query.data());
+          ExpectCodes(shape, ranks, mask, made.scores);
+        } else {
+          ExpectPage(shape, options, scores, mask, made.scores);
+        }
         made.block_beats += job.first_beats + job.second_beats;
       }
     }
@@ -314,6 +341,7 @@ CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng) {
   options.group = rng() % 3 == 0 ? 1 + rng() % 16 : 1 + rng() % shape.g;
   options.lane = rng() % shape.channels;
   options.pages = 1 + rng() % (IsCodes(options.format) ? 12 : 60);
+  options.relu = IsCodes(options.format) && rng() % 3 == 0;
   options.listed = rng() % 4 == 0;
   options.whole = rng() % 4 == 0;
   options.random_bits = rng() % 2 == 0;

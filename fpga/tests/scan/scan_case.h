@@ -29,6 +29,7 @@ struct ScanJob {
   uint32_t base_shift = 0;
   uint32_t group_last = 0;
   uint32_t pass_last = 0;
+  bool relu = false;
   bool listed = false;
   bool maxima = false;
   bool none = false;
@@ -58,7 +59,8 @@ struct ListEntry {
   uint64_t mask = 0;
 };
 
-// score_head_t, and y by [entry of the beat][query of the pass]; `queries` of the pass are compared.
+// score_head_t, and y by [entry of the beat][query of the pass]; `queries` of the pass are compared. With
+// `codes` y has the halves of rank codes, of which all are compared.
 struct ScoreBeat {
   uint32_t job = 0;  // for messages
   uint32_t page = 0;
@@ -70,6 +72,7 @@ struct ScoreBeat {
   uint32_t at = 0;
   uint32_t counts = 0;
   uint32_t queries = 0;
+  bool codes = false;
   std::vector<int16_t> y;
 };
 
@@ -105,6 +108,7 @@ struct CaseOptions {
   uint32_t group = 4;
   uint32_t pages = 8;  // of the index, in all lanes
   uint32_t lane = 0;
+  bool relu = false;
   bool listed = false;
   bool whole = false;        // all pages, else a random range
   bool random_bits = false;  // records of random bytes and queries of random parameters, else of keys

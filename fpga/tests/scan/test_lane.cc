@@ -19,8 +19,8 @@ using rtl_tests::Cases;
 std::string Describe(const CaseOptions& o) {
   return "format " + std::to_string(o.format) + " scan " + std::to_string(static_cast<int>(o.scan)) +
          " dim " + std::to_string(o.dim) + " group " + std::to_string(o.group) + " pages " +
-         std::to_string(o.pages) + " lane " + std::to_string(o.lane) + " listed " + std::to_string(o.listed) +
-         " random bits " + std::to_string(o.random_bits) + "\n";
+         std::to_string(o.pages) + " lane " + std::to_string(o.lane) + " relu " + std::to_string(o.relu) +
+         " listed " + std::to_string(o.listed) + " random bits " + std::to_string(o.random_bits) + "\n";
 }
 
 // Runs the cases of one lane; returns what is wrong.
@@ -79,7 +79,8 @@ uint32_t CardSegments(uint32_t format, uint32_t dim) {
 }
 
 // Cycles from the first beat to the last score for pages of one lane, without stalls from outside.
-uint64_t CyclesOf(const Format& format, uint32_t dim, uint32_t group, uint32_t rows, uint64_t& beats) {
+uint64_t CyclesOf(const Format& format, uint32_t dim, uint32_t group, uint32_t rows, bool relu,
+                  uint64_t& beats) {
   const Shape shape;
   std::mt19937 rng(dim + group);
   Channel channel;
@@ -88,6 +89,7 @@ uint64_t CyclesOf(const Format& format, uint32_t dim, uint32_t group, uint32_t r
                             .dim = dim,
                             .group = group,
                             .pages = rows * shape.channels,
+                            .relu = relu,
                             .whole = true};
   const Case scan = MakeCase(shape, options, channel, rng);
   LaneBench bench(channel, options.lane, 1);
@@ -103,7 +105,7 @@ TEST_CASE("a lane takes a beat a cycle", "[lane]") {
     for (const uint32_t dim : {64U, 128U, 256U}) {
       constexpr uint32_t kRows = 100;
       uint64_t beats = 0;
-      const uint64_t cycles = CyclesOf(format, dim, 4, kRows, beats);
+      const uint64_t cycles = CyclesOf(format, dim, 4, kRows, false, beats);
       table += std::string(format.name) + ", dim " + std::to_string(dim) + ": " + std::to_string(beats) +
                " beats, " + std::to_string(cycles) + " cycles\n";
       const uint64_t scorers = format.scan == Scan::kCodes || format.scan == Scan::kSign ? 16 * kRows : kRows;
@@ -112,6 +114,26 @@ TEST_CASE("a lane takes a beat a cycle", "[lane]") {
       const uint64_t segments = CardSegments(format.format, dim);
       REQUIRE(cycles <= std::max(beats, scorers) + 120 + 32 * segments);
     }
+  }
+  WARN(table);
+}
+
+TEST_CASE("arithmetic alone bounds a weighted ReLU of 64 queries", "[lane]") {
+  constexpr uint32_t kRows = 16;
+  constexpr uint64_t kPasses = 16;
+  std::string table;
+  for (const Format& format : {kFormats[0], kFormats[2]}) {
+    uint64_t beats = 0;
+    // The queries' way into the lane apart.
+    const uint64_t start = CyclesOf(format, 128, 64, kRows, true, beats);
+    const uint64_t cycles = CyclesOf(format, 128, 64, 2 * kRows, true, beats) - start;
+    // The planes of a page go through once a pass.
+    const layout::CardBlock block = layout::CardBlockOf(format.format, 128);
+    const uint64_t planes = kPasses * kRows * block.planes * block.plane_beats;
+    table += std::string(format.name) + ": " + std::to_string(cycles) + " cycles, planes alone " +
+             std::to_string(planes) + "\n";
+    INFO(table);
+    CHECK(cycles <= planes + planes / 20);
   }
   WARN(table);
 }

@@ -11,6 +11,10 @@ module selector_bench #(
     input  logic                job_valid,
     output logic                job_ready,
     input  logic                job_plain,
+    input  logic                job_exp2,
+    input  logic                job_relu,
+    input  logic                job_bounded,
+    input  logic [31:0]         job_bound,
     input  logic [1:0]          job_shape,
     input  logic [5:0]          job_group_last,
     input  logic [3:0]          job_pass_last,
@@ -38,6 +42,7 @@ module selector_bench #(
     output logic [31:0]         head_scored,
     output logic [31:0]         head_pages,
     output logic [31:0]         head_candidates,
+    output logic                head_cut,
     output logic [31:0]         head_count,
     output logic [31:0]         head_last_rank,
     output logic                hit_valid,
@@ -61,6 +66,10 @@ module selector_bench #(
 
   assign job = '{
           plain: job_plain,
+          exp2: job_exp2,
+          relu: job_relu,
+          bounded: job_bounded,
+          bound: job_bound,
           shape: shape_t'(job_shape),
           group_last: job_group_last,
           pass_last: job_pass_last,
@@ -124,6 +133,7 @@ module selector_bench #(
   assign head_scored = head.scored;
   assign head_pages = head.pages;
   assign head_candidates = head.candidates;
+  assign head_cut = head.cut;
   assign head_count = head.count;
   assign head_last_rank = head.last_rank;
   assign hit_last = hit_beat.last;

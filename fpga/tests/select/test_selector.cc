@@ -10,12 +10,14 @@
 #include <deque>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
 
 #include "Vselector_bench.h"
 #include "fpga/tests/testing/cases.h"
+#include "proto/layout/numerics.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/reference.h"
 #include "verilated.h"
@@ -31,13 +33,23 @@ constexpr int kEntries = 4;  // of a beat
 enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
 constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
 constexpr uint8_t kShapeMaxima = 3;
+// Of kRelu the lanes send rank codes.
+enum class Rank { kMax, kPlainMax, kExp2Sum, kRelu };
+constexpr bool IsWide(Rank rank) { return rank == Rank::kExp2Sum || rank == Rank::kRelu; }
+constexpr uint32_t GroupOpOf(Rank rank) {
+  return rank == Rank::kMax        ? layout::kGroupMax
+         : rank == Rank::kPlainMax ? layout::kGroupPlainMax
+                                   : layout::kGroupExp2Sum;
+}
 constexpr int WordsOf(Shape shape) { return shape == Shape::kTokens ? 8 : 1; }
 
 // One job with the scores of its entries.
 struct Job {
   Shape shape = Shape::kTokens;
   int group = 1;
-  bool plain = false;
+  Rank rank = Rank::kMax;
+  bool bounded = false;
+  int32_t bound = 0;
   bool listed = false;
   bool to_list = false;
   bool maxima = false;  // the first stage of a long scan
@@ -46,14 +58,15 @@ struct Job {
   uint32_t begin = 0;  // entries, not listed
   uint32_t end = 0;
   uint32_t k = 1;
-  std::vector<uint32_t> entries;  // that count, rising
-  std::vector<int16_t> scores;    // [query][entry], as layout::Scores
+  std::vector<uint32_t> entries;    // that count, rising
+  std::vector<int16_t> scores;      // [query][entry], as layout::Scores
+  std::vector<int32_t> relu_ranks;  // of the entries, in place of scores
 
   // The answer of proto/layout.
   std::vector<uint32_t> ids;
   std::vector<int32_t> ranks;
-  uint32_t pages = 0;  // that the lanes score
   uint32_t candidates = 0;
+  uint32_t pages = 0;                               // that the lanes score
   std::vector<std::pair<uint32_t, uint64_t>> list;  // with to_list: page, mask
 
   int passes() const { return (group + kQueries - 1) / kQueries; }
@@ -69,6 +82,11 @@ struct Rates {
 
 class Bench {
  public:
+  struct Beat {
+    uint32_t head = 0;
+    std::vector<int16_t> y;
+  };
+
   explicit Bench(uint32_t seed);
   ~Bench() { top_->final(); }
 
@@ -90,10 +108,6 @@ class Bench {
   uint64_t cycles() const { return cycles_; }
 
  private:
-  struct Beat {
-    uint32_t head = 0;
-    std::vector<int16_t> y;
-  };
   struct ListEntry {
     uint32_t row = 0;
     uint64_t mask = 0;
@@ -158,19 +172,36 @@ std::vector<std::pair<uint32_t, uint64_t>> ListOf(const std::vector<uint32_t>& e
   return list;
 }
 
+std::vector<int32_t> RanksOf(const Job& job) {
+  if (job.rank == Rank::kRelu) return job.relu_ranks;
+  const auto group = static_cast<uint32_t>(job.group);
+  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
+  return layout::Ranks(job.scores, group, GroupOpOf(job.rank), kDim, block.data());
+}
+
 // Fills in what layout::Ranks and layout::TopK give for the job's scores.
 void Expect(Job& job) {
-  const uint32_t group = static_cast<uint32_t>(job.group);
-  const std::vector<uint8_t> block(layout::QueryBlockBytes(group, kDim));
-  const std::vector<int32_t> ranks = layout::Ranks(
-      job.scores, group, job.plain ? layout::kGroupPlainMax : layout::kGroupMax, kDim, block.data());
-  for (const uint32_t at : layout::TopK(ranks, job.k)) {
-    job.ids.push_back(job.entries[at]);
-    job.ranks.push_back(ranks[at]);
+  const std::vector<int32_t> ranks = RanksOf(job);
+  const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
+  std::vector<uint32_t> passed;
+  std::vector<int32_t> passed_ranks;
+  for (uint32_t at = 0; at < ranks.size(); ++at) {
+    const bool passes =
+        !job.bounded ? true
+        : job.rank == Rank::kExp2Sum
+            ? layout::ReachesShare(static_cast<uint32_t>(ranks[at]), total, static_cast<uint32_t>(job.bound))
+            : ranks[at] >= job.bound;
+    if (!passes) continue;
+    passed.push_back(at);
+    passed_ranks.push_back(ranks[at]);
+  }
+  job.candidates = static_cast<uint32_t>(passed.size());
+  for (const uint32_t n : layout::TopK(passed_ranks, job.k)) {
+    job.ids.push_back(job.entries[passed[n]]);
+    job.ranks.push_back(passed_ranks[n]);
   }
   const auto page = static_cast<uint32_t>(EntriesOf(job.shape));
   job.pages = static_cast<uint32_t>(ListOf(job.entries, page).size());
-  job.candidates = static_cast<uint32_t>(job.entries.size());
   if (job.to_list) job.list = ListOf(job.ids, page);
 }
 
@@ -194,8 +225,32 @@ void Bench::Reset() {
   }
 }
 
+// Rank codes of the entries of a page, 8 a beat.
+std::vector<Bench::Beat> CodeBeats(const Job& job, uint32_t page, uint64_t mask) {
+  std::vector<Bench::Beat> beats;
+  for (uint32_t first = 0; first < 64; first += 8) {
+    Bench::Beat beat;
+    uint32_t counts = 0;
+    for (uint32_t e = 0; e < 8; ++e) {
+      uint32_t code = 0;
+      if ((mask >> (first + e) & 1) != 0) {
+        const auto place = std::lower_bound(job.entries.begin(), job.entries.end(), page * 64 + first + e);
+        code = static_cast<uint32_t>(job.relu_ranks[static_cast<size_t>(place - job.entries.begin())]) ^
+               0x80000000U;
+        counts |= 1U << e;
+      }
+      beat.y.push_back(static_cast<int16_t>(code));
+      beat.y.push_back(static_cast<int16_t>(code >> 16));
+    }
+    beat.head = static_cast<uint32_t>(first == 56) << 19 | first << 5 | counts;
+    beats.push_back(std::move(beat));
+  }
+  return beats;
+}
+
 // The beats of one page for all passes; scores of entries and queries that do not count are anything.
 std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_t mask) {
+  if (job.rank == Rank::kRelu) return CodeBeats(job, page, mask);
   const int count = EntriesOf(job.shape);
   std::vector<Beat> beats;
   for (int pass = 0; pass < job.passes(); ++pass) {
@@ -268,7 +323,11 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
     const Job& job = jobs[next_job_];
     const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
     job_offered_ = true;
-    p.job_plain = job.plain;
+    p.job_plain = job.rank == Rank::kPlainMax;
+    p.job_exp2 = job.rank == Rank::kExp2Sum;
+    p.job_relu = job.rank == Rank::kRelu;
+    p.job_bounded = job.bounded;
+    p.job_bound = static_cast<uint32_t>(job.bound);
     p.job_shape = job.maxima ? kShapeMaxima : static_cast<uint8_t>(job.shape);
     p.job_group_last = static_cast<uint8_t>(job.group - 1);
     p.job_pass_last = static_cast<uint8_t>(job.passes() - 1);
@@ -308,6 +367,7 @@ void Bench::TakeHead(const Job& job) {
   const Vselector_bench& p = *top_;
   REQUIRE(p.head_to_list == job.to_list);
   REQUIRE(p.head_candidates == job.candidates);
+  REQUIRE(p.head_cut == (job.bounded && job.candidates > job.ids.size()));
   REQUIRE(p.head_count == job.ids.size());
   REQUIRE(p.head_pages == job.pages);
   const int32_t last = job.ranks.empty() ? 0 : *std::min_element(job.ranks.begin(), job.ranks.end());
@@ -494,6 +554,14 @@ void FillScores(Job& job, Order order, std::mt19937& rng) {
   const uint32_t count = static_cast<uint32_t>(job.entries.size());
   const uint32_t spike = count == 0 ? 0 : static_cast<uint32_t>(rng()) % count;
   job.scores.clear();
+  if (job.rank == Rank::kRelu) {
+    // The largest sum of 64 queries is 32767 * 65534.
+    const int32_t scale = rng() % 2 == 0 ? 65534 : 1;
+    for (uint32_t at = 0; at < count; ++at) {
+      job.relu_ranks.push_back(ScoreOf(order, at, count, spike, rng) * scale);
+    }
+    return;
+  }
   for (int query = 0; query < job.group; ++query) {
     for (uint32_t at = 0; at < count; ++at) job.scores.push_back(ScoreOf(order, at, count, spike, rng));
   }
@@ -516,16 +584,40 @@ uint32_t AnyK(uint32_t count, std::mt19937& rng) {
   }
 }
 
+// A threshold: an end of its range, the rank or share of an entry or one more, or any.
+void SetBound(Job& job, std::mt19937& rng) {
+  constexpr int32_t kLow[] = {layout::kRankFloor, layout::kPlainRankFloor, 0, INT32_MIN};
+  constexpr int32_t kHigh[] = {0, -layout::kPlainRankFloor, 65536, INT32_MAX};
+  const int32_t low = kLow[static_cast<size_t>(job.rank)];
+  const int32_t high = kHigh[static_cast<size_t>(job.rank)];
+  job.bounded = true;
+  const unsigned kind = rng() % 4;
+  const uint64_t range = static_cast<uint64_t>(int64_t{high} - low) + 1;
+  job.bound = kind == 0   ? low
+              : kind == 1 ? high
+                          : static_cast<int32_t>(low + static_cast<int64_t>(rng() % range));
+  if (kind != 2 || job.entries.empty()) return;
+  const std::vector<int32_t> ranks = RanksOf(job);
+  const int32_t rank = ranks[rng() % ranks.size()];
+  const uint64_t total = std::accumulate(ranks.begin(), ranks.end(), uint64_t{0});
+  const int64_t bound =
+      job.rank == Rank::kExp2Sum ? static_cast<int64_t>((static_cast<uint64_t>(rank) << 16) / total) : rank;
+  job.bound = static_cast<int32_t>(std::clamp<int64_t>(bound + static_cast<int64_t>(rng() % 2), low, high));
+}
+
 // A range that the banks hold, anywhere in an index.
-Job AnyJob(std::mt19937& rng) {
+Job AnyJob(std::mt19937& rng, bool cascade = false) {
   Job job;
   job.shape = static_cast<Shape>(rng() % 3);
   job.group = 1 + static_cast<int>(rng() % 16);
   if (rng() % 2 == 0) job.group = 1 + static_cast<int>(rng() % 4);
-  job.plain = rng() % 2 == 0;
+  job.rank = static_cast<Rank>(rng() % 4);
+  if (job.rank == Rank::kRelu) job.shape = Shape::kTokens;
   job.shift = static_cast<int>(rng() % kChannels);
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
-  const uint32_t rows = static_cast<uint32_t>(kBankWords / WordsOf(job.shape) / job.passes()) - 1;
+  // A cascade's lists have room for a bank of scores alone.
+  const int words = job.rank == Rank::kRelu ? (cascade ? 8 : 4) : WordsOf(job.shape) * job.passes();
+  const uint32_t rows = static_cast<uint32_t>(kBankWords / words) - 1;
   uint32_t pages = static_cast<uint32_t>(rng()) % (rows * kChannels) + 1;
   if (rng() % 2 == 0) pages = std::min<uint32_t>(pages, 1 + rng() % 8);
   const uint32_t first = static_cast<uint32_t>(rng()) % 100 * (rng() % 2 == 0 ? 1000U : 1U);
@@ -536,23 +628,26 @@ Job AnyJob(std::mt19937& rng) {
   for (uint32_t entry = job.begin; entry < job.end; ++entry) job.entries.push_back(entry);
   job.k = AnyK(static_cast<uint32_t>(job.entries.size()), rng);
   FillScores(job, AnyOrder(rng), rng);
+  if (rng() % 3 == 0) SetBound(job, rng);
   return job;
 }
 
 // A job that makes lists, and the listed one that uses them.
 std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
-  Job first = AnyJob(rng);
-  while (first.shape != Shape::kTokens) first = AnyJob(rng);
+  Job first = AnyJob(rng, true);
+  while (first.shape != Shape::kTokens) first = AnyJob(rng, true);
   first.to_list = true;
+  first.bounded = false;
   Expect(first);
   Job second;
   second.listed = true;
   second.group = first.group;
-  second.plain = first.plain;
+  second.rank = first.rank;
   second.shift = first.shift;
   second.entries = first.ids;
   second.k = AnyK(static_cast<uint32_t>(second.entries.size()), rng);
   FillScores(second, AnyOrder(rng), rng);
+  if (rng() % 3 == 0) SetBound(second, rng);
   Expect(second);
   return {first, second};
 }
@@ -561,7 +656,7 @@ std::pair<Job, Job> AnyCascade(std::mt19937& rng) {
 Job AnyLongJob(std::mt19937& rng) {
   Job job;
   job.group = 1 + static_cast<int>(rng() % (kBankWords < 256 ? 8 : 16));
-  job.plain = rng() % 3 == 0;
+  job.rank = rng() % 3 == 0 ? Rank::kPlainMax : Rank::kMax;
   job.shift = static_cast<int>(rng() % kChannels);
   const auto most = static_cast<uint32_t>(kBankWords / job.passes() * 8 * kChannels);
   // Not every case needs megabytes of scores.
@@ -584,10 +679,7 @@ std::pair<Job, Job> LongScan(const Job& whole) {
   Job first = whole;
   Expect(first);
   Job second = first;
-  const std::vector<uint8_t> block(layout::QueryBlockBytes(static_cast<uint32_t>(whole.group), kDim));
-  const std::vector<int32_t> ranks =
-      layout::Ranks(whole.scores, static_cast<uint32_t>(whole.group),
-                    whole.plain ? layout::kGroupPlainMax : layout::kGroupMax, kDim, block.data());
+  const std::vector<int32_t> ranks = RanksOf(whole);
   const std::vector<std::pair<uint32_t, uint64_t>> pages = ListOf(whole.entries, 64);
   std::vector<int32_t> of_page(pages.size(), INT32_MIN);
   for (size_t at = 0; at < ranks.size(); ++at) {
@@ -705,16 +797,40 @@ TEST_CASE("a reset drops all jobs at any time") {
   }
 }
 
+TEST_CASE("a bank full of rank codes is selected from") {
+  std::mt19937 rng(6);
+  Bench bench(6);
+  const uint32_t tokens = static_cast<uint32_t>(kBankWords * 16 * kChannels);
+  for (const Order order : {Order::kEqual, Order::kRandom}) {
+    Job job;
+    job.rank = Rank::kRelu;
+    job.group = 64;
+    job.end = tokens;
+    job.k = 1000;
+    for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
+    FillScores(job, order, rng);
+    Expect(job);
+    bench.Run({job}, Rates());
+  }
+}
+
+TEST_CASE("a head stands while its bank is filled anew") {
+  // Jobs without entries have no hits either, for which a bank would wait.
+  Bench bench(7);
+  std::vector<Job> jobs(40);
+  bench.Run(jobs, {.head = 1});
+}
+
 TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") {
   std::mt19937 rng(5);
   Bench bench(5);
   const uint32_t tokens = static_cast<uint32_t>(kBankWords * 8 * kChannels);
   for (int order = 0; order < static_cast<int>(Order::kOrders); ++order) {
-    for (const bool plain : {false, true}) {
-      INFO("order " << order << " plain " << plain);
+    for (const Rank rank : {Rank::kMax, Rank::kPlainMax, Rank::kExp2Sum}) {
+      INFO("order " << order << " group operation " << GroupOpOf(rank));
       Job job;
       job.group = 4;
-      job.plain = plain;
+      job.rank = rank;
       job.end = tokens;
       job.k = std::min(1024U, tokens / 8);
       for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
@@ -723,14 +839,20 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
       bench.Run({job, job, job}, Rates());
       // A lane's scores of the second job come while the first one is selected.
       REQUIRE(bench.stalls()[1] == 0);
-      // A lane reads 8 entries a cycle first, then 16 a digit and 16 for the hits; a hit takes a cycle at
-      // most, and two cycles more in each 16 entries that have one.
-      const uint64_t reads = tokens / kChannels / 8 + (plain ? 4 : 3) * tokens / kChannels / 16;
-      const uint64_t bound = reads + 5 * 50 + job.k + 2 * std::min(job.k, tokens / kChannels / 16);
+      // A lane reads 8 entries a cycle first, 2 for the sum of exp2. Then it reads 16 a digit and 16 for the
+      // hits, or 8 with ranks of 32 bits. A hit takes a cycle at most, and two cycles more in each read that
+      // has one.
+      const bool wide = rank == Rank::kExp2Sum;
+      const uint32_t of_lane = tokens / kChannels;
+      const uint64_t digits = wide ? 7 : rank == Rank::kPlainMax ? 4 : 3;
+      const uint64_t reads = of_lane / (wide ? 2 : 8) + digits * of_lane / (wide ? 8 : 16);
+      const uint64_t bound =
+          reads + (digits + 2) * 50 + job.k + 2 * std::min(job.k, of_lane / (wide ? 8 : 16));
       REQUIRE(bench.select_cycles()[0] <= bound);
       if (std::getenv("MNEMO_RTL_REPORT") != nullptr) {
-        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order << ", plain "
-                    << plain << ": " << bench.select_cycles()[0] << " cycles");
+        WARN(tokens << " tokens, " << kChannels << " lanes, k " << job.k << ", order " << order
+                    << ", group operation " << GroupOpOf(rank) << ": " << bench.select_cycles()[0]
+                    << " cycles");
       }
     }
   }

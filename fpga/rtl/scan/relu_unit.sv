@@ -1,0 +1,135 @@
+// Rank codes of weighted ReLU: sums over all queries of weight * max(0, y), a page at a time, pass after pass.
+//
+// Streams: steps of scores of E = S / G entries and G queries, those of a page's pass one after the other; a step may
+// come each cycle and nothing stalls it. Steps of other jobs go through as they are. Of a ReLU job the last pass alone
+// gives beats, one each G / 2 steps: S / 2 codes of 32 bits, the rank shifted to above 0, and 0 for an entry that does
+// not count. Their heads have pass 0 and count beats of codes. `weight` belongs to the step. Latency: 5 cycles.
+//
+// Equals layout::ReluTerm and the sums of layout::Ranks.
+module relu_unit #(
+    parameter int G = 4,
+    parameter int S = 16
+) (
+    input  logic                       clk,
+    input  logic                       rst,
+    input  logic                       valid,
+    input  logic                       relu,
+    input  logic                       last_pass,
+    input  card_types::score_head_t    head,
+    input  logic [S/G-1:0][G-1:0][15:0] y,
+    input  logic [G-1:0][15:0]         weight,
+    output logic                       out_valid,
+    output logic                       dropped,   // a step that gives no beat
+    output card_types::score_head_t    out_head,
+    output logic [S*16-1:0]            out_y
+);
+  import card_types::*;
+
+  localparam int E = S / G;
+  localparam int STEPS = G / 2;  // of a beat of codes
+  localparam int ROWS = 64 / E;  // steps of a pass
+  localparam int ROW = $clog2(ROWS);
+  localparam int SUM = 37;  // 64 products of 31 bits
+  localparam int SHIFT = 5;  // layout::kReluRankShift
+
+  typedef struct packed {
+    logic        valid;
+    logic        relu;
+    logic        last_pass;
+    score_head_t head;
+  } tag_t;
+  tag_t tag[4];
+  logic [S*16-1:0] plain[4];
+  always_ff @(posedge clk) begin
+    tag[0] <= '{valid: valid && !rst, relu: relu, last_pass: last_pass, head: head};
+    plain[0] <= y;
+    for (int i = 1; i < 4; ++i) begin
+      tag[i] <= tag[i-1];
+      plain[i] <= plain[i-1];
+      if (rst) tag[i].valid <= 1'b0;
+    end
+  end
+
+  // Products in two registers, then their sum over the queries.
+  logic [E-1:0][G-1:0][15:0] positive;
+  logic [G-1:0][15:0] weight1;
+  logic signed [31:0] product[E][G];
+  logic signed [34:0] of_pass[E], of_pass_now[E];
+  always_comb begin
+    for (int e = 0; e < E; ++e) begin
+      of_pass_now[e] = '0;
+      for (int g = 0; g < G; ++g) of_pass_now[e] = of_pass_now[e] + 35'(product[e][g]);
+    end
+  end
+  always_ff @(posedge clk) begin
+    weight1 <= weight;
+    for (int e = 0; e < E; ++e) begin
+      for (int g = 0; g < G; ++g) begin
+        positive[e][g] <= y[e][g][15] ? 16'd0 : y[e][g];
+        product[e][g] <= $signed(positive[e][g]) * $signed(weight1[g]);
+      end
+      of_pass[e] <= of_pass_now[e];
+    end
+  end
+
+  // Sums of a page's entries over the passes, by step.
+  logic [E-1:0][SUM-1:0] sum_before, sum_after;
+  wire [ROW-1:0] row = tag[2].head.at[ROW-1:0];
+  ram_lut #(
+      .WIDTH(E * SUM),
+      .DEPTH(ROWS)
+  ) sums (
+      .clk,
+      .we(tag[2].valid && tag[2].relu),
+      .waddr(row),
+      .wdata(sum_after),
+      .raddr(row),
+      .rdata(sum_before)
+  );
+  always_comb begin
+    for (int e = 0; e < E; ++e) begin
+      sum_after[e] = (tag[2].head.pass == 4'd0 ? '0 : sum_before[e]) + SUM'(of_pass[e]);
+    end
+  end
+  logic [E-1:0][31:0] code;
+  always_ff @(posedge clk) begin
+    for (int e = 0; e < E; ++e) begin
+      code[e] <= tag[2].head.counts[e] ? {!sum_after[e][SHIFT+31], sum_after[e][SHIFT+:31]} : 32'd0;
+    end
+  end
+
+  // Steps become beats.
+  logic [STEPS-1:0][E-1:0][31:0] codes;
+  logic [STEPS-1:0][E-1:0] counts;
+  logic coded;
+  logic [S*16-1:0] through;
+  score_head_t head_then;
+  wire [5:0] at = tag[3].head.at;
+  wire [5:0] step = at & 6'(STEPS - 1);
+  wire sends = !tag[3].relu || tag[3].head.none || (tag[3].last_pass && step == 6'(STEPS - 1));
+  always_ff @(posedge clk) begin
+    for (int i = 0; i < STEPS; ++i) begin
+      if (step == 6'(i)) begin
+        codes[i] <= code;
+        counts[i] <= tag[3].head.counts[E-1:0];
+      end
+    end
+    coded <= tag[3].relu && !tag[3].head.none;
+    through <= plain[3];
+    head_then <= tag[3].head;
+    out_valid <= tag[3].valid && sends && !rst;
+    dropped <= tag[3].valid && !sends && !rst;
+  end
+  always_comb begin
+    out_head = head_then;
+    if (coded) begin
+      out_head.pass = 4'd0;
+      out_head.at = head_then.at >> $clog2(STEPS);
+      out_head.counts = 8'(counts);
+    end
+  end
+  assign out_y = coded ? codes : through;
+
+  if (G < 2 || S > 16) $error("a beat holds S / 2 codes, at most 8");
+
+endmodule
