@@ -38,5 +38,12 @@ TEST_CASE("microjoules are rounded, and end below the mark of an unknown energy"
   CHECK(MicrojoulesOf({.time_ns = 5'000'000'000'000}, watt) == layout::kEnergyUnknown - 1);
 }
 
+TEST_CASE("a counter's watts give microjoules of a time, rounded and bounded alike") {
+  CHECK(MicrojoulesOf(1'000'000, 24.5) == 24'500);
+  CHECK(MicrojoulesOf(1'000, 0.4) == 0);
+  CHECK(MicrojoulesOf(1'000, 0.6) == 1);
+  CHECK(MicrojoulesOf(5'000'000'000'000, 1.0) == layout::kEnergyUnknown - 1);
+}
+
 }  // namespace
 }  // namespace mnemo::card

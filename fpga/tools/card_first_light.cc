@@ -41,6 +41,8 @@ absl::Status Run(const std::vector<std::string>& pairs) {
   std::printf("device %s: %s\n", parsed.port.device.c_str(), port->device_name().c_str());
   const std::optional<double> watts = port->watts();
   std::printf("power: %s\n", watts.has_value() ? fmt::format("{} W", *watts).c_str() : "no sensor");
+  const std::optional<double> degrees = port->degrees();
+  std::printf("temperature: %s\n", degrees.has_value() ? fmt::format("{} C", *degrees).c_str() : "no sensor");
   std::fputs(DescribeCard(port.get()).c_str(), stdout);
   std::fflush(stdout);
   driver.make_port = [&port]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {

@@ -17,6 +17,8 @@ namespace mnemo::xrt_card {
 namespace {
 
 constexpr size_t kCallHeaderBytes = 14;
+constexpr uint64_t kBeatBytes = 64;
+constexpr uint64_t kMaxBufferBytes = uint64_t{64} << 30;
 // XRT sends data in pieces of 8 MiB.
 constexpr uint64_t kMaxCallBytes = uint64_t{64} << 20;
 
@@ -72,6 +74,7 @@ absl::StatusOr<std::unique_ptr<DeviceProcess>> DeviceProcess::Connect(const std:
   constexpr int kPauseMs = 10;
   for (int tries = 0; tries < kTries; ++tries) {
     if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+      ::unlink(socket_path.c_str());  // XRT leaves its file, and nobody else connects
       return std::unique_ptr<DeviceProcess>(new DeviceProcess(std::move(fd), std::move(card)));
     }
     ::poll(nullptr, 0, kPauseMs);
@@ -147,8 +150,13 @@ absl::StatusOr<std::string> DeviceProcess::Answer(uint32_t api, const std::strin
 
 absl::StatusOr<std::string> DeviceProcess::Allocate(const std::string& call) {
   MNEMO_ASSIGN_OR_RETURN(const auto wanted, Parse<emulation::Allocate>(call));
-  MNEMO_ASSIGN_OR_RETURN(UniqueFd file, CreateMemfd("mnemo-card-buffer", wanted.size()));
-  MNEMO_ASSIGN_OR_RETURN(Mapping memory, Mapping::FromFd(file.get(), wanted.size(), /*writable=*/true));
+  if (wanted.size() == 0 || wanted.size() > kMaxBufferBytes || wanted.address() % kBeatBytes != 0) {
+    return InvalidArgument("buffer at {:#x}, {} bytes; allowed: addresses of whole beats, 1 to {} bytes",
+                           wanted.address(), wanted.size(), kMaxBufferBytes);
+  }
+  const uint64_t bytes = (wanted.size() + kBeatBytes - 1) / kBeatBytes * kBeatBytes;
+  MNEMO_ASSIGN_OR_RETURN(UniqueFd file, CreateMemfd("mnemo-card-buffer", bytes));
+  MNEMO_ASSIGN_OR_RETURN(Mapping memory, Mapping::FromFd(file.get(), bytes, /*writable=*/true));
   Buffer& buffer = buffers_[wanted.address()];
   buffer = {std::move(file), std::move(memory)};
   card_->SetMemory(wanted.address(), BytesOf(buffer));

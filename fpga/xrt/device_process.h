@@ -20,7 +20,8 @@ class EmulatedCard {
   virtual ~EmulatedCard() = default;
   virtual uint32_t ReadRegister(uint32_t offset) = 0;
   virtual void WriteRegister(uint32_t offset, uint32_t value) = 0;
-  // A buffer object came or, with an empty span, went. The memory stays at its place until then.
+  // A buffer object came or, with an empty span, went: whole beats of 64 bytes. The memory stays at its place
+  // until then.
   virtual void SetMemory(uint64_t address, std::span<uint8_t> memory) = 0;
   // Lets it run for some milliseconds at most. False: nothing is under way.
   virtual bool Run() = 0;

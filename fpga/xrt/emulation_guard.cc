@@ -1,5 +1,6 @@
 #include "fpga/xrt/emulation_guard.h"
 
+#include <absl/strings/numbers.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -28,7 +29,8 @@ std::string SocketPath() {
 // Process at the other end of this process' socket of that name; 0: there is no such socket.
 pid_t PeerOf(const std::string& path) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    const int fd = std::atoi(entry.path().filename().c_str());
+    int fd = -1;
+    if (!absl::SimpleAtoi(entry.path().filename().string(), &fd)) continue;
     sockaddr_un address{};
     socklen_t size = sizeof address;
     if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) continue;

@@ -1,9 +1,9 @@
-// What XRT's software emulation does to the process that uses it, kept away from the rest of that process.
+// Guard of a process that uses XRT's software emulation.
 //
 // XRT takes the handlers of SIGSEGV, SIGFPE, SIGABRT, SIGUSR1 and SIGCHLD, and kills the whole process group
 // when its device process dies; without that handler its calls would wait forever. Here the handlers stay the
-// program's, and a program whose device process has died ends by itself at once, with exit code 1 and a line
-// on standard error: what supervises it starts it again.
+// program's. A program whose device process has died ends by itself at once, with exit code 1 and a line on
+// standard error. Its supervisor starts it again.
 #pragma once
 
 #include <signal.h>

@@ -121,5 +121,15 @@ TEST_CASE("power is what XRT tells of the whole card") {
   }
 }
 
+TEST_CASE("temperature is the highest of the card's sensors") {
+  CHECK(DegreesOf(R"({"thermals":[{"temp_C":"37"},{"temp_C":"41","is_present":"true"},{"temp_C":"0"}]})") ==
+        41.0);
+  for (const char* without : {"", "[]", "{}", R"({"thermals":[]})", R"({"thermals":[5,{"temp_C":"N/A"}]})",
+                              R"({"thermals":"hot"})"}) {
+    CAPTURE(without);
+    CHECK_FALSE(DegreesOf(without).has_value());
+  }
+}
+
 }  // namespace
 }  // namespace mnemo::xrt_card

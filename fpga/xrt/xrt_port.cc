@@ -280,4 +280,12 @@ std::optional<double> XrtPort::watts() {
   return watts_;
 }
 
+std::optional<double> XrtPort::degrees() {
+  std::optional<double> degrees;
+  Try(absl::StatusCode::kUnavailable, "temperature", "", [&] {
+    degrees = DegreesOf(parts_->device.get_info<xrt::info::device::thermal>());
+  }).IgnoreError();  // a card without sensors
+  return degrees;
+}
+
 }  // namespace mnemo::xrt_card

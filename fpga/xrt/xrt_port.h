@@ -22,7 +22,7 @@ enum class HostMemory : uint8_t {
   kHbm,   // memory of the card that the host maps over PCIe (peer-to-peer)
 };
 
-// What the file of an image says of itself.
+// An image, as its file describes it.
 struct XrtImage {
   std::string platform;
   std::string uuid;
@@ -62,6 +62,9 @@ class XrtPort final : public card::CardPort {
   uint64_t host_address() const override;
   // Asked of XRT at most ten times a second.
   std::optional<double> watts() override;
+
+  // The card's highest temperature in degrees Celsius; none: it has no sensor.
+  std::optional<double> degrees();
 
   // The card's name, as XRT has it.
   const std::string& device_name() const { return device_name_; }
