@@ -58,8 +58,9 @@ enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages };
 // job_sequencer. The descriptor has passed the check; `head` is the index's.
 ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,
                   uint32_t head, Stage stage);
+SelectJob SelectJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, Stage stage);
+
 // latest_source: a block of kSelectLatest, which needs no job.
 Hits LatestEntries(const layout::Descriptor& descriptor);
-SelectJob SelectJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, Stage stage);
 
 }  // namespace mnemo::card::model
