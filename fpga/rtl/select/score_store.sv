@@ -5,10 +5,10 @@
 // after word. A beat has S / G entries, or S / 2 rank codes of 32 bits. Of a job with `maxima` the bank holds what
 // page_maxima sends, an entry a page. `rank_write` writes rank codes over a word.
 //
-// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, and 3 cycles behind a job with
-// `maxima`. `filled` of a bank rises
+// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free. `filled` of a bank rises
 // 5 cycles after its last score and ends with `take`; the bank is free again with `release_bank`. Two readers, one
-// for sweeps and one for hits, which never use the same bank: latency 3 cycles, a word a cycle.
+// for sweeps and one for hits, which never use the same bank: latency 3 cycles, a word a cycle. The job behind one
+// with `maxima` is listed, so its scores come when the maxima are long stored.
 // Scores leave registered as `beat` for the largest of each query.
 //
 // Holds what layout::Scores gives.
@@ -70,8 +70,7 @@ module score_store #(
   logic [1:0] busy;
   logic fill_bank;
   logic first;
-  logic [2:0] settling;  // a page's maxima are on their way
-  assign score_ready = !busy[fill_bank] && settling == 3'd0;
+  assign score_ready = !busy[fill_bank];
   wire take_score = score_valid && score_ready;
 
   always_ff @(posedge clk) begin
@@ -80,7 +79,6 @@ module score_store #(
     beat_first <= first;
     beat_head <= score_head;
     beat_y <= score_y;
-    settling <= {settling[1:0], take_score && score_head.last && score_head.maxima};
     if (take_score) first <= score_head.last;
     if (take_score && score_head.last) begin
       busy[fill_bank] <= 1'b1;
@@ -90,7 +88,6 @@ module score_store #(
     if (rst) begin
       busy <= 2'b00;
       fill_bank <= 1'b0;
-      settling <= 3'd0;
       first <= 1'b1;
     end
   end
