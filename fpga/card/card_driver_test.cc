@@ -1,6 +1,7 @@
 // The driver over a card in software: answers, rings that wrap, bounds of time, and ports with faults.
 #include "fpga/card/card_driver.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <functional>
 #include <limits>

@@ -1,6 +1,7 @@
 // Record memory of a card: what lies in card memory and in the index table after any bulk operations.
 #include "fpga/card/card_memory.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <random>
 #include <vector>
