@@ -1,6 +1,8 @@
 #include "tests/conformance/memory_bench.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -109,6 +111,23 @@ std::vector<Completion> Bench::Run(std::span<const Operation> operations) {
     count += came;
   }
   return done;
+}
+
+bool HasIndex(const layout::AttachHello& caps, uint32_t format, uint32_t dim) {
+  return Has(caps.formats, format) && Has(caps.dims, static_cast<uint32_t>(std::bit_width(dim)) - 1);
+}
+
+size_t LackingField(const Descriptor& d, const layout::AttachHello& caps) {
+  if (d.queries > caps.max_queries) return offsetof(Descriptor, queries);
+  if (!Has(caps.select_ops, d.select_op)) return offsetof(Descriptor, select_op);
+  if (d.select_op != layout::kSelectLatest) {
+    if (!Has(caps.score_ops, d.score_op)) return offsetof(Descriptor, score_op);
+    if (!Has(caps.group_ops, d.group_op)) return offsetof(Descriptor, group_op);
+    if (d.group > caps.max_group) return offsetof(Descriptor, group);
+  }
+  if (d.k > caps.max_k) return offsetof(Descriptor, k);
+  if (d.k1 != 0 && caps.cascade == 0) return offsetof(Descriptor, k1);
+  return SIZE_MAX;
 }
 
 layout::IndexSpec SpecOf(uint32_t format, uint32_t dim, uint32_t kv_format) {

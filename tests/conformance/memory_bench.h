@@ -4,6 +4,7 @@
 // queries with the answers of the scalar reference.
 
 #include <catch2/catch.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <random>
@@ -52,6 +53,12 @@ class Bench {
   std::unique_ptr<IndexTable> table;
   uint32_t owner;
 };
+
+// Whether there are indexes of this shape.
+bool HasIndex(const layout::AttachHello& caps, uint32_t format, uint32_t dim);
+
+// The field that asks for what the caps lack, in the order of proto/layout/validate.cc; SIZE_MAX: none does.
+size_t LackingField(const layout::Descriptor& d, const layout::AttachHello& caps);
 
 layout::IndexSpec SpecOf(uint32_t format, uint32_t dim, uint32_t kv_format = 0);
 

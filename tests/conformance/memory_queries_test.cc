@@ -260,20 +260,6 @@ Row RandomRow(uint32_t format, uint32_t dim, const Story& story, std::mt19937& r
   return row;
 }
 
-// The field that asks for what the caps lack, in the order of proto/layout/validate.cc; SIZE_MAX: none does.
-size_t LackingField(const Descriptor& d, const layout::AttachHello& caps) {
-  if (d.queries > caps.max_queries) return offsetof(Descriptor, queries);
-  if (!Has(caps.select_ops, d.select_op)) return offsetof(Descriptor, select_op);
-  if (d.select_op != layout::kSelectLatest) {
-    if (!Has(caps.score_ops, d.score_op)) return offsetof(Descriptor, score_op);
-    if (!Has(caps.group_ops, d.group_op)) return offsetof(Descriptor, group_op);
-    if (d.group > caps.max_group) return offsetof(Descriptor, group);
-  }
-  if (d.k > caps.max_k) return offsetof(Descriptor, k);
-  if (d.k1 != 0 && caps.cascade == 0) return offsetof(Descriptor, k1);
-  return SIZE_MAX;
-}
-
 // Rows, stories and the reference's answers, shared by all devices.
 class Pool {
  public:
@@ -346,15 +332,13 @@ std::vector<size_t> Pool::Cover(const Served& served) const {
 // Plays every story on a device and compares the chosen rows' queries after each of its states.
 void CheckStories(Bench& bench, Pool& pool) {
   const layout::AttachHello& caps = bench.caps();
-  const auto stored = [&](uint32_t format, uint32_t dim) {
-    return Has(caps.formats, format) && Has(caps.dims, static_cast<uint32_t>(std::bit_width(dim)) - 1);
-  };
-  const std::vector<size_t> chosen = pool.Cover(
-      [&](const Row& row) { return stored(row.format, row.dim) && LackingField(row.d, caps) == SIZE_MAX; });
+  const std::vector<size_t> chosen = pool.Cover([&](const Row& row) {
+    return HasIndex(caps, row.format, row.dim) && LackingField(row.d, caps) == SIZE_MAX;
+  });
   REQUIRE(chosen.size() > 20);
   for (const auto& [shape, story] : pool.stories()) {
     CAPTURE(shape.first, shape.second);
-    if (!stored(shape.first, shape.second)) continue;
+    if (!HasIndex(caps, shape.first, shape.second)) continue;
     for (uint32_t state = 0; state < kStates; ++state) {
       CAPTURE(state);
       Play(bench, story, state);
