@@ -5,6 +5,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace mnemo::rtl_scan {
@@ -24,6 +25,16 @@ void Pack(std::initializer_list<Field> fields, Words& words, uint32_t count) {
     for (uint32_t bit = 0; bit < field->bits; ++bit, ++at) {
       words[at / 32] |= static_cast<uint32_t>(field->value >> bit & 1) << at % 32;
     }
+  }
+}
+
+// A word of a port, which is one number up to 64 bits and an array above.
+template <typename Port>
+uint32_t WordOf(const Port& port, uint32_t word) {
+  if constexpr (std::is_integral_v<Port>) {
+    return static_cast<uint32_t>(uint64_t{port} >> 32 * word);
+  } else {
+    return port[word];
   }
 }
 
@@ -186,12 +197,12 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
     error_ = "counts " + std::to_string(head & 0xFF) + ", not " + std::to_string(want.counts) + context();
     return;
   }
-  const uint32_t g = 4;
+  constexpr uint32_t g = kLaneShape.g;
   for (uint32_t i = 0; i < want.y.size(); ++i) {
     if (i % g >= want.queries || (want.counts >> i / g & 1) == 0) {
       continue;
     }
-    const auto y = static_cast<int16_t>(p.score_y[i / 2] >> 16 * (i % 2));
+    const auto y = static_cast<int16_t>(WordOf(p.score_y, i / 2) >> 16 * (i % 2));
     if (y != want.y[i]) {
       error_ = "y " + std::to_string(y) + ", not " + std::to_string(want.y[i]) + " at " + std::to_string(i) +
                context();
@@ -248,6 +259,16 @@ void LaneBench::Step(const Pace& pace) {
     if (--burst.left == 0) bursts_.pop_front();
     p.r_valid = 0;
   }
+}
+
+std::string LaneBench::Finish(const Pace& pace, uint64_t bound) {
+  const uint64_t start = cycles_;
+  while (!Done() && error_.empty()) {
+    if (cycles_ - start > bound) return "the lane does not go on";
+    Step(pace);
+  }
+  for (int i = 0; i < 50 && error_.empty(); ++i) Step(pace);
+  return error_;
 }
 
 }  // namespace mnemo::rtl_scan

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <random>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "proto/layout/card.h"
@@ -91,9 +92,9 @@ struct Channel {
 };
 
 struct Shape {
-  uint32_t channels = 4;
-  uint32_t g = 4;
-  uint32_t s = 16;
+  uint32_t channels;
+  uint32_t g;
+  uint32_t s;
 };
 
 struct CaseOptions {
@@ -112,6 +113,8 @@ struct CaseOptions {
 std::vector<Beat> BlockOf(std::span<const uint8_t> record, uint32_t format, uint32_t dim);
 
 Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, std::mt19937& rng);
+
+std::string Describe(const CaseOptions& options);
 
 // Random options of a case that the card serves.
 CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng);
