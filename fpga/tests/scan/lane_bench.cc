@@ -1,32 +1,16 @@
 #include "lane_bench.h"
 
 #include <cstring>
-#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
 #include <type_traits>
 #include <utility>
 
+#include "pack.h"
+
 namespace mnemo::rtl_scan {
 namespace {
-
-struct Field {
-  uint64_t value;
-  uint32_t bits;
-};
-
-// A packed struct's words; fields in the order of the struct, the first one in the highest bits.
-template <typename Words>
-void Pack(std::initializer_list<Field> fields, Words& words, uint32_t count) {
-  std::memset(&words[0], 0, count * sizeof(uint32_t));
-  uint32_t at = 0;
-  for (auto field = std::rbegin(fields); field != std::rend(fields); ++field) {
-    for (uint32_t bit = 0; bit < field->bits; ++bit, ++at) {
-      words[at / 32] |= static_cast<uint32_t>(field->value >> bit & 1) << at % 32;
-    }
-  }
-}
 
 // A word of a port, which is one number up to 64 bits and an array above.
 template <typename Port>
@@ -101,13 +85,7 @@ void LaneBench::OfferJob(const Pace& pace) {
   if (p.job_valid || jobs_.empty() || !Chance(pace.jobs)) {
     return;
   }
-  const ScanJob& j = jobs_.front();
-  Pack({{j.kind, 2},      {j.vector_log2, 4}, {j.planes, 4},     {j.two_bit, 1},     {j.sign_stage, 1},
-        {j.page_row, 1},  {j.fold, 1},        {j.code_shift, 5}, {j.base_shift, 5},  {j.group_last, 6},
-        {j.pass_last, 4}, {j.listed, 1},      {j.none, 1},       {j.first_page, 24}, {j.last_page, 24},
-        {j.skip, 6},      {j.last_entry, 6},  {j.list_beat, 32}, {j.block_beat, 32}, {j.first_beats, 9},
-        {j.second_at, 9}, {j.second_beats, 9}},
-       p.job, 6);
+  PackJob(jobs_.front(), p.job);
   p.job_valid = 1;
 }
 
@@ -129,8 +107,7 @@ void LaneBench::OfferList(const Pace& pace) {
   if (p.list_valid || lists_.empty() || !Chance(pace.jobs)) {
     return;
   }
-  const ListEntry& entry = lists_.front();
-  Pack({{entry.last, 1}, {entry.none, 1}, {entry.row, 19}, {entry.mask, 64}}, p.__SYM__list, 3);
+  PackEntry(lists_.front(), p.__SYM__list);
   p.list_valid = 1;
 }
 
