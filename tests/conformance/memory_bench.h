@@ -1,6 +1,6 @@
 #pragma once
 
-// What tests of memory devices share: a device with its index table, the records that it ought to hold, and
+// Shared by tests of memory devices: a device with its index table, the records that it ought to hold, and
 // queries with the answers of the scalar reference.
 
 #include <catch2/catch.hpp>
@@ -45,7 +45,7 @@ class Bench {
   // keys: f32 [slots][heads][tokens][dim].
   layout::Completion Append(uint32_t id, uint32_t begin, uint32_t end, const std::vector<float>& keys);
   layout::Completion Simple(uint8_t op, uint32_t id, uint32_t end, uint32_t source = 0);
-  // What the descriptor's receiver says by what the device can; its memory is large enough.
+  // The verdict of a descriptor's receiver by the device's caps; regions are large enough.
   layout::Verdict Check(layout::Descriptor d) const;
   std::vector<layout::Completion> Run(std::span<const Operation> operations);
 

@@ -1,6 +1,6 @@
-// Queries of every kind of memory device against the scalar reference of proto/layout, bit by bit: formats,
-// dims, groups, operations, ranges, k and flags in pairs, each over what appends, forks and truncations left.
-// What a device serves is drawn by its caps; what they lack is refused with the field that asks for it.
+// Queries of every kind of memory device against the scalar reference of proto/layout, bit by bit. Formats,
+// dims, groups, operations, ranges, k and flags meet in pairs, over what appends, forks and truncations left.
+// A device's caps say what is drawn; what they lack is refused with the field that asks for it.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -287,7 +287,7 @@ class Pool {
     }
     return *query;
   }
-  // Of the rows that `served` takes, so many that each pair of factors that any of them has is there.
+  // Chooses rows that `served` takes until each pair of factors that any such row has is there.
   template <typename Served>
   std::vector<size_t> Cover(const Served& served) const;
 
@@ -348,7 +348,7 @@ void CheckStories(Bench& bench, Pool& pool) {
         if (std::pair(row.format, row.dim) == shape && row.state == state) queries.push_back(pool.QueryOf(n));
       }
       if (!queries.empty()) CheckQueries(bench, queries);
-      // What a device lacks does not reach it, and all else does.
+      // Descriptors that ask for what a device lacks do not reach it, all others do.
       for (const Row& row : pool.rows()) {
         if (std::pair(row.format, row.dim) != shape || row.state != state) continue;
         const size_t field = LackingField(row.d, caps);

@@ -135,7 +135,7 @@ class ReaderBench {
   }
 
   void Add(const Case& scan, const CaseOptions& options) { Add(scan, options, channel_); }
-  // What to expect comes from the page lists of `lists`.
+  // The page lists of `lists` tell what to expect.
   void Add(const Case& scan, const CaseOptions& options, const Channel& lists) {
     jobs_.push_back(scan.job);
     entries_.insert(entries_.end(), scan.list.begin(), scan.list.end());
