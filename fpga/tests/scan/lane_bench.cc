@@ -7,8 +7,6 @@
 #include <type_traits>
 #include <utility>
 
-#include "pack.h"
-
 namespace mnemo::rtl_scan {
 namespace {
 

@@ -6,7 +6,6 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <deque>
-#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
@@ -14,7 +13,6 @@
 
 #include "Vchannel_reader.h"
 #include "fpga/tests/testing/cases.h"
-#include "pack.h"
 #include "scan_case.h"
 #include "verilated.h"
 
