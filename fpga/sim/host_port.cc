@@ -1,6 +1,7 @@
 #include "fpga/sim/host_port.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -25,6 +26,13 @@ void HostPort::Find(Read* read) {
   if (beat == nullptr) read->response = kDecodeError;
 }
 
+// The link brings beats at its rate whether or not the card takes them.
+void HostPort::UseLink(Read* read) {
+  if (read->due_ps == INT64_MAX) return;
+  read->due_ps = std::max(read->due_ps, read_bus_ps_);
+  read_bus_ps_ = read->due_ps + options_.beat_ps;
+}
+
 void HostPort::Step(const Request& request) {
   const bool taken_r = r_valid() && request.r_ready;
   const bool taken_b = b_valid() && request.b_ready;
@@ -34,16 +42,21 @@ void HostPort::Step(const Request& request) {
   now_ps_ += options_.clock_ps;
   if (taken_r) {
     Read& read = reads_.front();
+    r_valid_ = false;
+    ++beats_read_;
     if (--read.left == 0) {
       reads_.pop_front();
+      if (!reads_.empty()) UseLink(&reads_.front());
     } else {
       read.address += kBeatBytes;
-      read.due_ps = std::max(read.due_ps, read_bus_ps_);
-      read_bus_ps_ = std::max(read_bus_ps_, now_ps_) + options_.beat_ps;
+      UseLink(&read);
       Find(&read);
     }
   }
-  if (taken_b) writes_.pop_front();
+  if (taken_b) {
+    writes_.pop_front();
+    b_valid_ = false;
+  }
   if (takes_ar) {
     Read read{.address = request.ar_addr,
               .left = uint32_t{request.ar_len} + 1,
@@ -56,7 +69,9 @@ void HostPort::Step(const Request& request) {
     if (read.number >= options_.stop_at) read.due_ps = INT64_MAX;
     if (!reads_.empty()) read.due_ps = std::max(read.due_ps, reads_.back().due_ps);
     reads_.push_back(read);
+    if (reads_.size() == 1) UseLink(&reads_.back());
     Find(&reads_.back());
+    if (observer_.on_read) observer_.on_read(read.address, read.left);
   }
   if (takes_aw) addresses_.push_back({request.aw_addr, uint32_t{request.aw_len} + 1, writes_taken_++});
   if (takes_w) {
@@ -65,9 +80,22 @@ void HostPort::Step(const Request& request) {
     data_.push_back(data);
   }
   Pair();
-  if (!writes_.empty() && writes_.front().due_ps <= now_ps_ && !writes_.front().beats.empty()) {
+  Show();
+}
+
+void HostPort::Show() {
+  const auto takes = [&](size_t waiting) { return waiting < options_.open && Chance(); };
+  ar_ready_ = takes(reads_.size());
+  aw_ready_ = takes(addresses_.size());
+  w_ready_ = takes(data_.size());
+  if (!options_.answers) return;
+  if (!r_valid_ && !reads_.empty() && reads_.front().due_ps <= now_ps_ && Chance()) {
+    r_valid_ = true;
+    r_resp_ = beats_read_ == options_.read_error_beat ? kSlaveError : reads_.front().response;
+  }
+  if (!b_valid_ && !writes_.empty() && writes_.front().due_ps <= now_ps_ && Chance()) {
     Store(writes_.front());
-    writes_.front().beats.clear();
+    b_valid_ = true;
   }
 }
 
@@ -89,11 +117,13 @@ void HostPort::Pair() {
       }
       if (!rules_.CheckStrobes(address.address + beat * kBeatBytes, data.strobes))
         write.response = kDecodeError;
+      bytes_written_ += static_cast<uint64_t>(std::popcount(data.strobes));
       write.beats.push_back(data);
       data_.pop_front();
     }
     if (address.number == options_.write_error_at) write.response = kSlaveError;
     if (address.number >= options_.stop_at) write.due_ps = INT64_MAX;
+    if (observer_.on_write) observer_.on_write(write);
     writes_.push_back(std::move(write));
   }
 }
@@ -120,6 +150,8 @@ void HostPort::Reset() {
   addresses_.clear();
   data_.clear();
   writes_.clear();
+  r_valid_ = b_valid_ = false;
+  Show();
 }
 
 }  // namespace mnemo::sim

@@ -97,11 +97,12 @@ bool PortRules::CheckBurst(bool write, uint64_t address, uint32_t beats) {
   if (address / kBoundaryBytes != (address + bytes - 1) / kBoundaryBytes) {
     Record("crosses 4 KiB", write, address, bytes);
   }
-  if (allowed_.empty() || write) return true;  // of a write, each byte is checked
+  const std::vector<Range>& allowed = allowed_[0];
+  if (allowed.empty() || write) return true;  // of a write, each byte is checked
   const uint64_t end = address + bytes;
   for (uint64_t at = address; at < end;) {
     const uint64_t before = at;
-    for (const Range& range : allowed_) {
+    for (const Range& range : allowed) {
       const uint64_t first = range.address / kBeatBytes * kBeatBytes;
       const uint64_t last = (range.address + range.bytes + kBeatBytes - 1) / kBeatBytes * kBeatBytes;
       if (at >= first && at < last) at = last;
@@ -115,13 +116,14 @@ bool PortRules::CheckBurst(bool write, uint64_t address, uint32_t beats) {
 }
 
 bool PortRules::CheckStrobes(uint64_t address, uint64_t strobes) {
-  if (allowed_.empty()) return true;
+  const std::vector<Range>& allowed = allowed_[1];
+  if (allowed.empty()) return true;
   while (strobes != 0) {
     const int first = std::countr_zero(strobes);
     const int size = std::countr_one(strobes >> first);
     const uint64_t at = address + static_cast<uint64_t>(first);
     const auto bytes = static_cast<uint64_t>(size);
-    const bool inside = std::any_of(allowed_.begin(), allowed_.end(),
+    const bool inside = std::any_of(allowed.begin(), allowed.end(),
                                     [&](const Range& range) { return range.Contains(at, bytes); });
     if (!inside) {
       Record("outside of what is allowed", true, at, bytes);

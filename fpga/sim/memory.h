@@ -3,6 +3,7 @@
 // Memories behind the ports of a simulated card, a beat of 64 bytes at a time, and what is recorded when a
 // master does what it must not.
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -89,11 +90,14 @@ struct Violation {
 
 std::string Describe(const Violation& violation);
 
-// Rules of a port: shapes of bursts, and the ranges that a test allows. Without ranges all is allowed that is
-// there.
+// Rules of a port: shapes of bursts, and the ranges that a test allows. Without ranges of a kind all is
+// allowed that is there.
 class PortRules {
  public:
-  void Allow(std::vector<Range> ranges) { allowed_ = std::move(ranges); }
+  void Allow(const std::vector<Range>& ranges) { allowed_[0] = allowed_[1] = ranges; }
+  // One more range, of one kind.
+  void AllowReads(Range range) { allowed_[0].push_back(range); }
+  void AllowWrites(Range range) { allowed_[1].push_back(range); }
 
   // A burst as asked for; false: it is outside of what is allowed. Ranges are rounded out to beats.
   bool CheckBurst(bool write, uint64_t address, uint32_t beats);
@@ -106,7 +110,7 @@ class PortRules {
   const std::vector<Violation>& recorded() const { return recorded_; }
 
  private:
-  std::vector<Range> allowed_;
+  std::array<std::vector<Range>, 2> allowed_;  // of reads, of writes
   std::vector<Violation> recorded_;
   uint64_t violations_ = 0;
 };

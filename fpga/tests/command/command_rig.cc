@@ -47,8 +47,8 @@ CommandRig::CommandRig(uint64_t seed) : random_(seed), memory_(64 << 20, seed + 
   Verilated::randReset(2);
   Verilated::randSeed(static_cast<int>(seed));
   top_ = std::make_unique<Vcommand_bench>();
-  memory_.on_read = [this](uint64_t address, uint32_t beats) { OnRead(address, beats); };
-  memory_.on_write = [this](const HostMemory::Write& write) { OnWrite(write); };
+  memory_.observer().on_read = [this](uint64_t address, uint32_t beats) { OnRead(address, beats); };
+  memory_.observer().on_write = [this](const HostMemory::Write& write) { OnWrite(write); };
   top_->rst = 1;
   top_->fault = 0;
   top_->s_awvalid = top_->s_wvalid = top_->s_bready = top_->s_arvalid = top_->s_rready = 0;
@@ -60,16 +60,18 @@ CommandRig::CommandRig(uint64_t seed) : random_(seed), memory_(64 << 20, seed + 
 CommandRig::~CommandRig() { top_->final(); }
 
 void CommandRig::Cycle() {
-  const HostMemory::Outputs host = memory_.Drive();
-  top_->ar_ready = host.ar_ready;
-  top_->r_valid = host.r_valid;
-  top_->r_last = host.r_last;
-  top_->r_resp = host.r_resp;
-  if (host.r_valid) std::memcpy(&top_->r_data[0], host.r_data, kBeat);
-  top_->aw_ready = host.aw_ready;
-  top_->w_ready = host.w_ready;
-  top_->b_valid = host.b_valid;
-  top_->b_resp = host.b_resp;
+  const sim::HostPort& host = memory_.Drive();
+  top_->ar_ready = host.ar_ready();
+  top_->r_valid = host.r_valid();
+  if (host.r_valid()) {
+    top_->r_last = host.r_last();
+    top_->r_resp = host.r_resp();
+    std::memcpy(&top_->r_data[0], host.r_data(), kBeat);
+  }
+  top_->aw_ready = host.aw_ready();
+  top_->w_ready = host.w_ready();
+  top_->b_valid = host.b_valid();
+  if (host.b_valid()) top_->b_resp = host.b_resp();
   top_->open = open_lanes;
   DriveStandIns();
   top_->clk = 0;
@@ -78,15 +80,17 @@ void CommandRig::Cycle() {
   // Before the first reset has ended signals are anything.
   if (!top_->rst)
     memory_.Clock({.ar_valid = static_cast<bool>(top_->ar_valid),
+                   .ar_addr = top_->ar_addr,
+                   .ar_len = static_cast<uint8_t>(top_->ar_len),
                    .r_ready = static_cast<bool>(top_->r_ready),
                    .aw_valid = static_cast<bool>(top_->aw_valid),
-                   .w_valid = static_cast<bool>(top_->w_valid),
-                   .b_ready = static_cast<bool>(top_->b_ready),
-                   .ar_addr = top_->ar_addr,
                    .aw_addr = top_->aw_addr,
-                   .ar_len = top_->ar_len,
-                   .w_data = &top_->w_data[0],
-                   .w_strb = top_->w_strb});
+                   .aw_len = static_cast<uint8_t>(top_->aw_len),
+                   .w_valid = static_cast<bool>(top_->w_valid),
+                   .w_data = reinterpret_cast<const uint8_t*>(&top_->w_data[0]),
+                   .w_strb = top_->w_strb,
+                   .w_last = static_cast<bool>(top_->w_last),
+                   .b_ready = static_cast<bool>(top_->b_ready)});
   top_->clk = 1;
   top_->eval();
 }
@@ -302,10 +306,10 @@ void CommandRig::Forget() {
 }
 
 bool CommandRig::OpenWriteWithin(uint64_t address, uint64_t bytes) const {
-  return std::any_of(memory_.open_writes().begin(), memory_.open_writes().end(),
-                     [&](const HostMemory::Write& write) {
-                       return write.address + kBeat > address && write.address < address + bytes;
-                     });
+  return std::any_of(
+      memory_.open_writes().begin(), memory_.open_writes().end(), [&](const HostMemory::Write& write) {
+        return write.address + write.beats.size() * kBeat > address && write.address < address + bytes;
+      });
 }
 
 void CommandRig::OnRead(uint64_t address, uint32_t beats) {
@@ -359,11 +363,14 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
 }
 
 void CommandRig::OnWrite(const HostMemory::Write& write) {
+  const uint64_t strobes = write.beats[0].strobes;
+  uint32_t word;
+  std::memcpy(&word, write.beats[0].bytes, sizeof word);
   for (TestQueue& queue : queues_) {
     if (!queue.enabled) continue;
     if (write.address == queue.ring + offsetof(RingHeader, tail)) {
-      REQUIRE(write.strobes == 0xF);
-      REQUIRE(write.words[0] == queue.tail + 1);
+      REQUIRE(strobes == 0xF);
+      REQUIRE(word == queue.tail + 1);
       REQUIRE(queue.tail != queue.taken);
       ++queue.tail;
     }
@@ -376,24 +383,24 @@ void CommandRig::OnWrite(const HostMemory::Write& write) {
       // Only after the responses to all that comes before.
       REQUIRE(!OpenWriteWithin(write.address, kBeat));
       if (!taken.body_written) {
-        REQUIRE(write.strobes == ~uint64_t{0} >> 8);
+        REQUIRE(strobes == ~uint64_t{0} >> 8);
         if (taken.result_address != 0) {
           REQUIRE(!OpenWriteWithin(taken.result_address, uint64_t{taken.d.result_length} * kBeat));
         }
         taken.body_written = true;
       } else {
-        REQUIRE(write.strobes == uint64_t{0xFF} << 56);
+        REQUIRE(strobes == uint64_t{0xFF} << 56);
         REQUIRE(!taken.status_written);
         taken.status_written = true;
       }
     }
     if (write.address == queue.completions + offsetof(RingHeader, head)) {
-      REQUIRE(write.strobes == 0xF);
+      REQUIRE(strobes == 0xF);
       REQUIRE(!order_.empty());
       REQUIRE(order_.front()->status_written);
       REQUIRE(&queue == &queues_[order_.front()->queue]);
       REQUIRE(!OpenWriteWithin(slots, uint64_t{queue.slots} * kBeat));
-      REQUIRE(write.words[0] == queue.completed + 1);
+      REQUIRE(word == queue.completed + 1);
       CheckCompletion(queue, *order_.front());
       ++queue.completed;
       ++completions_;

@@ -1,29 +1,22 @@
 #include "lane_bench.h"
 
 #include <cstring>
-#include <initializer_list>
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace mnemo::rtl_scan {
 namespace {
 
-struct Field {
-  uint64_t value;
-  uint32_t bits;
-};
-
-// A packed struct's words; fields in the order of the struct, the first one in the highest bits.
-template <typename Words>
-void Pack(std::initializer_list<Field> fields, Words& words, uint32_t count) {
-  std::memset(&words[0], 0, count * sizeof(uint32_t));
-  uint32_t at = 0;
-  for (auto field = std::rbegin(fields); field != std::rend(fields); ++field) {
-    for (uint32_t bit = 0; bit < field->bits; ++bit, ++at) {
-      words[at / 32] |= static_cast<uint32_t>(field->value >> bit & 1) << at % 32;
-    }
+// A word of a port, which is one number up to 64 bits and an array above.
+template <typename Port>
+uint32_t WordOf(const Port& port, uint32_t word) {
+  if constexpr (std::is_integral_v<Port>) {
+    return static_cast<uint32_t>(uint64_t{port} >> 32 * word);
+  } else {
+    return port[word];
   }
 }
 
@@ -90,13 +83,7 @@ void LaneBench::OfferJob(const Pace& pace) {
   if (p.job_valid || jobs_.empty() || !Chance(pace.jobs)) {
     return;
   }
-  const ScanJob& j = jobs_.front();
-  Pack({{j.kind, 2},        {j.vector_log2, 4}, {j.planes, 4},     {j.two_bit, 1},     {j.sign_stage, 1},
-        {j.page_row, 1},    {j.fold, 1},        {j.code_shift, 5}, {j.base_shift, 5},  {j.group_last, 6},
-        {j.pass_last, 4},   {j.relu, 1},        {j.listed, 1},     {j.maxima, 1},      {j.none, 1},
-        {j.first_page, 24}, {j.last_page, 24},  {j.skip, 6},       {j.last_entry, 6},  {j.list_beat, 32},
-        {j.block_beat, 32}, {j.first_beats, 9}, {j.second_at, 9},  {j.second_beats, 9}},
-       p.job, 6);
+  PackJob(jobs_.front(), p.job);
   p.job_valid = 1;
 }
 
@@ -118,8 +105,7 @@ void LaneBench::OfferList(const Pace& pace) {
   if (p.list_valid || lists_.empty() || !Chance(pace.jobs)) {
     return;
   }
-  const ListEntry& entry = lists_.front();
-  Pack({{entry.last, 1}, {entry.none, 1}, {entry.row, 19}, {entry.mask, 64}}, p.__SYM__list, 3);
+  PackEntry(lists_.front(), p.__SYM__list);
   p.list_valid = 1;
 }
 
@@ -186,12 +172,12 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
     error_ = "counts " + std::to_string(head & 0xFF) + ", not " + std::to_string(want.counts) + context();
     return;
   }
-  const uint32_t g = 4;
+  constexpr uint32_t g = kLaneShape.g;
   for (uint32_t i = 0; i < want.y.size(); ++i) {
     if (!want.codes && (i % g >= want.queries || (want.counts >> i / g & 1) == 0)) {
       continue;
     }
-    const auto y = static_cast<int16_t>(p.score_y[i / 2] >> 16 * (i % 2));
+    const auto y = static_cast<int16_t>(WordOf(p.score_y, i / 2) >> 16 * (i % 2));
     if (y != want.y[i]) {
       error_ = "y " + std::to_string(y) + ", not " + std::to_string(want.y[i]) + " at " + std::to_string(i) +
                context();
@@ -248,6 +234,16 @@ void LaneBench::Step(const Pace& pace) {
     if (--burst.left == 0) bursts_.pop_front();
     p.r_valid = 0;
   }
+}
+
+std::string LaneBench::Finish(const Pace& pace, uint64_t bound) {
+  const uint64_t start = cycles_;
+  while (!Done() && error_.empty()) {
+    if (cycles_ - start > bound) return "the lane does not go on";
+    Step(pace);
+  }
+  for (int i = 0; i < 50 && error_.empty(); ++i) Step(pace);
+  return error_;
 }
 
 }  // namespace mnemo::rtl_scan

@@ -14,6 +14,9 @@
 
 namespace mnemo::rtl_scan {
 
+// The parameters that the lane of this program was made with.
+inline constexpr Shape kLaneShape = {MNEMO_LANE_CHANNELS, MNEMO_LANE_G, MNEMO_LANE_S};
+
 // Percentages of cycles in which a side is ready or gives something, and the channel's latency.
 struct Pace {
   uint32_t address = 100;
@@ -47,6 +50,9 @@ class LaneBench {
   // One clock. Scores are compared with those of the cases; false: they differ, or something else is wrong
   // that `error` tells.
   void Step(const Pace& pace);
+
+  // Runs until all scores have come; returns what is wrong.
+  std::string Finish(const Pace& pace, uint64_t bound);
 
   bool Done() const { return scores_.empty(); }
   const std::string& error() const { return error_; }

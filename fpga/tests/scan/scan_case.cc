@@ -327,6 +327,13 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
   return made;
 }
 
+std::string Describe(const CaseOptions& o) {
+  return "format " + std::to_string(o.format) + " scan " + std::to_string(static_cast<int>(o.scan)) +
+         " dim " + std::to_string(o.dim) + " group " + std::to_string(o.group) + " pages " +
+         std::to_string(o.pages) + " lane " + std::to_string(o.lane) + " relu " + std::to_string(o.relu) +
+         " listed " + std::to_string(o.listed) + " random bits " + std::to_string(o.random_bits) + "\n";
+}
+
 CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng) {
   CaseOptions options;
   options.format = layout::kFormatCodes2 + rng() % 5;

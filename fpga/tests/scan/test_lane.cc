@@ -1,5 +1,4 @@
-// The whole lane against layout::Scores: all formats, dims, groups and shapes of jobs, back to back, with
-// random stalls on each handshake.
+// The whole lane: its rate, stops, faults and events.
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -16,24 +15,6 @@ namespace {
 
 using rtl_tests::Cases;
 
-std::string Describe(const CaseOptions& o) {
-  return "format " + std::to_string(o.format) + " scan " + std::to_string(static_cast<int>(o.scan)) +
-         " dim " + std::to_string(o.dim) + " group " + std::to_string(o.group) + " pages " +
-         std::to_string(o.pages) + " lane " + std::to_string(o.lane) + " relu " + std::to_string(o.relu) +
-         " listed " + std::to_string(o.listed) + " random bits " + std::to_string(o.random_bits) + "\n";
-}
-
-// Runs the cases of one lane; returns what is wrong.
-std::string Run(LaneBench& bench, const Pace& pace, uint64_t bound) {
-  const uint64_t start = bench.cycles();
-  while (!bench.Done() && bench.error().empty()) {
-    if (bench.cycles() - start > bound) return "the lane does not go on";
-    bench.Step(pace);
-  }
-  for (int i = 0; i < 50 && bench.error().empty(); ++i) bench.Step(pace);
-  return bench.error();
-}
-
 struct Format {
   const char* name;
   uint32_t format;
@@ -46,34 +27,6 @@ constexpr Format kFormats[] = {
     {"means", layout::kFormatMeans, Scan::kParts},   {"means of pages", layout::kFormatMeans, Scan::kPageRow},
 };
 
-TEST_CASE("a lane gives the scores of the reference", "[lane]") {
-  const Shape shape;
-  uint64_t compared = 0;
-  for (int seed = 1; seed <= Cases(60); ++seed) {
-    std::mt19937 rng(static_cast<uint32_t>(seed));
-    Channel channel{.base_beat = rng() % 1000};
-    const uint32_t lane = rng() % shape.channels;
-    std::vector<Case> cases;
-    std::string text = "seed " + std::to_string(seed) + "\n";
-    const uint32_t jobs = 1 + rng() % 6;
-    for (uint32_t i = 0; i < jobs; ++i) {
-      CaseOptions options = RandomOptions(shape, rng);
-      options.lane = lane;
-      if (seed % 16 == 0) options.group = 64;
-      text += Describe(options);
-      cases.push_back(MakeCase(shape, options, channel, rng));
-    }
-    LaneBench bench(channel, lane, static_cast<uint32_t>(seed));
-    for (const Case& scan : cases) bench.Add(scan);
-    INFO(text);
-    const std::string error = Run(bench, RandomPace(rng), 400000);
-    REQUIRE(error == "");
-    REQUIRE(bench.open_bursts() == 0);
-    compared += bench.compared();
-  }
-  WARN("scores compared: " << compared);
-}
-
 uint32_t CardSegments(uint32_t format, uint32_t dim) {
   return layout::CardBlockOf(format, dim).vector_elements / 64;
 }
@@ -81,7 +34,7 @@ uint32_t CardSegments(uint32_t format, uint32_t dim) {
 // Cycles from the first beat to the last score for pages of one lane, without stalls from outside.
 uint64_t CyclesOf(const Format& format, uint32_t dim, uint32_t group, uint32_t rows, bool relu,
                   uint64_t& beats) {
-  const Shape shape;
+  const Shape& shape = kLaneShape;
   std::mt19937 rng(dim + group);
   Channel channel;
   const CaseOptions options{.format = format.format,
@@ -94,7 +47,7 @@ uint64_t CyclesOf(const Format& format, uint32_t dim, uint32_t group, uint32_t r
   const Case scan = MakeCase(shape, options, channel, rng);
   LaneBench bench(channel, options.lane, 1);
   bench.Add(scan);
-  REQUIRE(Run(bench, {.latency = 60}, 100000) == "");
+  REQUIRE(bench.Finish({.latency = 60}, 100000) == "");
   beats = bench.beats();
   return bench.last_score() - bench.first_beat();
 }
@@ -139,7 +92,7 @@ TEST_CASE("arithmetic alone bounds a weighted ReLU of 64 queries", "[lane]") {
 }
 
 TEST_CASE("a lane stops within its bursts", "[lane]") {
-  const Shape shape;
+  const Shape& shape = kLaneShape;
   for (int seed = 1; seed <= Cases(20); ++seed) {
     std::mt19937 rng(static_cast<uint32_t>(seed));
     Channel channel{.base_beat = rng() % 1000};
@@ -169,12 +122,12 @@ TEST_CASE("a lane stops within its bursts", "[lane]") {
       bench.Reset();
     }
     bench.Add(scan);
-    REQUIRE(Run(bench, pace, 400000) == "");
+    REQUIRE(bench.Finish(pace, 400000) == "");
   }
 }
 
 TEST_CASE("a wrong response is a fault, and stops the lane", "[lane]") {
-  const Shape shape;
+  const Shape& shape = kLaneShape;
   for (int seed = 1; seed <= Cases(20); ++seed) {
     std::mt19937 rng(static_cast<uint32_t>(seed));
     Channel channel{.base_beat = rng() % 1000};
@@ -200,12 +153,12 @@ TEST_CASE("a wrong response is a fault, and stops the lane", "[lane]") {
     bench.Reset();
     REQUIRE(bench.pins().fault == 0);
     bench.Add(scan);
-    REQUIRE(Run(bench, pace, 400000) == "");
+    REQUIRE(bench.Finish(pace, 400000) == "");
   }
 }
 
 TEST_CASE("beats outside of the channel are a fault, and are not read", "[lane]") {
-  const Shape shape;
+  const Shape& shape = kLaneShape;
   for (int seed = 1; seed <= Cases(40); ++seed) {
     std::mt19937 rng(static_cast<uint32_t>(seed));
     Channel channel{.base_beat = rng() % 1000};
@@ -239,30 +192,30 @@ TEST_CASE("beats outside of the channel are a fault, and are not read", "[lane]"
 }
 
 TEST_CASE("a lane tells what it waits for", "[lane]") {
-  const Shape shape;
+  const Shape& shape = kLaneShape;
   std::mt19937 rng(5);
   Channel channel;
   const CaseOptions options{.pages = 80, .whole = true};
   const Case scan = MakeCase(shape, options, channel, rng);
   LaneBench bench(channel, 0, 1);
   bench.Add(scan);
-  REQUIRE(Run(bench, {}, 100000) == "");
+  REQUIRE(bench.Finish({}, 100000) == "");
   REQUIRE(bench.events().beat == bench.beats());
   REQUIRE(bench.events().busy > 0);
   REQUIRE(bench.events().bank == 0);
   REQUIRE(bench.pins().ev_busy == 0);
   const LaneEvents before = bench.events();
   bench.Add(scan);
-  REQUIRE(Run(bench, {.data = 20}, 100000) == "");
+  REQUIRE(bench.Finish({.data = 20}, 100000) == "");
   REQUIRE(bench.events().memory - before.memory > before.memory + 300);
   const LaneEvents slow = bench.events();
   bench.Add(scan);
-  REQUIRE(Run(bench, {.scores = 20}, 100000) == "");
+  REQUIRE(bench.Finish({.scores = 20}, 100000) == "");
   REQUIRE(bench.events().bank - slow.bank > 500);
   REQUIRE(bench.events().scorers > slow.scorers + 100);
   const LaneEvents late = bench.events();
   bench.Add(scan);
-  REQUIRE(Run(bench, {.queries = 1}, 100000) == "");
+  REQUIRE(bench.Finish({.queries = 1}, 100000) == "");
   REQUIRE(bench.events().tables - late.tables > 100);
 }
 
