@@ -25,18 +25,42 @@ constexpr uint64_t kMostHbmBytes = uint64_t{16} << 30;
 constexpr uint32_t kResetCycles = 16;
 constexpr uint32_t kRegisterCycles = 10'000;
 
+// The memory that the command processor reaches: host memory, and a part of card memory.
+class CommandMemory final : public Memory {
+ public:
+  CommandMemory(SparseMemory* card, Range direct) : card_(card), direct_(direct) {}
+  MappedMemory& host() { return host_; }
+
+  const uint8_t* BeatForRead(uint64_t address) override {
+    return direct_.Contains(address, kBeatBytes) ? card_->BeatForRead(address) : host_.BeatForRead(address);
+  }
+  uint8_t* BeatForWrite(uint64_t address) override {
+    return direct_.Contains(address, kBeatBytes) ? card_->BeatForWrite(address) : host_.BeatForWrite(address);
+  }
+
+ private:
+  MappedMemory host_;
+  SparseMemory* const card_;
+  const Range direct_;
+};
+
+Range RangeOf(const card::CardSpace& space) { return {space.address, space.bytes}; }
+
 }  // namespace
 
 struct RtlPort::Parts {
   Parts(const RtlOptions& options, Mapping host_mapping)
-      : card(Range{0, options.hbm_bytes}, options.seed), host_bytes(std::move(host_mapping)) {
+      : card(Range{0, options.hbm_bytes + options.direct_bytes}, options.seed),
+        host_bytes(std::move(host_mapping)),
+        host_memory(&card, Range{options.hbm_bytes, options.direct_bytes}) {
     const int64_t clock_ps = 1'000'000 / options.clock_mhz;
     for (uint32_t i = 0; i < kChannels; ++i) {
       HbmOptions hbm;
       hbm.clock_ps = clock_ps;
       hbm.seed = options.seed * 64 + i;
-      if (options.fault == Fault::kChannelStops && i == 0) hbm.stop_at = options.fault_at;
-      if (options.fault == Fault::kChannelError && i == 0) hbm.error_at = options.fault_at;
+      const bool faulty = i == options.fault_channel;
+      if (options.fault == Fault::kChannelStops && faulty) hbm.stop_at = options.fault_at;
+      if (options.fault == Fault::kChannelError && faulty) hbm.error_at = options.fault_at;
       const uint64_t bytes = options.hbm_bytes / kChannels;
       channels.emplace_back(hbm, Range{i * bytes, bytes}, &card);
     }
@@ -45,7 +69,8 @@ struct RtlPort::Parts {
     port.seed = options.seed;
     if (options.fault == Fault::kHostStops) port.stop_at = options.fault_at;
     if (options.fault == Fault::kHostError) port.read_error_at = options.fault_at;
-    host_memory.Map(kHostAddress, host_span());
+    if (options.fault == Fault::kWriteError) port.write_error_at = options.fault_at;
+    host_memory.host().Map(kHostAddress, host_span());
     host = std::make_unique<HostPort>(port, &host_memory);
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7FFFFFFF + 1));
@@ -58,7 +83,7 @@ struct RtlPort::Parts {
 
   SparseMemory card;
   Mapping host_bytes;
-  MappedMemory host_memory;
+  CommandMemory host_memory;
   std::vector<HbmChannel> channels;
   std::unique_ptr<HostPort> host;
   VerilatedContext context;
@@ -73,6 +98,10 @@ absl::StatusOr<std::unique_ptr<RtlPort>> RtlPort::Make(const RtlOptions& options
       options.hbm_bytes % (kChannels * kChannelGrain) != 0) {
     return InvalidArgument("hbm_bytes: {}; allowed: multiples of {} up to {}", options.hbm_bytes,
                            kChannels * kChannelGrain, kMostHbmBytes);
+  }
+  if (options.direct_bytes % kChannelGrain != 0 || options.direct_bytes > kMostHbmBytes) {
+    return InvalidArgument("direct_bytes: {}; allowed: multiples of {} up to {}", options.direct_bytes,
+                           kChannelGrain, kMostHbmBytes);
   }
   if (options.clock_mhz < 50 || options.clock_mhz > 1000) {
     return InvalidArgument("clock_mhz: {}; allowed: 50 to 1000", options.clock_mhz);
@@ -187,10 +216,23 @@ absl::Status RtlPort::WriteRegister(uint32_t offset, uint32_t value) {
     Tick();
     if (address) top.s_awvalid = 0;
     if (data) top.s_wvalid = 0;
-    if (answers) return absl::OkStatus();
+    if (answers) {
+      NotePolls(offset, value);
+      return absl::OkStatus();
+    }
   }
   top.s_awvalid = top.s_wvalid = 0;
   return Unavailable("register {:#x}: no answer for {} cycles", offset, kRegisterCycles);
+}
+
+void RtlPort::NotePolls(uint32_t offset, uint32_t value) {
+  if (offset == layout::kCardRegControl && (value & layout::kCardControlReset) != 0) polled_ = 0;
+  if (offset < layout::kCardRegQueues) return;
+  const uint32_t queue = (offset - layout::kCardRegQueues) / layout::kCardQueueBytes;
+  if (queue >= layout::kCardQueues) return;
+  const uint32_t word = (offset - layout::kCardRegQueues) % layout::kCardQueueBytes;
+  if (word == layout::kCardQueuePoll) polled_ = (polled_ & ~(1U << queue)) | (value & 1) << queue;
+  if (word == layout::kCardQueueEnable && value == 0) polled_ &= ~(1U << queue);
 }
 
 absl::Status RtlPort::Write(uint64_t address, std::span<const uint8_t> bytes) {
@@ -213,9 +255,24 @@ absl::Status RtlPort::Read(uint64_t address, std::span<uint8_t> bytes) {
 
 std::span<uint8_t> RtlPort::host_memory() { return parts_->host_span(); }
 uint64_t RtlPort::host_address() const { return kHostAddress; }
+card::CardSpace RtlPort::direct_memory() const { return {options_.hbm_bytes, options_.direct_bytes}; }
+
+void RtlPort::Run(uint32_t cycles) {
+  for (uint32_t i = 0; i < cycles; ++i) Tick();
+}
+
+void RtlPort::AllowHost(std::span<const card::CardSpace> reads_and_writes) {
+  std::vector<Range> ranges;
+  for (const card::CardSpace& space : reads_and_writes) ranges.push_back(RangeOf(space));
+  parts_->host->rules().Allow(std::move(ranges));
+}
+
+void RtlPort::AllowChannel(uint32_t number, card::CardSpace channel) {
+  parts_->channels[number].rules().Allow({RangeOf(channel)});
+}
 
 void RtlPort::Advance() {
-  if (!busy_) return;
+  if (!busy_ && polled_ == 0) return;
   const uint64_t writes = parts_->host_writes;
   for (uint32_t i = 0; i < options_.cycles; ++i) {
     Tick();

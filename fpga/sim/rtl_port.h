@@ -22,15 +22,18 @@ enum class Fault : uint8_t {
   kChannelError,  // that burst has an error response
   kHostStops,     // host memory answers nothing from its fault_at-th burst on
   kHostError,     // that read has an error response
+  kWriteError,    // the fault_at-th write to host memory has an error response
 };
 
 struct RtlOptions {
   uint64_t hbm_bytes = uint64_t{1} << 30;  // of all channels; only what is written takes memory
   uint64_t host_bytes = uint64_t{64} << 20;
+  uint64_t direct_bytes = 0;  // of card memory behind the channels, for direct queues
   uint32_t clock_mhz = 250;
   uint64_t seed = 1;  // of latencies, and of what is in memory and registers at the start
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
+  uint32_t fault_channel = 0;
   uint32_t cycles = 2000;  // at most in one Advance
 };
 
@@ -52,10 +55,17 @@ class RtlPort final : public card::CardPort {
   absl::Status Read(uint64_t address, std::span<uint8_t> bytes) override;
   std::span<uint8_t> host_memory() override;
   uint64_t host_address() const override;
+  card::CardSpace direct_memory() const override;
   // Returns early when the card has written to host memory.
   void Advance() override;
   uint64_t simulated_cycles() const override { return cycles_; }
 
+  // So many clocks, whatever the card does.
+  void Run(uint32_t cycles);
+
+  // From now on the command processor may address these spaces alone, and a lane `channel` alone.
+  void AllowHost(std::span<const card::CardSpace> reads_and_writes);
+  void AllowChannel(uint32_t number, card::CardSpace channel);
   // Requests of the card that its memories must not get: bursts that cross 4 KiB, addresses outside.
   uint64_t violations() const;
   std::string first_violation() const;
@@ -64,11 +74,13 @@ class RtlPort final : public card::CardPort {
   struct Parts;
   RtlPort(const RtlOptions& options, std::unique_ptr<Parts> parts);
   void Tick();
+  void NotePolls(uint32_t offset, uint32_t value);
 
   const RtlOptions options_;
   std::unique_ptr<Parts> parts_;
   uint64_t cycles_ = 0;
-  bool busy_ = false;  // a doorbell rang, and the card has not been seen idle since
+  bool busy_ = false;    // a doorbell rang, and the card has not been seen idle since
+  uint32_t polled_ = 0;  // queues whose heads the card reads by itself: it is never known to be idle
 };
 
 }  // namespace mnemo::sim
