@@ -77,7 +77,7 @@ Stand::Stand(const StandOptions& options) : options_(options), random_(static_ca
                                                           .fault = first ? options_.fault : sim::Fault::kNone,
                                                           .fault_at = options_.fault_at,
                                                           .fault_channel = options_.fault_channel,
-                                               .cycles = options_.advance_cycles}));
+                                                          .cycles = options_.advance_cycles}));
     port_ = rtl_ = port.get();
     return port;
   };
