@@ -54,6 +54,7 @@ module sweep_control #(
   select_job_t now;
   logic [1:0] was_filled;
   logic [1:0][31:0] scored;
+  logic [31:0] head_scored;  // of the job, since its bank may be filled again while the head waits
   logic [6:0] asked, bests;
   logic [1:0] sums;
   logic [3:0] bins_asked, bin_value;
@@ -109,6 +110,7 @@ module sweep_control #(
         if (sums == 2'd2 && bests == wanted) state <= CHECK;
       end
       CHECK: begin
+        head_scored <= scored[bank];
         count <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
         need <= SUM'(now.k) < candidates ? SUM'(now.k) : candidates;
         digit <= now.plain ? 2'd3 : 2'd2;
@@ -183,7 +185,7 @@ module sweep_control #(
   wire [15:0] rank = known - (now.plain ? PLAIN_CODE_BIAS : MAX_CODE_BIAS);
   assign head = '{
           to_list: now.to_list,
-          scored: scored[bank],
+          scored: head_scored,
           pages: 32'(pages),
           candidates: 32'(candidates),
           count: 32'(count),

@@ -187,6 +187,7 @@ bool Peer::Check(const Sent& sent, const Completion& completion) {
 }
 
 uint32_t Peer::Collect() {
+  if (!stand_->driver().attached(number_)) return 0;
   uint32_t count = 0;
   const uint32_t head = Word(queue_.completions + offsetof(RingHeader, head));
   for (; collected_ != head && !under_way_.empty(); ++count) {

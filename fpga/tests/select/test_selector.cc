@@ -600,6 +600,22 @@ TEST_CASE("a reset drops all jobs at any time") {
   }
 }
 
+TEST_CASE("heads that wait stay as they are while the banks are filled again") {
+  std::mt19937 rng(11);
+  Bench bench(11);
+  std::vector<Job> jobs;
+  for (int n = 0; n < 60; ++n) {
+    Job job;
+    job.end = static_cast<uint32_t>(1 + rng() % 100);
+    job.k = static_cast<uint32_t>(1 + rng() % 4);
+    for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+    FillScores(job, Order::kRandom, rng);
+    Expect(job);
+    jobs.push_back(std::move(job));
+  }
+  bench.Run(jobs, {.head = 1});
+}
+
 TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") {
   std::mt19937 rng(5);
   Bench bench(5);
