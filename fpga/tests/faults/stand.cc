@@ -60,7 +60,9 @@ Stand::Stand(const StandOptions& options) : options_(options), random_(static_ca
   card.simulated_time = true;
   card.first_index = options.first_index;
   card.direct_bytes = kDirectBytes;
-  card.patience = std::chrono::milliseconds(50);
+  // A memory that stops keeps a reset from its end, whatever the patience.
+  const bool stops = options.fault == sim::Fault::kChannelStops || options.fault == sim::Fault::kHostStops;
+  card.patience = std::chrono::milliseconds(stops ? 50 : 5000);
   card.make_port = [this]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
     const bool first = ports_++ == 0;
     if (options_.over == Over::kModel) {
