@@ -73,14 +73,25 @@ CardDriver::CardDriver(const MemoryDeviceOptions& options, CardDriverOptions car
 CardDriver::~CardDriver() {
   Drop();
   memory_.Stop();
-  if (port_ != nullptr) (void)ResetCard(port_.get(), card_.patience);
+  if (port_ == nullptr) return;
+  direct_.Drop(port_.get(), &memory_);
+  (void)ResetCard(port_.get(), card_.patience);
 }
 
 HostNeeds CardDriver::Needs() const {
   return {.operations = options_.max_operations,
           .payload_block = layout::QueryBlockBytes(caps_.max_group, layout::kCardMaxDim),
           .result_block = layout::ResultBlockBytes(layout::kSelectTopK, layout::kFlagRanks, caps_.max_k,
-                                                   layout::kCardMaxDim)};
+                                                   layout::kCardMaxDim),
+          .direct_bytes = card_.direct_bytes};
+}
+
+layout::AttachHello CardDriver::GrantedToQueue() const {
+  layout::AttachHello granted = caps_;
+  granted.ops = Bit(layout::kOpScoreSelect);
+  granted.select_ops =
+      static_cast<uint8_t>(caps_.select_ops & (Bit(layout::kSelectTopK) | Bit(layout::kSelectThreshold)));
+  return granted;
 }
 
 void CardDriver::FillCaps() {
@@ -118,6 +129,7 @@ void CardDriver::FillCaps() {
 
 absl::Status CardDriver::Begin() {
   memory_.Stop();
+  direct_.Drop(nullptr, &memory_);
   port_.reset();
   MNEMO_ASSIGN_OR_RETURN(port_, card_.make_port());
   MNEMO_ASSIGN_OR_RETURN(CardShape shape, ReadShape(port_.get()));
@@ -148,22 +160,21 @@ absl::Status CardDriver::Begin() {
   MNEMO_ASSIGN_OR_RETURN(parts_, PartHostMemory(port_->host_memory().size(), Needs()));
   MNEMO_RETURN_IF_ERROR(Restart());
   memory_.Start(port_.get(), shape_.channels, parts_);
+  direct_.Start(*port_, parts_);
   return absl::OkStatus();
 }
 
 absl::Status CardDriver::Restart() {
+  direct_.Drop(port_.get(), &memory_);
   MNEMO_RETURN_IF_ERROR(ResetCard(port_.get(), card_.patience));
   payloads_ = FifoSpace(parts_.payload_bytes);
   results_ = FifoSpace(parts_.result_bytes);
   queue_.Open(port_.get(), parts_, kEpoch, card_.first_index);
-  QueueSetup setup;
-  setup.parts = parts_;
-  setup.granted = caps_;
-  setup.granted.ops = Bit(layout::kOpScoreSelect);
-  setup.granted.select_ops =
-      static_cast<uint8_t>(caps_.select_ops & (Bit(layout::kSelectTopK) | Bit(layout::kSelectThreshold)));
-  setup.granted.epoch = kEpoch;
-  setup.index = card_.first_index;
+  CardSetup setup;
+  setup.queue = SetupOf(parts_, port_->host_address());
+  setup.queue.granted = GrantedToQueue();
+  setup.queue.granted.epoch = kEpoch;
+  setup.queue.index = card_.first_index;
   setup.period = static_cast<uint32_t>(std::lround(kPeriodCycles * 1000.0 / card_.clock_mhz));
   setup.watchdog = card_.watchdog_cycles;
   MNEMO_RETURN_IF_ERROR(ProgramCard(port_.get(), shape_, setup));
@@ -233,19 +244,34 @@ absl::Status CardDriver::Quiesce() {
   }
   if (failed_) return absl::OkStatus();
   // Nothing is left to do; the card says when its last transaction has ended.
-  MNEMO_RETURN_IF_ERROR(
-      port_->WriteRegister(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce));
-  while (true) {
-    MNEMO_ASSIGN_OR_RETURN(const uint32_t state, port_->ReadRegister(layout::kCardRegState));
-    if ((state & (layout::kCardStateQuiesced | layout::kCardStateFailed)) != 0) break;
-    if (steady_clock::now() >= until) {
-      return absl::DeadlineExceededError(
-          fmt::format("the card is busy without a descriptor, state {}", state));
-    }
-    port_->Advance();
-    std::this_thread::yield();
-  }
-  return port_->WriteRegister(layout::kCardRegControl, layout::kCardControlRun);
+  const absl::Status settled = SettleCard(port_.get(), card_.patience);
+  if (settled.code() != absl::StatusCode::kInternal) return settled;
+  Fail(settled);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<layout::AttachHello> CardDriver::AttachQueue(uint32_t number, const DirectQueue& queue) {
+  if (failed_ || port_ == nullptr) return FailedPrecondition("queue {}: the card has failed", number);
+  return direct_.Attach(port_.get(), &memory_, number, queue, GrantedToQueue());
+}
+
+absl::Status CardDriver::DetachQueue(uint32_t number) {
+  if (port_ == nullptr) return FailedPrecondition("queue {}: the card is lost", number);
+  const absl::Status status = direct_.Detach(port_.get(), &memory_, number, card_.patience);
+  if (status.code() == absl::StatusCode::kInternal) Fail(status);
+  return status;
+}
+
+absl::Status CardDriver::RingQueue(uint32_t number, uint32_t head) {
+  if (!direct_.attached(number)) return FailedPrecondition("queue {}: not attached", number);
+  return port_->WriteRegister(QueueRegister(number, layout::kCardQueueHead), head);
+}
+
+absl::StatusOr<bool> CardDriver::QueueStopped(uint32_t number) {
+  if (!direct_.attached(number)) return FailedPrecondition("queue {}: not attached", number);
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t enable,
+                         port_->ReadRegister(QueueRegister(number, layout::kCardQueueEnable)));
+  return (enable & layout::kCardQueueStopped) != 0;
 }
 
 absl::Status CardDriver::Reset() {
@@ -282,12 +308,7 @@ void CardDriver::Fail(const absl::Status& why) {
 
 void CardDriver::CheckState() {
   if (++silent_polls_ % kSilentPolls != 0) return;
-  const absl::StatusOr<uint32_t> state = port_->ReadRegister(layout::kCardRegState);
-  if (!state.ok()) return Fail(state.status());
-  if ((*state & layout::kCardStateFailed) == 0) return;
-  const absl::StatusOr<uint32_t> failure = port_->ReadRegister(layout::kCardRegFailure);
-  if (!failure.ok()) return Fail(failure.status());
-  Fail(Internal("the card failed: {} (CardFailure), channel {}", *failure & 0xFF, *failure >> 8 & 0xFF));
+  if (const absl::Status status = CheckFailure(port_.get()); !status.ok()) Fail(status);
 }
 
 std::vector<memory_device::DeviceCounter> CardDriver::Counters() {

@@ -26,6 +26,7 @@
 #include "fpga/card/card_queue.h"
 #include "fpga/card/card_registers.h"
 #include "fpga/card/card_results.h"
+#include "fpga/card/direct_queues.h"
 #include "fpga/card/energy_model.h"
 #include "fpga/card/space_allocator.h"
 
@@ -41,6 +42,7 @@ struct CardDriverOptions {
   bool simulated_time = false;
   std::optional<EnergyFigures> energy;       // where no counter is; none: completions have no energy
   uint32_t first_index = 0;                  // of the rings
+  uint64_t direct_bytes = 0;                 // of host memory, for direct queues; 0: there are none
   std::chrono::milliseconds patience{2000};  // with a reset, and with a card that finishes nothing
 };
 
@@ -67,6 +69,21 @@ class CardDriver final : public memory_device::MemoryDevice {
   size_t Poll(std::span<layout::Completion> completions) override;
   absl::Status Quiesce() override;
   absl::Status Reset() override;
+
+  // Direct queues (direct_queues.h). Areas of them are within these spaces; an empty one is left out.
+  std::vector<CardSpace> direct_spaces() const { return direct_.spaces(); }
+  // Makes the rings empty and begins to serve queue `number`, 1 to 7. Returns what is granted. An error names
+  // the field and its bounds.
+  absl::StatusOr<layout::AttachHello> AttachQueue(uint32_t number, const DirectQueue& queue);
+  // Returns when nothing of the queue is under way; its memory is touched no more. The card takes nothing of
+  // other queues meanwhile. INTERNAL: the card has failed, and the queue ends with the next reset.
+  absl::Status DetachQueue(uint32_t number);
+  // False from a reset of the card on, whoever asked for it.
+  bool attached(uint32_t number) const { return direct_.attached(number); }
+  // Writes the doorbell for a peer that cannot.
+  absl::Status RingQueue(uint32_t number, uint32_t head);
+  // The queue's head was out of bounds, so it is served no more until it is attached anew.
+  absl::StatusOr<bool> QueueStopped(uint32_t number);
 
   // Why the card failed last; OK: it did not.
   const absl::Status& failure() const { return failure_; }
@@ -100,6 +117,7 @@ class CardDriver final : public memory_device::MemoryDevice {
   absl::Status Restart();
   void FillCaps();
   HostNeeds Needs() const;
+  layout::AttachHello GrantedToQueue() const;
 
   void Take(const memory_device::Operation& operation);
   layout::Completion AnswerOf(const layout::Descriptor& descriptor, uint16_t status, uint16_t detail) const;
@@ -135,6 +153,7 @@ class CardDriver final : public memory_device::MemoryDevice {
   HostParts parts_;
   CardMemory memory_;
   CardQueue queue_;
+  DirectQueues direct_;
   FifoSpace payloads_{0};
   FifoSpace results_{0};
   std::deque<Taken> taken_;  // oldest first; only the newest may have blocks that are not pushed

@@ -58,6 +58,7 @@ void CardMemory::Stop() {
   extents_of_.clear();
   channels_.clear();
   opened_.assign(1, 0);
+  direct_tables_.clear();
   port_ = nullptr;
   status_ = absl::OkStatus();
 }
@@ -261,9 +262,27 @@ void CardMemory::WriteTableEntry(const CardIndexState& index, bool exists) {
     entry.block_beats = layout::CardBlockOf(spec.record_format, spec.dim).beats;
     entry.tokens_address = port_->host_address() + parts_.tokens + index.tokens_unit * layout::kUnitBytes;
   }
-  std::memcpy(port_->host_memory().data() + parts_.table + *index.number * sizeof(entry), &entry,
-              sizeof(entry));
+  const auto write = [&](uint64_t table, uint64_t number) {
+    std::memcpy(port_->host_memory().data() + table + number * sizeof(entry), &entry, sizeof(entry));
+  };
+  write(parts_.table, *index.number);
+  for (auto& [table, numbers] : direct_tables_) {
+    for (uint64_t n = 0; n < numbers.size(); ++n) {
+      if (numbers[n] != index.number) continue;
+      write(table, n);
+      if (!exists) numbers[n].reset();
+    }
+  }
 }
+
+void CardMemory::OpenDirectTable(uint64_t offset, std::span<const IndexKey> indexes) {
+  std::vector<std::optional<uint32_t>>& numbers = direct_tables_[offset];
+  numbers.clear();
+  for (const IndexKey key : indexes) numbers.push_back(IndexOf(key).number);
+  for (const IndexKey key : indexes) WriteTableEntry(IndexOf(key), true);
+}
+
+void CardMemory::CloseDirectTable(uint64_t offset) { direct_tables_.erase(offset); }
 
 void CardMemory::WriteTokens(const CardIndexState& index) {
   std::memcpy(port_->host_memory().data() + parts_.tokens + index.tokens_unit * layout::kUnitBytes,

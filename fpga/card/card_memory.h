@@ -52,6 +52,11 @@ class CardMemory final : public memory_device::RecordMemory {
   // The first error of the port since Start. Then nothing arrives any more.
   const absl::Status& status() const { return status_; }
 
+  // Index tables of direct queues, beside the driver's: entry n, at `offset` of host memory, is that of
+  // indexes[n] until this is closed. All of them have a number.
+  void OpenDirectTable(uint64_t offset, std::span<const memory_device::IndexKey> indexes);
+  void CloseDirectTable(uint64_t offset);
+
   // nullptr when there is none. With a number, if there is room for it by now.
   const CardIndexState* Find(memory_device::IndexKey key);
   // For tests: beats of extents in a channel, where an extent lies, and what lists and table have left.
@@ -126,8 +131,9 @@ class CardMemory final : public memory_device::RecordMemory {
   std::vector<Piece> pieces_;
   std::vector<memory_device::Extent> spare_;  // numbers of extents
   std::map<std::pair<memory_device::Extent, uint64_t>, std::pair<uint64_t, Buffer>> staged_;
-  std::vector<std::vector<std::unique_ptr<CardIndexState>>> indexes_;  // by owner and id
-  std::vector<uint32_t> opened_;                                       // indexes by shift, forks too
+  std::vector<std::vector<std::unique_ptr<CardIndexState>>> indexes_;       // by owner and id
+  std::vector<uint32_t> opened_;                                            // indexes by shift, forks too
+  std::map<uint64_t, std::vector<std::optional<uint32_t>>> direct_tables_;  // by offset: numbers
   std::vector<uint8_t> buffer_;
 };
 

@@ -11,6 +11,12 @@
 
 namespace mnemo::card {
 
+// Bytes at an address of the card's.
+struct CardSpace {
+  uint64_t address = 0;
+  uint64_t bytes = 0;
+};
+
 // Calls come from one thread. Offsets of registers and the meaning of both memories: proto/layout/card.h.
 class CardPort {
  public:
@@ -29,6 +35,10 @@ class CardPort {
   // port's life. host_address is the card's address of its first byte.
   virtual std::span<uint8_t> host_memory() = 0;
   virtual uint64_t host_address() const = 0;
+
+  // Card memory beside the channels, which the command processor addresses as it does host memory: for the
+  // rings, queries and results of peers that reach the card by themselves. Write and Read take its addresses.
+  virtual CardSpace direct_memory() const { return {}; }
 
   // A simulated card runs for a while; hardware runs by itself. Returns at once when nothing is under way.
   virtual void Advance() {}

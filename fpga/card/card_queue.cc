@@ -10,6 +10,20 @@ namespace mnemo::card {
 using layout::Completion;
 using layout::RingHeader;
 
+RingHeader NewRing(bool completions, uint16_t epoch, uint32_t slots, uint32_t index) {
+  RingHeader header{};
+  header.magic = MNEMO_RING_MAGIC;
+  header.abi_major = layout::kAbiMajor;
+  header.abi_minor = layout::kAbiMinor;
+  header.kind = completions ? layout::kRingCompletions : layout::kRingQuery;
+  header.epoch = epoch;
+  header.slots = slots;
+  header.slot_bytes = layout::kUnitBytes;
+  header.slots_offset_bytes = sizeof(RingHeader);
+  header.head = header.tail = index;
+  return header;
+}
+
 RingHeader* CardQueue::HeaderAt(uint64_t offset) const {
   return reinterpret_cast<RingHeader*>(port_->host_memory().data() + offset);
 }
@@ -26,17 +40,7 @@ void CardQueue::Open(CardPort* port, const HostParts& parts, uint16_t epoch, uin
   head_ = rung_ = taken_ = index;
   under_way_ = 0;
   for (const bool completions : {false, true}) {
-    RingHeader header{};
-    header.magic = MNEMO_RING_MAGIC;
-    header.abi_major = layout::kAbiMajor;
-    header.abi_minor = layout::kAbiMinor;
-    header.kind = completions ? layout::kRingCompletions : layout::kRingQuery;
-    header.epoch = epoch;
-    header.slots = parts.slots;
-    header.slot_bytes = layout::kUnitBytes;
-    header.slots_offset_bytes = sizeof(RingHeader);
-    header.head = header.tail = index;
-    *HeaderAt(completions ? parts.completions : parts.ring) = header;
+    *HeaderAt(completions ? parts.completions : parts.ring) = NewRing(completions, epoch, parts.slots, index);
   }
 }
 

@@ -15,6 +15,9 @@
 
 namespace mnemo::card {
 
+// An empty ring from `index` on.
+layout::RingHeader NewRing(bool completions, uint16_t epoch, uint32_t slots, uint32_t index);
+
 class CardQueue {
  public:
   // Makes both rings, empty from `index` on. Before the card is told of them.

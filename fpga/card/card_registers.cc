@@ -110,7 +110,50 @@ absl::Status ResetCard(CardPort* port, std::chrono::milliseconds allowed) {
   }
 }
 
-absl::Status ProgramCard(CardPort* port, const CardShape& shape, const QueueSetup& setup) {
+QueueSetup SetupOf(const HostParts& parts, uint64_t host_address) {
+  QueueSetup setup;
+  setup.ring = host_address + parts.ring;
+  setup.completions = host_address + parts.completions;
+  setup.slots = parts.slots;
+  setup.regions = {{host_address + parts.payloads, parts.payload_bytes},
+                   {host_address + parts.results, parts.result_bytes}};
+  setup.table = host_address + parts.table;
+  setup.indexes = parts.indexes;
+  return setup;
+}
+
+absl::Status ProgramQueue(CardPort* port, uint32_t number, const QueueSetup& setup) {
+  Writer to(port);
+  const layout::AttachHello& granted = setup.granted;
+  const auto of_queue = [number](uint32_t offset) { return QueueRegister(number, offset); };
+  const auto units = [](uint64_t bytes) { return static_cast<uint32_t>(bytes / layout::kUnitBytes); };
+  const CardSpace second = setup.regions.size() > 1 ? setup.regions[1] : CardSpace{};
+  to.Write(of_queue(layout::kCardQueueHead), setup.index);
+  to.WriteAddress(of_queue(layout::kCardQueueRing), setup.ring);
+  to.WriteAddress(of_queue(layout::kCardQueueCompletions), setup.completions);
+  to.Write(of_queue(layout::kCardQueueSlots), setup.slots);
+  to.Write(of_queue(layout::kCardQueuePoll), setup.poll ? 1 : 0);
+  to.WriteAddress(of_queue(layout::kCardQueueRegion0), setup.regions[0].address);
+  to.WriteAddress(of_queue(layout::kCardQueueRegion1), second.address);
+  to.Write(of_queue(layout::kCardQueueLength0), units(setup.regions[0].bytes));
+  to.Write(of_queue(layout::kCardQueueLength1), units(second.bytes));
+  to.Write(of_queue(layout::kCardQueueRegions),
+           static_cast<uint32_t>(setup.regions.size()) | uint32_t{granted.epoch} << 16);
+  to.Write(of_queue(layout::kCardQueueSeq), setup.index);
+  to.WriteAddress(of_queue(layout::kCardQueueTable), setup.table);
+  to.Write(of_queue(layout::kCardQueueIndexes), setup.indexes);
+  to.Write(of_queue(layout::kCardQueueOps), granted.ops);
+  to.Write(of_queue(layout::kCardQueueFormats), granted.formats);
+  to.Write(of_queue(layout::kCardQueueScoreOps),
+           uint32_t{granted.score_ops} | uint32_t{granted.group_ops} << 8 |
+               uint32_t{granted.select_ops} << 16 | uint32_t{granted.cascade} << 24);
+  to.Write(of_queue(layout::kCardQueueMaxGroup), granted.max_group | uint32_t{granted.max_queries} << 16);
+  to.Write(of_queue(layout::kCardQueueMaxK), granted.max_k);
+  to.Write(of_queue(layout::kCardQueueEnable), layout::kCardQueueEnabled);
+  return to.status();
+}
+
+absl::Status ProgramCard(CardPort* port, const CardShape& shape, const CardSetup& setup) {
   Writer to(port);
   for (uint32_t n = 0; n < shape.channels.size(); ++n) {
     const uint32_t at = layout::kCardRegChannels + 8 * n;
@@ -122,35 +165,34 @@ absl::Status ProgramCard(CardPort* port, const CardShape& shape, const QueueSetu
   }
   to.Write(layout::kCardRegWatchdog, setup.watchdog);
   to.Write(layout::kCardRegPeriod, setup.period);
-  const layout::AttachHello& granted = setup.granted;
-  const HostParts& parts = setup.parts;
-  const uint64_t host = port->host_address();
-  const auto of_queue = [](uint32_t offset) { return uint32_t{layout::kCardRegQueues} + offset; };
-  to.Write(of_queue(layout::kCardQueueHead), setup.index);
-  to.WriteAddress(of_queue(layout::kCardQueueRing), host + parts.ring);
-  to.WriteAddress(of_queue(layout::kCardQueueCompletions), host + parts.completions);
-  to.Write(of_queue(layout::kCardQueueSlots), parts.slots);
-  to.Write(of_queue(layout::kCardQueuePoll), 0);
-  to.WriteAddress(of_queue(layout::kCardQueueRegion0), host + parts.payloads);
-  to.WriteAddress(of_queue(layout::kCardQueueRegion1), host + parts.results);
-  to.Write(of_queue(layout::kCardQueueLength0),
-           static_cast<uint32_t>(parts.payload_bytes / layout::kUnitBytes));
-  to.Write(of_queue(layout::kCardQueueLength1),
-           static_cast<uint32_t>(parts.result_bytes / layout::kUnitBytes));
-  to.Write(of_queue(layout::kCardQueueRegions), 2U | uint32_t{granted.epoch} << 16);
-  to.Write(of_queue(layout::kCardQueueSeq), setup.index);
-  to.WriteAddress(of_queue(layout::kCardQueueTable), host + parts.table);
-  to.Write(of_queue(layout::kCardQueueIndexes), parts.indexes);
-  to.Write(of_queue(layout::kCardQueueOps), granted.ops);
-  to.Write(of_queue(layout::kCardQueueFormats), granted.formats);
-  to.Write(of_queue(layout::kCardQueueScoreOps),
-           uint32_t{granted.score_ops} | uint32_t{granted.group_ops} << 8 |
-               uint32_t{granted.select_ops} << 16 | uint32_t{granted.cascade} << 24);
-  to.Write(of_queue(layout::kCardQueueMaxGroup), granted.max_group | uint32_t{granted.max_queries} << 16);
-  to.Write(of_queue(layout::kCardQueueMaxK), granted.max_k);
-  to.Write(of_queue(layout::kCardQueueEnable), 1);
-  to.Write(layout::kCardRegControl, layout::kCardControlRun);
-  return to.status();
+  MNEMO_RETURN_IF_ERROR(to.status());
+  MNEMO_RETURN_IF_ERROR(ProgramQueue(port, 0, setup.queue));
+  return port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun);
+}
+
+absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed) {
+  MNEMO_RETURN_IF_ERROR(
+      port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce));
+  const steady_clock::time_point until = steady_clock::now() + allowed;
+  while (true) {
+    MNEMO_ASSIGN_OR_RETURN(const uint32_t state, port->ReadRegister(layout::kCardRegState));
+    if ((state & layout::kCardStateFailed) != 0) return CheckFailure(port);
+    if ((state & layout::kCardStateQuiesced) != 0) break;
+    if (steady_clock::now() >= until) {
+      return absl::DeadlineExceededError(
+          fmt::format("the card is busy {} ms after a quiesce, state {}", allowed.count(), state));
+    }
+    port->Advance();
+    std::this_thread::yield();
+  }
+  return port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun);
+}
+
+absl::Status CheckFailure(CardPort* port) {
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t state, port->ReadRegister(layout::kCardRegState));
+  if ((state & layout::kCardStateFailed) == 0) return absl::OkStatus();
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t failure, port->ReadRegister(layout::kCardRegFailure));
+  return Internal("the card failed: {} (CardFailure), channel {}", failure & 0xFF, failure >> 8 & 0xFF);
 }
 
 }  // namespace mnemo::card

@@ -10,6 +10,7 @@
 #include "fpga/card/card_port.h"
 #include "fpga/card/host_parts.h"
 #include "proto/layout/attach.h"
+#include "proto/layout/card.h"
 
 namespace mnemo::card {
 
@@ -43,15 +44,43 @@ absl::Status WritePair(CardPort* port, uint32_t offset, uint64_t value);
 // Returns when no transaction of the card is open. DEADLINE_EXCEEDED when that takes longer.
 absl::Status ResetCard(CardPort* port, std::chrono::milliseconds allowed);
 
+// The registers of a queue. Addresses are the card's.
 struct QueueSetup {
-  HostParts parts;
+  uint64_t ring = 0;
+  uint64_t completions = 0;
+  uint32_t slots = 0;
+  bool poll = false;               // the head is in the ring's header, not in the doorbell
+  std::vector<CardSpace> regions;  // 1 or 2
+  uint64_t table = 0;
+  uint32_t indexes = 0;
   layout::AttachHello granted{};  // masks, maxima and epoch
   uint32_t index = 0;             // of the first descriptor in its ring; also its seq
-  uint32_t period = 0;            // nanoseconds of 256 cycles
-  uint32_t watchdog = 0;          // cycles of a job; 0: no bound
+};
+
+constexpr uint32_t QueueRegister(uint32_t number, uint32_t offset) {
+  return uint32_t{layout::kCardRegQueues} + number * uint32_t{layout::kCardQueueBytes} + offset;
+}
+
+// The setup of the driver's queue.
+QueueSetup SetupOf(const HostParts& parts, uint64_t host_address);
+
+// Writes a queue that is not enabled, and enables it. The rings are there.
+absl::Status ProgramQueue(CardPort* port, uint32_t number, const QueueSetup& setup);
+
+struct CardSetup {
+  QueueSetup queue;       // 0
+  uint32_t period = 0;    // nanoseconds of 256 cycles
+  uint32_t watchdog = 0;  // cycles of a job; 0: no bound
 };
 
 // After a reset: writes channels, queue 0 and times, and lets the card run. The rings are there.
-absl::Status ProgramCard(CardPort* port, const CardShape& shape, const QueueSetup& setup);
+absl::Status ProgramCard(CardPort* port, const CardShape& shape, const CardSetup& setup);
+
+// Lets the card end what is under way, while it takes nothing more, and run on. INTERNAL: it has failed.
+// DEADLINE_EXCEEDED when that takes longer.
+absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed);
+
+// INTERNAL: the card has failed, and why.
+absl::Status CheckFailure(CardPort* port);
 
 }  // namespace mnemo::card

@@ -34,16 +34,19 @@ absl::StatusOr<HostParts> PartHostMemory(uint64_t bytes, const HostNeeds& needs)
   parts.table = parts.completions + ring_bytes;
   parts.tokens = parts.table + uint64_t{parts.indexes} * sizeof(layout::CardIndex);
   parts.payloads = parts.tokens + parts.tokens_bytes;
-  const uint64_t least = parts.payloads + needs.payload_block + needs.result_block;
+  parts.direct_bytes = layout::PadToUnit(needs.direct_bytes);
+  const uint64_t least = parts.payloads + needs.payload_block + needs.result_block + parts.direct_bytes;
   if (bytes < least) {
-    return InvalidArgument("host memory of the card: {} bytes; {} operations under way need {}", bytes,
-                           needs.operations, least);
+    return InvalidArgument(
+        "host memory of the card: {} bytes; {} operations under way and {} bytes for direct queues need {}",
+        bytes, needs.operations, needs.direct_bytes, least);
   }
   const uint64_t rest = bytes - least;
   const auto units = [](uint64_t of) { return of / layout::kUnitBytes * layout::kUnitBytes; };
   parts.payload_bytes = layout::PadToUnit(needs.payload_block) + units(rest / kPayloadShare);
   parts.results = parts.payloads + parts.payload_bytes;
-  parts.result_bytes = units(bytes - parts.results);
+  parts.result_bytes = units(bytes - parts.direct_bytes - parts.results);
+  parts.direct = parts.results + parts.result_bytes;
   return parts;
 }
 

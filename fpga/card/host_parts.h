@@ -1,6 +1,7 @@
 #pragma once
 
-// The parts of a port's host memory: rings, index table, tokens, payloads and results.
+// The parts of a port's host memory: rings, index table, tokens, payloads and results, and
+// what direct queues have (direct_queues.h).
 
 #include <cstdint>
 
@@ -21,12 +22,15 @@ struct HostParts {
   uint64_t payload_bytes = 0;
   uint64_t results = 0;
   uint64_t result_bytes = 0;
+  uint64_t direct = 0;  // for direct queues
+  uint64_t direct_bytes = 0;
 };
 
 struct HostNeeds {
   uint32_t operations = 0;     // under way at a time
   uint64_t payload_block = 0;  // largest of one position and head
   uint64_t result_block = 0;
+  uint64_t direct_bytes = 0;  // for direct queues
 };
 
 // Shares `bytes` out. INVALID_ARGUMENT names the least that serves.

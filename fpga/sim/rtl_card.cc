@@ -24,8 +24,9 @@ HbmOptions ChannelOptions(const RtlCardOptions& options, uint32_t channel) {
   HbmOptions hbm;
   hbm.clock_ps = 1'000'000 / options.clock_mhz;
   hbm.seed = options.seed * 64 + channel;
-  if (options.fault == Fault::kChannelStops && channel == 0) hbm.stop_at = options.fault_at;
-  if (options.fault == Fault::kChannelError && channel == 0) hbm.error_at = options.fault_at;
+  const bool faulty = channel == options.fault_channel;
+  if (options.fault == Fault::kChannelStops && faulty) hbm.stop_at = options.fault_at;
+  if (options.fault == Fault::kChannelError && faulty) hbm.error_at = options.fault_at;
   return hbm;
 }
 
@@ -35,6 +36,7 @@ HostPortOptions PortOptions(const RtlCardOptions& options) {
   port.seed = options.seed;
   if (options.fault == Fault::kHostStops) port.stop_at = options.fault_at;
   if (options.fault == Fault::kHostError) port.read_error_at = options.fault_at;
+  if (options.fault == Fault::kWriteError) port.write_error_at = options.fault_at;
   return port;
 }
 
@@ -167,14 +169,37 @@ absl::Status RtlCard::WriteRegister(uint32_t offset, uint32_t value) {
     Tick();
     if (address) top.s_awvalid = 0;
     if (data) top.s_wvalid = 0;
-    if (answers) return absl::OkStatus();
+    if (answers) {
+      NotePolls(offset, value);
+      return absl::OkStatus();
+    }
   }
   top.s_awvalid = top.s_wvalid = 0;
   return Unavailable("register {:#x}: no answer for {} cycles", offset, kRegisterCycles);
 }
 
+void RtlCard::NotePolls(uint32_t offset, uint32_t value) {
+  if (offset == layout::kCardRegControl && (value & layout::kCardControlReset) != 0) polled_ = 0;
+  if (offset < layout::kCardRegQueues) return;
+  const uint32_t queue = (offset - layout::kCardRegQueues) / layout::kCardQueueBytes;
+  if (queue >= layout::kCardQueues) return;
+  const uint32_t word = (offset - layout::kCardRegQueues) % layout::kCardQueueBytes;
+  if (word == layout::kCardQueuePoll) polled_ = (polled_ & ~(1U << queue)) | (value & 1) << queue;
+  if (word == layout::kCardQueueEnable && value == 0) polled_ &= ~(1U << queue);
+}
+
+void RtlCard::Clock(uint32_t cycles) {
+  for (uint32_t i = 0; i < cycles; ++i) Tick();
+}
+
+void RtlCard::AllowHost(const std::vector<Range>& reads_and_writes) {
+  parts_->host.rules().Allow(reads_and_writes);
+}
+
+void RtlCard::AllowChannel(uint32_t number, Range range) { parts_->channels[number].rules().Allow({range}); }
+
 bool RtlCard::Run(uint32_t cycles) {
-  if (!busy_) return false;
+  if (!busy_ && polled_ == 0) return false;
   const uint64_t writes = parts_->host_writes;
   for (uint32_t i = 0; i < cycles; ++i) {
     Tick();
@@ -182,7 +207,7 @@ bool RtlCard::Run(uint32_t cycles) {
   }
   const absl::StatusOr<uint32_t> state = ReadRegister(layout::kCardRegState);
   busy_ = !state.ok() || (*state & layout::kCardStateIdle) == 0;
-  return busy_;
+  return busy_ || polled_ != 0;
 }
 
 bool RtlCard::Settle(uint32_t cycles) {

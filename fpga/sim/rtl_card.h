@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "devices/base/status.h"
 #include "fpga/sim/memory.h"
@@ -19,6 +20,7 @@ enum class Fault : uint8_t {
   kChannelError,  // that burst has an error response
   kHostStops,     // host memory answers nothing from its fault_at-th burst on
   kHostError,     // that read has an error response
+  kWriteError,    // the fault_at-th write to host memory has an error response
 };
 
 struct RtlCardOptions {
@@ -26,6 +28,7 @@ struct RtlCardOptions {
   uint64_t seed = 1;         // of latencies, and of what is in registers at the start
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
+  uint32_t fault_channel = 0;
 };
 
 class RtlCard {
@@ -48,10 +51,15 @@ class RtlCard {
   // Runs for at most `cycles`, fewer when the card has written to host memory. Returns at once when nothing
   // is under way. Whether anything still is.
   bool Run(uint32_t cycles);
+  // So many clocks, whatever the card does.
+  void Clock(uint32_t cycles);
   // Lets open transactions of memories end, for at most `cycles`. Whether none is open.
   bool Settle(uint32_t cycles);
   uint64_t cycles() const { return cycles_; }
 
+  // From now on the command processor may address these ranges alone, and a lane `range` alone.
+  void AllowHost(const std::vector<Range>& reads_and_writes);
+  void AllowChannel(uint32_t number, Range range);
   // Requests of the card that its memories must not get: bursts that cross 4 KiB, addresses outside.
   uint64_t violations() const;
   std::string first_violation() const;
@@ -59,10 +67,12 @@ class RtlCard {
  private:
   struct Parts;
   void Tick();
+  void NotePolls(uint32_t offset, uint32_t value);
 
   std::unique_ptr<Parts> parts_;
   uint64_t cycles_ = 0;
-  bool busy_ = false;  // a register was written, and the card has not been seen idle since
+  bool busy_ = false;    // a register was written, and the card has not been seen idle since
+  uint32_t polled_ = 0;  // queues whose heads the card reads by itself: it is never known to be idle
 };
 
 }  // namespace mnemo::sim

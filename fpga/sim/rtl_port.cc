@@ -13,19 +13,42 @@ constexpr uint64_t kHostAddress = uint64_t{1} << 40;
 constexpr uint64_t kChannelGrain = SparseMemory::kPageBytes;
 constexpr uint64_t kMostHbmBytes = uint64_t{16} << 30;
 
+// The memory that the command processor reaches: host memory, and a part of card memory.
+class CommandMemory final : public Memory {
+ public:
+  CommandMemory(SparseMemory* card, Range direct) : card_(card), direct_(direct) {}
+  MappedMemory& host() { return host_; }
+
+  const uint8_t* BeatForRead(uint64_t address) override {
+    return direct_.Contains(address, kBeatBytes) ? card_->BeatForRead(address) : host_.BeatForRead(address);
+  }
+  uint8_t* BeatForWrite(uint64_t address) override {
+    return direct_.Contains(address, kBeatBytes) ? card_->BeatForWrite(address) : host_.BeatForWrite(address);
+  }
+
+ private:
+  MappedMemory host_;
+  SparseMemory* const card_;
+  const Range direct_;
+};
+
+Range RangeOf(const card::CardSpace& space) { return {space.address, space.bytes}; }
+
 }  // namespace
 
 struct RtlPort::Parts {
   Parts(const RtlOptions& options, Mapping host)
-      : memory(Range{0, options.hbm_bytes}, options.card.seed),
+      : memory(Range{0, options.hbm_bytes + options.direct_bytes}, options.card.seed),
         host_bytes(std::move(host)),
-        host_memory(kHostAddress, host_span()),
+        host_memory(&memory, Range{options.hbm_bytes, options.direct_bytes}),
         card(
             options.card,
             [bytes = options.hbm_bytes / RtlCard::Channels()](uint32_t n) {
               return Range{n * bytes, bytes};
             },
-            &memory, &host_memory) {}
+            &memory, &host_memory) {
+    host_memory.host().Map(kHostAddress, host_span());
+  }
   std::span<uint8_t> host_span() const {
     const std::span<std::byte> bytes = host_bytes.mutable_bytes();
     return {reinterpret_cast<uint8_t*>(bytes.data()), bytes.size()};
@@ -33,7 +56,7 @@ struct RtlPort::Parts {
 
   SparseMemory memory;
   Mapping host_bytes;
-  MappedMemory host_memory;
+  CommandMemory host_memory;
   RtlCard card;
 };
 
@@ -42,6 +65,10 @@ absl::StatusOr<std::unique_ptr<RtlPort>> RtlPort::Make(const RtlOptions& options
       options.hbm_bytes % (Channels() * kChannelGrain) != 0) {
     return InvalidArgument("hbm_bytes: {}; allowed: multiples of {} up to {}", options.hbm_bytes,
                            Channels() * kChannelGrain, kMostHbmBytes);
+  }
+  if (options.direct_bytes % kChannelGrain != 0 || options.direct_bytes > kMostHbmBytes) {
+    return InvalidArgument("direct_bytes: {}; allowed: multiples of {} up to {}", options.direct_bytes,
+                           kChannelGrain, kMostHbmBytes);
   }
   MNEMO_RETURN_IF_ERROR(RtlCard::Check(options.card));
   MNEMO_ASSIGN_OR_RETURN(Mapping host, Mapping::Anonymous(options.host_bytes));
@@ -86,6 +113,19 @@ absl::Status RtlPort::Read(uint64_t address, std::span<uint8_t> bytes) {
 
 std::span<uint8_t> RtlPort::host_memory() { return parts_->host_span(); }
 uint64_t RtlPort::host_address() const { return kHostAddress; }
+card::CardSpace RtlPort::direct_memory() const { return {options_.hbm_bytes, options_.direct_bytes}; }
+
+void RtlPort::Run(uint32_t cycles) { parts_->card.Clock(cycles); }
+
+void RtlPort::AllowHost(std::span<const card::CardSpace> reads_and_writes) {
+  std::vector<Range> ranges;
+  for (const card::CardSpace& space : reads_and_writes) ranges.push_back(RangeOf(space));
+  parts_->card.AllowHost(ranges);
+}
+
+void RtlPort::AllowChannel(uint32_t number, card::CardSpace channel) {
+  parts_->card.AllowChannel(number, RangeOf(channel));
+}
 
 void RtlPort::Advance() { (void)parts_->card.Run(options_.cycles); }
 uint64_t RtlPort::simulated_cycles() const { return parts_->card.cycles(); }

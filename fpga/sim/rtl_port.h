@@ -16,8 +16,9 @@ namespace mnemo::sim {
 struct RtlOptions {
   uint64_t hbm_bytes = uint64_t{1} << 30;  // of all channels; only what is written takes memory
   uint64_t host_bytes = uint64_t{64} << 20;
-  RtlCardOptions card;     // its seed is also that of what is in memory at the start
-  uint32_t cycles = 2000;  // at most in one Advance
+  uint64_t direct_bytes = 0;  // of card memory behind the channels, for direct queues
+  RtlCardOptions card;        // its seed is also that of what is in memory at the start
+  uint32_t cycles = 2000;     // at most in one Advance
 };
 
 class RtlPort final : public card::CardPort {
@@ -37,10 +38,17 @@ class RtlPort final : public card::CardPort {
   absl::Status Read(uint64_t address, std::span<uint8_t> bytes) override;
   std::span<uint8_t> host_memory() override;
   uint64_t host_address() const override;
+  card::CardSpace direct_memory() const override;
   // Returns early when the card has written to host memory.
   void Advance() override;
   uint64_t simulated_cycles() const override;
 
+  // So many clocks, whatever the card does.
+  void Run(uint32_t cycles);
+
+  // From now on the command processor may address these spaces alone, and a lane `channel` alone.
+  void AllowHost(std::span<const card::CardSpace> reads_and_writes);
+  void AllowChannel(uint32_t number, card::CardSpace channel);
   // Requests of the card that its memories must not get: bursts that cross 4 KiB, addresses outside.
   uint64_t violations() const;
   std::string first_violation() const;

@@ -44,7 +44,16 @@ bool HostMemory::Holds(uint64_t address, uint64_t size) const {
   return address >= address_ && size <= bytes_.size() && address - address_ <= bytes_.size() - size;
 }
 
+bool HostMemory::IsDirect(uint64_t address, uint64_t size) const {
+  return address >= direct_address_ && size <= direct_bytes_ &&
+         address - direct_address_ <= direct_bytes_ - size;
+}
+
 bool HostMemory::Read(uint64_t address, std::span<uint8_t> to) const {
+  if (IsDirect(address, to.size())) {
+    card_->Read(address, to);
+    return true;
+  }
   if (!Holds(address, to.size())) {
     return false;
   }
@@ -53,6 +62,10 @@ bool HostMemory::Read(uint64_t address, std::span<uint8_t> to) const {
 }
 
 bool HostMemory::Write(uint64_t address, std::span<const uint8_t> from) {
+  if (IsDirect(address, from.size())) {
+    card_->Write(address, from);
+    return true;
+  }
   if (!Holds(address, from.size())) {
     return false;
   }

@@ -24,19 +24,30 @@ class SparseMemory {
   std::unordered_map<uint64_t, std::unique_ptr<Piece>> pieces_;
 };
 
-// Calls return false for bytes outside of the memory; then nothing is read or written.
+// Host memory, and `direct_bytes` of card memory, as the command processor reaches them. Calls return false
+// for bytes outside of both; then nothing is read or written.
 class HostMemory {
  public:
-  HostMemory(std::span<uint8_t> bytes, uint64_t address) : bytes_(bytes), address_(address) {}
+  HostMemory(std::span<uint8_t> bytes, uint64_t address, SparseMemory* card = nullptr,
+             uint64_t direct_address = 0, uint64_t direct_bytes = 0)
+      : bytes_(bytes),
+        address_(address),
+        card_(card),
+        direct_address_(direct_address),
+        direct_bytes_(direct_bytes) {}
 
   bool Read(uint64_t address, std::span<uint8_t> to) const;
   bool Write(uint64_t address, std::span<const uint8_t> from);
 
  private:
   bool Holds(uint64_t address, uint64_t size) const;
+  bool IsDirect(uint64_t address, uint64_t size) const;
 
   std::span<uint8_t> bytes_;
   uint64_t address_;
+  SparseMemory* card_;
+  uint64_t direct_address_;
+  uint64_t direct_bytes_;
 };
 
 }  // namespace mnemo::card::model

@@ -45,6 +45,9 @@ absl::Status Check(const ModelOptions& options) {
     return InvalidArgument("scores a cycle: {}; allowed: at least the {} queries of a pass", shape.scores,
                            shape.queries);
   }
+  if (options.direct_bytes != 0) {
+    MNEMO_RETURN_IF_ERROR(CheckBytes("direct bytes", options.direct_bytes, kMaxCardBytes));
+  }
   return CheckBytes("channel bytes", options.channel_bytes, kMaxCardBytes / shape.channels);
 }
 
@@ -67,7 +70,7 @@ absl::StatusOr<std::unique_ptr<ModelPort>> ModelPort::Make(const ModelOptions& o
 ModelPort::ModelPort(const ModelOptions& options, std::span<uint8_t> host_bytes)
     : options_(options),
       host_bytes_(host_bytes),
-      host_(host_bytes, kHostAddress),
+      host_(host_bytes, kHostAddress, &card_, kCardAddress + channel_bytes(), options.direct_bytes),
       model_(options.shape, &card_, &host_) {
   for (uint32_t n = 0; n < options.shape.channels; ++n) {
     const uint64_t base = kCardAddress + n * options.channel_bytes;
@@ -87,7 +90,7 @@ absl::Status ModelPort::WriteRegister(uint32_t offset, uint32_t value) {
 }
 
 absl::Status ModelPort::CheckRange(uint64_t address, uint64_t size) const {
-  const uint64_t bytes = options_.channel_bytes * options_.shape.channels;
+  const uint64_t bytes = channel_bytes() + options_.direct_bytes;
   if (address < kCardAddress || size > bytes || address - kCardAddress > bytes - size) {
     return InvalidArgument("card memory {:#x}, {} bytes: outside of {:#x} to {:#x}", address, size,
                            kCardAddress, kCardAddress + bytes);
@@ -112,5 +115,6 @@ absl::Status ModelPort::Read(uint64_t address, std::span<uint8_t> bytes) {
 }
 
 uint64_t ModelPort::host_address() const { return kHostAddress; }
+CardSpace ModelPort::direct_memory() const { return {kCardAddress + channel_bytes(), options_.direct_bytes}; }
 
 }  // namespace mnemo::card::model

@@ -17,6 +17,7 @@ struct ModelOptions {
   Shape shape;
   uint64_t channel_bytes = uint64_t{512} << 20;  // of each; only what is written takes memory
   uint64_t host_bytes = uint64_t{64} << 20;
+  uint64_t direct_bytes = 0;  // of card memory behind the channels, for direct queues
 };
 
 class ModelPort final : public CardPort {
@@ -33,6 +34,7 @@ class ModelPort final : public CardPort {
   absl::Status Read(uint64_t address, std::span<uint8_t> bytes) override;
   std::span<uint8_t> host_memory() override { return host_bytes_; }
   uint64_t host_address() const override;
+  CardSpace direct_memory() const override;
   // Takes one descriptor and answers it.
   void Advance() override { model_.Step(); }
   uint64_t simulated_cycles() const override { return model_.cycles(); }
@@ -41,6 +43,9 @@ class ModelPort final : public CardPort {
   ModelPort(const ModelOptions& options, std::span<uint8_t> host_bytes);
 
   absl::Status CheckRange(uint64_t address, uint64_t size) const;
+
+  // Bytes of all channels.
+  uint64_t channel_bytes() const { return options_.channel_bytes * options_.shape.channels; }
 
   const ModelOptions options_;
   const std::span<uint8_t> host_bytes_;

@@ -91,14 +91,14 @@ module command
     output logic        [        31:0]       cycle
 );
   localparam int CONTEXTS = 8;
-  localparam int READERS = 3;  // poller, index, queries
+  localparam int READERS = 4;  // poller, index, queries, polled heads
   localparam int WRITERS = 3;  // tails, results, completions
 
   // Registers.
   queue_t [N_QUEUES-1:0] queues;
   logic [N_QUEUES-1:0] broken;
   logic [8:0][63:0] counters;
-  logic lane_read, lane_value_valid, resetting, run, quiesce, idle, failed, any_open;
+  logic lane_read, lane_value_valid, resetting, run, quiesce, idle, quiesced, failed, any_open;
   logic [7:0] lane_read_at;
   logic [63:0] lane_value;
   logic [31:0] failure, watchdog_limit;
@@ -120,8 +120,7 @@ module command
   assign stop = resetting || failed;
 
   // Descriptors on their way to the sequencer.
-  logic poller_busy, poller_pending, opened, taken_valid, taken_ready, fetched_valid, fetched_ready;
-  logic checked_valid, checked_ready;
+  logic poller_busy, poller_reading, poller_pending, opened, taken_valid, taken_ready, fetched_valid, fetched_ready;
   logic [2:0] opened_number;
   logic [31:0] opened_head, depth;
   taken_t taken;
@@ -145,20 +144,22 @@ module command
       .clk,
       .rst(core_rst),
       .run(run && !quiesce && !stop),
+      .quiet(quiesce || stop),
       .cycle,
       .queues,
       .broken,
       .depth,
       .busy(poller_busy),
+      .reading(poller_reading),
       .pending(poller_pending),
       .opened,
       .opened_number,
       .opened_head,
-      .read_valid(run_valid[0]),
-      .read_ready(run_ready[0]),
-      .read(runs[0]),
-      .beat_valid(beat_valid[0]),
-      .beat_ready(beat_ready[0]),
+      .read_valid({run_valid[3], run_valid[0]}),
+      .read_ready({run_ready[3], run_ready[0]}),
+      .read({runs[3], runs[0]}),
+      .beat_valid({beat_valid[3], beat_valid[0]}),
+      .beat_ready({beat_ready[3], beat_ready[0]}),
       .beat,
       .write_valid(write_valid[0]),
       .write_ready(write_ready[0]),
@@ -209,9 +210,6 @@ module command
   logic load_valid, load_ready;
   load_t load;
 
-  assign checked_valid = verdict_valid;
-  assign verdict_ready = checked_ready;
-
   job_sequencer #(
       .G(G)
   ) sequencer (
@@ -220,8 +218,8 @@ module command
       .cycle,
       .ev_job(job_issued),
       .busy(sequencer_busy),
-      .fetched_valid(checked_valid),
-      .fetched_ready(checked_ready),
+      .fetched_valid(verdict_valid),
+      .fetched_ready(verdict_ready),
       .fetched,
       .status,
       .detail,
@@ -386,6 +384,7 @@ module command
     idle <= !(poller_busy || taken_valid || fetched_valid || !taken_ready || sequencer_busy || contexts_level != '0 ||
         results_busy || finished_valid || completions_busy || working || writer_open ||
         (poller_pending && run && !quiesce));
+    quiesced <= quiesce && idle && !any_open && !poller_reading;
     if (core_rst) cycle <= '0;
     else cycle <= cycle + 32'd1;
   end

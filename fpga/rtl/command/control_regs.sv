@@ -38,6 +38,7 @@ module control_regs
     output logic        [         1:0] s_rresp,
     input  logic                       open,          // a transaction of lanes or host memory
     input  logic                       idle,
+    input  logic                       quiesced,      // nor is a transaction open or wanted
     input  logic                       failed,
     input  logic        [        31:0] failure,
     input  logic        [N_QUEUES-1:0] broken,
@@ -239,7 +240,7 @@ module control_regs
       CARD_REG_DIMS: fixed = DIMS;
       CARD_REG_MAX_GROUP: fixed = MAX_GROUP_AND_K;
       CARD_REG_CONTROL: fixed = {29'b0, resetting, quiesce, run};
-      CARD_REG_STATE: fixed = {29'b0, failed, quiesce && idle, idle};
+      CARD_REG_STATE: fixed = {29'b0, failed, quiesced, idle};
       CARD_REG_WATCHDOG: fixed = watchdog_limit;
       CARD_REG_FAILURE: fixed = failure;
       CARD_REG_PERIOD: fixed = {16'b0, cycle_period};

@@ -2,13 +2,15 @@
 //
 // A queue that becomes enabled is opened: its place is what its rings' headers say, tail of the descriptors and
 // head of the completions (stream `opened`). Then a head is the doorbell register, or with `poll` the header's,
-// read every POLL_CYCLES at most. Round robin: a queue with descriptors waits for at most one of each other queue.
+// as head_poller reads it. Round robin: a queue with descriptors waits for at most one of each other queue.
 // Stream out: a descriptor, copied once, with its queue and the sequence number that it had to have; the ring's
 // tail is written when it is copied. next_seq goes on past a descriptor with the right number alone, whatever its
 // verdict: after a gap all others are out of sequence, as in server/memory_service/attachment.cc.
 // A head that is more than `slots` ahead of the tail stops its queue, until it is disabled: `broken`, which bit 1
 // of kCardQueueEnable shows. No other queue is affected.
-// Latency: N_QUEUES + 8 cycles and a read from a doorbell to its descriptor. Stalls: host memory, and `taken`.
+// A queue that is disabled while it is opened, or while its head is read, begins anew when it is enabled again.
+// `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 8 cycles and a read from a doorbell to its
+// descriptor. Stalls: host memory, and `taken`. Reads: 0 rings and descriptors, 1 polled heads.
 module queue_poller
   import mnemo_pkg::*;
   import command_types::*;
@@ -19,20 +21,22 @@ module queue_poller
     input  logic                       clk,
     input  logic                       rst,
     input  logic                       run,        // takes descriptors
+    input  logic                       quiet,
     input  logic        [        31:0] cycle,
     input  queue_t      [N_QUEUES-1:0] queues,
     output logic        [N_QUEUES-1:0] broken,
     output logic        [        31:0] depth,      // descriptors known and not yet taken
     output logic                       busy,       // a descriptor is on its way
+    output logic                       reading,    // a ring's header is read
     output logic                       pending,    // a queue is not open yet, or has descriptors
     output logic                       opened,     // no stall
     output logic        [         2:0] opened_number,
     output logic        [        31:0] opened_head,
-    output logic                       read_valid,
-    input  logic                       read_ready,
-    output host_read_t                 read,
-    input  logic                       beat_valid,
-    output logic                       beat_ready,
+    output logic       [          1:0] read_valid,
+    input  logic       [          1:0] read_ready,
+    output host_read_t [          1:0] read,
+    input  logic       [          1:0] beat_valid,
+    output logic       [          1:0] beat_ready,
     input  logic        [       511:0] beat,
     output logic                       write_valid,
     input  logic                       write_ready,
@@ -49,7 +53,6 @@ module queue_poller
     OPEN_RING,
     OPEN_COMPLETIONS,
     OPENED,
-    POLL,
     TAKE,
     TAKE_ADDRESS,
     FETCH,
@@ -59,17 +62,22 @@ module queue_poller
   state_t state;
   logic [N_QUEUES-1:0] waits, active, ready, enabled, grant, to_open;
   logic [N_QUEUES-1:0][31:0] tails, heads, next_seqs;  // heads: as polled
-  logic [AT-1:0] look, chosen, granted, first_to_open, poll_at;
-  logic any, moved, due, asked, may_take;
+  logic [AT-1:0] look, chosen, granted, first_to_open;
+  logic [2:0] polled_at;
+  logic any, moved, asked, may_take, spoiled, polling, polled;
+  logic ask_valid, poll_valid, wants_beat, poll_wants_beat;
+  host_read_t ask, poll;
+  logic [31:0] polled_head;
   logic [63:0] address;
-  logic [$clog2(POLL_CYCLES):0] wait_cycles;
+  logic [N_QUEUES-1:0] due;
+  logic [N_QUEUES-1:0][63:0] rings;
   queue_t regs;
   logic [31:0] tail, index, next_seq;
   descriptor_t copied;
 
   always_comb begin
     for (int q = 0; q < N_QUEUES; q++) enabled[q] = queues[q].enable[0];
-    to_open = enabled & ~active;
+    to_open = quiet ? '0 : enabled & ~active;
     first_to_open = '0;
     for (int q = N_QUEUES - 1; q >= 0; q--) if (to_open[q]) first_to_open = AT'(q);
     granted = '0;
@@ -136,33 +144,64 @@ module queue_poller
     pending <= !rst && waits != '0;
   end
 
-  assign due = active[poll_at] && !broken[poll_at] && !ready[poll_at] && queues[poll_at].poll[0];
+  always_comb begin
+    for (int q = 0; q < N_QUEUES; q++) begin
+      due[q]   = active[q] && !broken[q] && !ready[q] && queues[q].poll[0];
+      rings[q] = queues[q].ring;
+    end
+  end
+
+  head_poller #(
+      .N_QUEUES(N_QUEUES),
+      .POLL_CYCLES(POLL_CYCLES)
+  ) polls (
+      .clk,
+      .rst,
+      .run(!quiet),
+      .active,
+      .want(due),
+      .rings,
+      .busy(polling),
+      .read_valid(poll_valid),
+      .read_ready(read_ready[1]),
+      .read(poll),
+      .beat_valid(beat_valid[1]),
+      .beat_ready(poll_wants_beat),
+      .beat(beat[31:0]),
+      .head_valid(polled),
+      .head_at(polled_at),
+      .head(polled_head)
+  );
+
+  assign read_valid = {poll_valid, ask_valid};
+  assign read = {poll, ask};
+  assign beat_ready = {poll_wants_beat, wants_beat};
+  assign reading = polling || state == OPEN_RING || state == OPEN_COMPLETIONS || state == OPENED;
   assign busy = state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED || taken_valid ||
       write_valid;
   assign index = tail & (regs.slots - 32'd1);
   assign copied = descriptor_t'(beat);
-  assign beat_ready = state == OPEN_RING || state == OPEN_COMPLETIONS || state == POLL || state == FETCH;
+  assign wants_beat = state == OPEN_RING || state == OPEN_COMPLETIONS || state == FETCH;
 
   // `asked`: the read of the present state is under way.
   always_comb begin
     unique case (state)
       OPEN_RING: address = regs.ring + 64'(RING_AT_TAIL);
       OPEN_COMPLETIONS: address = regs.completions + 64'(RING_AT_HEAD);
-      POLL: address = regs.ring + 64'(RING_AT_HEAD);
       default: address = regs.ring + 64'(RING_HEADER_BYTES) + {26'b0, tail, 6'b0};
     endcase
   end
 
   always_ff @(posedge clk) begin
     if (rst) begin
-      read_valid <= 1'b0;
-      asked      <= 1'b0;
+      ask_valid <= 1'b0;
+      asked         <= 1'b0;
     end else begin
-      read_valid <= beat_ready && !asked && !(read_valid && read_ready);
-      asked      <= beat_ready && !beat_valid && (asked || (read_valid && read_ready));
+      ask_valid <= wants_beat && !asked && !(ask_valid && read_ready[0]);
+      asked         <= wants_beat && !beat_valid[0] && (asked || (ask_valid && read_ready[0]));
     end
-    read.beats <= 24'd1;
-    if (!read_valid) read.address <= address;
+    ask.beats <= 24'd1;
+    if (!ask_valid) ask.address <= address;
   end
 
   always_ff @(posedge clk) begin
@@ -172,57 +211,43 @@ module queue_poller
       write_valid <= 1'b0;
       taken_valid <= 1'b0;
       opened      <= 1'b0;
-      poll_at     <= '0;
-      wait_cycles <= '0;
     end else begin
       opened <= 1'b0;
       if (taken_ready) taken_valid <= 1'b0;
       if (write_ready) write_valid <= 1'b0;
-      if (wait_cycles != '0) wait_cycles <= wait_cycles - 1'b1;
+      if (polled) heads[polled_at[AT-1:0]] <= polled_head;
+      if (!enabled[chosen]) spoiled <= 1'b1;
       unique case (state)
         IDLE: begin
           if (to_open != '0) begin
-            chosen <= first_to_open;
-            regs  <= queues[first_to_open];
-            state  <= OPEN_RING;
+            chosen  <= first_to_open;
+            regs    <= queues[first_to_open];
+            spoiled <= 1'b0;
+            state   <= OPEN_RING;
           end else if (may_take && any) begin
             chosen <= granted;
             state  <= TAKE;
-          end else if (wait_cycles == '0) begin
-            poll_at <= (poll_at == LAST) ? '0 : poll_at + 1'b1;
-            if (due) begin
-              chosen      <= poll_at;
-              regs       <= queues[poll_at];
-              wait_cycles <= ($clog2(POLL_CYCLES) + 1)'(POLL_CYCLES);
-              state       <= POLL;
-            end
           end
         end
         OPEN_RING: begin
-          if (beat_valid) begin
+          if (beat_valid[0]) begin
             tails[chosen] <= beat[31:0];
             heads[chosen] <= beat[31:0];
             state         <= OPEN_COMPLETIONS;
           end
         end
         OPEN_COMPLETIONS: begin
-          if (beat_valid) begin
+          if (beat_valid[0]) begin
             opened_head <= beat[31:0];
             state       <= OPENED;
           end
         end
         OPENED: begin
-          opened            <= 1'b1;
+          opened            <= !spoiled;
           opened_number     <= 3'(chosen);
-          active[chosen]    <= 1'b1;
+          active[chosen]    <= !spoiled;
           next_seqs[chosen] <= regs.seq;
           state             <= IDLE;
-        end
-        POLL: begin
-          if (beat_valid) begin
-            heads[chosen] <= beat[31:0];
-            state         <= IDLE;
-          end
         end
         TAKE: begin
           regs       <= queues[chosen];
@@ -236,7 +261,7 @@ module queue_poller
           state <= FETCH;
         end
         FETCH: begin
-          if (beat_valid) begin
+          if (beat_valid[0]) begin
             taken.descriptor <= copied;
             taken.regs      <= regs;
             taken.number     <= 3'(chosen);

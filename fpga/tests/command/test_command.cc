@@ -230,6 +230,55 @@ TEST_CASE("quiesce ends what is under way and takes no more") {
   CHECK(rig.memory().violations() == 0);
 }
 
+TEST_CASE("quiesce reads no heads of polled queues") {
+  CommandRig rig(7);
+  Start(rig);
+  for (uint32_t q = 0; q < 4; ++q) rig.Open(q, 8, q, /*poll=*/true);
+  rig.memory().latency = 300;
+  rig.Run(3000);
+  const uint64_t before = rig.memory().beats_read();
+  rig.Run(3000);
+  CHECK(rig.memory().beats_read() > before);
+  for (int n = 0; n < 20; ++n) {
+    rig.Write(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce);
+    int reads = 0;
+    while ((State(rig) & layout::kCardStateQuiesced) == 0) REQUIRE(++reads < 1000);
+    const uint64_t beats = rig.memory().beats_read();
+    for (int cycle = 0; cycle < 500; ++cycle) {
+      REQUIRE(!rig.memory().open());
+      rig.Cycle();
+    }
+    CHECK(rig.memory().beats_read() == beats);
+    rig.Write(layout::kCardRegControl, layout::kCardControlRun);
+    rig.Run(static_cast<int>(rig.random()() % 300));
+  }
+  for (uint32_t q = 0; q < 4; ++q) {
+    rig.Submit(q, rig.Make(q, false));
+    rig.Ring(q);
+  }
+  REQUIRE(rig.Drain());
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a queue that is enabled again begins anew, whatever was read of it meanwhile") {
+  for (uint64_t n = 0; n < 10; ++n) {
+    CommandRig rig(60 + n);
+    Start(rig);
+    rig.memory().latency = 2000;
+    const bool poll = n % 2 != 0;
+    CAPTURE(n, poll);
+    rig.Open(1, 8, 1000, poll);
+    rig.Run(static_cast<int>(rig.random()() % 3000));
+    rig.Write(QueueBase(1) + layout::kCardQueueEnable, 0);
+    rig.Open(1, 8, 7, poll);
+    for (int d = 0; d < 3; ++d) rig.Submit(1, rig.Make(1, false));
+    rig.Ring(1);
+    REQUIRE(rig.Drain());
+    CHECK(rig.Read(QueueBase(1) + layout::kCardQueueEnable) == 1);
+    CHECK(rig.memory().violations() == 0);
+  }
+}
+
 TEST_CASE("reset within jobs leaves nothing open") {
   for (uint64_t seed = 10; seed < 16; ++seed) {
     CommandRig rig(seed);

@@ -1,0 +1,71 @@
+// host_reader: `open` is low only when no burst is open and no address is valid, so that a reset that waits for it
+// leaves no transaction; with `stop` nothing begins, and whatever the memory answers is taken. Bursts stay within
+// 4 KiB. Runs are aligned and not empty, as their masters make them.
+module host_reader_props
+  import command_types::*;
+#(
+    parameter int MASTERS = 3,
+    parameter int DEPTH   = 32
+) (
+    input logic                     clk,
+    input logic                     rst,
+    input logic                     stop,
+    input logic                     open,
+    input logic       [MASTERS-1:0] run_valid,
+    input logic       [MASTERS-1:0] run_ready,
+    input host_read_t [MASTERS-1:0] run,
+    input logic       [MASTERS-1:0] beat_valid,
+    input logic                     ar_valid,
+    input logic                     ar_ready,
+    input logic                     r_valid,
+    input logic                     r_ready,
+    input logic                     r_last,
+    // Registers of the module, for the invariants of the induction.
+    input logic [$clog2(DEPTH):0]   level,
+    input logic                     owner_valid,
+    input logic                     owner_in,
+    input logic                     splitting,
+    input host_read_t               present,
+    input logic       [        7:0] addresses
+);
+  logic past = 1'b0;
+  always_ff @(posedge clk) past <= 1'b1;
+  always_comb if (!past) assume (rst);
+
+  for (genvar m = 0; m < MASTERS; m++) begin : g_run
+    always_comb if (run_valid[m]) assume (run[m].address[5:0] == '0 && run[m].beats != '0);
+  end
+
+  logic stop_q, ar_q, open_q;
+  logic began = 1'b0;
+  always_ff @(posedge clk) begin
+    began  <= past && !rst;
+    stop_q <= stop && !rst && past;
+    ar_q   <= ar_valid && !ar_ready;
+    open_q <= open;
+  end
+
+  always_comb begin
+    if (past && !rst) begin
+      // The queue of owners holds an entry for each burst that the memory owes, and one for a valid address.
+      assert (8'(level) == addresses + 8'(ar_valid));
+      assert (32'(addresses) <= DEPTH);
+      assert (owner_valid == (level != '0));
+      assert (open == (addresses != '0 || ar_valid));
+      if (splitting) assert (present.address[5:0] == '0 && present.beats != '0);
+      if (stop && r_valid) assert (r_ready);
+      if (stop) assert (run_ready == '0 && beat_valid == '0);
+      if (stop_q && ar_valid) assert (ar_q);
+      if (stop_q && began && !open_q) assert (!open);
+    end
+  end
+  always_comb cover (past && !rst && 32'(level) == DEPTH && stop);
+endmodule
+
+bind host_reader host_reader_props #(
+    .MASTERS(MASTERS),
+    .DEPTH(DEPTH)
+) props (
+    .*,
+    .addresses(check.addresses)
+);

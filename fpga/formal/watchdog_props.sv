@@ -1,0 +1,83 @@
+// watchdog: a failure stays until reset, with its first cause; a job that takes longer than the limit fails the
+// card 3 cycles later at the latest, and no other does. The environment ends no job that was not issued.
+module watchdog_props
+  import mnemo_pkg::*;
+  import card_types::*;
+#(
+    parameter int CHANNELS = 2
+) (
+    input logic                  clk,
+    input logic                  rst,
+    input logic   [        31:0] limit,
+    input logic                  job_issued,
+    input logic                  job_ended,
+    input logic                  host_error,
+    input fault_t [CHANNELS-1:0] fault,
+    input logic                  working,
+    input logic                  failed,
+    input logic   [        31:0] failure,
+    // Registers of the module, for the invariants of the induction.
+    input logic   [        15:0] jobs,
+    input logic   [        31:0] cycles,
+    input logic                  late,
+    input fault_t                lane_fault
+);
+  logic past = 1'b0;
+  always_ff @(posedge clk) past <= 1'b1;
+  always_comb if (!past) assume (rst);
+
+  // Fewer jobs than the counter holds are under way, and the limit stays.
+  logic [15:0] under_way;
+  always_ff @(posedge clk) under_way <= rst ? '0 : under_way + 16'(job_issued) - 16'(job_ended);
+  always_comb begin
+    if (under_way == '0) assume (!job_ended);
+    if (under_way == '1) assume (!job_issued);
+  end
+  logic [31:0] limit_q;
+  always_ff @(posedge clk) limit_q <= limit;
+  always_comb if (past && !rst) assume (limit == limit_q && limit < 32'hFFFF_FFF0);
+
+  // Cycles that the oldest job is under way.
+  logic [31:0] age;
+  always_ff @(posedge clk) begin
+    if (rst || under_way == '0 || job_ended) age <= '0;
+    else if (!(&age)) age <= age + 1'b1;
+  end
+  logic was_late, late_q, error_q, failed_q;
+  logic [31:0] failure_q;
+  fault_t fault_q;
+  logic began = 1'b0;
+  always_ff @(posedge clk) begin
+    began     <= past && !rst;
+    was_late  <= !rst && limit != '0 && age > limit;
+    late_q    <= late;
+    error_q   <= host_error;
+    failed_q  <= failed;
+    failure_q <= failure;
+    fault_q   <= lane_fault;
+  end
+
+  always_comb begin
+    if (past) begin
+      assert (jobs == under_way);
+      assert (working == (under_way != '0));
+      assert (cycles == age);
+      assert (failed || failure == '0);
+      if (began) begin
+        assert (late == was_late);
+        if (failed_q) assert (failed && failure == failure_q);
+        else begin
+          assert (failed == (error_q || fault_q != FAULT_NONE || late_q));
+          if (error_q) assert (failure == 32'(CARD_FAILURE_HOST));
+          else if (fault_q != FAULT_NONE) assert (failure[7:0] == 8'(fault_q));
+          else if (late_q) assert (failure == 32'(CARD_FAILURE_WATCHDOG));
+        end
+      end
+      // The bound.
+      if (began && !rst && !failed && limit != '0) assert (age <= limit + 32'd2);
+    end
+  end
+  always_comb cover (past && failed && failure == 32'(CARD_FAILURE_WATCHDOG));
+endmodule
+
+bind watchdog watchdog_props #(.CHANNELS(CHANNELS)) props (.*);
