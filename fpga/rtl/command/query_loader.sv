@@ -3,13 +3,16 @@
 // Stream in: a load, the block of one position and head. Stream out: its queries: codes padded with zeros to
 // segments of 64, in order; for bounds each segment as min(code, 0), then as max(code, 0) in a segment of its own,
 // dim / 64 later; then a beat a query with its QueryParam and the sum of its codes.
-// Latency: 4 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
-// sums. Stalls: host memory, `query`.
+// Latency: 6 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
+// sums. Blocks of the next loads are read meanwhile, as far as BEATS hold them: a longer one is read when all before it
+// are used up. Stalls: host memory, `query`.
 module query_loader
   import mnemo_pkg::*;
   import card_types::*;
   import command_types::*;
-(
+#(
+    parameter int BEATS = 32
+) (
     input  logic                clk,
     input  logic                rst,
     input  logic                load_valid,
@@ -44,9 +47,58 @@ module query_loader
   logic [2:0] slots_last;
   logic [3:0] drain;
 
-  // A run of beats for each load.
+  // A run of beats for each load: `owed` are those that were asked for and are not used up. The FIFO holds
+  // them all but of a longer block, so that other masters' beats do not wait for queries in use.
+  localparam int LOADS = 4;
+  logic [23:0] owed;
+  logic loads_room, next_valid, next_ready, held_valid, held_ready;
+  load_t next;
+  logic [511:0] held;
+  /* verilator lint_off UNUSEDSIGNAL */  // `owed` tells
+  logic [$clog2(LOADS):0] loads_level;
+  logic [$clog2(BEATS):0] beats_level;
+  /* verilator lint_on UNUSEDSIGNAL */
+  wire take_load = load_valid && load_ready;
+  wire take_beat = held_valid && held_ready;
+  assign load_ready = loads_room && !read_valid && (owed == '0 || owed + load.beats <= 24'(BEATS));
+  assign next_ready = state == IDLE;
+
+  fifo #(
+      .WIDTH($bits(load_t)),
+      .DEPTH(LOADS)
+  ) loads (
+      .clk,
+      .rst,
+      .in_valid (take_load),
+      .in_ready (loads_room),
+      .in_data  (load),
+      .out_valid(next_valid),
+      .out_ready(next_ready),
+      .out_data (next),
+      .level    (loads_level)
+  );
+
+  fifo_late #(
+      .WIDTH(512),
+      .DEPTH(BEATS)
+  ) beats (
+      .clk,
+      .rst,
+      .in_valid (beat_valid),
+      .in_ready (beat_ready),
+      .in_data  (beat),
+      .out_valid(held_valid),
+      .out_ready(held_ready),
+      .out_data (held),
+      .level    (beats_level)
+  );
+
+  always_ff @(posedge clk) begin
+    if (rst) owed <= '0;
+    else owed <= owed + (take_load ? load.beats : 24'd0) - 24'(take_beat);
+  end
+
   logic [64*8-1:0] shifted;
-  assign load_ready = state == IDLE && !read_valid;
 
   // Dims of 16 and 32: 4 and 2 queries a beat. Segments of larger dims: dim / 64.
   always_ff @(posedge clk) begin
@@ -78,7 +130,7 @@ module query_loader
   // The held beat is used up with this one.
   assign hold_done = (state == CODES) ? (!job.bounds || upper) && (slot == slots_last || last_query)
                                       : query[2:0] == 3'd7 || last_query;
-  assign beat_ready = (state == CODES || state == PARAMS) && !hold_valid;
+  assign held_ready = (state == CODES || state == PARAMS) && !hold_valid;
   assign codes = hold & segment_mask;
 
   always_ff @(posedge clk) begin
@@ -88,23 +140,19 @@ module query_loader
       read_valid <= 1'b0;
     end else begin
       if (read_ready) read_valid <= 1'b0;
-      if (beat_valid && beat_ready) hold_valid <= 1'b1;
+      if (take_beat) hold_valid <= 1'b1;
       if (move && hold_done) hold_valid <= 1'b0;
+      if (take_load) read_valid <= 1'b1;
       unique case (state)
-        IDLE: begin
-          if (load_valid && load_ready) begin
-            read_valid <= 1'b1;
-            state      <= CODES;
-          end
-        end
+        IDLE: if (next_valid) state <= CODES;
         CODES: if (move && last_of_query && last_query) state <= DRAIN;
         DRAIN: if (drain == '0) state <= PARAMS;
         PARAMS: if (move && last_query) state <= IDLE;
         default: state <= IDLE;
       endcase
     end
-    if (load_ready && load_valid) begin
-      job          <= load;
+    if (state == IDLE) job <= next;
+    if (take_load) begin
       read.address <= load.address;
       read.beats   <= load.beats;
     end
@@ -115,7 +163,7 @@ module query_loader
       upper   <= 1'b0;
     end
     drain <= (state == DRAIN) ? drain - 1'b1 : 4'd8;
-    if (beat_valid && beat_ready) hold <= beat;
+    if (take_beat) hold <= held;
     if (move) begin
       if (state == PARAMS) begin
         query <= query + 1'b1;

@@ -3,10 +3,10 @@
 //
 // Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
 // it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
-// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle, 16 codes with hits two
-// more. Groups wait in a FIFO, so that other lanes' groups may go first; when it is full the reading waits. `freed`
-// pulses when the bank is read to its end or `clear` ends the reading. First group about 12 cycles after a command.
-// `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
+// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in a FIFO, so
+// that other lanes' groups may go first; when it is full the reading waits. `freed` pulses when the bank is read to its
+// end or `clear` ends the reading. First group about 12 cycles after a command. `row` of a listed job's page is read
+// from `list_row`, a cycle after `list_read`.
 //
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
 module hit_finder #(
@@ -20,7 +20,7 @@ module hit_finder #(
     input  logic                           clk,
     input  logic                           rst,
     input  select_types::collect_command_t command,
-    input  logic [1:0][ADDRESS:0]          pages,       // of SHAPE_MAXIMA groups of 8
+    input  logic [1:0][ADDRESS:0]          pages,
     output logic                           freed,
     output logic                           freed_bank,
 
@@ -73,11 +73,15 @@ module hit_finder #(
     logic [ROW-1:0] row;   // of its first page
   } tag_t;
 
+  // 16 codes with a hit: those that are hits, and apart from them what a hit needs.
   typedef struct packed {
-    logic                   finish;
+    logic             finish;
+    logic [CODES-1:0] above;
+    logic [CODES-1:0] equal;
+  } mask_t;
+  typedef struct packed {
     logic [2:0]             part;
     logic [ROW-1:0]         row;
-    logic [CODES-1:0]       above;
     logic [CODES-1:0]       equal;
     logic [CODES-1:0][15:0] codes;
   } found_t;
@@ -151,6 +155,9 @@ module hit_finder #(
   logic [CODES-1:0][15:0] looked;
   assign looked = word[int'(tag[3].step)*CODES*16+:CODES*16];
   logic found_valid;
+  logic found_finish;
+  logic [CODES-1:0] above;
+  mask_t mask, next;
   found_t found, head;
   logic [CODES-1:0] over, same;
   always_comb begin
@@ -159,38 +166,55 @@ module hit_finder #(
       same[i] = looked[i] == (i % 2 == 1 && now.wide ? now.code[31:16] : now.code[15:0]);
     end
   end
+  assign mask = '{finish: found_finish, above: above, equal: found.equal};
   always_ff @(posedge clk) begin
     found_valid <= tag[3].valid && !clear;
-    found.finish <= tag[3].last;
+    found_finish <= tag[3].last;
     found.part <= tag[3].part;
     found.row <= tag[3].row;
     found.codes <= looked;
     for (int i = 0; i < CODES; ++i) begin
-      found.above[i] <= over[i] && !tag[3].none;
+      above[i] <= over[i] && !tag[3].none;
       found.equal[i] <= same[i] && !tag[3].none;
     end
     if (now.wide) begin
       for (int i = 0; i < CODES; i += 2) begin
-        found.above[i] <= (over[i+1] || (same[i+1] && over[i])) && !tag[3].none;
+        above[i] <= (over[i+1] || (same[i+1] && over[i])) && !tag[3].none;
         found.equal[i] <= same[i+1] && same[i] && !tag[3].none;
-        found.above[i+1] <= 1'b0;
+        above[i+1] <= 1'b0;
         found.equal[i+1] <= 1'b0;
       end
     end
   end
 
-  logic head_valid, take_head;
+  logic next_valid, take_next, take_head;
   /* verilator lint_off UNUSEDSIGNAL */
-  logic found_ready;  // the level leaves room
+  logic mask_ready, found_ready, head_valid;  // the level leaves room; a hit has its codes
+  logic [$clog2(DEPTH):0] masks_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  wire any = |found.above || (|found.equal && !exhausted);
+  wire any = |above || (|found.equal && !exhausted);
+  wire store = found_valid && (any || found_finish);
   fifo #(
+      .WIDTH($bits(mask_t)),
+      .DEPTH(DEPTH)
+  ) mask_fifo (
+      .clk,
+      .rst(clear),
+      .in_valid(store),
+      .in_ready(mask_ready),
+      .in_data(mask),
+      .out_valid(next_valid),
+      .out_ready(take_next),
+      .out_data(next),
+      .level(masks_level)
+  );
+  fifo_late #(
       .WIDTH($bits(found_t)),
       .DEPTH(DEPTH)
   ) found_fifo (
       .clk,
       .rst(clear),
-      .in_valid(found_valid && (any || found.finish)),
+      .in_valid(store),
       .in_ready(found_ready),
       .in_data(found),
       .out_valid(head_valid),
@@ -199,61 +223,84 @@ module hit_finder #(
       .level
   );
 
-  // Takes the hits of the FIFO's head one by one; it leaves a cycle after its last hit.
+  // Takes the hits of 16 codes one by one, in fours: the lowest of the first four that has one. Registers tell which
+  // fours have one and more than one. The next 16 codes follow at once.
+  localparam int FOURS = CODES / 4;
   logic group_room;
-  logic busy;
-  logic [CODES-1:0] above, equal;
-  wire [CODES-1:0] live = above | (exhausted ? '0 : equal);
-  wire [CODES-1:0] lowest = live & (~live + CODES'(1));
-  wire take_hit = busy && group_room && live != '0;
-  logic hit_valid, hit_finish, hit_equal, code_valid, code_finish, code_equal;
+  logic busy, finish;
+  logic [FOURS-1:0][3:0] live, fresh;
+  logic [FOURS-1:0] any_of, more_of, first_of;
+  logic [FOURS-1:0][1:0] place_of;
+  logic [3:0] first_at;
+  // Four bits without the lowest one that is set.
+  function automatic logic [3:0] others(input logic [3:0] bits);
+    others = {bits[3] && |bits[2:0], bits[2] && |bits[1:0], bits[1] && bits[0], 1'b0};
+  endfunction
+  always_comb begin
+    for (int f = 0; f < FOURS; ++f) begin
+      place_of[f] = {!live[f][0] && !live[f][1], !live[f][0] && (live[f][1] || !live[f][2])};
+    end
+    first_of = any_of & ~others(any_of);
+    first_at = {first_of[3] || first_of[2], first_of[3] || first_of[1], 2'd0};
+    for (int f = 0; f < FOURS; ++f) if (first_of[f]) first_at[1:0] = first_at[1:0] | place_of[f];
+    fresh = next.above | (exhausted ? '0 : next.equal);
+  end
+  wire hit_last = more_of == '0 && others(any_of) == '0;
+  wire ends = busy && group_room && hit_last;
+  assign take_next = next_valid && (!busy || ends);
+
+  logic hit_valid, hit_finish, code_valid, code_finish, code_equal, code_other;
   logic [3:0] hit_at;
   logic [ROW-1:0] code_row;
   logic [5:0] code_at;
   logic [15:0] code, code_high;
+  logic [3:0] code_rows;  // behind code_row
+  wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !now.wide && hit_at[3]};
   always_ff @(posedge clk) begin
-    take_head <= 1'b0;
-    hit_valid <= take_hit && !clear;
-    hit_finish <= 1'b0;
-    hit_equal <= (lowest & equal) != '0;
-    for (int b = 0; b < 4; ++b) begin
-      hit_at[b] <= 1'b0;
-      for (int i = 0; i < CODES; ++i) if (i[b] && lowest[i]) hit_at[b] <= 1'b1;
-    end
-    if (!busy) begin
-      busy <= head_valid && !take_head;
-      above <= head.above;
-      equal <= head.equal;
+    hit_valid <= busy && group_room && any_of != '0 && !clear;
+    hit_finish <= ends && finish && !clear;
+    take_head <= ends && !clear;
+    hit_at <= first_at;
+    if (take_next) begin
+      busy <= 1'b1;
+      finish <= next.finish;
+      live <= fresh;
+      for (int f = 0; f < FOURS; ++f) begin
+        any_of[f] <= |fresh[f];
+        more_of[f] <= |others(fresh[f]);
+      end
     end else if (group_room) begin
-      above <= above & ~lowest;
-      equal <= equal & ~lowest;
-      if ((live & ~lowest) == '0) begin
-        busy <= 1'b0;
-        take_head <= 1'b1;
-        hit_finish <= head.finish && !clear;
+      busy <= busy && !hit_last;
+      for (int f = 0; f < FOURS; ++f) begin
+        if (first_of[f]) begin
+          live[f] <= others(live[f]);
+          any_of[f] <= more_of[f];
+          more_of[f] <= |others(others(live[f]));
+        end
       end
     end
-    if (clear) begin
-      busy <= 1'b0;
-      take_head <= 1'b0;
-    end
+    if (clear) busy <= 1'b0;
 
     // The head still stands.
     code_valid <= hit_valid && !clear;
     code_finish <= hit_finish && !clear;
-    code_equal <= hit_equal;
-    code_row <= head.row + (maxima ? ROW'(hit_at) : ROW'(!tokens && !now.wide && hit_at[3]));
+    code_equal <= head.equal[hit_at];
     if (now.wide) code_at <= tokens ? {head.part, hit_at[3:1]} : {3'd0, hit_at[3:1]};
     else code_at <= tokens ? {head.part[1:0], hit_at} : {3'd0, maxima ? 3'd0 : hit_at[2:0]};
     code <= head.codes[hit_at];
     code_high <= head.codes[{hit_at[3:1], 1'b1}];
+    if (hit_valid) begin
+      code_row <= head.row;
+      code_rows <= hit_rows;
+      code_other <= head.row != code_row || hit_rows != code_rows;
+    end
   end
 
   // Gathers hits of one page.
   hit_group_t gathered, sent;
   logic [3:0] gathered_count;
   logic sent_valid, finish_next;
-  wire other = code_valid && (gathered.row != code_row || gathered_count == (now.wide ? 4'(HITS / 2) : 4'(HITS)));
+  wire other = code_valid && (code_other || gathered_count == (now.wide ? 4'(HITS / 2) : 4'(HITS)));
   wire flush = gathered_count != 4'd0 && (other || finish_next);
   wire [2:0] place = other ? 3'd0 : gathered_count[2:0];
   always_ff @(posedge clk) begin
@@ -263,7 +310,7 @@ module hit_finder #(
     sent.finish <= !flush;
     if (code_valid) begin
       if (place == 3'd0) gathered.valid <= '0;
-      gathered.row <= code_row;
+      gathered.row <= code_row + ROW'(code_rows);
       gathered.valid[place] <= 1'b1;
       gathered.equal[place] <= code_equal;
       gathered.at[place] <= code_at;
@@ -285,7 +332,7 @@ module hit_finder #(
   logic sent_ready;  // the level leaves room
   /* verilator lint_on UNUSEDSIGNAL */
   logic [4:0] sent_level;
-  fifo #(
+  fifo_late #(
       .WIDTH($bits(hit_group_t)),
       .DEPTH(16)
   ) group_fifo (
@@ -302,7 +349,8 @@ module hit_finder #(
   always_ff @(posedge clk) group_room <= sent_level < 5'd8;
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready);
+  assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready && mask_ready);
+  assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
   assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready);
 `endif
 

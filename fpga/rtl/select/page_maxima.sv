@@ -2,7 +2,7 @@
 // score_store holds of a long scan.
 //
 // Streams: beats of scores as score_store passes them, and `largest` of each as best_store makes it; a word's entry
-// out for each page and pass, 3 cycles after its last beat. Nothing stalls it. A word has the maxima of 8 pages of
+// out for each page and pass, 4 cycles after its last beat. Nothing stalls it. A word has the maxima of 8 pages of
 // the lane for one pass: page p is entry p mod 8 of the words from passes * (p / 8) on, a pass each.
 //
 // Equals the largest of layout::Scores over a page.
@@ -38,7 +38,7 @@ module page_maxima #(
     logic       counts;
   } tag_t;
 
-  tag_t tag[2];
+  tag_t tag[3];
   always_ff @(posedge clk) begin
     tag[0] <= '{
         valid: beat_valid && beat_head.maxima && !beat_head.none && !rst,
@@ -49,8 +49,10 @@ module page_maxima #(
         pass: beat_head.pass,
         counts: beat_head.counts != '0
     };
-    tag[1] <= tag[0];
-    if (rst) tag[1].valid <= 1'b0;
+    for (int i = 1; i < 3; ++i) begin
+      tag[i] <= tag[i-1];
+      if (rst) tag[i].valid <= 1'b0;
+    end
   end
 
   // The place of the page: `word` is still the last one of the page before.
@@ -59,26 +61,26 @@ module page_maxima #(
   always_comb begin
     base_now = base;
     place_now = place;
-    if (tag[1].first) begin
+    if (tag[2].first) begin
       base_now = '0;
       place_now = 3'd0;
-    end else if (tag[1].page_first && tag[1].pass == 4'd0) begin
+    end else if (tag[2].page_first && tag[2].pass == 4'd0) begin
       base_now = place == 3'd7 ? word + ADDRESS'(1) : base;
       place_now = place + 3'd1;
     end
   end
 
   always_ff @(posedge clk) begin
-    valid <= tag[1].valid && tag[1].page_last && !rst;
-    if (tag[1].valid) begin
+    valid <= tag[2].valid && tag[2].page_last && !rst;
+    if (tag[2].valid) begin
       base <= base_now;
       place <= place_now;
-      bank <= tag[1].bank;
-      if (tag[1].page_last) word <= base_now + ADDRESS'(tag[1].pass);
+      bank <= tag[2].bank;
+      if (tag[2].page_last) word <= base_now + ADDRESS'(tag[2].pass);
       entry <= place_now;
-      counts <= tag[1].counts || (counts && !tag[1].page_first);
+      counts <= tag[2].counts || (counts && !tag[2].page_first);
       for (int g = 0; g < G; ++g) begin
-        if (tag[1].page_first || $signed(largest[g]) > $signed(y[g])) y[g] <= largest[g];
+        if (tag[2].page_first || $signed(largest[g]) > $signed(y[g])) y[g] <= largest[g];
       end
     end
   end

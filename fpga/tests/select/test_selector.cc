@@ -102,6 +102,8 @@ class Bench {
 
   // Cycles from a job's last score to its last hit or list entry, of the last Run.
   const std::vector<uint64_t>& select_cycles() const { return select_cycles_; }
+  // Cycles in which each job had its last answer, of the last Run.
+  const std::vector<uint64_t>& finished_at() const { return finished_at_; }
   // Cycles in which a lane's scores of a job waited, of the last Run.
   const std::vector<uint64_t>& stalls() const { return stalls_; }
   int failures() const { return context_.errorCount(); }
@@ -854,6 +856,58 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
                     << ", group operation " << GroupOpOf(rank) << ": " << bench.select_cycles()[0]
                     << " cycles");
       }
+    }
+  }
+}
+
+// Cycles of jobs that follow each other: of the first one alone, and at most from one's end to the next
+// one's.
+struct Pace {
+  uint64_t first = 0;
+  uint64_t period = 0;
+};
+
+Pace PaceOf(uint32_t tokens, uint32_t k, bool plain) {
+  constexpr int kHeads = 8;
+  std::mt19937 rng(11);
+  Bench bench(11);
+  std::vector<Job> jobs(kHeads);
+  for (Job& job : jobs) {
+    job.group = 4;
+    job.plain = plain;
+    job.end = tokens;
+    job.k = k;
+    for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
+    // Ranks of all entries differ but for few, so that hits lie anywhere.
+    for (uint32_t n = 0; n < 4 * tokens; ++n) job.scores.push_back(static_cast<int16_t>(rng() % 4096));
+    Expect(job);
+  }
+  bench.Run(jobs, Rates());
+  Pace pace{.first = bench.select_cycles()[0]};
+  for (size_t head = 1; head < kHeads; ++head) {
+    pace.period = std::max(pace.period, bench.finished_at()[head] - bench.finished_at()[head - 1]);
+  }
+  return pace;
+}
+
+TEST_CASE("jobs of few tokens follow each other closely") {
+  // As many entries a lane as 32 lanes have of 8,192, and of 1,024 ids as many a lane; then half of all
+  // entries.
+  constexpr uint32_t kTokens = 256 * kChannels;
+  for (const bool plain : {false, true}) {
+    for (const uint32_t k : {kTokens / 8, kTokens / 2}) {
+      const Pace pace = PaceOf(kTokens, k, plain);
+      if (std::getenv("MNEMO_RTL_REPORT") != nullptr) {
+        WARN(kChannels << " lanes, k " << k << ", plain " << plain << ": " << pace.first << " cycles, then "
+                       << pace.period);
+      }
+      INFO("k " << k << " plain " << plain);
+      // While one job is collected the next one is swept: the longer of both is the period. A lane finds a
+      // hit a cycle; all lanes pass a group of up to 8 hits of a page a cycle.
+      const uint64_t sweeps = plain ? 256 : 206;
+      const uint64_t hits = 96 + std::max(k / kChannels + 32, k / 8 + kTokens / 128);
+      REQUIRE(pace.period <= std::max(sweeps, hits));
+      REQUIRE(pace.first <= sweeps + hits);
     }
   }
 }
