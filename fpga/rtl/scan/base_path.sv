@@ -3,7 +3,7 @@
 //
 // Streams: items of code formats; y of G queries, an item each, in order. Reads bases from page_buffer (those
 // of a page again for each pass), codes as table_control copies them, parameters from query_store. Latency:
-// dim / 8 + 14 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables that are not
+// dim / 8 + 15 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables that are not
 // built, 8 items of y that wait.
 module base_path
   import card_types::*;

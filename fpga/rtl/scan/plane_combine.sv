@@ -28,11 +28,6 @@ module plane_combine #(
   logic valid1, valid2;
   tag_t tag, tag1, tag2;
   logic [1:0] merge1;
-  logic signed [13:0] one[8][G];
-  logic signed [14:0] two[4][G];
-  logic signed [15:0] four[2][G];
-  logic signed [16:0] vector[8][G];
-
   always_comb begin
     tag = '{first: first, negative: negative, row: row, slots: '0};
     for (int t = 0; t < 8; ++t) begin
@@ -53,29 +48,41 @@ module plane_combine #(
     tag2   <= tag1;
   end
 
+  // Sums in place: term[t] of merge m is that of the vector that begins at segment t, if one does.
+  logic [7:0][G-1:0][16:0] vector;
   for (genvar g = 0; g < G; ++g) begin : g_query
+    logic signed [14:0] two[8], term2[8];
+    logic signed [15:0] four[2];
+    logic [15:0] four_above[2];
+    logic [16:0] eight_above;
+    logic [7:0][16:0] term;
+    for (genvar t = 0; t < 8; ++t) begin : g_two
+      if (t % 2 == 0) assign two[t] = 15'($signed(sums[t][g])) + (merge == 2'd0 ? 15'd0 : 15'($signed(sums[t+1][g])));
+      else assign two[t] = 15'($signed(sums[t][g]));
+    end
     always_ff @(posedge clk) begin
-      if (valid) begin
-        for (int t = 0; t < 8; ++t) one[t][g] <= sums[t][g];
-        for (int t = 0; t < 4; ++t) two[t][g] <= 15'($signed(sums[2*t][g])) + 15'($signed(sums[2*t+1][g]));
-        for (int t = 0; t < 2; ++t)
-        four[t][g] <= (16'($signed(
-            sums[4*t][g]
-        )) + 16'($signed(
-            sums[4*t+1][g]
-        ))) + (16'($signed(
-            sums[4*t+2][g]
-        )) + 16'($signed(
-            sums[4*t+3][g]
-        )));
-      end
+      if (valid) term2 <= two;
+    end
+    for (genvar t = 0; t < 2; ++t) begin : g_four
+      assign four[t] = 16'(term2[4*t]) + (merge1[1] ? 16'(term2[4*t+2]) : 16'd0);
+    end
+    // As in plane_unit: a sum that goes on without a register is made not negative.
+    assign four_above[0] = {~four[0][15], four[0][14:0]};
+    assign four_above[1] = merge1 == 2'd3 ? {~four[1][15], four[1][14:0]} : 16'h8000;
+    assign eight_above   = 17'(four_above[0]) + 17'(four_above[1]);
+    always_comb begin
+      for (int t = 0; t < 8; ++t) term[t] = 17'(term2[t]);
+      term[4] = 17'(four[1]);
+      term[0] = {~eight_above[16], eight_above[15:0]};
+    end
+    always_ff @(posedge clk) begin
       if (valid1) begin
         for (int t = 0; t < 8; ++t) begin
           unique case (merge1)
-            2'd0: vector[t][g] <= 17'(one[t][g]);
-            2'd1: vector[t][g] <= 17'(two[t%4][g]);
-            2'd2: vector[t][g] <= 17'(four[t%2][g]);
-            2'd3: vector[t][g] <= 17'(four[0][g]) + 17'(four[1][g]);
+            2'd0: vector[t][g] <= term[t];
+            2'd1: vector[t][g] <= term[2*t%8];
+            2'd2: vector[t][g] <= term[4*t%8];
+            2'd3: vector[t][g] <= term[0];
           endcase
         end
       end
@@ -85,12 +92,12 @@ module plane_combine #(
   // Two copies: one is read to be added to, the other by the scorers.
   for (genvar t = 0; t < 8; ++t) begin : g_slot
     logic [G-1:0][23:0] held, next;
-    logic we;
+    logic we, minus;
     assign we = valid2 && tag2.slots[t];
+    assign minus = tag2.negative && tag2.first;
     always_comb begin
       for (int g = 0; g < G; ++g)
-      next[g] = (tag2.first ? 24'd0 : {held[g][22:0], 1'b0}) +
-            (24'(vector[t][g]) ^ {24{tag2.negative && tag2.first}}) + 24'(tag2.negative && tag2.first);
+      next[g] = (24'($signed(vector[t][g])) ^ {24{minus}}) + {tag2.first ? 23'd0 : held[g][22:0], minus};
     end
     ram_lut #(
         .WIDTH(24 * G),
