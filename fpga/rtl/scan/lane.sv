@@ -168,7 +168,7 @@ module lane
   logic code_read;
   logic [9:0] code_at;
   logic [G-1:0][15:0][7:0] codes;
-  logic [4:0] base_param_at, score_param_at;
+  logic [4:0] base_param_at, score_sum_at, score_multiplier_at;
   logic [G-1:0][15:0] base_multiplier, score_multiplier;
   logic [G-1:0][7:0] base_shift, score_shift;
   logic [G-1:0][16:0] score_sum;
@@ -189,10 +189,11 @@ module lane
       .base_at(base_param_at),
       .base_multiplier,
       .base_shift,
-      .score_at(score_param_at),
-      .score_multiplier,
+      .sum_at(score_sum_at),
       .score_shift,
-      .score_sum
+      .score_sum,
+      .multiplier_at(score_multiplier_at),
+      .score_multiplier
   );
 
   logic table_we, table_bank, code_we;
@@ -269,6 +270,7 @@ module lane
   );
 
   logic base_y_valid, base_y_ready;
+  logic [3:0] base_y_at;
   logic [G-1:0][15:0] base_y;
   base_path #(
       .G(G)
@@ -300,6 +302,7 @@ module lane
       .shift(base_shift),
       .y_valid(base_y_valid),
       .y_ready(base_y_ready),
+      .y_at(base_y_at),
       .y(base_y)
   );
 
@@ -325,12 +328,14 @@ module lane
       .low,
       .high,
       .mask,
-      .param_at(score_param_at),
-      .multiplier(score_multiplier),
+      .sum_at(score_sum_at),
       .shift(score_shift),
       .sum(score_sum),
+      .multiplier_at(score_multiplier_at),
+      .multiplier(score_multiplier),
       .base_valid(base_y_valid),
       .base_ready(base_y_ready),
+      .base_at(base_y_at),
       .base(base_y),
       .filled,
       .page_freed,

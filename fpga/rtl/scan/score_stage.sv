@@ -3,8 +3,12 @@
 //
 // Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
 // scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
-// A job without pages gives one beat with `none` once its queries are complete. Latency: 15 cycles from a
+// A job without pages gives one beat with `none` once its queries are complete. Latency: 16 cycles from a
 // step to its scores. Stalls: score_ready (32 steps wait), a block or a base that is not complete.
+//
+// A step's inputs are read when they are used, up to 10 cycles after it: rows in cycle 4, sum and shift in
+// cycle 2, multiplier in cycle 6, base in cycle 10. So job_done comes 8 cycles after a job's last step; blocks
+// and bases are not written so soon after they are given back.
 module score_stage
   import card_types::*;
   import scan_types::*;
@@ -33,12 +37,14 @@ module score_stage
     input  logic [  5:0]              low,
     input  logic [  5:0]              high,
     input  logic [ 63:0]              mask,
-    output logic [  4:0]              param_at,
-    input  logic [G-1:0][15:0]        multiplier,
+    output logic [  4:0]              sum_at,
     input  logic [G-1:0][ 7:0]        shift,
     input  logic [G-1:0][16:0]        sum,
+    output logic [  4:0]              multiplier_at,
+    input  logic [G-1:0][15:0]        multiplier,
     input  logic                      base_valid,
     output logic                      base_ready,
+    output logic [  3:0]              base_at,
     input  logic [G-1:0][15:0]        base,
     input  logic [  3:0]              filled,
     output logic                      page_freed,
@@ -62,7 +68,8 @@ module score_stage
     logic       fold;
     logic       listed;
     logic       padded;     // the page's own row is vector 4
-    logic [4:0] code_shift;
+    logic [4:0] code_shift;  // of twice the dot product, by one less
+    logic [5:0] down;        // code_shift + 105, less 96
   } shape_t;
   shape_t shape_in, shape;
   logic [$bits(shape_t)-1:0] shape_bits;
@@ -74,7 +81,8 @@ module score_stage
           fold: form.fold,
           listed: form.listed,
           padded: form.merge == '0,
-          code_shift: form.code_shift
+          code_shift: form.code_shift - 5'(form.two_bit || form.sign_stage),
+          down: 6'(form.code_shift) + 6'd9
       };
   ram_lut #(
       .WIDTH($bits(shape_t)),
@@ -95,6 +103,8 @@ module score_stage
   logic [2:0] blocks;  // complete
   logic [1:0] block;
   logic [5:0] room;  // steps
+  logic [3:0] bases;  // that were used
+  logic [7:0] dones;
   logic returned;  // a step that gave no beat of scores
   logic [5:0] entry;  // the first of the step
   logic [5:0] vector;  // that it is read from
@@ -109,21 +119,23 @@ module score_stage
   assign block_free = item_last && !item.none;
   assign base_ready = item_last && !item.none && shape.codes;
   assign page_freed = item_last && item.last_pass;
-  assign job_done = item_last && item.last;
-  assign read_row = {block, vector[5:3]};
   assign page_slot = item.slot;
-  assign param_at = {item.job[0], item.pass};
 
+  assign job_done = dones[7];
   always_ff @(posedge clk) begin
     if (rst) begin
       at <= '0;
       blocks <= '0;
       block <= '0;
+      bases <= '0;
+      dones <= '0;
       room <= 6'd32;
     end else begin
       if (step) at <= step_last ? '0 : at + 6'd1;
       blocks <= blocks + 3'(block_done) - 3'(block_free);
       block <= block + 2'(block_free);
+      bases <= bases + 4'(base_ready);
+      dones <= {dones[6:0], item_last && item.last};
       room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(returned);
     end
   end
@@ -136,14 +148,15 @@ module score_stage
   localparam int TAG = $bits(tag_t);
   tag_t tag_now;
   logic [E-1:0] counts;
-  logic [E-1:0][7:0] scale_now;
+  logic [E-1:0][7:0] token_scale, row_scale;
   logic [5:0] which;
   always_comb begin
     for (int e = 0; e < E; ++e) begin
       which = entry + 6'(e);
       counts[e] = shape.listed ? mask[which] : which >= low && which <= high;
-      scale_now[e] = shape.sign_stage ? header.sign_scale : shape.codes ? scales[which] :
-          shape.page_row ? header.row_scales[4] : header.row_scales[which[1:0]];
+      token_scale[e] = scales[which];
+      row_scale[e] = shape.sign_stage ? header.sign_scale : shape.page_row ? header.row_scales[4] :
+          header.row_scales[which[1:0]];
     end
     if (shape.page_row) counts = E'(counts[0]);
     // The page is entry 0, in whichever step it is complete.
@@ -164,73 +177,152 @@ module score_stage
     };
   end
 
-  logic valid1, valid2, valid3;
-  logic [TAG-1:0] tag1, tag2, tag3;
-  logic [1:0] fold1, fold2, fold3;
-  logic adjust1, adjust2, own1;
-  logic [4:0] code_shift1, code_shift2;
-  logic [E-1:0][G-1:0][23:0] dots1, dots2, dots3;
-  logic [E-1:0][7:0] scale1;
-  logic [E-1:0][2:0] mantissa2, mantissa3;
-  logic [7:0] top1;
-  logic [E-1:0][7:0] top2;
-  logic [E-1:0][4:0] below2, shift1_3;
-  logic [G-1:0][15:0] multiplier1, multiplier2, multiplier3, base1, base2, base3;
-  logic [G-1:0][7:0] shift1;
-  logic [G-1:0][16:0] sum1;
-  logic sign1;
-  logic [G-1:0][18:0] less2;
-  logic [G-1:0][9:0] down2;  // signed
-  logic [E-1:0][G-1:0][4:0] shift2_3;
-
-  always_ff @(posedge clk) begin
-    valid1 <= step && !rst;
-    tag1 <= tag_now;
-    fold1 <= {shape.fold && !item.none, at == '0};
-    for (int e = 0; e < E; ++e) dots1[e] <= dots[(32'(vector[2:0])+e)%8];
-    scale1 <= scale_now;
-    top1 <= header.top_octave;
-    own1 <= !shape.codes || shape.sign_stage;
-    adjust1 <= shape.adjust;
-    sign1 <= shape.sign_stage;
-    code_shift1 <= shape.code_shift;
-    multiplier1 <= multiplier;
-    shift1 <= shift;
-    sum1 <= sum;
-    base1 <= shape.codes ? base : '0;
-  end
+  // Addresses of what is read later.
+  logic [2:0] vector4;
+  delay #(
+      .WIDTH(8),
+      .CYCLES(4)
+  ) delay_row (
+      .clk,
+      .in_data({block, vector}),
+      .out_data({read_row, vector4})
+  );
+  delay #(
+      .WIDTH(5),
+      .CYCLES(2)
+  ) delay_sum (
+      .clk,
+      .in_data({item.job[0], item.pass}),
+      .out_data(sum_at)
+  );
+  delay #(
+      .WIDTH(5),
+      .CYCLES(4)
+  ) delay_multiplier (
+      .clk,
+      .in_data(sum_at),
+      .out_data(multiplier_at)
+  );
+  logic codes10;
+  delay #(
+      .WIDTH(5),
+      .CYCLES(10)
+  ) delay_base (
+      .clk,
+      .in_data({shape.codes, bases}),
+      .out_data({codes10, base_at})
+  );
 
   function automatic logic [4:0] limited(input logic signed [10:0] value);
     return value < 0 ? 5'd0 : value > 31 ? 5'd31 : value[4:0];
   endfunction
 
-  // Second registers: octaves, and the shifts' parts by query.
-  always_ff @(posedge clk) begin
-    valid2 <= valid1 && !rst;
-    {tag2, fold2, adjust2, code_shift2, dots2, multiplier2, base2} <=
-        {tag1, fold1, adjust1, code_shift1, dots1, multiplier1, base1};
-    for (int e = 0; e < E; ++e) begin
-      mantissa2[e] <= scale1[e][2:0];
-      top2[e] <= own1 ? 8'(scale1[e][7:3]) : top1;
-      below2[e] <= own1 ? 5'd0 : limited(11'(top1) - 11'(scale1[e][7:3]));
-    end
-    for (int g = 0; g < G; ++g) begin
-      less2[g] <= 19'($signed(sum1[g])) + (sign1 ? 19'd0 : {19'($signed(sum1[g])) << 1});
-      down2[g] <= 10'(shift1[g]) - (10'(code_shift1) + 10'd105);
-    end
+  // Registers by the cycles after a step; the scorers' cycle 0 is cycle 5.
+  logic [4:1] valid;
+  logic [TAG-1:0] tag1, tag4;
+  logic [1:0] fold1, fold4;
+  logic tokens1, own2, adjust1, adjust3, sign1, sign3;
+  logic [4:0] code_shift1, code_shift3;
+  logic [5:0] down1, down4;
+  logic [7:0] top1, top2;
+  logic [E-1:0][7:0] token_scale1, row_scale1, scale2, top3, top5;
+  logic [E-1:0][4:0] below3, shift1_4;
+  logic [E-1:0][2:0] mantissa2, mantissa4;
+  logic [G-1:0][16:0] sum3;
+  logic [G-1:0][7:0] shift3, shift4;
+  logic [G-1:0][18:0] less4;  // what is taken away, as its complement
+  logic [G-1:0][9:0] down5;  // signed
+  logic [E-1:0][G-1:0][24:0] dot2_5;
+  logic [E-1:0][G-1:0][4:0] shift2_6;
+  logic [G-1:0][15:0] multiplier7, base11;
+  delay #(
+      .WIDTH(TAG + 2),
+      .CYCLES(3)
+  ) delay_tag (
+      .clk,
+      .in_data({tag1, fold1}),
+      .out_data({tag4, fold4})
+  );
+  delay #(
+      .WIDTH(7),
+      .CYCLES(2)
+  ) delay_shape (
+      .clk,
+      .in_data({adjust1, sign1, code_shift1}),
+      .out_data({adjust3, sign3, code_shift3})
+  );
+  delay #(
+      .WIDTH(6),
+      .CYCLES(3)
+  ) delay_down (
+      .clk,
+      .in_data(down1),
+      .out_data(down4)
+  );
+  delay #(
+      .WIDTH(8 * E),
+      .CYCLES(2)
+  ) delay_top (
+      .clk,
+      .in_data(top3),
+      .out_data(top5)
+  );
+  delay #(
+      .WIDTH(3 * E),
+      .CYCLES(2)
+  ) delay_mantissa (
+      .clk,
+      .in_data(mantissa2),
+      .out_data(mantissa4)
+  );
+
+  for (genvar e = 0; e < E; ++e) begin : g_mantissa
+    assign mantissa2[e] = scale2[e][2:0];
   end
 
-  // Third registers: what the scorers take.
   always_ff @(posedge clk) begin
-    valid3 <= valid2 && !rst;
-    {tag3, fold3, multiplier3, base3, mantissa3} <= {tag2, fold2, multiplier2, base2, mantissa2};
+    valid <= rst ? '0 : {valid[3:1], step};
+    // 1
+    tag1 <= tag_now;
+    fold1 <= {shape.fold && !item.none, at == '0};
+    token_scale1 <= token_scale;
+    row_scale1 <= row_scale;
+    tokens1 <= shape.codes && !shape.sign_stage;
+    adjust1 <= shape.adjust;
+    sign1 <= shape.sign_stage;
+    code_shift1 <= shape.code_shift;
+    down1 <= shape.down;
+    top1 <= header.top_octave;
+    // 2
+    scale2 <= tokens1 ? token_scale1 : row_scale1;
+    own2 <= !tokens1;
+    top2 <= top1;
+    // 3: octaves
+    sum3 <= sum;
+    shift3 <= shift;
     for (int e = 0; e < E; ++e) begin
-      shift1_3[e] <= limited(11'(code_shift2) + 11'(below2[e]));
-      for (int g = 0; g < G; ++g) begin
-        dots3[e][g] <= adjust2 ? {dots2[e][g][22:0], 1'b0} - 24'($signed(less2[g])) : dots2[e][g];
-        shift2_3[e][g] <= limited(11'($signed(down2[g])) - 11'(top2[e]));
+      top3[e] <= own2 ? 8'(scale2[e][7:3]) : top2;
+      below3[e] <= own2 ? 5'd0 : limited(11'(top2) - 11'(scale2[e][7:3]));
+    end
+    // 4
+    shift4 <= shift3;
+    for (int e = 0; e < E; ++e) shift1_4[e] <= limited(11'(code_shift3) + 11'(below3[e]));
+    for (int g = 0; g < G; ++g) begin
+      less4[g] <= !adjust3 ? '1 : 19'($signed(~sum3[g])) - (sign3 ? 19'd0 : {19'($signed(sum3[g])) << 1});
+    end
+    // 5: twice the dot product, less a sum of codes
+    for (int g = 0; g < G; ++g) begin
+      down5[g] <= 10'(shift4[g]) - (10'(down4) + 10'd96);
+      for (int e = 0; e < E; ++e) begin
+        dot2_5[e][g] <= 25'($signed(less4[g])) + {dots[(32'(vector4)+e)%8][g], 1'b1};
       end
     end
+    // 6, 7 and 11
+    for (int e = 0; e < E; ++e) begin
+      for (int g = 0; g < G; ++g) shift2_6[e][g] <= limited(11'($signed(down5[g])) - 11'(top5[e]));
+    end
+    multiplier7 <= multiplier;
+    base11 <= codes10 ? base : '0;
   end
 
   logic out_valid, out_in_ready;
@@ -245,16 +337,16 @@ module score_stage
   ) array (
       .clk,
       .rst,
-      .valid(valid3),
-      .tag(tag3),
-      .fold(fold3[1]),
-      .fold_first(fold3[0]),
-      .dots(dots3),
-      .mantissa(mantissa3),
-      .shift1(shift1_3),
-      .multiplier(multiplier3),
-      .shift2(shift2_3),
-      .base(base3),
+      .valid(valid[4]),
+      .tag(tag4),
+      .fold(fold4[1]),
+      .fold_first(fold4[0]),
+      .mantissa(mantissa4),
+      .shift1(shift1_4),
+      .dot2(dot2_5),
+      .shift2(shift2_6),
+      .multiplier(multiplier7),
+      .base(base11),
       .out_valid,
       .out_tag(out_tag_bits),
       .y(out_y)
