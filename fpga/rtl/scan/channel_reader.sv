@@ -83,11 +83,10 @@ module channel_reader
       .busy
   );
 
-  logic rows_ready, rows_valid, rows_take, rows_full;
+  logic rows_ready, rows_valid, rows_take;
   row_t head;
-  logic [5:0] rows_level;
   logic [$bits(row_t)-1:0] head_bits;
-  fifo #(
+  queue #(
       .WIDTH($bits(row_t)),
       .DEPTH(32)
   ) rows (
@@ -98,17 +97,15 @@ module channel_reader
       .in_data(row),
       .out_valid(rows_valid),
       .out_ready(rows_take),
-      .out_data(head_bits),
-      .level(rows_level)
+      .out_data(head_bits)
   );
   assign head = row_t'(head_bits);
-  assign rows_full = rows_level >= 6'd30 || !rows_ready;
 
   logic [3:0] lists_held;  // beats asked for and not yet used up
   logic want_valid, list_ar_valid, list_ar_take, list_free;
   logic [31:0] want_beat;
   logic [33:0] list_ar_beat;
-  assign row_ready = !rows_full && !halt && (!row.fetch || (!want_valid && lists_held != 4'(LISTS)));
+  assign row_ready = rows_ready && !halt && (!row.fetch || (!want_valid && lists_held != 4'(LISTS)));
 
   logic want_out;
   assign want_out = want_valid && !list_ar_valid;
@@ -129,23 +126,31 @@ module channel_reader
   end
 
   // Beats of the page list.
-  logic list_data_valid, list_in_ready;
+  logic list_data_valid, list_we;
   logic [15:0][31:0] list_data;
-  logic [3:0] list_level;
+  logic [$clog2(LISTS):0] lists_written, lists_read;
   logic r_list, r_fire, tag_valid;
-  fifo #(
+  assign list_we = r_fire && r_list && !halt && r_resp == '0;
+  assign list_data_valid = lists_written != lists_read;
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      lists_written <= '0;
+      lists_read <= '0;
+    end else begin
+      if (list_we) lists_written <= lists_written + 1'b1;
+      if (list_free) lists_read <= lists_read + 1'b1;
+    end
+  end
+  ram_lut #(
       .WIDTH(512),
       .DEPTH(LISTS)
   ) lists (
       .clk,
-      .rst,
-      .in_valid(r_fire && r_list && !halt && r_resp == '0),
-      .in_ready(list_in_ready),
-      .in_data(r_data),
-      .out_valid(list_data_valid),
-      .out_ready(list_free),
-      .out_data(list_data),
-      .level(list_level)
+      .we(list_we),
+      .waddr(lists_written[$clog2(LISTS)-1:0]),
+      .wdata(r_data),
+      .raddr(lists_read[$clog2(LISTS)-1:0]),
+      .rdata(list_data)
   );
 
   // The blocks of a job, by job slot.
@@ -333,7 +338,7 @@ module channel_reader
   end
 
   logic unused;
-  assign unused = &{1'b0, tag_valid, tag_ready, tag_level, unused_level, list_in_ready, list_level, 1'b0};
+  assign unused = &{1'b0, tag_valid, tag_ready, tag_level, unused_level, 1'b0};
 
   axi_if #(
       .DATA(514)

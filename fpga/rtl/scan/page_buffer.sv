@@ -85,8 +85,7 @@ module page_buffer
 
   // Pages whose beats come.
   logic coming_ready, coming_valid, page_ends;
-  logic [5:0] coming_level;
-  fifo #(
+  queue #(
       .WIDTH(7),
       .DEPTH(32)
   ) coming (
@@ -97,8 +96,7 @@ module page_buffer
       .in_data({page.job, page.slot}),
       .out_valid(coming_valid),
       .out_ready(page_ends),
-      .out_data({job, slot}),
-      .level(coming_level)
+      .out_data({job, slot})
   );
 
   // The kind of a beat.
@@ -245,5 +243,5 @@ module page_buffer
   );
 
   logic unused;
-  assign unused = &{1'b0, coming_ready, coming_valid, coming_level, page.first, page.last, 1'b0};
+  assign unused = &{1'b0, coming_ready, coming_valid, page.first, page.last, 1'b0};
 endmodule

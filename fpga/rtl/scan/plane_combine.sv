@@ -12,6 +12,8 @@ module plane_combine #(
     input  logic                             first,
     input  logic                             negative,
     input  logic                      [ 1:0] merge,    // 0: 64 elements a vector, 1: 128, 2: 256, 3: 512
+    input  logic                             pairs,    // merge is not 0
+    input  logic                             whole,    // merge is 3
     input  logic                      [ 2:0] position, // beats of the row before
     input  logic                      [ 4:0] row,
     input  logic   [7:0][G-1:0][13:0]        sums,
@@ -20,16 +22,17 @@ module plane_combine #(
 );
   typedef struct packed {
     logic       first;
-    logic       negative;
+    logic       minus;
     logic [4:0] row;
     logic [7:0] slots;
   } tag_t;
 
   logic valid1, valid2;
   tag_t tag, tag1, tag2;
+  logic whole1;
   logic [1:0] merge1;
   always_comb begin
-    tag = '{first: first, negative: negative, row: row, slots: '0};
+    tag = '{first: first, minus: first && negative, row: row, slots: '0};
     for (int t = 0; t < 8; ++t) begin
       unique case (merge)
         2'd0: tag.slots[t] = 1'b1;
@@ -45,6 +48,7 @@ module plane_combine #(
     valid2 <= valid1;
     tag1   <= tag;
     merge1 <= merge;
+    whole1 <= whole;
     tag2   <= tag1;
   end
 
@@ -57,7 +61,7 @@ module plane_combine #(
     logic [16:0] eight_above;
     logic [7:0][16:0] term;
     for (genvar t = 0; t < 8; ++t) begin : g_two
-      if (t % 2 == 0) assign two[t] = 15'($signed(sums[t][g])) + (merge == 2'd0 ? 15'd0 : 15'($signed(sums[t+1][g])));
+      if (t % 2 == 0) assign two[t] = 15'($signed(sums[t][g])) + (pairs ? 15'($signed(sums[t+1][g])) : 15'd0);
       else assign two[t] = 15'($signed(sums[t][g]));
     end
     always_ff @(posedge clk) begin
@@ -68,7 +72,7 @@ module plane_combine #(
     end
     // As in plane_unit: a sum that goes on without a register is made not negative.
     assign four_above[0] = {~four[0][15], four[0][14:0]};
-    assign four_above[1] = merge1 == 2'd3 ? {~four[1][15], four[1][14:0]} : 16'h8000;
+    assign four_above[1] = whole1 ? {~four[1][15], four[1][14:0]} : 16'h8000;
     assign eight_above   = 17'(four_above[0]) + 17'(four_above[1]);
     always_comb begin
       for (int t = 0; t < 8; ++t) term[t] = 17'(term2[t]);
@@ -92,12 +96,11 @@ module plane_combine #(
   // Two copies: one is read to be added to, the other by the scorers.
   for (genvar t = 0; t < 8; ++t) begin : g_slot
     logic [G-1:0][23:0] held, next;
-    logic we, minus;
+    logic we;
     assign we = valid2 && tag2.slots[t];
-    assign minus = tag2.negative && tag2.first;
     always_comb begin
       for (int g = 0; g < G; ++g)
-      next[g] = (24'($signed(vector[t][g])) ^ {24{minus}}) + {tag2.first ? 23'd0 : held[g][22:0], minus};
+      next[g] = (24'($signed(vector[t][g])) ^ {24{tag2.minus}}) + {tag2.first ? 23'd0 : held[g][22:0], tag2.minus};
     end
     ram_lut #(
         .WIDTH(24 * G),

@@ -124,6 +124,8 @@ module plane_core
     logic       first;
     logic       negative;
     logic [1:0] merge;
+    logic       pairs;  // merge is not 0
+    logic       whole;  // merge is 3
     logic [1:0] block;
     logic [4:0] at;
   } tag_t;
@@ -132,7 +134,16 @@ module plane_core
   logic [BITS-1:0] tag2_bits, tag5_bits;
   logic valid[9], done[9];
   logic unused;
-  assign tag = '{bank: item.bank, first: first, negative: !positive, merge: merge, block: block, at: at};
+  assign tag = '{
+          bank: item.bank,
+          first: first,
+          negative: !positive,
+          merge: merge,
+          pairs: merge != 2'd0,
+          whole: merge == 2'd3,
+          block: block,
+          at: at
+      };
   delay #(
       .WIDTH(BITS),
       .CYCLES(2)
@@ -212,6 +223,8 @@ module plane_core
       .first(tag5.first),
       .negative(tag5.negative),
       .merge(tag5.merge),
+      .pairs(tag5.pairs),
+      .whole(tag5.whole),
       .position,
       .row,
       .sums,

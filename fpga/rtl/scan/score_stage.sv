@@ -3,7 +3,7 @@
 //
 // Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
 // scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
-// A job without pages gives one beat with `none` once its queries are complete. Latency: 16 cycles from a
+// A job without pages gives one beat with `none` once its queries are complete. Latency: 17 cycles from a
 // step to its scores. Stalls: score_ready (32 steps wait), a block or a base that is not complete.
 //
 // A step's inputs are read when they are used, up to 10 cycles after it: rows in cycle 4, sum and shift in
@@ -329,7 +329,6 @@ module score_stage
   logic [TAG-1:0] out_tag_bits;
   tag_t out_tag;
   logic [S*16-1:0] out_y;
-  logic [5:0] out_level;
   score_array #(
       .G(G),
       .S(S),
@@ -353,7 +352,7 @@ module score_stage
   );
   assign out_tag = tag_t'(out_tag_bits);
   assign returned = out_valid && !out_tag.push;
-  fifo #(
+  queue #(
       .WIDTH(HEAD + S * 16),
       .DEPTH(32)
   ) out (
@@ -364,10 +363,9 @@ module score_stage
       .in_data({out_tag.head, out_y}),
       .out_valid(score_valid),
       .out_ready(score_ready),
-      .out_data({score_head, score_y}),
-      .level(out_level)
+      .out_data({score_head, score_y})
   );
 
   logic unused;
-  assign unused = &{1'b0, out_in_ready, out_level, 1'b0};
+  assign unused = &{1'b0, out_in_ready, 1'b0};
 endmodule
