@@ -61,12 +61,13 @@ module base_path
   );
 
   // 8 steps a beat of the base: words of codes, and both halves of each.
-  logic running, start, step, step_last, item_last, half;
+  logic running, start, step, step_last, item_last, half, there;  // there: the beat at `read`
   logic [1:0] segment, word;
-  logic [5:0] read, page_start;  // beats
+  logic [5:0] read, read_after, page_start;  // beats
   logic [3:0] room;  // items of y
   assign start = item_valid && !running && full[item.bank] && room != '0;
-  assign step = running && read != base_written;
+  assign step = running && there;
+  assign read_after = read + 6'd1;
   assign step_last = half && word == 2'd3;
   assign item_last = step && step_last && 3'(segment) == segment_last(merge);
   assign item_ready = item_last;
@@ -81,12 +82,15 @@ module base_path
       page_start <= '0;
       room <= 4'd8;
       base_freed <= 1'b0;
+      there <= 1'b0;
     end else begin
       if (start) running <= 1'b1;
       else if (item_last) running <= 1'b0;
       room <= room - 4'(start) + 4'(y_valid && y_ready);
-      if (step && step_last) read <= item_last && !item.last_pass ? page_start : read + 6'd1;
-      if (item_last && item.last_pass) page_start <= read + 6'd1;
+      if (step && step_last) read <= item_last && !item.last_pass ? page_start : read_after;
+      if (item_last && item.last_pass) page_start <= read_after;
+      if (!step || !step_last) there <= read != base_written;
+      else there <= (item_last && !item.last_pass) || read_after != base_written;
       base_freed <= step && step_last && item.last_pass;
     end
     if (start) begin
@@ -176,7 +180,8 @@ module base_path
 
   // The scorer's cycle 0 is the second one after the query's.
   logic [24:0] dot_in;
-  logic [7:0] scale_in;
+  logic [7:0] scale_in, shift_in;
+  logic [5:0] octave;
   logic [4:0] shift1_in, shift2;
   logic [LOG-1:0] query1, query3;
   logic [1:0] coarse1;
@@ -187,7 +192,9 @@ module base_path
     query1 <= query;
     scale_in <= scale;
     shift1_in <= base_shift;
-    down <= 11'(shift[query]) - 11'(base_shift) - (11'(scale[7:3]) + 11'd105);
+    shift_in <= shift[query];
+    octave <= 6'(base_shift) + 6'(scale[7:3]);
+    down <= 11'(shift_in) - (11'(octave) + 11'd105);
     dot_in <= {dots_held[query1], 1'b0};
     multiplier_in <= multiplier[query3];
   end
@@ -213,14 +220,7 @@ module base_path
       .in_data(shift1_in[4:3]),
       .out_data(coarse1)
   );
-  delay #(
-      .WIDTH(5),
-      .CYCLES(2)
-  ) delay_shift2 (
-      .clk,
-      .in_data(down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0]),
-      .out_data(shift2)
-  );
+  always_ff @(posedge clk) shift2 <= down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
   logic [15:0] score;
   logic [16:0] score_sum;
   scorer one (

@@ -2,8 +2,8 @@
 //
 // Streams: job, list; beats of blocks (beat_valid, never stalled: bursts are asked for only when page_buffer
 // has room for them); a page's description (page_valid, never stalled) before its first beat. Page lists are
-// read ahead, 16 rows a beat, each beat once. Latency: 10 cycles from job to the first address, then a burst a
-// cycle and at most a page each 7 cycles. Stalls: ar_ready, 32 bursts under way, room for beats, page slots.
+// read ahead, 16 rows a beat, each beat once. Latency: 10 cycles from job to the first address, then a burst each
+// third cycle and at most a page each 7 cycles. Stalls: ar_ready, 32 bursts under way, room for beats, page slots.
 // A block or list beat outside of the channel and a response that is not OKAY are faults: then, as with
 // `stop`, nothing new is asked for and what still comes is dropped.
 module channel_reader
@@ -163,7 +163,7 @@ module channel_reader
     logic [8:0]  second_beats;
     logic [9:0]  span;
   } block_t;
-  block_t block_in, block;
+  block_t block_in, block;  // block: of the row at hand, a cycle after it came
   logic [$bits(block_t)-1:0] block_bits;
   assign block_in = '{
           codes: job.kind == KIND_CODES,
@@ -185,7 +185,7 @@ module channel_reader
       .raddr(head.job),
       .rdata(block_bits)
   );
-  assign block = block_t'(block_bits);
+  always_ff @(posedge clk) block <= block_t'(block_bits);
 
   // Pages: the extent, its check, and its bursts.
   typedef enum logic [2:0] {
@@ -206,6 +206,7 @@ module channel_reader
   logic [4:0] page_slot;
   logic [2:0] base_beats;
   logic page_go, list_need, outside;
+  logic pages_ok, bases_ok;  // a cycle late; a page that goes comes 4 cycles after one of blocks
   logic split_start, split_busy, burst_valid, burst_take;
   logic [33:0] split_base;
   logic [9:0] split_beats;
@@ -216,8 +217,8 @@ module channel_reader
   assign list_need = state == WAIT && rows_valid && !head.none && !halt;
   assign list_free = list_need && head.fetch && holding && list_data_valid;
   assign outside = finish > 34'(length_beats);
-  assign page_go = (state == READ && pages_free != '0 && bases_free >= 6'(base_beats) && !split_busy) ||
-      (state == WAIT && rows_valid && head.none && pages_free != '0);
+  assign page_go = pages_ok &&
+      ((state == READ && bases_ok && !split_busy) || (state == WAIT && rows_valid && head.none));
   assign page_valid = page_go && !halt;
   assign page = '{
           none: head.none,
@@ -241,6 +242,8 @@ module channel_reader
       pages_free <= 6'd30;
       bases_free <= 6'd32;
       page_slot <= '0;
+      pages_ok <= 1'b0;
+      bases_ok <= 1'b0;
     end else begin
       // A beat that is used up leaves first; a row of the same beat does not wait.
       if (list_free) holding <= 1'b0;
@@ -256,6 +259,8 @@ module channel_reader
       pages_free <= pages_free - 6'(page_valid) + 6'(page_freed);
       bases_free <= bases_free - (page_valid && !head.none ? 6'(base_beats) : 6'd0) + 6'(base_freed);
       page_slot <= page_slot + 5'(page_valid);
+      pages_ok <= pages_free != '0 && !page_valid;
+      bases_ok <= bases_free >= 6'(base_beats);
     end
     if (state == WAIT) extent <= list_data[head.element];
     start <= 33'(extent) + 33'(block.block_beat);
@@ -277,12 +282,13 @@ module channel_reader
   );
 
   // Addresses: page lists go first.
-  logic [9:0] room;  // beats
+  logic [9:0] room;  // beats, without what changed in the cycle before
+  logic signed [8:0] change;
   logic [5:0] bursts;
-  logic ar_free, ends_burst;
-  assign ar_free = (!ar_valid || ar_ready) && !halt && bursts != 6'd32;
+  logic ar_free, ends_burst, bursts_ok, fits, asked;  // asked: a burst went in the cycle before
+  assign ar_free = (!ar_valid || ar_ready) && !halt && bursts_ok;
   assign list_ar_take = ar_free && list_ar_valid;
-  assign burst_take = ar_free && !list_ar_valid && room > 10'(burst_len);
+  assign burst_take = ar_free && !list_ar_valid && fits;
   assign ends_burst = r_fire && r_last;
   assign open = bursts != '0;
 
@@ -292,12 +298,21 @@ module channel_reader
     if (rst) begin
       ar_valid <= 1'b0;
       bursts <= '0;
+      bursts_ok <= 1'b0;
       room <= BEATS;
+      change <= '0;
+      fits <= 1'b0;
+      asked <= 1'b0;
     end else begin
       if (list_ar_take || burst_fire) ar_valid <= 1'b1;
       else if (ar_ready) ar_valid <= 1'b0;
       bursts <= bursts + 6'(list_ar_take || burst_fire) - 6'(ends_burst);
-      room <= room - (burst_fire ? 10'(burst_len) + 10'd1 : 10'd0) + 10'(beat_peeled) + 10'(beat_freed);
+      bursts_ok <= bursts < 6'd31;  // a cycle late
+      // ~len = -(len + 1)
+      change <= (burst_fire ? {1'b1, ~burst_len} : 9'd0) + 9'({beat_peeled && beat_freed, beat_peeled ^ beat_freed});
+      room <= room + 10'(change);
+      asked <= burst_fire;
+      fits <= burst_valid && !burst_fire && !asked && room > 10'(burst_len);
     end
     if (list_ar_take) begin
       ar_addr <= {list_ar_beat, 6'd0};

@@ -21,17 +21,12 @@ module queue #(
 
   logic [POINTER-1:0] write_at, read_at;
   logic [WIDTH-1:0] stored;
-  logic [POINTER:0] waiting, waiting_next;  // payloads in the RAM
+  logic [POINTER:0] waiting;  // payloads in the RAM
   logic behind, in_fire, out_free, take;
 
   assign in_fire = in_valid && in_ready;
   assign out_free = !out_valid || out_ready;
   assign take = out_free && behind;
-  always_comb begin
-    waiting_next = waiting;
-    if (in_fire && !take) waiting_next = waiting + 1'b1;
-    if (!in_fire && take) waiting_next = waiting - 1'b1;
-  end
 
   ram_lut #(
       .WIDTH(WIDTH),
@@ -54,9 +49,13 @@ module queue #(
       in_ready  <= 1'b0;
       out_valid <= 1'b0;
     end else begin
-      waiting  <= waiting_next;
-      behind   <= waiting_next != '0;
-      in_ready <= !waiting_next[POINTER];
+      if (in_fire && !take) waiting <= waiting + 1'b1;
+      if (!in_fire && take) waiting <= waiting - 1'b1;
+      if (in_fire) behind <= 1'b1;
+      else if (take) behind <= waiting != (POINTER + 1)'(1);
+      if (take) in_ready <= 1'b1;
+      else if (in_fire) in_ready <= waiting != (POINTER + 1)'(DEPTH - 1);
+      else in_ready <= !waiting[POINTER];
       if (out_free) out_valid <= behind;
       if (in_fire) write_at <= write_at + 1'b1;
       if (take) read_at <= read_at + 1'b1;

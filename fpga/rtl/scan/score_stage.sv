@@ -71,7 +71,7 @@ module score_stage
     logic [4:0] code_shift;  // of twice the dot product, by one less
     logic [5:0] down;        // code_shift + 105, less 96
   } shape_t;
-  shape_t shape_in, shape;
+  shape_t shape_in, next_shape, shape;
   logic [$bits(shape_t)-1:0] shape_bits;
   assign shape_in = '{
           codes: form.kind == KIND_CODES,
@@ -95,48 +95,70 @@ module score_stage
       .raddr(item.job),
       .rdata(shape_bits)
   );
-  assign shape = shape_t'(shape_bits);
+  assign next_shape = shape_t'(shape_bits);
 
-  // Steps.
-  logic step, step_last, item_last, ready;
-  logic [5:0] at, last;
-  logic [2:0] blocks;  // complete
-  logic [1:0] block;
+  // The item at hand, and the next one, which follows without a gap once it may begin.
+  logic running, may_begin, next_ok, begins, step, step_last, item_last, room_ok, returned;
+  logic [5:0] at, left, last;
+  logic [2:0] blocks;  // complete and not begun
+  logic [1:0] block, next_block;
+  logic [3:0] base_number, next_base;
   logic [5:0] room;  // steps
-  logic [3:0] bases;  // that were used
-  logic [7:0] dones;
-  logic returned;  // a step that gave no beat of scores
   logic [5:0] entry;  // the first of the step
   logic [5:0] vector;  // that it is read from
-  assign last = item.none || shape.page_row ? '0 : shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
+  logic [7:0] dones;
+  // Each stage keeps what it needs of an item.
+  // verilator lint_off UNUSEDSIGNAL
+  item_t now;
+  // verilator lint_on UNUSEDSIGNAL
+  assign last = item.none || next_shape.page_row ? '0 : next_shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
   assign entry = 6'(32'(at) * E);
   assign vector = shape.page_row && shape.padded ? 6'd4 : entry;
-  assign ready = item.none ? filled[item.job] : blocks != '0 && (!shape.codes || base_valid);
-  assign step = item_valid && ready && room != '0;
-  assign step_last = at == last;
+  assign may_begin = item.none ? filled[item.job] : blocks != '0 && (!next_shape.codes || base_valid);
+  assign begins = next_ok && (!running || item_last);
+  assign step = running && room_ok;
   assign item_last = step && step_last;
-  assign item_ready = item_last;
-  assign block_free = item_last && !item.none;
-  assign base_ready = item_last && !item.none && shape.codes;
-  assign page_freed = item_last && item.last_pass;
-  assign page_slot = item.slot;
-
+  assign item_ready = begins;
+  assign block_free = item_last && !now.none;
+  assign base_ready = begins && !item.none && next_shape.codes;
+  assign page_freed = item_last && now.last_pass;
   assign job_done = dones[7];
+  assign page_slot = now.slot;
+
   always_ff @(posedge clk) begin
     if (rst) begin
-      at <= '0;
+      running <= 1'b0;
+      next_ok <= 1'b0;
       blocks <= '0;
-      block <= '0;
-      bases <= '0;
+      next_block <= '0;
+      next_base <= '0;
       dones <= '0;
       room <= 6'd32;
+      room_ok <= 1'b0;
     end else begin
-      if (step) at <= step_last ? '0 : at + 6'd1;
-      blocks <= blocks + 3'(block_done) - 3'(block_free);
-      block <= block + 2'(block_free);
-      bases <= bases + 4'(base_ready);
-      dones <= {dones[6:0], item_last && item.last};
+      if (begins) running <= 1'b1;
+      else if (item_last) running <= 1'b0;
+      // What an item waits for stays until it begins.
+      next_ok <= item_valid && !begins && may_begin;
+      blocks <= blocks + 3'(block_done) - 3'(begins && !item.none);
+      next_block <= next_block + 2'(begins && !item.none);
+      next_base <= next_base + 4'(base_ready);
+      dones <= {dones[6:0], item_last && now.last};
       room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(returned);
+      room_ok <= room > 6'd1;
+    end
+    if (begins) begin
+      now <= item;
+      shape <= next_shape;
+      block <= next_block;
+      base_number <= next_base;
+      at <= '0;
+      left <= last;
+      step_last <= last == '0;
+    end else if (step) begin
+      at <= at + 6'd1;
+      left <= left - 6'd1;
+      step_last <= left == 6'd1;
     end
   end
 
@@ -167,12 +189,12 @@ module score_stage
     tag_now = '{
         push: step_last || !shape.fold,
         head: '{
-            last: item.last && step_last,
-            none: item.none,
+            last: now.last && step_last,
+            none: now.none,
             page_last: step_last,
-            pass: item.pass,
+            pass: now.pass,
             at: shape.fold ? '0 : at,
-            counts: item.none ? '0 : 8'(counts)
+            counts: now.none ? '0 : 8'(counts)
         }
     };
   end
@@ -192,7 +214,7 @@ module score_stage
       .CYCLES(2)
   ) delay_sum (
       .clk,
-      .in_data({item.job[0], item.pass}),
+      .in_data({now.job[0], now.pass}),
       .out_data(sum_at)
   );
   delay #(
@@ -209,7 +231,7 @@ module score_stage
       .CYCLES(10)
   ) delay_base (
       .clk,
-      .in_data({shape.codes, bases}),
+      .in_data({shape.codes, base_number}),
       .out_data({codes10, base_at})
   );
 
@@ -284,7 +306,7 @@ module score_stage
     valid <= rst ? '0 : {valid[3:1], step};
     // 1
     tag1 <= tag_now;
-    fold1 <= {shape.fold && !item.none, at == '0};
+    fold1 <= {shape.fold && !now.none, at == '0};
     token_scale1 <= token_scale;
     row_scale1 <= row_scale;
     tokens1 <= shape.codes && !shape.sign_stage;
