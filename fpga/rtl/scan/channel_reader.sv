@@ -323,12 +323,11 @@ module channel_reader
     end
   end
 
-  // Data come in the order of addresses.
-  logic tag_ready, unused_level;
-  logic [5:0] tag_level;
-  fifo #(
+  // Data come in the order of addresses, each at least a cycle after its address is taken.
+  logic tag_ready;
+  queue #(
       .WIDTH(1),
-      .DEPTH(64)
+      .DEPTH(32)
   ) tags (
       .clk,
       .rst,
@@ -337,8 +336,7 @@ module channel_reader
       .in_data(list_ar_take),
       .out_valid(tag_valid),
       .out_ready(ends_burst),
-      .out_data(r_list),
-      .level({unused_level, tag_level})
+      .out_data(r_list)
   );
   assign r_ready = 1'b1;
   assign r_fire = r_valid && r_ready;
@@ -353,7 +351,7 @@ module channel_reader
   end
 
   logic unused;
-  assign unused = &{1'b0, tag_valid, tag_ready, tag_level, unused_level, 1'b0};
+  assign unused = &{1'b0, tag_valid, tag_ready, 1'b0};
 
   axi_if #(
       .DATA(514)

@@ -2,7 +2,7 @@
 // bit.
 //
 // Streams: jobs (4 in the lane), queries (of two jobs), lists of listed jobs, scores; the AXI read port.
-// Latency: about 75 cycles and the channel's from a job to its first scores. Stalls of the channel's beats:
+// Latency: about 80 cycles and the channel's from a job to its first scores. Stalls of the channel's beats:
 // tables that are not built, scorers, score_ready; with a group of at most G, memory or scorers bound it.
 // `stop`: nothing new is read, what comes is dropped, and the lane waits for rst; `open` tells when no
 // transaction is left. A fault does the same, and is kept until rst.
