@@ -1,9 +1,10 @@
 // The base's part of y for each page and pass: layout::ScoreTerm of the base's dot product, its scale and the
 // octave of its scale, for G queries.
 //
-// Streams: items of code formats; y of G queries, an item each, in order. Reads bases from page_buffer (those
+// Streams: items of code formats; y of G queries, an item each, in order, read at
+// y_at (modulo 16) up to some items after it is taken. Reads bases from page_buffer (those
 // of a page again for each pass), codes as table_control copies them, parameters from query_store. Latency:
-// dim / 8 + 14 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables that are not
+// dim / 8 + 15 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables that are not
 // built, 8 items of y that wait.
 module base_path
   import card_types::*;
@@ -41,6 +42,7 @@ module base_path
     input  logic [G-1:0][ 7:0]            shift,
     output logic                          y_valid,
     input  logic                          y_ready,
+    input  logic [  3:0]                  y_at,
     output logic [G-1:0][15:0]            y
 );
   localparam int LOG = G == 1 ? 1 : $clog2(G);
@@ -59,12 +61,13 @@ module base_path
   );
 
   // 8 steps a beat of the base: words of codes, and both halves of each.
-  logic running, start, step, step_last, item_last, half;
+  logic running, start, step, step_last, item_last, half, there;  // there: the beat at `read`
   logic [1:0] segment, word;
-  logic [5:0] read, page_start;  // beats
+  logic [5:0] read, read_after, page_start;  // beats
   logic [3:0] room;  // items of y
   assign start = item_valid && !running && full[item.bank] && room != '0;
-  assign step = running && read != base_written;
+  assign step = running && there;
+  assign read_after = read + 6'd1;
   assign step_last = half && word == 2'd3;
   assign item_last = step && step_last && 3'(segment) == segment_last(merge);
   assign item_ready = item_last;
@@ -79,12 +82,15 @@ module base_path
       page_start <= '0;
       room <= 4'd8;
       base_freed <= 1'b0;
+      there <= 1'b0;
     end else begin
       if (start) running <= 1'b1;
       else if (item_last) running <= 1'b0;
       room <= room - 4'(start) + 4'(y_valid && y_ready);
-      if (step && step_last) read <= item_last && !item.last_pass ? page_start : read + 6'd1;
-      if (item_last && item.last_pass) page_start <= read + 6'd1;
+      if (step && step_last) read <= item_last && !item.last_pass ? page_start : read_after;
+      if (item_last && item.last_pass) page_start <= read_after;
+      if (!step || !step_last) there <= read != base_written;
+      else there <= (item_last && !item.last_pass) || read_after != base_written;
       base_freed <= step && step_last && item.last_pass;
     end
     if (start) begin
@@ -172,60 +178,67 @@ module base_path
     end else if (scoring) query <= query + 1'b1;
   end
 
-  logic [23:0] dot_in;
-  logic [7:0] scale_in;
-  logic [4:0] shift1_in, shift1, shift2_in, shift2;
-  logic [15:0] multiplier_in, multiplier_then;
+  // The scorer's cycle 0 is the second one after the query's.
+  logic [24:0] dot_in;
+  logic [7:0] scale_in, shift_in;
+  logic [5:0] octave;
+  logic [4:0] shift1_in, shift2;
+  logic [LOG-1:0] query1, query3;
+  logic [1:0] coarse1;
+  logic [14:0] factor;
+  logic [15:0] multiplier_in;
   logic signed [10:0] down;
   always_ff @(posedge clk) begin
-    dot_in <= dots_held[query];
+    query1 <= query;
     scale_in <= scale;
     shift1_in <= base_shift;
-    multiplier_in <= multiplier[query];
-    down <= 11'(shift[query]) - 11'(base_shift) - 11'(scale[7:3]) - 11'd105;
+    shift_in <= shift[query];
+    octave <= 6'(base_shift) + 6'(scale[7:3]);
+    down <= 11'(shift_in) - (11'(octave) + 11'd105);
+    dot_in <= {dots_held[query1], 1'b0};
+    multiplier_in <= multiplier[query3];
   end
-  assign shift2_in = down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
   delay #(
-      .WIDTH(5),
+      .WIDTH(LOG),
+      .CYCLES(2)
+  ) delay_query (
+      .clk,
+      .in_data(query1),
+      .out_data(query3)
+  );
+  scale_factor factor_of_scale (
+      .clk,
+      .mantissa(scale_in[2:0]),
+      .fine(shift1_in[2:0]),
+      .factor
+  );
+  delay #(
+      .WIDTH(2),
       .CYCLES(3)
-  ) delay_shift1 (
+  ) delay_coarse (
       .clk,
-      .in_data(shift1_in),
-      .out_data(shift1)
+      .in_data(shift1_in[4:3]),
+      .out_data(coarse1)
   );
-  delay #(
-      .WIDTH(16),
-      .CYCLES(4)
-  ) delay_multiplier (
-      .clk,
-      .in_data(multiplier_in),
-      .out_data(multiplier_then)
-  );
-  delay #(
-      .WIDTH(5),
-      .CYCLES(6)
-  ) delay_shift2 (
-      .clk,
-      .in_data(shift2_in),
-      .out_data(shift2)
-  );
+  always_ff @(posedge clk) shift2 <= down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
   logic [15:0] score;
+  logic [16:0] score_sum;
   scorer one (
       .clk,
-      .dot(dot_in),
-      .mantissa(scale_in[2:0]),
-      .shift1,
-      .multiplier(multiplier_then),
+      .dot2(dot_in),
+      .factor,
+      .coarse1,
+      .multiplier(multiplier_in),
       .shift2,
       .base(16'sd0),
+      .sum(score_sum),
       .y(score)
   );
 
   logic score_ends;
   logic [9:0] ends;
   logic [G-1:0][15:0] collected, collected_next;
-  logic y_in_ready;
-  logic [3:0] y_level;
+  logic [3:0] y_written, y_level;
   always_comb begin
     collected_next = collected >> 16;
     collected_next[G-1] = score;
@@ -235,21 +248,30 @@ module base_path
     collected <= collected_next;
   end
   assign score_ends = ends[9];
-  fifo #(
+
+  // A ring of 16, of which 8 wait: a y may be read for some cycles after it is taken.
+  assign y_valid = y_level != '0;
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      y_written <= '0;
+      y_level <= '0;
+    end else begin
+      y_written <= y_written + 4'(score_ends);
+      y_level <= y_level + 4'(score_ends) - 4'(y_valid && y_ready);
+    end
+  end
+  ram_lut #(
       .WIDTH(16 * G),
-      .DEPTH(8)
+      .DEPTH(16)
   ) ys (
       .clk,
-      .rst,
-      .in_valid(score_ends),
-      .in_ready(y_in_ready),
-      .in_data(collected_next),
-      .out_valid(y_valid),
-      .out_ready(y_ready),
-      .out_data(y),
-      .level(y_level)
+      .we(score_ends),
+      .waddr(y_written),
+      .wdata(collected_next),
+      .raddr(y_at),
+      .rdata(y)
   );
 
   logic unused;
-  assign unused = &{1'b0, y_in_ready, y_level, scale_in[7:3], 1'b0};
+  assign unused = &{1'b0, scale_in[7:3], score_sum, 1'b0};
 endmodule

@@ -2,8 +2,8 @@
 //
 // Streams: job, list; beats of blocks (beat_valid, never stalled: bursts are asked for only when page_buffer
 // has room for them); a page's description (page_valid, never stalled) before its first beat. Page lists are
-// read ahead, 16 rows a beat, each beat once. Latency: 10 cycles from job to the first address, then a burst a
-// cycle and at most a page each 7 cycles. Stalls: ar_ready, 32 bursts under way, room for beats, page slots.
+// read ahead, 16 rows a beat, each beat once. Latency: 10 cycles from job to the first address, then a burst each
+// third cycle and at most a page each 7 cycles. Stalls: ar_ready, 32 bursts under way, room for beats, page slots.
 // A block or list beat outside of the channel and a response that is not OKAY are faults: then, as with
 // `stop`, nothing new is asked for and what still comes is dropped.
 module channel_reader
@@ -83,11 +83,10 @@ module channel_reader
       .busy
   );
 
-  logic rows_ready, rows_valid, rows_take, rows_full;
+  logic rows_ready, rows_valid, rows_take;
   row_t head;
-  logic [5:0] rows_level;
   logic [$bits(row_t)-1:0] head_bits;
-  fifo #(
+  queue #(
       .WIDTH($bits(row_t)),
       .DEPTH(32)
   ) rows (
@@ -98,17 +97,15 @@ module channel_reader
       .in_data(row),
       .out_valid(rows_valid),
       .out_ready(rows_take),
-      .out_data(head_bits),
-      .level(rows_level)
+      .out_data(head_bits)
   );
   assign head = row_t'(head_bits);
-  assign rows_full = rows_level >= 6'd30 || !rows_ready;
 
   logic [3:0] lists_held;  // beats asked for and not yet used up
   logic want_valid, list_ar_valid, list_ar_take, list_free;
   logic [31:0] want_beat;
   logic [33:0] list_ar_beat;
-  assign row_ready = !rows_full && !halt && (!row.fetch || (!want_valid && lists_held != 4'(LISTS)));
+  assign row_ready = rows_ready && !halt && (!row.fetch || (!want_valid && lists_held != 4'(LISTS)));
 
   logic want_out;
   assign want_out = want_valid && !list_ar_valid;
@@ -129,23 +126,31 @@ module channel_reader
   end
 
   // Beats of the page list.
-  logic list_data_valid, list_in_ready;
+  logic list_data_valid, list_we;
   logic [15:0][31:0] list_data;
-  logic [3:0] list_level;
+  logic [$clog2(LISTS):0] lists_written, lists_read;
   logic r_list, r_fire, tag_valid;
-  fifo #(
+  assign list_we = r_fire && r_list && !halt && r_resp == '0;
+  assign list_data_valid = lists_written != lists_read;
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      lists_written <= '0;
+      lists_read <= '0;
+    end else begin
+      if (list_we) lists_written <= lists_written + 1'b1;
+      if (list_free) lists_read <= lists_read + 1'b1;
+    end
+  end
+  ram_lut #(
       .WIDTH(512),
       .DEPTH(LISTS)
   ) lists (
       .clk,
-      .rst,
-      .in_valid(r_fire && r_list && !halt && r_resp == '0),
-      .in_ready(list_in_ready),
-      .in_data(r_data),
-      .out_valid(list_data_valid),
-      .out_ready(list_free),
-      .out_data(list_data),
-      .level(list_level)
+      .we(list_we),
+      .waddr(lists_written[$clog2(LISTS)-1:0]),
+      .wdata(r_data),
+      .raddr(lists_read[$clog2(LISTS)-1:0]),
+      .rdata(list_data)
   );
 
   // The blocks of a job, by job slot.
@@ -158,7 +163,7 @@ module channel_reader
     logic [8:0]  second_beats;
     logic [9:0]  span;
   } block_t;
-  block_t block_in, block;
+  block_t block_in, block;  // block: of the row at hand, a cycle after it came
   logic [$bits(block_t)-1:0] block_bits;
   assign block_in = '{
           codes: job.kind == KIND_CODES,
@@ -180,7 +185,7 @@ module channel_reader
       .raddr(head.job),
       .rdata(block_bits)
   );
-  assign block = block_t'(block_bits);
+  always_ff @(posedge clk) block <= block_t'(block_bits);
 
   // Pages: the extent, its check, and its bursts.
   typedef enum logic [2:0] {
@@ -201,6 +206,7 @@ module channel_reader
   logic [4:0] page_slot;
   logic [2:0] base_beats;
   logic page_go, list_need, outside;
+  logic pages_ok, bases_ok;  // a cycle late; a page that goes comes 4 cycles after one of blocks
   logic split_start, split_busy, burst_valid, burst_take;
   logic [33:0] split_base;
   logic [9:0] split_beats;
@@ -211,8 +217,8 @@ module channel_reader
   assign list_need = state == WAIT && rows_valid && !head.none && !halt;
   assign list_free = list_need && head.fetch && holding && list_data_valid;
   assign outside = finish > 34'(length_beats);
-  assign page_go = (state == READ && pages_free != '0 && bases_free >= 6'(base_beats) && !split_busy) ||
-      (state == WAIT && rows_valid && head.none && pages_free != '0);
+  assign page_go = pages_ok &&
+      ((state == READ && bases_ok && !split_busy) || (state == WAIT && rows_valid && head.none));
   assign page_valid = page_go && !halt;
   assign page = '{
           none: head.none,
@@ -236,6 +242,8 @@ module channel_reader
       pages_free <= 6'd30;
       bases_free <= 6'd32;
       page_slot <= '0;
+      pages_ok <= 1'b0;
+      bases_ok <= 1'b0;
     end else begin
       // A beat that is used up leaves first; a row of the same beat does not wait.
       if (list_free) holding <= 1'b0;
@@ -251,6 +259,8 @@ module channel_reader
       pages_free <= pages_free - 6'(page_valid) + 6'(page_freed);
       bases_free <= bases_free - (page_valid && !head.none ? 6'(base_beats) : 6'd0) + 6'(base_freed);
       page_slot <= page_slot + 5'(page_valid);
+      pages_ok <= pages_free != '0 && !page_valid;
+      bases_ok <= bases_free >= 6'(base_beats);
     end
     if (state == WAIT) extent <= list_data[head.element];
     start <= 33'(extent) + 33'(block.block_beat);
@@ -272,12 +282,13 @@ module channel_reader
   );
 
   // Addresses: page lists go first.
-  logic [9:0] room;  // beats
+  logic [9:0] room;  // beats, without what changed in the cycle before
+  logic signed [8:0] change;
   logic [5:0] bursts;
-  logic ar_free, ends_burst;
-  assign ar_free = (!ar_valid || ar_ready) && !halt && bursts != 6'd32;
+  logic ar_free, ends_burst, bursts_ok, fits, asked;  // asked: a burst went in the cycle before
+  assign ar_free = (!ar_valid || ar_ready) && !halt && bursts_ok;
   assign list_ar_take = ar_free && list_ar_valid;
-  assign burst_take = ar_free && !list_ar_valid && room > 10'(burst_len);
+  assign burst_take = ar_free && !list_ar_valid && fits;
   assign ends_burst = r_fire && r_last;
   assign open = bursts != '0;
 
@@ -287,12 +298,21 @@ module channel_reader
     if (rst) begin
       ar_valid <= 1'b0;
       bursts <= '0;
+      bursts_ok <= 1'b0;
       room <= BEATS;
+      change <= '0;
+      fits <= 1'b0;
+      asked <= 1'b0;
     end else begin
       if (list_ar_take || burst_fire) ar_valid <= 1'b1;
       else if (ar_ready) ar_valid <= 1'b0;
       bursts <= bursts + 6'(list_ar_take || burst_fire) - 6'(ends_burst);
-      room <= room - (burst_fire ? 10'(burst_len) + 10'd1 : 10'd0) + 10'(beat_peeled) + 10'(beat_freed);
+      bursts_ok <= bursts < 6'd31;  // a cycle late
+      // ~len = -(len + 1)
+      change <= (burst_fire ? {1'b1, ~burst_len} : 9'd0) + 9'({beat_peeled && beat_freed, beat_peeled ^ beat_freed});
+      room <= room + 10'(change);
+      asked <= burst_fire;
+      fits <= burst_valid && !burst_fire && !asked && room > 10'(burst_len);
     end
     if (list_ar_take) begin
       ar_addr <= {list_ar_beat, 6'd0};
@@ -303,12 +323,11 @@ module channel_reader
     end
   end
 
-  // Data come in the order of addresses.
-  logic tag_ready, unused_level;
-  logic [5:0] tag_level;
-  fifo #(
+  // Data come in the order of addresses, each at least a cycle after its address is taken.
+  logic tag_ready;
+  queue #(
       .WIDTH(1),
-      .DEPTH(64)
+      .DEPTH(32)
   ) tags (
       .clk,
       .rst,
@@ -317,8 +336,7 @@ module channel_reader
       .in_data(list_ar_take),
       .out_valid(tag_valid),
       .out_ready(ends_burst),
-      .out_data(r_list),
-      .level({unused_level, tag_level})
+      .out_data(r_list)
   );
   assign r_ready = 1'b1;
   assign r_fire = r_valid && r_ready;
@@ -333,7 +351,7 @@ module channel_reader
   end
 
   logic unused;
-  assign unused = &{1'b0, tag_valid, tag_ready, tag_level, unused_level, list_in_ready, list_level, 1'b0};
+  assign unused = &{1'b0, tag_valid, tag_ready, 1'b0};
 
   axi_if #(
       .DATA(514)

@@ -2,7 +2,7 @@
 // bit, or of weighted ReLU layout::Ranks as codes.
 //
 // Streams: jobs (4 in the lane), queries (of two jobs), lists of listed jobs, scores; the AXI read port.
-// Latency: about 75 cycles and the channel's from a job to its first scores. Stalls of the channel's beats:
+// Latency: about 80 cycles and the channel's from a job to its first scores. Stalls of the channel's beats:
 // tables that are not built, scorers, score_ready; with a group of at most G, memory or scorers bound it.
 // `stop`: nothing new is read, what comes is dropped, and the lane waits for rst; `open` tells when no
 // transaction is left. A fault does the same, and is kept until rst.
@@ -168,7 +168,7 @@ module lane
   logic code_read;
   logic [9:0] code_at;
   logic [G-1:0][15:0][7:0] codes;
-  logic [4:0] base_param_at, score_param_at;
+  logic [4:0] base_param_at, score_sum_at, score_multiplier_at;
   logic [G-1:0][15:0] base_multiplier, score_multiplier;
   logic [G-1:0][7:0] base_shift, score_shift;
   logic [G-1:0][16:0] score_sum;
@@ -190,10 +190,11 @@ module lane
       .base_at(base_param_at),
       .base_multiplier,
       .base_shift,
-      .score_at(score_param_at),
-      .score_multiplier,
+      .sum_at(score_sum_at),
       .score_shift,
       .score_sum,
+      .multiplier_at(score_multiplier_at),
+      .score_multiplier,
       .score_weight
   );
 
@@ -271,6 +272,7 @@ module lane
   );
 
   logic base_y_valid, base_y_ready;
+  logic [3:0] base_y_at;
   logic [G-1:0][15:0] base_y;
   base_path #(
       .G(G)
@@ -302,6 +304,7 @@ module lane
       .shift(base_shift),
       .y_valid(base_y_valid),
       .y_ready(base_y_ready),
+      .y_at(base_y_at),
       .y(base_y)
   );
 
@@ -327,13 +330,15 @@ module lane
       .low,
       .high,
       .mask,
-      .param_at(score_param_at),
-      .multiplier(score_multiplier),
+      .sum_at(score_sum_at),
       .shift(score_shift),
       .sum(score_sum),
+      .multiplier_at(score_multiplier_at),
+      .multiplier(score_multiplier),
       .weight(score_weight),
       .base_valid(base_y_valid),
       .base_ready(base_y_ready),
+      .base_at(base_y_at),
       .base(base_y),
       .filled,
       .page_freed,

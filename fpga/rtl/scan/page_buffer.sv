@@ -5,7 +5,7 @@
 // plane_valid, plane_take takes the next beat, whose data follow 2 cycles later. plane_last goes with a pass'
 // last beat: then reading goes on with the page's first plane (plane_again) or with the next page.
 // Bases wait in a ring of 32 beats; base_written counts beats that came. Reads of headers, scales, masks and
-// bases have no register. Nothing stalls. Latency: 2 cycles from beat to plane_valid.
+// bases have no register. Nothing stalls. Latency: 3 cycles from beat to plane_valid.
 module page_buffer
   import card_types::*;
   import scan_types::*;
@@ -85,8 +85,7 @@ module page_buffer
 
   // Pages whose beats come.
   logic coming_ready, coming_valid, page_ends;
-  logic [5:0] coming_level;
-  fifo #(
+  queue #(
       .WIDTH(7),
       .DEPTH(32)
   ) coming (
@@ -97,8 +96,7 @@ module page_buffer
       .in_data({page.job, page.slot}),
       .out_valid(coming_valid),
       .out_ready(page_ends),
-      .out_data({job, slot}),
-      .level(coming_level)
+      .out_data({job, slot})
   );
 
   // The kind of a beat.
@@ -142,19 +140,23 @@ module page_buffer
   end
 
   // Planes.
-  logic [POINTER:0] written, read, page_start;
-  assign plane_valid = written != read;
+  logic [POINTER:0] written, read, read_after, page_start;
+  assign read_after = read + 1'b1;
   always_ff @(posedge clk) begin
     if (rst) begin
       written <= '0;
       read <= '0;
       page_start <= '0;
       beat_freed <= 1'b0;
+      plane_valid <= 1'b0;
     end else begin
       if (is_plane) written <= written + 1'b1;
-      if (plane_take) read <= (plane_last && plane_again) ? page_start : read + 1'b1;
-      if (plane_take && plane_last && !plane_again) page_start <= read + 1'b1;
+      if (plane_take) read <= (plane_last && plane_again) ? page_start : read_after;
+      if (plane_take && plane_last && !plane_again) page_start <= read_after;
       beat_freed <= plane_take && !plane_again;
+      // A page that is read again is there.
+      if (!plane_take) plane_valid <= written != read;
+      else plane_valid <= (plane_last && plane_again) || written != read_after;
     end
   end
   logic [511:0] stored;
@@ -245,5 +247,5 @@ module page_buffer
   );
 
   logic unused;
-  assign unused = &{1'b0, coming_ready, coming_valid, coming_level, page.first, page.last, 1'b0};
+  assign unused = &{1'b0, coming_ready, coming_valid, page.first, page.last, 1'b0};
 endmodule

@@ -2,7 +2,7 @@
 //
 // Streams: pages (never stalled, at most 30 wait); items for planes, for bases (codes alone) and for scores;
 // orders of tables. Jobs of one or two passes have their tables built once; with more passes each item has
-// its tables built anew. Banks alternate from order to order. Latency: 2 cycles; an item a cycle. Stalls: any
+// its tables built anew. Banks alternate from order to order. Latency: 4 cycles; an item a cycle. Stalls: any
 // of the four queues is full.
 module pass_planner
   import card_types::*;
@@ -35,8 +35,7 @@ module pass_planner
   logic [1:0] job;
   logic [4:0] slot;
   logic head_valid, head_take, pages_ready;
-  logic [5:0] pages_level;
-  fifo #(
+  queue #(
       .WIDTH(10),
       .DEPTH(32)
   ) pages (
@@ -47,8 +46,7 @@ module pass_planner
       .in_data({page.none, page.first, page.last, page.job, page.slot}),
       .out_valid(head_valid),
       .out_ready(head_take),
-      .out_data({none, first, last, job, slot}),
-      .level(pages_level)
+      .out_data({none, first, last, job, slot})
   );
 
   logic codes;
@@ -98,11 +96,9 @@ module pass_planner
     if (emit && pass == '0 && fresh) first_bank <= next_bank;
   end
 
-  logic [4:0] plane_level, base_level, score_level;
-  logic [3:0] build_level;
   logic [$bits(item_t)-1:0] plane_bits, base_bits, score_bits;
   logic [$bits(build_t)-1:0] build_bits;
-  fifo #(
+  queue #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) planes (
@@ -113,10 +109,9 @@ module pass_planner
       .in_data(item),
       .out_valid(plane_valid),
       .out_ready(plane_ready),
-      .out_data(plane_bits),
-      .level(plane_level)
+      .out_data(plane_bits)
   );
-  fifo #(
+  queue #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) bases (
@@ -127,10 +122,9 @@ module pass_planner
       .in_data(item),
       .out_valid(base_valid),
       .out_ready(base_ready),
-      .out_data(base_bits),
-      .level(base_level)
+      .out_data(base_bits)
   );
-  fifo #(
+  queue #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) scores (
@@ -141,10 +135,9 @@ module pass_planner
       .in_data(item),
       .out_valid(score_valid),
       .out_ready(score_ready),
-      .out_data(score_bits),
-      .level(score_level)
+      .out_data(score_bits)
   );
-  fifo #(
+  queue #(
       .WIDTH($bits(build_t)),
       .DEPTH(8)
   ) builds (
@@ -155,8 +148,7 @@ module pass_planner
       .in_data({item.bank, job, pass}),
       .out_valid(build_valid),
       .out_ready(build_ready),
-      .out_data(build_bits),
-      .level(build_level)
+      .out_data(build_bits)
   );
   assign plane_item = item_t'(plane_bits);
   assign base_item = item_t'(base_bits);
@@ -164,5 +156,5 @@ module pass_planner
   assign build = build_t'(build_bits);
 
   logic unused;
-  assign unused = &{1'b0, plane_level, base_level, score_level, build_level, pages_ready, pages_level, 1'b0};
+  assign unused = &{1'b0, pages_ready, 1'b0};
 endmodule

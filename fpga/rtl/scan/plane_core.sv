@@ -2,7 +2,7 @@
 //
 // Streams: items (one page and pass each), beats of planes from page_buffer. An item takes a block of 8 rows;
 // row r holds vectors 8 r to 8 r + 7 (scores read it without a register). block_done comes when an item's
-// block is complete, block_free gives the oldest back. Latency: 8 cycles from a beat to its row. A beat a
+// block is complete, block_free gives the oldest back. Latency: 9 cycles from a beat to its row. A beat a
 // cycle, one cycle between items. Stalls: no beat, tables that are not built, no free block.
 module plane_core
   import card_types::*;
@@ -124,15 +124,26 @@ module plane_core
     logic       first;
     logic       negative;
     logic [1:0] merge;
+    logic       pairs;  // merge is not 0
+    logic       whole;  // merge is 3
     logic [1:0] block;
     logic [4:0] at;
   } tag_t;
   localparam int BITS = $bits(tag_t);
   tag_t tag, tag2, tag5;
   logic [BITS-1:0] tag2_bits, tag5_bits;
-  logic valid[9], done[9];
+  logic valid[6], done[10];
   logic unused;
-  assign tag = '{bank: item.bank, first: first, negative: !positive, merge: merge, block: block, at: at};
+  assign tag = '{
+          bank: item.bank,
+          first: first,
+          negative: !positive,
+          merge: merge,
+          pairs: merge != 2'd0,
+          whole: merge == 2'd3,
+          block: block,
+          at: at
+      };
   delay #(
       .WIDTH(BITS),
       .CYCLES(2)
@@ -155,12 +166,10 @@ module plane_core
   assign valid[0] = take;
   assign done[0] = item_last;
   always_ff @(posedge clk) begin
-    for (int i = 1; i < 9; ++i) begin
-      valid[i] <= valid[i-1] && !rst;
-      done[i]  <= done[i-1] && !rst;
-    end
+    for (int i = 1; i < 6; ++i) valid[i] <= valid[i-1] && !rst;
+    for (int i = 1; i < 10; ++i) done[i] <= done[i-1] && !rst;
   end
-  assign block_done = done[8];
+  assign block_done = done[9];
 
   logic [2:0] segments, position;
   logic [4:0] row;
@@ -212,6 +221,8 @@ module plane_core
       .first(tag5.first),
       .negative(tag5.negative),
       .merge(tag5.merge),
+      .pairs(tag5.pairs),
+      .whole(tag5.whole),
       .position,
       .row,
       .sums,

@@ -14,9 +14,14 @@ module plane_unit (
     input  logic        [63:0] bits,
     output logic signed [13:0] sum
 );
+  // Sums of two terms each. A sum that goes on without a register has its sign turned over, so that it is
+  // not negative: synthesis would join the additions to one of many terms, which takes more LUTs.
   logic signed [9:0] found[16];
-  logic signed [9:0] part[16];
+  logic signed [10:0] pair[8];
   logic signed [11:0] quarter[4];
+  logic [11:0] above[4];
+  logic [12:0] half_above[2];
+  logic signed [12:0] half[2];
   logic valid1, valid2;
 
   for (genvar i = 0; i < 16; ++i) begin : g_table
@@ -35,14 +40,19 @@ module plane_unit (
     assign found[i] = word;
   end
 
+  for (genvar i = 0; i < 4; ++i) begin : g_quarter
+    assign quarter[i] = 12'(pair[2*i]) + 12'(pair[2*i+1]);
+    assign above[i]   = {~quarter[i][11], quarter[i][10:0]};
+  end
+  for (genvar i = 0; i < 2; ++i) begin : g_half
+    assign half_above[i] = 13'(above[2*i]) + 13'(above[2*i+1]);
+  end
+
   always_ff @(posedge clk) begin
     valid1 <= valid;
     valid2 <= valid1;
-    if (valid) part <= found;
-    if (valid1) begin
-      for (int i = 0; i < 4; ++i)
-      quarter[i] <= (12'(part[4*i]) + 12'(part[4*i+1])) + (12'(part[4*i+2]) + 12'(part[4*i+3]));
-    end
-    if (valid2) sum <= (14'(quarter[0]) + 14'(quarter[1])) + (14'(quarter[2]) + 14'(quarter[3]));
+    if (valid) for (int i = 0; i < 8; ++i) pair[i] <= 11'(found[2*i]) + 11'(found[2*i+1]);
+    if (valid1) for (int i = 0; i < 2; ++i) half[i] <= {~half_above[i][12], half_above[i][11:0]};
+    if (valid2) sum <= 14'(half[0]) + 14'(half[1]);
   end
 endmodule

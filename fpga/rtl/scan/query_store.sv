@@ -24,10 +24,11 @@ module query_store
     input  logic        [  4:0]              base_at,     // {slot, pass}
     output logic        [G-1:0][ 15:0]       base_multiplier,
     output logic        [G-1:0][  7:0]       base_shift,
-    input  logic        [  4:0]              score_at,
-    output logic        [G-1:0][ 15:0]       score_multiplier,
+    input  logic        [  4:0]              sum_at,
     output logic        [G-1:0][  7:0]       score_shift,
     output logic        [G-1:0][ 16:0]       score_sum,
+    input  logic        [  4:0]              multiplier_at,
+    output logic        [G-1:0][ 15:0]       score_multiplier,
     output logic        [G-1:0][ 15:0]       score_weight
 );
   localparam int LOG = $clog2(G);
@@ -106,15 +107,26 @@ module query_store
         .rdata({base_multiplier[g], base_shift[g]})
     );
     ram_lut #(
-        .WIDTH(57),
+        .WIDTH(25),
         .DEPTH(32)
-    ) score_param (
+    ) sum_param (
         .clk,
         .we(valid && head.is_param && which[g]),
         .waddr({slot, pass}),
-        .wdata({param.weight, param.multiplier, param.shift, param.sum}),
-        .raddr(score_at),
-        .rdata({score_weight[g], score_multiplier[g], score_shift[g], score_sum[g]})
+        .wdata({param.shift, param.sum}),
+        .raddr(sum_at),
+        .rdata({score_shift[g], score_sum[g]})
+    );
+    ram_lut #(
+        .WIDTH(32),
+        .DEPTH(32)
+    ) multiplier_param (
+        .clk,
+        .we(valid && head.is_param && which[g]),
+        .waddr({slot, pass}),
+        .wdata({param.weight, param.multiplier}),
+        .raddr(multiplier_at),
+        .rdata({score_weight[g], score_multiplier[g]})
     );
   end
 

@@ -1,11 +1,15 @@
 // Scores of items: layout::Scores of the vectors of a page for the G queries of a pass, E = S / G vectors a
 // cycle (E: 1, 2 or 4).
 //
-// Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases; scores,
-// the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1. A job without
-// pages gives one beat with `none` once its queries are complete. A job of weighted ReLU gives rank codes once a page
-// (relu_unit). Latency: 20 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a block or a base
-// that is not complete.
+// Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
+// scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
+// A job without pages gives one beat with `none` once its queries are complete. A job of weighted ReLU gives rank
+// codes once a page (relu_unit). Latency: 22 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a
+// block or a base that is not complete.
+//
+// A step's inputs are read when they are used, up to 10 cycles after it: rows in cycle 4, sum and shift in
+// cycle 2, multiplier and weight in cycle 6, base in cycle 10. So job_done comes 8 cycles after a job's last step;
+// blocks and bases are not written so soon after they are given back.
 module score_stage
   import card_types::*;
   import scan_types::*;
@@ -34,13 +38,15 @@ module score_stage
     input  logic [  5:0]              low,
     input  logic [  5:0]              high,
     input  logic [ 63:0]              mask,
-    output logic [  4:0]              param_at,
-    input  logic [G-1:0][15:0]        multiplier,
+    output logic [  4:0]              sum_at,
     input  logic [G-1:0][ 7:0]        shift,
     input  logic [G-1:0][16:0]        sum,
+    output logic [  4:0]              multiplier_at,
+    input  logic [G-1:0][15:0]        multiplier,
     input  logic [G-1:0][15:0]        weight,
     input  logic                      base_valid,
     output logic                      base_ready,
+    output logic [  3:0]              base_at,
     input  logic [G-1:0][15:0]        base,
     input  logic [  3:0]              filled,
     output logic                      page_freed,
@@ -52,7 +58,6 @@ module score_stage
 );
   localparam int E = S / G;
   localparam int HEAD = $bits(score_head_t);
-  localparam int LOG = $clog2(G);
   if (E != 1 && E != 2 && E != 4) begin : g_bounds
     $error("S / G is 1, 2 or 4");
   end
@@ -68,9 +73,10 @@ module score_stage
     logic       listed;
     logic       maxima;
     logic       padded;     // the page's own row is vector 4
-    logic [4:0] code_shift;
+    logic [4:0] code_shift;  // of twice the dot product, by one less
+    logic [5:0] down;        // code_shift + 105, less 96
   } shape_t;
-  shape_t shape_in, shape;
+  shape_t shape_in, next_shape, shape;
   logic [$bits(shape_t)-1:0] shape_bits;
   assign shape_in = '{
           codes: form.kind == KIND_CODES,
@@ -83,7 +89,8 @@ module score_stage
           listed: form.listed,
           maxima: form.maxima,
           padded: form.merge == '0,
-          code_shift: form.code_shift
+          code_shift: form.code_shift - 5'(form.two_bit || form.sign_stage),
+          down: 6'(form.code_shift) + 6'd9
       };
   ram_lut #(
       .WIDTH($bits(shape_t)),
@@ -96,44 +103,71 @@ module score_stage
       .raddr(item.job),
       .rdata(shape_bits)
   );
-  assign shape = shape_t'(shape_bits);
+  assign next_shape = shape_t'(shape_bits);
 
-  // Steps.
-  logic step, step_last, item_last, ready;
-  logic [5:0] at, last;
-  logic [2:0] blocks;  // complete
-  logic [1:0] block;
+  // The item at hand, and the next one, which follows without a gap once it may begin.
+  logic running, may_begin, next_ok, begins, step, step_last, item_last, room_ok;
+  logic [5:0] at, left, last;
+  logic [2:0] blocks;  // complete and not begun
+  logic [1:0] block, next_block;
+  logic [3:0] base_number, next_base;
   logic [5:0] room;  // steps
   logic folded, dropped;  // a step that gave no beat of scores
   logic [5:0] entry;  // the first of the step
   logic [5:0] vector;  // that it is read from
-  assign last = item.none || shape.page_row ? '0 : shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
+  logic [7:0] dones;
+  // Each stage keeps what it needs of an item.
+  // verilator lint_off UNUSEDSIGNAL
+  item_t now;
+  // verilator lint_on UNUSEDSIGNAL
+  assign last = item.none || next_shape.page_row ? '0 : next_shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
   assign entry = 6'(32'(at) * E);
   assign vector = shape.page_row && shape.padded ? 6'd4 : entry;
-  assign ready = item.none ? filled[item.job] : blocks != '0 && (!shape.codes || base_valid);
-  assign step = item_valid && ready && room != '0;
-  assign step_last = at == last;
+  assign may_begin = item.none ? filled[item.job] : blocks != '0 && (!next_shape.codes || base_valid);
+  assign begins = next_ok && (!running || item_last);
+  assign step = running && room_ok;
   assign item_last = step && step_last;
-  assign item_ready = item_last;
-  assign block_free = item_last && !item.none;
-  assign base_ready = item_last && !item.none && shape.codes;
-  assign page_freed = item_last && item.last_pass;
-  assign job_done = item_last && item.last;
-  assign read_row = {block, vector[5:3]};
-  assign page_slot = item.slot;
-  assign param_at = {item.job[0], item.pass};
+  assign item_ready = begins;
+  assign block_free = item_last && !now.none;
+  assign base_ready = begins && !item.none && next_shape.codes;
+  assign page_freed = item_last && now.last_pass;
+  assign job_done = dones[7];
+  assign page_slot = now.slot;
 
   always_ff @(posedge clk) begin
     if (rst) begin
-      at <= '0;
+      running <= 1'b0;
+      next_ok <= 1'b0;
       blocks <= '0;
-      block <= '0;
+      next_block <= '0;
+      next_base <= '0;
+      dones <= '0;
       room <= 6'd32;
+      room_ok <= 1'b0;
     end else begin
-      if (step) at <= step_last ? '0 : at + 6'd1;
-      blocks <= blocks + 3'(block_done) - 3'(block_free);
-      block <= block + 2'(block_free);
+      if (begins) running <= 1'b1;
+      else if (item_last) running <= 1'b0;
+      // What an item waits for stays until it begins.
+      next_ok <= item_valid && !begins && may_begin;
+      blocks <= blocks + 3'(block_done) - 3'(begins && !item.none);
+      next_block <= next_block + 2'(begins && !item.none);
+      next_base <= next_base + 4'(base_ready);
+      dones <= {dones[6:0], item_last && now.last};
       room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(folded) + 6'(dropped);
+      room_ok <= room > 6'd1;
+    end
+    if (begins) begin
+      now <= item;
+      shape <= next_shape;
+      block <= next_block;
+      base_number <= next_base;
+      at <= '0;
+      left <= last;
+      step_last <= last == '0;
+    end else if (step) begin
+      at <= at + 6'd1;
+      left <= left - 6'd1;
+      step_last <= left == 6'd1;
     end
   end
 
@@ -147,14 +181,15 @@ module score_stage
   localparam int TAG = $bits(tag_t);
   tag_t tag_now;
   logic [E-1:0] counts;
-  logic [E-1:0][7:0] scale_now;
+  logic [E-1:0][7:0] token_scale, row_scale;
   logic [5:0] which;
   always_comb begin
     for (int e = 0; e < E; ++e) begin
       which = entry + 6'(e);
       counts[e] = shape.listed ? mask[which] : which >= low && which <= high;
-      scale_now[e] = shape.sign_stage ? header.sign_scale : shape.codes ? scales[which] :
-          shape.page_row ? header.row_scales[4] : header.row_scales[which[1:0]];
+      token_scale[e] = scales[which];
+      row_scale[e] = shape.sign_stage ? header.sign_scale : shape.page_row ? header.row_scales[4] :
+          header.row_scales[which[1:0]];
     end
     if (shape.page_row) counts = E'(counts[0]);
     // The page is entry 0, in whichever step it is complete.
@@ -165,93 +200,139 @@ module score_stage
     tag_now = '{
         push: step_last || !shape.fold,
         relu: shape.relu,
-        last_pass: item.last_pass,
+        last_pass: now.last_pass,
         head: '{
-            last: item.last && step_last,
-            none: item.none,
+            last: now.last && step_last,
+            none: now.none,
             page_last: step_last,
             maxima: shape.maxima,
-            pass: item.pass,
+            pass: now.pass,
             at: shape.fold ? '0 : at,
-            counts: item.none ? '0 : 8'(counts)
+            counts: now.none ? '0 : 8'(counts)
         }
     };
   end
 
-  logic valid1, valid2, valid3;
-  logic [TAG-1:0] tag1, tag2, tag3;
-  logic [1:0] fold1, fold2, fold3;
-  logic adjust1, adjust2, own1;
-  logic [4:0] code_shift1, code_shift2;
-  logic [E-1:0][G-1:0][23:0] dots1, dots2, dots3;
-  logic [E-1:0][7:0] scale1;
-  logic [E-1:0][2:0] mantissa2, mantissa3;
-  logic [7:0] top1;
-  logic [E-1:0][7:0] top2;
-  logic [E-1:0][4:0] below2, shift1_3;
-  logic [G-1:0][15:0] multiplier1, multiplier2, multiplier3, base1, base2, base3;
-  logic [G-1:0][7:0] shift1;
-  logic [G-1:0][16:0] sum1;
-  logic sign1;
-  logic [G-1:0][18:0] less2;
-  logic [G-1:0][9:0] down2;  // signed
-  logic [E-1:0][G-1:0][4:0] shift2_3;
-
-  always_ff @(posedge clk) begin
-    valid1 <= step && !rst;
-    tag1 <= tag_now;
-    fold1 <= {shape.fold && !item.none, at == '0};
-    for (int e = 0; e < E; ++e) dots1[e] <= dots[(32'(vector[2:0])+e)%8];
-    scale1 <= scale_now;
-    top1 <= header.top_octave;
-    own1 <= !shape.codes || shape.sign_stage;
-    adjust1 <= shape.adjust;
-    sign1 <= shape.sign_stage;
-    code_shift1 <= shape.code_shift;
-    multiplier1 <= multiplier;
-    shift1 <= shift;
-    sum1 <= sum;
-    base1 <= shape.codes ? base : '0;
-  end
+  // Addresses of what is read later.
+  logic [2:0] vector4;
+  delay #(
+      .WIDTH(5),
+      .CYCLES(2)
+  ) delay_sum (
+      .clk,
+      .in_data({now.job[0], now.pass}),
+      .out_data(sum_at)
+  );
+  delay #(
+      .WIDTH(13),
+      .CYCLES(4)
+  ) delay_row (
+      .clk,
+      .in_data({block, vector, sum_at}),
+      .out_data({read_row, vector4, multiplier_at})
+  );
+  logic codes10;
+  delay #(
+      .WIDTH(5),
+      .CYCLES(10)
+  ) delay_base (
+      .clk,
+      .in_data({shape.codes, base_number}),
+      .out_data({codes10, base_at})
+  );
 
   function automatic logic [4:0] limited(input logic signed [10:0] value);
     return value < 0 ? 5'd0 : value > 31 ? 5'd31 : value[4:0];
   endfunction
 
-  // Second registers: octaves, and the shifts' parts by query.
-  always_ff @(posedge clk) begin
-    valid2 <= valid1 && !rst;
-    {tag2, fold2, adjust2, code_shift2, dots2, multiplier2, base2} <=
-        {tag1, fold1, adjust1, code_shift1, dots1, multiplier1, base1};
-    for (int e = 0; e < E; ++e) begin
-      mantissa2[e] <= scale1[e][2:0];
-      top2[e] <= own1 ? 8'(scale1[e][7:3]) : top1;
-      below2[e] <= own1 ? 5'd0 : limited(11'(top1) - 11'(scale1[e][7:3]));
-    end
-    for (int g = 0; g < G; ++g) begin
-      less2[g] <= 19'($signed(sum1[g])) + (sign1 ? 19'd0 : {19'($signed(sum1[g])) << 1});
-      down2[g] <= 10'(shift1[g]) - (10'(code_shift1) + 10'd105);
-    end
+  // Registers by the cycles after a step; the scorers' cycle 0 is cycle 5.
+  logic [4:1] valid;
+  logic [TAG-1:0] tag1, tag4;
+  logic [1:0] fold1, fold4;
+  logic tokens1, own2, adjust1, adjust3, sign1, sign3;
+  logic [4:0] code_shift1, code_shift3;
+  logic [5:0] down1, down4;
+  logic [7:0] top1, top2;
+  logic [E-1:0][7:0] token_scale1, row_scale1, scale2, top3, top5;
+  logic [E-1:0][4:0] below3, shift1_4;
+  logic [E-1:0][2:0] mantissa2, mantissa4;
+  logic [G-1:0][16:0] sum3;
+  logic [G-1:0][7:0] shift3, shift4;
+  logic [G-1:0][18:0] less4;  // what is taken away, as its complement
+  logic [G-1:0][9:0] down5;  // signed
+  logic [E-1:0][G-1:0][24:0] dot2_5;
+  logic [E-1:0][G-1:0][4:0] shift2_6;
+  logic [G-1:0][15:0] multiplier7, base11;
+  delay #(
+      .WIDTH(TAG + 8),
+      .CYCLES(3)
+  ) delay_tag (
+      .clk,
+      .in_data({tag1, fold1, down1}),
+      .out_data({tag4, fold4, down4})
+  );
+  delay #(
+      .WIDTH(7 + 11 * E),
+      .CYCLES(2)
+  ) delay_two (
+      .clk,
+      .in_data({adjust1, sign1, code_shift1, mantissa2, top3}),
+      .out_data({adjust3, sign3, code_shift3, mantissa4, top5})
+  );
+
+  for (genvar e = 0; e < E; ++e) begin : g_mantissa
+    assign mantissa2[e] = scale2[e][2:0];
   end
 
-  // Third registers: what the scorers take.
   always_ff @(posedge clk) begin
-    valid3 <= valid2 && !rst;
-    {tag3, fold3, multiplier3, base3, mantissa3} <= {tag2, fold2, multiplier2, base2, mantissa2};
+    valid <= rst ? '0 : {valid[3:1], step};
+    // 1
+    tag1 <= tag_now;
+    fold1 <= {shape.fold && !now.none, at == '0};
+    token_scale1 <= token_scale;
+    row_scale1 <= row_scale;
+    tokens1 <= shape.codes && !shape.sign_stage;
+    adjust1 <= shape.adjust;
+    sign1 <= shape.sign_stage;
+    code_shift1 <= shape.code_shift;
+    down1 <= shape.down;
+    top1 <= header.top_octave;
+    // 2
+    scale2 <= tokens1 ? token_scale1 : row_scale1;
+    own2 <= !tokens1;
+    top2 <= top1;
+    // 3: octaves
+    sum3 <= sum;
+    shift3 <= shift;
     for (int e = 0; e < E; ++e) begin
-      shift1_3[e] <= limited(11'(code_shift2) + 11'(below2[e]));
-      for (int g = 0; g < G; ++g) begin
-        dots3[e][g] <= adjust2 ? {dots2[e][g][22:0], 1'b0} - 24'($signed(less2[g])) : dots2[e][g];
-        shift2_3[e][g] <= limited(11'($signed(down2[g])) - 11'(top2[e]));
+      top3[e] <= own2 ? 8'(scale2[e][7:3]) : top2;
+      below3[e] <= own2 ? 5'd0 : limited(11'(top2) - 11'(scale2[e][7:3]));
+    end
+    // 4
+    shift4 <= shift3;
+    for (int e = 0; e < E; ++e) shift1_4[e] <= limited(11'(code_shift3) + 11'(below3[e]));
+    for (int g = 0; g < G; ++g) begin
+      less4[g] <= !adjust3 ? '1 : 19'($signed(~sum3[g])) - (sign3 ? 19'd0 : {19'($signed(sum3[g])) << 1});
+    end
+    // 5: twice the dot product, less a sum of codes
+    for (int g = 0; g < G; ++g) begin
+      down5[g] <= 10'(shift4[g]) - (10'(down4) + 10'd96);
+      for (int e = 0; e < E; ++e) begin
+        dot2_5[e][g] <= 25'($signed(less4[g])) + {dots[(32'(vector4)+e)%8][g], 1'b1};
       end
     end
+    // 6, 7 and 11
+    for (int e = 0; e < E; ++e) begin
+      for (int g = 0; g < G; ++g) shift2_6[e][g] <= limited(11'($signed(down5[g])) - 11'(top5[e]));
+    end
+    multiplier7 <= multiplier;
+    base11 <= codes10 ? base : '0;
   end
 
   logic out_valid, out_in_ready;
   logic [TAG-1:0] out_tag_bits;
   tag_t out_tag;
   logic [S*16-1:0] out_y;
-  logic [5:0] out_level;
   score_array #(
       .G(G),
       .S(S),
@@ -259,16 +340,16 @@ module score_stage
   ) array (
       .clk,
       .rst,
-      .valid(valid3),
-      .tag(tag3),
-      .fold(fold3[1]),
-      .fold_first(fold3[0]),
-      .dots(dots3),
-      .mantissa(mantissa3),
-      .shift1(shift1_3),
-      .multiplier(multiplier3),
-      .shift2(shift2_3),
-      .base(base3),
+      .valid(valid[4]),
+      .tag(tag4),
+      .fold(fold4[1]),
+      .fold_first(fold4[0]),
+      .mantissa(mantissa4),
+      .shift1(shift1_4),
+      .dot2(dot2_5),
+      .shift2(shift2_6),
+      .multiplier(multiplier7),
+      .base(base11),
       .out_valid,
       .out_tag(out_tag_bits),
       .y(out_y)
@@ -279,48 +360,26 @@ module score_stage
   logic rank_valid;
   score_head_t rank_head;
   logic [S*16-1:0] rank_y;
-  if (G >= 2) begin : g_relu
-    // The last pass may have fewer queries.
-    logic [G-1:0][15:0] weight_now, weight_then;
-    always_comb begin
-      for (int g = 0; g < G; ++g) begin
-        weight_now[g] = {item.pass, LOG'(g)} <= (LOG + 4)'(shape.group_last) ? weight[g] : 16'd0;
-      end
-    end
-    delay #(
-        .WIDTH(16 * G),
-        .CYCLES(13)
-    ) delay_weight (
-        .clk,
-        .in_data(weight_now),
-        .out_data(weight_then)
-    );
-    relu_unit #(
-        .G(G),
-        .S(S)
-    ) ranks (
-        .clk,
-        .rst,
-        .valid(out_valid && out_tag.push),
-        .relu(out_tag.relu),
-        .last_pass(out_tag.last_pass),
-        .head(out_tag.head),
-        .y(out_y),
-        .weight(weight_then),
-        .out_valid(rank_valid),
-        .dropped,
-        .out_head(rank_head),
-        .out_y(rank_y)
-    );
-  end else begin : g_none  // a beat of one query has no room for codes
-    logic unused_weight;
-    assign unused_weight = &{1'b0, weight, shape.group_last, out_tag.relu, out_tag.last_pass, 1'b0};
-    assign rank_valid = out_valid && out_tag.push;
-    assign dropped = 1'b0;
-    assign rank_head = out_tag.head;
-    assign rank_y = out_y;
-  end
-  fifo #(
+  relu_stage #(
+      .G(G),
+      .S(S)
+  ) ranks (
+      .clk,
+      .rst,
+      .group_last(shape.group_last),
+      .pass(multiplier_at[3:0]),
+      .weight,
+      .valid(out_valid && out_tag.push),
+      .relu(out_tag.relu),
+      .last_pass(out_tag.last_pass),
+      .head(out_tag.head),
+      .y(out_y),
+      .out_valid(rank_valid),
+      .dropped,
+      .out_head(rank_head),
+      .out_y(rank_y)
+  );
+  queue #(
       .WIDTH(HEAD + S * 16),
       .DEPTH(32)
   ) out (
@@ -331,10 +390,9 @@ module score_stage
       .in_data({rank_head, rank_y}),
       .out_valid(score_valid),
       .out_ready(score_ready),
-      .out_data({score_head, score_y}),
-      .level(out_level)
+      .out_data({score_head, score_y})
   );
 
   logic unused;
-  assign unused = &{1'b0, out_in_ready, out_level, 1'b0};
+  assign unused = &{1'b0, out_in_ready, 1'b0};
 endmodule

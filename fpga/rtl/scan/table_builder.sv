@@ -11,10 +11,17 @@ module table_builder (
     input  logic [15:0][ 7:0] codes,
     output logic [15:0][ 9:0] sums
 );
+  // The lowest bit carries in: code ^ -1 + 1 = -code.
+  // verilator lint_off UNUSEDSIGNAL
+  logic [15:0][10:0] next;
+  // verilator lint_on UNUSEDSIGNAL
+  always_comb begin
+    for (int i = 0; i < 16; ++i) next[i] = {sums[i], minus} + {10'($signed(codes[i])) ^ {10{minus}}, minus};
+  end
   always_ff @(posedge clk) begin
     for (int i = 0; i < 16; ++i) begin
       if (clear) sums[i] <= '0;
-      else if (step) sums[i] <= minus ? sums[i] - 10'($signed(codes[i])) : sums[i] + 10'($signed(codes[i]));
+      else if (step) sums[i] <= next[i][10:1];
     end
   end
 endmodule

@@ -93,13 +93,18 @@ TEST_CASE("the scorer computes AddScores of ScoreTerm", "[units]") {
   int64_t wrong = 0;
   for (int64_t n = 0; n < count + 9; ++n) {
     terms.push_front(RandomTerm(rng));
-    p.dot = static_cast<uint32_t>(terms[0].dot) & 0xFFFFFF;
-    p.mantissa = static_cast<uint8_t>(terms[0].mantissa);
     const auto at = [&](size_t cycle) { return terms.size() > cycle ? terms[cycle] : Term{}; };
-    p.shift1 = static_cast<uint8_t>(at(3).shift1);
-    p.multiplier = static_cast<uint16_t>(at(4).multiplier);
-    p.shift2 = static_cast<uint8_t>(at(6).shift2);
-    p.base = static_cast<uint16_t>(at(8).base);
+    p.mantissa = static_cast<uint8_t>(terms[0].mantissa);
+    p.fine1 = static_cast<uint8_t>(terms[0].shift1 & 7);
+    p.dot2 = static_cast<uint32_t>(2 * at(1).dot) & 0x1FFFFFF;
+    p.shift2 = static_cast<uint8_t>(at(2).shift2);
+    p.coarse1 = static_cast<uint8_t>(at(3).shift1 >> 3);
+    p.multiplier = static_cast<uint16_t>(at(3).multiplier);
+    p.base = static_cast<uint16_t>(at(7).base);
+    if (terms.size() > 8) {
+      const int32_t sum = static_cast<int32_t>(uint32_t{p.limitless} << 15) >> 15;
+      wrong += layout::SaturateI16(sum) != terms[8].y ? 1 : 0;
+    }
     if (terms.size() > 9) {
       wrong += static_cast<int16_t>(p.y) != terms[9].y ? 1 : 0;
       terms.pop_back();

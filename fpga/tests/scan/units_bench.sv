@@ -2,13 +2,15 @@
 module units_bench (
     input  logic                        clk,
     input  logic                        rst,
-    // scorer
-    input  logic signed [23:0]          dot,
+    // scale_factor and scorer
     input  logic        [ 2:0]          mantissa,
-    input  logic        [ 4:0]          shift1,
+    input  logic        [ 2:0]          fine1,
+    input  logic signed [24:0]          dot2,
+    input  logic        [ 1:0]          coarse1,
     input  logic        [15:0]          multiplier,
     input  logic        [ 4:0]          shift2,
     input  logic signed [15:0]          base,
+    output logic signed [16:0]          limitless,
     output logic signed [15:0]          y,
     // table_builder and plane_unit
     input  logic                        clear,
@@ -32,7 +34,9 @@ module units_bench (
     output logic        [1:0][23:0]     dots
 );
   logic [15:0][9:0] sums;
-  scorer one (.clk, .dot, .mantissa, .shift1, .multiplier, .shift2, .base, .y);
+  logic [14:0] factor;
+  scale_factor scale (.clk, .mantissa, .fine(fine1), .factor);
+  scorer one (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless), .y);
   table_builder builder (.clk, .clear, .step, .minus, .codes, .sums);
   plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sum);
   base_dot #(
