@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 
 #include "devices/base/status.h"
 
@@ -10,6 +11,42 @@ namespace {
 
 constexpr uint64_t kSlabBeats = 1 << 14;  // 1 MiB
 constexpr uint64_t kMostPieces = 64;
+
+// A channel of HBM has 16 banks, and 1 KiB of each lies in a row: banks repeat every 16 KiB.
+constexpr uint64_t kBankBeats = 16;
+constexpr uint64_t kTurnBeats = 16 * kBankBeats;
+// A block that begins so far into the turn behind its predecessor's begin does not begin in its last bank.
+constexpr uint64_t kFarBeats = kTurnBeats / 2;
+constexpr uint64_t kPaddingShare = 32;
+
+// The order of a slab's pieces: piece n of it is n * step modulo their number, `pitch` beats apart.
+struct Order {
+  uint64_t pitch;
+  uint64_t step;
+};
+
+// Consecutive pages of an index follow one another in this order, and a scan reads a short block of each. One
+// that begins in the bank in which the last ended, in another row, waits until that row is closed. Pieces of
+// less than half a turn lie in a row.
+Order OrderOf(uint64_t beats, uint64_t pieces) {
+  Order best{beats, 1};
+  if (beats <= kFarBeats) return best;
+  uint64_t farthest = 0;
+  for (uint64_t pitch = beats; pitch <= beats + beats / kPaddingShare; ++pitch) {
+    for (uint64_t step = 1; step == 1 || step < pieces; ++step) {
+      if (std::gcd(step, pieces) != 1) continue;
+      // A step within the slab, and one that wraps around its end; a slab of one piece has another behind it.
+      const uint64_t on = step * pitch % kTurnBeats;
+      const uint64_t back = (kTurnBeats - (pieces - step) * pitch % kTurnBeats) % kTurnBeats;
+      const uint64_t least = pieces == 1 ? on : std::min(on, back);
+      if (least <= farthest) continue;
+      farthest = least;
+      best = {pitch, step};
+      if (farthest >= kFarBeats) return best;
+    }
+  }
+  return best;
+}
 
 }  // namespace
 
@@ -51,10 +88,11 @@ void SpaceAllocator::Release(uint64_t at, uint64_t count) {
 
 bool ChannelExtents::AddSlab(uint64_t beats) {
   for (uint64_t pieces = std::clamp<uint64_t>(kSlabBeats / beats, 1, kMostPieces); pieces > 0; pieces /= 2) {
-    const std::optional<uint64_t> at = space_.Allocate(pieces * beats);
+    const Order order = OrderOf(beats, pieces);
+    const std::optional<uint64_t> at = space_.Allocate(pieces * order.pitch);
     if (!at.has_value()) continue;
-    Slab slab{beats, pieces, {}};
-    for (uint64_t n = pieces; n-- > 0;) slab.spare.push_back(*at + n * beats);
+    Slab slab{beats, order.pitch, pieces, {}};
+    for (uint64_t n = pieces; n-- > 0;) slab.spare.push_back(*at + n * order.step % pieces * order.pitch);
     slabs_[*at] = std::move(slab);
     with_spare_[beats].insert(*at);
     return true;
@@ -81,13 +119,13 @@ void ChannelExtents::Release(uint64_t at) {
   const uint64_t start = found->first;
   Slab& slab = found->second;
   const uint64_t beats = slab.piece;
-  MNEMO_CHECK(at < start + beats * slab.pieces && (at - start) % beats == 0);
+  MNEMO_CHECK(at < start + slab.pitch * slab.pieces && (at - start) % slab.pitch == 0);
   used_ -= beats;
   slab.spare.push_back(at);
   with_spare_[beats].insert(start);
   if (slab.spare.size() < slab.pieces) return;
   with_spare_[beats].erase(start);
-  space_.Release(start, beats * slab.pieces);
+  space_.Release(start, slab.pitch * slab.pieces);
   slabs_.erase(found);
 }
 

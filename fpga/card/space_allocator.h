@@ -28,7 +28,8 @@ class SpaceAllocator {
 };
 
 // Extents in the beats of one channel: pieces of one size come from slabs of their own, so that indexes of
-// different shapes do not cut the channel to pieces.
+// different shapes do not cut the channel to pieces. Pieces of a fresh slab come in an order that suits its
+// banks.
 class ChannelExtents {
  public:
   ChannelExtents(uint64_t begin, uint64_t end) : space_(begin, end) {}
@@ -44,6 +45,7 @@ class ChannelExtents {
  private:
   struct Slab {
     uint64_t piece;               // beats
+    uint64_t pitch;               // beats from one piece to the next
     uint64_t pieces;              // in all
     std::vector<uint64_t> spare;  // starts of free pieces
   };
