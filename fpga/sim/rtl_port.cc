@@ -13,6 +13,7 @@
 #include "fpga/sim/hbm_channel.h"
 #include "fpga/sim/host_port.h"
 #include "fpga/sim/memory.h"
+#include "fpga/sim/waveform.h"
 #include "proto/layout/card.h"
 
 namespace mnemo::sim {
@@ -49,7 +50,11 @@ struct RtlPort::Parts {
     host = std::make_unique<HostPort>(port, &host_memory);
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7FFFFFFF + 1));
+  }
+  absl::Status MakeTop(const std::string& trace) {
+    MNEMO_RETURN_IF_ERROR(Waveform::Prepare(trace, &context));
     top = std::make_unique<Vcard_top>(&context);
+    return waveform.Open(trace, top.get());
   }
   std::span<uint8_t> host_span() const {
     const std::span<std::byte> bytes = host_bytes.mutable_bytes();
@@ -63,6 +68,7 @@ struct RtlPort::Parts {
   std::unique_ptr<HostPort> host;
   VerilatedContext context;
   std::unique_ptr<Vcard_top> top;
+  Waveform waveform;
   uint64_t host_writes = 0;  // addresses of writes that the card offered and host memory took
 };
 
@@ -78,7 +84,9 @@ absl::StatusOr<std::unique_ptr<RtlPort>> RtlPort::Make(const RtlOptions& options
     return InvalidArgument("clock_mhz: {}; allowed: 50 to 1000", options.clock_mhz);
   }
   MNEMO_ASSIGN_OR_RETURN(Mapping host, Mapping::Anonymous(options.host_bytes));
-  std::unique_ptr<RtlPort> port(new RtlPort(options, std::make_unique<Parts>(options, std::move(host))));
+  auto parts = std::make_unique<Parts>(options, std::move(host));
+  MNEMO_RETURN_IF_ERROR(parts->MakeTop(options.trace));
+  std::unique_ptr<RtlPort> port(new RtlPort(options, std::move(parts)));
   Vcard_top& top = *port->parts_->top;
   // Registers hold anything until the reset; what assertions say of that means nothing.
   port->parts_->context.assertOn(false);
@@ -143,8 +151,11 @@ void RtlPort::Tick() {
                .w_last = top.h_w_last != 0,
                .b_ready = top.h_b_ready != 0});
   }
+  const uint64_t clock_ps = 1'000'000 / options_.clock_mhz;
+  parts.waveform.Write(cycles_ * clock_ps);
   top.clk = 1;
   top.eval();
+  parts.waveform.Write(cycles_ * clock_ps + clock_ps / 2);
   ++cycles_;
 }
 

@@ -32,13 +32,15 @@ struct RtlOptions {
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
   uint32_t cycles = 2000;  // at most in one Advance
+  std::string trace;       // file of waveforms; empty: none
 };
 
 class RtlPort final : public card::CardPort {
  public:
   // Channels of the module that this build has.
   static uint32_t Channels();
-  // Resets the card and tells it where its channels lie. INVALID_ARGUMENT names the option and its bounds.
+  // Resets the card and tells it where its channels lie. INVALID_ARGUMENT names the option and its bounds,
+  // UNIMPLEMENTED and NOT_FOUND what hinders a trace.
   static absl::StatusOr<std::unique_ptr<RtlPort>> Make(const RtlOptions& options);
   ~RtlPort() override;
   RtlPort(const RtlPort&) = delete;

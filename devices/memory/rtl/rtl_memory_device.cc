@@ -72,6 +72,8 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
     } else if (key == "watchdog") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, ParseNumber({"watchdog", 1000, UINT32_MAX}, value));
       parsed.watchdog = static_cast<uint32_t>(cycles);
+    } else if (key == "trace") {
+      rtl.trace = value;
     }
   }
   return parsed;
@@ -94,9 +96,10 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
 }  // namespace
 
 MemoryDeviceKind Kind() {
-  return {.name = "rtl",
-          .option_keys = {"channels", "hbm_bytes", "clock_mhz", "seed", "fault", "fault_at", "watchdog"},
-          .create = Create};
+  return {
+      .name = "rtl",
+      .option_keys = {"channels", "hbm_bytes", "clock_mhz", "seed", "fault", "fault_at", "watchdog", "trace"},
+      .create = Create};
 }
 
 }  // namespace mnemo::memory_device::rtl
