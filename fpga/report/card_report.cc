@@ -1,7 +1,10 @@
-// Prints what scans and descriptors take: on the card by the functional model's cycle estimate, and on a
-// memory device of this build in the same run.
+// Prints what scans and descriptors take: on the card by the functional model's cycle estimate, and on memory
+// devices of this build in the same run. A device whose clock is an option runs at each of the clocks.
+
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -12,8 +15,10 @@
 #include <vector>
 
 #include "devices/base/status.h"
+#include "devices/memory/memory_device_registry.h"
 #include "fpga/report/device_run.h"
 #include "fpga/report/estimate.h"
+#include "fpga/report/linear_reader.h"
 #include "fpga/report/workload.h"
 
 namespace mnemo::card::report {
@@ -25,7 +30,7 @@ constexpr double kChannelGb = 14.375;  // a second and pseudo-channel, UG1393
 struct Options {
   model::Shape shape{.channels = kCardChannels};
   std::vector<double> clocks = {250, 300};
-  std::string kind = "cpu";
+  std::vector<std::string> kinds = {"cpu"};
   std::vector<std::string> device_options;
   uint32_t device_channels = 0;
   int threads = 2;
@@ -40,29 +45,71 @@ void AddOptions(Options* options, CLI::App* app) {
   app->add_option("--queries", options->shape.queries, "G: queries of a pass")
       ->check(CLI::IsMember({1, 2, 4, 8}));
   app->add_option("--clock-mhz", options->clocks, "Clocks of the estimated card")->check(CLI::Range(50, 600));
-  app->add_option("--device", options->kind, "Kind of memory device that runs beside it; none: no device");
-  app->add_option("--device-option", options->device_options, "KEY=VALUE of that kind; may be given again");
+  app->add_option("--device", options->kinds, "Kinds of memory device that run beside it; none: no device");
+  app->add_option("--device-option", options->device_options,
+                  "KEY=VALUE of the kinds that have it; may be given again");
   app->add_option("--device-channels", options->device_channels,
-                  "Channels of that device; then it runs as many tokens a channel as the card of 32 has")
+                  "Channels of devices that have channels; then they run as many tokens a channel as the "
+                  "card of 32 has")
       ->check(CLI::Range(1, 32));
-  app->add_option("--threads", options->threads, "Threads of that device")->check(CLI::Range(1, 256));
-  app->add_option("--times", options->times, "Runs of each workload on that device; the fastest counts")
+  app->add_option("--threads", options->threads, "Threads of those devices")->check(CLI::Range(1, 256));
+  app->add_option("--times", options->times, "Runs of each workload on each device; the fastest counts")
       ->check(CLI::Range(1, 1000));
   app->add_option("--only", options->only, "One workload alone, by its name");
   app->add_flag("--json", options->json, "Print JSON");
 }
 
-absl::StatusOr<std::unique_ptr<DeviceRun>> MakeDevice(const Options& options) {
-  memory_device::MemoryDeviceOptions device{
-      .kind = options.kind, .name = "report", .threads = options.threads};
-  for (const std::string& option : options.device_options) {
-    const size_t equals = option.find('=');
-    if (equals == std::string::npos) {
-      return absl::InvalidArgumentError(fmt::format("--device-option {}: KEY=VALUE is wanted", option));
+// A device that runs beside the estimate.
+struct Column {
+  std::string kind;
+  double clock_mhz = 0;   // 0: it has none
+  bool channels = false;  // it has channels
+  std::vector<std::pair<std::string, std::string>> device_options;
+
+  std::string Name() const { return clock_mhz == 0 ? kind : fmt::format("{}@{:.0f}", kind, clock_mhz); }
+};
+
+bool HasKey(const memory_device::MemoryDeviceKind& kind, const std::string& key) {
+  return std::find(kind.option_keys.begin(), kind.option_keys.end(), key) != kind.option_keys.end();
+}
+
+absl::StatusOr<std::vector<Column>> Columns(const Options& options) {
+  std::vector<Column> columns;
+  const std::vector<memory_device::MemoryDeviceKind> kinds = memory_device::MemoryDeviceKinds();
+  size_t used = 0;
+  for (const std::string& name : options.kinds) {
+    if (name == "none") continue;
+    const auto kind =
+        std::find_if(kinds.begin(), kinds.end(), [&](const auto& one) { return one.name == name; });
+    if (kind == kinds.end()) {
+      // The registry's own error names the kinds that there are.
+      return DeviceRun::Make({.kind = name, .name = "report"}).status();
     }
-    device.device_options.emplace_back(option.substr(0, equals), option.substr(equals + 1));
+    Column column{.kind = name, .clock_mhz = 0, .channels = HasKey(*kind, "channels"), .device_options = {}};
+    for (const std::string& option : options.device_options) {
+      const size_t equals = option.find('=');
+      if (equals == std::string::npos) {
+        return absl::InvalidArgumentError(fmt::format("--device-option {}: KEY=VALUE is wanted", option));
+      }
+      if (!HasKey(*kind, option.substr(0, equals))) continue;
+      column.device_options.emplace_back(option.substr(0, equals), option.substr(equals + 1));
+      ++used;
+    }
+    if (!HasKey(*kind, "clock_mhz")) {
+      columns.push_back(column);
+      continue;
+    }
+    for (const double clock : options.clocks) {
+      columns.push_back(column);
+      columns.back().clock_mhz = clock;
+      columns.back().device_options.emplace_back("clock_mhz", fmt::format("{:.0f}", clock));
+    }
   }
-  return DeviceRun::Make(device);
+  if (used < options.device_options.size()) {
+    return absl::InvalidArgumentError(
+        fmt::format("--device-option: no kind of {} has one of the keys", fmt::join(options.kinds, ", ")));
+  }
+  return columns;
 }
 
 // As many tokens a channel as on the card of 32.
@@ -73,20 +120,32 @@ Workload Scaled(Workload workload, uint32_t channels) {
 
 struct Row {
   Workload workload;
-  std::vector<Estimate> estimates;  // by clock
-  std::optional<DeviceTimes> device;
+  std::vector<Estimate> estimates;                  // by clock
+  std::vector<std::optional<DeviceTimes>> devices;  // by column
 };
 
-nlohmann::json Json(const Options& options, const std::vector<Row>& rows) {
-  nlohmann::json all = {
-      {"card",
-       {{"source", "estimate of the functional model"},
-        {"channels", options.shape.channels},
-        {"queries", options.shape.queries},
-        {"scores", options.shape.scores}}},
-      {"device",
-       {{"kind", options.kind}, {"threads", options.threads}, {"channels", options.device_channels}}},
-      {"rows", nlohmann::json::array()}};
+// Of the rate that a plain linear reader gets from the same channels, the scan's share.
+std::optional<double> ReaderShare(const Options& options, const Column& column, const DeviceTimes& times) {
+  if (column.clock_mhz == 0 || options.device_channels == 0 || times.score_us == 0) return std::nullopt;
+  const std::optional<double> linear = LinearReaderRate(column.clock_mhz);
+  if (!linear.has_value()) return std::nullopt;
+  return static_cast<double>(times.bytes) / options.device_channels / times.score_us / *linear;
+}
+
+double TimeOf(const Workload& workload, const DeviceTimes& times) {
+  return workload.measure == Measure::kScan ? times.score_us : times.score_us + times.select_us;
+}
+
+nlohmann::json Json(const Options& options, const std::vector<Column>& columns,
+                    const std::vector<Row>& rows) {
+  nlohmann::json all = {{"card",
+                         {{"source", "estimate of the functional model"},
+                          {"channels", options.shape.channels},
+                          {"queries", options.shape.queries},
+                          {"scores", options.shape.scores}}},
+                        {"threads", options.threads},
+                        {"device_channels", options.device_channels},
+                        {"rows", nlohmann::json::array()}};
   for (const Row& row : rows) {
     nlohmann::json one = {{"name", row.workload.name},
                           {"about", row.workload.about},
@@ -95,7 +154,9 @@ nlohmann::json Json(const Options& options, const std::vector<Row>& rows) {
                           {"group", row.workload.group},
                           {"k", row.workload.k},
                           {"measures", row.workload.measure == Measure::kScan ? "scan" : "descriptor"},
-                          {"bound_us", row.workload.bound_us}};
+                          {"bound_us", row.workload.bound_us},
+                          {"published_us", PublishedUs(row.workload)},
+                          {"devices", nlohmann::json::array()}};
     for (size_t n = 0; n < options.clocks.size(); ++n) {
       const Estimate& estimate = row.estimates[n];
       one["card"].push_back({{"clock_mhz", options.clocks[n]},
@@ -105,69 +166,94 @@ nlohmann::json Json(const Options& options, const std::vector<Row>& rows) {
                              {"reader_share", estimate.reader_share},
                              {"bytes", estimate.bytes}});
     }
-    if (row.device) {
-      one["device"] = {{"score_us", row.device->score_us},
-                       {"select_us", row.device->select_us},
-                       {"wall_us", row.device->wall_us},
-                       {"bytes", row.device->bytes}};
+    for (size_t n = 0; n < columns.size(); ++n) {
+      if (!row.devices[n]) continue;
+      const DeviceTimes& times = *row.devices[n];
+      nlohmann::json device = {{"kind", columns[n].kind},    {"us", TimeOf(row.workload, times)},
+                               {"score_us", times.score_us}, {"select_us", times.select_us},
+                               {"wall_us", times.wall_us},   {"bytes", times.bytes}};
+      if (columns[n].clock_mhz != 0) device["clock_mhz"] = columns[n].clock_mhz;
+      if (const auto share = ReaderShare(options, columns[n], times)) device["reader_share"] = *share;
+      one["devices"].push_back(std::move(device));
     }
     all["rows"].push_back(std::move(one));
   }
   return all;
 }
 
-void PrintTable(const Options& options, const std::vector<Row>& rows) {
+void PrintRow(const Options& options, const std::vector<Column>& columns, const Row& row) {
+  const Workload& w = row.workload;
+  fmt::print("{:<7} {:<29} {:>8} {:>4} {:>5} {:>8.0f}", w.name, w.about, w.tokens, w.dim, w.group,
+             w.bound_us);
+  for (const Estimate& estimate : row.estimates) fmt::print(" {:>9.1f}", estimate.us);
+  const Estimate& first = row.estimates.front();
+  const double rate = static_cast<double>(first.bytes) / w.heads / first.scan_us / 1000;
+  fmt::print(" {:>7.1f} {:>7.0f} {:>6.1f}%", first.select_us, rate, 100 * first.reader_share);
+  for (size_t n = 0; n < columns.size(); ++n) {
+    if (!row.devices[n]) {
+      fmt::print(" {:>9} {:>7}", "-", "-");
+      continue;
+    }
+    fmt::print(" {:>9.1f}", TimeOf(w, *row.devices[n]));
+    const std::optional<double> share = ReaderShare(options, columns[n], *row.devices[n]);
+    fmt::print(" {:>7}", share.has_value() ? fmt::format("{:.1f}%", 100 * *share) : "-");
+  }
+  fmt::print(" {:>9}\n", PublishedUs(w) == 0 ? "-" : fmt::format("{:.0f}", PublishedUs(w)));
+}
+
+void PrintTable(const Options& options, const std::vector<Column>& columns, const std::vector<Row>& rows) {
   fmt::print(
       "Card: {} channels, G {}, S {}; an estimate of the functional model, no simulation. Times in us.\n",
       options.shape.channels, options.shape.queries, options.shape.scores);
-  if (options.kind != "none") {
-    fmt::print("Device: {} with {} threads in this run{}.\n", options.kind, options.threads,
-               options.device_channels == 0
-                   ? ""
-                   : fmt::format(", {} channels, as many tokens a channel as the card of {}",
-                                 options.device_channels, kCardChannels));
+  if (!columns.empty()) {
+    fmt::print(
+        "Devices of this run: {} threads{}.\n", options.threads,
+        options.device_channels == 0
+            ? ""
+            : fmt::format("; those with channels have {}, with as many tokens a channel as the card of {}",
+                          options.device_channels, kCardChannels));
   }
   fmt::print("\n{:<7} {:<29} {:>8} {:>4} {:>5} {:>8}", "name", "workload", "tokens", "dim", "group", "bound");
   for (const double clock : options.clocks) fmt::print(" {:>9}", fmt::format("{:.0f} MHz", clock));
-  fmt::print(" {:>7} {:>7} {:>7} {:>10} {:>10}\n", "select", "GB/s", "reader", "dev score", "dev select");
-  for (const Row& row : rows) {
-    const Workload& w = row.workload;
-    fmt::print("{:<7} {:<29} {:>8} {:>4} {:>5} {:>8.0f}", w.name, w.about, w.tokens, w.dim, w.group,
-               w.bound_us);
-    for (const Estimate& estimate : row.estimates) fmt::print(" {:>9.1f}", estimate.us);
-    const Estimate& first = row.estimates.front();
-    const double rate = static_cast<double>(first.bytes) / w.heads / first.scan_us / 1000;
-    fmt::print(" {:>7.1f} {:>7.0f} {:>6.1f}%", first.select_us, rate, 100 * first.reader_share);
-    if (row.device) fmt::print(" {:>10.1f} {:>10.1f}", row.device->score_us, row.device->select_us);
-    fmt::print("\n");
-  }
+  fmt::print(" {:>7} {:>7} {:>7}", "select", "GB/s", "reader");
+  for (const Column& column : columns) fmt::print(" {:>9} {:>7}", column.Name(), "reader");
+  fmt::print(" {:>9}\n", "published");
+  for (const Row& row : rows) PrintRow(options, columns, row);
   fmt::print(
       "\nselect: of one head, by the first clock, beside the next head's scan. GB/s: of the scan; the "
-      "channels' peak "
-      "is {:.0f}.\nreader: the share that the scan reaches of a plain linear reader's rate. dev: all "
-      "heads.\n",
+      "channels' peak is {:.0f}.\nreader: the share that the scan reaches of a plain linear reader's rate. "
+      "published: the least of the published card, 16 bits a number at 38 GB/s.\n",
       kChannelGb * options.shape.channels);
 }
 
-absl::StatusOr<std::vector<Row>> Measure(const Options& options) {
+// None when the device has not the operation.
+absl::StatusOr<std::optional<DeviceTimes>> RunOn(const Options& options, const Column& column,
+                                                 const Workload& workload) {
+  // A device of its own for each, so that its memory starts empty.
+  absl::StatusOr<std::unique_ptr<DeviceRun>> run = DeviceRun::Make({.kind = column.kind,
+                                                                    .name = "report",
+                                                                    .threads = options.threads,
+                                                                    .device_options = column.device_options});
+  if (!run.ok()) return run.status();
+  const absl::StatusOr<DeviceTimes> times =
+      (*run)->Run(Scaled(workload, column.channels ? options.device_channels : 0), options.times);
+  if (times.ok()) return *times;
+  if (absl::IsUnimplemented(times.status())) return std::nullopt;
+  return times.status();
+}
+
+absl::StatusOr<std::vector<Row>> Measure(const Options& options, const std::vector<Column>& columns) {
   std::vector<Row> rows;
   for (const Workload& workload : Workloads()) {
     if (!options.only.empty() && workload.name != options.only) continue;
-    Row row{.workload = workload, .estimates = {}, .device = std::nullopt};
+    Row row{.workload = workload, .estimates = {}, .devices = {}};
     for (const double clock : options.clocks) {
       row.estimates.push_back(EstimateOf(workload, options.shape, clock));
     }
-    if (options.kind != "none") {
-      // A device of its own for each, so that its memory starts empty.
-      absl::StatusOr<std::unique_ptr<DeviceRun>> run = MakeDevice(options);
-      if (!run.ok()) return run.status();
-      absl::StatusOr<DeviceTimes> times =
-          (*run)->Run(Scaled(workload, options.device_channels), options.times);
-      if (times.ok()) {
-        row.device = *times;
-      } else if (!absl::IsUnimplemented(times.status())) {
-        return times.status();
-      }
+    for (const Column& column : columns) {
+      absl::StatusOr<std::optional<DeviceTimes>> times = RunOn(options, column, workload);
+      if (!times.ok()) return times.status();
+      row.devices.push_back(*times);
     }
     rows.push_back(std::move(row));
   }
@@ -178,18 +264,20 @@ absl::StatusOr<std::vector<Row>> Measure(const Options& options) {
 
 int Main(int argc, char** argv) {
   Options options;
-  CLI::App app("Times of the FPGA card by estimate, beside a memory device of this build.");
+  CLI::App app("Times of the FPGA card by estimate, beside memory devices of this build.");
   AddOptions(&options, &app);
   CLI11_PARSE(app, argc, argv);
-  absl::StatusOr<std::vector<Row>> rows = Measure(options);
+  const absl::StatusOr<std::vector<Column>> columns = Columns(options);
+  const absl::StatusOr<std::vector<Row>> rows =
+      columns.ok() ? Measure(options, *columns) : absl::StatusOr<std::vector<Row>>(columns.status());
   if (!rows.ok()) {
     fmt::print(stderr, "card_report: {}\n", std::string(rows.status().message()));
     return 1;
   }
   if (options.json) {
-    fmt::print("{}\n", Json(options, *rows).dump(2));
+    fmt::print("{}\n", Json(options, *columns, *rows).dump(2));
   } else {
-    PrintTable(options, *rows);
+    PrintTable(options, *columns, *rows);
   }
   return 0;
 }

@@ -1,10 +1,12 @@
 #include <catch2/catch.hpp>
+#include <optional>
 #include <random>
 #include <string>
 
 #include "fpga/card/model/testing_card.h"
 #include "fpga/report/device_run.h"
 #include "fpga/report/estimate.h"
+#include "fpga/report/linear_reader.h"
 #include "fpga/report/workload.h"
 #include "proto/layout/card.h"
 #include "proto/layout/record.h"
@@ -108,6 +110,22 @@ TEST_CASE("a device of the build runs a workload") {
   Workload wide = small;
   wide.group = 200;
   CHECK(absl::IsUnimplemented((*run)->Run(wide, 1).status()));
+}
+
+TEST_CASE("a plain linear reader gets 92 of 100 of the channel's peak, whatever the clock") {
+  for (const double clock : {250.0, 300.0}) {
+    const std::optional<double> rate = LinearReaderRate(clock);
+    if (!rate.has_value()) continue;  // a build without the simulated card
+    CHECK(*rate > 0.91 * 14'400);
+    CHECK(*rate < 0.93 * 14'400);
+  }
+}
+
+TEST_CASE("the published card reads numbers of 16 bits at 38 GB/s, and has no scan of bounds") {
+  Workload workload{"", Measure::kScan, 1 << 20, 1, 128, 64, 2048, layout::kFormatCodes8, false, 0, ""};
+  CHECK(PublishedUs(workload) == Approx(7064).margin(1));
+  workload.format = layout::kFormatBounds;
+  CHECK(PublishedUs(workload) == 0);
 }
 
 TEST_CASE("an unknown kind of device is named") {

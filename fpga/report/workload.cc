@@ -30,6 +30,13 @@ constexpr Workload kWorkloads[] = {
 
 std::span<const Workload> Workloads() { return kWorkloads; }
 
+double PublishedUs(const Workload& workload) {
+  constexpr double kBytesOfNumber = 2;
+  constexpr double kBytesOfMicrosecond = 38'000;
+  if (workload.format == kFormatBounds || workload.sign_stage) return 0;
+  return kBytesOfNumber * workload.tokens * workload.dim * workload.heads / kBytesOfMicrosecond;
+}
+
 layout::Descriptor DescriptorOf(const Workload& workload) {
   layout::Descriptor d{};
   d.op = layout::kOpScoreSelect;

@@ -11,6 +11,7 @@
 #include "fpga/sim/channel_pins.h"
 #include "fpga/sim/hbm_channel.h"
 #include "fpga/sim/host_port.h"
+#include "fpga/sim/waveform.h"
 #include "proto/layout/card.h"
 
 namespace mnemo::sim {
@@ -51,6 +52,7 @@ struct RtlCard::Parts {
     }
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7FFFFFFF + 1));
+    Waveform::Prepare(options.trace, &context);
     top = std::make_unique<Vcard_top>(&context);
   }
 
@@ -58,6 +60,7 @@ struct RtlCard::Parts {
   HostPort host;
   VerilatedContext context;
   std::unique_ptr<Vcard_top> top;
+  Waveform waveform;
   uint64_t host_writes = 0;  // addresses of writes that the card offered and host memory took
 };
 
@@ -67,12 +70,14 @@ absl::Status RtlCard::Check(const RtlCardOptions& options) {
   if (options.clock_mhz < 50 || options.clock_mhz > 1000) {
     return InvalidArgument("clock_mhz: {}; allowed: 50 to 1000", options.clock_mhz);
   }
-  return absl::OkStatus();
+  return Waveform::Check(options.trace);
 }
 
 RtlCard::RtlCard(const RtlCardOptions& options, const std::function<Range(uint32_t)>& channel_range,
                  Memory* card, Memory* host)
-    : parts_(std::make_unique<Parts>(options, channel_range, card, host)) {
+    : parts_(std::make_unique<Parts>(options, channel_range, card, host)),
+      clock_ps_(1'000'000 / options.clock_mhz) {
+  trace_status_ = parts_->waveform.Open(options.trace, parts_->top.get());
   Vcard_top& top = *parts_->top;
   top.clk = 0;
   top.s_awvalid = top.s_wvalid = top.s_arvalid = 0;
@@ -125,8 +130,10 @@ void RtlCard::Tick() {
                .w_last = top.h_w_last != 0,
                .b_ready = top.h_b_ready != 0});
   }
+  parts.waveform.Write(cycles_ * clock_ps_);
   top.clk = 1;
   top.eval();
+  parts.waveform.Write(cycles_ * clock_ps_ + clock_ps_ / 2);
   ++cycles_;
 }
 

@@ -29,13 +29,14 @@ struct RtlCardOptions {
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
   uint32_t fault_channel = 0;
+  std::string trace;  // file of waveforms; empty: none
 };
 
 class RtlCard {
  public:
   // Channels of the module that this build has.
   static uint32_t Channels();
-  // INVALID_ARGUMENT names the option and its bounds.
+  // INVALID_ARGUMENT names the option and its bounds. UNIMPLEMENTED: this build writes no waveforms.
   static absl::Status Check(const RtlCardOptions& options);
 
   // After a reset. Channel n may read what `channel_range(n)` says; `card` and `host` outlive the card.
@@ -44,6 +45,8 @@ class RtlCard {
   ~RtlCard();
   RtlCard(const RtlCard&) = delete;
   RtlCard& operator=(const RtlCard&) = delete;
+  // NOT_FOUND: the file of waveforms cannot be made, and there are none.
+  const absl::Status& trace_status() const { return trace_status_; }
 
   // UNAVAILABLE: the card answers no access.
   absl::StatusOr<uint32_t> ReadRegister(uint32_t offset);
@@ -70,6 +73,8 @@ class RtlCard {
   void NotePolls(uint32_t offset, uint32_t value);
 
   std::unique_ptr<Parts> parts_;
+  absl::Status trace_status_;
+  uint64_t clock_ps_;
   uint64_t cycles_ = 0;
   bool busy_ = false;    // a register was written, and the card has not been seen idle since
   uint32_t polled_ = 0;  // queues whose heads the card reads by itself: it is never known to be idle

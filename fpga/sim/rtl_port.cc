@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<RtlPort>> RtlPort::Make(const RtlOptions& options
   MNEMO_RETURN_IF_ERROR(RtlCard::Check(options.card));
   MNEMO_ASSIGN_OR_RETURN(Mapping host, Mapping::Anonymous(options.host_bytes));
   std::unique_ptr<RtlPort> port(new RtlPort(options, std::make_unique<Parts>(options, std::move(host))));
+  MNEMO_RETURN_IF_ERROR(port->parts_->card.trace_status());
   const uint64_t beats = options.hbm_bytes / Channels() / layout::kCardBeatBytes;
   for (uint32_t i = 0; i < Channels(); ++i) {
     const uint32_t at = layout::kCardRegChannels + 8 * i;

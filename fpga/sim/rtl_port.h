@@ -24,7 +24,8 @@ struct RtlOptions {
 class RtlPort final : public card::CardPort {
  public:
   static uint32_t Channels() { return RtlCard::Channels(); }
-  // Resets the card and tells it where its channels lie. INVALID_ARGUMENT names the option and its bounds.
+  // Resets the card and tells it where its channels lie. INVALID_ARGUMENT names the option and its bounds,
+  // UNIMPLEMENTED and NOT_FOUND what hinders a trace.
   static absl::StatusOr<std::unique_ptr<RtlPort>> Make(const RtlOptions& options);
   ~RtlPort() override;
   RtlPort(const RtlPort&) = delete;

@@ -79,11 +79,13 @@ class Levels:
 
 
 class Netlist:
-    """One flat module of Yosys' JSON."""
+    """One flat module of Yosys' JSON. Modules in `without` are boxes that another netlist holds: their ports are ports."""
 
-    def __init__(self, module: dict[str, Any]):
-        self.cells: dict[str, Any] = module["cells"]
+    def __init__(self, module: dict[str, Any], without: frozenset[str] = frozenset()):
+        boxes = [cell for cell in module["cells"].values() if cell["type"] in without]
+        self.cells: dict[str, Any] = {name: cell for name, cell in module["cells"].items() if cell["type"] not in without}
         self.outputs = [bit for port in module["ports"].values() if port["direction"] == "output" for bit in port["bits"]]
+        self.outputs += [bit for box in boxes for port, bits in box["connections"].items() if box["port_directions"][port] == "input" for bit in bits]
         self.drivers: dict[int, tuple[str, str]] = {}
         for name, cell in self.cells.items():
             for port, bits in cell["connections"].items():

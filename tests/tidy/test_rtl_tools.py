@@ -14,6 +14,7 @@ import tree
 
 sys.path.insert(0, str(tree.ROOT / "fpga" / "tools"))
 
+import ceilings  # noqa: E402
 import coverage  # noqa: E402
 import netlist  # noqa: E402
 import rtl_sources  # noqa: E402
@@ -81,6 +82,19 @@ def test_a_product_wants_registers_at_its_sides(before: bool, behind: bool, own:
     assert (found.register, found.loose_products) == (levels, loose)
 
 
+def test_a_part_of_its_own_is_no_part_of_the_netlist() -> None:
+    cells = {
+        "from": flop(3, 10), "box": cell("lane", {"open": [11]}, rst=[12]), "before": cell("LUT1", {"O": [12]}, I0=[10]),
+        "behind": cell("LUT2", {"O": [13]}, I0=[11], I1=["0"]), "last": cell("LUT1", {"O": [14]}, I0=[13]), "to": flop(14, 15),
+    }
+    flat = netlist.Netlist({"cells": cells, "ports": {}}, frozenset(["lane"]))
+    assert netlist.count(flat.types(), 3).ff == 2
+    levels = flat.levels()
+    assert (levels.register, levels.port) == (0, 2)
+    with pytest.raises(ValueError, match="lane"):
+        netlist.count(netlist.Netlist({"cells": cells, "ports": {}}).types(), 3)
+
+
 def test_a_loop_of_logic_is_an_error() -> None:
     loop = {"a": cell("LUT1", {"O": [10]}, I0=[11]), "b": cell("LUT1", {"O": [11]}, I0=[10])}
     with pytest.raises(ValueError, match="a loop of logic"):
@@ -137,3 +151,27 @@ def test_parts_of_the_card_are_modules_with_these_parameters() -> None:
         for name in part["parameters"]:
             assert re.search(rf"parameter\s+(?:int\s+)?{name}\b", text), f"{part['module']} has no parameter {name}"
     assert set(plan["bounds"]) <= set(vars(netlist.Counts()))
+    parts = [part["module"] for part in plan["parts"]]
+    # The card's parts make up the card: the top is one, and what a part stands without is another.
+    assert "card_top" in parts and {name for part in plan["parts"] for name in part.get("without", [])} == set(parts) - {"card_top"}
+
+
+def test_each_module_has_a_ceiling() -> None:
+    assert ceilings.strangers(ceilings.Table.read(ceilings.TABLE), rtl_sources.modules()) == []
+
+
+def test_ceilings_find_what_grew_shrank_or_became_deeper(tmp_path: pathlib.Path) -> None:
+    size = ceilings.Size
+    table = ceilings.Table(700, 0.1, 16, {"a": size(1000, 5), "b": size(10, 2), "gone": size(1, 1)}, ["large"])
+    assert ceilings.findings(table, {"a": size(1100, 5), "b": size(26, 2), "new": size(5, 5)}) == []
+    assert ceilings.findings(table, {"a": size(1101, 5)}) == ["a: grew from 1000 packed LUT to 1101, by more than 10 %"]
+    assert ceilings.findings(table, {"a": size(899, 5)}) == ["a: shrank from 1000 packed LUT to 899, by more than 10 %"]
+    assert ceilings.findings(table, {"b": size(27, 3)}) == [
+        "b: grew from 10 packed LUT to 27, by more than 16 LUT", "b: 3 LUT levels between registers, recorded are 2"]
+    assert [line.split(":")[0] for line in ceilings.strangers(table, ["a", "b", "large", "new"])] == ["new", "gone"]
+    table.record({"large": size(9000, 6), "a": size(1050, 5)}, ["a", "b", "large"])
+    assert table.modules == {"a": size(1050, 5), "b": size(10, 2), "large": size(9000, 6)} and table.unmeasured == []
+    table.write(tmp_path / "table.json")
+    assert ceilings.Table.read(tmp_path / "table.json") == table
+    text = "=== fifo ===\n\n   Number of cells: 3\n   Estimated number of LCs:         27\n\n=== skid ===\n   Estimated number of LCs:  11\n"
+    assert ceilings.estimates(text) == {"fifo": 27, "skid": 11}

@@ -53,6 +53,8 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
     } else if (key == "watchdog") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, ParseNumber({"watchdog", 1000, UINT32_MAX}, value));
       parsed.watchdog = static_cast<uint32_t>(cycles);
+    } else if (key == "trace") {
+      rtl.card.trace = value;
     }
   }
   return parsed;
@@ -80,7 +82,7 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
 MemoryDeviceKind Kind() {
   return {.name = "rtl",
           .option_keys = {"channels", "hbm_bytes", "clock_mhz", "seed", "fault", "fault_at", "max_group",
-                          "max_k", "watchdog"},
+                          "max_k", "watchdog", "trace"},
           .create = Create};
 }
 

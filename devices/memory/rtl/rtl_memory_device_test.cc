@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <random>
@@ -41,7 +42,9 @@ TEST_CASE("values of options are checked, and the bounds are named") {
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
     return std::string(status.message());
   };
-  CHECK(refused("channels", "3") == "device option \"channels\": \"3\"; allowed: whole numbers from 2 to 2");
+  CHECK(refused("channels", "3") ==
+        fmt::format("device option \"channels\": \"3\"; allowed: whole numbers from {0} to {0}",
+                    MNEMO_RTL_CHANNELS));
   CHECK(refused("clock_mhz", "fast") ==
         "device option \"clock_mhz\": \"fast\"; allowed: whole numbers from 50 to 1000");
   CHECK(refused("fault", "smoke") ==
@@ -70,6 +73,31 @@ TEST_CASE("few entries let indexes have more tokens than a bank has scores") {
   CHECK(caps("16", "128").max_tokens == 8 * 16384);
   CHECK(caps("16", "129").max_tokens == 16384);
 }
+
+#if MNEMO_RTL_TRACE
+
+TEST_CASE("waveforms go to the file that is named") {
+  const std::string path = (std::filesystem::temp_directory_path() / "rtl_memory_device_test.fst").string();
+  std::filesystem::remove(path);
+  REQUIRE(Make({{"trace", path}}).ok());
+  // Thousands of signals are in it.
+  CHECK(std::filesystem::file_size(path) > 10'000);
+  std::filesystem::remove(path);
+  const absl::Status nowhere = Make({{"trace", "/no/such/folder/card.fst"}}).status();
+  CHECK(absl::IsNotFound(nowhere));
+  CHECK(nowhere.message() == "trace: cannot write /no/such/folder/card.fst");
+}
+
+#else
+
+TEST_CASE("a build without waveforms says which has them") {
+  const absl::Status status = Make({{"trace", "card.fst"}}).status();
+  CHECK(absl::IsUnimplemented(status));
+  CHECK(status.message() ==
+        "trace: card.fst; this build writes no waveforms: configure one by cmake -DMNEMO_RTL_TRACE=ON");
+}
+
+#endif
 
 // One index of one head, and one query that asks for its kK best tokens.
 class Subject {
