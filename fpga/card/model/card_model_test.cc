@@ -216,6 +216,10 @@ TEST_CASE("scans of more scores than a bank holds equal the reference") {
     TestCard card(options, index, random);
     for (int each = 0; each < 8; ++each) {
       Descriptor d = RandomDescriptor(card, random);
+      d.score_op = layout::kScoreDot;
+      d.group_op = random() % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax;
+      d.select_op = layout::kSelectTopK;
+      d.threshold = 0;
       d.k1 = 0;
       d.group = static_cast<uint8_t>(1 + random() % (options.shape.bank_words / 8));
       d.begin = random() % 3 == 0 ? 0 : random() % 200;

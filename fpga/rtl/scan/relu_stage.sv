@@ -41,7 +41,7 @@ module relu_stage #(
         .out_data(last_then)
     );
     always_comb begin
-      for (int g = 0; g < G; ++g) weight_now[g] = {pass, LOG'(g)} <= (LOG + 4)'(last_then) ? weight[g] : 16'd0;
+      for (int g = 0; g < G; ++g) weight_now[g] = 8'({pass, LOG'(g)}) <= 8'(last_then) ? weight[g] : 16'd0;
     end
     delay #(
         .WIDTH(16 * G),

@@ -152,14 +152,17 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.score_op = codes                               ? layout::kScoreDot
                : d.format == layout::kFormatBounds ? layout::kScorePageBound
                                                    : layout::kScoreBlockMean;
-  d.group_op =
-      static_cast<uint8_t>(OneOf(random, {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax}));
-  if (codes && Below(random, 4) == 0) {
+  // Few entries by their largest terms are what a long scan may select here.
+  const bool few = Below(random, 3) == 0;
+  d.group_op = static_cast<uint8_t>(
+      few ? OneOf(random, {layout::kGroupMax, layout::kGroupPlainMax})
+          : OneOf(random, {layout::kGroupMax, layout::kGroupExp2Sum, layout::kGroupPlainMax}));
+  if (!few && codes && Below(random, 4) == 0) {
     d.score_op = layout::kScoreReluDot;
     d.group_op = layout::kGroupNone;
   }
   d.select_op = layout::kSelectTopK;
-  if (Below(random, 4) == 0) {
+  if (!few && Below(random, 4) == 0) {
     d.select_op = layout::kSelectThreshold;
     d.threshold = d.group_op == layout::kGroupExp2Sum ? static_cast<int32_t>(Below(random, 65537))
                                                       : -static_cast<int32_t>(Below(random, 4096));
@@ -169,13 +172,12 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   const uint32_t entries = index.tokens[d.layer_slot] / unit;
   d.end = static_cast<uint32_t>(Below(random, entries + 1)) * unit;
   d.begin = static_cast<uint32_t>(Below(random, d.end / unit + 1)) * unit;
-  // Few entries are what a long scan may select here.
-  const uint32_t most = Below(random, 3) == 0 ? 8 : 200;
+  const uint32_t most = few ? 8 : 200;
   d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, most)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
     d.k1 = d.k + static_cast<uint32_t>(Below(random, 1000));
   }
-  if (Below(random, 8) == 0) {
+  if (!few && Below(random, 8) == 0) {
     d.select_op = layout::kSelectLatest;
     d.score_op = d.group_op = d.group = 0;
     d.k1 = 0;

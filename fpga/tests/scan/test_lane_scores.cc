@@ -22,7 +22,8 @@ using rtl_tests::Cases;
 uint64_t ScoresOf(const Case& scan) {
   uint64_t count = 0;
   for (const ScoreBeat& beat : scan.scores) {
-    count += uint64_t{beat.queries} * static_cast<uint64_t>(std::popcount(beat.counts));
+    count += beat.codes ? beat.y.size()
+                        : uint64_t{beat.queries} * static_cast<uint64_t>(std::popcount(beat.counts));
   }
   return count;
 }

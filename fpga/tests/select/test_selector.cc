@@ -874,7 +874,7 @@ Pace PaceOf(uint32_t tokens, uint32_t k, bool plain) {
   std::vector<Job> jobs(kHeads);
   for (Job& job : jobs) {
     job.group = 4;
-    job.plain = plain;
+    job.rank = plain ? Rank::kPlainMax : Rank::kMax;
     job.end = tokens;
     job.k = k;
     for (uint32_t entry = 0; entry < tokens; ++entry) job.entries.push_back(entry);
