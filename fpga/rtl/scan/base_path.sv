@@ -183,10 +183,10 @@ module base_path
   logic [7:0] scale_in, shift_in;
   logic [5:0] octave;
   logic [4:0] shift1_in, shift2;
-  logic [LOG-1:0] query1, query3;
+  logic [LOG-1:0] query1;
   logic [1:0] coarse1;
   logic [14:0] factor;
-  logic [15:0] multiplier_in;
+  logic [15:0] multiplier0, multiplier_in;
   logic signed [10:0] down;
   always_ff @(posedge clk) begin
     query1 <= query;
@@ -196,15 +196,16 @@ module base_path
     octave <= 6'(base_shift) + 6'(scale[7:3]);
     down <= 11'(shift_in) - (11'(octave) + 11'd105);
     dot_in <= {dots_held[query1], 1'b0};
-    multiplier_in <= multiplier[query3];
+    multiplier0 <= multiplier[query];
   end
+  // The next item's parameters may be there before it is used.
   delay #(
-      .WIDTH(LOG),
-      .CYCLES(2)
-  ) delay_query (
+      .WIDTH(16),
+      .CYCLES(3)
+  ) delay_multiplier (
       .clk,
-      .in_data(query1),
-      .out_data(query3)
+      .in_data(multiplier0),
+      .out_data(multiplier_in)
   );
   scale_factor factor_of_scale (
       .clk,

@@ -109,7 +109,7 @@ module relu_unit #(
   wire sends = !tag[3].relu || tag[3].head.none || (tag[3].last_pass && step == 6'(STEPS - 1));
   always_ff @(posedge clk) begin
     for (int i = 0; i < STEPS; ++i) begin
-      if (step == 6'(i)) begin
+      if (tag[3].valid && step == 6'(i)) begin  // between steps heads stay
         codes[i] <= code;
         counts[i] <= tag[3].head.counts[E-1:0];
       end

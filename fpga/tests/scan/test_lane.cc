@@ -91,6 +91,25 @@ TEST_CASE("arithmetic alone bounds a weighted ReLU of 64 queries", "[lane]") {
   WARN(table);
 }
 
+TEST_CASE("rank codes of weighted ReLU wait for a slow selection", "[lane]") {
+  const Shape& shape = kLaneShape;
+  for (uint32_t group : {4, 5, 16}) {
+    std::mt19937 rng(group);
+    Channel channel;
+    const CaseOptions options{.format = layout::kFormatCodes2,
+                              .scan = Scan::kCodes,
+                              .dim = 64,
+                              .group = group,
+                              .pages = 12 * shape.channels,
+                              .relu = true,
+                              .whole = true};
+    const Case scan = MakeCase(shape, options, channel, rng);
+    LaneBench bench(channel, options.lane, 1);
+    bench.Add(scan);
+    REQUIRE(bench.Finish({.scores = 15}, 200000) == "");
+  }
+}
+
 TEST_CASE("a lane stops within its bursts", "[lane]") {
   const Shape& shape = kLaneShape;
   for (int seed = 1; seed <= Cases(20); ++seed) {
