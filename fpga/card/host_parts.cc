@@ -38,8 +38,9 @@ absl::StatusOr<HostParts> PartHostMemory(uint64_t bytes, const HostNeeds& needs)
   const uint64_t least = parts.payloads + needs.payload_block + needs.result_block + parts.direct_bytes;
   if (bytes < least) {
     return InvalidArgument(
-        "host memory of the card: {} bytes; {} operations under way and {} bytes for direct queues need {}",
-        bytes, needs.operations, needs.direct_bytes, least);
+        "host memory of the card: {} bytes; {} operations under way{} need {}", bytes, needs.operations,
+        needs.direct_bytes == 0 ? "" : fmt::format(" and {} bytes for direct queues", needs.direct_bytes),
+        least);
   }
   const uint64_t rest = bytes - least;
   const auto units = [](uint64_t of) { return of / layout::kUnitBytes * layout::kUnitBytes; };

@@ -103,7 +103,8 @@ TestDevice::TestDevice(const model::ModelOptions& model, const memory_device::Me
   auto driver = CardDriver::Create(options, std::move(card));
   REQUIRE(driver.ok());
   driver_ = *std::move(driver);
-  table_ = memory_device::IndexTable::Create({}, &driver_->memory()).value();
+  memory_ = std::make_unique<OvercommittedMemory>(&driver_->memory());
+  table_ = memory_device::IndexTable::Create({}, memory_.get()).value();
   owner_ = table_->AddOwner({.quota_bytes = kQuotaBytes, .max_indexes = kMaxIndexes}).value();
   free_list_beats_ = driver_->memory().free_list_beats();
   free_numbers_ = driver_->memory().free_numbers();

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "devices/memory/index_table.h"
@@ -40,6 +41,47 @@ layout::IndexSpec SpecOf(uint32_t format, uint32_t dim, uint32_t pages, uint32_t
 
 // Whether ids, ranks and headers of the result are the expected ones.
 bool SameAnswer(const Question& question);
+
+// The card's memory without its bound, so that a table over it promises more than there is.
+class OvercommittedMemory final : public memory_device::RecordMemory {
+ public:
+  explicit OvercommittedMemory(memory_device::RecordMemory* memory) : memory_(memory) {}
+  const memory_device::ResidentLayout& layout() const override { return memory_->layout(); }
+  memory_device::Extent Allocate(memory_device::ExtentKind kind, memory_device::IndexKey key, uint32_t page,
+                                 uint64_t bytes) override {
+    return memory_->Allocate(kind, key, page, bytes);
+  }
+  void Release(memory_device::Extent extent) override { memory_->Release(extent); }
+  uint8_t* Stage(memory_device::Extent extent, uint64_t offset, uint64_t bytes) override {
+    return memory_->Stage(extent, offset, bytes);
+  }
+  memory_device::Ticket Upload(memory_device::Extent extent, uint64_t offset, uint64_t bytes) override {
+    return memory_->Upload(extent, offset, bytes);
+  }
+  memory_device::Ticket Copy(memory_device::Extent from, memory_device::Extent to) override {
+    return memory_->Copy(from, to);
+  }
+  bool Arrived(memory_device::Ticket ticket) override { return memory_->Arrived(ticket); }
+  absl::Status Read(memory_device::Extent extent, uint64_t offset, std::span<uint8_t> out) override {
+    return memory_->Read(extent, offset, out);
+  }
+  void OpenIndex(memory_device::IndexKey key, uint16_t generation, const layout::IndexSpec& spec,
+                 const memory_device::IndexKey* forked_from) override {
+    memory_->OpenIndex(key, generation, spec, forked_from);
+  }
+  void PublishPages(memory_device::IndexKey key, memory_device::ExtentKind kind, uint32_t first_page,
+                    std::span<const memory_device::Extent> pages) override {
+    memory_->PublishPages(key, kind, first_page, pages);
+  }
+  void PublishTokens(memory_device::IndexKey key, memory_device::ExtentKind kind, uint32_t first_slot,
+                     std::span<const uint32_t> tokens) override {
+    memory_->PublishTokens(key, kind, first_slot, tokens);
+  }
+  void CloseIndex(memory_device::IndexKey key) override { memory_->CloseIndex(key); }
+
+ private:
+  memory_device::RecordMemory* const memory_;
+};
 
 class TestDevice {
  public:
@@ -95,6 +137,7 @@ class TestDevice {
 
   CardPort* port_ = nullptr;  // the driver's
   std::unique_ptr<CardDriver> driver_;
+  std::unique_ptr<OvercommittedMemory> memory_;
   std::unique_ptr<memory_device::IndexTable> table_;
   uint32_t owner_ = 0;
   std::map<uint32_t, StoredIndex> stored_;
