@@ -1,6 +1,7 @@
 // First light of a card behind XRT: opens it, prints what it is, and compares one descriptor of each format
 // with the reference. The first thing that is wrong ends it, with what to do.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>

@@ -1,5 +1,6 @@
 #include "fpga/tools/first_light.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>

@@ -1,8 +1,13 @@
-#include "peer.h"
+#include "fpga/tests/faults/peer.h"
+
+#include <absl/status/status.h>
 
 #include <cstddef>
 #include <cstring>
 #include <iterator>
+#include <random>
+#include <utility>
+#include <vector>
 
 #include "proto/layout/payload.h"
 #include "proto/layout/ring.h"

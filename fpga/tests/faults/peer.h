@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "fpga/card/direct_queues.h"
+#include "fpga/tests/faults/stand.h"
 #include "proto/layout/attach.h"
 #include "proto/layout/validate.h"
-#include "stand.h"
 
 namespace mnemo::card_faults {
 

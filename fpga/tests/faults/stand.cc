@@ -1,7 +1,9 @@
-#include "stand.h"
+#include "fpga/tests/faults/stand.h"
 
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstring>
+#include <random>
 
 #include "fpga/card/model/model_port.h"
 #include "proto/layout/payload.h"

@@ -1,4 +1,7 @@
 // Direct queues: peers that write descriptors by themselves beside the driver's queue.
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
 #include <catch2/catch.hpp>
 #include <cstddef>
 #include <cstring>
@@ -7,10 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "fpga/tests/faults/peer.h"
+#include "fpga/tests/faults/stand.h"
 #include "fpga/tests/testing/cases.h"
-#include "peer.h"
 #include "proto/layout/ring.h"
-#include "stand.h"
 
 namespace mnemo::card_faults {
 namespace {

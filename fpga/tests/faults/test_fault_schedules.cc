@@ -1,14 +1,18 @@
 // Seeded schedules of faults over the card in RTL, with the driver's queue and two peers at work. After each:
 // no result was wrong, nothing outside of what the card has was addressed, it worked again within bounded
 // simulated time, and no memory of the card was lost.
+#include <absl/status/status.h>
+#include <absl/status/statusor.h>
+
 #include <catch2/catch.hpp>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
+#include "fpga/tests/faults/peer.h"
+#include "fpga/tests/faults/stand.h"
 #include "fpga/tests/testing/cases.h"
-#include "peer.h"
-#include "stand.h"
 
 namespace mnemo::card_faults {
 namespace {

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "Vselector_bench.h"
+#include "fpga/tests/select/score_orders.h"
 #include "fpga/tests/testing/cases.h"
 #include "proto/layout/numerics.h"
 #include "proto/layout/payload.h"
@@ -527,31 +528,6 @@ void Bench::End(const std::vector<Job>& jobs) {
   REQUIRE(failures() == 0);
 }
 
-enum class Order { kRandom, kNarrow, kEqual, kRising, kFalling, kSpike, kSaturated, kLowest, kOrders };
-
-int16_t ScoreOf(Order order, uint32_t at, uint32_t count, uint32_t spike, std::mt19937& rng) {
-  switch (order) {
-    case Order::kNarrow:
-      return static_cast<int16_t>(static_cast<int>(rng() % 5) - 2);
-    case Order::kEqual:
-      return 77;
-    case Order::kRising:
-      return static_cast<int16_t>(static_cast<int>(at * 4 % 65536) - 32768);
-    case Order::kFalling:
-      return static_cast<int16_t>(32767 - static_cast<int>(at * 4 % 65536));
-    case Order::kSpike:
-      return at == spike ? int16_t{32767} : static_cast<int16_t>(-20000 - static_cast<int>(count % 3));
-    case Order::kSaturated: {
-      constexpr int16_t kEnds[] = {-32768, -32767, 32767, 32766, 28672, 28671, -4096};
-      return kEnds[rng() % std::size(kEnds)];
-    }
-    case Order::kLowest:
-      return -32768;
-    default:
-      return static_cast<int16_t>(rng());
-  }
-}
-
 void FillScores(Job& job, Order order, std::mt19937& rng) {
   const uint32_t count = static_cast<uint32_t>(job.entries.size());
   const uint32_t spike = count == 0 ? 0 : static_cast<uint32_t>(rng()) % count;
@@ -571,19 +547,6 @@ void FillScores(Job& job, Order order, std::mt19937& rng) {
 
 Order AnyOrder(std::mt19937& rng) {
   return static_cast<Order>(rng() % static_cast<unsigned>(Order::kOrders));
-}
-
-uint32_t AnyK(uint32_t count, std::mt19937& rng) {
-  switch (rng() % 4) {
-    case 0:
-      return 1U << rng() % 15;
-    case 1:
-      return std::max<uint32_t>(1, count + static_cast<uint32_t>(rng() % 3) - 1);
-    case 2:
-      return 1 + static_cast<uint32_t>(rng()) % 16;
-    default:
-      return 1 + static_cast<uint32_t>(rng()) % (count + 1);
-  }
 }
 
 // A threshold: an end of its range, the rank or share of an entry or one more, or any.
