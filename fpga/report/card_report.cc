@@ -124,7 +124,7 @@ struct Row {
   std::vector<std::optional<DeviceTimes>> devices;  // by column
 };
 
-// Of the rate that a plain linear reader gets from the same channels, the scan's share.
+// The scan's share of the rate that a plain linear reader gets from the same channels.
 std::optional<double> ReaderShare(const Options& options, const Column& column, const DeviceTimes& times) {
   if (column.clock_mhz == 0 || options.device_channels == 0 || times.score_us == 0) return std::nullopt;
   const std::optional<double> linear = LinearReaderRate(column.clock_mhz);

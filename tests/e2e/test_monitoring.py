@@ -165,7 +165,7 @@ def test_families_of_energy_have_the_labels_of_the_contract(node: Node) -> None:
         assert samples, family
         for sample in samples:
             assert set(re.findall(r'(\w+)="', sample)) == labels, family
-    # What a card counts is its own family, and in the node's joules only where a meter reads the card.
+    # A card's own joules are another family; the node's have them only where a meter reads the card.
     names = {name for name in sample_names(text) if not name.startswith("mnemo_memory_service_")}
     assert {name for name in names if "joule" in name or "watt" in name or "energy" in name} <= {
         name + suffix for family in ENERGY_FAMILIES for name in [family.removesuffix("_bucket")] for suffix in ("", "_bucket", "_count", "_sum")

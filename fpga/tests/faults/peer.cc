@@ -152,7 +152,7 @@ void Peer::PushGarbage() {
   const Query query = stand_->NewQuery(/*direct=*/true);
   const Descriptor good = Good(query);
   Descriptor d = good;
-  // What is served must keep to its slot, since the results of others are still to be read.
+  // A served descriptor must keep to its slot, since the results of others are still to be read.
   do {
     d = good;
     if (random() % 4 == 0) {

@@ -60,7 +60,7 @@ class Stand {
   sim::RtlPort* rtl() { return rtl_; }
   std::mt19937& random() { return random_; }
   uint32_t owner() const { return owner_; }
-  // What the table holds now: 0 in use when every index is freed.
+  // Tells what is in use: nothing when every index is freed.
   memory_device::IndexTable& table() { return *table_; }
 
   // Creates and fills both indexes; after the card was lost as well. False: the memory failed.

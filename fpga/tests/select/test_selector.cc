@@ -34,7 +34,7 @@ constexpr int kEntries = 4;  // of a beat
 enum class Shape { kTokens = 0, kParts = 1, kPages = 2 };
 constexpr int EntriesOf(Shape shape) { return shape == Shape::kTokens ? 64 : shape == Shape::kParts ? 4 : 1; }
 constexpr uint8_t kShapeMaxima = 3;
-// Of kRelu the lanes send rank codes.
+// Lanes send rank codes for kRelu.
 enum class Rank { kMax, kPlainMax, kExp2Sum, kRelu };
 constexpr bool IsWide(Rank rank) { return rank == Rank::kExp2Sum || rank == Rank::kRelu; }
 constexpr uint32_t GroupOpOf(Rank rank) {

@@ -51,7 +51,7 @@ TEST_CASE("what misses is named with what to do") {
 
 void OnSignal(int) {}
 
-// What the process of the next test does. Its exit code tells what went wrong; 1 is the guard's.
+// The process of the next test does this. Its exit code tells what went wrong; 1 is the guard's.
 [[noreturn]] void LoseTheDeviceProcess(const std::string& image) {
   constexpr int kSignals[] = {SIGSEGV, SIGFPE, SIGABRT, SIGUSR1, SIGCHLD};
   for (const int number : kSignals) ::signal(number, OnSignal);
