@@ -183,9 +183,12 @@ class Daemon:
         return model
 
     def wait_workers(self, count: int, timeout: float = 30.0) -> None:
+        def is_ready(worker: Any) -> bool:
+            # A worker that was just killed is ready until mnemod has noticed.
+            return worker.state == admin_pb2.StatusResponse.STATE_READY and not (worker.pid and process_ended(worker.pid))
+
         def all_ready() -> bool:
-            workers = self.status().workers
-            return sum(w.state == admin_pb2.StatusResponse.STATE_READY for w in workers) >= count
+            return sum(is_ready(worker) for worker in self.status().workers) >= count
 
         wait_for(f"{count} workers ready", all_ready, timeout)
 
