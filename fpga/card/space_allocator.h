@@ -33,9 +33,9 @@ class ChannelExtents {
  public:
   ChannelExtents(uint64_t begin, uint64_t end) : space_(begin, end) {}
 
-  // Start of an extent; none when there is no room. A scan reads `block_beats` of each extent, in the order of
-  // allocation; neighbours in a slab would open rows of the same bank too soon. So extents that follow each
-  // other are some pieces apart. 0: a scan reads whole extents.
+  // Start of an extent; none when there is no room. A scan reads `block_beats` of each extent, in the order
+  // of allocation; neighbours in a slab would open rows of the same bank too soon. So extents that follow
+  // each other are some pieces apart. 0: a scan reads whole extents.
   std::optional<uint64_t> Allocate(uint64_t beats, uint64_t block_beats = 0);
   void Release(uint64_t at);
   // Beats in extents.
