@@ -10,6 +10,7 @@
 
 #include "devices/memory/memory_device_registry.h"
 #include "devices/memory/testing/late_device.h"
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/record.h"
 #include "proto/layout/reference.h"
@@ -32,6 +33,13 @@ std::vector<MemoryDeviceOptions> Devices() {
   const char* const image = std::getenv("MNEMO_XRT_IMAGE");
   for (const memory_device::MemoryDeviceKind& kind : memory_device::MemoryDeviceKinds()) {
     if (image != nullptr || kind.name == "xrt") continue;
+    if (kind.name == "rtl") {
+      // Seeds change latencies, and so what meets in the card.
+      for (int seed = 1; seed <= std::min<int>(8, rtl_tests::Cases(1)); ++seed) {
+        devices.push_back({.kind = kind.name, .device_options = {{"seed", std::to_string(seed)}}});
+      }
+      continue;
+    }
     if (kind.name != "card-model") {
       devices.push_back({.kind = kind.name});
       continue;
