@@ -195,7 +195,7 @@ class Game {
     return pages * table_->BytesFor(Spec(spec_.record_format, 0), kPageTokens);
   }
 
-  // Of extents, each counted once, and of pages that indexes may still append.
+  // Counts extents, each once, and pages that indexes may still append.
   uint64_t ReservedRecords() const {
     std::set<Extent> extents;
     uint64_t unwritten = 0;

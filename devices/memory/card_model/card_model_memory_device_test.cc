@@ -110,7 +110,7 @@ TEST_CASE("indexes are refused when the card's memory cannot hold what they may 
   fork.end = kPageTokens;
   CHECK(card.table->Fork(card.owner[0], fork).status == layout::kStatusFull);
 
-  // What one owner gives back the other may take.
+  // The other owner may take what one gives back.
   card.table->RemoveOwner(card.owner[0]);
   CHECK(card.table->Create(card.owner[1], d, Spec()).status == layout::kStatusOk);
   card.table->RemoveOwner(card.owner[1]);

@@ -76,7 +76,7 @@ struct ScoreStore {
   std::vector<int32_t> ranks;
 };
 
-// What the first stage of a long scan leaves for the second one.
+// The first stage of a long scan leaves this for the second one.
 struct Kept {
   std::vector<int16_t> best;  // M_g
   uint32_t candidates = 0;

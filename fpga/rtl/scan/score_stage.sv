@@ -147,7 +147,7 @@ module score_stage
     end else begin
       if (begins) running <= 1'b1;
       else if (item_last) running <= 1'b0;
-      // What an item waits for stays until it begins.
+      // An item that may begin stays so until it does.
       next_ok <= item_valid && !begins && may_begin;
       blocks <= blocks + 3'(block_done) - 3'(begins && !item.none);
       next_block <= next_block + 2'(begins && !item.none);

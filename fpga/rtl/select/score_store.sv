@@ -132,7 +132,7 @@ module score_store #(
     end
   end
 
-  // What an entry of a word is filled with. The first page of a word empties its other entries.
+  // An entry of a word is filled with these. The first page of a word empties its other entries.
   logic [7:0] fill, fill_counts;
   logic [E-1:0][G*16-1:0] fill_y;
   wire [ADDRESS-1:0] fill_word = maxima_valid ? maxima_word : word;
