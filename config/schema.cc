@@ -257,10 +257,8 @@ void AddMemory(std::vector<KeySpec>* specs) {
                      32},
         "Options that this kind of device alone understands: cpu has none, card-model has channels, "
         "hbm_bytes, group, scorers, bank_words, clock_mhz, max_group and max_k, rtl has channels, hbm_bytes, "
-        "clock_mhz, "
-        "max_group, max_k, seed, fault, fault_at and watchdog, xrt has xclbin, index, bdf, memory, "
-        "hbm_bytes, "
-        "host_bytes, clock_mhz and watchdog."},
+        "clock_mhz, max_group, max_k, seed, fault, fault_at, watchdog and trace, xrt has xclbin, index, bdf, "
+        "memory, hbm_bytes, host_bytes, clock_mhz and watchdog."},
        Number(MNEMO_KEY(memory.operation_timeout_ms), 1, kHourMs,
               "A memory device that does not finish an operation within so long is reset."),
        NumberOrZero(MNEMO_KEY(memory.threads), 1, 1024,

@@ -62,7 +62,10 @@ absl::StatusOr<std::unique_ptr<CardDriver>> CardDriver::Create(const MemoryDevic
   if (!(period >= 1 && period <= std::numeric_limits<uint32_t>::max())) {
     return InvalidArgument("clock_mhz: {}; its period must be representable", card.clock_mhz);
   }
-  std::unique_ptr<CardDriver> driver(new CardDriver(options, std::move(card)));
+  MemoryDeviceOptions offered = options;
+  offered.max_group = std::min(offered.max_group, card.max_group);
+  offered.max_k = std::min(offered.max_k, card.max_k);
+  std::unique_ptr<CardDriver> driver(new CardDriver(offered, std::move(card)));
   MNEMO_RETURN_IF_ERROR(driver->Begin());
   return driver;
 }

@@ -32,6 +32,8 @@
 
 namespace mnemo::card {
 
+inline constexpr uint32_t kMostEntries = 16384;  // of a selection
+
 struct CardDriverOptions {
   std::string_view kind;  // a literal
   // Makes the port: at the start, and when Reset finds the card gone. The memories of a new port are empty,
@@ -40,7 +42,9 @@ struct CardDriverOptions {
   double clock_mhz = 250;
   uint32_t watchdog_cycles = 1 << 26;  // of a job; 0: no bound
   bool simulated_time = false;
-  std::optional<EnergyFigures> energy;       // where no counter is; none: completions have no energy
+  std::optional<EnergyFigures> energy;     // where no counter is; none: completions have no energy
+  uint32_t max_group = layout::kMaxGroup;  // offered at most, as are the entries of a selection
+  uint32_t max_k = kMostEntries;
   uint32_t first_index = 0;                  // of the rings
   uint64_t direct_bytes = 0;                 // of host memory, for direct queues; 0: there are none
   std::chrono::milliseconds patience{2000};  // with a reset, and with a card that finishes nothing

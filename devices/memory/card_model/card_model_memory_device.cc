@@ -1,6 +1,5 @@
 #include "devices/memory/card_model/card_model_memory_device.h"
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,8 +11,6 @@
 namespace mnemo::memory_device::card_model {
 namespace {
 
-constexpr uint32_t kMostEntries = 16384;
-
 struct Options {
   uint64_t channels = 32;
   uint64_t hbm_bytes = uint64_t{16} << 30;
@@ -22,7 +19,7 @@ struct Options {
   uint64_t bank_words = 4096;
   uint64_t clock_mhz = 250;
   uint64_t max_group = layout::kMaxGroup;
-  uint64_t max_k = kMostEntries;
+  uint64_t max_k = card::kMostEntries;
 };
 
 struct Number {
@@ -37,7 +34,7 @@ constexpr Number kNumbers[] = {
     {{"bank_words", 8, 1 << 20, true}, &Options::bank_words},
     {{"clock_mhz", 50, 1000}, &Options::clock_mhz},
     {{"max_group", 1, layout::kMaxGroup}, &Options::max_group},
-    {{"max_k", 1, kMostEntries}, &Options::max_k},
+    {{"max_k", 1, card::kMostEntries}, &Options::max_k},
 };
 constexpr uint64_t kChannelGrain = 4096;  // bytes
 
@@ -76,10 +73,9 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.clock_mhz = static_cast<double>(parsed.clock_mhz);
   card.simulated_time = true;
   card.energy = card::kU55cEnergy;
-  MemoryDeviceOptions offered = options;
-  offered.max_group = std::min(offered.max_group, static_cast<uint32_t>(parsed.max_group));
-  offered.max_k = std::min(offered.max_k, static_cast<uint32_t>(parsed.max_k));
-  return card::CardDriver::Create(offered, std::move(card));
+  card.max_group = static_cast<uint32_t>(parsed.max_group);
+  card.max_k = static_cast<uint32_t>(parsed.max_k);
+  return card::CardDriver::Create(options, std::move(card));
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "devices/memory/rtl/rtl_memory_device.h"
 
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,12 +15,10 @@ namespace {
 // In the order of sim::Fault.
 constexpr std::string_view kFaults[] = {"none", "channel-stops", "channel-error", "host-stops", "host-error"};
 
-constexpr uint32_t kMostEntries = 16384;
-
 struct Options {
   sim::RtlOptions rtl;
   uint32_t max_group = layout::kMaxGroup;
-  uint32_t max_k = kMostEntries;
+  uint32_t max_k = card::kMostEntries;
   uint32_t watchdog = 1 << 22;  // a scan of a million tokens of 8 bits on two channels takes a third
 };
 
@@ -48,7 +45,7 @@ absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t group, ParseNumber({"max_group", 1, layout::kMaxGroup}, value));
       parsed.max_group = static_cast<uint32_t>(group);
     } else if (key == "max_k") {
-      MNEMO_ASSIGN_OR_RETURN(const uint64_t entries, ParseNumber({"max_k", 1, kMostEntries}, value));
+      MNEMO_ASSIGN_OR_RETURN(const uint64_t entries, ParseNumber({"max_k", 1, card::kMostEntries}, value));
       parsed.max_k = static_cast<uint32_t>(entries);
     } else if (key == "watchdog") {
       MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, ParseNumber({"watchdog", 1000, UINT32_MAX}, value));
@@ -71,10 +68,9 @@ absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& 
   card.simulated_time = true;
   card.watchdog_cycles = parsed.watchdog;
   card.energy = card::kU55cEnergy;
-  MemoryDeviceOptions offered = options;
-  offered.max_group = std::min(offered.max_group, parsed.max_group);
-  offered.max_k = std::min(offered.max_k, parsed.max_k);
-  return card::CardDriver::Create(offered, std::move(card));
+  card.max_group = parsed.max_group;
+  card.max_k = parsed.max_k;
+  return card::CardDriver::Create(options, std::move(card));
 }
 
 }  // namespace
