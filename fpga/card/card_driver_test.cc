@@ -113,8 +113,9 @@ TEST_CASE("options that no card serves are refused with their names") {
     CAPTURE(clock);
     CardDriverOptions card = TestDevice::OnPort(With({}));
     card.clock_mhz = clock;
-    CHECK(Refused(TestDevice::SmallOptions(), std::move(card), absl::StatusCode::kInvalidArgument)
-              .find("clock_mhz: ") == 0);
+    const std::string message =
+        Refused(TestDevice::SmallOptions(), std::move(card), absl::StatusCode::kInvalidArgument);
+    CHECK(message.find("clock_mhz: ") == 0);
   }
 }
 
