@@ -13,16 +13,6 @@ using layout::Completion;
 using layout::Descriptor;
 using layout::kPageTokens;
 
-// Bytes that are reserved for pages that the index has not allocated yet.
-uint64_t UnwrittenRecords(const Index& index) {
-  return (index.at.spec.max_tokens / kPageTokens - index.pages.size()) * index.extent_bytes;
-}
-
-uint64_t Unwritten(const Index& index) {
-  return UnwrittenRecords(index) +
-         (index.at.spec.max_tokens / kPageTokens - index.kv_pages.size()) * index.kv_extent_bytes;
-}
-
 // Number of pages of records in use: the greatest of all slots.
 uint32_t PagesInUse(const Index& index) {
   return *std::max_element(index.tokens.begin(), index.tokens.end()) / kPageTokens;
@@ -33,6 +23,12 @@ uint32_t Least(const std::vector<uint32_t>& counts) {
 }
 
 }  // namespace
+
+// Bytes of records and of K and V.
+struct IndexTable::Bytes {
+  uint64_t records = 0;
+  uint64_t values = 0;
+};
 
 // Buffers of one thread that runs items of appends.
 struct IndexTable::Scratch {
@@ -248,29 +244,42 @@ void IndexTable::DropExtent(Owner& owner, ExtentKind kind, Extent extent, uint64
   if (--references_[extent] == 0) {
     memory_->Release(extent);
     owner.stats.held_bytes -= bytes;
-    owner.stats.reserved_bytes -= bytes;
-    record_bytes_ -= kind == ExtentKind::kRecords ? bytes : 0;
     --owner.stats.extents;
+    Unreserve(owner, kind == ExtentKind::kRecords ? Bytes{.records = bytes} : Bytes{.values = bytes});
   }
 }
 
-bool IndexTable::HasRoom(const Owner& owner, uint64_t record_bytes, uint64_t value_bytes) const {
+IndexTable::Bytes IndexTable::Unwritten(const Index& index) {
+  const uint64_t pages = index.at.spec.max_tokens / kPageTokens;
+  return {.records = (pages - index.pages.size()) * index.extent_bytes,
+          .values = (pages - index.kv_pages.size()) * index.kv_extent_bytes};
+}
+
+bool IndexTable::HasRoom(const Owner& owner, const Bytes& bytes) const {
   const uint64_t capacity = memory_->record_capacity_bytes();
-  return record_bytes + value_bytes <= owner.limits.quota_bytes - owner.stats.reserved_bytes &&
-         record_bytes_ <= capacity && record_bytes <= capacity - record_bytes_;
+  return bytes.records + bytes.values <= owner.limits.quota_bytes - owner.stats.reserved_bytes &&
+         (bytes.records == 0 || (record_bytes_ <= capacity && bytes.records <= capacity - record_bytes_));
+}
+
+void IndexTable::Reserve(Owner& owner, const Bytes& bytes) {
+  owner.stats.reserved_bytes += bytes.records + bytes.values;
+  record_bytes_ += bytes.records;
+}
+
+void IndexTable::Unreserve(Owner& owner, const Bytes& bytes) {
+  owner.stats.reserved_bytes -= bytes.records + bytes.values;
+  record_bytes_ -= bytes.records;
 }
 
 void IndexTable::DropPages(Owner& owner, Index& index, uint32_t from_page, uint32_t from_kv_page) {
-  const uint64_t before = Unwritten(index);
-  const uint64_t records_before = UnwrittenRecords(index);
+  Unreserve(owner, Unwritten(index));
   for (; index.pages.size() > from_page; index.pages.pop_back()) {
     DropExtent(owner, ExtentKind::kRecords, index.pages.back(), index.extent_bytes);
   }
   for (; index.kv_pages.size() > from_kv_page; index.kv_pages.pop_back()) {
     DropExtent(owner, ExtentKind::kValues, index.kv_pages.back(), index.kv_extent_bytes);
   }
-  owner.stats.reserved_bytes += Unwritten(index) - before;
-  record_bytes_ += UnwrittenRecords(index) - records_before;
+  Reserve(owner, Unwritten(index));
 }
 
 std::unique_ptr<Index> IndexTable::NewIndex(const layout::IndexSpec& spec, uint16_t generation) const {
@@ -291,8 +300,7 @@ void IndexTable::FreeIndex(Owner& owner, IndexKey key) {
   MNEMO_CHECK(!index.changing && index.held == 0);
   memory_->CloseIndex(key);
   DropPages(owner, index, 0, 0);
-  owner.stats.reserved_bytes -= Unwritten(index);
-  record_bytes_ -= UnwrittenRecords(index);
+  Unreserve(owner, Unwritten(index));
   --owner.stats.indexes;
   owner.indexes[key.index_id].reset();
 }
@@ -304,14 +312,12 @@ Completion IndexTable::Create(uint32_t number, const Descriptor& descriptor, con
     return Answer(descriptor, layout::kStatusDraining, nullptr);
   }
   std::unique_ptr<Index> fresh = NewIndex(spec, descriptor.index_generation);
-  const uint64_t records = UnwrittenRecords(*fresh);
-  if (!HasRoom(owner, records, Unwritten(*fresh) - records)) {
+  if (!HasRoom(owner, Unwritten(*fresh))) {
     return Answer(descriptor, layout::kStatusFull, nullptr);
   }
   std::unique_ptr<Index>& index = owner.indexes[descriptor.index_id];
   index = std::move(fresh);
-  owner.stats.reserved_bytes += Unwritten(*index);
-  record_bytes_ += records;
+  Reserve(owner, Unwritten(*index));
   ++owner.stats.indexes;
   memory_->OpenIndex({number, descriptor.index_id}, index->generation, spec, nullptr);
   return Answer(descriptor, layout::kStatusOk, index.get());
@@ -325,8 +331,8 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   // Pages of K and V that are not full are not shared, since both indexes may still write to them.
   const uint32_t kv_shared = std::min(descriptor.end, Least(source.kv_tokens)) / kPageTokens;
   const uint64_t pages = source.at.spec.max_tokens / kPageTokens;
-  if (draining_ ||
-      !HasRoom(owner, (pages - shared) * source.extent_bytes, (pages - kv_shared) * source.kv_extent_bytes)) {
+  if (draining_ || !HasRoom(owner, {.records = (pages - shared) * source.extent_bytes,
+                                    .values = (pages - kv_shared) * source.kv_extent_bytes})) {
     return Answer(descriptor, draining_ ? layout::kStatusDraining : layout::kStatusFull, nullptr);
   }
   std::unique_ptr<Index>& index = owner.indexes[descriptor.index_id];
@@ -343,8 +349,7 @@ Completion IndexTable::Fork(uint32_t number, const Descriptor& descriptor) {
   }
   std::fill(index->tokens.begin(), index->tokens.end(), descriptor.end);
   std::fill(index->kv_tokens.begin(), index->kv_tokens.end(), kv_shared * kPageTokens);
-  owner.stats.reserved_bytes += Unwritten(*index);
-  record_bytes_ += UnwrittenRecords(*index);
+  Reserve(owner, Unwritten(*index));
   ++owner.stats.indexes;
   const IndexKey key{number, descriptor.index_id};
   const IndexKey from{number, descriptor.k1};
@@ -362,15 +367,14 @@ Completion IndexTable::Truncate(uint32_t number, const Descriptor& descriptor) {
   MNEMO_CHECK(!index.changing && index.held == 0);
   const uint32_t pages = descriptor.end / kPageTokens;
   // Bytes of shared pages: other indexes keep them, and this index may allocate them again.
-  uint64_t records_stay = 0;
-  uint64_t values_stay = 0;
+  Bytes stay;
   for (uint32_t p = pages; p < index.pages.size(); ++p) {
-    records_stay += references_[index.pages[p]] > 1 ? index.extent_bytes : 0;
+    stay.records += references_[index.pages[p]] > 1 ? index.extent_bytes : 0;
   }
   for (uint32_t p = pages; p < index.kv_pages.size(); ++p) {
-    values_stay += references_[index.kv_pages[p]] > 1 ? index.kv_extent_bytes : 0;
+    stay.values += references_[index.kv_pages[p]] > 1 ? index.kv_extent_bytes : 0;
   }
-  if (!HasRoom(owner, records_stay, values_stay)) {
+  if (!HasRoom(owner, stay)) {
     return Answer(descriptor, layout::kStatusFull, &index);
   }
   for (uint32_t& tokens : index.tokens) {
@@ -420,7 +424,7 @@ bool IndexTable::NewValuePages(Owner& owner, KvStoreJob* job) {
     job->replaced_.push_back({p, index.kv_pages[p]});
     job->ticket_ = memory_->Copy(index.kv_pages[p], extent);
     index.kv_pages[p] = extent;
-    owner.stats.reserved_bytes += index.kv_extent_bytes;
+    Reserve(owner, {.values = index.kv_extent_bytes});
   }
   return true;
 }
@@ -488,7 +492,7 @@ uint16_t IndexTable::BeginKvStore(uint32_t number, const Descriptor& descriptor,
   for (uint32_t p = first_page; p < std::min<size_t>(end_page, index.kv_pages.size()); ++p) {
     copies += references_[index.kv_pages[p]] > 1 ? index.kv_extent_bytes : 0;
   }
-  if (copies > owner.limits.quota_bytes - owner.stats.reserved_bytes) {
+  if (!HasRoom(owner, {.values = copies})) {
     return layout::kStatusFull;
   }
   const bool all = descriptor.layer_slot == layout::kAllLayerSlots;

@@ -204,6 +204,7 @@ class IndexTable {
     OwnerUsage stats;
     std::vector<std::unique_ptr<Index>> indexes;
   };
+  struct Bytes;
   struct Scratch;
 
   IndexTable(const Options& options, RecordMemory* memory);
@@ -213,8 +214,12 @@ class IndexTable {
   Extent NewExtent(Owner& owner, ExtentKind kind, IndexKey key, uint32_t page, uint64_t bytes);
   // Gives up one reference.
   void DropExtent(Owner& owner, ExtentKind kind, Extent extent, uint64_t bytes);
+  // Bytes that are reserved for pages that the index has not allocated yet.
+  static Bytes Unwritten(const Index& index);
   // Whether as many bytes more can be reserved: in the owner's quota, and records in the device's memory.
-  bool HasRoom(const Owner& owner, uint64_t record_bytes, uint64_t value_bytes) const;
+  bool HasRoom(const Owner& owner, const Bytes& bytes) const;
+  void Reserve(Owner& owner, const Bytes& bytes);
+  void Unreserve(Owner& owner, const Bytes& bytes);
   // Gives up records and values from these pages on.
   void DropPages(Owner& owner, Index& index, uint32_t from_page, uint32_t from_kv_page);
   void FreeIndex(Owner& owner, IndexKey key);

@@ -113,8 +113,9 @@ TEST_CASE("options that no card serves are refused with their names") {
     CAPTURE(clock);
     CardDriverOptions card = TestDevice::OnPort(With({}));
     card.clock_mhz = clock;
-    CHECK(Refused(TestDevice::SmallOptions(), std::move(card), absl::StatusCode::kInvalidArgument)
-              .find("clock_mhz: ") == 0);
+    const std::string message =
+        Refused(TestDevice::SmallOptions(), std::move(card), absl::StatusCode::kInvalidArgument);
+    CHECK(message.find("clock_mhz: ") == 0);
   }
 }
 
@@ -256,7 +257,7 @@ TEST_CASE("refusals name the field, and neighbours of a refused operation are an
     CHECK(questions[1].result == good.result);  // untouched
     for (const size_t other : {0, 2}) {
       CHECK(done[other].status == layout::kStatusOk);
-      CHECK(SameAnswer(questions[other]));
+      CHECK(questions[other].Answered());
     }
   }
 }
@@ -294,7 +295,7 @@ void Live(TestDevice& device, Life* life) {
     for (size_t n = 0; n < done.size(); ++n) {
       REQUIRE((done[n].status == layout::kStatusOk || done[n].status == layout::kStatusDeviceFailed));
       if (done[n].status == layout::kStatusOk) {
-        REQUIRE(SameAnswer(questions[n]));
+        REQUIRE(questions[n].Answered());
       } else {
         good = false;
       }

@@ -92,7 +92,8 @@ std::vector<DirectQueues::Area> DirectQueues::AreasOf(const DirectQueue& queue) 
 absl::Status DirectQueues::CheckAreas(uint32_t number, const DirectQueue& queue) const {
   const std::vector<Area> areas = AreasOf(queue);
   for (size_t n = 0; n < areas.size(); ++n) {
-    const auto& [name, space] = areas[n];
+    const char* const name = areas[n].name;
+    const CardSpace& space = areas[n].space;
     if (space.address % layout::kUnitBytes != 0 || space.bytes % layout::kUnitBytes != 0 ||
         space.bytes == 0 || space.bytes > kLargestRegion) {
       return InvalidArgument(

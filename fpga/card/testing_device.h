@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "devices/memory/index_table.h"
+#include "devices/memory/testing/same_results.h"
 #include "fpga/card/card_driver.h"
 #include "fpga/card/model/model_port.h"
 
@@ -34,13 +35,13 @@ struct Question {
   std::vector<uint8_t> payload;
   std::vector<uint8_t> result;
   std::vector<uint8_t> expected;
+
+  // Whether the results are the expected ones.
+  bool Answered() const { return memory_device::testing::SameResults(d, dim, result, expected); }
 };
 
 layout::IndexSpec SpecOf(uint32_t format, uint32_t dim, uint32_t pages, uint32_t slots = 1,
                          uint32_t heads = 2);
-
-// Whether ids, ranks and headers of the result are the expected ones.
-bool SameAnswer(const Question& question);
 
 // The card's memory without its bound, so that a table over it promises more than there is.
 class OvercommittedMemory final : public memory_device::RecordMemory {

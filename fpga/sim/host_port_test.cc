@@ -41,9 +41,9 @@ class Master {
     memory_.Map(kBase, bytes);
   }
 
-  void QueueRead(uint64_t address, uint32_t count) { reads_.push_back({address, count}); }
+  void QueueRead(uint64_t address, uint32_t count) { reads_.emplace_back(address, count); }
   void QueueWrite(uint64_t address, const std::vector<HostPort::Data>& data) {
-    write_addresses_.push_back({address, static_cast<uint32_t>(data.size())});
+    write_addresses_.emplace_back(address, static_cast<uint32_t>(data.size()));
     write_data_.insert(write_data_.end(), data.begin(), data.end());
   }
 

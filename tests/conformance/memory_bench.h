@@ -14,6 +14,7 @@
 
 #include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
+#include "devices/memory/testing/same_results.h"
 #include "proto/layout/validate.h"
 
 namespace mnemo::conformance {
@@ -90,12 +91,12 @@ struct Query {
   std::vector<uint8_t> payload;
   std::vector<uint8_t> result;
   std::vector<uint8_t> expected;
+
+  // Whether the results are the expected ones.
+  bool Answered() const { return memory_device::testing::SameResults(d, dim, result, expected); }
 };
 
 Query MakeQuery(const layout::Descriptor& d, const Records& records, std::mt19937& random);
-
-// Whether the results are the expected ones. Bytes behind the last id and the last rank are nobody's.
-bool SameResults(const Query& query);
 
 // Runs the queries and checks completions and results.
 void CheckQueries(Bench& bench, std::vector<Query>& queries);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "devices/memory/testing/same_results.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/ring.h"
 #include "proto/layout/validate.h"
@@ -188,7 +189,8 @@ bool Peer::Check(const Sent& sent, const Completion& completion) {
   std::vector<uint8_t> result(sent.query.wanted.size());
   Read(queue_.regions[1].address + uint64_t{sent.d.result_offset} * kUnitBytes, result);
   ++right_;
-  return completion.status == layout::kStatusOk && SameResults(sent.d, result, sent.query.wanted);
+  return completion.status == layout::kStatusOk &&
+         memory_device::testing::SameResults(sent.d, Stand::kDim, result, sent.query.wanted);
 }
 
 uint32_t Peer::Collect() {

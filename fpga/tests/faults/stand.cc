@@ -2,9 +2,9 @@
 
 #include <catch2/catch.hpp>
 #include <chrono>
-#include <cstring>
 #include <random>
 
+#include "devices/memory/testing/same_results.h"
 #include "fpga/card/model/model_port.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/quantise.h"
@@ -17,6 +17,7 @@ using layout::Descriptor;
 using layout::kPageTokens;
 using memory_device::IndexTable;
 using memory_device::Operation;
+using memory_device::testing::SameResults;
 
 namespace {
 
@@ -31,22 +32,6 @@ std::vector<float> RandomNumbers(std::mt19937& random, size_t count) {
 }
 
 }  // namespace
-
-bool SameResults(const Descriptor& d, std::span<const uint8_t> got, std::span<const uint8_t> wanted) {
-  const size_t block = layout::ResultBlockBytes(d.select_op, d.flags, d.k, Stand::kDim);
-  for (size_t at = 0; at < wanted.size(); at += block) {
-    layout::ResultHeader header;
-    std::memcpy(&header, wanted.data() + at, sizeof header);
-    const size_t ids = size_t{header.count} * sizeof(uint32_t);
-    if (std::memcmp(got.data() + at, wanted.data() + at, sizeof header + ids) != 0) return false;
-    const size_t ranks = at + layout::RanksOffset(d.k);
-    if ((d.flags & layout::kFlagRanks) != 0 &&
-        std::memcmp(got.data() + ranks, wanted.data() + ranks, ids) != 0) {
-      return false;
-    }
-  }
-  return true;
-}
 
 Stand::Stand(const StandOptions& options) : options_(options), random_(static_cast<uint32_t>(options.seed)) {
   memory_device::MemoryDeviceOptions device{.kind = "card", .name = "one"};
@@ -213,7 +198,8 @@ uint32_t DriverLoad::Poll() {
       continue;
     }
     const Query& query = *queries_[done_++];
-    if (done[n].status == layout::kStatusOk && SameResults(query.d, query.result, query.wanted)) {
+    if (done[n].status == layout::kStatusOk &&
+        SameResults(query.d, Stand::kDim, query.result, query.wanted)) {
       ++right_;
     } else if (done[n].status == layout::kStatusDeviceFailed) {
       ++failed_;

@@ -39,9 +39,6 @@ struct Query {
   std::vector<uint8_t> result;
 };
 
-// Bytes behind the last id and the last rank are nobody's.
-bool SameResults(const layout::Descriptor& d, std::span<const uint8_t> got, std::span<const uint8_t> wanted);
-
 class Stand {
  public:
   static constexpr uint32_t kIndexes = 2;
