@@ -8,6 +8,7 @@
 #include "proto/layout/card.h"
 #include "proto/layout/card_hash.h"
 #include "proto/layout/layout_hash.h"
+#include "proto/layout/payload.h"
 
 namespace mnemo::rtl_command {
 namespace {
@@ -168,6 +169,12 @@ TEST_CASE("registers") {
   CHECK(rig.top().base_beat0 == 0xABC00000);
   CHECK(rig.top().base_beat1 == 0xABC00002);
   CHECK(rig.top().length_beats == (0xABC00001 | uint64_t{0xABC00003} << 32));
+  // A write of a part of a register does not count.
+  rig.Write(layout::kCardRegWatchdog, 0x1234);
+  for (uint8_t strobes = 0; strobes < 15; ++strobes) {
+    rig.Write(layout::kCardRegWatchdog, 0xFFFFFFFF, strobes);
+    CHECK(rig.Read(layout::kCardRegWatchdog) == 0x1234);
+  }
   // Queue registers keep what the card uses, and nothing but the head changes while a queue is enabled.
   const uint32_t queue = QueueBase(7);
   rig.Write(queue + layout::kCardQueueRing, 0xFFFFFFFF);
@@ -178,6 +185,58 @@ TEST_CASE("registers") {
   rig.Write(queue + layout::kCardQueueSlots, 77);
   CHECK(rig.Read(queue + layout::kCardQueueSlots) == 4);
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+}
+
+TEST_CASE("a write waits for the answer to the one before it") {
+  CommandRig rig(8);
+  CHECK(State(rig) == layout::kCardStateIdle);  // the reset has ended
+  Vcommand_bench& pins = rig.top();
+  pins.s_awaddr = layout::kCardRegWatchdog;
+  pins.s_wstrb = 15;
+  pins.s_wdata = 5;
+  pins.s_awvalid = pins.s_wvalid = 1;
+  pins.s_bready = 0;
+  int accepted = 0;
+  const auto step = [&](bool answer) {
+    pins.s_bready = answer;
+    pins.clk = 0;
+    pins.eval();
+    REQUIRE(pins.s_awready == pins.s_wready);
+    const bool now = pins.s_awready != 0;
+    rig.Cycle();
+    if (!now) return;
+    ++accepted;
+    pins.s_wdata = 6;
+    if (accepted == 2) pins.s_awvalid = pins.s_wvalid = 0;
+  };
+  for (int cycle = 0; cycle < 20; ++cycle) step(false);
+  CHECK(accepted == 1);
+  CHECK(pins.s_bvalid == 1);
+  for (int cycle = 0; cycle < 20; ++cycle) step(true);
+  CHECK(accepted == 2);
+  CHECK(rig.Read(layout::kCardRegWatchdog) == 6);
+}
+
+TEST_CASE("queries of more than a page of host memory") {
+  CommandRig rig(9);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  TestQueue& queue = rig.queue(0);
+  int submitted = 0;
+  for (int tries = 0; tries < 3000 && submitted < 8; ++tries) {
+    // The payload begins with a page of 4 KiB, so that its first burst has 64 beats.
+    queue.region_next[0] =
+        static_cast<uint32_t>(64 - queue.regions[0] / 64 % 64) % 64 + 1024 * static_cast<uint32_t>(tries % 8);
+    const layout::Descriptor d = rig.Make(0, false);
+    const uint16_t dim = queue.table[d.index_id].entry.dim;
+    if (d.select_op == layout::kSelectLatest || layout::QueryBlockBytes(d.group, dim) < 4096) continue;
+    rig.Submit(0, d);
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+    ++submitted;
+  }
+  CHECK(submitted == 8);
+  CHECK(rig.memory().violations() == 0);
 }
 
 TEST_CASE("counters") {
