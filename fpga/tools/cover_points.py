@@ -1,7 +1,8 @@
 """Writes cover points of RTL modules, which are bound to them where a build counts coverage; no other build has them.
 
-Each stream of a module, a pair of ports ..._valid and ..._ready, has two points: `..._stalls`, valid without ready, and `..._waits`, ready
-without valid; of an array of streams, in any of them. Further points are conditions in cover_points.toml, seen from within the module."""
+They count from the first reset on. Each stream of a module, a pair of ports ..._valid and ..._ready, has two points: `..._stalls`, valid
+without ready, and `..._waits`, ready without valid; of an array of streams, in any of them. Further points are conditions in
+cover_points.toml, seen from within the module."""
 
 from __future__ import annotations
 
@@ -65,9 +66,10 @@ def code(module: str, seen: list[Point]) -> str:
     lines = [f"module {module}_points " + (f"#({parameters}) (" if wide else "(")]
     lines.append(",\n".join(["  input logic clk", "  input logic rst"]
                             + [f"  input logic {f'[N_{point.name}-1:0] ' if point.width else ''}see_{point.name}" for point in seen]))
-    lines.append(");")
+    # Before the first reset registers hold anything.
+    lines.append(");\n  logic armed = 1'b0;\n  always_ff @(posedge clk) if (rst) armed <= 1'b1;")
     for point in seen:
-        property_of = f"{point.name}: cover property (@(posedge clk) disable iff (rst) see_{point.name}"
+        property_of = f"{point.name}: cover property (@(posedge clk) disable iff (rst) armed && see_{point.name}"
         if point.width:
             lines.append(f"  for (genvar i = 0; i < N_{point.name}; i++) begin : g\n    {property_of}[i]);\n  end")
         else:

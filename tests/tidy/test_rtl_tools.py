@@ -191,7 +191,7 @@ endmodule
         point("s_r_stalls", "|(s_rvalid & ~s_rready)"), point("s_r_waits", "|(s_rready & ~s_rvalid)"),
         point("full", "level == N"), point("each", "grant", "N")]}
     written = cover_points.code("turn", found["turn"])
-    assert "  full: cover property (@(posedge clk) disable iff (rst) see_full);" in written
+    assert "  full: cover property (@(posedge clk) disable iff (rst) armed && see_full);" in written
     assert "bind turn turn_points #(.N_each(N)) cover_points (" in written and "  .see_each(grant)" in written
     assert set(cover_points.read_table()) <= set(rtl_sources.modules())
 
