@@ -420,6 +420,12 @@ TEST_CASE("a head out of bounds stops its queue alone") {
   rig.Write(queue + layout::kCardQueueHead, 5 + 9);
   rig.Run(100);
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 3);
+  // Another one stops as well.
+  rig.Open(2, 4, 0, false);
+  rig.Write(QueueBase(2) + layout::kCardQueueHead, 0xFFFFFFFF);
+  rig.Run(100);
+  CHECK(rig.Read(QueueBase(2) + layout::kCardQueueEnable) == 3);
+  CHECK(rig.Read(queue + layout::kCardQueueEnable) == 3);
   for (int n = 0; n < 8; ++n) rig.Submit(0, rig.Make(0, false));
   rig.Ring(0);
   while (rig.queue(0).completed != 8) rig.Cycle();
@@ -431,6 +437,100 @@ TEST_CASE("a head out of bounds stops its queue alone") {
   rig.Ring(1);
   REQUIRE(rig.Drain());
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a fault stays the cause when host memory fails after it") {
+  CommandRig rig(41);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.memory().latency = 1000;
+  while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  // The next beat that is read has an error; a lane's fault comes before it.
+  while (!rig.memory().open()) rig.Cycle();
+  rig.memory().fail_read = 0;
+  rig.top().fault = layout::kCardFailureExtent << 3;
+  rig.Run(3000);
+  CHECK(!rig.memory().open());
+  CHECK(rig.Read(layout::kCardRegFailure) == (uint32_t{layout::kCardFailureExtent} | 1U << 8));
+  ResetAndServe(rig);
+}
+
+TEST_CASE("refused descriptors wait behind a job") {
+  CommandRig rig(42);
+  Start(rig);
+  rig.Open(0, 16, 3, false);
+  rig.scans_end = false;
+  layout::Descriptor d = rig.Make(0, false);
+  const TestQueue& queue = rig.queue(0);
+  while (d.select_op == layout::kSelectLatest ||
+         ExpectedVerdict(d, queue.limits, d.seq, queue.table[d.index_id].Info(d.layer_slot)).status !=
+             layout::kStatusOk) {
+    d = rig.Make(0, false);
+  }
+  rig.Submit(0, d);
+  for (int n = 0; n < 15; ++n) {
+    d = rig.Make(0, false);
+    d.heads = 0;
+    rig.Submit(0, d);
+  }
+  rig.Ring(0);
+  rig.Run(10000);
+  CHECK(rig.completions() == 0);
+  CHECK(rig.taken_order().size() < 16);
+  rig.scans_end = true;
+  REQUIRE(rig.Drain());
+  CHECK(rig.refused() == 15);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a first stage takes as many entries as there are, for any larger k1") {
+  CommandRig rig(43);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  int submitted = 0;
+  for (int tries = 0; tries < 3000 && submitted < 4; ++tries) {
+    layout::Descriptor d = rig.Make(0, false);
+    if (d.k1 == 0 || LongScan(d)) continue;
+    d.k1 = 0xFF000001;
+    rig.Submit(0, d);
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+    ++submitted;
+  }
+  CHECK(submitted == 4);
+  CHECK(rig.refused() == 0);
+}
+
+TEST_CASE("queues are opened and closed beside the work of another") {
+  CommandRig rig(44);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.memory().latency = 300;
+  rig.scan_cycles = 10;
+  for (int n = 0; n < 12; ++n) {
+    while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+    rig.Ring(0);
+    rig.Run(static_cast<int>(rig.random()() % 2000));
+    rig.Open(1, 4, static_cast<uint32_t>(n), false);
+    rig.Submit(1, rig.Make(1, false));
+    const size_t before = rig.taken_order().size();
+    rig.Ring(1);
+    // Closed while its descriptor is read or is under way, which it completes.
+    const auto taken = [&] {
+      for (size_t at = before; at < rig.taken_order().size(); ++at) {
+        if (rig.taken_order()[at] == 1) return true;
+      }
+      return false;
+    };
+    for (int cycle = 0; !taken(); ++cycle) {
+      REQUIRE(cycle < 100000);
+      rig.Cycle();
+    }
+    rig.Write(QueueBase(1) + layout::kCardQueueEnable, 0);
+    REQUIRE(rig.Drain());
+  }
   CHECK(rig.memory().violations() == 0);
 }
 

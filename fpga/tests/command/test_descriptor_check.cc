@@ -149,7 +149,7 @@ void BreakRareRule(std::mt19937_64& random, const QueueLimits& limits, const Tab
       d->op = layout::kOpScoreGather;
       d->begin = d->end = 0;
     }
-  } else if (rule == 2) {  // a gather of nothing
+  } else if (rule == 2) {  // a gather of nothing, or of too much
     *d = {.op = layout::kOpGather,
           .epoch = d->epoch,
           .seq = d->seq,
@@ -158,7 +158,8 @@ void BreakRareRule(std::mt19937_64& random, const QueueLimits& limits, const Tab
           .layer_slot = d->layer_slot,
           .first_head = d->first_head,
           .heads = d->heads,
-          .format = index.entry.kv_format};
+          .format = index.entry.kv_format,
+          .k = random() % 2 != 0 ? 0 : limits.granted.max_k + 1};
   } else if (rule == 3) {  // more entries than the card selects
     d->k = std::min<uint32_t>(limits.granted.max_k, 16384 + static_cast<uint32_t>(random() % 3));
     d->k1 = 0;
