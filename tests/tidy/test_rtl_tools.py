@@ -196,6 +196,18 @@ endmodule
     assert set(cover_points.read_table()) <= set(rtl_sources.modules())
 
 
+def test_reasons_are_of_lines_and_cover_points_that_exist() -> None:
+    reasons = coverage.Reasons.read(coverage.REASONS)
+    for path, entries in reasons.lines.items():
+        texts = {line.strip() for line in tree.read(path).splitlines()}
+        assert set(entries) <= texts, path
+    table = cover_points.read_table()
+    known = {f"{module}.{point.name}" for unit in rtl_sources.units().values()
+             for module, seen in cover_points.points(unit.path.read_text(encoding="utf-8"), table).items() for point in seen}
+    assert {re.sub(r"\[\d+\]$", "", point) for point in reasons.points} <= known
+    assert all(len(reason.split()) >= 5 for reason in reasons.points.values())
+
+
 def test_parts_of_the_card_are_modules_with_these_parameters() -> None:
     plan = json.loads(tree.read("fpga/tools/parts.json"))
     known = rtl_sources.units()
