@@ -138,13 +138,18 @@ void ChangeOperation(std::mt19937_64& random, Descriptor* d) {
 void BreakRareRule(std::mt19937_64& random, const QueueLimits& limits, const TableIndex& index,
                    Descriptor* d) {
   const auto rule = random() % 5;
-  if (rule < 2) {  // a weighted sum with flags, or of gathered entries
+  if (rule < 2) {  // a weighted sum of an unfit form, or of gathered entries
     d->select_op = layout::kSelectWeightedSum;
     d->score_op = layout::kScoreDot;
     d->group = 1;
     d->group_op = layout::kGroupExp2Sum;
     d->k = d->k1 = 0;
-    d->flags = rule == 0 ? static_cast<uint8_t>(1 + random() % 3) : uint8_t{0};
+    d->flags = 0;
+    const auto form = random() % 4;
+    if (rule == 0 && form == 0) d->flags = static_cast<uint8_t>(1 + random() % 3);
+    if (rule == 0 && form == 1) d->group_op = layout::kGroupMax;
+    if (rule == 0 && form == 2) d->group = 2;
+    if (rule == 0 && form == 3) d->k = 1;
     if (rule == 1) {
       d->op = layout::kOpScoreGather;
       d->begin = d->end = 0;
