@@ -138,7 +138,8 @@ def report(coverage: Coverage, reasons: Reasons, bound: float) -> int:
         return 1
     texts = {rtl_sources.short(unit.path): unit.path.read_text(encoding="utf-8").splitlines() for unit in known}
     found = findings(coverage, reasons, texts)
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     share = 100 * ran / everything
     for what, counts in (("branches", coverage.branches), ("cover points", coverage.points)):
         print(f"{sum(count != 0 for count in counts.values())} of {len(counts)} {what}")
