@@ -3,7 +3,7 @@
 # Makes the static library NAME of a SystemVerilog module: a C++ class V<TOP>, header "V<TOP>.h" in a folder of
 # NAME's own, so several targets may have the same top with other parameters; a program links one of them. SRCS: paths
 # from fpga/rtl, or absolute, packages first. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
-# With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage).
+# With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage), for which points are bound to its modules.
 find_program(MNEMO_VERILATOR verilator)
 option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
 
@@ -27,17 +27,22 @@ function(mnemo_verilate name)
   endif()
   if(MNEMO_RTL_COVERAGE)
     list(APPEND flags --coverage-line --coverage-user)
+    set(points ${folder}/cover_points.sv)
+    set(tools ${CMAKE_SOURCE_DIR}/fpga/tools)
+    set(write COMMAND ${MNEMO_PYTHON} ${tools}/cover_points.py --out ${points} ${sources})
+    set(point_sources ${tools}/cover_points.py ${tools}/cover_points.toml)
     set(keep COMMAND sed -i -f ${CMAKE_SOURCE_DIR}/fpga/tests/keep_coverage.sed ${folder}/V${V_TOP}.cpp)
   endif()
   list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(archive ${folder}/V${V_TOP}__ALL.a)
   add_custom_command(OUTPUT ${archive} ${folder}/V${V_TOP}.h
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
-    COMMAND ${MNEMO_VERILATOR} ${flags} ${sources}
+    ${write}
+    COMMAND ${MNEMO_VERILATOR} ${flags} ${sources} ${points}
     ${keep}
     COMMAND ${CMAKE_COMMAND} -E env "OBJCACHE=${launcher}" MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
             CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 V${V_TOP}__ALL.a
-    DEPENDS ${sources}
+    DEPENDS ${sources} ${point_sources}
     COMMENT "Verilating ${V_TOP} for ${name}"
     VERBATIM)
   add_custom_target(${name}_verilated DEPENDS ${archive})

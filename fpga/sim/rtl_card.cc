@@ -25,6 +25,7 @@ HbmOptions ChannelOptions(const RtlCardOptions& options, uint32_t channel) {
   HbmOptions hbm;
   hbm.clock_ps = 1'000'000 / options.clock_mhz;
   hbm.seed = options.seed * 64 + channel;
+  hbm.stall_percent = options.stall_percent;
   const bool faulty = channel == options.fault_channel;
   if (options.fault == Fault::kChannelStops && faulty) hbm.stop_at = options.fault_at;
   if (options.fault == Fault::kChannelError && faulty) hbm.error_at = options.fault_at;
@@ -35,6 +36,7 @@ HostPortOptions PortOptions(const RtlCardOptions& options) {
   HostPortOptions port;
   port.clock_ps = 1'000'000 / options.clock_mhz;
   port.seed = options.seed;
+  port.ready_percent = 100 - options.stall_percent;
   if (options.fault == Fault::kHostStops) port.stop_at = options.fault_at;
   if (options.fault == Fault::kHostError) port.read_error_at = options.fault_at;
   if (options.fault == Fault::kWriteError) port.write_error_at = options.fault_at;
@@ -69,6 +71,9 @@ uint32_t RtlCard::Channels() { return kChannels; }
 absl::Status RtlCard::Check(const RtlCardOptions& options) {
   if (options.clock_mhz < 50 || options.clock_mhz > 1000) {
     return InvalidArgument("clock_mhz: {}; allowed: 50 to 1000", options.clock_mhz);
+  }
+  if (options.stall_percent > 99) {
+    return InvalidArgument("stall_percent: {}; allowed: 0 to 99", options.stall_percent);
   }
   return Waveform::Check(options.trace);
 }

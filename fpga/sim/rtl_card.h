@@ -24,8 +24,9 @@ enum class Fault : uint8_t {
 };
 
 struct RtlCardOptions {
-  uint32_t clock_mhz = 250;  // 50 to 1,000
-  uint64_t seed = 1;         // of latencies, and of what is in registers at the start
+  uint32_t clock_mhz = 250;    // 50 to 1,000
+  uint64_t seed = 1;           // of latencies, and of what is in registers at the start
+  uint32_t stall_percent = 0;  // of clocks in which a memory takes or gives nothing, for tests; below 100
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
   uint32_t fault_channel = 0;

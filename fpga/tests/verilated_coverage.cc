@@ -49,6 +49,8 @@ void MnemoKeepCoverage(VerilatedContext* context) {
   static Sums sums;
   if (!sums.base.empty()) {
     const std::string part = sums.base + ".part";
+    // Each instance has lines of its own: points of a generate loop have nothing else that tells them apart.
+    context->coveragep()->forcePerInstance(true);
     context->coveragep()->write(part.c_str());
     sums.Add(part);
     std::filesystem::remove(part);

@@ -15,6 +15,7 @@ import tree
 sys.path.insert(0, str(tree.ROOT / "fpga" / "tools"))
 
 import ceilings  # noqa: E402
+import cover_points  # noqa: E402
 import coverage  # noqa: E402
 import netlist  # noqa: E402
 import rtl_sources  # noqa: E402
@@ -134,13 +135,77 @@ def test_coverage_takes_the_best_of_a_line_and_sums_points() -> None:
         return "C '" + "".join(f"\1{key}\2{value}" for key, value in fields.items()) + f"' {count}\n"
 
     file = str(tree.ROOT / "fpga" / "rtl" / "base" / "fifo.sv")
-    found = coverage.Coverage({}, {})
-    found.merge("# SystemC::Coverage-3\n" + point(0, f=file, l="3", page="v_line/fifo", S="3-5", h="TOP.a")
-                + point(7, f=file, l="5", page="v_branch/fifo", S="5", h="TOP.a") + point(2, f=file, l="4", page="v_line/fifo", S="4,8", h="TOP.a"))
-    found.merge(point(1, f=file, l="9", page="v_user/fifo", o="full", h="TOP.a") + point(0, f=file, l="9", page="v_user/fifo", o="full", h="TOP.b"))
-    assert found.lines == {"fpga/rtl/base/fifo.sv": {3: 0, 4: 2, 5: 0, 8: 2}}
-    assert found.points == {"fpga/rtl/base/fifo.sv:9 full": 1}
+    found = coverage.Coverage({}, {}, {})
+    found.merge("# SystemC::Coverage-3\n" + point(0, f=file, l="3", n="1", page="v_line/fifo", S="3-5", h="TOP.a")
+                + point(7, f=file, l="5", n="5", page="v_branch/fifo", S="5", h="TOP.a")
+                + point(0, f=file, l="5", n="6", page="v_branch/fifo", h="TOP.a")
+                + point(0, f=file, l="6", n="6", page="v_line/fifo", o="else", h="TOP.a")  # of an assertion
+                + point(2, f=file, l="4", n="1", page="v_line/fifo", S="4,8", h="TOP.a"))
+    written = "fpga/build/cover_points.sv"
+    for place, count in (("TOP.a", 1), ("TOP.b", 0)):
+        found.merge(point(count, f=written, l="9", page="v_user/fifo_points__D10", o="full", h=f"{place}.cover_points.full"))
+    found.merge(point(0, f=written, l="9", page="v_user/check_points", o="rule", h="TOP.c.cover_points.g__BRA__12__KET__.rule"))
+    assert found.lines == {"fpga/rtl/base/fifo.sv": {3: 0, 4: 2, 5: 7, 8: 2}}
+    assert found.branches == {"fpga/rtl/base/fifo.sv:5:5": 7, "fpga/rtl/base/fifo.sv:5:6": 0}
+    assert found.points == {"fifo.full": 1, "check.rule[12]": 0}
     assert coverage.lines_of("7,9-11") == [7, 9, 10, 11] and coverage.ranges([7, 9, 10, 11]) == "7, 9-11"
+
+
+def test_what_is_not_covered_has_a_reason_and_no_reason_is_left() -> None:
+    texts = {"a.sv": ["if (x)", "  y <= 1;", "default: ;", "  default: ;"]}
+    found = coverage.Coverage({"a.sv": {1: 5, 2: 0, 3: 0, 4: 3}}, {}, {"a.full": 0, "a.empty": 2})
+    none = coverage.Reasons({}, {})
+    assert coverage.findings(found, none, texts) == [
+        "a.sv:2: never runs: y <= 1;", "a.sv:3: never runs: default: ;", "cover point never reached: a.full"]
+    good = coverage.Reasons({"a.sv": {"y <= 1;": "why", "default: ;": "why"}}, {"a.full": "why"})
+    assert coverage.findings(found, good, texts) == []
+    bad = coverage.Reasons({"a.sv": {**good.lines["a.sv"], "if (x)": "why", "z;": "why"}, "b.sv": {"z;": "why"}},
+                           {**good.points, "a.empty": "why", "a.gone": "why"})
+    assert [re.sub(r".*coverage.toml has ", "", line) for line in coverage.findings(found, bad, texts)] == [
+        "a reason for a line that runs: if (x)", "a reason for a line that is not there: z;", "a reason for a line that is not there: z;",
+        "a reason for a cover point that is reached: a.empty", "a reason for a cover point that is not there: a.gone"]
+
+
+def test_cover_points_are_those_of_streams_and_of_the_table() -> None:
+    text = """// module not_this (input logic a_valid, output logic a_ready);
+module turn #(parameter int N = 2) (
+    input  logic         clk,
+    input  logic         rst,
+    input  logic [N-1:0] run_valid,
+    output logic [N-1:0] run_ready,
+    output logic         s_rvalid,
+    input  logic         s_rready,
+    input  logic         open_valid  // no stream
+);
+endmodule
+module wires (
+    input  logic a_valid,
+    output logic a_ready
+);
+endmodule
+"""
+    found = cover_points.points(text, {"turn": {"full": "level == N", "each[N]": "grant"}})
+    point = cover_points.Point
+    assert found == {"turn": [
+        point("run_stalls", "|(run_valid & ~run_ready)"), point("run_waits", "|(run_ready & ~run_valid)"),
+        point("s_r_stalls", "|(s_rvalid & ~s_rready)"), point("s_r_waits", "|(s_rready & ~s_rvalid)"),
+        point("full", "level == N"), point("each", "grant", "N")]}
+    written = cover_points.code("turn", found["turn"])
+    assert "  full: cover property (@(posedge clk) disable iff (rst) armed && see_full);" in written
+    assert "bind turn turn_points #(.N_each(N)) cover_points (" in written and "  .see_each(grant)" in written
+    assert set(cover_points.read_table()) <= set(rtl_sources.modules())
+
+
+def test_reasons_are_of_lines_and_cover_points_that_exist() -> None:
+    reasons = coverage.Reasons.read(coverage.REASONS)
+    for path, entries in reasons.lines.items():
+        texts = {line.strip() for line in tree.read(path).splitlines()}
+        assert set(entries) <= texts, path
+    table = cover_points.read_table()
+    known = {f"{module}.{point.name}" for unit in rtl_sources.units().values()
+             for module, seen in cover_points.points(unit.path.read_text(encoding="utf-8"), table).items() for point in seen}
+    assert {re.sub(r"\[\d+\]$", "", point) for point in reasons.points} <= known
+    assert all(len(reason.split()) >= 5 for reason in reasons.points.values())
 
 
 def test_parts_of_the_card_are_modules_with_these_parameters() -> None:

@@ -122,12 +122,12 @@ uint32_t CommandRig::Read(uint32_t offset) {
   return 0;
 }
 
-void CommandRig::Write(uint32_t offset, uint32_t value) {
+void CommandRig::Write(uint32_t offset, uint32_t value, uint8_t strobes) {
   bool address = true;
   bool data = true;
   top_->s_awaddr = offset & 0x1FFF;
   top_->s_wdata = value;
-  top_->s_wstrb = 15;
+  top_->s_wstrb = strobes;
   for (int cycle = 0; cycle < 5000; ++cycle) {
     top_->s_awvalid = address && (top_->s_awvalid || random_() % 2 != 0);
     top_->s_wvalid = data && (top_->s_wvalid || random_() % 2 != 0);

@@ -91,7 +91,7 @@ class CommandRig {
     for (int i = 0; i < cycles; ++i) Cycle();
   }
   uint32_t Read(uint32_t offset);
-  void Write(uint32_t offset, uint32_t value);
+  void Write(uint32_t offset, uint32_t value, uint8_t strobes = 15);
   uint64_t ReadPair(uint32_t offset) { return Read(offset) | uint64_t{Read(offset + 4)} << 32; }
 
   // Sets up a queue and enables it; its rings stand at `first_index`.

@@ -8,6 +8,7 @@
 #include "proto/layout/card.h"
 #include "proto/layout/card_hash.h"
 #include "proto/layout/layout_hash.h"
+#include "proto/layout/payload.h"
 
 namespace mnemo::rtl_command {
 namespace {
@@ -168,6 +169,12 @@ TEST_CASE("registers") {
   CHECK(rig.top().base_beat0 == 0xABC00000);
   CHECK(rig.top().base_beat1 == 0xABC00002);
   CHECK(rig.top().length_beats == (0xABC00001 | uint64_t{0xABC00003} << 32));
+  // A write of a part of a register does not count.
+  rig.Write(layout::kCardRegWatchdog, 0x1234);
+  for (uint8_t strobes = 0; strobes < 15; ++strobes) {
+    rig.Write(layout::kCardRegWatchdog, 0xFFFFFFFF, strobes);
+    CHECK(rig.Read(layout::kCardRegWatchdog) == 0x1234);
+  }
   // Queue registers keep what the card uses, and nothing but the head changes while a queue is enabled.
   const uint32_t queue = QueueBase(7);
   rig.Write(queue + layout::kCardQueueRing, 0xFFFFFFFF);
@@ -178,6 +185,58 @@ TEST_CASE("registers") {
   rig.Write(queue + layout::kCardQueueSlots, 77);
   CHECK(rig.Read(queue + layout::kCardQueueSlots) == 4);
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+}
+
+TEST_CASE("a write waits for the answer to the one before it") {
+  CommandRig rig(8);
+  CHECK(State(rig) == layout::kCardStateIdle);  // the reset has ended
+  Vcommand_bench& pins = rig.top();
+  pins.s_awaddr = layout::kCardRegWatchdog;
+  pins.s_wstrb = 15;
+  pins.s_wdata = 5;
+  pins.s_awvalid = pins.s_wvalid = 1;
+  pins.s_bready = 0;
+  int accepted = 0;
+  const auto step = [&](bool answer) {
+    pins.s_bready = answer;
+    pins.clk = 0;
+    pins.eval();
+    REQUIRE(pins.s_awready == pins.s_wready);
+    const bool now = pins.s_awready != 0;
+    rig.Cycle();
+    if (!now) return;
+    ++accepted;
+    pins.s_wdata = 6;
+    if (accepted == 2) pins.s_awvalid = pins.s_wvalid = 0;
+  };
+  for (int cycle = 0; cycle < 20; ++cycle) step(false);
+  CHECK(accepted == 1);
+  CHECK(pins.s_bvalid == 1);
+  for (int cycle = 0; cycle < 20; ++cycle) step(true);
+  CHECK(accepted == 2);
+  CHECK(rig.Read(layout::kCardRegWatchdog) == 6);
+}
+
+TEST_CASE("queries of more than a page of host memory") {
+  CommandRig rig(9);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  TestQueue& queue = rig.queue(0);
+  int submitted = 0;
+  for (int tries = 0; tries < 3000 && submitted < 8; ++tries) {
+    // The payload begins with a page of 4 KiB, so that its first burst has 64 beats.
+    queue.region_next[0] =
+        static_cast<uint32_t>(64 - queue.regions[0] / 64 % 64) % 64 + 1024 * static_cast<uint32_t>(tries % 8);
+    const layout::Descriptor d = rig.Make(0, false);
+    const uint16_t dim = queue.table[d.index_id].entry.dim;
+    if (d.select_op == layout::kSelectLatest || layout::QueryBlockBytes(d.group, dim) < 4096) continue;
+    rig.Submit(0, d);
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+    ++submitted;
+  }
+  CHECK(submitted == 8);
+  CHECK(rig.memory().violations() == 0);
 }
 
 TEST_CASE("counters") {
@@ -361,6 +420,12 @@ TEST_CASE("a head out of bounds stops its queue alone") {
   rig.Write(queue + layout::kCardQueueHead, 5 + 9);
   rig.Run(100);
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 3);
+  // Another one stops as well.
+  rig.Open(2, 4, 0, false);
+  rig.Write(QueueBase(2) + layout::kCardQueueHead, 0xFFFFFFFF);
+  rig.Run(100);
+  CHECK(rig.Read(QueueBase(2) + layout::kCardQueueEnable) == 3);
+  CHECK(rig.Read(queue + layout::kCardQueueEnable) == 3);
   for (int n = 0; n < 8; ++n) rig.Submit(0, rig.Make(0, false));
   rig.Ring(0);
   while (rig.queue(0).completed != 8) rig.Cycle();
@@ -372,6 +437,100 @@ TEST_CASE("a head out of bounds stops its queue alone") {
   rig.Ring(1);
   REQUIRE(rig.Drain());
   CHECK(rig.Read(queue + layout::kCardQueueEnable) == 1);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a fault stays the cause when host memory fails after it") {
+  CommandRig rig(41);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.memory().latency = 1000;
+  while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  // The next beat that is read has an error; a lane's fault comes before it.
+  while (!rig.memory().open()) rig.Cycle();
+  rig.memory().fail_read = 0;
+  rig.top().fault = layout::kCardFailureExtent << 3;
+  rig.Run(3000);
+  CHECK(!rig.memory().open());
+  CHECK(rig.Read(layout::kCardRegFailure) == (uint32_t{layout::kCardFailureExtent} | 1U << 8));
+  ResetAndServe(rig);
+}
+
+TEST_CASE("refused descriptors wait behind a job") {
+  CommandRig rig(42);
+  Start(rig);
+  rig.Open(0, 16, 3, false);
+  rig.scans_end = false;
+  layout::Descriptor d = rig.Make(0, false);
+  const TestQueue& queue = rig.queue(0);
+  while (d.select_op == layout::kSelectLatest ||
+         ExpectedVerdict(d, queue.limits, d.seq, queue.table[d.index_id].Info(d.layer_slot)).status !=
+             layout::kStatusOk) {
+    d = rig.Make(0, false);
+  }
+  rig.Submit(0, d);
+  for (int n = 0; n < 15; ++n) {
+    d = rig.Make(0, false);
+    d.heads = 0;
+    rig.Submit(0, d);
+  }
+  rig.Ring(0);
+  rig.Run(10000);
+  CHECK(rig.completions() == 0);
+  CHECK(rig.taken_order().size() < 16);
+  rig.scans_end = true;
+  REQUIRE(rig.Drain());
+  CHECK(rig.refused() == 15);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a first stage takes as many entries as there are, for any larger k1") {
+  CommandRig rig(43);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  int submitted = 0;
+  for (int tries = 0; tries < 3000 && submitted < 4; ++tries) {
+    layout::Descriptor d = rig.Make(0, false);
+    if (d.k1 == 0 || LongScan(d)) continue;
+    d.k1 = 0xFF000001;
+    rig.Submit(0, d);
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+    ++submitted;
+  }
+  CHECK(submitted == 4);
+  CHECK(rig.refused() == 0);
+}
+
+TEST_CASE("queues are opened and closed beside the work of another") {
+  CommandRig rig(44);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.memory().latency = 300;
+  rig.scan_cycles = 10;
+  for (int n = 0; n < 12; ++n) {
+    while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
+    rig.Ring(0);
+    rig.Run(static_cast<int>(rig.random()() % 2000));
+    rig.Open(1, 4, static_cast<uint32_t>(n), false);
+    rig.Submit(1, rig.Make(1, false));
+    const size_t before = rig.taken_order().size();
+    rig.Ring(1);
+    // Closed while its descriptor is read or is under way, which it completes.
+    const auto taken = [&] {
+      for (size_t at = before; at < rig.taken_order().size(); ++at) {
+        if (rig.taken_order()[at] == 1) return true;
+      }
+      return false;
+    };
+    for (int cycle = 0; !taken(); ++cycle) {
+      REQUIRE(cycle < 100000);
+      rig.Cycle();
+    }
+    rig.Write(QueueBase(1) + layout::kCardQueueEnable, 0);
+    REQUIRE(rig.Drain());
+  }
   CHECK(rig.memory().violations() == 0);
 }
 

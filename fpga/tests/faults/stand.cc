@@ -64,6 +64,7 @@ Stand::Stand(const StandOptions& options) : options_(options), random_(static_ca
                                                .host_bytes = kHostBytes,
                                                .direct_bytes = kDirectBytes,
                                                .card = {.seed = options_.seed,
+                                                        .stall_percent = options_.stall_percent,
                                                         .fault = first ? options_.fault : sim::Fault::kNone,
                                                         .fault_at = options_.fault_at,
                                                         .fault_channel = options_.fault_channel},

@@ -30,6 +30,7 @@ struct StandOptions {
   uint32_t watchdog_cycles = 1 << 20;
   uint32_t first_index = 0;  // of queue 0
   uint32_t advance_cycles = 2000;
+  uint32_t stall_percent = 0;  // of clocks of the memories of the card in RTL
 };
 
 struct Query {

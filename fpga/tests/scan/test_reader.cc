@@ -439,6 +439,40 @@ TEST_CASE("a reader has up to 32 bursts under way, and reads page lists ahead", 
   REQUIRE(wide.Finish({.frees = 50}) == "");
 }
 
+TEST_CASE("a reader holds up to 8 beats of the page list, one for each listed page", "[reader]") {
+  std::mt19937 rng(2);
+  Channel channel;
+  Made made;
+  made.options = {.format = layout::kFormatCodes2,
+                  .scan = Scan::kCodes,
+                  .dim = 16,
+                  .group = 1,
+                  .pages = 40 * 16 * kShape.channels,
+                  .listed = true,
+                  .whole = true,
+                  .random_bits = true};
+  made.scan = MakeCase(kShape, made.options, channel, rng);
+  // Each page has its row in another beat of the list.
+  std::vector<ListEntry> apart;
+  for (const ListEntry& entry : made.scan.list) {
+    if (apart.empty() || entry.row / 16 != apart.back().row / 16) apart.push_back(entry);
+  }
+  REQUIRE(apart.size() > 30);
+  for (ListEntry& entry : apart) entry.last = false;
+  apart.back().last = true;
+  made.scan.list = apart;
+  ReaderBench bench(channel, 0, 1);
+  bench.Add(made.scan, made.options);
+  constexpr Pace kNothingFreed{.frees = 0};
+  for (int n = 0; n < 3000; ++n) bench.Step(kNothingFreed);
+  // Beats of the list are asked for ahead of the pages that wait for room.
+  REQUIRE(bench.pages_told() < apart.size());
+  REQUIRE(bench.lists_asked() <= bench.pages_told() + 9);
+  REQUIRE(bench.lists_asked() > bench.pages_told() + 6);
+  REQUIRE(bench.Finish({}) == "");
+  REQUIRE(bench.lists_asked() == apart.size());
+}
+
 TEST_CASE("a reader that is stopped ends its bursts and begins anew after a reset", "[reader]") {
   for (uint32_t seed = 1; seed <= Cases(30U); ++seed) {
     CAPTURE(seed);
