@@ -249,6 +249,7 @@ TEST_CASE("the simulated card interrupts for a completion and for a failure") {
   sim::RtlPort* port = nullptr;
   card::CardDriverOptions options;
   options.kind = "rtl";
+  options.patience = std::chrono::minutes(5);  // of a busy host
   options.make_port = [&port]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
     MNEMO_ASSIGN_OR_RETURN(auto made, sim::RtlPort::Make({.hbm_bytes = 16 << 20}));
     port = made.get();
