@@ -66,9 +66,9 @@ class MemoryDevice {
   // this process does the work here, with the caller as one of its threads; a card answers at once, with 0
   // when nothing is finished. queue_ns is left 0: the caller knows when the doorbell rang.
   virtual size_t Poll(std::span<layout::Completion> completions) = 0;
-  // Readable when Poll or RecordMemory::Arrived may have news; -1: the device has none and is asked now and
-  // then. For poll(2) alone; the device reads it.
-  virtual int event_fd() const { return -1; }
+  // For a caller that is about to sleep: readable when Poll or RecordMemory::Arrived may have news; -1: the
+  // device has none now and is asked now and then. For one poll(2); the device reads it.
+  virtual int event_fd() { return -1; }
   // Returns when nothing is under way; completions wait for Poll. DEADLINE_EXCEEDED of a card that hangs.
   virtual absl::Status Quiesce() = 0;
   // Drops what was submitted and not yet polled, without completions, and uploads under way; payloads and

@@ -33,6 +33,11 @@ foreach port $ports {
   ipx::associate_bus_interfaces -busif $port -clock ap_clk $core
 }
 
+# A level, which proto/layout/card.h tells how to clear. XRT reads from the image whether a kernel has one.
+ipx::infer_bus_interface interrupt xilinx.com:signal:interrupt_rtl:1.0 $core
+set sensitivity [ipx::add_bus_parameter SENSITIVITY [ipx::get_bus_interfaces interrupt -of_objects $core]]
+set_property value LEVEL_HIGH $sensitivity
+
 # v++ wants an argument for each memory port. No register stands behind these: the driver of the card writes the
 # registers of proto/layout/card.h, which lie below them.
 set block [ipx::get_address_blocks reg0 -of_objects [ipx::get_memory_maps s_axi_control -of_objects $core]]

@@ -83,6 +83,7 @@ def kernel(channels: int) -> str:
         for signal, width, driven, _ in signals:
             span = f" [{width - 1}:0]" if width > 1 else ""
             ports.append(f"{'output' if driven else 'input'} wire{span} {name}_{signal}")
+    ports.append("output wire interrupt")
     lines = [
         f"// The kernel {KERNEL} with {channels} channels, made by fpga/build/print_build.py. Latency and stalls are those",
         "// of card_top, whose ports it gives the names that v++ knows AXI interfaces by.",
@@ -92,7 +93,7 @@ def kernel(channels: int) -> str:
         "  reg rst;",
         "  always @(posedge ap_clk) rst <= !ap_rst_n;",
     ]
-    connections = [".clk(ap_clk)", ".rst(rst)"]
+    connections = [".clk(ap_clk)", ".rst(rst)", ".irq(interrupt)"]
     connections += [f".{to}(s_axi_control_{signal})" for signal, _, _, to in CONTROL if to]
     lines += [f"  wire [{channels * CHANNEL_ADDRESS_BITS - 1}:0] channel_addresses;"]
     for signal, _, _, to in READ:

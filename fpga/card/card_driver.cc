@@ -26,6 +26,8 @@ constexpr uint16_t kEpoch = 1;
 constexpr uint32_t kWordsOfPage = 8;  // of a score bank, for each page and pass of codes
 constexpr uint32_t kSilentPolls = 8;  // after which the state is read
 constexpr uint32_t kPeriodCycles = 256;
+constexpr std::chrono::microseconds kSpinTime{50};     // before an interrupt is asked for
+constexpr std::chrono::milliseconds kLongestWait{10};  // for an interrupt, should one be lost
 
 constexpr uint32_t Bit(uint32_t n) { return 1U << n; }
 
@@ -180,7 +182,9 @@ absl::Status CardDriver::Restart() {
   setup.queue.index = card_.first_index;
   setup.period = static_cast<uint32_t>(std::lround(kPeriodCycles * 1000.0 / card_.clock_mhz));
   setup.watchdog = card_.watchdog_cycles;
+  asked_.reset();
   MNEMO_RETURN_IF_ERROR(ProgramCard(port_.get(), shape_, setup));
+  if (port_->interrupts()) MNEMO_RETURN_IF_ERROR(EnableInterrupts(port_.get()));
   failed_ = gave_up_ = false;
   silent_polls_ = 0;
   return absl::OkStatus();
@@ -215,7 +219,15 @@ size_t CardDriver::Submit(std::span<const Operation> operations) {
 size_t CardDriver::Poll(std::span<Completion> completions) {
   if (port_ != nullptr && !failed_ && !under_way_.empty()) {
     port_->Advance();
-    if (!Collect()) CheckState();
+    bool interrupted = false;
+    if (asked_.has_value()) {
+      const absl::StatusOr<bool> came = port_->WaitInterrupt({});
+      interrupted = came.ok() && *came;
+      if (interrupted) asked_.reset();
+      if (!came.ok()) Fail(came.status());
+    }
+    // An interrupt without a completion tells of a failure.
+    if (!failed_ && !Collect()) CheckState(interrupted);
   }
   size_t count = 0;
   while (count < completions.size() && FinishOldest()) {
@@ -226,21 +238,21 @@ size_t CardDriver::Poll(std::span<Completion> completions) {
 }
 
 absl::Status CardDriver::Quiesce() {
-  steady_clock::time_point until = steady_clock::now() + card_.patience;
+  steady_clock::time_point since = steady_clock::now();
   while (!under_way_.empty() && !failed_) {
     port_->Advance();
     if (Collect()) {
-      until = steady_clock::now() + card_.patience;
+      since = steady_clock::now();
       continue;
     }
     CheckState();
-    if (steady_clock::now() >= until) {
+    if (steady_clock::now() >= since + card_.patience) {
       return absl::DeadlineExceededError(
           fmt::format("the card has finished nothing for {} ms, {} operations "
                       "are under way",
                       card_.patience.count(), under_way_.size()));
     }
-    std::this_thread::yield();
+    if (!failed_) Wait(since, std::min(card_.patience, kLongestWait));
   }
   for (Taken& taken : taken_) {
     if (!taken.ready && !taken.on_card) RunInSoftware(&taken);
@@ -251,6 +263,38 @@ absl::Status CardDriver::Quiesce() {
   if (settled.code() != absl::StatusCode::kInternal) return settled;
   Fail(settled);
   return absl::OkStatus();
+}
+
+int CardDriver::event_fd() {
+  if (port_ == nullptr || failed_ || under_way_.empty()) return -1;
+  const int fd = port_->interrupt_fd();
+  if (fd < 0) return -1;
+  if (const absl::Status status = AskInterrupt(); !status.ok()) {
+    Fail(status);
+    return -1;
+  }
+  return fd;
+}
+
+absl::Status CardDriver::AskInterrupt() {
+  if (asked_ == queue_.taken()) return absl::OkStatus();
+  MNEMO_RETURN_IF_ERROR(port_->WriteRegister(layout::kCardRegAwait, queue_.taken()));
+  asked_ = queue_.taken();
+  return absl::OkStatus();
+}
+
+void CardDriver::Wait(steady_clock::time_point since, std::chrono::milliseconds most) {
+  if (!port_->interrupts() || steady_clock::now() < since + kSpinTime) {
+    std::this_thread::yield();
+    return;
+  }
+  absl::Status status = AskInterrupt();
+  if (status.ok()) {
+    const absl::StatusOr<bool> came = port_->WaitInterrupt(most);
+    status = came.status();
+    if (came.ok() && *came) asked_.reset();
+  }
+  if (!status.ok()) Fail(status);
 }
 
 absl::StatusOr<layout::AttachHello> CardDriver::AttachQueue(uint32_t number, const DirectQueue& queue) {
@@ -309,8 +353,8 @@ void CardDriver::Fail(const absl::Status& why) {
   }
 }
 
-void CardDriver::CheckState() {
-  if (++silent_polls_ % kSilentPolls != 0) return;
+void CardDriver::CheckState(bool now) {
+  if (++silent_polls_ % kSilentPolls != 0 && !now) return;
   if (const absl::Status status = CheckFailure(port_.get()); !status.ok()) Fail(status);
 }
 

@@ -71,6 +71,8 @@ class CardDriver final : public memory_device::MemoryDevice {
   std::vector<memory_device::DeviceCounter> Counters() override;
   size_t Submit(std::span<const memory_device::Operation> operations) override;
   size_t Poll(std::span<layout::Completion> completions) override;
+  // Asks the card for an interrupt.
+  int event_fd() override;
   absl::Status Quiesce() override;
   absl::Status Reset() override;
 
@@ -139,8 +141,12 @@ class CardDriver final : public memory_device::MemoryDevice {
   void AddUp(const Part& part, const layout::Completion& completion);
   // Microjoules; none: they are not known.
   std::optional<uint32_t> EnergyOf(const Part& part, const layout::Completion& completion) const;
-  // The card's own word of a failure; asked when it has been silent for a while.
-  void CheckState();
+  // Waits for a card with nothing new since `since`: at first it spins, for latency.
+  void Wait(std::chrono::steady_clock::time_point since, std::chrono::milliseconds most);
+  // Asks the card for an interrupt when it has a completion that was not taken, or has failed.
+  absl::Status AskInterrupt();
+  // The card's own word of a failure; asked now, or when it has been silent for a while.
+  void CheckState(bool now = false);
   void Fail(const absl::Status& why);
   void RunInSoftware(Taken* taken);
   void Gather(Taken* taken, const CardIndexState& index);
@@ -167,6 +173,7 @@ class CardDriver final : public memory_device::MemoryDevice {
   bool gave_up_ = false;    // a reset by itself did not help
   bool has_power_ = false;  // the port had a counter of power at the start
   uint32_t silent_polls_ = 0;
+  std::optional<uint32_t> asked_;  // completions taken when an interrupt was asked for that has not come
   CheckedBlock block_;
   std::vector<uint32_t> ids_;  // of a gather
 };

@@ -3,6 +3,7 @@
 // The way of a driver (card_driver.h) to its card. Hardware, its simulation and the model in software
 // stand behind the same calls.
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -42,6 +43,18 @@ class CardPort {
 
   // A simulated card runs for a while; hardware runs by itself. Returns at once when nothing is under way.
   virtual void Advance() {}
+
+  // Interrupts of the card, which raises one when kCardRegAwait asks for it. False: there are none.
+  virtual bool interrupts() const { return false; }
+  // Waits for at most so long; a simulated card runs meanwhile. True: the card has interrupted since the last
+  // call, and its status is cleared. It may come without news. False may come early.
+  virtual absl::StatusOr<bool> WaitInterrupt(std::chrono::milliseconds most) {
+    (void)most;
+    return false;
+  }
+  // Readable while WaitInterrupt has an answer at once; -1: there is none. For poll(2) alone.
+  virtual int interrupt_fd() const { return -1; }
+
   // Cycles since the last reset by simulated time, 0 where time is real.
   virtual uint64_t simulated_cycles() const { return 0; }
   // Power of the whole card by a counter of its own, in watts; none: it has no counter.

@@ -27,6 +27,8 @@ class CardQueue {
   bool HasRoom() const { return under_way_ < parts_.slots; }
   // Descriptors whose completions have not been taken.
   uint32_t under_way() const { return under_way_; }
+  // Completions that were taken, free-running as the head of their ring.
+  uint32_t taken() const { return taken_; }
   // Fills the next slot, with its seq and epoch. There is room.
   void Push(layout::Descriptor descriptor);
   // Shows the card what was pushed since.

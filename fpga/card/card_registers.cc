@@ -170,6 +170,12 @@ absl::Status ProgramCard(CardPort* port, const CardShape& shape, const CardSetup
   return port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun);
 }
 
+absl::Status EnableInterrupts(CardPort* port) {
+  MNEMO_RETURN_IF_ERROR(port->WriteRegister(
+      layout::kCardRegInterruptEnable, layout::kCardInterruptCompletion | layout::kCardInterruptFailure));
+  return port->WriteRegister(layout::kCardRegInterruptGlobal, 1);
+}
+
 absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed) {
   MNEMO_RETURN_IF_ERROR(
       port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce));

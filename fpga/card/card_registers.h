@@ -80,6 +80,9 @@ absl::Status ProgramCard(CardPort* port, const CardShape& shape, const CardSetup
 // DEADLINE_EXCEEDED when that takes longer.
 absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed);
 
+// Lets the card interrupt when it is asked to.
+absl::Status EnableInterrupts(CardPort* port);
+
 // INTERNAL: the card has failed, and why.
 absl::Status CheckFailure(CardPort* port);
 

@@ -85,6 +85,15 @@ void FaultPort::Advance() {
   }
 }
 
+absl::StatusOr<bool> FaultPort::WaitInterrupt(std::chrono::milliseconds most) {
+  MNEMO_RETURN_IF_ERROR(Call());
+  if (most.count() > 0) Advance();
+  MNEMO_ASSIGN_OR_RETURN(const bool came, inner_->WaitInterrupt({}));
+  if (fault_ != PortFault::kNoInterrupt || waits_++ < place_) return came;
+  happened_ = true;
+  return false;
+}
+
 void FaultPort::Spoil(uint8_t* at) {
   Completion completion;
   std::memcpy(&completion, at, sizeof completion);

@@ -27,13 +27,14 @@ enum class PortFault {
   kCount,         // another count
   kResultHeader,  // all result blocks under way have another count, number of candidates or flags
   kResultIds,     // ids that fall, or lie outside of the scan
+  kNoInterrupt,   // from the place on no interrupt comes
 };
-inline constexpr PortFault kLastPortFault = PortFault::kResultIds;
+inline constexpr PortFault kLastPortFault = PortFault::kResultIds;  // that polling meets
 
 class FaultPort final : public CardPort {
  public:
-  // place: kGone, kOneFails: number of the call, from 0 on; kRegister: number of the read; else number of
-  // the turn (Advance) after which a completion comes.
+  // place: kNoInterrupt: number of the wait; kGone, kOneFails: number of the call, from 0 on; kRegister:
+  // number of the read; else number of the turn (Advance) after which a completion comes.
   FaultPort(std::unique_ptr<CardPort> inner, PortFault fault, uint64_t place, uint64_t seed)
       : inner_(std::move(inner)), fault_(fault), place_(place), random_(seed) {}
 
@@ -47,6 +48,8 @@ class FaultPort final : public CardPort {
   std::span<uint8_t> host_memory() override { return inner_->host_memory(); }
   uint64_t host_address() const override { return inner_->host_address(); }
   void Advance() override;
+  bool interrupts() const override { return inner_->interrupts(); }
+  absl::StatusOr<bool> WaitInterrupt(std::chrono::milliseconds most) override;
   uint64_t simulated_cycles() const override { return inner_->simulated_cycles(); }
 
  private:
@@ -63,6 +66,7 @@ class FaultPort final : public CardPort {
   std::mt19937 random_;
   uint64_t calls_ = 0;
   uint64_t reads_ = 0;
+  uint64_t waits_ = 0;
   uint64_t turns_ = 0;  // that brought a completion
   int late_ = 0;
   bool stopped_ = false;

@@ -1,8 +1,8 @@
 // The card: command processor, a scan lane for each channel, and selection over all lanes.
 //
-// Streams: registers (AXI-Lite, s_), host memory (AXI4, h_), a read port for each channel (AXI4). Jobs and
-// queries go to all lanes; scores of all lanes meet in the selector; hits go back to the command processor,
-// which writes them. Latency and stalls are those of the parts. Equals layout::ScoreSelect of the
+// Streams: registers (AXI-Lite, s_), host memory (AXI4, h_), a read port for each channel (AXI4); irq is a
+// level that asks for the host. Jobs and queries go to all lanes; scores of all lanes meet in the selector; hits
+// go back to the command processor, which writes them. Latency and stalls are those of the parts. Equals layout::ScoreSelect of the
 // descriptors in the queues, one result block for each position and head.
 module card_top
   import card_types::*;
@@ -32,6 +32,7 @@ module card_top
     input  logic        s_rready,
     output logic [31:0] s_rdata,
     output logic [1:0]  s_rresp,
+    output logic        irq,
     // Channels
     output logic [CHANNELS-1:0]        ar_valid,
     input  logic [CHANNELS-1:0]        ar_ready,
@@ -116,6 +117,7 @@ module card_top
       .s_rready,
       .s_rdata,
       .s_rresp,
+      .irq,
       .ar_valid(h_ar_valid),
       .ar_ready(h_ar_ready),
       .ar_addr(h_ar_addr),

@@ -6,7 +6,7 @@
 package mnemo_pkg;
 
   // Hashes of this layout (card_hash.h) and of the wire's (layout_hash.h).
-  localparam logic [63:0] CARD_HASH = 64'h41ECD6B68C396670;
+  localparam logic [63:0] CARD_HASH = 64'hACDA70A583669296;
   localparam logic [63:0] LAYOUT_HASH = 64'h0E33834E792C3674;
 
   // Constants of card.h.
@@ -22,6 +22,9 @@ package mnemo_pkg;
   localparam int unsigned CARD_MAX_REGIONS = 2;
 
   // Registers, byte offsets.
+  localparam logic [12:0] CARD_REG_INTERRUPT_GLOBAL = 13'd4;
+  localparam logic [12:0] CARD_REG_INTERRUPT_ENABLE = 13'd8;
+  localparam logic [12:0] CARD_REG_INTERRUPT_STATUS = 13'd12;
   localparam logic [12:0] CARD_REG_MAGIC = 13'd16;
   localparam logic [12:0] CARD_REG_VERSION = 13'd20;
   localparam logic [12:0] CARD_REG_CARD_HASH = 13'd24;
@@ -37,6 +40,7 @@ package mnemo_pkg;
   localparam logic [12:0] CARD_REG_WATCHDOG = 13'd72;
   localparam logic [12:0] CARD_REG_FAILURE = 13'd76;
   localparam logic [12:0] CARD_REG_PERIOD = 13'd80;
+  localparam logic [12:0] CARD_REG_AWAIT = 13'd84;
   localparam logic [12:0] CARD_REG_CHANNELS = 13'd256;
   localparam logic [12:0] CARD_REG_COUNTERS = 13'd512;
   localparam logic [12:0] CARD_REG_QUEUES = 13'd1024;
@@ -45,7 +49,7 @@ package mnemo_pkg;
   localparam logic [12:0] CARD_LANE_BYTES = 13'd64;
   localparam logic [12:0] CARD_REGISTER_BYTES = 13'd4096;
 
-  // Bits of the registers Control and State; numbers of Failure.
+  // Bits of the registers Control and State; numbers of Failure; bits of interrupts.
   localparam logic [31:0] CARD_CONTROL_RUN = 32'd1;
   localparam logic [31:0] CARD_CONTROL_QUIESCE = 32'd2;
   localparam logic [31:0] CARD_CONTROL_RESET = 32'd4;
@@ -57,6 +61,8 @@ package mnemo_pkg;
   localparam logic [7:0] CARD_FAILURE_CHANNEL = 8'd2;
   localparam logic [7:0] CARD_FAILURE_HOST = 8'd3;
   localparam logic [7:0] CARD_FAILURE_EXTENT = 8'd4;
+  localparam logic [31:0] CARD_INTERRUPT_COMPLETION = 32'd1;
+  localparam logic [31:0] CARD_INTERRUPT_FAILURE = 32'd2;
 
   // Registers of a queue, byte offsets within the queue.
   localparam logic [6:0] CARD_QUEUE_ENABLE = 7'd0;

@@ -222,6 +222,8 @@ bool RtlCard::Run(uint32_t cycles) {
   return busy_ || polled_ != 0;
 }
 
+bool RtlCard::interrupt() const { return parts_->top->irq != 0; }
+
 bool RtlCard::Settle(uint32_t cycles) {
   const auto idle = [&] {
     return parts_->host.idle() && std::all_of(parts_->channels.begin(), parts_->channels.end(),

@@ -57,6 +57,8 @@ class RtlCard {
   bool Run(uint32_t cycles);
   // So many clocks, whatever the card does.
   void Clock(uint32_t cycles);
+  // Whether the line of interrupts is up.
+  bool interrupt() const;
   // Lets open transactions of memories end, for at most `cycles`. Whether none is open.
   bool Settle(uint32_t cycles);
   uint64_t cycles() const { return cycles_; }

@@ -129,6 +129,18 @@ void RtlPort::AllowChannel(uint32_t number, card::CardSpace channel) {
 }
 
 void RtlPort::Advance() { (void)parts_->card.Run(options_.cycles); }
+absl::StatusOr<bool> RtlPort::WaitInterrupt(std::chrono::milliseconds most) {
+  const auto until = std::chrono::steady_clock::now() + most;
+  bool runs = true;
+  while (!parts_->card.interrupt()) {
+    if (!runs || std::chrono::steady_clock::now() >= until) return false;
+    runs = parts_->card.Run(options_.cycles);
+  }
+  MNEMO_ASSIGN_OR_RETURN(const uint32_t status, ReadRegister(layout::kCardRegInterruptStatus));
+  MNEMO_RETURN_IF_ERROR(WriteRegister(layout::kCardRegInterruptStatus, status));
+  return true;
+}
+
 uint64_t RtlPort::simulated_cycles() const { return parts_->card.cycles(); }
 uint64_t RtlPort::violations() const { return parts_->card.violations(); }
 std::string RtlPort::first_violation() const { return parts_->card.first_violation(); }

@@ -42,6 +42,8 @@ class RtlPort final : public card::CardPort {
   card::CardSpace direct_memory() const override;
   // Returns early when the card has written to host memory.
   void Advance() override;
+  bool interrupts() const override { return true; }
+  absl::StatusOr<bool> WaitInterrupt(std::chrono::milliseconds most) override;
   uint64_t simulated_cycles() const override;
 
   // So many clocks, whatever the card does.

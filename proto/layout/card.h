@@ -70,6 +70,10 @@ MNEMO_LAYOUT_ASSERT(sizeof(CardIndex) == 64, "one beat");
 
 // Registers of 32 bits, by byte offset. A pair of 64 bits has its low half first.
 enum CardRegister {
+  // Interrupts, where XRT's kernels have them. The line is up while Global is 1 and Status is not 0.
+  kCardRegInterruptGlobal = 0x004,
+  kCardRegInterruptEnable = 0x008,  // CardInterrupt: which are raised
+  kCardRegInterruptStatus = 0x00C,  // CardInterrupt: raised; a written 1 clears its bit
   // Read only.
   kCardRegMagic = 0x010,       // kCardMagic
   kCardRegVersion = 0x014,     // kCardMajor << 16 | kCardMinor
@@ -87,6 +91,9 @@ enum CardRegister {
   kCardRegWatchdog = 0x048,  // cycles that a job may take; 0: no bound
   kCardRegFailure = 0x04C,   // CardFailure, read only, until reset
   kCardRegPeriod = 0x050,    // nanoseconds of 256 cycles, for the times in completions
+  // Written: asks for one interrupt, as soon as the head of queue 0's completions is not the value, or the
+  // card has failed. What happened before the write counts, so no wake-up is lost.
+  kCardRegAwait = 0x054,
   // Channels: pairs of registers of each, 8 bytes apart. A port writes them before its first use; whoever
   // resets the card writes them back.
   kCardRegChannels = 0x100,  // base of the channel in beats, then its length in beats
@@ -119,6 +126,11 @@ enum CardFailure {
   kCardFailureChannel = 2,   // an error response of a channel; bits 8 to 15: which
   kCardFailureHost = 3,      // an error response of host memory
   kCardFailureExtent = 4,    // a page list names beats outside of its channel; bits 8 to 15: which
+};
+
+enum CardInterrupt {
+  kCardInterruptCompletion = 1,
+  kCardInterruptFailure = 2,
 };
 
 // Byte offsets in a queue's registers.
@@ -190,6 +202,9 @@ enum CardLaneCounter {
   X(kCardMaxRegions)
 
 #define MNEMO_CARD_REGISTERS(X) \
+  X(kCardRegInterruptGlobal)    \
+  X(kCardRegInterruptEnable)    \
+  X(kCardRegInterruptStatus)    \
   X(kCardRegMagic)              \
   X(kCardRegVersion)            \
   X(kCardRegCardHash)           \
@@ -205,6 +220,7 @@ enum CardLaneCounter {
   X(kCardRegWatchdog)           \
   X(kCardRegFailure)            \
   X(kCardRegPeriod)             \
+  X(kCardRegAwait)              \
   X(kCardRegChannels)           \
   X(kCardRegCounters)           \
   X(kCardRegQueues)             \
@@ -229,6 +245,10 @@ enum CardLaneCounter {
   X(kCardFailureChannel)       \
   X(kCardFailureHost)          \
   X(kCardFailureExtent)
+
+#define MNEMO_CARD_INTERRUPTS(X) \
+  X(kCardInterruptCompletion)    \
+  X(kCardInterruptFailure)
 
 #define MNEMO_CARD_QUEUE_REGISTERS(X) \
   X(kCardQueueEnable)                 \

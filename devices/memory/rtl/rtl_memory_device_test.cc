@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -15,6 +16,9 @@
 
 #include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
+#include "fpga/card/card_driver.h"
+#include "fpga/sim/rtl_port.h"
+#include "proto/layout/card.h"
 #include "proto/layout/payload.h"
 #include "proto/layout/quantise.h"
 #include "proto/layout/reference.h"
@@ -165,6 +169,29 @@ class Subject {
     return std::nullopt;
   }
 
+  // The same, but the device waits for the card by itself.
+  std::optional<uint16_t> AskAndQuiesce() {
+    std::vector<uint8_t> result(wanted_.size());
+    const Operation operation{Query(), owner_, payload_.data(), result.data()};
+    if (device_->Submit({&operation, 1}) == 0 || !device_->Quiesce().ok()) return std::nullopt;
+    Completion done{};
+    if (device_->Poll({&done, 1}) == 0) return std::nullopt;
+    CHECK(std::memcmp(result.data(), wanted_.data(), sizeof(layout::ResultHeader) + kK * 4) == 0);
+    return done.status;
+  }
+
+  // Gives the card a query and asks for an interrupt, which comes. No answer: the card has failed.
+  std::optional<uint16_t> AskAsleep(sim::RtlPort* port, uint32_t taken) {
+    std::vector<uint8_t> result(wanted_.size());
+    const Operation operation{Query(), owner_, payload_.data(), result.data()};
+    Completion done{};
+    REQUIRE(device_->Submit({&operation, 1}) == 1);
+    REQUIRE(port->WriteRegister(layout::kCardRegAwait, taken).ok());
+    REQUIRE(port->WaitInterrupt(std::chrono::minutes(5)).value_or(false));
+    if (device_->Poll({&done, 1}) == 0) return std::nullopt;
+    return done.status;
+  }
+
   absl::Status Reset() {
     absl::Status reset = device_->Reset();
     if (!reset.ok()) table_->Forget();
@@ -216,6 +243,30 @@ TEST_CASE("a fault of a memory fails what is under way, and no result is wrong")
       }
     }
   }
+}
+
+TEST_CASE("the simulated card interrupts for a completion and for a failure") {
+  sim::RtlPort* port = nullptr;
+  card::CardDriverOptions options;
+  options.kind = "rtl";
+  options.patience = std::chrono::minutes(5);  // of a busy host
+  options.make_port = [&port]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
+    MNEMO_ASSIGN_OR_RETURN(auto made, sim::RtlPort::Make({.hbm_bytes = 16 << 20}));
+    port = made.get();
+    return made;
+  };
+  auto made = card::CardDriver::Create({.kind = "rtl", .name = "one", .max_tokens = 1 << 12}, options);
+  REQUIRE(made.ok());
+  Subject subject(std::move(made).value());
+  REQUIRE(subject.Fill());
+  CHECK(subject.AskAsleep(port, 0) == layout::kStatusOk);
+  CHECK(subject.AskAndQuiesce() == layout::kStatusOk);
+  CHECK(subject.AskAsleep(port, 2) == layout::kStatusOk);
+  CHECK_FALSE(port->WaitInterrupt({}).value());
+  REQUIRE(port->WriteRegister(layout::kCardRegWatchdog, 1).ok());
+  CHECK(subject.AskAsleep(port, 3) == std::nullopt);  // woken, and told at one of the next polls
+  CHECK(subject.Reset().ok());
+  CHECK(subject.AskAsleep(port, 0) == layout::kStatusOk);
 }
 
 }  // namespace

@@ -127,7 +127,7 @@ class LateDevice final : public MemoryDevice {
   std::vector<DeviceCounter> Counters() override;
   size_t Submit(std::span<const Operation> operations) override;
   size_t Poll(std::span<layout::Completion> completions) override;
-  int event_fd() const override { return event_fd_; }
+  int event_fd() override { return event_fd_; }
   absl::Status Quiesce() override;
   absl::Status Reset() override;
 

@@ -56,6 +56,33 @@ void CheckRefused(TestCard& card, const Descriptor& d, uint16_t status, size_t d
   CHECK(Counter(card, layout::kCardRegCounters + 8 * layout::kCardRefused) == refused + 1);
 }
 
+TEST_CASE("an interrupt comes when it is asked for, and stays until it is cleared") {
+  std::mt19937 random(7);
+  TestCard card(Small(), {.tokens = 256}, random, 5);
+  const auto status = [&] { return card.Register(layout::kCardRegInterruptStatus); };
+  card.SetRegister(layout::kCardRegInterruptGlobal, 3);
+  card.SetRegister(layout::kCardRegInterruptEnable, 7);
+  CHECK(card.Register(layout::kCardRegInterruptGlobal) == 1);
+  CHECK(card.Register(layout::kCardRegInterruptEnable) == 3);
+  CHECK(card.Run(Asked(card, random)).status == layout::kStatusOk);
+  CHECK(status() == 0);  // nobody asked
+  card.SetRegister(layout::kCardRegAwait, 5);
+  CHECK(status() == layout::kCardInterruptCompletion);  // it was there before
+  card.SetRegister(layout::kCardRegInterruptStatus, layout::kCardInterruptFailure);
+  CHECK(status() == layout::kCardInterruptCompletion);
+  card.SetRegister(layout::kCardRegInterruptStatus, layout::kCardInterruptCompletion);
+  card.SetRegister(layout::kCardRegAwait, 6);
+  CHECK(status() == 0);
+  card.SetRegister(layout::kCardRegInterruptEnable, 0);
+  CHECK(card.Run(Asked(card, random)).status == layout::kStatusOk);
+  CHECK(status() == 0);
+  card.SetRegister(layout::kCardRegInterruptEnable, layout::kCardInterruptCompletion);
+  CHECK(status() == layout::kCardInterruptCompletion);  // the question stayed
+  card.SetRegister(layout::kCardRegControl, layout::kCardControlReset);
+  CHECK(status() == 0);
+  CHECK(card.Register(layout::kCardRegInterruptGlobal) == 0);
+}
+
 TEST_CASE("registers tell what the card is") {
   std::mt19937 random(1);
   TestCard card(Small(4), {.tokens = 64}, random);

@@ -83,6 +83,12 @@ uint32_t CardModel::ReadRegister(uint32_t offset) const {
 
 uint32_t CardModel::ReadOnly(uint32_t offset) const {
   switch (offset) {
+    case layout::kCardRegInterruptGlobal:
+      return interrupts_used_ ? 1 : 0;
+    case layout::kCardRegInterruptEnable:
+      return interrupt_enable_;
+    case layout::kCardRegInterruptStatus:
+      return interrupt_status_;
     case layout::kCardRegMagic:
       return layout::kCardMagic;
     case layout::kCardRegVersion:
@@ -132,21 +138,57 @@ void CardModel::WriteRegister(uint32_t offset, uint32_t value) {
   if (offset % 4 != 0) {
     return;
   }
-  if (offset == layout::kCardRegControl) {
-    control_ = value & (layout::kCardControlRun | layout::kCardControlQuiesce);
-    if ((value & layout::kCardControlReset) != 0) {
-      Reset();
-    }
-  } else if (offset == layout::kCardRegWatchdog) {
-    watchdog_ = value;
-  } else if (offset == layout::kCardRegPeriod) {
-    period_ = value;
-  } else if (Within(offset, layout::kCardRegChannels, 8 * shape_.channels)) {
+  if (Within(offset, layout::kCardRegChannels, 8 * shape_.channels)) {
     channels_[(offset - layout::kCardRegChannels) / 4] = value;
   } else if (Within(offset, layout::kCardRegQueues, kQueueBytes)) {
     const uint32_t at = offset - layout::kCardRegQueues;
     WriteQueue(at / layout::kCardQueueBytes, at % layout::kCardQueueBytes, value);
+  } else {
+    WriteControl(offset, value);
   }
+  RaiseInterrupt();
+}
+
+void CardModel::WriteControl(uint32_t offset, uint32_t value) {
+  switch (offset) {
+    case layout::kCardRegInterruptGlobal:
+      interrupts_used_ = (value & 1) != 0;
+      break;
+    case layout::kCardRegInterruptEnable:
+      interrupt_enable_ = value & (layout::kCardInterruptCompletion | layout::kCardInterruptFailure);
+      break;
+    case layout::kCardRegInterruptStatus:
+      interrupt_status_ &= ~value;
+      break;
+    case layout::kCardRegControl:
+      control_ = value & (layout::kCardControlRun | layout::kCardControlQuiesce);
+      if ((value & layout::kCardControlReset) != 0) Reset();
+      break;
+    case layout::kCardRegWatchdog:
+      watchdog_ = value;
+      break;
+    case layout::kCardRegPeriod:
+      period_ = value;
+      break;
+    case layout::kCardRegAwait:
+      awaited_ = value;
+      break;
+    default:
+      break;
+  }
+}
+
+void CardModel::RaiseInterrupt() {
+  if (!awaited_.has_value()) return;
+  const Queue& queue = queues_[0];
+  const bool completed =
+      queue.registers.At(layout::kCardQueueEnable) != 0 && queue.completion_head != *awaited_;
+  const uint32_t news = ((completed ? uint32_t{layout::kCardInterruptCompletion} : 0) |
+                         (failure_ != layout::kCardFailureNone ? layout::kCardInterruptFailure : 0)) &
+                        interrupt_enable_;
+  if (news == 0) return;
+  interrupt_status_ |= news;
+  awaited_.reset();
 }
 
 void CardModel::WriteQueue(uint32_t queue, uint32_t offset, uint32_t value) {
@@ -175,6 +217,9 @@ void CardModel::WriteQueue(uint32_t queue, uint32_t offset, uint32_t value) {
 
 void CardModel::Reset() {
   control_ = watchdog_ = period_ = 0;
+  interrupts_used_ = false;
+  interrupt_enable_ = interrupt_status_ = 0;
+  awaited_.reset();
   failure_ = layout::kCardFailureNone;
   channels_ = {};
   queues_ = {};
@@ -209,6 +254,12 @@ void CardModel::Look(Queue* queue) {
 }
 
 bool CardModel::Step() {
+  const bool took = StepQueues();
+  RaiseInterrupt();
+  return took;
+}
+
+bool CardModel::StepQueues() {
   for (uint32_t n = 0; n < layout::kCardQueues && Takes(); ++n) {
     const uint32_t number = (turn_ + n) % layout::kCardQueues;
     Queue& queue = queues_[number];

@@ -31,6 +31,9 @@ class CardModel {
   // Takes one descriptor and answers it. Returns false when there is none to take.
   bool Step();
 
+  // Whether the line of interrupts is up.
+  bool interrupt() const { return interrupts_used_ && interrupt_status_ != 0; }
+
   uint64_t cycles() const { return counters_[layout::kCardCyclesTotal]; }
 
  private:
@@ -53,6 +56,11 @@ class CardModel {
 
   uint32_t ReadOnly(uint32_t offset) const;
   uint32_t State() const;
+  // Writes a register other than those of channels and queues.
+  void WriteControl(uint32_t offset, uint32_t value);
+  // interrupt_unit: raises an interrupt when the host asked for one and there is news.
+  void RaiseInterrupt();
+  bool StepQueues();
   void WriteQueue(uint32_t queue, uint32_t offset, uint32_t value);
   void Reset();
 
@@ -94,6 +102,10 @@ class CardModel {
   uint32_t watchdog_ = 0;
   uint32_t period_ = 0;
   uint32_t failure_ = layout::kCardFailureNone;
+  bool interrupts_used_ = false;
+  uint32_t interrupt_enable_ = 0;
+  uint32_t interrupt_status_ = 0;
+  std::optional<uint32_t> awaited_;                                // the question that has no answer
   std::array<uint32_t, 2 * layout::kCardMaxChannels> channels_{};  // base, length of each
   std::array<Queue, layout::kCardQueues> queues_{};
   uint32_t turn_ = 0;      // the queue that is asked first

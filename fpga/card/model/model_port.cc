@@ -114,6 +114,15 @@ absl::Status ModelPort::Read(uint64_t address, std::span<uint8_t> bytes) {
   return status;
 }
 
+absl::StatusOr<bool> ModelPort::WaitInterrupt(std::chrono::milliseconds most) {
+  const auto until = std::chrono::steady_clock::now() + most;
+  while (!model_.interrupt()) {
+    if (std::chrono::steady_clock::now() >= until || !model_.Step()) return false;
+  }
+  model_.WriteRegister(layout::kCardRegInterruptStatus, model_.ReadRegister(layout::kCardRegInterruptStatus));
+  return true;
+}
+
 uint64_t ModelPort::host_address() const { return kHostAddress; }
 CardSpace ModelPort::direct_memory() const { return {kCardAddress + channel_bytes(), options_.direct_bytes}; }
 

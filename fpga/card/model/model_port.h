@@ -37,6 +37,8 @@ class ModelPort final : public CardPort {
   CardSpace direct_memory() const override;
   // Takes one descriptor and answers it.
   void Advance() override { model_.Step(); }
+  bool interrupts() const override { return true; }
+  absl::StatusOr<bool> WaitInterrupt(std::chrono::milliseconds most) override;
   uint64_t simulated_cycles() const override { return model_.cycles(); }
 
  private:

@@ -37,6 +37,7 @@ module command
     input  logic                             s_rready,
     output logic        [        31:0]       s_rdata,
     output logic        [         1:0]       s_rresp,
+    output logic                             irq,
     output logic                             ar_valid,
     input  logic                             ar_ready,
     output logic        [        63:0]       ar_addr,
@@ -105,6 +106,9 @@ module command
   logic [15:0] cycle_period;
   logic reader_open, reader_error, reader_beat, writer_open, writer_error;
   logic [4:0] writer_words;
+  logic opened;
+  logic [2:0] opened_number;
+  logic [31:0] opened_head, first_head;
 
   control_regs #(
       .CHANNELS(CHANNELS),
@@ -120,9 +124,8 @@ module command
   assign stop = resetting || failed;
 
   // Descriptors on their way to the sequencer.
-  logic poller_busy, poller_reading, poller_pending, opened, taken_valid, taken_ready, fetched_valid, fetched_ready;
-  logic [2:0] opened_number;
-  logic [31:0] opened_head, depth;
+  logic poller_busy, poller_reading, poller_pending, taken_valid, taken_ready, fetched_valid, fetched_ready;
+  logic [31:0] depth;
   taken_t taken;
   fetched_t fetched;
   logic verdict_valid, verdict_ready;
@@ -309,6 +312,7 @@ module command
       .rst(core_rst),
       .busy(completions_busy),
       .ev_refused(refused),
+      .first_head,
       .cycle_period,
       .queues,
       .opened,

@@ -2,9 +2,9 @@
 //
 // Streams: AXI-Lite, one read and one write at a time. A write counts when all of its strobes are set. What is no
 // register reads 0 and ignores writes. Bits without a use are not kept: the low 6 of addresses, those above 1 of
-// Enable and Poll, above 24 of MaxK, above 16 of Period. While a queue is enabled only Enable and Head of it change;
+// Enable and Poll, above 24 of MaxK, above 16 of Period. Await reads 0. While a queue is enabled only Enable and Head of it change;
 // bit 1 of Enable reads 1 when the queue is stopped by a head out of bounds (queue_poller).
-// Reading the low half of a counter keeps its high half for the read that follows.
+// Reading the low half of a counter keeps its high half for the read that follows. Interrupts: interrupt_unit.
 // Reset: `stop` is set until nothing is open, then `core_rst` for 512 cycles, in which registers are cleared and the
 // port waits. The same follows `rst`. Latency: a read 6 cycles, a write 2.
 module control_regs
@@ -42,11 +42,15 @@ module control_regs
     input  logic                       failed,
     input  logic        [        31:0] failure,
     input  logic        [N_QUEUES-1:0] broken,
+    input  logic                       opened,        // a queue begins: its number
+    input  logic        [         2:0] opened_number,
+    input  logic        [        31:0] first_head,    // of the completions of queue 0
     input  logic        [   8:0][63:0] counters,      // in the order of CardCounter
     output logic                       lane_read,     // a lane's counter: channel * 8 + its number
     output logic        [         7:0] lane_read_at,
     input  logic                       lane_value_valid,
     input  logic        [        63:0] lane_value,
+    output logic                       irq,
     output logic                       core_rst,
     output logic                       resetting,
     output logic                       run,
@@ -182,6 +186,24 @@ module control_regs
     end
   end
 
+  logic interrupts_used;
+  logic [1:0] interrupt_enable, interrupt_status;
+  interrupt_unit interrupts (
+      .clk,
+      .rst(core_rst),
+      .write,
+      .write_at,
+      .data,
+      .queue_enabled(queues[0].enable[0]),
+      .queue_opened(opened && opened_number == '0),
+      .head(first_head),
+      .failed,
+      .used(interrupts_used),
+      .enable(interrupt_enable),
+      .status(interrupt_status),
+      .irq
+  );
+
   /* verilator lint_off UNUSEDSIGNAL */  // registers are words
   logic [12:0] read_at;
   /* verilator lint_on UNUSEDSIGNAL */
@@ -227,6 +249,9 @@ module control_regs
     unique case ({
       read_at[12:2], 2'b00
     })
+      CARD_REG_INTERRUPT_GLOBAL: fixed = {31'b0, interrupts_used};
+      CARD_REG_INTERRUPT_ENABLE: fixed = {30'b0, interrupt_enable};
+      CARD_REG_INTERRUPT_STATUS: fixed = {30'b0, interrupt_status};
       CARD_REG_MAGIC: fixed = CARD_MAGIC;
       CARD_REG_VERSION: fixed = {16'(CARD_MAJOR), 16'(CARD_MINOR)};
       CARD_REG_CARD_HASH: fixed = CARD_HASH[31:0];

@@ -15,6 +15,7 @@ module completion_writer
     input  logic                       rst,
     output logic                       busy,
     output logic                       ev_refused,
+    output logic        [        31:0] first_head,    // of queue 0, as host memory has it
     input  logic        [        15:0] cycle_period,  // nanoseconds of 256 cycles
     input  queue_t      [N_QUEUES-1:0] queues,
     input  logic                       opened,
@@ -57,6 +58,7 @@ module completion_writer
 
   assign finished_ready = state == IDLE;
   assign busy = state != IDLE;
+  assign first_head = heads[0];
   assign ok = now.status == STATUS_OK;
   assign number = now.number[AT-1:0];
 

@@ -1,7 +1,7 @@
 # Stands in for Vivado under tclsh: records every command that package_kernel.tcl gives it, one a line.
 set names {create_project add_files set_property current_fileset update_compile_order close_project package_xo}
 foreach name {package_project current_core associate_bus_interfaces get_address_blocks get_memory_maps add_register
-              add_register_parameter create_xgui_files update_checksums check_integrity save_core} {
+              add_register_parameter infer_bus_interface get_bus_interfaces add_bus_parameter create_xgui_files update_checksums check_integrity save_core} {
   lappend names ipx::$name
 }
 namespace eval ipx {}

@@ -28,6 +28,7 @@ module command_bench
     input  logic         s_rready,
     output logic [ 31:0] s_rdata,
     output logic [  1:0] s_rresp,
+    output logic         irq,
     output logic         ar_valid,
     input  logic         ar_ready,
     output logic [ 63:0] ar_addr,

@@ -124,7 +124,8 @@ void ResetAndServe(CommandRig& rig) {
   CHECK(!rig.memory().open());
   rig.Forget();
   for (const layout::CardRegister offset :
-       {layout::kCardRegControl, layout::kCardRegFailure, layout::kCardRegWatchdog, layout::kCardRegPeriod,
+       {layout::kCardRegInterruptGlobal, layout::kCardRegInterruptEnable, layout::kCardRegInterruptStatus,
+        layout::kCardRegControl, layout::kCardRegFailure, layout::kCardRegWatchdog, layout::kCardRegPeriod,
         layout::kCardRegChannels, layout::kCardRegQueues}) {
     CHECK(rig.Read(offset) == 0);
   }
@@ -154,7 +155,7 @@ TEST_CASE("registers") {
   CHECK(rig.Read(layout::kCardRegMaxGroup) == (64U | 16384U << 16));
   CHECK(State(rig) == layout::kCardStateIdle);
   // Nothing lies behind the channels and beyond the registers.
-  for (const uint32_t offset : {0U, 0x54U, 0x100U + 8 * kChannels, 0x3F8U, 0x460U, 0xFFCU, 0x1010U}) {
+  for (const uint32_t offset : {0U, 0x54U, 0x58U, 0x100U + 8 * kChannels, 0x3F8U, 0x460U, 0xFFCU, 0x1010U}) {
     rig.Write(offset, 0x12345678);
     CHECK(rig.Read(offset) == 0);
   }
@@ -237,6 +238,98 @@ TEST_CASE("queries of more than a page of host memory") {
   }
   CHECK(submitted == 8);
   CHECK(rig.memory().violations() == 0);
+}
+
+// Lets interrupts through, and those of the mask be raised.
+void UseInterrupts(CommandRig& rig, uint32_t mask) {
+  rig.Write(layout::kCardRegInterruptGlobal, 1);
+  rig.Write(layout::kCardRegInterruptEnable, mask);
+}
+
+// Runs until the line is up; at most so many cycles. Returns the status, and clears it.
+uint32_t TakeInterrupt(CommandRig& rig, int cycles = 200000) {
+  for (int i = 0; i < cycles && rig.top().irq == 0; ++i) rig.Cycle();
+  REQUIRE(rig.top().irq == 1);
+  const uint32_t status = rig.Read(layout::kCardRegInterruptStatus);
+  CHECK(rig.top().irq == 1);  // a level, until it is cleared
+  rig.Write(layout::kCardRegInterruptStatus, status);
+  rig.Run(3);
+  CHECK(rig.top().irq == 0);
+  CHECK(rig.Read(layout::kCardRegInterruptStatus) == 0);
+  return status;
+}
+
+TEST_CASE("an interrupt comes when it is asked for, and none else") {
+  CommandRig rig(70);
+  Start(rig);
+  const uint32_t first = 0xFFFFFFFE;
+  rig.Open(0, 8, first, false);
+  rig.Open(1, 8, 0, false);
+  const auto answer = [&](uint32_t queue) {
+    rig.Submit(queue, rig.Make(queue, false));
+    rig.Ring(queue);
+    REQUIRE(rig.Drain());
+    rig.Run(10);
+  };
+  UseInterrupts(rig, layout::kCardInterruptCompletion);
+  CHECK(rig.Read(layout::kCardRegInterruptGlobal) == 1);
+  CHECK(rig.Read(layout::kCardRegInterruptEnable) == layout::kCardInterruptCompletion);
+  answer(0);
+  CHECK(rig.top().irq == 0);  // nobody asked
+  rig.Write(layout::kCardRegAwait, first);
+  CHECK(TakeInterrupt(rig, 10) == layout::kCardInterruptCompletion);  // it was there before
+  answer(0);
+  CHECK(rig.top().irq == 0);  // one for each question
+  rig.Write(layout::kCardRegAwait, first + 2);
+  answer(1);
+  CHECK(rig.top().irq == 0);  // another queue's
+  rig.Submit(0, rig.Make(0, false));
+  rig.Ring(0);
+  CHECK(TakeInterrupt(rig) == layout::kCardInterruptCompletion);
+  CHECK(rig.queue(0).completed == first + 3);  // the head was written
+  REQUIRE(rig.Drain());
+  // Without Enable nothing is raised, and the question stays; without Global the line is down.
+  rig.Write(layout::kCardRegInterruptEnable, 0);
+  rig.Write(layout::kCardRegAwait, first + 2);
+  rig.Run(20);
+  CHECK(rig.Read(layout::kCardRegInterruptStatus) == 0);
+  rig.Write(layout::kCardRegInterruptGlobal, 0);
+  rig.Write(layout::kCardRegInterruptEnable, layout::kCardInterruptCompletion);
+  rig.Run(20);
+  CHECK(rig.Read(layout::kCardRegInterruptStatus) == layout::kCardInterruptCompletion);
+  CHECK(rig.top().irq == 0);
+  rig.Write(layout::kCardRegInterruptStatus, layout::kCardInterruptFailure);  // not set: nothing changes
+  rig.Write(layout::kCardRegInterruptGlobal, 1);
+  CHECK(TakeInterrupt(rig, 10) == layout::kCardInterruptCompletion);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("no wake-up is lost, whenever the host asks") {
+  for (uint64_t seed = 0; seed < static_cast<uint64_t>(Cases(4)); ++seed) {
+    CommandRig rig(80 + seed);
+    Start(rig);
+    auto taken = static_cast<uint32_t>(rig.random()());
+    rig.Open(0, 8, taken, false);
+    UseInterrupts(rig, layout::kCardInterruptCompletion | layout::kCardInterruptFailure);
+    rig.scan_cycles = 20;
+    const uint32_t first = taken;
+    for (uint32_t submitted = 0; submitted < 25 || taken != first + submitted;) {
+      Shake(rig);
+      for (uint64_t n = rig.random()() % 3; n > 0 && submitted < 25 && rig.HasRoom(0); --n, ++submitted) {
+        rig.Submit(0, rig.Make(0, rig.random()() % 4 == 0));
+      }
+      rig.Ring(0);
+      rig.Run(static_cast<int>(rig.random()() % 400));
+      if (taken == first + submitted) continue;
+      // Sleeps without another look at the head.
+      rig.Write(layout::kCardRegAwait, taken);
+      CHECK(TakeInterrupt(rig) == layout::kCardInterruptCompletion);
+      const uint32_t head = rig.queue(0).completed;
+      CHECK(head != taken);
+      taken = rig.random()() % 2 != 0 ? head : taken + 1;
+    }
+    CHECK(rig.memory().violations() == 0);
+  }
 }
 
 TEST_CASE("counters") {
@@ -370,10 +463,15 @@ TEST_CASE("a job that takes too long fails the card") {
   REQUIRE(rig.Drain());
   CHECK(State(rig) == layout::kCardStateIdle);
   rig.Write(layout::kCardRegWatchdog, 3000);
+  UseInterrupts(rig, layout::kCardInterruptCompletion | layout::kCardInterruptFailure);
   Block(rig);
   CHECK((State(rig) & layout::kCardStateFailed) != 0);
   CHECK(rig.Read(layout::kCardRegFailure) == layout::kCardFailureWatchdog);
   CHECK(rig.top().stop == 1);
+  // The failure was there before the question.
+  CHECK(rig.top().irq == 0);
+  rig.Write(layout::kCardRegAwait, rig.queue(0).completed);
+  CHECK(TakeInterrupt(rig, 10) == layout::kCardInterruptFailure);
   const uint64_t written = rig.memory().words_written();
   rig.Run(3000);
   CHECK(rig.memory().words_written() == written);
@@ -396,10 +494,13 @@ TEST_CASE("faults of lanes and errors of host memory fail the card") {
     }
     if (fault == 2) rig.memory().fail_read = 20;
     if (fault == 3) rig.memory().fail_write = 5;
+    UseInterrupts(rig, layout::kCardInterruptFailure);
+    rig.Write(layout::kCardRegAwait, 0);
     while (rig.HasRoom(0)) rig.Submit(0, rig.Make(0, false));
     rig.Ring(0);
     rig.Run(20000);
     INFO("fault " << fault);
+    CHECK(TakeInterrupt(rig, 10) == layout::kCardInterruptFailure);
     CHECK((State(rig) & layout::kCardStateFailed) != 0);
     CHECK(rig.Read(layout::kCardRegFailure) == expected);
     const uint64_t words = rig.memory().words_written();
