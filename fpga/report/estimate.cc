@@ -31,7 +31,9 @@ uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1
 model::HitWork HitsOf(const model::SelectJob& job, uint64_t pages, uint32_t channels) {
   const uint64_t count = std::min(uint64_t{job.k}, pages * job.entries);
   const uint64_t of_page = Ceiling(count, pages);
-  return {.of_lane = Ceiling(count, channels), .groups = std::min(count, pages * Ceiling(of_page, 8))};
+  return {.of_lane = Ceiling(count, channels),
+          .lines = job.to_list ? 0 : Ceiling(count, 16),
+          .groups = std::min(count, pages * Ceiling(of_page, 8))};
 }
 
 }  // namespace

@@ -20,9 +20,11 @@ constexpr uint64_t kAskCycles = 25;      // for candidates, and for the largest 
 constexpr uint64_t kCollectCycles = 40;  // from the last rank to the first hit, and until the next job may
 constexpr uint64_t kExp2WordCycles = 4;  // a word of scores
 constexpr uint64_t kHitsOfGroup = 8;
-constexpr uint64_t kBufferCycles = 256;  // of beats that a lane reads before its scores have a bank
-constexpr uint64_t kFetchCycles = 60;    // of the command processor, beside host memory's latency
-constexpr uint64_t kLoadCycles = 85;     // of queries, tables and the first burst
+constexpr uint64_t kIdsOfLine = 16;
+constexpr uint64_t kCyclesOf8Lines = 37;  // measured over the simulated host port
+constexpr uint64_t kBufferCycles = 256;   // of beats that a lane reads before its scores have a bank
+constexpr uint64_t kFetchCycles = 60;     // of the command processor, beside host memory's latency
+constexpr uint64_t kLoadCycles = 85;      // of queries, tables and the first burst
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -59,6 +61,7 @@ HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels) {
     while (end < hits.ids.size() && hits.ids[end] / job.entries == page) ++end;
     add(page + job.shift, end - first);
   }
+  work.lines = Ceiling(hits.ids.size(), kIdsOfLine);
   work.of_lane = *std::max_element(lanes.begin(), lanes.end());
   return work;
 }
@@ -81,7 +84,8 @@ SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, c
   SelectCycles cycles;
   cycles.sweep = kAskCycles + job.group + words * (job.exp2 ? kExp2WordCycles : 1) +
                  of_ranks * Ceiling(ranks, ranks_of_cycle) + sweeps * kSweepLatency;
-  cycles.collect = kCollectCycles + std::max({Ceiling(ranks, ranks_of_cycle), hits.of_lane, hits.groups});
+  cycles.collect = kCollectCycles + std::max({Ceiling(ranks, ranks_of_cycle), hits.of_lane, hits.groups,
+                                              Ceiling(hits.lines * kCyclesOf8Lines, 8)});
   return cycles;
 }
 

@@ -33,6 +33,7 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 // Hits of a job on their way to the collector.
 struct HitWork {
   uint64_t of_lane = 0;  // in the lane that has most
+  uint64_t lines = 0;    // of ids, 16 each, on their way to host memory
   uint64_t groups = 0;   // of up to 8 of one page, of up to 4 where ranks have 32 bits
 };
 
