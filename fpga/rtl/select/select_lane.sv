@@ -18,7 +18,9 @@ module select_lane #(
     input  logic [S*16-1:0]                score_y,
     output logic                           list_valid,
     input  logic                           list_ready,
+    /* verilator lint_off SYMRSVDWORD */  // a word of C++ alone
     output card_types::list_entry_t        list,
+    /* verilator lint_on SYMRSVDWORD */
     input  select_types::sweep_command_t   sweep_command,
     input  select_types::read_command_t    read_command,
     input  select_types::best_write_t      best_write,
