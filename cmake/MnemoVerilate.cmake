@@ -1,14 +1,18 @@
-# mnemo_verilate(NAME TOP module SRCS file... [PARAMETERS NAME=VALUE...] [TRACE])
+# mnemo_verilate(NAME TOP module SRCS file... [PARAMETERS NAME=VALUE...] [TRACE] [BLOCKS module...])
 #
 # Makes the static library NAME of a SystemVerilog module: a C++ class V<TOP>, header "V<TOP>.h" in a folder of
 # NAME's own, so several targets may have the same top with other parameters; a program links one of them. SRCS: paths
 # from fpga/rtl, or absolute, packages first. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
+# BLOCKS, modules of files of the same name, are compiled once, however many instances there are (fpga/sim/print_blocks.py): each is a model of
+# its own, which its instances call. PARAMETERS must then give those of the blocks, too. With waveforms or coverage there are no blocks.
 # With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage), for which points are bound to its modules.
 find_program(MNEMO_VERILATOR verilator)
 option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
 
+set(mnemo_print_blocks ${CMAKE_CURRENT_LIST_DIR}/../fpga/sim/print_blocks.py)
+
 function(mnemo_verilate name)
-  cmake_parse_arguments(V "TRACE" "TOP" "SRCS;PARAMETERS" ${ARGN})
+  cmake_parse_arguments(V "TRACE" "TOP" "SRCS;PARAMETERS;BLOCKS" ${ARGN})
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${name}.verilated)
   set(sources "")
   foreach(source IN LISTS V_SRCS)
@@ -19,9 +23,31 @@ function(mnemo_verilate name)
   endforeach()
   set(flags --cc --assert --x-assign unique --x-initial unique -Wall -Wno-fatal -Werror-PINMISSING -O3 --output-split 20000
     --top-module ${V_TOP} --prefix V${V_TOP} --Mdir ${folder} -CFLAGS -fPIC)
-  foreach(parameter IN LISTS V_PARAMETERS)
-    list(APPEND flags -G${parameter})
-  endforeach()
+  set(read ${sources})
+  set(archives "")
+  set(makefile V${V_TOP}.mk)
+  set(target V${V_TOP}__ALL.a)
+  if(V_BLOCKS AND NOT V_TRACE AND NOT MNEMO_RTL_COVERAGE)
+    set(modules "")
+    foreach(module IN LISTS V_TOP V_BLOCKS)
+      set(file ${sources})
+      list(FILTER file INCLUDE REGEX "/${module}\\.sv$")
+      list(APPEND modules ${module}=${file})
+      list(TRANSFORM read REPLACE "^.*/${module}\\.sv$" ${folder}/blocks/${module}.sv)
+    endforeach()
+    set(blocks COMMAND ${MNEMO_PYTHON} ${mnemo_print_blocks} ${folder}/blocks ${V_PARAMETERS} ${modules})
+    foreach(module IN LISTS V_BLOCKS)
+      list(APPEND archives ${folder}/V${module}_block/lib${module}_block.a)
+    endforeach()
+    list(APPEND flags --hierarchical)
+    set(makefile V${V_TOP}_hier.mk)
+    set(target hier_build)
+    list(APPEND sources ${mnemo_print_blocks})
+  else()
+    foreach(parameter IN LISTS V_PARAMETERS)
+      list(APPEND flags -G${parameter})
+    endforeach()
+  endif()
   if(V_TRACE)
     list(APPEND flags --trace-fst --trace-structs)
   endif()
@@ -35,13 +61,14 @@ function(mnemo_verilate name)
   endif()
   list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(archive ${folder}/V${V_TOP}__ALL.a)
-  add_custom_command(OUTPUT ${archive} ${folder}/V${V_TOP}.h
+  add_custom_command(OUTPUT ${archive} ${archives} ${folder}/V${V_TOP}.h
     COMMAND ${CMAKE_COMMAND} -E make_directory ${folder}
     ${write}
-    COMMAND ${MNEMO_VERILATOR} ${flags} ${sources} ${points}
+    ${blocks}
+    COMMAND ${MNEMO_VERILATOR} ${flags} ${read} ${points}
     ${keep}
-    COMMAND ${CMAKE_COMMAND} -E env "OBJCACHE=${launcher}" MAKEFLAGS= make -s -C ${folder} -f V${V_TOP}.mk
-            CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 V${V_TOP}__ALL.a
+    COMMAND ${CMAKE_COMMAND} -E env "OBJCACHE=${launcher}" MAKEFLAGS= make -s -C ${folder} -f ${makefile}
+            CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1 OPT_SLOW=-O0 ${target}
     DEPENDS ${sources} ${point_sources}
     COMMENT "Verilating ${V_TOP} for ${name}"
     VERBATIM)
@@ -49,7 +76,7 @@ function(mnemo_verilate name)
   add_library(${name} INTERFACE)
   add_dependencies(${name} ${name}_verilated)
   target_include_directories(${name} SYSTEM INTERFACE ${folder})
-  target_link_libraries(${name} INTERFACE ${archive} mnemo_verilated_runtime)
+  target_link_libraries(${name} INTERFACE ${archive} ${archives} mnemo_verilated_runtime)
 endfunction()
 
 # The simulator's own code, once for all models. No warnings are asked for: it is not ours.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "fpga/card/model/testing_card.h"
+#include "fpga/card/model/timing.h"
 #include "fpga/report/device_run.h"
 #include "fpga/report/estimate.h"
 #include "fpga/report/linear_reader.h"
@@ -65,7 +66,8 @@ TEST_CASE("the estimate is what the functional model counts") {
         CHECK(estimate.us >= static_cast<double>(cycles) / 250);
         // Hits that lie together take the collector fewer cycles than the estimate has.
         CHECK(estimate.us <= static_cast<double>(cycles) / 250 + heads * 64 / 4.0 / 250);
-        if (heads == 1) CHECK(estimate.scan_us * 1000 == Approx(completion.score_ns).margin(1));
+        const double load_ns = static_cast<double>(model::LoadTime(1024)) * 4;
+        if (heads == 1) CHECK(estimate.scan_us * 1000 + load_ns == Approx(completion.score_ns).margin(1));
       }
     }
   }
@@ -110,6 +112,39 @@ TEST_CASE("a device of the build runs a workload") {
   Workload wide = small;
   wide.group = 200;
   CHECK(absl::IsUnimplemented((*run)->Run(wide, 1).status()));
+}
+
+// Time of a descriptor by the card's own figures: from its first job to its last result.
+double TimeOf(DeviceRun* run, const Workload& workload) {
+  const auto times = run->Run(workload, 1);
+  REQUIRE(times.ok());
+  return times->score_us + times->select_us;
+}
+
+TEST_CASE("the model's time of a descriptor is within 10 % of the simulated card's") {
+  auto rtl = DeviceRun::Make({.kind = "rtl", .max_tokens = 8192});
+  if (!rtl.ok()) return;  // a build without the simulated card
+  auto model =
+      DeviceRun::Make({.kind = "card-model", .max_tokens = 8192, .device_options = {{"channels", "2"}}});
+  REQUIRE(model.ok());
+  struct Case {
+    uint32_t tokens, heads, dim, group, k;
+    uint8_t format;
+  };
+  const Case cases[] = {
+      {64, 1, 64, 1, 16, layout::kFormatCodes2},      {512, 8, 128, 4, 256, layout::kFormatCodes2},
+      {512, 3, 64, 3, 64, layout::kFormatCodes2},     {512, 8, 128, 4, 512, layout::kFormatCodes2},
+      {2048, 8, 128, 4, 1024, layout::kFormatCodes2}, {2048, 4, 128, 8, 128, layout::kFormatCodes4},
+      {4096, 2, 128, 4, 1024, layout::kFormatCodes2}, {8192, 1, 128, 4, 1024, layout::kFormatCodes8},
+      {8192, 2, 64, 4, 2048, layout::kFormatCodes2},  {8192, 3, 128, 4, 64, layout::kFormatBounds},
+  };
+  for (const Case& of : cases) {
+    CAPTURE(of.tokens, of.heads, of.dim, of.group, of.k, +of.format);
+    const Workload workload{
+        "", Measure::kDescriptor, of.tokens, of.heads, of.dim, of.group, of.k, of.format, false, 0, ""};
+    const double simulated = TimeOf(rtl->get(), workload);
+    CHECK(TimeOf(model->get(), workload) == Approx(simulated).epsilon(0.1));
+  }
 }
 
 TEST_CASE("a plain linear reader gets 92 of 100 of the channel's peak, whatever the clock") {

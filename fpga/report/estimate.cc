@@ -27,13 +27,13 @@ layout::CardIndex IndexOf(const Workload& workload) {
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
 
-// Hits are taken to lie apart, as many words as ids where there are as many.
-model::Hits HitsOf(const model::SelectJob& job, uint64_t pages) {
-  model::Hits hits;
+// Hits are taken to lie in all lanes and pages alike.
+model::HitWork HitsOf(const model::SelectJob& job, uint64_t pages, uint32_t channels) {
   const uint64_t count = std::min(uint64_t{job.k}, pages * job.entries);
-  hits.words = static_cast<uint32_t>(std::min(count, pages * Ceiling(job.entries, 8)));
-  if (!job.to_list) hits.ids.resize(count);
-  return hits;
+  const uint64_t of_page = Ceiling(count, pages);
+  return {.of_lane = Ceiling(count, channels),
+          .lines = job.to_list ? 0 : Ceiling(count, 16),
+          .groups = std::min(count, pages * Ceiling(of_page, 8))};
 }
 
 }  // namespace
@@ -56,19 +56,19 @@ Estimate EstimateOf(const Workload& workload, const model::Shape& shape, double 
   const double memory = static_cast<double>(at_model_clock.memory) * clock_mhz / kModelClockMhz;
   const auto reader = static_cast<uint64_t>(std::ceil(memory));
   const uint64_t scan_cycles = std::max({reader, at_model_clock.passes, at_model_clock.scorers});
-  const uint64_t select_cycles = model::SelectTime(select, scan.passes, lane.pages, HitsOf(select, pages));
+  const model::SelectCycles select_cycles =
+      model::SelectTime(select, scan.passes, lane.pages, HitsOf(select, pages, shape.channels));
 
   const auto period = static_cast<uint32_t>(std::lround(256 * 1000 / clock_mhz));
-  const uint64_t host = model::HostLatency(period);
-  model::Timeline timeline(model::kStartCycles + host);
+  model::Timeline timeline(model::FetchTime(period) + model::LoadTime(period));
   for (uint32_t head = 0; head < workload.heads; ++head) timeline.Add(scan_cycles, select_cycles, false);
 
   Estimate estimate;
   estimate.scan_us = static_cast<double>(scan_cycles) / clock_mhz;
-  estimate.select_us = static_cast<double>(select_cycles) / clock_mhz;
+  estimate.select_us = static_cast<double>(select_cycles.total()) / clock_mhz;
   estimate.us = workload.measure == Measure::kScan
                     ? estimate.scan_us
-                    : static_cast<double>(timeline.selected() + host) / clock_mhz;
+                    : static_cast<double>(timeline.selected() + 2 * model::WriteTime(period)) / clock_mhz;
   estimate.reader_share = static_cast<double>(reader) / static_cast<double>(scan_cycles);
   estimate.bytes = workload.heads * pages * beats * layout::kCardBeatBytes;
   return estimate;

@@ -277,7 +277,8 @@ void CardModel::Take(Queue* queue) {
   const QueueRegisters& registers = queue->registers;
   const uint64_t ring = registers.Pair(layout::kCardQueueRing);
   const uint32_t slot = queue->tail & (registers.At(layout::kCardQueueSlots) - 1);
-  const uint64_t start = prepared_ ? 0 : kStartCycles + HostLatency(period_);
+  // A descriptor's fetch and its first queries are hidden by the descriptor before it.
+  const uint64_t start = prepared_ ? 0 : FetchTime(period_);
   Work work{.descriptor = {}, .index = {}, .timeline = Timeline(start)};
   const Descriptor& d = work.descriptor;
   if (!ReadHost(ring + sizeof(layout::RingHeader) + uint64_t{slot} * sizeof(d), BytesOf(work.descriptor))) {
@@ -314,7 +315,7 @@ void CardModel::Take(Queue* queue) {
   }
   prepared_ = std::any_of(queues_.begin(), queues_.end(), [&](const Queue& of) { return Depth(of) != 0; });
   // The answer's way to host memory is hidden by a descriptor that follows.
-  const uint64_t cycles = work.timeline.selected() + (prepared_ ? 0 : HostLatency(period_));
+  const uint64_t cycles = work.timeline.selected() + (prepared_ ? 0 : 2 * WriteTime(period_));
   counters_[layout::kCardCyclesTotal] += cycles;
   counters_[layout::kCardCyclesBusy] += cycles;
   WriteCompletion(queue, work.completion);
@@ -339,6 +340,7 @@ bool CardModel::FetchIndex(const Queue& queue, const Descriptor& descriptor, Car
 bool CardModel::Execute(Work* work) {
   const Descriptor& d = work->descriptor;
   const uint64_t start = work->timeline.scanned();
+  if (!prepared_) work->timeline.Wait(LoadTime(period_));
   for (uint32_t number = 0; number < uint32_t{d.queries} * d.heads; ++number) {
     if (!ExecuteBlock(work, number)) {
       return false;
@@ -347,7 +349,8 @@ bool CardModel::Execute(Work* work) {
   const uint64_t period = period_;
   const auto nanoseconds = [&](uint64_t cycles) { return static_cast<uint32_t>(cycles * period >> 8); };
   work->completion.score_ns = nanoseconds(work->timeline.scanned() - start);
-  work->completion.select_ns = nanoseconds(work->timeline.selected() - work->timeline.scanned());
+  work->completion.select_ns =
+      nanoseconds(work->timeline.selected() + WriteTime(period_) - work->timeline.scanned());
   return true;
 }
 
@@ -425,7 +428,8 @@ std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const Sel
     scan_cycles = std::max(scan_cycles, ScanTime(scan, shape_, lane).total);
     fullest = std::max(fullest, lane.pages);
   }
-  const uint64_t select_cycles = SelectTime(select, scan.passes, fullest, hits);
+  const SelectCycles select_cycles =
+      SelectTime(select, scan.passes, fullest, HitWorkOf(select, hits, shape_.channels));
   const uint64_t waited = work->timeline.bank_wait();
   const uint64_t cycles = work->timeline.Add(scan_cycles, select_cycles, scan.listed);
   CountJob(scan, work->timeline.bank_wait() - waited, lanes);

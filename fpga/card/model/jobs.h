@@ -90,7 +90,6 @@ struct Hits {
   std::vector<uint32_t> ids;    // rising; not with to_list
   std::vector<int32_t> ranks;   // of the ids
   std::vector<ListEntry> list;  // with to_list
-  uint32_t words = 0;           // groups of 8 entries with a hit
 };
 
 }  // namespace mnemo::card::model

@@ -14,7 +14,6 @@ constexpr uint32_t kExp2Bias = 1;
 constexpr uint32_t kReluBias = 0x80000000;
 constexpr uint32_t kManyQueries = 16;  // their sum of exp2 may have the highest digit
 constexpr uint32_t kDigitBits = 4;
-constexpr uint32_t kEntriesOfWord = 8;
 
 uint32_t BiasOf(const SelectJob& job) {
   return job.relu ? kReluBias : job.exp2 ? kExp2Bias : job.plain ? kPlainBias : kMaxBias;
@@ -115,9 +114,6 @@ Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint
         hits.ids.push_back((page - job.shift) * job.entries + entry);
         hits.ranks.push_back(RankOfCode(job, code));
       }
-    }
-    for (uint32_t word = 0; word < job.entries; word += kEntriesOfWord) {
-      hits.words += (mask >> word & 0xFF) != 0 ? 1 : 0;
     }
     if (mask != 0 && job.to_list) {
       hits.list.push_back({page, mask});

@@ -1,6 +1,8 @@
 #include "fpga/card/model/timing.h"
 
 #include <algorithm>
+#include <bit>
+#include <vector>
 
 #include "fpga/card/model/lane_model.h"
 #include "fpga/card/model/select_model.h"
@@ -13,10 +15,16 @@ constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle
 constexpr uint64_t kRate = 53;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
-constexpr uint64_t kSweepLatency = 50;   // of a sweep and of its digit's way through all lanes
+constexpr uint64_t kSweepLatency = 31;   // of a sweep and of its digit's way through all lanes
+constexpr uint64_t kAskCycles = 25;      // for candidates, and for the largest scores, a cycle a query
+constexpr uint64_t kCollectCycles = 40;  // from the last rank to the first hit, and until the next job may
 constexpr uint64_t kExp2WordCycles = 4;  // a word of scores
-constexpr uint64_t kHitWordsOfCycle = 4;
-constexpr uint64_t kIdsOfCycle = 16;
+constexpr uint64_t kHitsOfGroup = 8;
+constexpr uint64_t kIdsOfLine = 16;
+constexpr uint64_t kCyclesOf8Lines = 37;  // measured over the simulated host port
+constexpr uint64_t kBufferCycles = 256;   // of beats that a lane reads before its scores have a bank
+constexpr uint64_t kFetchCycles = 60;     // of the command processor, beside host memory's latency
+constexpr uint64_t kLoadCycles = 85;      // of queries, tables and the first burst
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -38,7 +46,27 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
   return cycles;
 }
 
-uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
+HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels) {
+  const uint64_t of_group = job.exp2 || job.relu ? kHitsOfGroup / 2 : kHitsOfGroup;
+  std::vector<uint64_t> lanes(channels);
+  HitWork work;
+  const auto add = [&](uint32_t page, uint64_t count) {
+    lanes[page % channels] += count;
+    work.groups += Ceiling(count, of_group);
+  };
+  // Hits among maxima are pages, of which a list has all entries.
+  for (const ListEntry& page : hits.list) add(page.page, job.maxima ? 1 : std::popcount(page.mask));
+  for (size_t first = 0, end = 0; first < hits.ids.size(); first = end) {
+    const uint32_t page = hits.ids[first] / job.entries;
+    while (end < hits.ids.size() && hits.ids[end] / job.entries == page) ++end;
+    add(page + job.shift, end - first);
+  }
+  work.lines = Ceiling(hits.ids.size(), kIdsOfLine);
+  work.of_lane = *std::max_element(lanes.begin(), lanes.end());
+  return work;
+}
+
+SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const HitWork& hits) {
   const uint64_t digits = DigitsOf(job);
   // Lanes make the ranks of weighted ReLU. Of a page's maxima there is one entry a page.
   const uint64_t page_words = Ceiling(job.entries, kEntriesOfWord);
@@ -50,25 +78,36 @@ uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const
   const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;
   // Entries that reach a bound are counted digit by digit too.
   const uint64_t bound_digits = !job.bounded ? 0 : wide ? 8 : 4;
-  const uint64_t sweeps =
-      words * (job.exp2 ? kExp2WordCycles : 1) + (digits + bound_digits) * Ceiling(ranks, ranks_of_cycle);
-  const uint64_t collector =
-      std::max(Ceiling(hits.words, kHitWordsOfCycle), Ceiling(hits.ids.size(), kIdsOfCycle));
-  return sweeps + (1 + digits + bound_digits) * kSweepLatency + collector;
+  // The first sweep is over the scores, the others over the ranks.
+  const uint64_t sweeps = digits + bound_digits;
+  const uint64_t of_ranks = sweeps - (job.relu ? 0 : 1);
+  SelectCycles cycles;
+  cycles.sweep = kAskCycles + job.group + words * (job.exp2 ? kExp2WordCycles : 1) +
+                 of_ranks * Ceiling(ranks, ranks_of_cycle) + sweeps * kSweepLatency;
+  cycles.collect = kCollectCycles + std::max({Ceiling(ranks, ranks_of_cycle), hits.of_lane, hits.groups,
+                                              Ceiling(hits.lines * kCyclesOf8Lines, 8)});
+  return cycles;
 }
 
 uint64_t HostLatency(uint32_t period) {
   return kHostLatencyNs * 256 / (period == 0 ? kDefaultPeriod : period);
 }
 
-uint64_t Timeline::Add(uint64_t scan, uint64_t select, bool listed) {
+uint64_t FetchTime(uint32_t period) { return kFetchCycles + 2 * HostLatency(period); }
+uint64_t LoadTime(uint32_t period) { return kLoadCycles + HostLatency(period); }
+uint64_t WriteTime(uint32_t period) { return HostLatency(period) / 2; }
+
+uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed) {
   const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;
-  const uint64_t start = std::max(ready, selected_before_);
-  bank_wait_ += start - ready;
-  scanned_ = start + scan;
+  const uint64_t start = std::max(ready + kBufferCycles, selected_before_) - kBufferCycles;
+  scanned_ = std::max(start + scan, selected_before_);
+  bank_wait_ += scanned_ - ready - scan;
+  // Ranks wait until the hits before them are collected.
+  const uint64_t ranked = std::max(std::max(scanned_, swept_) + select.sweep, selected_);
+  swept_ = ranked;
   selected_before_ = selected_;
-  selected_ = std::max(scanned_, selected_) + select;
-  return scan + select;
+  selected_ = ranked + select.collect;
+  return scan + select.total();
 }
 
 }  // namespace mnemo::card::model

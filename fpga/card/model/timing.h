@@ -9,8 +9,6 @@
 
 namespace mnemo::card::model {
 
-// From a doorbell to the first beat, without host memory's latency: list, queries, tables, first burst.
-constexpr uint64_t kStartCycles = 250;
 constexpr uint64_t kHostLatencyNs = 1000;
 constexpr uint64_t kDefaultPeriod = 1024;  // nanoseconds of 256 cycles, at 250 MHz
 
@@ -32,19 +30,46 @@ struct ScanCycles {
 
 ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane);
 
+// Hits of a job on their way to the collector.
+struct HitWork {
+  uint64_t of_lane = 0;  // in the lane that has most
+  uint64_t lines = 0;    // of ids, 16 each, on their way to host memory
+  uint64_t groups = 0;   // of up to 8 of one page, of up to 4 where ranks have 32 bits
+};
+
+HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels);
+
+struct SelectCycles {
+  uint64_t sweep = 0;    // until the last rank is known
+  uint64_t collect = 0;  // of the hits, while the next job is swept
+
+  uint64_t total() const { return sweep + collect; }
+};
+
 // Cycles of a selection whose fullest lane holds `pages` pages.
-uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits);
+SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const HitWork& hits);
 
-// Returns host memory's latency in cycles.
+// Host memory's latency in cycles.
 uint64_t HostLatency(uint32_t period);
+// From a doorbell until a descriptor's jobs begin: its own read, then its index's.
+uint64_t FetchTime(uint32_t period);
+// From there until a lane makes the first scores: queries, page lists, tables, the first burst.
+uint64_t LoadTime(uint32_t period);
+// From a descriptor's last hit until its results are in host memory.
+uint64_t WriteTime(uint32_t period);
 
-// The jobs of a descriptor: a scan overlaps the selection of the job before it, two banks.
+// The jobs of a descriptor: a scan overlaps the sweeps of the job before it, and these the collection of the
+// hits before them. There are two banks.
 class Timeline {
  public:
-  explicit Timeline(uint64_t start) : scanned_(start), selected_(start), selected_before_(start) {}
+  explicit Timeline(uint64_t start)
+      : scanned_(start), swept_(start), selected_(start), selected_before_(start) {}
+
+  // Before the first job: its scan begins so much later.
+  void Wait(uint64_t cycles) { scanned_ += cycles; }
 
   // `listed`: the scan waits for the selection before it. Returns the job's own cycles, waits apart.
-  uint64_t Add(uint64_t scan, uint64_t select, bool listed);
+  uint64_t Add(uint64_t scan, SelectCycles select, bool listed);
 
   uint64_t scanned() const { return scanned_; }      // end of the last scan
   uint64_t selected() const { return selected_; }    // end of the last selection
@@ -52,6 +77,7 @@ class Timeline {
 
  private:
   uint64_t scanned_;
+  uint64_t swept_;
   uint64_t selected_;
   uint64_t selected_before_;
   uint64_t bank_wait_ = 0;

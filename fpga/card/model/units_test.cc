@@ -273,10 +273,10 @@ TEST_CASE("the estimate of a descriptor keeps to the card's figures") {
     SelectJob select;
     select.group = 4;
     select.k = 1024;
-    Hits hits;
-    hits.ids.resize(1024);
-    hits.words = 1024;  // no two hits in one word
-    Timeline timeline(kStartCycles + HostLatency(1024));
+    const uint64_t pages = tokens / 64;
+    const HitWork hits = {.of_lane = 1024 / 32,
+                          .groups = std::max<uint64_t>(128, std::min<uint64_t>(1024, pages))};
+    Timeline timeline(FetchTime(1024) + LoadTime(1024));
     for (int head = 0; head < 8; ++head) {
       timeline.Add(ScanOf(layout::kFormatCodes2, tokens, false).total,
                    SelectTime(select, 1, tokens / 64 / 32, hits), false);
@@ -309,22 +309,28 @@ TEST_CASE("groups beyond a pass and few scorers bound a scan") {
 
 TEST_CASE("a scan overlaps the selection before it") {
   Timeline timeline(100);
-  timeline.Add(1000, 300, false);
+  const SelectCycles quick = {.sweep = 200, .collect = 100};
+  timeline.Add(1000, quick, false);
   CHECK(timeline.scanned() == 1100);
   CHECK(timeline.selected() == 1400);
-  timeline.Add(1000, 300, false);
+  timeline.Add(1000, quick, false);
   CHECK(timeline.scanned() == 2100);
   CHECK(timeline.selected() == 2400);
-  timeline.Add(1000, 300, true);  // waits for the list
+  timeline.Add(1000, quick, true);  // waits for the list
   CHECK(timeline.scanned() == 3400);
   CHECK(timeline.bank_wait() == 0);
   Timeline slow(0);
   for (int n = 0; n < 4; ++n) {
-    slow.Add(100, 1000, false);
+    slow.Add(100, {.sweep = 800, .collect = 200}, false);
   }
-  CHECK(slow.selected() == 4100);
-  CHECK(slow.scanned() == 2200);  // the third and the fourth wait for a bank
-  CHECK(slow.bank_wait() == 1800);
+  CHECK(slow.selected() == 100 + 4 * 800 + 200);  // hits are collected while the next job is swept
+  CHECK(slow.scanned() == 1900);                  // the third and the fourth wait for a bank
+  CHECK(slow.bank_wait() == 1500);
+  Timeline collector(0);
+  for (int n = 0; n < 4; ++n) {
+    collector.Add(100, {.sweep = 200, .collect = 800}, false);
+  }
+  CHECK(collector.selected() == 100 + 200 + 4 * 800);
 }
 
 }  // namespace

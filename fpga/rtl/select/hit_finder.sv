@@ -11,7 +11,6 @@
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
 module hit_finder #(
     parameter int CHANNELS = 2,
-    parameter int LANE = 0,
     parameter int G = 4,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
@@ -19,6 +18,7 @@ module hit_finder #(
 ) (
     input  logic                           clk,
     input  logic                           rst,
+    input  logic [4:0]                     lane_id,
     input  select_types::collect_command_t command,
     input  logic [1:0][ADDRESS:0]          pages,
     output logic                           freed,
@@ -62,7 +62,7 @@ module hit_finder #(
   // The first page's row: lanes before that of first_page begin a row later.
   logic [23:0] lanes_before;
   assign lanes_before = now.first_page & 24'(CHANNELS - 1);
-  wire [ROW-1:0] first_row = ROW'(now.first_page >> LANES) + ROW'(24'(LANE) < lanes_before);
+  wire [ROW-1:0] first_row = ROW'(now.first_page >> LANES) + ROW'(24'(lane_id) < lanes_before);
 
   typedef struct packed {
     logic           valid;
@@ -324,7 +324,7 @@ module hit_finder #(
       finish_next <= gathered_count != 4'd0 && !clear;
     end
     gathered.finish <= 1'b0;
-    gathered.lane <= 5'(LANE);
+    gathered.lane <= lane_id;
     if (clear) gathered_count <= 4'd0;
   end
 

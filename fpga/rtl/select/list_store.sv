@@ -6,12 +6,12 @@
 //
 // Holds the positions of layout::TopK of one lane.
 module list_store #(
-    parameter int LANE = 0,
     parameter int BANK_WORDS = 4096,
     localparam int LIST = $clog2(BANK_WORDS / 8)
 ) (
     input  logic                           clk,
     input  logic                           rst,
+    input  logic [4:0]                     lane_id,
     input  select_types::list_write_t      write,
     output logic                           list_valid,
     input  logic                           list_ready,
@@ -35,7 +35,7 @@ module list_store #(
   logic [1:0][LIST:0] length;
   logic out_slot;
   logic [LIST:0] at;
-  wire mine = write.valid && write.lane == 5'(LANE);
+  wire mine = write.valid && write.lane == lane_id;
   wire [LIST:0] place = {write.slot, length[write.slot][LIST-1:0]};
   wire empty = length[out_slot] == '0;
   wire fetch = state == WAIT && complete[out_slot] && !empty;

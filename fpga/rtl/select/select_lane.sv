@@ -4,21 +4,23 @@
 // read command 2 cycles later. Latency and stalls: those of score_store, sweep_unit, hit_finder and list_store.
 module select_lane #(
     parameter int CHANNELS = 2,
-    parameter int LANE = 0,
     parameter int G = 4,
     parameter int S = 16,
     parameter int BANK_WORDS = 4096,
-    parameter int SUM = 24
+    parameter int SUM = 28
 ) (
     input  logic                           clk,
     input  logic                           rst,
+    input  logic [4:0]                     lane_id,
     input  logic                           score_valid,
     output logic                           score_ready,
     input  card_types::score_head_t        score_head,
     input  logic [S*16-1:0]                score_y,
     output logic                           list_valid,
     input  logic                           list_ready,
+    /* verilator lint_off SYMRSVDWORD */  // a word of C++ alone
     output card_types::list_entry_t        list,
+    /* verilator lint_on SYMRSVDWORD */
     input  select_types::sweep_command_t   sweep_command,
     input  select_types::read_command_t    read_command,
     input  select_types::best_write_t      best_write,
@@ -190,12 +192,12 @@ module select_lane #(
 
   hit_finder #(
       .CHANNELS(CHANNELS),
-      .LANE(LANE),
       .G(G),
       .BANK_WORDS(BANK_WORDS)
   ) hits (
       .clk,
       .rst,
+      .lane_id,
       .command(collect_command),
       .pages(held),
       .freed,
@@ -214,11 +216,11 @@ module select_lane #(
   );
 
   list_store #(
-      .LANE(LANE),
       .BANK_WORDS(BANK_WORDS)
   ) lists (
       .clk,
       .rst,
+      .lane_id,
       .write(list_in),
       .list_valid,
       .list_ready,

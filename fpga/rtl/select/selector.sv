@@ -61,7 +61,6 @@ module selector #(
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
     select_lane #(
         .CHANNELS(CHANNELS),
-        .LANE(i),
         .G(G),
         .S(S),
         .BANK_WORDS(BANK_WORDS),
@@ -69,6 +68,7 @@ module selector #(
     ) lane (
         .clk,
         .rst,
+        .lane_id(5'(i)),
         .score_valid(score_valid[i]),
         .score_ready(score_ready[i]),
         .score_head(score_head[i]),
