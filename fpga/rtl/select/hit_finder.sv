@@ -310,6 +310,7 @@ module hit_finder #(
     sent.finish <= !flush;
     if (code_valid) begin
       if (place == 3'd0) gathered.valid <= '0;
+      if (place == 3'd0) gathered.equal <= '0;
       gathered.row <= code_row + ROW'(code_rows);
       gathered.valid[place] <= 1'b1;
       gathered.equal[place] <= code_equal;

@@ -79,7 +79,7 @@ package select_types;
     logic [ROW-1:0]         row;
     logic [4:0]             lane;
     logic [HITS-1:0]        valid;   // from the lowest bit
-    logic [HITS-1:0]        equal;   // to the last rank
+    logic [HITS-1:0]        equal;   // to the last rank, of valid ones
     logic [HITS-1:0][5:0]   at;      // entry of the page
     logic [HITS-1:0][15:0]  code;    // codes of 32 bits: of 4 hits, their high halves from place 4 on
   } hit_group_t;
