@@ -14,7 +14,7 @@ constexpr uint64_t kRate = 53;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
 constexpr uint64_t kSweepLatency = 50;   // of a sweep and of its digit's way through all lanes
-constexpr uint64_t kExp2WordCycles = 4;  // a word of scores
+constexpr uint64_t kExp2WordCycles = 8;  // a word of scores
 constexpr uint64_t kHitWordsOfCycle = 4;
 constexpr uint64_t kIdsOfCycle = 16;
 

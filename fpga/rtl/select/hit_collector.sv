@@ -70,6 +70,7 @@ module hit_collector #(
   logic valid2;
   hit_group_t group2;
   logic [HITS-1:0] keep2;
+  logic [HITS-1:0][7:0] eighth2, of_eighth2;  // where a hit is: which eighth of the page, and where there
   wire [3:0] ties = ties_before[HITS];
   wire plenty = need[23:4] != 20'd0;
   wire [23:0] need_left = need - 24'(ties);
@@ -79,6 +80,8 @@ module hit_collector #(
     group2 <= group1;
     for (int i = 0; i < HITS; ++i) begin
       keep2[i] <= group1.valid[i] && (!group1.equal[i] || plenty || need[3:0] > ties_before[i]);
+      eighth2[i] <= 8'd1 << group1.at[i][5:3];
+      of_eighth2[i] <= 8'd1 << group1.at[i][2:0];
     end
     if (start) need <= decision.need;
     else if (valid1) need <= short_of ? 24'd0 : need_left;
@@ -94,17 +97,12 @@ module hit_collector #(
   logic [HITS:0][3:0] kept_before;
   logic [23:0] page3;
   logic [63:0] mask3, entries, from_first, to_last;
-  logic [HITS-1:0][7:0] eighth, of_eighth;  // where a hit is: which eighth of the page, and where there
   wire [3:0] kept = kept_before[HITS];
   wire [23:0] virtual_page = 24'(group2.row) << LANES | 24'(group2.lane);
   always_comb begin
-    for (int i = 0; i < HITS; ++i) begin
-      eighth[i] = keep2[i] ? 8'd1 << group2.at[i][5:3] : 8'd0;
-      of_eighth[i] = 8'd1 << group2.at[i][2:0];
-    end
     entries = '0;
     for (int b = 0; b < 64; ++b) begin
-      for (int i = 0; i < HITS; ++i) entries[b] = entries[b] | (eighth[i][b/8] & of_eighth[i][b%8]);
+      for (int i = 0; i < HITS; ++i) entries[b] = entries[b] | (keep2[i] && eighth2[i][b/8] && of_eighth2[i][b%8]);
     end
   end
   always_ff @(posedge clk) begin
