@@ -21,7 +21,7 @@ module hit_collector #(
     output logic                     exhausted,
     output logic                     done,
     input  logic                     group_valid,
-    output logic                     group_ready,
+    output logic                     group_ready,  // a page may go: its group comes up to 4 cycles later
     input  select_types::hit_group_t group,
     output select_types::list_write_t list_write,
     output logic                     hit_valid,
@@ -38,7 +38,6 @@ module hit_collector #(
 
   logic active, room;
   logic [23:0] need, left;
-  wire take = group_valid && group_ready;
   assign group_ready = active && room;
 
   // Ones among the bits before each of 8, and among all of them: those of four bits, then both fours together.
@@ -58,17 +57,22 @@ module hit_collector #(
 
   // 1: hits of the last rank before each.
   logic valid1;
-  hit_group_t group1;
+  hit_page_t page1;
+  hit_body_t group1;
   logic [HITS:0][3:0] ties_before;
   always_ff @(posedge clk) begin
-    valid1 <= take && !group.finish && !clear;
-    group1 <= group;
-    ties_before <= ones_before(group.equal);
+    valid1 <= group_valid && !clear;
+    page1 <= group.page;
+    group1 <= group.body;
+    ties_before <= ones_before(group.body.equal);
   end
 
   // 2: those that are kept.
   logic valid2;
-  hit_group_t group2;
+  /* verilator lint_off UNUSEDSIGNAL */  // the masks have become keep2; an end is no group
+  hit_page_t page2;
+  hit_body_t group2;
+  /* verilator lint_on UNUSEDSIGNAL */
   logic [HITS-1:0] keep2;
   logic [HITS-1:0][7:0] eighth2, of_eighth2;  // where a hit is: which eighth of the page, and where there
   wire [3:0] ties = ties_before[HITS];
@@ -77,6 +81,7 @@ module hit_collector #(
   wire short_of = !plenty && need[3:0] < ties;
   always_ff @(posedge clk) begin
     valid2 <= valid1 && !clear;
+    page2 <= page1;
     group2 <= group1;
     for (int i = 0; i < HITS; ++i) begin
       keep2[i] <= group1.valid[i] && (!group1.equal[i] || plenty || need[3:0] > ties_before[i]);
@@ -90,15 +95,16 @@ module hit_collector #(
 
   // 3: places among the kept ones; the page of the index; entries of the page.
   logic valid3;
-  /* verilator lint_off UNUSEDSIGNAL */  // the masks have become keep3
-  hit_group_t group3;
+  /* verilator lint_off UNUSEDSIGNAL */  // the masks have become keep3; an end is no group
+  hit_page_t source3;
+  hit_body_t group3;
   /* verilator lint_on UNUSEDSIGNAL */
   logic [HITS-1:0] keep3;
   logic [HITS:0][3:0] kept_before;
   logic [23:0] page3;
   logic [63:0] mask3, entries, from_first, to_last;
   wire [3:0] kept = kept_before[HITS];
-  wire [23:0] virtual_page = 24'(group2.row) << LANES | 24'(group2.lane);
+  wire [23:0] virtual_page = 24'(page2.row) << LANES | 24'(page2.lane);
   always_comb begin
     entries = '0;
     for (int b = 0; b < 64; ++b) begin
@@ -107,6 +113,7 @@ module hit_collector #(
   end
   always_ff @(posedge clk) begin
     valid3 <= valid2 && keep2 != '0 && !clear;
+    source3 <= page2;
     group3 <= group2;
     keep3 <= keep2;
     kept_before <= ones_before(keep2);
@@ -267,7 +274,7 @@ module hit_collector #(
   /* verilator lint_on UNUSEDSIGNAL */
   logic list_final, list_end;
   wire list_take = valid3 && decision.job.to_list;
-  wire same_page = gathered.valid && gathered.lane == group3.lane && gathered.row == group3.row;
+  wire same_page = gathered.valid && gathered.lane == source3.lane && gathered.row == source3.row;
   always_ff @(posedge clk) begin
     list_write <= '{
         valid: gathered.valid && ((list_take && !same_page) || list_final) && !clear,
@@ -281,8 +288,8 @@ module hit_collector #(
     list_end <= (list_final || (start && decision.job.to_list && decision.count == 24'd0)) && !clear;
     if (list_take) begin
       gathered.valid <= 1'b1;
-      gathered.lane <= group3.lane;
-      gathered.row <= group3.row;
+      gathered.lane <= source3.lane;
+      gathered.row <= source3.row;
       gathered.mask <= same_page ? gathered.mask | mask3 : mask3;
     end
     if (rst || clear || list_final) gathered.valid <= 1'b0;

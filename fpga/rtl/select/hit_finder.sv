@@ -3,8 +3,8 @@
 //
 // Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
 // it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
-// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in a FIFO, so
-// that other lanes' groups may go first; when it is full the reading waits. `freed` pulses when the bank is read to its
+// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in FIFOs, the
+// pages and the hits apart, so that other lanes' groups may go first; when one is full the reading waits. `freed` pulses when the bank is read to its
 // end or `clear` ends the reading. First group about 12 cycles after a command. `row` of a listed job's page is read
 // from `list_row`, a cycle after `list_read`.
 //
@@ -33,9 +33,11 @@ module hit_finder #(
     output logic [LIST-1:0]                list_page,
     input  logic [select_types::ROW-1:0]   list_row,
 
-    output logic                           group_valid,
-    input  logic                           group_ready,
-    output select_types::hit_group_t       group
+    output logic                           page_valid,
+    input  logic                           page_ready,
+    output select_types::hit_page_t        page_of_hits,
+    input  logic                           body_take,   // of the first page that has not gone
+    output select_types::hit_body_t        body
 );
 
   import card_types::*;
@@ -297,9 +299,10 @@ module hit_finder #(
   end
 
   // Gathers hits of one page.
-  hit_group_t gathered, sent;
+  hit_body_t gathered, sent;
+  logic [ROW-1:0] gathered_row, sent_row;
   logic [3:0] gathered_count;
-  logic sent_valid, finish_next;
+  logic sent_valid, sent_finish, finish_next;
   wire other = code_valid && (code_other || gathered_count == (now.wide ? 4'(HITS / 2) : 4'(HITS)));
   wire flush = gathered_count != 4'd0 && (other || finish_next);
   wire [2:0] place = other ? 3'd0 : gathered_count[2:0];
@@ -307,11 +310,12 @@ module hit_finder #(
     finish_next <= code_finish && !clear;
     sent_valid <= (flush || (finish_next && gathered_count == 4'd0)) && !clear;
     sent <= gathered;
-    sent.finish <= !flush;
+    sent_row <= gathered_row;
+    sent_finish <= !flush;
     if (code_valid) begin
       if (place == 3'd0) gathered.valid <= '0;
       if (place == 3'd0) gathered.equal <= '0;
-      gathered.row <= code_row + ROW'(code_rows);
+      gathered_row <= code_row + ROW'(code_rows);
       gathered.valid[place] <= 1'b1;
       gathered.equal[place] <= code_equal;
       gathered.at[place] <= code_at;
@@ -324,35 +328,54 @@ module hit_finder #(
       gathered_count <= 4'd0;
       finish_next <= gathered_count != 4'd0 && !clear;
     end
-    gathered.finish <= 1'b0;
-    gathered.lane <= 5'(LANE);
     if (clear) gathered_count <= 4'd0;
   end
 
+  // Pages may be far ahead of their hits, which leave when the merge tree has let the page through.
+  localparam int GROUPS = 32;
   /* verilator lint_off UNUSEDSIGNAL */
-  logic sent_ready;  // the level leaves room
+  logic sent_ready, body_ready, body_valid;  // the level leaves room; a page has its hits
+  logic [$clog2(GROUPS):0] pages_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic [4:0] sent_level;
+  logic [$clog2(GROUPS):0] sent_level;
+  logic page_finish;
+  logic [ROW-1:0] page_row;
   fifo_late #(
-      .WIDTH($bits(hit_group_t)),
-      .DEPTH(16)
-  ) group_fifo (
+      .WIDTH(1 + ROW),
+      .DEPTH(GROUPS)
+  ) page_fifo (
       .clk,
       .rst(clear),
       .in_valid(sent_valid),
       .in_ready(sent_ready),
+      .in_data({sent_finish, sent_row}),
+      .out_valid(page_valid),
+      .out_ready(page_ready),
+      .out_data({page_finish, page_row}),
+      .level(pages_level)
+  );
+  assign page_of_hits = '{finish: page_finish, row: page_row, lane: 5'(LANE)};
+  fifo_late #(
+      .WIDTH($bits(hit_body_t)),
+      .DEPTH(GROUPS)
+  ) body_fifo (
+      .clk,
+      .rst(clear),
+      .in_valid(sent_valid && !sent_finish),
+      .in_ready(body_ready),
       .in_data(sent),
-      .out_valid(group_valid),
-      .out_ready(group_ready),
-      .out_data(group),
+      .out_valid(body_valid),
+      .out_ready(body_take),
+      .out_data(body),
       .level(sent_level)
   );
-  always_ff @(posedge clk) group_room <= sent_level < 5'd8;
+  always_ff @(posedge clk) group_room <= sent_level < ($clog2(GROUPS) + 1)'(GROUPS - 8);
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready && mask_ready);
   assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
-  assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready);
+  assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
+  assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);
 `endif
 
 endmodule
