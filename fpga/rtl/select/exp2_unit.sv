@@ -35,7 +35,7 @@ module exp2_unit #(
   function automatic logic [24:0] fraction(input logic [5:0] x);
     logic [24:0] entry;
     unique case (x[3:0])
-      4'd0: entry = 25'd16777216;
+      4'd0: entry = 25'd0;
       4'd1: entry = 25'd16065917;
       4'd2: entry = 25'd15384775;
       4'd3: entry = 25'd14732511;
@@ -52,6 +52,7 @@ module exp2_unit #(
       4'd14: entry = 25'd9147842;
       default: entry = 25'd8760003;
     endcase
+    entry[24] = x[3:0] == 4'd0;
     return entry >> x[5:4];
   endfunction
 

@@ -65,7 +65,7 @@ module sweep_unit #(
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
-  wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
+  logic [ADDRESS-1:0] stride;
   wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
@@ -82,6 +82,7 @@ module sweep_unit #(
 
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
+    stride <= tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
     if (begins) begin
       walking <= held != '0;
       pages_left <= held;
