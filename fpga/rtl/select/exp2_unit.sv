@@ -112,10 +112,10 @@ module exp2_unit #(
       end
     end
   end
-  wire [24+LEVELS:0] added = level[LEVELS].added[0];
+  wire [24+LEVELS:0] sum = level[LEVELS].added[0];
 
   // Over the passes: codes of the passes so far. An entry's next pass comes 8 cycles later.
-  localparam int NOW = STAGES - 2;  // beside `added`
+  localparam int NOW = STAGES - 2;  // beside `sum`
   logic [31:0] stored, so_far;
   ram_lut #(
       .WIDTH(32),
@@ -130,9 +130,9 @@ module exp2_unit #(
   );
   always_ff @(posedge clk) begin
     so_far <= tag[NOW-1].first_pass ? 32'(tag[NOW-1].counts) : stored;
-    code <= so_far + 32'(added);
+    code <= so_far + 32'(sum);
     if (clear) total <= '0;
-    else if (tag[NOW].valid) total <= total + select_types::TOTAL'(added);
+    else if (tag[NOW].valid) total <= total + select_types::TOTAL'(sum);
   end
   assign out_valid = tag[NOW+1].valid && tag[NOW+1].last_pass;
   assign out_last = tag[NOW+1].last && tag[NOW+1].step == 3'd7;

@@ -52,7 +52,8 @@ module hit_collector #(
   endfunction
   function automatic logic [HITS:0][3:0] ones_before(input logic [HITS-1:0] bits);
     for (int i = 0; i <= 4; ++i) ones_before[i] = 4'(ones_of_four(bits[3:0] & ~(4'hF << i)));
-    for (int i = 1; i <= 4; ++i) ones_before[i+4] = 4'(ones_of_four(bits[3:0])) + 4'(ones_of_four(bits[7:4] & ~(4'hF << i)));
+    for (int i = 1; i <= 4; ++i)
+    ones_before[i+4] = 4'(ones_of_four(bits[3:0])) + 4'(ones_of_four(bits[7:4] & ~(4'hF << i)));
   endfunction
 
   // 1: hits of the last rank before each.
