@@ -1,16 +1,15 @@
 // Rank codes of the 8 entries of a word: the sum over the queries of the group of exp2 of the distance to the best.
 //
-// Streams: a word each PACE cycles in, scores of 8 entries for the G queries of one pass; the passes of the same
-// entries follow each other. Codes of 8 entries, rank + 1, out after the last pass; 0 for an entry that does not
-// count. `best` belongs to the pass of the word. ENTRIES entries a cycle: a term is a table of 16 values and a shift.
-// `total` is the sum of all ranks since `clear`, with the last codes. Latency PACE + 6 + log2(G) cycles; nothing
-// stalls it.
+// Streams: a word at most each 8 cycles in, scores of 8 entries for the G queries of one pass; the passes of the same
+// entries follow each other. A word, its `counts`, `best` and `queries` stand for 8 cycles, in which its entries go
+// through one by one. A code of an entry, rank + 1, out a cycle in the last pass; 0 for an entry that does not count.
+// `best` belongs to the pass of the word. A term is a table of 16 values and a shift.
+// `total` is the sum of all ranks since `clear`, a cycle behind the last code. Latency of an entry 5 + log2(G) cycles;
+// nothing stalls it.
 //
 // Equals layout::Exp2Term, the sum of layout::Ranks, and the total of layout::ScoreSelect's threshold by share.
 module exp2_unit #(
-    parameter int G = 4,
-    parameter int ENTRIES = 2,
-    localparam int PACE = 8 / ENTRIES
+    parameter int G = 4
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -25,19 +24,18 @@ module exp2_unit #(
     input  logic [7:0][G-1:0][15:0]        y,
     output logic                           out_valid,
     output logic                           out_last,
-    output logic [7:0][31:0]               codes,
+    output logic [31:0]                    code,
     output logic [select_types::TOTAL-1:0] total
 );
 
   localparam int LEVELS = $clog2(G);
   localparam int STAGES = 4 + LEVELS;
-  localparam int STEP = $clog2(PACE);
 
   // Values of layout::Exp2Fraction for 0 to 15, shifted down by up to 3 octaves.
   function automatic logic [24:0] fraction(input logic [5:0] x);
     logic [24:0] entry;
     unique case (x[3:0])
-      4'd0: entry = 25'd16777216;
+      4'd0: entry = 25'd0;
       4'd1: entry = 25'd16065917;
       4'd2: entry = 25'd15384775;
       4'd3: entry = 25'd14732511;
@@ -54,118 +52,93 @@ module exp2_unit #(
       4'd14: entry = 25'd9147842;
       default: entry = 25'd8760003;
     endcase
+    entry[24] = x[3:0] == 4'd0;
     return entry >> x[5:4];
   endfunction
 
-  // A word is held while its entries go through.
-  logic busy;
-  logic [STEP-1:0] step;
-  logic [PACE-1:0][ENTRIES-1:0][G-1:0][15:0] held;
-  logic [PACE-1:0][ENTRIES-1:0] held_counts;
-  logic [G-1:0][15:0] held_best;
-  logic [G-1:0] held_queries;
-  logic held_first, held_last_pass, held_last;
-  always_ff @(posedge clk) begin
-    if (valid) begin
-      held <= y;
-      held_counts <= counts;
-      held_best <= best;
-      held_queries <= queries;
-      held_first <= first_pass;
-      held_last_pass <= last_pass;
-      held_last <= last;
-    end
-    step <= valid ? '0 : step + STEP'(1);
-    busy <= (valid || (busy && step != STEP'(PACE - 1))) && !rst;
-  end
-
+  // The entry that goes through; 0 while there is no word.
+  logic [2:0] step;
+  wire busy = valid || step != 3'd0;
   typedef struct packed {
-    logic               valid;
-    logic               first_pass;
-    logic               last_pass;
-    logic               last;
-    logic [STEP-1:0]    step;
-    logic [ENTRIES-1:0] counts;
+    logic       valid;
+    logic       first_pass;
+    logic       last_pass;
+    logic       last;
+    logic [2:0] step;
+    logic       counts;
   } tag_t;
   tag_t tag[STAGES];
   always_ff @(posedge clk) begin
-    tag[0] <= '{
-        valid: busy && !rst,
-        first_pass: held_first,
-        last_pass: held_last_pass,
-        last: held_last,
-        step: step,
-        counts: held_counts[step]
-    };
+    step <= rst ? 3'd0 : step + 3'(busy);
+    tag[0].valid <= busy && !rst;
+    tag[0].step <= step;
+    tag[0].counts <= counts[step];
+    if (valid) begin
+      tag[0].first_pass <= first_pass;
+      tag[0].last_pass <= last_pass;
+      tag[0].last <= last;
+    end
     for (int i = 1; i < STAGES; ++i) begin
       tag[i] <= tag[i-1];
       if (rst) tag[i].valid <= 1'b0;
     end
   end
 
-  // Terms: distance, table, two shifts.
-  logic [ENTRIES-1:0][G-1:0][16:0] below;
-  logic [ENTRIES-1:0][G-1:0][24:0] high;
-  logic [ENTRIES-1:0][G-1:0][2:0] octaves;  // in fours
-  logic [ENTRIES-1:0][G-1:0] far;
-  logic [ENTRIES-1:0][G-1:0][24:0] term;
-  logic [G-1:0] used;
+  // Terms: distance, at least 0 for entries that count; table; two shifts. 0 for entries that do not count.
+  logic [G-1:0][15:0] below;
+  logic [G-1:0][24:0] high;
+  logic [G-1:0][2:0] octaves;  // in fours
+  logic [G-1:0] used, far;
+  logic [G-1:0][24:0] term;
   always_ff @(posedge clk) begin
-    used <= held_queries;
-    for (int e = 0; e < ENTRIES; ++e) begin
-      for (int g = 0; g < G; ++g) begin
-        below[e][g] <= {held_best[g][15], held_best[g]} - {held[step][e][g][15], held[step][e][g]};
-        high[e][g] <= fraction(below[e][g][5:0]);
-        octaves[e][g] <= below[e][g][8:6];
-        far[e][g] <= below[e][g][16:9] != 8'd0 || !used[g];
-        term[e][g] <= far[e][g] ? 25'd0 : high[e][g] >> {octaves[e][g], 2'b00};
-      end
+    used <= counts[step] ? queries : '0;
+    for (int g = 0; g < G; ++g) begin
+      below[g] <= best[g] - y[step][g];
+      high[g] <= fraction(below[g][5:0]);
+      octaves[g] <= below[g][8:6];
+      far[g] <= below[g][15:9] != 7'd0 || !used[g];
+      term[g] <= far[g] ? 25'd0 : high[g] >> {octaves[g], 2'b00};
     end
   end
 
-  // Their sum over the queries; 0 for entries that do not count.
+  // Their sum over the queries.
   for (genvar l = 0; l <= LEVELS; ++l) begin : level
-    logic [ENTRIES-1:0][(G>>l)-1:0][24+LEVELS:0] added;
+    logic [(G>>l)-1:0][24+LEVELS:0] added;
     if (l == 0) begin : leaf
-      always_ff @(posedge clk) begin
-        for (int e = 0; e < ENTRIES; ++e) begin
-          for (int g = 0; g < G; ++g) added[e][g] <= tag[2].counts[e] ? (25 + LEVELS)'(term[e][g]) : '0;
-        end
-      end
+      always_comb for (int g = 0; g < G; ++g) added[g] = (25 + LEVELS)'(term[g]);
     end else begin : node
       always_ff @(posedge clk) begin
-        for (int e = 0; e < ENTRIES; ++e) begin
-          for (int i = 0; i < (G >> l); ++i) added[e][i] <= level[l-1].added[e][2*i] + level[l-1].added[e][2*i+1];
-        end
+        for (int i = 0; i < (G >> l); ++i) added[i] <= level[l-1].added[2*i] + level[l-1].added[2*i+1];
       end
     end
   end
+  wire [24+LEVELS:0] sum = level[LEVELS].added[0];
 
-  // Sums over the passes, plus 1 for an entry that counts.
-  tag_t now;
-  assign now = tag[3+LEVELS];
-  logic [PACE-1:0][ENTRIES-1:0][31:0] sums;
-  logic [26+LEVELS:0] both, part;
-  logic total_valid;
-  always_comb begin
-    both = '0;
-    for (int e = 0; e < ENTRIES; ++e) both = both + (27 + LEVELS)'(level[LEVELS].added[e][0]);
-  end
+  // Over the passes: codes of the passes so far. An entry's next pass comes 8 cycles later.
+  localparam int NOW = STAGES - 2;  // beside `sum`
+  logic [31:0] stored, so_far;
+  ram_lut #(
+      .WIDTH(32),
+      .DEPTH(8)
+  ) codes (
+      .clk,
+      .we(tag[NOW+1].valid),
+      .waddr(tag[NOW+1].step),
+      .wdata(code),
+      .raddr(tag[NOW-1].step),
+      .rdata(stored)
+  );
   always_ff @(posedge clk) begin
-    if (now.valid) begin
-      for (int e = 0; e < ENTRIES; ++e) begin
-        sums[now.step][e] <= (now.first_pass ? 32'(now.counts[e]) : sums[now.step][e]) + 32'(level[LEVELS].added[e][0]);
-      end
-    end
-    part <= both;
-    total_valid <= now.valid && !rst;
+    so_far <= tag[NOW-1].first_pass ? 32'(tag[NOW-1].counts) : stored;
+    code <= so_far + 32'(sum);
     if (clear) total <= '0;
-    else if (total_valid) total <= total + select_types::TOTAL'(part);
-    out_valid <= now.valid && now.last_pass && now.step == STEP'(PACE - 1) && !rst;
-    out_last <= now.last;
+    else if (tag[NOW].valid) total <= total + select_types::TOTAL'(sum);
   end
-  assign codes = sums;
+  assign out_valid = tag[NOW+1].valid && tag[NOW+1].last_pass;
+  assign out_last = tag[NOW+1].last && tag[NOW+1].step == 3'd7;
 
-  if (ENTRIES != 1 && ENTRIES != 2 && ENTRIES != 4) $error("a word takes 8, 4 or 2 cycles");
+`ifndef SYNTHESIS
+  assert property (@(posedge clk) disable iff (rst) valid |-> step == 3'd0);
+`endif
 
 endmodule

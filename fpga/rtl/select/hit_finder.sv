@@ -3,9 +3,9 @@
 //
 // Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
 // it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
-// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in a FIFO, so
-// that other lanes' groups may go first; when it is full the reading waits. `freed` pulses when the bank is read to its
-// end or `clear` ends the reading. First group about 12 cycles after a command. `row` of a listed job's page is read
+// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in FIFOs, the
+// pages and the hits apart, so that other lanes' groups may go first; when one is full the reading waits. `freed` pulses when the bank is read to its
+// end or `clear` ends the reading. First group about 13 cycles after a command. `row` of a listed job's page is read
 // from `list_row`, a cycle after `list_read`.
 //
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
@@ -33,9 +33,11 @@ module hit_finder #(
     output logic [LIST-1:0]                list_page,
     input  logic [select_types::ROW-1:0]   list_row,
 
-    output logic                           group_valid,
-    input  logic                           group_ready,
-    output select_types::hit_group_t       group
+    output logic                           page_valid,
+    input  logic                           page_ready,
+    output select_types::hit_page_t        page_of_hits,
+    input  logic                           body_take,   // of the first page that has not gone
+    output select_types::hit_body_t        body
 );
 
   import card_types::*;
@@ -60,9 +62,11 @@ module hit_finder #(
   wire [ADDRESS:0] held = pages[now.bank];
 
   // The first page's row: lanes before that of first_page begin a row later.
-  logic [23:0] lanes_before;
-  assign lanes_before = now.first_page & 24'(CHANNELS - 1);
-  wire [ROW-1:0] first_row = ROW'(now.first_page >> LANES) + ROW'(24'(lane_id) < lanes_before);
+  wire [23:0] lanes_before = command.first_page & 24'(CHANNELS - 1);
+  logic [ROW-1:0] first_row;
+  always_ff @(posedge clk) begin
+    if (command.start) first_row <= ROW'(command.first_page >> LANES) + ROW'(24'(lane_id) < lanes_before);
+  end
 
   typedef struct packed {
     logic           valid;
@@ -97,9 +101,9 @@ module hit_finder #(
   wire part_end = part == (now.wide ? 3'd7 : 3'd3);
   logic [ROW-1:0] row;
   logic [LIST-1:0] page;
-  wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 7);
+  wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 8);
   wire walk_end = steps_left <= (ADDRESS + 2)'(1);
-  tag_t tag[4];
+  tag_t tag[5];  // the first one beside `read`, the last one beside `looked`
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
@@ -142,8 +146,9 @@ module hit_finder #(
     tag[2] <= tag[1];
     if (now.listed) tag[2].row <= list_row;
     tag[3] <= tag[2];
+    tag[4] <= tag[3];
     if (clear) begin
-      for (int i = 1; i < 4; ++i) tag[i].valid <= 1'b0;
+      for (int i = 1; i < 5; ++i) tag[i].valid <= 1'b0;
     end
   end
   assign read_bank = now.bank;
@@ -153,37 +158,53 @@ module hit_finder #(
 
   // Compares 16 codes, or 8 of 32 bits by their halves.
   logic [CODES-1:0][15:0] looked;
-  assign looked = word[int'(tag[3].step)*CODES*16+:CODES*16];
+  logic [15:0] code_even, code_odd;
+  always_ff @(posedge clk) begin
+    looked <= word[int'(tag[3].step)*CODES*16+:CODES*16];
+    code_even <= now.code[15:0];
+    code_odd <= now.wide ? now.code[31:16] : now.code[15:0];
+  end
   logic found_valid;
   logic found_finish;
   logic [CODES-1:0] above;
   mask_t mask, next;
   found_t found, head;
-  logic [CODES-1:0] over, same;
+  logic [CODES-1:0] over, same, is_above, is_equal;
+  logic [CODES/4-1:0] any_above, any_equal;  // in fours
   always_comb begin
     for (int i = 0; i < CODES; ++i) begin
-      over[i] = looked[i] > (i % 2 == 1 && now.wide ? now.code[31:16] : now.code[15:0]);
-      same[i] = looked[i] == (i % 2 == 1 && now.wide ? now.code[31:16] : now.code[15:0]);
+      over[i] = looked[i] > (i % 2 == 1 ? code_odd : code_even);
+      same[i] = looked[i] == (i % 2 == 1 ? code_odd : code_even);
+    end
+    is_above = over;
+    is_equal = same;
+    if (now.wide) begin
+      for (int i = 0; i < CODES; i += 2) begin
+        is_above[i] = over[i+1] || (same[i+1] && over[i]);
+        is_equal[i] = same[i+1] && same[i];
+        is_above[i+1] = 1'b0;
+        is_equal[i+1] = 1'b0;
+      end
     end
   end
   assign mask = '{finish: found_finish, above: above, equal: found.equal};
   always_ff @(posedge clk) begin
-    found_valid <= tag[3].valid && !clear;
-    found_finish <= tag[3].last;
-    found.part <= tag[3].part;
-    found.row <= tag[3].row;
+    found_valid <= tag[4].valid && !clear;
+    found_finish <= tag[4].last;
+    found.part <= tag[4].part;
+    found.row <= tag[4].row;
     found.codes <= looked;
-    for (int i = 0; i < CODES; ++i) begin
-      above[i] <= over[i] && !tag[3].none;
-      found.equal[i] <= same[i] && !tag[3].none;
+    above <= is_above;
+    found.equal <= is_equal;
+    for (int f = 0; f < CODES / 4; ++f) begin
+      any_above[f] <= |is_above[f*4+:4];
+      any_equal[f] <= |is_equal[f*4+:4];
     end
-    if (now.wide) begin
-      for (int i = 0; i < CODES; i += 2) begin
-        above[i] <= (over[i+1] || (same[i+1] && over[i])) && !tag[3].none;
-        found.equal[i] <= same[i+1] && same[i] && !tag[3].none;
-        above[i+1] <= 1'b0;
-        found.equal[i+1] <= 1'b0;
-      end
+    if (tag[4].none) begin
+      above <= '0;
+      found.equal <= '0;
+      any_above <= '0;
+      any_equal <= '0;
     end
   end
 
@@ -192,7 +213,7 @@ module hit_finder #(
   logic mask_ready, found_ready, head_valid;  // the level leaves room; a hit has its codes
   logic [$clog2(DEPTH):0] masks_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  wire any = |above || (|found.equal && !exhausted);
+  wire any = |any_above || (|any_equal && !exhausted);
   wire store = found_valid && (any || found_finish);
   fifo #(
       .WIDTH($bits(mask_t)),
@@ -297,9 +318,10 @@ module hit_finder #(
   end
 
   // Gathers hits of one page.
-  hit_group_t gathered, sent;
+  hit_body_t gathered, sent;
+  logic [ROW-1:0] gathered_row, sent_row;
   logic [3:0] gathered_count;
-  logic sent_valid, finish_next;
+  logic sent_valid, sent_finish, finish_next;
   wire other = code_valid && (code_other || gathered_count == (now.wide ? 4'(HITS / 2) : 4'(HITS)));
   wire flush = gathered_count != 4'd0 && (other || finish_next);
   wire [2:0] place = other ? 3'd0 : gathered_count[2:0];
@@ -307,10 +329,12 @@ module hit_finder #(
     finish_next <= code_finish && !clear;
     sent_valid <= (flush || (finish_next && gathered_count == 4'd0)) && !clear;
     sent <= gathered;
-    sent.finish <= !flush;
+    sent_row <= gathered_row;
+    sent_finish <= !flush;
     if (code_valid) begin
       if (place == 3'd0) gathered.valid <= '0;
-      gathered.row <= code_row + ROW'(code_rows);
+      if (place == 3'd0) gathered.equal <= '0;
+      gathered_row <= code_row + ROW'(code_rows);
       gathered.valid[place] <= 1'b1;
       gathered.equal[place] <= code_equal;
       gathered.at[place] <= code_at;
@@ -323,35 +347,54 @@ module hit_finder #(
       gathered_count <= 4'd0;
       finish_next <= gathered_count != 4'd0 && !clear;
     end
-    gathered.finish <= 1'b0;
-    gathered.lane <= lane_id;
     if (clear) gathered_count <= 4'd0;
   end
 
+  // Pages may be far ahead of their hits, which leave when the merge tree has let the page through.
+  localparam int GROUPS = 32;
   /* verilator lint_off UNUSEDSIGNAL */
-  logic sent_ready;  // the level leaves room
+  logic sent_ready, body_ready, body_valid;  // the level leaves room; a page has its hits
+  logic [$clog2(GROUPS):0] pages_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic [4:0] sent_level;
+  logic [$clog2(GROUPS):0] sent_level;
+  logic page_finish;
+  logic [ROW-1:0] page_row;
   fifo_late #(
-      .WIDTH($bits(hit_group_t)),
-      .DEPTH(16)
-  ) group_fifo (
+      .WIDTH(1 + ROW),
+      .DEPTH(GROUPS)
+  ) page_fifo (
       .clk,
       .rst(clear),
       .in_valid(sent_valid),
       .in_ready(sent_ready),
+      .in_data({sent_finish, sent_row}),
+      .out_valid(page_valid),
+      .out_ready(page_ready),
+      .out_data({page_finish, page_row}),
+      .level(pages_level)
+  );
+  assign page_of_hits = '{finish: page_finish, row: page_row, lane: lane_id};
+  fifo_late #(
+      .WIDTH($bits(hit_body_t)),
+      .DEPTH(GROUPS)
+  ) body_fifo (
+      .clk,
+      .rst(clear),
+      .in_valid(sent_valid && !sent_finish),
+      .in_ready(body_ready),
       .in_data(sent),
-      .out_valid(group_valid),
-      .out_ready(group_ready),
-      .out_data(group),
+      .out_valid(body_valid),
+      .out_ready(body_take),
+      .out_data(body),
       .level(sent_level)
   );
-  always_ff @(posedge clk) group_room <= sent_level < 5'd8;
+  always_ff @(posedge clk) group_room <= sent_level < ($clog2(GROUPS) + 1)'(GROUPS - 8);
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready && mask_ready);
   assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
-  assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready);
+  assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
+  assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);
 `endif
 
 endmodule

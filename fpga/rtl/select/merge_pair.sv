@@ -1,20 +1,20 @@
-// Merges the hit groups of two sets of lanes into page order: of both heads the lower row goes first, of equal
+// Merges the pages with hits of two sets of lanes into page order: of both heads the lower row goes first, of equal
 // rows that of the lower lanes, `a`.
 //
-// Streams: two in, one out, a group a cycle, latency 1. A group waits until the other side has one too or has
+// Streams: two in, one out, a page a cycle, latency 1. A page waits until the other side has one too or has
 // said that it has no more; when both have, that goes out once. The output's skid buffer stalls it.
 module merge_pair (
     input  logic                     clk,
     input  logic                     rst,
     input  logic                     a_valid,
     output logic                     a_ready,
-    input  select_types::hit_group_t a,
+    input  select_types::hit_page_t a,
     input  logic                     b_valid,
     output logic                     b_ready,
-    input  select_types::hit_group_t b,
+    input  select_types::hit_page_t b,
     output logic                     out_valid,
     input  logic                     out_ready,
-    output select_types::hit_group_t out
+    output select_types::hit_page_t out
 );
 
   import select_types::*;
@@ -28,7 +28,7 @@ module merge_pair (
 
   // Rows of two finished sides are 0 or left over: the sides finish as one whatever their rows.
   skid #(
-      .WIDTH($bits(hit_group_t))
+      .WIDTH($bits(hit_page_t))
   ) buffer (
       .clk,
       .rst,

@@ -1,6 +1,6 @@
-// Merges the hit groups of all lanes into page order: rows rise, in a row the lanes.
+// Merges the pages with hits of all lanes into page order: rows rise, in a row the lanes.
 //
-// Streams: one in a lane, one out, a group a cycle; latency $clog2(CHANNELS) cycles. A lane's groups come in rising rows; the last
+// Streams: one in a lane, one out, a page a cycle; latency $clog2(CHANNELS) cycles. A lane's pages come in rising rows; the last
 // one says that the lane has no more, and the last one out that no lane has. Only the output stalls it.
 //
 // Equals the order of entries in layout::TopK's last loop.
@@ -13,10 +13,10 @@ module merge_tree #(
     /* verilator lint_on UNUSEDSIGNAL */
     input  logic                     [CHANNELS-1:0] in_valid,
     output logic                     [CHANNELS-1:0] in_ready,
-    input  select_types::hit_group_t [CHANNELS-1:0] in_group,
+    input  select_types::hit_page_t [CHANNELS-1:0] in_page,
     output logic                                    out_valid,
     input  logic                                    out_ready,
-    output select_types::hit_group_t                out_group
+    output select_types::hit_page_t                out_page
 );
 
   import select_types::*;
@@ -24,11 +24,11 @@ module merge_tree #(
   // Node n has the children 2n and 2n + 1; lane i is node CHANNELS + i; node 1 is the root.
   logic valid[1:2*CHANNELS-1];
   logic ready[1:2*CHANNELS-1];
-  hit_group_t group[1:2*CHANNELS-1];
+  hit_page_t page[1:2*CHANNELS-1];
 
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
     assign valid[CHANNELS+i] = in_valid[i];
-    assign group[CHANNELS+i] = in_group[i];
+    assign page[CHANNELS+i] = in_page[i];
     assign in_ready[i] = ready[CHANNELS+i];
   end
 
@@ -38,18 +38,18 @@ module merge_tree #(
         .rst,
         .a_valid(valid[2*n]),
         .a_ready(ready[2*n]),
-        .a(group[2*n]),
+        .a(page[2*n]),
         .b_valid(valid[2*n+1]),
         .b_ready(ready[2*n+1]),
-        .b(group[2*n+1]),
+        .b(page[2*n+1]),
         .out_valid(valid[n]),
         .out_ready(ready[n]),
-        .out(group[n])
+        .out(page[n])
     );
   end
 
   assign out_valid = valid[1];
-  assign out_group = group[1];
+  assign out_page = page[1];
   assign ready[1] = out_ready;
 
 endmodule

@@ -1,6 +1,6 @@
 // One lane's part of the selector: its score banks, sweeps, hits and lists.
 //
-// Streams: scores in, lists and hit groups out; commands, which are registered here. `value` and `best` answer a
+// Streams: scores in, lists and hits out; commands, which are registered here. `value` and `best` answer a
 // read command 2 cycles later. Latency and stalls: those of score_store, sweep_unit, hit_finder and list_store.
 module select_lane #(
     parameter int CHANNELS = 2,
@@ -32,9 +32,11 @@ module select_lane #(
     output logic [SUM-1:0]                 value,
     output logic                           best_valid,
     output logic [15:0]                    best,
-    output logic                           group_valid,
-    input  logic                           group_ready,
-    output select_types::hit_group_t       group
+    output logic                           page_valid,
+    input  logic                           page_ready,
+    output select_types::hit_page_t        page_of_hits,
+    input  logic                           body_take,
+    output select_types::hit_body_t        body
 );
 
   import select_types::*;
@@ -210,9 +212,11 @@ module select_lane #(
       .list_slot,
       .list_page,
       .list_row,
-      .group_valid,
-      .group_ready,
-      .group
+      .page_valid,
+      .page_ready,
+      .page_of_hits,
+      .body_take,
+      .body
   );
 
   list_store #(

@@ -73,15 +73,22 @@ package select_types;
     logic [31:0] code;
   } collect_command_t;
 
-  // Hits of one page of a lane, in rising order.
+  // Hits of one page of a lane, in rising order: which page, and the hits. The pages go through the merge tree; the hits
+  // wait in the lane until their page has had its turn.
   typedef struct packed {
-    logic                   finish;  // the lane has no more; no hits
-    logic [ROW-1:0]         row;
-    logic [4:0]             lane;
+    logic           finish;  // the lane has no more; no hits
+    logic [ROW-1:0] row;
+    logic [4:0]     lane;
+  } hit_page_t;
+  typedef struct packed {
     logic [HITS-1:0]        valid;   // from the lowest bit
-    logic [HITS-1:0]        equal;   // to the last rank
+    logic [HITS-1:0]        equal;   // to the last rank, of valid ones
     logic [HITS-1:0][5:0]   at;      // entry of the page
     logic [HITS-1:0][15:0]  code;    // codes of 32 bits: of 4 hits, their high halves from place 4 on
+  } hit_body_t;
+  typedef struct packed {
+    hit_page_t page;
+    hit_body_t body;
   } hit_group_t;
 
   // A job whose last rank is known.

@@ -52,10 +52,11 @@ module selector #(
   collect_command_t collect_command;
   list_write_t list_write;
   logic [CHANNELS-1:0][1:0] filled;
-  logic [CHANNELS-1:0] sweep_done, value_valid, best_valid, group_valid, group_ready;
+  logic [CHANNELS-1:0] sweep_done, value_valid, best_valid, page_valid, page_ready, body_take;
   logic [CHANNELS-1:0][SUM-1:0] value;
   logic [CHANNELS-1:0][15:0] best;
-  hit_group_t [CHANNELS-1:0] group;
+  hit_page_t [CHANNELS-1:0] page_of_hits;
+  hit_body_t [CHANNELS-1:0] body;
   logic clear;
 
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
@@ -87,9 +88,11 @@ module selector #(
         .value(value[i]),
         .best_valid(best_valid[i]),
         .best(best[i]),
-        .group_valid(group_valid[i]),
-        .group_ready(group_ready[i]),
-        .group(group[i])
+        .page_valid(page_valid[i]),
+        .page_ready(page_ready[i]),
+        .page_of_hits(page_of_hits[i]),
+        .body_take(body_take[i]),
+        .body(body[i])
     );
   end
 
@@ -207,18 +210,34 @@ module selector #(
   );
 
   logic merged_valid, merged_ready;
-  hit_group_t merged;
+  hit_page_t merged;
   merge_tree #(
       .CHANNELS(CHANNELS)
   ) merge (
       .clk,
       .rst(rst || clear),
-      .in_valid(group_valid),
-      .in_ready(group_ready),
-      .in_group(group),
+      .in_valid(page_valid),
+      .in_ready(page_ready),
+      .in_page(page_of_hits),
       .out_valid(merged_valid),
       .out_ready(merged_ready),
-      .out_group(merged)
+      .out_page(merged)
+  );
+
+  logic group_valid, group_ready;
+  hit_group_t group;
+  assign merged_ready = group_ready;
+  body_fetch #(
+      .CHANNELS(CHANNELS)
+  ) fetch (
+      .clk,
+      .rst(rst || clear),
+      .page_valid(merged_valid && merged_ready),
+      .page(merged),
+      .take(body_take),
+      .body,
+      .group_valid,
+      .group
   );
 
   hit_collector #(
@@ -232,9 +251,9 @@ module selector #(
       .list_slot(fill_slot),
       .exhausted,
       .done,
-      .group_valid(merged_valid),
-      .group_ready(merged_ready),
-      .group(merged),
+      .group_valid,
+      .group_ready,
+      .group,
       .list_write,
       .hit_valid,
       .hit_ready,

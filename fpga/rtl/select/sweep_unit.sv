@@ -1,9 +1,9 @@
 // Sweeps a lane's bank: once over its scores, to make rank codes of them and count their first digit, then once
 // a further digit over the codes.
 //
-// Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, for the sum of exp2 each 4
+// Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, for the sum of exp2 each 8
 // cycles; one of the codes reads 16 a cycle, 8 of 32 bits.
-// `done` falls a cycle after a command and rises when all is counted, about 12 cycles after the last word is read.
+// `done` falls a cycle after a command and rises when all is counted, about 13 cycles after the last word is read.
 // Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1, of
 // half as many with codes of 32 bits, and is never ahead of the words that are still to be read. `bin_shift` and
 // `bin`: see digit_counter. `total`: see exp2_unit, of the last sweep of scores. Nothing stalls it.
@@ -41,8 +41,6 @@ module sweep_unit #(
 
   localparam int QUERY = $clog2(G);
   localparam int STEPS = 8 * G / CODES;  // of a word of codes
-  localparam int EXP2_ENTRIES = 2;  // a cycle
-  localparam int PACE = 8 / EXP2_ENTRIES;
 
   /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
   sweep_command_t now;
@@ -62,12 +60,12 @@ module sweep_unit #(
   logic [ADDRESS-1:0] address;
   logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
-  logic [$clog2(PACE)-1:0] pace;  // of reads for the sum of exp2
+  logic [2:0] pace;  // of reads for the sum of exp2
   wire walk = walking && (pace == '0 || !(now.scores && now.exp2));
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
-  wire [ADDRESS-1:0] stride = tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
+  logic [ADDRESS-1:0] stride;
   wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
@@ -84,6 +82,7 @@ module sweep_unit #(
 
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
+    stride <= tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
     if (begins) begin
       walking <= held != '0;
       pages_left <= held;
@@ -154,15 +153,18 @@ module sweep_unit #(
     );
   end
   always_ff @(posedge clk) begin
-    best_of_word <= of_pass;
-    for (int g = 0; g < G; ++g) queries[g] <= 6'({tag[2].pass, QUERY'(g)}) <= now.group_last;
+    // They stand until the next word, as the word does.
+    if (tag[2].valid) begin
+      best_of_word <= of_pass;
+      for (int g = 0; g < G; ++g) queries[g] <= 6'({tag[2].pass, QUERY'(g)}) <= now.group_last;
+    end
   end
 
   // Entries of a word that the shape has.
   wire [7:0] of_shape = tokens || now.shape == SHAPE_MAXIMA ? 8'hFF : now.shape == SHAPE_PARTS ? 8'h0F : 8'h01;
   logic narrow_valid, narrow_last, wide_valid, wide_last;
   logic [7:0][15:0] narrow;
-  logic [7:0][31:0] wide;
+  logic [31:0] wide;
   rank_unit #(
       .G(G)
   ) rank_unit (
@@ -183,8 +185,7 @@ module sweep_unit #(
   );
 
   exp2_unit #(
-      .G(G),
-      .ENTRIES(EXP2_ENTRIES)
+      .G(G)
   ) exp2_unit (
       .clk,
       .rst,
@@ -199,40 +200,48 @@ module sweep_unit #(
       .y(word),
       .out_valid(wide_valid),
       .out_last(wide_last),
-      .codes(wide),
+      .code(wide),
       .total
   );
   wire ranks_valid = narrow_valid || wide_valid;
   wire ranks_last = now.wide ? wide_last : narrow_last;
-  wire [255:0] ranks = now.wide ? wide : {128'd0, narrow};
 
-  // Codes of G words in one, of G / 2 with codes of 32 bits; zeros where the last has fewer.
-  logic [QUERY-1:0] slot;
-  logic [G-1:0][127:0] dense;
-  wire [QUERY-1:0] upper = slot | QUERY'(1);
+  // Codes of G words in one, of G / 2 with codes of 32 bits, which come one by one; zeros where the last has fewer.
+  logic [QUERY+1:0] place;  // of 32 bits
+  logic [4*G-1:0][31:0] dense;
+  wire full = place[QUERY+1:2] == '1 && (place[1:0] == 2'd3 || !now.wide);
   always_ff @(posedge clk) begin
     if (ranks_valid) begin
-      if (slot == '0) dense <= '0;
-      dense[slot] <= ranks[127:0];
-      if (now.wide) dense[upper] <= ranks[255:128];
-      slot <= (now.wide ? upper : slot) + QUERY'(1);
+      if (place == '0) dense <= '0;
+      for (int i = 0; i < 4 * G; ++i) begin
+        if (place[QUERY+1:2] == QUERY'(i / 4) && (place[1:0] == 2'(i % 4) || !now.wide)) begin
+          dense[i] <= now.wide ? wide : narrow[2*(i%4)+:2];
+        end
+      end
+      place <= place + (now.wide ? (QUERY + 2)'(1) : (QUERY + 2)'(4));
     end
-    rank_write <= ranks_valid && (ranks_last || (now.wide ? upper : slot) == QUERY'(G - 1)) && !rst;
+    rank_write <= ranks_valid && (ranks_last || full) && !rst;
     if (rank_write) rank_address <= rank_address + ADDRESS'(1);
     if (rst || begins) begin
-      slot <= '0;
+      place <= '0;
       rank_address <= '0;
     end
   end
   assign rank_bank = now.bank;
   assign rank_data = dense;
 
+  // What is counted: the new ranks, or 16 codes of a word.
   logic codes_valid, codes_last;
-  logic [CODES*16-1:0] codes;
+  logic [CODES-1:0][15:0] codes;
   always_ff @(posedge clk) begin
-    codes_valid <= tag[3].valid && !now.scores && !rst;
-    codes_last <= tag[3].last;
+    codes_valid <= (ranks_valid || (tag[3].valid && !now.scores)) && !rst;
+    codes_last <= now.scores ? ranks_last : tag[3].last;
     codes <= word[int'(tag[3].step)*CODES*16+:CODES*16];
+    if (now.scores) begin
+      codes <= '0;
+      codes[7:0] <= narrow;
+      if (now.wide) codes[7:0] <= {96'd0, wide};
+    end
   end
 
   logic counted;
@@ -241,9 +250,9 @@ module sweep_unit #(
   ) digit_counter (
       .clk,
       .rst,
-      .valid(codes_valid || ranks_valid),
-      .last(now.scores ? ranks_last : codes_last),
-      .codes(now.scores ? ranks : codes),
+      .valid(codes_valid),
+      .last(codes_last),
+      .codes,
       .wide(now.wide),
       .digit(now.digit),
       .known(now.known),

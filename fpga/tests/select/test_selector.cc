@@ -820,13 +820,13 @@ TEST_CASE("the order of scores neither stalls a scan nor prolongs a selection") 
       bench.Run({job, job, job}, Rates());
       // A lane's scores of the second job come while the first one is selected.
       REQUIRE(bench.stalls()[1] == 0);
-      // A lane reads 8 entries a cycle first, 2 for the sum of exp2. Then it reads 16 a digit and 16 for the
+      // A lane reads 8 entries a cycle first, 1 for the sum of exp2. Then it reads 16 a digit and 16 for the
       // hits, or 8 with ranks of 32 bits. A hit takes a cycle at most, and two cycles more in each read that
       // has one.
       const bool wide = rank == Rank::kExp2Sum;
       const uint32_t of_lane = tokens / kChannels;
       const uint64_t digits = wide ? 7 : rank == Rank::kPlainMax ? 4 : 3;
-      const uint64_t reads = of_lane / (wide ? 2 : 8) + digits * of_lane / (wide ? 8 : 16);
+      const uint64_t reads = of_lane / (wide ? 1 : 8) + digits * of_lane / (wide ? 8 : 16);
       const uint64_t bound =
           reads + (digits + 2) * 50 + job.k + 2 * std::min(job.k, of_lane / (wide ? 8 : 16));
       REQUIRE(bench.select_cycles()[0] <= bound);
