@@ -80,12 +80,20 @@ uint64_t BankWords(const Descriptor& d, const Shape& shape) {
   return PagesOfLane(d, shape) * of_page * PassesOf(d, shape);
 }
 
-// A lane may have all of the k best pages: their scores fit a bank, and they fit its list.
+// Pages of a lane whose ranks fit a bank, and that a list has room for.
+uint64_t PagesOfList(const Shape& shape) {
+  return uint64_t{shape.bank_words} * std::min(shape.queries, 4U) / kWordsOfPage;
+}
+
+// A lane may have all of the k best pages: their ranks fit a bank, and they fit its list. Scores of two pages
+// fit a bank, so that one is ranked while the next one comes.
 Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
   const uint64_t page_words = uint64_t{kWordsOfPage} * PassesOf(d, shape);
   if (d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
-  if (page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
-  if (d.k * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, k));
+  if (2 * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
+  if (std::min<uint64_t>(d.k, PagesOfLane(d, shape)) > PagesOfList(shape)) {
+    return Unsupported(offsetof(Descriptor, k));
+  }
   const uint64_t words = (PagesOfLane(d, shape) + kPagesOfWord - 1) / kPagesOfWord * PassesOf(d, shape);
   return words > shape.bank_words ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }

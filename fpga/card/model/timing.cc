@@ -40,11 +40,12 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
   const uint64_t digits = DigitsOf(job);
-  // Lanes make the ranks of weighted ReLU. Of a page's maxima there is one entry a page.
+  // Lanes make the ranks of weighted ReLU and of a long scan's second job as scores come. Of a page's maxima
+  // there is one entry a page.
   const uint64_t page_words = Ceiling(job.entries, kEntriesOfWord);
-  const uint64_t words = job.relu     ? 0
-                         : job.maxima ? Ceiling(pages, kEntriesOfWord) * passes
-                                      : pages * page_words * passes;
+  const uint64_t words = job.relu || job.kept ? 0
+                         : job.maxima         ? Ceiling(pages, kEntriesOfWord) * passes
+                                              : pages * page_words * passes;
   const uint64_t ranks = pages * (job.maxima ? 1 : job.entries);
   const bool wide = job.exp2 || job.relu;
   const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;

@@ -27,6 +27,8 @@ module descriptor_check
   localparam logic [15:0] MAX_K = 16'd16384;
   localparam int PASSES = 16;
   localparam int MAX_GROUP_HERE = (PASSES * G < 64) ? PASSES * G : 64;
+  // Pages of a lane whose ranks fit a bank, and that a list has room for.
+  localparam int LIST_PAGES = BANK_WORDS * (G < 4 ? G : 4) / 8;
   // Tokens of an index below which every virtual page has a number.
   localparam logic [31:0] MAX_END = 32'((2 ** 24 - CARD_MAX_CHANNELS) * PAGE_TOKENS);
 
@@ -56,7 +58,8 @@ module descriptor_check
   logic start, done;
   logic [47:0] payload_units, result_units;
   logic [9:0] page_words;
-  logic [34:0] best_words, scan_words;
+  logic [25:0] list_pages;
+  logic [34:0] scan_words;
 
   descriptor_sizes #(
       .CHANNELS(CHANNELS),
@@ -74,7 +77,7 @@ module descriptor_check
       .result_units,
       .block,
       .page_words,
-      .best_words,
+      .list_pages,
       .scan_words
   );
 
@@ -258,12 +261,12 @@ module descriptor_check
     rule(d.group > 8'(MAX_GROUP_HERE), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(!dim_served, STATUS_UNSUPPORTED, DESCRIPTOR_AT_INDEX_ID),
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
-    // Long scans: a page fits a bank; k pages fit it, and so a list, though one lane has all of them.
+    // Long scans: two pages of scores fit a bank; the ranks of the listed pages do, though one lane has all of them.
     rule(
         block.long_scan && cascade, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
     ),
-    rule(block.long_scan && 32'(page_words) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
-    rule(block.long_scan && best_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
+    rule(block.long_scan && 32'({page_words, 1'b0}) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
+    rule(block.long_scan && 32'(list_pages) > 32'(LIST_PAGES), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     rule(!latest && d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
     rule(!latest && scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
   };

@@ -1,6 +1,7 @@
-// Two lists of a lane: pages with the entries that the first stage of a cascade has selected.
+// Two lists of a lane: pages with the entries that the first stage of a cascade has selected, or those of the k best
+// pages, up to BANK_WORDS / 2 each.
 //
-// Streams: writes of all lanes, those of this lane are kept; after `done` the list goes out, an entry in 3
+// Streams: writes of all lanes, those of this lane are kept; after `done` the list goes out, an entry in 4
 // cycles, the lists in the order in which they were written. `row` of a page of a slot follows `read` by a cycle; rows stay until
 // the slot is written again. Nothing stalls the writes: hit_collector's jobs see to it that the slot is free.
 //
@@ -8,7 +9,7 @@
 module list_store #(
     parameter int LANE = 0,
     parameter int BANK_WORDS = 4096,
-    localparam int LIST = $clog2(BANK_WORDS / 8)
+    localparam int LIST = $clog2(BANK_WORDS / 2)
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -27,6 +28,7 @@ module list_store #(
   typedef enum logic [1:0] {
     WAIT,
     FETCH,
+    FETCHED,
     OFFER
   } state_t;
 
@@ -41,9 +43,10 @@ module list_store #(
   wire fetch = state == WAIT && complete[out_slot] && !empty;
   logic [ROW+63:0] fetched;
 
-  ram_block #(
+  ram_ultra #(
       .WIDTH(ROW + 64),
-      .DEPTH(BANK_WORDS / 4)
+      .DEPTH(BANK_WORDS),
+      .GRAIN(ROW + 64)
   ) entries (
       .clk,
       .we(mine),
@@ -56,7 +59,7 @@ module list_store #(
 
   ram_block #(
       .WIDTH(ROW),
-      .DEPTH(BANK_WORDS / 4)
+      .DEPTH(BANK_WORDS)
   ) rows (
       .clk,
       .we(mine),
@@ -78,7 +81,8 @@ module list_store #(
           list_valid <= empty;
         end
       end
-      FETCH: begin
+      FETCH: state <= FETCHED;
+      FETCHED: begin
         list <= '{
             last: at + (LIST + 1)'(1) == length[out_slot],
             none: 1'b0,

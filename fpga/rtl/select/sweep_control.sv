@@ -7,7 +7,8 @@
 // bound further sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
 //
 // A long scan has two jobs. The first one chooses among pages; its largest scores stay in the lanes' sweep units, and
-// its candidates here, for the second one, whose own entries need not have the best score of each query.
+// its candidates here, for the second one, whose own entries need not have the best score of each query. The lanes have
+// made the ranks of the second one.
 //
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
 // that count, so the last rank is known where all are taken too; and the threshold of layout::ScoreSelect.
@@ -157,7 +158,7 @@ module sweep_control #(
         floor_wanted <= now.bounded && now.exp2;
         share_clear <= 1'b1;
         passed <= '0;
-        scores <= !now.relu;
+        scores <= !now.relu && !now.kept;
         state <= candidates == '0 ? HAND : SWEEP;
         head_valid <= candidates == '0;
         decision_valid <= candidates == '0;

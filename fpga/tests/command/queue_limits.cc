@@ -249,8 +249,8 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   const uint64_t passes = Passes(d);
   if (LongScan(d)) {
     MNEMO_SERVED(d.k1 == 0, k1);
-    MNEMO_SERVED(8 * passes <= kBankWords, group);
-    MNEMO_SERVED(d.k * 8 * passes <= kBankWords, k);
+    MNEMO_SERVED(2 * 8 * passes <= kBankWords, group);
+    MNEMO_SERVED(std::min<uint64_t>(d.k, Rows(d)) <= kBankWords / 2, k);
     MNEMO_SERVED((Rows(d) + 7) / 8 * passes <= kBankWords, end);
   } else {
     const bool relu = d.score_op == layout::kScoreReluDot;
