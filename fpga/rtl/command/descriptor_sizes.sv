@@ -26,7 +26,7 @@ module descriptor_sizes
     output logic         [47:0] result_units,
     output block_units_t        block,
     output logic         [ 9:0] page_words,   // of codes: of one page
-    output logic         [25:0] list_pages,   // of one lane, k at most
+    output logic         [25:0] list_pages,   // of one lane, at most k1, or k without it
     output logic         [34:0] scan_words
 );
   localparam int CHANNELS_LOG2 = $clog2(CHANNELS);
@@ -42,6 +42,7 @@ module descriptor_sizes
   logic [12:0] kv_bytes;
   logic [23:0] result_block;  // units
   logic [15:0] blocks, factor;
+  logic [31:0] listed;
   logic [36:0] k_kv;
   logic [38:0] sum;
   logic [43:0] low;
@@ -123,11 +124,12 @@ module descriptor_sizes
     endcase
     block.result_block <= result_block;
     block.long_scan <= by_pages && {words, 3'b0} > 33'(BANK_WORDS);
-    // Ranks of weighted ReLU take half of the words, but the lists of a cascade have no room for so many pages.
+    // Ranks of weighted ReLU take half of the words.
     if (!codes) scan_words <= 35'(words);
     else if (block.long_scan) scan_words <= 35'(maxima);
-    else scan_words <= relu && descriptor.k1 == '0 ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
-    list_pages <= (26'(descriptor.k[23:0]) < rows) ? 26'(descriptor.k[23:0]) : rows;
+    else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
+    listed <= (descriptor.k1 != '0) ? descriptor.k1 : descriptor.k;
+    list_pages <= (listed < 32'(rows)) ? listed[25:0] : rows;
     page_words <= {passes, 3'b0};
   end
 endmodule

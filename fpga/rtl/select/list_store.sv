@@ -2,7 +2,7 @@
 // pages, up to BANK_WORDS / 2 each.
 //
 // Streams: writes of all lanes, those of this lane are kept; after `done` the list goes out, an entry in 4
-// cycles, the lists in the order in which they were written. `row` of a page of a slot follows `read` by a cycle; rows stay until
+// cycles, the lists in the order in which they were written, with `twice` twice. `row` of a page of a slot follows `read` by a cycle; rows stay until
 // the slot is written again. Nothing stalls the writes: hit_collector's jobs see to it that the slot is free.
 //
 // Holds the positions of layout::TopK of one lane.
@@ -33,7 +33,7 @@ module list_store #(
   } state_t;
 
   state_t state;
-  logic [1:0] complete;
+  logic [1:0] complete, again;
   logic [1:0][LIST:0] length;
   logic out_slot;
   logic [LIST:0] at;
@@ -72,7 +72,10 @@ module list_store #(
 
   always_ff @(posedge clk) begin
     if (mine) length[write.slot] <= length[write.slot] + (LIST + 1)'(1);
-    if (write.done) complete[write.slot] <= 1'b1;
+    if (write.done) begin
+      complete[write.slot] <= 1'b1;
+      again[write.slot] <= write.twice;
+    end
     unique case (state)
       WAIT: begin
         list <= '{last: 1'b1, none: 1'b1, row: '0, mask: '0};
@@ -98,10 +101,13 @@ module list_store #(
         list_valid <= 1'b0;
         state <= WAIT;
         if (list.last) begin
-          complete[out_slot] <= 1'b0;
-          length[out_slot] <= '0;
-          out_slot <= !out_slot;
+          again[out_slot] <= 1'b0;
           at <= '0;
+          if (!again[out_slot]) begin
+            complete[out_slot] <= 1'b0;
+            length[out_slot] <= '0;
+            out_slot <= !out_slot;
+          end
         end
       end
     endcase
