@@ -67,6 +67,7 @@ TEST_CASE("indexes have more tokens than a bank has scores, and with few entries
     MemoryDeviceOptions options{
         .kind = "rtl", .name = "one", .device_options = {{"max_group", group}, {"max_k", k}}};
     options.max_tokens = kMost;
+    options.max_group = 64;
     return Kind().create(options).value()->caps();
   };
   CHECK(caps("4", "16384").max_tokens == std::min(kMost, kRanks));

@@ -633,7 +633,7 @@ Job AnyLongJob(std::mt19937& rng) {
   job.shift = static_cast<int>(rng() % kChannels);
   const auto most = static_cast<uint32_t>(kBankWords / job.passes() * 8 * kChannels);
   // Not every case needs megabytes of scores.
-  const uint32_t pages = 1 + static_cast<uint32_t>(rng()) % std::min(most, rng() % 8 == 0 ? 600U : 130U);
+  const uint32_t pages = 1 + static_cast<uint32_t>(rng()) % std::min(most, rng() % 8 == 0 ? 600U : 60U);
   const uint32_t first = static_cast<uint32_t>(rng()) % 300;
   job.begin = first * 64 + static_cast<uint32_t>(rng()) % 64;
   job.end = (first + pages - 1) * 64 + 1 + static_cast<uint32_t>(rng()) % 64;
@@ -814,6 +814,24 @@ TEST_CASE("a bank full of rank codes is selected from") {
     FillScores(job, order, rng);
     Expect(job);
     bench.Run({job}, Rates());
+  }
+}
+
+TEST_CASE("a long scan lists as many pages as a bank has ranks of") {
+  if (kBankWords > 256 && Cases(1) == 1) return;  // takes a minute
+  std::mt19937 rng(8);
+  Bench bench(8);
+  for (const Order order : {Order::kEqual, Order::kRandom}) {
+    Job job;
+    job.rank = order == Order::kEqual ? Rank::kMax : Rank::kPlainMax;
+    job.group = 5;
+    job.end = static_cast<uint32_t>(kBankWords / 2 * kChannels * 64);
+    job.k = job.end - 1;
+    for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+    FillScores(job, order, rng);
+    auto [first, second] = LongScan(job);
+    REQUIRE(second.pages == job.end / 64);
+    bench.Run({std::move(first), std::move(second)}, Rates());
   }
 }
 
