@@ -27,8 +27,6 @@ module descriptor_check
   localparam logic [15:0] MAX_K = 16'd16384;
   localparam int PASSES = 16;
   localparam int MAX_GROUP_HERE = (PASSES * G < 64) ? PASSES * G : 64;
-  // Pages of a lane whose ranks fit a bank, and that a list has room for.
-  localparam int LIST_PAGES = BANK_WORDS * (G < 4 ? G : 4) / 8;
   // Tokens of an index below which every virtual page has a number.
   localparam logic [31:0] MAX_END = 32'((2 ** 24 - CARD_MAX_CHANNELS) * PAGE_TOKENS);
 
@@ -58,7 +56,7 @@ module descriptor_check
   logic start, done;
   logic [47:0] payload_units, result_units;
   logic [9:0] page_words;
-  logic [25:0] list_pages;
+  logic list_full;
   logic [34:0] scan_words;
 
   descriptor_sizes #(
@@ -77,12 +75,11 @@ module descriptor_check
       .result_units,
       .block,
       .page_words,
-      .list_pages,
+      .list_full,
       .scan_words
   );
 
   // Parts of rules, a cycle before them.
-  logic list_full;  // more pages of a lane than it holds
   logic gather, score, score_gather, latest, weighted, codes, cascade, no_group, dim_served;
   logic signed [32:0] low, high;
   logic [31:0] payload_region, result_region;  // lengths
@@ -90,7 +87,6 @@ module descriptor_check
   logic [5:0] entry_mask;
 
   always_ff @(posedge clk) begin
-    list_full <= 32'(list_pages) > 32'(LIST_PAGES);
     gather <= d.op == OP_GATHER;
     score_gather <= d.op == OP_SCORE_GATHER;
     score <= d.op != OP_GATHER;

@@ -1,7 +1,7 @@
 // The sizes of a descriptor: layout::PayloadBytes and layout::ResultBytes (proto/layout/validate.cc) in units of 64
 // bytes, rounded up, and the words of a score bank that its scan takes. Where the scores of codes take more than a bank,
-// it takes words of the largest ones of pages, and up to `list_pages` pages of one lane are listed. One multiplier makes
-// all products.
+// it takes words of the largest ones of pages; `list_full` says that more pages of one lane may be listed than its list
+// and the ranks in a bank have room for. One multiplier makes all products.
 //
 // Inputs are held from `start` to `done`. Latency: 14 cycles. Nothing stalls it. Exact for k below 2^24 and dims up
 // to kMaxDim, whatever the other fields are: no product overflows.
@@ -26,11 +26,12 @@ module descriptor_sizes
     output logic         [47:0] result_units,
     output block_units_t        block,
     output logic         [ 9:0] page_words,   // of codes: of one page
-    output logic         [25:0] list_pages,   // of one lane, at most k1, or k without it
+    output logic                list_full,    // by k1, without it by k
     output logic         [34:0] scan_words
 );
   localparam int CHANNELS_LOG2 = $clog2(CHANNELS);
   localparam int G_LOG2 = $clog2(G);
+  localparam int LIST_PAGES = BANK_WORDS * (G < 4 ? G : 4) / 8;
   localparam logic [3:0] STEPS = 4'd13;
 
   logic [3:0] step;
@@ -42,7 +43,6 @@ module descriptor_sizes
   logic [12:0] kv_bytes;
   logic [23:0] result_block;  // units
   logic [15:0] blocks, factor;
-  logic [31:0] listed;
   logic [36:0] k_kv;
   logic [38:0] sum;
   logic [43:0] low;
@@ -128,8 +128,8 @@ module descriptor_sizes
     if (!codes) scan_words <= 35'(words);
     else if (block.long_scan) scan_words <= 35'(maxima);
     else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
-    listed <= (descriptor.k1 != '0) ? descriptor.k1 : descriptor.k;
-    list_pages <= (listed < 32'(rows)) ? listed[25:0] : rows;
+    list_full <= rows > 26'(LIST_PAGES) &&
+        ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : descriptor.k > 32'(LIST_PAGES));
     page_words <= {passes, 3'b0};
   end
 endmodule
