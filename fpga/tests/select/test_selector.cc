@@ -728,7 +728,7 @@ TEST_CASE("a bank full of rank codes is selected from") {
 }
 
 TEST_CASE("a long scan lists as many pages as a bank has ranks of") {
-  if (kBankWords > 256 && Cases(1) == 1) return;  // takes a minute
+  if (kBankWords > 256 && Cases(1) == 1) return;  // for nightly runs
   std::mt19937 rng(8);
   Bench bench(8);
   for (const Order order : {Order::kEqual, Order::kRandom}) {
