@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "fpga/card/model/jobs.h"
 #include "proto/layout/card.h"
