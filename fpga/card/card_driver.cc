@@ -40,16 +40,23 @@ uint64_t PagesThatFit(const CardShape& shape, uint32_t max_group) {
   return uint64_t{shape.bank_words / (kWordsOfPage * PassesOf(shape, max_group))} * shape.channels.size();
 }
 
-// Whether a scan of codes that does not fit is served for every k up to max_k: a lane may have all of the k
-// pages that are scored again.
-bool ServesLongScans(const CardShape& shape, uint32_t max_group, uint32_t max_k) {
-  return uint64_t{kWordsOfPage} * PassesOf(shape, max_group) * max_k <= shape.bank_words;
+// Whether a scan of codes that does not fit is served, by its pages: scores of two pages fit then.
+bool ServesLongScans(const CardShape& shape, uint32_t max_group) {
+  return 2 * kWordsOfPage * PassesOf(shape, max_group) <= shape.bank_words;
 }
 
-// Pages of an index whose every scan is served then. Bounds and means have no long scans, and take a word a
-// page.
-uint64_t PagesOfLongScans(const CardShape& shape, uint32_t max_group) {
-  return uint64_t{shape.bank_words / PassesOf(shape, max_group)} * shape.channels.size();
+// Pages of a lane that such a scan may list. A lane may have all of the k best ones.
+uint64_t PagesOfList(const CardShape& shape) {
+  return uint64_t{shape.bank_words} * std::min(shape.queries, 4U) / kWordsOfPage;
+}
+
+// Pages of an index whose scans are served then, by the largest terms: with no more than lists hold every k
+// and k1 is, with more every k of which no more are listed. Bounds and means have no long scans, and take a
+// word a page.
+uint64_t PagesOfLongScans(const CardShape& shape, uint32_t max_group, uint32_t max_k) {
+  const uint64_t of_lane = shape.bank_words / PassesOf(shape, max_group);
+  return (max_k <= PagesOfList(shape) ? of_lane : std::min(of_lane, PagesOfList(shape))) *
+         shape.channels.size();
 }
 
 }  // namespace
@@ -123,11 +130,12 @@ void CardDriver::FillCaps() {
       std::min({options_.max_group, shape_.max_group, static_cast<uint32_t>(kMaxGroup)}));
   caps_.max_k = std::min(options_.max_k, shape_.max_k);
   uint64_t pages = PagesThatFit(shape_, caps_.max_group);
-  if (options_.max_tokens > pages * kPageTokens && ServesLongScans(shape_, caps_.max_group, caps_.max_k)) {
-    pages = PagesOfLongScans(shape_, caps_.max_group);
-    caps_.cascade = 0;  // not over more scores than a bank holds
+  if (ServesLongScans(shape_, caps_.max_group)) {
+    pages = std::max(pages, PagesOfLongScans(shape_, caps_.max_group, caps_.max_k));
   }
   caps_.max_tokens = static_cast<uint32_t>(std::min<uint64_t>(options_.max_tokens, pages * kPageTokens));
+  // k1 has no bound, so that all pages may be listed.
+  if (caps_.max_tokens > PagesOfList(shape_) * shape_.channels.size() * kPageTokens) caps_.cascade = 0;
   caps_.max_queries = static_cast<uint16_t>(std::min(options_.max_queries, 255U));
   caps_.max_heads = static_cast<uint16_t>(std::min(options_.max_heads, 255U));
 }

@@ -92,6 +92,8 @@ package card_types;
     logic        to_list;    // hits become the lanes' lists; else ids go out. With SHAPE_MAXIMA whole pages
     logic        kept;       // the second stage of a long scan: the best scores and the candidates are those of
                              // the job before, which has SHAPE_MAXIMA
+    logic        measured;   // of a long scan with a first stage on signs: gives best scores and candidates alone;
+                             // its list is that of the job behind it too
     logic        none;
     logic [23:0] first_page; // as in the scan job
     logic [23:0] last_page;
@@ -112,6 +114,7 @@ package card_types;
   // The first answer of a select job.
   typedef struct packed {
     logic               to_list;
+    logic               measured;    // no answer follows, not even an empty one
     logic [31:0]        scored;      // cycle counter when the last score was stored
     logic [31:0]        pages;       // that the lanes scored
     logic [31:0]        candidates;  // with a bound those that reach it

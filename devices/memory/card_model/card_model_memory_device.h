@@ -15,8 +15,8 @@ namespace mnemo::memory_device::card_model {
 //   bank_words  words of a score bank, a power of two (4,096)
 //   clock_mhz   clock for the times in completions, 50 to 1,000 (250)
 //   max_group   queries of a group that are offered at most (64)
-//   max_k       entries of a selection that are offered at most (16,384). Up to bank_words / (8 * passes of
-//               max_group) indexes may have more tokens than a bank has scores, without cascades
+//   max_k       entries of a selection that are offered at most (16,384). With bank_words / 2 or
+//               fewer indexes may have more pages than that in a channel, then without cascades
 MemoryDeviceKind Kind();
 
 }  // namespace mnemo::memory_device::card_model

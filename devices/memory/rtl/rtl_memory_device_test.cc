@@ -63,22 +63,26 @@ TEST_CASE("values of options are checked, and the bounds are named") {
   CHECK(refused("hbm_bytes", "200000").find("hbm_bytes: 200000; allowed: multiples of") == 0);
 }
 
-// A channel of 4,096 words holds 32,768 tokens of a group of 4; k pages of one lane must fit a bank too.
-TEST_CASE("few entries let indexes have more tokens than a bank has scores") {
-  constexpr uint32_t kOfGroup4 = 32768 * MNEMO_RTL_CHANNELS;
-  const uint32_t most = MemoryDeviceOptions().max_tokens;
+// A channel of 4,096 words has ranks of 131,072 tokens, and as many words of bounds for a pass.
+TEST_CASE("indexes have more tokens than a bank has scores, and with few entries than it has ranks") {
+  constexpr uint32_t kRanks = 131072 * MNEMO_RTL_CHANNELS;
+  constexpr uint32_t kMost = 1 << 24;
   const auto caps = [](const char* group, const char* k) {
     MemoryDeviceOptions options{
         .kind = "rtl", .name = "one", .device_options = {{"max_group", group}, {"max_k", k}}};
+    options.max_tokens = kMost;
+    options.max_group = 64;
     return Kind().create(options).value()->caps();
   };
-  CHECK(caps("4", "512").max_tokens == std::min(most, 8 * kOfGroup4));
-  CHECK(caps("4", "512").max_k == 512);
-  CHECK(caps("4", "512").cascade == 0);
-  CHECK(caps("4", "513").max_tokens == std::min(most, kOfGroup4));
-  CHECK(caps("4", "513").cascade == 1);
-  CHECK(caps("16", "128").max_tokens == std::min(most, 8 * kOfGroup4 / 4));
-  CHECK(caps("16", "129").max_tokens == std::min(most, kOfGroup4 / 4));
+  CHECK(caps("4", "16384").max_tokens == std::min(kMost, kRanks));
+  CHECK(caps("4", "16384").cascade == 1);
+  CHECK(caps("4", "2049").max_tokens == std::min(kMost, kRanks));
+  CHECK(caps("4", "2048").max_tokens == std::min(kMost, 2 * kRanks));
+  CHECK(caps("4", "2048").max_k == 2048);
+  CHECK(caps("4", "2048").cascade == 0);
+  CHECK(caps("16", "16384").max_tokens == std::min(kMost, kRanks / 2));
+  CHECK(caps("16", "16384").cascade == 1);
+  CHECK(caps("64", "16384").max_tokens == std::min(kMost, kRanks / 8));
 }
 
 #if MNEMO_RTL_TRACE

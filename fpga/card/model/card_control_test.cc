@@ -248,7 +248,7 @@ TEST_CASE("a scan takes as many words as a bank has, not one more") {
   CheckRefused(parts, d, layout::kStatusUnsupported, offsetof(Descriptor, end));
 }
 
-TEST_CASE("a long scan selects as many entries as a bank has pages") {
+TEST_CASE("a long scan lists as many pages of a lane as a bank has room for ranks") {
   std::mt19937 random(6);
   ModelOptions options = Small();
   options.shape.bank_words = 16;
@@ -261,20 +261,27 @@ TEST_CASE("a long scan selects as many entries as a bank has pages") {
     card.SetLengths(&d);
     return d;
   };
-  CHECK(card.Run(asked(4, 2, 5)).status == layout::kStatusOk);
-  CheckRefused(card, asked(4, 3, 5), layout::kStatusUnsupported, offsetof(Descriptor, k));
-  CHECK(card.Run(asked(4, 3, 4)).status == layout::kStatusOk);
-  CHECK(card.Run(asked(8, 1, 3)).status == layout::kStatusOk);
-  CheckRefused(card, asked(8, 2, 3), layout::kStatusUnsupported, offsetof(Descriptor, k));
-  CheckRefused(card, asked(9, 1, 1), layout::kStatusUnsupported, offsetof(Descriptor, group));
+  // Ranks of 8 pages of each of 2 lanes, whatever the group is.
+  CHECK(card.Run(asked(4, 8, 200)).status == layout::kStatusOk);
+  CheckRefused(card, asked(4, 9, 200), layout::kStatusUnsupported, offsetof(Descriptor, k));
+  CHECK(card.Run(asked(4, 1000, 16)).status == layout::kStatusOk);
+  CheckRefused(card, asked(4, 1000, 17), layout::kStatusUnsupported, offsetof(Descriptor, k));
+  // Scores of two pages.
+  CheckRefused(card, asked(5, 1, 3), layout::kStatusUnsupported, offsetof(Descriptor, group));
   // 16 words of 8 pages a lane.
   CHECK(card.Run(asked(4, 1, 256)).status == layout::kStatusOk);
   CheckRefused(card, asked(4, 1, 257), layout::kStatusUnsupported, offsetof(Descriptor, end));
-  CHECK(card.Run(asked(5, 1, 128)).status == layout::kStatusOk);
-  CheckRefused(card, asked(5, 1, 129), layout::kStatusUnsupported, offsetof(Descriptor, end));
-  Descriptor cascade = asked(4, 1, 5);
-  cascade.k1 = 1;
-  CheckRefused(card, cascade, layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  // With a first stage k1 pages are listed.
+  const auto cascade = [&](uint32_t group, uint32_t k1, uint32_t pages) {
+    Descriptor d = asked(group, 1, pages);
+    d.k1 = k1;
+    return d;
+  };
+  CHECK(card.Run(cascade(4, 8, 200)).status == layout::kStatusOk);
+  CheckRefused(card, cascade(4, 9, 200), layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  CHECK(card.Run(cascade(4, 1000, 16)).status == layout::kStatusOk);
+  CheckRefused(card, cascade(4, 1000, 17), layout::kStatusUnsupported, offsetof(Descriptor, k1));
+  CheckRefused(card, cascade(5, 1, 3), layout::kStatusUnsupported, offsetof(Descriptor, group));
 }
 
 // A page list names beats outside of its channel: the card fails, answers nothing more, and works after a

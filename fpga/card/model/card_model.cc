@@ -365,16 +365,15 @@ bool CardModel::ExecuteBlock(Work* work, uint32_t number) {
     return false;
   }
   Kept kept;
-  const auto run = [&](Stage stage, std::span<const ListEntry> list) {
-    return RunJob(work, ScanJobOf(d, work->index, shape_, head, stage), SelectJobOf(d, work->index, stage),
-                  *queries, list, &kept);
-  };
-  const bool long_scan = LongScan(d, shape_);
-  std::optional<Hits> hits = run(long_scan ? Stage::kMaxima : d.k1 != 0 ? Stage::kFirst : Stage::kOnly, {});
-  if (hits.has_value() && (long_scan || d.k1 != 0)) {
-    hits = run(long_scan ? Stage::kPages : Stage::kSecond, hits->list);
+  std::vector<ListEntry> list;
+  std::optional<Hits> hits;
+  for (const Stage stage : StagesOf(d, shape_)) {
+    const SelectJob select = SelectJobOf(d, work->index, stage);
+    hits = RunJob(work, ScanJobOf(d, work->index, shape_, head, stage), select, *queries, list, &kept);
+    if (!hits.has_value()) return false;
+    if (select.to_list) list = hits->list;
   }
-  return hits.has_value() && WriteResult(work, number, *hits);
+  return WriteResult(work, number, *hits);
 }
 
 std::optional<std::vector<Query>> CardModel::LoadQueries(const Work& work, uint32_t number) {

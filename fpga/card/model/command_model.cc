@@ -71,21 +71,26 @@ uint32_t PassesOf(const Descriptor& d, const Shape& shape) {
   return IsRelu(d) ? 1 : (d.group + shape.queries - 1) / shape.queries;
 }
 
-// Words of a bank that the fullest lane's scores of a scan take. Ranks of weighted ReLU take half of them; a
-// cascade's lists have no room for so many pages.
+// Words of a bank that the fullest lane's scores of a scan take. Ranks of weighted ReLU take half of them.
 uint64_t BankWords(const Descriptor& d, const Shape& shape) {
-  const uint32_t of_page = !layout::IsCodeFormat(d.format) ? 1
-                           : IsRelu(d) && d.k1 == 0        ? kWordsOfPage / 2
-                                                           : kWordsOfPage;
+  const uint32_t of_page = !layout::IsCodeFormat(d.format) ? 1 : IsRelu(d) ? kWordsOfPage / 2 : kWordsOfPage;
   return PagesOfLane(d, shape) * of_page * PassesOf(d, shape);
 }
 
-// A lane may have all of the k best pages: their scores fit a bank, and they fit its list.
+// Pages of a lane whose ranks fit a bank, and that a list has room for.
+uint64_t PagesOfList(const Shape& shape) {
+  return uint64_t{shape.bank_words} * std::min(shape.queries, 4U) / kWordsOfPage;
+}
+
+// A lane may have all of the k (with a first stage k1) best pages: their ranks fit a bank, and they fit its
+// list. Scores of two pages fit a bank, so that one is ranked while the next one comes.
 Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
   const uint64_t page_words = uint64_t{kWordsOfPage} * PassesOf(d, shape);
-  if (d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
-  if (page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
-  if (d.k * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, k));
+  const uint64_t listed = std::min<uint64_t>(d.k1 != 0 ? d.k1 : d.k, PagesOfLane(d, shape));
+  const bool full = listed > PagesOfList(shape);
+  if (full && d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
+  if (2 * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
+  if (full) return Unsupported(offsetof(Descriptor, k));
   const uint64_t words = (PagesOfLane(d, shape) + kPagesOfWord - 1) / kPagesOfWord * PassesOf(d, shape);
   return words > shape.bank_words ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
@@ -106,6 +111,10 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   if (LongScan(d, shape)) return CheckLongScan(d, shape);
   if (!latest && BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
   return {};
+}
+
+bool OnSigns(Stage stage) {
+  return stage == Stage::kFirst || stage == Stage::kFirstMaxima || stage == Stage::kFirstPages;
 }
 
 bool WholePages(const Descriptor& d) { return (d.flags & layout::kFlagPages64) != 0; }
@@ -150,6 +159,15 @@ bool LongScan(const Descriptor& descriptor, const Shape& shape) {
   return by_pages && BankWords(descriptor, shape) > shape.bank_words;
 }
 
+std::vector<Stage> StagesOf(const Descriptor& descriptor, const Shape& shape) {
+  if (LongScan(descriptor, shape)) {
+    if (descriptor.k1 == 0) return {Stage::kMaxima, Stage::kPages};
+    return {Stage::kFirstMaxima, Stage::kFirstPages, Stage::kMeasured, Stage::kListed};
+  }
+  if (descriptor.k1 != 0) return {Stage::kFirst, Stage::kSecond};
+  return {Stage::kOnly};
+}
+
 Verdict CheckDescriptor(const Descriptor& descriptor, const QueueRegisters& queue, uint32_t next_seq,
                         const CardIndex& index, uint32_t tokens, const Shape& shape) {
   std::array<uint64_t, layout::kCardMaxRegions> region_bytes = {
@@ -171,7 +189,7 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.kind = format == layout::kFormatBounds  ? Kind::kBounds
              : format == layout::kFormatMeans ? Kind::kMeans
                                               : Kind::kCodes;
-  job.sign_stage = stage == Stage::kFirst;
+  job.sign_stage = OnSigns(stage);
   job.two_bit = format == layout::kFormatCodes2 && !job.sign_stage;
   job.page_row = job.kind == Kind::kMeans && WholePages(descriptor);
   job.fold = job.kind == Kind::kBounds && WholePages(descriptor);
@@ -183,8 +201,9 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.group = descriptor.group;
   job.passes = (job.group + shape.queries - 1) / shape.queries;
   job.relu = descriptor.score_op == layout::kScoreReluDot;
-  job.listed = stage == Stage::kSecond || stage == Stage::kPages;
-  job.maxima = stage == Stage::kMaxima;
+  job.listed = stage != Stage::kOnly && stage != Stage::kFirst && stage != Stage::kMaxima &&
+               stage != Stage::kFirstMaxima;
+  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima || stage == Stage::kMeasured;
   job.list_beat = index.list_beat;
   job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
   SetRange(descriptor, index, &job);
@@ -210,13 +229,14 @@ SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stag
   job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.entries = layout::kPageTokens / layout::EntryTokens(descriptor.format, descriptor.flags);
   job.group = descriptor.group;
-  job.to_list = stage == Stage::kFirst || stage == Stage::kMaxima;
-  job.maxima = stage == Stage::kMaxima;
-  job.kept = stage == Stage::kPages;
+  job.to_list = OnSigns(stage) || stage == Stage::kMaxima;
+  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima;
+  job.kept = stage == Stage::kPages || stage == Stage::kFirstPages || stage == Stage::kListed;
+  job.measured = stage == Stage::kMeasured;
   job.bounded = descriptor.select_op == layout::kSelectThreshold && !job.to_list;
   job.bound = descriptor.threshold;
   job.shift = index.shift;
-  job.k = stage == Stage::kFirst ? descriptor.k1 : descriptor.k;
+  job.k = OnSigns(stage) ? descriptor.k1 : descriptor.k;
   return job;
 }
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "fpga/card/model/jobs.h"
 #include "proto/layout/card.h"
@@ -48,12 +49,17 @@ layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const Queu
                                 uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
                                 const Shape& shape);
 
-// Whether a bank holds fewer scores than a scan of codes has: two jobs, by the largest scores of pages.
+// Whether a bank holds fewer scores than a scan of codes has: two jobs, by the largest scores of pages, with
+// a first stage on signs four.
 bool LongScan(const layout::Descriptor& descriptor, const Shape& shape);
 
 // kFirst, kSecond: of a cascade. kMaxima, kPages: of a long scan, the largest score of each page, then the k
-// best pages.
-enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages };
+// best pages. kFirstMaxima, kFirstPages: the same by signs; then kMeasured, for the largest scores of the
+// listed entries, and kListed.
+enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages, kFirstMaxima, kFirstPages, kMeasured, kListed };
+
+// The jobs of a position and head, in their order.
+std::vector<Stage> StagesOf(const layout::Descriptor& descriptor, const Shape& shape);
 
 // job_sequencer. The descriptor has passed the check; `head` is the index's.
 ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,

@@ -58,6 +58,7 @@ struct SelectJob {
   uint32_t group = 1;
   bool to_list = false;
   bool kept = false;
+  bool measured = false;
   uint32_t shift = 0;
   uint32_t k = 1;
 };
@@ -76,7 +77,7 @@ struct ScoreStore {
   std::vector<int32_t> ranks;
 };
 
-// The first stage of a long scan leaves this for the second one.
+// The first stage of a long scan leaves this for the second one, as does the third one for the fourth.
 struct Kept {
   std::vector<int16_t> best;  // M_g
   uint32_t candidates = 0;

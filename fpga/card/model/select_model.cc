@@ -178,6 +178,10 @@ Hits SelectBelow(const SelectJob& job, const ScoreStore& store, std::span<const 
 Hits Select(const SelectJob& job, const ScoreStore& store, Kept* kept) {
   if (job.relu) return SelectBelow(job, store, {});
   const Kept own = job.kept ? *kept : Kept{LargestScores(job, store), Candidates(job, store)};
+  if (job.measured) {
+    *kept = own;
+    return {};
+  }
   if (!job.maxima) {
     Hits hits = SelectBelow(job, store, own.best);
     if (job.kept) hits.candidates = own.candidates;

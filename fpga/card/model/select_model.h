@@ -43,7 +43,8 @@ Hits Collect(const SelectJob& job, const ScoreStore& store, std::span<const uint
 ScoreStore PageMaxima(const SelectJob& job, const ScoreStore& store);
 
 // selector: all of these. A job with `maxima` selects pages, all of whose entries that count become its list,
-// and sets `kept`; one with `kept` takes the largest scores and the candidates from it.
+// and sets `kept`; one with `kept` takes the largest scores and the candidates from it. A job that is
+// `measured` sets it alone.
 Hits Select(const SelectJob& job, const ScoreStore& store, Kept* kept);
 
 }  // namespace mnemo::card::model

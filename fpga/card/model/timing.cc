@@ -67,12 +67,14 @@ HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels) {
 }
 
 SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const HitWork& hits) {
+  if (job.measured) return {.sweep = kSweepLatency};
   const uint64_t digits = DigitsOf(job);
-  // Lanes make the ranks of weighted ReLU. Of a page's maxima there is one entry a page.
+  // Lanes make the ranks of weighted ReLU and of a long scan's second job as scores come. Of a page's maxima
+  // there is one entry a page.
   const uint64_t page_words = Ceiling(job.entries, kEntriesOfWord);
-  const uint64_t words = job.relu     ? 0
-                         : job.maxima ? Ceiling(pages, kEntriesOfWord) * passes
-                                      : pages * page_words * passes;
+  const uint64_t words = job.relu || job.kept ? 0
+                         : job.maxima         ? Ceiling(pages, kEntriesOfWord) * passes
+                                              : pages * page_words * passes;
   const uint64_t ranks = pages * (job.maxima ? 1 : job.entries);
   const bool wide = job.exp2 || job.relu;
   const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;
@@ -80,7 +82,7 @@ SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, c
   const uint64_t bound_digits = !job.bounded ? 0 : wide ? 8 : 4;
   // The first sweep is over the scores, the others over the ranks.
   const uint64_t sweeps = digits + bound_digits;
-  const uint64_t of_ranks = sweeps - (job.relu ? 0 : 1);
+  const uint64_t of_ranks = sweeps - (job.relu || job.kept ? 0 : 1);
   SelectCycles cycles;
   cycles.sweep = kAskCycles + job.group + words * (job.exp2 ? kExp2WordCycles : 1) +
                  of_ranks * Ceiling(ranks, ranks_of_cycle) + sweeps * kSweepLatency;

@@ -56,7 +56,8 @@ module descriptor_check
   logic start, done;
   logic [47:0] payload_units, result_units;
   logic [9:0] page_words;
-  logic [34:0] best_words, scan_words;
+  logic list_full;
+  logic [34:0] scan_words;
 
   descriptor_sizes #(
       .CHANNELS(CHANNELS),
@@ -74,7 +75,7 @@ module descriptor_check
       .result_units,
       .block,
       .page_words,
-      .best_words,
+      .list_full,
       .scan_words
   );
 
@@ -258,12 +259,12 @@ module descriptor_check
     rule(d.group > 8'(MAX_GROUP_HERE), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(!dim_served, STATUS_UNSUPPORTED, DESCRIPTOR_AT_INDEX_ID),
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
-    // Long scans: a page fits a bank; k pages fit it, and so a list, though one lane has all of them.
+    // Long scans: two pages of scores fit a bank; the ranks of the listed pages do, though one lane has all of them.
     rule(
-        block.long_scan && cascade, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
+        block.long_scan && cascade && list_full, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K1
     ),
-    rule(block.long_scan && 32'(page_words) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
-    rule(block.long_scan && best_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
+    rule(block.long_scan && 32'({page_words, 1'b0}) > 32'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
+    rule(block.long_scan && list_full, STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),
     rule(!latest && d.end_token > MAX_END, STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN),
     rule(!latest && scan_words > 35'(BANK_WORDS), STATUS_UNSUPPORTED, DESCRIPTOR_AT_END_TOKEN)
   };

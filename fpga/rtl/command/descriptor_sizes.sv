@@ -1,7 +1,7 @@
 // The sizes of a descriptor: layout::PayloadBytes and layout::ResultBytes (proto/layout/validate.cc) in units of 64
 // bytes, rounded up, and the words of a score bank that its scan takes. Where the scores of codes take more than a bank,
-// it takes words of the largest ones of pages, and words of the scores of k pages of one lane. One multiplier makes all
-// products.
+// it takes words of the largest ones of pages; `list_full` says that more pages of one lane may be listed than its list
+// and the ranks in a bank have room for. One multiplier makes all products.
 //
 // Inputs are held from `start` to `done`. Latency: 14 cycles. Nothing stalls it. Exact for k below 2^24 and dims up
 // to kMaxDim, whatever the other fields are: no product overflows.
@@ -26,11 +26,12 @@ module descriptor_sizes
     output logic         [47:0] result_units,
     output block_units_t        block,
     output logic         [ 9:0] page_words,   // of codes: of one page
-    output logic         [34:0] best_words,   // of codes: of k pages
+    output logic                list_full,    // by k1, without it by k
     output logic         [34:0] scan_words
 );
   localparam int CHANNELS_LOG2 = $clog2(CHANNELS);
   localparam int G_LOG2 = $clog2(G);
+  localparam int LIST_PAGES = BANK_WORDS * (G < 4 ? G : 4) / 8;
   localparam logic [3:0] STEPS = 4'd13;
 
   logic [3:0] step;
@@ -47,7 +48,7 @@ module descriptor_sizes
   logic [43:0] low;
   logic [54:0] bytes;
   logic [32:0] maxima;
-  logic [29:0] words, best;
+  logic [29:0] words;
   logic gather, score_gather, codes, relu, by_pages;
 
   assign gather = descriptor.op == OP_GATHER;
@@ -102,7 +103,6 @@ module descriptor_sizes
       4'd4: {a, b} <= {2'b0, descriptor.k[23:0], 9'b0, descriptor.heads};
       4'd5: {a, b} <= {26'((27'(rows) + 27'd7) >> 3), 10'b0, passes};
       4'd6: {a, b} <= {2'b0, block.payload_block, 1'b0, blocks};
-      4'd7: {a, b} <= {2'b0, descriptor.k[23:0], 10'b0, passes};
       4'd8: {a, b} <= {6'b0, sum[19:0], 1'b0, factor};
       4'd9: {a, b} <= {7'b0, sum[38:20], 1'b0, factor};
       default: ;
@@ -118,18 +118,18 @@ module descriptor_sizes
       4'd6: if (gather) payload_units <= (48'(product[31:0]) + 48'd15) >> 4;
       4'd7: maxima <= product[32:0];
       4'd8: if (!gather) payload_units <= (descriptor.select_op == SELECT_LATEST) ? '0 : 48'(product);
-      4'd9: best <= product[29:0];
       4'd10: low <= 44'(product);
       4'd11: result_units <= 48'((bytes + 55'd63) >> 6);
       default: ;
     endcase
     block.result_block <= result_block;
     block.long_scan <= by_pages && {words, 3'b0} > 33'(BANK_WORDS);
-    // Ranks of weighted ReLU take half of the words, but the lists of a cascade have no room for so many pages.
+    // Ranks of weighted ReLU take half of the words.
     if (!codes) scan_words <= 35'(words);
     else if (block.long_scan) scan_words <= 35'(maxima);
-    else scan_words <= relu && descriptor.k1 == '0 ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
-    best_words <= {2'b0, best, 3'b0};
+    else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
+    list_full <= rows > 26'(LIST_PAGES) &&
+        ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : descriptor.k > 32'(LIST_PAGES));
     page_words <= {passes, 3'b0};
   end
 endmodule

@@ -1,7 +1,8 @@
 // Makes the jobs of a descriptor: one a position and head. A cascade has two: the sign stage, whose hits become the
 // lanes' lists, then the listed one. A long scan has two as well: that of the pages' largest scores, whose k best pages
 // become the lists, then the listed one. The second follows at once: it takes its list while the first one's bank is
-// still read.
+// still read. A long scan with a first stage has four: the two of the sign stage, whose hits become the lists, then two
+// that read all planes of these, for the best scores and for the entries.
 //
 // Stream in: a descriptor with its verdict and sizes. Streams out: its context (also of a refused one), then for each
 // job a scan job, a select job and a load of its queries; all in the same order. The latest entries need no job. A
@@ -67,8 +68,8 @@ module job_sequencer
   logic [31:0] block_beat, first_block;
   logic [63:0] payload;
   logic [3:0] dim_log2;
-  logic codes, two_bit, pages64, cascade, long_scan, second, job_last, last_head, last_position;
-  logic two_stages;
+  logic codes, two_bit, pages64, cascade, long_scan, job_last, last_head, last_position;
+  logic [1:0] stage, last_stage;
   logic [7:0] head, position;
   logic [31:0] first_entry, end_entry;
   scan_job_t scan_base, scan, scan_next;
@@ -156,6 +157,7 @@ module job_sequencer
     select_base.listed <= 1'b0;
     select_base.to_list <= 1'b0;
     select_base.kept <= 1'b0;
+    select_base.measured <= 1'b0;
     select_base.none <= d.begin_token == d.end_token;
     select_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     select_base.last_page <= last_token[29:6] + 24'(index.shift);
@@ -169,7 +171,7 @@ module job_sequencer
     scan            = scan_base;
     scan.block_beat = block_beat;
     select          = select_base;
-    if (cascade && !second) begin
+    if (cascade && (long_scan ? !stage[1] : stage == 2'd0)) begin
       scan.sign_stage    = 1'b1;
       scan.planes        = 4'd1;
       scan.code_shift    = 5'(dim_log2);
@@ -178,15 +180,16 @@ module job_sequencer
       select.bounded = 1'b0;
       select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     end
-    if (long_scan && !second) begin
-      scan.maxima    = 1'b1;
-      select.shape   = SHAPE_MAXIMA;
-      select.to_list = 1'b1;
+    if (long_scan && !stage[0]) begin
+      scan.maxima     = 1'b1;
+      select.shape    = SHAPE_MAXIMA;
+      select.to_list  = !stage[1];
+      select.measured = stage[1];
     end
-    if (two_stages && second) begin
+    if (stage != 2'd0) begin
       scan.listed   = 1'b1;
-      select.listed = 1'b1;
-      select.kept   = long_scan;
+      select.listed = !select.measured;
+      select.kept   = long_scan && stage[0];
     end
   end
 
@@ -247,7 +250,8 @@ module job_sequencer
           context_out.blocks <= 16'(d.heads) * 16'(d.queries);
           head <= '0;
           position <= '0;
-          second <= 1'b0;
+          stage <= '0;
+          last_stage <= cascade && long_scan ? 2'd3 : 2'(cascade || long_scan);
         end
         3'd1: context_out.entries <= end_entry - first_entry;
         3'd2: begin
@@ -277,7 +281,7 @@ module job_sequencer
       };
     end
     if (state == ADVANCE) begin
-      second <= !job_last;
+      stage <= job_last ? '0 : stage + 1'b1;
       if (job_last) begin
         head       <= last_head ? '0 : head + 1'b1;
         position   <= last_head ? position + 1'b1 : position;
@@ -287,8 +291,7 @@ module job_sequencer
     end
   end
 
-  assign two_stages = cascade || long_scan;
-  assign job_last = !two_stages || second;  // the last stage of its position and head
+  assign job_last = stage == last_stage;  // of its position and head
 
   // Levels are nobody's: contexts tell what is under way.
   /* verilator lint_off UNUSEDSIGNAL */  // as said

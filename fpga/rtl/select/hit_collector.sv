@@ -1,5 +1,6 @@
 // Takes the hit groups of all lanes in page order and makes ids and ranks of them, 16 a beat, or entries of lanes'
-// lists: of the hits that equal the last rank the first `need`, of all `count`. Groups of codes of 32 bits have up to
+// lists: of the hits that equal the last rank the first `need`, of all `count`. Lists of a listed job are used twice.
+// Groups of codes of 32 bits have up to
 // 4 hits. Hits of SHAPE_MAXIMA are pages: their entries have the mask of the job's range.
 //
 // Streams: groups in, a group a cycle, latency 6 cycles to the beats' FIFO; list writes, one a page. The FIFO's
@@ -270,7 +271,7 @@ module hit_collector #(
   end
 
   // Lists: the entries of a page come one after the other.
-  /* verilator lint_off UNUSEDSIGNAL */  // done and slot are those of the write
+  /* verilator lint_off UNUSEDSIGNAL */  // done, twice and slot are those of the write
   list_write_t gathered;
   /* verilator lint_on UNUSEDSIGNAL */
   logic list_final, list_end;
@@ -280,6 +281,7 @@ module hit_collector #(
     list_write <= '{
         valid: gathered.valid && ((list_take && !same_page) || list_final) && !clear,
         done: list_end && !clear,
+        twice: decision.job.listed,
         slot: list_slot,
         lane: gathered.lane,
         row: gathered.row,
@@ -295,6 +297,7 @@ module hit_collector #(
     end
     if (rst || clear || list_final) gathered.valid <= 1'b0;
     gathered.done <= 1'b0;
+    gathered.twice <= 1'b0;
     gathered.slot <= 1'b0;
   end
 

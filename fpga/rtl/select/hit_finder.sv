@@ -14,7 +14,7 @@ module hit_finder #(
     parameter int G = 4,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int LIST = $clog2(BANK_WORDS / 8)
+    localparam int LIST = $clog2(BANK_WORDS / 2)
 ) (
     input  logic                           clk,
     input  logic                           rst,

@@ -51,6 +51,7 @@ module latest_source
     if (active) begin
       out_head = '{
           to_list: 1'b0,
+          measured: 1'b0,
           scored: started,
           pages: '0,
           candidates: entries,

@@ -1,13 +1,14 @@
-// Two lists of a lane: pages with the entries that the first stage of a cascade has selected.
+// Two lists of a lane: pages with the entries that the first stage of a cascade has selected, or those of the k best
+// pages, up to BANK_WORDS / 2 each.
 //
-// Streams: writes of all lanes, those of this lane are kept; after `done` the list goes out, an entry in 3
-// cycles, the lists in the order in which they were written. `row` of a page of a slot follows `read` by a cycle; rows stay until
+// Streams: writes of all lanes, those of this lane are kept; after `done` the list goes out, an entry in 4
+// cycles, the lists in the order in which they were written, with `twice` twice. `row` of a page of a slot follows `read` by a cycle; rows stay until
 // the slot is written again. Nothing stalls the writes: hit_collector's jobs see to it that the slot is free.
 //
 // Holds the positions of layout::TopK of one lane.
 module list_store #(
     parameter int BANK_WORDS = 4096,
-    localparam int LIST = $clog2(BANK_WORDS / 8)
+    localparam int LIST = $clog2(BANK_WORDS / 2)
 ) (
     input  logic                           clk,
     input  logic                           rst,
@@ -27,11 +28,12 @@ module list_store #(
   typedef enum logic [1:0] {
     WAIT,
     FETCH,
+    FETCHED,
     OFFER
   } state_t;
 
   state_t state;
-  logic [1:0] complete;
+  logic [1:0] complete, again;
   logic [1:0][LIST:0] length;
   logic out_slot;
   logic [LIST:0] at;
@@ -41,9 +43,10 @@ module list_store #(
   wire fetch = state == WAIT && complete[out_slot] && !empty;
   logic [ROW+63:0] fetched;
 
-  ram_block #(
+  ram_ultra #(
       .WIDTH(ROW + 64),
-      .DEPTH(BANK_WORDS / 4)
+      .DEPTH(BANK_WORDS),
+      .GRAIN(ROW + 64)
   ) entries (
       .clk,
       .we(mine),
@@ -56,7 +59,7 @@ module list_store #(
 
   ram_block #(
       .WIDTH(ROW),
-      .DEPTH(BANK_WORDS / 4)
+      .DEPTH(BANK_WORDS)
   ) rows (
       .clk,
       .we(mine),
@@ -69,7 +72,10 @@ module list_store #(
 
   always_ff @(posedge clk) begin
     if (mine) length[write.slot] <= length[write.slot] + (LIST + 1)'(1);
-    if (write.done) complete[write.slot] <= 1'b1;
+    if (write.done) begin
+      complete[write.slot] <= 1'b1;
+      again[write.slot] <= write.twice;
+    end
     unique case (state)
       WAIT: begin
         list <= '{last: 1'b1, none: 1'b1, row: '0, mask: '0};
@@ -78,7 +84,8 @@ module list_store #(
           list_valid <= empty;
         end
       end
-      FETCH: begin
+      FETCH: state <= FETCHED;
+      FETCHED: begin
         list <= '{
             last: at + (LIST + 1)'(1) == length[out_slot],
             none: 1'b0,
@@ -94,10 +101,13 @@ module list_store #(
         list_valid <= 1'b0;
         state <= WAIT;
         if (list.last) begin
-          complete[out_slot] <= 1'b0;
-          length[out_slot] <= '0;
-          out_slot <= !out_slot;
+          again[out_slot] <= 1'b0;
           at <= '0;
+          if (!again[out_slot]) begin
+            complete[out_slot] <= 1'b0;
+            length[out_slot] <= '0;
+            out_slot <= !out_slot;
+          end
         end
       end
     endcase

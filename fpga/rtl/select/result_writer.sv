@@ -160,7 +160,7 @@ module result_writer
         hits  <= head;
         pages <= head.pages[23:0];
         beats <= head.to_list ? now.first_beats : now.second_beats;
-        list_stage <= head.to_list;
+        list_stage <= head.to_list || head.measured;
       end
       START: begin
         first       <= {now.k[3:0] + 4'd4, 4'd4};

@@ -5,10 +5,14 @@
 // after word. A beat has S / G entries, or S / 2 rank codes of 32 bits. Of a job with `maxima` the bank holds what
 // page_maxima sends, an entry a page. `rank_write` writes rank codes over a word.
 //
-// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free. `filled` of a bank rises
-// 5 cycles after its last score and ends with `take`; the bank is free again with `release_bank`. Two readers, one
-// for sweeps and one for hits, which never use the same bank: latency 3 cycles, a word a cycle. The job behind one
-// with `maxima` is listed, so its scores come when the maxima are long stored.
+// The job behind one with `maxima` is ranked: its bank gets rank codes alone, which sweep_unit makes as scores come.
+// The scores go round in the other bank, which is free by then, and sweep_unit reads them there before the next round.
+//
+// Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, of a ranked job both. `filled`
+// of a bank rises 5 cycles after its last score, of a ranked job with `ranks_done`, and ends with `take`; the bank is
+// free again with `release_bank`. Two readers, one for sweeps and one for hits, which never use the same bank: latency
+// 3 cycles, a word a cycle. The job behind one with `maxima` is listed, so its scores come when the maxima are long
+// stored.
 // Scores leave registered as `beat` for the largest of each query.
 //
 // Holds what layout::Scores gives.
@@ -29,6 +33,7 @@ module score_store #(
     output logic                           beat_valid,
     output logic                           beat_bank,
     output logic                           beat_first,  // of a job
+    output logic                           beat_ranked,
     output card_types::score_head_t        beat_head,
     output logic [S*16-1:0]                beat_y,
     input  logic                           maxima_valid,
@@ -43,6 +48,8 @@ module score_store #(
     input  logic                           take_bank,
     input  logic                           release_valid,
     input  logic                           release_bank,
+    input  logic                           ranks_done,  // of a ranked job
+    input  logic                           ranks_bank,
     output logic [1:0][COUNT-1:0]          candidates,  // entries that count
     output logic [1:0][ADDRESS+3:0]        pages,
     output logic [1:0][ADDRESS:0]          held,       // pages, with `maxima` groups of 8
@@ -70,25 +77,31 @@ module score_store #(
   logic [1:0] busy;
   logic fill_bank;
   logic first;
-  assign score_ready = !busy[fill_bank];
+  logic ranked;
+  assign score_ready = !busy[fill_bank] && !(first && ranked && busy[!fill_bank]);
   wire take_score = score_valid && score_ready;
 
   always_ff @(posedge clk) begin
     beat_valid <= take_score && !rst;
     beat_bank <= fill_bank;
     beat_first <= first;
+    beat_ranked <= ranked && !score_head.none;
     beat_head <= score_head;
     beat_y <= score_y;
     if (take_score) first <= score_head.last;
     if (take_score && score_head.last) begin
       busy[fill_bank] <= 1'b1;
       fill_bank <= !fill_bank;
+      ranked <= score_head.maxima;
     end
+    if (take_score && first && ranked && !score_head.none) busy[!fill_bank] <= 1'b1;
     if (release_valid) busy[release_bank] <= 1'b0;
+    if (ranks_done) busy[!ranks_bank] <= 1'b0;
     if (rst) begin
       busy <= 2'b00;
       fill_bank <= 1'b0;
       first <= 1'b1;
+      ranked <= 1'b0;
     end
   end
 
@@ -120,10 +133,10 @@ module score_store #(
     for (int b = 0; b < 2; ++b) begin
       held[b] <= (ADDRESS + 1)'(grouped[b] ? (pages[b] + (ADDRESS + 4)'(7)) >> 3 : pages[b]);
     end
-    ends[0] <= {beat_bank, !beat_bank} & {2{beat_valid && beat_head.last}};
+    ends[0] <= {beat_bank, !beat_bank} & {2{beat_valid && beat_head.last && !beat_ranked}};
     for (int i = 1; i < 4; ++i) ends[i] <= ends[i-1];
     for (int b = 0; b < 2; ++b) begin
-      if (ends[3][b]) filled[b] <= 1'b1;
+      if (ends[3][b] || (ranks_done && ranks_bank == 1'(b))) filled[b] <= 1'b1;
       else if (take && take_bank == 1'(b)) filled[b] <= 1'b0;
     end
     if (rst) begin
@@ -136,7 +149,7 @@ module score_store #(
   logic [7:0] fill, fill_counts;
   logic [E-1:0][G*16-1:0] fill_y;
   wire [ADDRESS-1:0] fill_word = maxima_valid ? maxima_word : word;
-  wire to_bank = maxima_valid ? maxima_bank : beat_bank;
+  wire to_bank = maxima_valid ? maxima_bank : beat_bank ^ beat_ranked;
   always_comb begin
     for (int e = 0; e < 8; ++e) begin
       fill[e] = maxima_valid ? maxima_entry == 3'd0 || maxima_entry == 3'(e) : store && part == 3'(e / E);

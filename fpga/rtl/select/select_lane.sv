@@ -42,13 +42,13 @@ module select_lane #(
   import select_types::*;
 
   localparam int ADDRESS = $clog2(BANK_WORDS);
-  localparam int COUNT = ADDRESS + 5;
-  localparam int LIST = $clog2(BANK_WORDS / 8);
+  localparam int COUNT = ADDRESS + 6;
+  localparam int LIST = $clog2(BANK_WORDS / 2);
 
-  logic beat_valid, beat_bank, beat_first;
+  logic beat_valid, beat_bank, beat_first, beat_ranked;
   card_types::score_head_t beat_head;
   logic [S*16-1:0] beat_y;
-  logic freed, freed_bank;
+  logic freed, freed_bank, ranks_done;
   logic [1:0][ADDRESS+9:0] candidates;
   logic [1:0][ADDRESS+3:0] pages;
   logic [1:0][ADDRESS:0] held;
@@ -101,6 +101,7 @@ module select_lane #(
       .beat_valid,
       .beat_bank,
       .beat_first,
+      .beat_ranked,
       .beat_head,
       .beat_y,
       .maxima_valid,
@@ -114,6 +115,8 @@ module select_lane #(
       .take_bank(read.bank),
       .release_valid(freed),
       .release_bank(freed_bank),
+      .ranks_done,
+      .ranks_bank(rank_bank),
       .candidates,
       .pages,
       .held,
@@ -181,6 +184,11 @@ module select_lane #(
       .bin,
       .total,
       .done(sweep_done),
+      .beat_valid(beat_valid && beat_ranked),
+      .beat_first,
+      .beat_bank,
+      .beat_head,
+      .ranks_done,
       .read(sweep_read),
       .read_bank(sweep_bank),
       .read_address(sweep_address),

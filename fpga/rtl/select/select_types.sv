@@ -104,6 +104,7 @@ package select_types;
   typedef struct packed {
     logic           valid;
     logic           done;  // the lists of this slot are complete
+    logic           twice;  // two jobs use them
     logic           slot;
     logic [4:0]     lane;
     logic [ROW-1:0] row;

@@ -7,7 +7,9 @@
 // bound further sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
 //
 // A long scan has two jobs. The first one chooses among pages; its largest scores stay in the lanes' sweep units, and
-// its candidates here, for the second one, whose own entries need not have the best score of each query.
+// its candidates here, for the second one, whose own entries need not have the best score of each query. The lanes have
+// made the ranks of the second one. With a first stage on signs two more jobs follow: one that gives the largest scores
+// and the candidates of all planes alone, and one with their ranks.
 //
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
 // that count, so the last rank is known where all are taken too; and the threshold of layout::ScoreSelect.
@@ -148,7 +150,7 @@ module sweep_control #(
       end
       CHECK: begin
         scored_now <= scored[bank];
-        count <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
+        count <= now.measured ? '0 : SUM'(now.k) < entries ? SUM'(now.k) : entries;
         need <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
         digit <= now.bounded ? {wide, 2'b11} : first_digit;
         known <= first_known;
@@ -157,10 +159,10 @@ module sweep_control #(
         floor_wanted <= now.bounded && now.exp2;
         share_clear <= 1'b1;
         passed <= '0;
-        scores <= !now.relu;
-        state <= candidates == '0 ? HAND : SWEEP;
-        head_valid <= candidates == '0;
-        decision_valid <= candidates == '0;
+        scores <= !now.relu && !now.kept;
+        state <= candidates == '0 || now.measured ? HAND : SWEEP;
+        head_valid <= candidates == '0 || now.measured;
+        decision_valid <= candidates == '0 || now.measured;
       end
       SWEEP: begin
         sweep_command <= '{
@@ -261,6 +263,7 @@ module sweep_control #(
   wire [31:0] rank = known - code_bias(now.plain, now.exp2, now.relu);
   assign head = '{
           to_list: now.to_list,
+          measured: now.measured,
           scored: scored_now,
           pages: 32'(pages),
           candidates: 32'(candidates),

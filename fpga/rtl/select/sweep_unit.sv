@@ -8,12 +8,16 @@
 // half as many with codes of 32 bits, and is never ahead of the words that are still to be read. `bin_shift` and
 // `bin`: see digit_counter. `total`: see exp2_unit, of the last sweep of scores. Nothing stalls it.
 //
+// Scores of a ranked job (score_store) are read from the other bank, a page as soon as it is there, and their codes go to
+// the job's bank: plain, group_last and pass_last are those of the last command, largest scores the last ones written. No
+// command comes meanwhile. `ranks_done` comes with the last codes. A page is read faster than it is filled.
+//
 // Equals layout::Ranks, and the counting passes of layout::TopK with digits of 4 bits.
 module sweep_unit #(
     parameter int G = 4,
     parameter int BANK_WORDS = 4096,
     localparam int ADDRESS = $clog2(BANK_WORDS),
-    localparam int COUNT = ADDRESS + 5
+    localparam int COUNT = ADDRESS + 6
 ) (
     input  logic                         clk,
     input  logic                         rst,
@@ -24,6 +28,14 @@ module sweep_unit #(
     output logic [COUNT-1:0]             bin,
     output logic [select_types::TOTAL-1:0] total,
     output logic                         done,
+
+    input  logic                         beat_valid,  // of a ranked job
+    input  logic                         beat_first,
+    input  logic                         beat_bank,
+    /* verilator lint_off UNUSEDSIGNAL */  // scores are score_store's
+    input  card_types::score_head_t      beat_head,
+    /* verilator lint_on UNUSEDSIGNAL */
+    output logic                         ranks_done,
 
     output logic                         read,
     output logic                         read_bank,
@@ -47,7 +59,29 @@ module sweep_unit #(
   /* verilator lint_on UNUSEDSIGNAL */
   always_ff @(posedge clk) begin
     if (command.start) now <= command;
+    else if (beat_valid && beat_first) begin
+      now.scores <= 1'b1;
+      now.shape <= SHAPE_TOKENS;
+      now.bank <= !beat_bank;
+    end
     if (rst) now <= '0;
+  end
+
+  // Pages of a ranked job that are there and not yet read, and whether more come.
+  logic ranking, ranking_begins, all_there;
+  logic [1:0] there;
+  logic page_there, page_read;
+  assign page_there = beat_valid && beat_head.page_last && beat_head.pass == now.pass_last;
+  always_ff @(posedge clk) begin
+    ranking_begins <= beat_valid && beat_first && !rst;
+    there <= there + 2'(page_there) - 2'(page_read && ranking);
+    if (beat_valid) all_there <= beat_head.last;
+    if (beat_valid && beat_first) ranking <= 1'b1;
+    else if (ranks_done) ranking <= 1'b0;
+    if (rst) begin
+      there <= 2'd0;
+      ranking <= 1'b0;
+    end
   end
   wire tokens = now.shape == SHAPE_TOKENS;
 
@@ -61,7 +95,7 @@ module sweep_unit #(
   logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
   logic [2:0] pace;  // of reads for the sum of exp2
-  wire walk = walking && (pace == '0 || !(now.scores && now.exp2));
+  wire walk = walking && (pace == '0 || !(now.scores && now.exp2)) && (there != 2'd0 || !ranking);
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
@@ -69,6 +103,7 @@ module sweep_unit #(
   wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
+  assign page_read = walk && page_end;
 
   typedef struct packed {
     logic       valid;
@@ -83,8 +118,8 @@ module sweep_unit #(
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     stride <= tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
-    if (begins) begin
-      walking <= held != '0;
+    if (begins || ranking_begins) begin
+      walking <= held != '0 || ranking_begins;
       pages_left <= held;
       if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
       else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
@@ -117,6 +152,7 @@ module sweep_unit #(
         end
       end
     end
+    if (ranking) pages_left <= all_there && there == 2'd1 ? (ADDRESS + 1)'(1) : (ADDRESS + 1)'(2);
     if (rst) walking <= 1'b0;
 
     read <= walk && !rst;
@@ -222,19 +258,20 @@ module sweep_unit #(
     end
     rank_write <= ranks_valid && (ranks_last || full) && !rst;
     if (rank_write) rank_address <= rank_address + ADDRESS'(1);
-    if (rst || begins) begin
+    ranks_done <= ranking && ranks_valid && ranks_last && !rst;
+    if (rst || begins || ranking_begins) begin
       place <= '0;
       rank_address <= '0;
     end
   end
-  assign rank_bank = now.bank;
+  assign rank_bank = now.bank ^ ranking;
   assign rank_data = dense;
 
   // What is counted: the new ranks, or 16 codes of a word.
   logic codes_valid, codes_last;
   logic [CODES-1:0][15:0] codes;
   always_ff @(posedge clk) begin
-    codes_valid <= (ranks_valid || (tag[3].valid && !now.scores)) && !rst;
+    codes_valid <= ((ranks_valid && !ranking) || (tag[3].valid && !now.scores)) && !rst;
     codes_last <= now.scores ? ranks_last : tag[3].last;
     codes <= word[int'(tag[3].step)*CODES*16+:CODES*16];
     if (now.scores) begin
@@ -266,6 +303,11 @@ module sweep_unit #(
     else if (counted || (begins && held == '0)) done <= 1'b1;
     if (rst) done <= 1'b0;
   end
+
+`ifndef SYNTHESIS
+  assert property (@(posedge clk) disable iff (rst) page_there |-> there != 2'd3);
+  assert property (@(posedge clk) disable iff (rst) !(command.start && (ranking || beat_valid)));
+`endif
 
   if (G < 2 || G > 8) $error("a word holds one to four times 16 codes");
 

@@ -98,6 +98,7 @@ module command_bench
     output logic [31:0] select_pass_last,
     output logic        select_listed,
     output logic        select_to_list,
+    output logic        select_measured,
     output logic        select_kept,
     output logic        select_none,
     output logic [31:0] select_first_page,
@@ -110,6 +111,7 @@ module command_bench
     input  logic        head_valid,
     output logic        head_ready,
     input  logic        head_to_list,
+    input  logic        head_measured,
     input  logic [31:0] head_scored,
     input  logic [31:0] head_pages,
     input  logic [31:0] head_candidates,
@@ -185,6 +187,7 @@ module command_bench
   assign select_pass_last  = 32'(select_job.pass_last);
   assign select_listed     = select_job.listed;
   assign select_to_list    = select_job.to_list;
+  assign select_measured   = select_job.measured;
   assign select_kept       = select_job.kept;
   assign select_none       = select_job.none;
   assign select_first_page = 32'(select_job.first_page);
@@ -199,6 +202,7 @@ module command_bench
     for (int c = 0; c < CHANNELS; c++) faults[c] = fault_t'(fault[c]);
     head = '{
         to_list: head_to_list,
+        measured: head_measured,
         scored: head_scored,
         pages: head_pages,
         candidates: head_candidates,

@@ -342,7 +342,6 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
   taken->taken_cycle = top_->cycle;
   if (taken->verdict.status == layout::kStatusOk) {
     const bool long_scan = LongScan(d);
-    const bool two_stages = long_scan || d.k1 != 0;
     long_scans_ += long_scan ? 1 : 0;
     taken->result_address = queue.regions[d.result_region] + uint64_t{d.result_offset} * kBeat;
     const bool latest = d.select_op == layout::kSelectLatest;
@@ -350,8 +349,9 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
     taken->scored_cycle = taken->taken_cycle;
     for (uint32_t position = 0; position < d.queries && !latest; ++position) {
       for (uint32_t head = 0; head < d.heads; ++head) {
-        for (int stage = two_stages ? 0 : 1; stage < 2; ++stage) {
-          const Job job{taken.get(), position, head, long_scan, stage == 0, stage == 1 && two_stages};
+        Job job{taken.get(), position, head, long_scan, d.k1 != 0};
+        for (; job.stage <= job.last_stage(); ++job.stage) {
+          long_cascades_ += job.measured() ? 1 : 0;
           to_scan_.push_back(job);
           to_load_.push_back(job);
           to_select_.push_back(job);

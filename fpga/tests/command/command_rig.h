@@ -54,11 +54,17 @@ struct Job {
   uint32_t position = 0;
   uint32_t head = 0;
   bool long_scan = false;
-  bool to_list = false;
-  bool listed = false;
+  bool cascade = false;
+  int stage = 0;
 
-  bool sign_stage() const { return to_list && !long_scan; }
-  bool maxima() const { return to_list && long_scan; }
+  // The last one gives ids: of a cascade or a long scan the second one, of both the fourth one.
+  int last_stage() const { return long_scan && cascade ? 3 : long_scan || cascade ? 1 : 0; }
+  bool listed() const { return stage != 0; }
+  bool sign_stage() const { return cascade && stage <= last_stage() / 2; }
+  bool maxima() const { return long_scan && stage % 2 == 0; }
+  bool measured() const { return maxima() && listed(); }
+  bool kept() const { return long_scan && stage % 2 == 1; }
+  bool to_list() const { return stage != last_stage() && !measured(); }
 };
 
 struct TestQueue {
@@ -113,6 +119,7 @@ class CommandRig {
   uint64_t refused() const { return refused_; }
   uint64_t jobs() const { return jobs_; }
   uint64_t long_scans() const { return long_scans_; }
+  uint64_t long_cascades() const { return long_cascades_; }
   uint64_t scans() const { return scans_; }
   bool jobs_under_way() const { return !order_.empty(); }
   // Order in which the card read descriptors, by queue.
@@ -148,7 +155,7 @@ class CommandRig {
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
-  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, scans_ = 0;
+  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, scans_ = 0;
 
   // In the order of the card's reads.
   std::deque<std::unique_ptr<Taken>> order_;

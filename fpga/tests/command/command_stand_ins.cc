@@ -54,7 +54,7 @@ void CommandRig::CheckScanJob(const Job& job) {
   if (codes) CHECK(static_cast<int32_t>(top_->scan_base_shift) == layout::DotShift(127, dim));
   CHECK(top_->scan_group_last + 1 == d.group);
   CHECK(top_->scan_pass_last + 1 == (d.group + kPassQueries - 1) / kPassQueries);
-  CHECK(top_->scan_listed == job.listed);
+  CHECK(top_->scan_listed == job.listed());
   CHECK(top_->scan_maxima == job.maxima());
   CHECK(top_->scan_list_beat == taken.entry.list_beat);
   CHECK(top_->scan_block_beat ==
@@ -84,7 +84,7 @@ void CommandRig::CheckSelectJob(const Job& job) {
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
   CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
   CHECK(top_->select_relu == (d.score_op == layout::kScoreReluDot));
-  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list;
+  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list();
   CHECK(top_->select_bounded == bounded);
   if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));
   CHECK(top_->select_shape == (job.maxima()                     ? kShapeMaxima
@@ -93,9 +93,10 @@ void CommandRig::CheckSelectJob(const Job& job) {
                                                                 : kShapeParts));
   CHECK(top_->select_group_last + 1 == d.group);
   CHECK(top_->select_pass_last + 1 == (d.group + kPassQueries - 1) / kPassQueries);
-  CHECK(top_->select_listed == job.listed);
-  CHECK(top_->select_to_list == job.to_list);
-  CHECK(top_->select_kept == (job.long_scan && job.listed));
+  CHECK(top_->select_listed == (job.listed() && !job.measured()));
+  CHECK(top_->select_to_list == job.to_list());
+  CHECK(top_->select_kept == job.kept());
+  CHECK(top_->select_measured == job.measured());
   if (job.maxima()) {
     CHECK(top_->select_skip == d.begin % 64);
     CHECK(top_->select_last_entry == (d.end - 1) % 64);
@@ -178,20 +179,22 @@ void CommandRig::Answer(const Job& job) {
   const bool empty = d.begin == d.end || random_() % 16 == 0;
   const uint32_t count = exact_k ? d.k : empty ? 0 : static_cast<uint32_t>(random_() % (d.k + 1));
   uint32_t id = 0;
-  for (uint32_t i = 0; i < count && !job.to_list; ++i) {
+  const bool gives_ids = !job.to_list() && !job.measured();
+  for (uint32_t i = 0; i < count && gives_ids; ++i) {
     answer_.ids.push_back(id += 1 + static_cast<uint32_t>(random_() % 1000));
     answer_.ranks.push_back(static_cast<int32_t>(random_()));
   }
   const auto pages = static_cast<uint32_t>(random_() % 5000);
   job.taken->bytes_read += uint64_t{pages} * BeatsOfPage(job) * 64;
   job.taken->scored_cycle = scored_.front();
-  if (!job.to_list) job.taken->blocks.push_back(answer_);
-  top_->head_to_list = job.to_list;
+  if (gives_ids) job.taken->blocks.push_back(answer_);
+  top_->head_to_list = job.to_list();
+  top_->head_measured = job.measured();
   top_->head_scored = scored_.front();
   top_->head_pages = pages;
   top_->head_candidates = answer_.candidates;
   top_->head_cut = answer_.cut;
-  top_->head_count = job.to_list ? static_cast<uint32_t>(random_()) : count;
+  top_->head_count = gives_ids ? count : job.to_list() ? static_cast<uint32_t>(random_()) : 0;
   top_->head_last_rank = static_cast<uint32_t>(answer_.last_rank);
   scored_.pop_front();
   head_valid_ = true;
@@ -262,7 +265,7 @@ void CommandRig::ClockStandIns() {
   if (scan_left_ >= 0) --scan_left_;
   if (top_->head_valid && top_->head_ready) {
     head_valid_ = false;
-    hits_owed_ = !answered_.to_list && !answer_.ids.empty();
+    hits_owed_ = !answer_.ids.empty();
     hits_sent_ = 0;
     ++jobs_;
   }

@@ -248,13 +248,13 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   if (d.select_op == layout::kSelectLatest) return {};
   const uint64_t passes = Passes(d);
   if (LongScan(d)) {
-    MNEMO_SERVED(d.k1 == 0, k1);
-    MNEMO_SERVED(8 * passes <= kBankWords, group);
-    MNEMO_SERVED(d.k * 8 * passes <= kBankWords, k);
+    MNEMO_SERVED(std::min<uint64_t>(d.k1, Rows(d)) <= kBankWords / 2, k1);
+    MNEMO_SERVED(2 * 8 * passes <= kBankWords, group);
+    MNEMO_SERVED(d.k1 != 0 || std::min<uint64_t>(d.k, Rows(d)) <= kBankWords / 2, k);
     MNEMO_SERVED((Rows(d) + 7) / 8 * passes <= kBankWords, end);
   } else {
     const bool relu = d.score_op == layout::kScoreReluDot;
-    const uint64_t words = !layout::IsCodeFormat(d.format) ? 1 : relu && d.k1 == 0 ? 4 : 8;
+    const uint64_t words = !layout::IsCodeFormat(d.format) ? 1 : relu ? 4 : 8;
     MNEMO_SERVED(Rows(d) * words * (relu ? 1 : passes) <= kBankWords, end);
   }
 #undef MNEMO_SERVED

@@ -56,6 +56,7 @@ TEST_CASE("descriptors of one ring across the wrap of its indices") {
   CHECK(rig.memory().violations() == 0);
   CHECK(rig.refused() > 0);
   CHECK(rig.long_scans() > 0);
+  CHECK(rig.long_cascades() > 0);
 }
 
 TEST_CASE("result blocks of each small k, with and without ranks") {

@@ -21,6 +21,7 @@ module selector_bench #(
     input  logic                job_listed,
     input  logic                job_to_list,
     input  logic                job_kept,
+    input  logic                job_measured,
     input  logic                job_none,
     input  logic [23:0]         job_first_page,
     input  logic [23:0]         job_last_page,
@@ -39,6 +40,7 @@ module selector_bench #(
     output logic                head_valid,
     input  logic                head_ready,
     output logic                head_to_list,
+    output logic                head_measured,
     output logic [31:0]         head_scored,
     output logic [31:0]         head_pages,
     output logic [31:0]         head_candidates,
@@ -76,6 +78,7 @@ module selector_bench #(
           listed: job_listed,
           to_list: job_to_list,
           kept: job_kept,
+          measured: job_measured,
           none: job_none,
           first_page: job_first_page,
           last_page: job_last_page,
@@ -130,6 +133,7 @@ module selector_bench #(
   );
 
   assign head_to_list = head.to_list;
+  assign head_measured = head.measured;
   assign head_scored = head.scored;
   assign head_pages = head.pages;
   assign head_candidates = head.candidates;
