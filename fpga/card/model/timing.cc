@@ -57,6 +57,11 @@ uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const
   return sweeps + (1 + digits + bound_digits) * kSweepLatency + collector;
 }
 
+uint64_t ValuesTime(const ScanJob& job, uint64_t pages) {
+  const uint64_t of_pass = std::max(uint64_t{job.first_beats}, uint64_t{layout::kPageTokens});
+  return pages * (of_pass * job.passes + kSweepLatency);
+}
+
 uint64_t HostLatency(uint32_t period) {
   return kHostLatencyNs * 256 / (period == 0 ? kDefaultPeriod : period);
 }

@@ -35,6 +35,9 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 // Cycles of a selection whose fullest lane holds `pages` pages.
 uint64_t SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const Hits& hits);
 
+// Cycles of a scan of values: recall_unit takes its pages one by one, an entry a cycle.
+uint64_t ValuesTime(const ScanJob& job, uint64_t pages);
+
 // Returns host memory's latency in cycles.
 uint64_t HostLatency(uint32_t period);
 
