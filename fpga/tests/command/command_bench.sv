@@ -203,7 +203,8 @@ module command_bench
         candidates: head_candidates,
         cut: head_cut,
         count: head_count,
-        last_rank: head_last_rank
+        last_rank: head_last_rank,
+        sum: '0
     };
     hit_beat = '{last: hit_last, count: hit_count};
   end
