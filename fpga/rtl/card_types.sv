@@ -119,7 +119,7 @@ package card_types;
     logic [5:0]  last_entry;
     logic [4:0]  shift;      // s of the index
     logic [23:0] k;          // at least 1
-    sum_t        sum;
+    sum_t        weigh;
   } select_job_t;
 
   // An entry of a lane's list, in rising order of rows.
@@ -139,7 +139,7 @@ package card_types;
     logic               cut;         // more entries reach the bound than are selected
     logic [31:0]        count;       // of ids that follow; with to_list of entries in the lists
     logic signed [31:0] last_rank;   // the lowest selected one, 0 when none is selected
-    sum_t               sum;
+    sum_t               weigh;
   } hit_head_t;
 
   // Then, when count is not 0 and not to_list: 16 ids a beat, the last beat fewer, with the ranks.

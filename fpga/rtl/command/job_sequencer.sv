@@ -177,7 +177,7 @@ module job_sequencer
     select_base.last_entry <= last_token[5:0];
     select_base.shift <= index.shift[4:0];
     select_base.k <= weighted ? '1 : d.k[23:0];
-    select_base.sum <= '{
+    select_base.weigh <= '{
         on: weighted,
         first: 1'b0,
         bases: 1'b0,
@@ -213,9 +213,9 @@ module job_sequencer
         scan.first_beats = layout.scales[8:0];
       end
     end
-    select.sum.first = step == '0;
-    select.sum.bases = step[1];
-    select.sum.last  = step[5:1] == step_last[5:1];
+    select.weigh.first = step == '0;
+    select.weigh.bases = step[1];
+    select.weigh.last  = step[5:1] == step_last[5:1];
     if (long_scan && !second) begin
       scan.maxima    = 1'b1;
       select.shape   = SHAPE_MAXIMA;

@@ -57,7 +57,7 @@ module latest_source
           cut: 1'b0,
           count: count,
           last_rank: '0,
-          sum: '0
+          weigh: '0
       };
       out_hit_beat = '{last: left <= 32'd16, count: left < 32'd16 ? 5'(left) : 5'd16};
       out_hit_ids = ids;

@@ -81,8 +81,8 @@ module recall_unit
   logic [9:0] words;
   logic [3:0] settle;
   logic [QUERY+3:0] sum_last;  // of the elements of a scan
-  wire words_end = words == {now.sum.pass_last, 6'h3F};
-  assign sum_last = {now.sum.pass_last, QUERY'(G - 1)};
+  wire words_end = words == {now.weigh.pass_last, 6'h3F};
+  assign sum_last = {now.weigh.pass_last, QUERY'(G - 1)};
 
   // Hits are those of this job from its head on; all are taken before the next head.
   logic summing, weights_ready;
@@ -161,7 +161,7 @@ module recall_unit
       sum_at <= add_end ? '0 : sum_at + 1'b1;
       if (add_end) fresh <= 1'b0;
     end
-    if (state == TOP && !now.sum.bases) fresh <= 1'b1;
+    if (state == TOP && !now.weigh.bases) fresh <= 1'b1;
     if (rst) begin
       adds <= '0;
       sum_at <= '0;
@@ -188,14 +188,14 @@ module recall_unit
         now <= head;
         last_taken <= 1'b0;
         page_begun <= 1'b0;
-        if (head_valid && head.sum.on) state <= TOP;
+        if (head_valid && head.weigh.on) state <= TOP;
         else if (head_valid && out_head_ready && !head.to_list && head.count != '0) state <= PASS;
       end
       PASS: if (hit_valid && hit_ready && hit_beat.last) state <= IDLE;
       TOP: begin
         settle <= SETTLE;
         if (octave_ready) state <= now.candidates == '0 ? SETTLING : LOAD;
-        if (now.sum.first) begin
+        if (now.weigh.first) begin
           head_due <= 1'b1;
           count <= '0;
           total <= '0;
@@ -205,9 +205,9 @@ module recall_unit
         if (take_weight) begin
           page_begun <= 1'b1;
           page <= id[6];
-          lane <= id[10:6] + now.sum.shift;
+          lane <= id[10:6] + now.weigh.shift;
           last_taken <= weight_last;
-          if (now.sum.first) begin
+          if (now.weigh.first) begin
             count <= count + 32'(weight != '0);
             total <= total + 64'(weight);
           end
@@ -226,11 +226,11 @@ module recall_unit
       end
       SETTLING: begin
         settle <= settle - 1'b1;
-        if (settle == '0) state <= !now.sum.bases ? IDLE : head_due ? HEAD : SUMS;
+        if (settle == '0) state <= !now.weigh.bases ? IDLE : head_due ? HEAD : SUMS;
       end
       HEAD: if (out_head_ready) state <= HEADER;
       HEADER: if (word_go && 32'(word_at) == 32'(HEADER_WORDS) - 1) state <= SUMS;
-      SUMS: if (word_go && word_at == sum_last) state <= now.sum.last ? PAD : IDLE;
+      SUMS: if (word_go && word_at == sum_last) state <= now.weigh.last ? PAD : IDLE;
       default: if (pack_valid && out_hit_ready) state <= pack_last ? IDLE : PAD;
     endcase
 
@@ -258,13 +258,13 @@ module recall_unit
   assign send_valid = state == SEND;
   assign send_lane = lane & 5'(CHANNELS - 1);
 
-  assign head_ready = state == IDLE && (head.sum.on || out_head_ready);
-  assign out_head_valid = state == HEAD || (state == IDLE && head_valid && !head.sum.on);
+  assign head_ready = state == IDLE && (head.weigh.on || out_head_ready);
+  assign out_head_valid = state == HEAD || (state == IDLE && head_valid && !head.weigh.on);
   always_comb begin
     out_head = head;
     if (state == HEAD) begin
       out_head = now;
-      out_head.pages = now.pages << now.sum.blocks_log2;
+      out_head.pages = now.pages << now.weigh.blocks_log2;
       out_head.count = count;
       out_head.last_rank = '0;
     end

@@ -267,7 +267,7 @@ module sweep_control #(
           cut: now.bounded && candidates > count,
           count: 32'(count),
           last_rank: candidates == '0 ? 32'd0 : rank,
-          sum: now.sum
+          weigh: now.weigh
       };
   assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};
 

@@ -204,7 +204,7 @@ module command_bench
         cut: head_cut,
         count: head_count,
         last_rank: head_last_rank,
-        sum: '0
+        weigh: '0
     };
     hit_beat = '{last: hit_last, count: hit_count};
   end

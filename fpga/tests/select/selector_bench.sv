@@ -83,7 +83,7 @@ module selector_bench #(
           last_entry: job_last_entry,
           shift: job_shift,
           k: job_k,
-          sum: '0
+          weigh: '0
       };
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
     assign heads[i] = score_head[i][$bits(score_head_t)-1:0];
