@@ -91,18 +91,20 @@ CardDriver::~CardDriver() {
 }
 
 HostNeeds CardDriver::Needs() const {
-  return {.operations = options_.max_operations,
-          .payload_block = layout::QueryBlockBytes(caps_.max_group, layout::kCardMaxDim),
-          .result_block = layout::ResultBlockBytes(layout::kSelectTopK, layout::kFlagRanks, caps_.max_k,
-                                                   layout::kCardMaxDim),
-          .direct_bytes = card_.direct_bytes};
+  return {
+      .operations = options_.max_operations,
+      .payload_block = layout::QueryBlockBytes(caps_.max_group, layout::kCardMaxDim),
+      .result_block = std::max(
+          layout::ResultBlockBytes(layout::kSelectTopK, layout::kFlagRanks, caps_.max_k, layout::kCardMaxDim),
+          layout::ResultBlockBytes(layout::kSelectWeightedSum, 0, 0, layout::kCardMaxDim)),
+      .direct_bytes = card_.direct_bytes};
 }
 
 layout::AttachHello CardDriver::GrantedToQueue() const {
   layout::AttachHello granted = caps_;
   granted.ops = Bit(layout::kOpScoreSelect);
   granted.select_ops =
-      static_cast<uint8_t>(caps_.select_ops & (Bit(layout::kSelectTopK) | Bit(layout::kSelectThreshold)));
+      static_cast<uint8_t>(caps_.select_ops & ~Bit(layout::kSelectLatest));  // the driver's own
   return granted;
 }
 
@@ -119,9 +121,9 @@ void CardDriver::FillCaps() {
   caps_.formats |= kValues;
   caps_.score_ops = static_cast<uint8_t>(shape_.score_ops);
   caps_.group_ops = static_cast<uint8_t>(shape_.score_ops >> 8);
-  // Weighted sums have results of their own.
   caps_.select_ops = static_cast<uint8_t>(
-      (shape_.score_ops >> 16 & (Bit(kSelectTopK) | Bit(kSelectThreshold))) | Bit(kSelectLatest));
+      (shape_.score_ops >> 16 & (Bit(kSelectTopK) | Bit(kSelectThreshold) | Bit(kSelectWeightedSum))) |
+      Bit(kSelectLatest));
   caps_.cascade = shape_.score_ops >> 24 & 1;
   for (uint32_t dim = kMinDim, n = 4; dim <= kCardMaxDim; dim *= 2, ++n) {
     caps_.dims = static_cast<uint16_t>(caps_.dims | (shape_.dims & Bit(n)));

@@ -222,8 +222,15 @@ absl::Status CardDriver::CopyResults(const Part& part, const Completion& complet
   uint64_t count = 0;
   for (uint32_t n = 0; n < blocks; ++n) {
     const uint32_t block = taken.answered + n;
-    MNEMO_RETURN_IF_ERROR(
-        ReadBlock(whole, results.subspan(uint64_t{n} * part.block_bytes, part.block_bytes), &block_));
+    const auto bytes = results.subspan(uint64_t{n} * part.block_bytes, part.block_bytes);
+    if (whole.select_op == layout::kSelectWeightedSum) {
+      MNEMO_ASSIGN_OR_RETURN(const uint32_t of_block,
+                             CopySum(whole, bytes, taken.operation.result + block * to_bytes));
+      count += of_block;
+      taken.answer.bytes_written += to_bytes;
+      continue;
+    }
+    MNEMO_RETURN_IF_ERROR(ReadBlock(whole, bytes, &block_));
     count += block_.ids.size();
     taken.answer.bytes_written += WriteBlock(whole, &block_, taken.operation.result + block * to_bytes);
     if (whole.op == layout::kOpScoreGather) {

@@ -98,6 +98,29 @@ uint64_t WriteBlock(const Descriptor& d, CheckedBlock* block, uint8_t* result) {
   return written;
 }
 
+absl::StatusOr<uint32_t> CopySum(const Descriptor& d, std::span<const uint8_t> bytes, uint8_t* result) {
+  std::memcpy(result, bytes.data(), bytes.size());
+  layout::WeightedSumHeader header;
+  std::memcpy(&header, result, sizeof(header));
+  constexpr uint32_t kMostOctaves = 31;
+  constexpr uint64_t kLargestWeight = layout::kExp2One >> 8;
+  const uint32_t entries = EntriesOf(d).count();
+  // The best entry has the largest weight, and each one that is counted at least 1.
+  const uint64_t least = header.count == 0 ? 0 : kLargestWeight + header.count - 1;
+  if (header.candidates != entries || header.count > entries || (header.count == 0) != (entries == 0) ||
+      header.last_rank != 0 || header.flags != 0 || header.weight_total < least ||
+      header.weight_total > kLargestWeight * header.count || header.top_octave > kMostOctaves ||
+      std::any_of(std::begin(header.reserved), std::end(header.reserved), [](uint8_t b) { return b != 0; })) {
+    return Internal(
+        "result of the card: count {}, candidates {}, last_rank {}, flags {}, weight_total {}, top_octave {} "
+        "of "
+        "{} entries",
+        header.count, header.candidates, header.last_rank, header.flags, header.weight_total,
+        header.top_octave, entries);
+  }
+  return header.count;
+}
+
 CheckedBlock LatestBlock(const Descriptor& d) {
   const Entries entries = EntriesOf(d);
   CheckedBlock block;

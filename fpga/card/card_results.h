@@ -33,6 +33,10 @@ absl::Status ReadBlock(const layout::Descriptor& descriptor, std::span<const uin
 // behind the last id and rank stay. Returns the bytes written.
 uint64_t WriteBlock(const layout::Descriptor& descriptor, CheckedBlock* block, uint8_t* result);
 
+// Copies a result block of kSelectWeightedSum, and checks the copy's header. Returns its count.
+absl::StatusOr<uint32_t> CopySum(const layout::Descriptor& descriptor, std::span<const uint8_t> bytes,
+                                 uint8_t* result);
+
 // A block of layout::kSelectLatest.
 CheckedBlock LatestBlock(const layout::Descriptor& descriptor);
 

@@ -1,7 +1,8 @@
 // The card: command processor, a scan lane for each channel, and selection over all lanes.
 //
 // Streams: registers (AXI-Lite, s_), host memory (AXI4, h_), a read port for each channel (AXI4); irq is a
-// level that asks for the host. Jobs and queries go to all lanes; scores of all lanes meet in the selector; hits
+// level that asks for the host. Jobs and queries go to all lanes; scores of all lanes meet in the selector, values of
+// weighted sums in the recall unit; hits
 // go back to the command processor, which writes them. Latency and stalls are those of the parts. Equals layout::ScoreSelect of the
 // descriptors in the queues, one result block for each position and head.
 module card_top
@@ -83,13 +84,15 @@ module card_top
   logic query_valid, query_ready;
   query_head_t query_head;
   logic [511:0] query_data;
+  logic octave_valid, octave_ready;
+  logic [4:0] octave;
   logic select_valid, select_ready;
   select_job_t select_job;
-  logic head_valid, head_ready;
-  hit_head_t head;
-  logic hit_valid, hit_ready;
-  hit_beat_t hit_beat;
-  logic [511:0] hit_ids, hit_ranks;
+  logic head_valid, head_ready, found_head_valid, found_head_ready;
+  hit_head_t head, found_head;
+  logic hit_valid, hit_ready, found_hit_valid, found_hit_ready;
+  hit_beat_t hit_beat, found_hit_beat;
+  logic [511:0] hit_ids, hit_ranks, found_hit_ids, found_hit_ranks;
 
   command #(
       .CHANNELS(CHANNELS),
@@ -146,6 +149,9 @@ module card_top
       .query_ready,
       .query_head,
       .query_data,
+      .octave_valid,
+      .octave_ready,
+      .octave,
       .select_valid,
       .select_ready,
       .select_job,
@@ -207,9 +213,21 @@ module card_top
 
   logic [CHANNELS-1:0] list_valid, list_ready;
   list_entry_t [CHANNELS-1:0] list;
-  logic [CHANNELS-1:0] score_valid, score_ready;
+  logic [CHANNELS-1:0] lane_valid, lane_ready, score_valid, score_ready;
   score_head_t [CHANNELS-1:0] score_head;
   logic [CHANNELS-1:0][S*16-1:0] score_y;
+  logic [CHANNELS-1:0][4:0] lane_top;
+  // Values go from the last lane to the first one, then to the recall unit.
+  logic send_valid;
+  logic [4:0] send_lane;
+  logic [CHANNELS-1:0] send;
+  logic [CHANNELS:0] value_valid, value_counts;
+  logic [CHANNELS:0][G*16-1:0] value_y;
+  logic [CHANNELS:0][4:0] value_top;
+  assign {value_valid[CHANNELS], value_counts[CHANNELS], value_y[CHANNELS], value_top[CHANNELS]} = '0;
+  always_ff @(posedge clk) begin
+    for (int i = 0; i < CHANNELS; ++i) send[i] <= send_valid && send_lane == 5'(i) && !core_rst;
+  end
 
   for (genvar i = 0; i < CHANNELS; ++i) begin : g_lane
     lane #(
@@ -241,10 +259,11 @@ module card_top
         .r_data(r_data[i]),
         .r_resp(r_resp[i]),
         .r_last(r_last[i]),
-        .score_valid(score_valid[i]),
-        .score_ready(score_ready[i]),
+        .score_valid(lane_valid[i]),
+        .score_ready(lane_ready[i]),
         .score_head(score_head[i]),
         .score_y(score_y[i]),
+        .top(lane_top[i]),
         .stop,
         .open(open[i]),
         .fault(fault[i]),
@@ -254,6 +273,30 @@ module card_top
         .ev_stall_scorers(ev_stall_scorers[i]),
         .ev_stall_bank(ev_stall_bank[i]),
         .ev_busy(ev_busy[i])
+    );
+
+    recall_tap #(
+        .G(G),
+        .S(S)
+    ) u_tap (
+        .clk,
+        .rst(core_rst),
+        .lane_valid(lane_valid[i]),
+        .lane_ready(lane_ready[i]),
+        .lane_head(score_head[i]),
+        .lane_y(score_y[i]),
+        .lane_top(lane_top[i]),
+        .score_valid(score_valid[i]),
+        .score_ready(score_ready[i]),
+        .send(send[i]),
+        .in_valid(value_valid[i+1]),
+        .in_counts(value_counts[i+1]),
+        .in_y(value_y[i+1]),
+        .in_top(value_top[i+1]),
+        .out_valid(value_valid[i]),
+        .out_counts(value_counts[i]),
+        .out_y(value_y[i]),
+        .out_top(value_top[i])
     );
   end
 
@@ -276,13 +319,46 @@ module card_top
       .list_valid,
       .list_ready,
       .list,
-      .head_valid,
-      .head_ready,
-      .head,
-      .hit_valid,
-      .hit_ready,
-      .hit_beat,
-      .hit_ids,
-      .hit_ranks
+      .head_valid(found_head_valid),
+      .head_ready(found_head_ready),
+      .head(found_head),
+      .hit_valid(found_hit_valid),
+      .hit_ready(found_hit_ready),
+      .hit_beat(found_hit_beat),
+      .hit_ids(found_hit_ids),
+      .hit_ranks(found_hit_ranks)
+  );
+
+  recall_unit #(
+      .CHANNELS(CHANNELS),
+      .G(G)
+  ) u_recall (
+      .clk,
+      .rst(core_rst),
+      .head_valid(found_head_valid),
+      .head_ready(found_head_ready),
+      .head(found_head),
+      .hit_valid(found_hit_valid),
+      .hit_ready(found_hit_ready),
+      .hit_beat(found_hit_beat),
+      .hit_ids(found_hit_ids),
+      .hit_ranks(found_hit_ranks),
+      .octave_valid,
+      .octave_ready,
+      .octave,
+      .send_valid,
+      .send_lane,
+      .value_valid(value_valid[0]),
+      .value_counts(value_counts[0]),
+      .value_y(value_y[0]),
+      .value_top(value_top[0]),
+      .out_head_valid(head_valid),
+      .out_head_ready(head_ready),
+      .out_head(head),
+      .out_hit_valid(hit_valid),
+      .out_hit_ready(hit_ready),
+      .out_hit_beat(hit_beat),
+      .out_hit_ids(hit_ids),
+      .out_hit_ranks(hit_ranks)
   );
 endmodule

@@ -12,6 +12,13 @@ package card_types;
     KIND_MEANS  = 2'd2   // 4 vectors, or the page's own
   } kind_t;
 
+  // What y is made of. The parts of a weighted sum are scanned apart, as y has 16 bits.
+  typedef enum logic [1:0] {
+    Y_ALL    = 2'd0,
+    Y_TOKENS = 2'd1,
+    Y_BASES  = 2'd2
+  } part_t;
+
   // One position and head, one stage: what every lane reads and scores.
   typedef struct packed {
     kind_t       kind;
@@ -26,6 +33,7 @@ package card_types;
     logic [5:0]  group_last;   // queries - 1
     logic [3:0]  pass_last;    // passes over the queries, G each, - 1
     logic        relu;         // rank codes of 32 bits instead of scores: kScoreReluDot
+    part_t       part;         // tokens or bases alone: values, which go to recall_unit
     logic        listed;       // pages and entries are those of the lane's list
     logic        maxima;       // the first stage of a long scan, of codes: of each page and query the largest
                                // score is stored
@@ -62,6 +70,7 @@ package card_types;
   // its pages in rising order, each page for pass 0, 1 ..., and each of these from entry 0 on. Of a job with `relu` a
   // beat has S / 2 rank codes, once for all passes, as pass 0.
   typedef struct packed {
+    logic        value;      // for recall_unit; page_last comes once for all passes
     logic        last;       // the job's last beat of this lane
     logic        none;       // no scores: the lane has no page in this job; with last
     logic        page_last;  // the last beat of a page and pass
@@ -70,6 +79,17 @@ package card_types;
     logic [5:0]  at;         // beats of this page and pass before it
     logic [7:0]  counts;     // bit e: entry e of the beat is in the range (or listed)
   } score_head_t;
+
+  // A job of kSelectWeightedSum: its ids and ranks are those of all entries, and a scan of values follows it.
+  typedef struct packed {
+    logic       on;
+    logic       first;        // of its position and head
+    logic       bases;        // values of bases; the job before had the tokens' values of the same elements
+    logic       last;         // of its position and head; with bases
+    logic [3:0] pass_last;    // of the scan of values: its queries are unit vectors
+    logic [2:0] blocks_log2;  // scans of values that all elements take, by part
+    logic [4:0] shift;        // s of the index
+  } sum_t;
 
   // Entries a page; of a job with maxima pages of 64 are the entries.
   typedef enum logic [1:0] {
@@ -101,6 +121,7 @@ package card_types;
     logic [5:0]  last_entry;
     logic [4:0]  shift;      // s of the index
     logic [23:0] k;          // at least 1
+    sum_t        weigh;
   } select_job_t;
 
   // An entry of a lane's list, in rising order of rows.
@@ -121,6 +142,7 @@ package card_types;
     logic               cut;         // more entries reach the bound than are selected
     logic [31:0]        count;       // of ids that follow; with to_list of entries in the lists
     logic signed [31:0] last_rank;   // the lowest selected one, 0 when none is selected
+    sum_t               weigh;
   } hit_head_t;
 
   // Then, when count is not 0 and not to_list: 16 ids a beat, the last beat fewer, with the ranks.

@@ -92,7 +92,7 @@ TEST_CASE("registers tell what the card is") {
   CHECK(Counter(card, layout::kCardRegLayoutHash) == layout::kLayoutHash);
   CHECK(card.Register(layout::kCardRegShape) == (4 | 4 << 8 | 16 << 16));
   CHECK(card.Register(layout::kCardRegBankWords) == 4096);
-  CHECK(card.Register(layout::kCardRegScoreOps) == 0x0116'0F1E);
+  CHECK(card.Register(layout::kCardRegScoreOps) == 0x011E'0F1E);
   CHECK(card.Register(layout::kCardRegFormats) == 0x3E);
   CHECK(card.Register(layout::kCardRegDims) == 0x1F0);
   CHECK(card.Register(layout::kCardRegMaxGroup) == (64 | 16384 << 16));
@@ -194,15 +194,6 @@ TEST_CASE("what the card does not serve is unsupported, whatever the queue grant
       codes, [](Descriptor& d) { d.flags = layout::kFlagByRank; }, offsetof(Descriptor, flags));
   refused(
       codes, [](Descriptor& d) { d.k = 16385; }, offsetof(Descriptor, k));
-  refused(
-      codes,
-      [](Descriptor& d) {
-        d.select_op = layout::kSelectWeightedSum;
-        d.group_op = layout::kGroupExp2Sum;
-        d.group = 1;
-        d.k = 0;
-      },
-      offsetof(Descriptor, select_op));
   ModelOptions narrow = Small();
   narrow.shape.queries = 1;
   TestCard few(narrow, {.tokens = 256}, random);

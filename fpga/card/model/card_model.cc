@@ -364,6 +364,9 @@ bool CardModel::ExecuteBlock(Work* work, uint32_t number) {
   if (!queries.has_value()) {
     return false;
   }
+  if (d.select_op == layout::kSelectWeightedSum) {
+    return SumBlock(work, number, *queries);
+  }
   Kept kept;
   std::vector<ListEntry> list;
   std::optional<Hits> hits;
@@ -395,17 +398,8 @@ std::optional<std::vector<Query>> CardModel::LoadQueries(const Work& work, uint3
   return queries;
 }
 
-std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const SelectJob& select,
-                                      std::span<const Query> queries, std::span<const ListEntry> list,
-                                      Kept* kept) {
-  ++counters_[layout::kCardJobs];
-  ScoreStore store;
-  if (!ScanPages(scan, queries, list, &store)) {
-    return std::nullopt;
-  }
-  Hits hits = Select(select, store, kept);
+std::vector<LaneWork> CardModel::WorkOf(const ScanJob& scan, const ScoreStore& store) const {
   const uint64_t beats = scan.first_beats + scan.second_beats;
-  work->completion.bytes_read += store.pages.size() * beats * kCardBeatBytes;
   std::vector<LaneWork> lanes(shape_.channels);
   uint64_t row = UINT64_MAX;
   for (const ListEntry& page : store.pages) {
@@ -421,6 +415,25 @@ std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const Sel
       }
     }
   }
+  return lanes;
+}
+
+bool CardModel::Watch(uint64_t cycles) {
+  return watchdog_ == 0 || cycles <= watchdog_ || Fail(layout::kCardFailureWatchdog);
+}
+
+std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const SelectJob& select,
+                                      std::span<const Query> queries, std::span<const ListEntry> list,
+                                      Kept* kept) {
+  ++counters_[layout::kCardJobs];
+  ScoreStore store;
+  if (!ScanPages(scan, queries, list, &store)) {
+    return std::nullopt;
+  }
+  Hits hits = Select(select, store, kept);
+  hits.top_octave = store.top_octave;
+  work->completion.bytes_read += store.pages.size() * (scan.first_beats + scan.second_beats) * kCardBeatBytes;
+  const std::vector<LaneWork> lanes = WorkOf(scan, store);
   uint64_t scan_cycles = 0;
   uint64_t fullest = 0;
   for (const LaneWork& lane : lanes) {
@@ -432,11 +445,50 @@ std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const Sel
   const uint64_t waited = work->timeline.bank_wait();
   const uint64_t cycles = work->timeline.Add(scan_cycles, select_cycles, scan.listed);
   CountJob(scan, work->timeline.bank_wait() - waited, lanes);
-  if (watchdog_ != 0 && cycles > watchdog_) {
-    Fail(layout::kCardFailureWatchdog);
-    return std::nullopt;
+  return Watch(cycles) ? std::optional(std::move(hits)) : std::nullopt;
+}
+
+bool CardModel::RunValues(Work* work, const ScanJob& scan, std::span<const Query> queries, ScoreStore* store,
+                          uint64_t* cycles) {
+  if (!ScanPages(scan, queries, {}, store)) {
+    return false;
   }
-  return hits;
+  work->completion.bytes_read += store->pages.size() * scan.first_beats * kCardBeatBytes;
+  const uint64_t scan_cycles = ValuesTime(scan, store->pages.size());
+  work->timeline.Add(scan_cycles, {}, true);
+  CountJob(scan, 0, WorkOf(scan, *store));
+  *cycles += scan_cycles;
+  return true;
+}
+
+bool CardModel::SumBlock(Work* work, uint32_t number, std::span<const Query> queries) {
+  const Descriptor& d = work->descriptor;
+  const uint32_t dim = work->index.dim;
+  const uint32_t head = d.first_head + number % d.heads;
+  const uint32_t dims = SumDims(shape_, dim);
+  SelectJob all = SelectJobOf(d, work->index, Stage::kOnly);
+  all.k = UINT32_MAX;
+  Kept kept;
+  WeightedSum sum;
+  uint64_t cycles = 0;
+  const uint64_t jobs = counters_[layout::kCardJobs];
+  for (uint32_t first = 0; first < dim; first += dims) {
+    for (const Part part : {Part::kTokens, Part::kBases}) {
+      // Ranks are not kept: they are made anew for each scan of values.
+      const std::optional<Hits> hits =
+          RunJob(work, ScanJobOf(d, work->index, shape_, head, Stage::kOnly), all, queries, {}, &kept);
+      if (!hits.has_value()) return false;
+      if (first == 0 && part == Part::kTokens) sum = BeginSum(hits->ranks, hits->top_octave, dim);
+      const std::vector<Query> units = UnitQueries(dim, first, dims, hits->top_octave);
+      ScoreStore values;
+      if (!RunValues(work, ValueJobOf(d, work->index, shape_, head, part), units, &values, &cycles)) {
+        return false;
+      }
+      AddValues(values, hits->ranks, first, dims, &sum);
+    }
+  }
+  counters_[layout::kCardJobs] = jobs + 1;  // one for the whole block
+  return Watch(cycles) && WriteSum(work, number, sum);
 }
 
 bool CardModel::ScanPages(const ScanJob& job, std::span<const Query> queries, std::span<const ListEntry> list,
@@ -448,6 +500,7 @@ bool CardModel::ScanPages(const ScanJob& job, std::span<const Query> queries, st
     }
     store->pages.push_back(page);
     ScorePage(job, read, queries, &store->y);
+    store->top_octave = std::max(store->top_octave, TopOctave(read));
     if (job.relu) {
       ReluPage(store->y, queries, &store->ranks);
       store->y.clear();
@@ -507,6 +560,20 @@ bool CardModel::WriteResult(Work* work, uint32_t number, const Hits& hits) {
   }
   work->completion.count += header.count;
   work->completion.bytes_written += sizeof(header) + uint64_t{header.count} * (ranks ? 8 : 4);
+  return true;
+}
+
+bool CardModel::WriteSum(Work* work, uint32_t number, const WeightedSum& sum) {
+  const Descriptor& d = work->descriptor;
+  const uint64_t bytes = layout::ResultBlockBytes(d.select_op, d.flags, d.k, work->index.dim);
+  const uint64_t at = work->result_address + number * bytes;
+  const std::span<const uint8_t> sums(reinterpret_cast<const uint8_t*>(sum.sum.data()),
+                                      sum.sum.size() * sizeof(sum.sum[0]));
+  if (!WriteHost(at, BytesOf(sum.header)) || !WriteHost(at + sizeof(sum.header), sums)) {
+    return false;
+  }
+  work->completion.count += sum.header.count;
+  work->completion.bytes_written += bytes;
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include "fpga/card/model/jobs.h"
 #include "fpga/card/model/lane_model.h"
 #include "fpga/card/model/memory.h"
+#include "fpga/card/model/recall_model.h"
 #include "fpga/card/model/timing.h"
 #include "proto/layout/card.h"
 #include "proto/layout/completion.h"
@@ -76,10 +77,19 @@ class CardModel {
   bool Execute(Work* work);
   // One position and head; `number` is that of its blocks.
   bool ExecuteBlock(Work* work, uint32_t number);
+  // recall_unit: the same of a weighted sum.
+  bool SumBlock(Work* work, uint32_t number, std::span<const Query> queries);
   std::optional<std::vector<Query>> LoadQueries(const Work& work, uint32_t number);
   // A scan and its selection.
   std::optional<Hits> RunJob(Work* work, const ScanJob& scan, const SelectJob& select,
                              std::span<const Query> queries, std::span<const ListEntry> list, Kept* kept);
+  // A scan of values, of which recall_unit takes a page at a time. Adds its cycles to `cycles`.
+  bool RunValues(Work* work, const ScanJob& scan, std::span<const Query> queries, ScoreStore* store,
+                 uint64_t* cycles);
+  // The reads of a scan's pages, by lane.
+  std::vector<LaneWork> WorkOf(const ScanJob& scan, const ScoreStore& store) const;
+  // Returns false, and fails, when a job took too long.
+  bool Watch(uint64_t cycles);
   bool ScanPages(const ScanJob& job, std::span<const Query> queries, std::span<const ListEntry> list,
                  ScoreStore* store);
   // channel_reader: the beats of a page that the job reads.
@@ -87,6 +97,7 @@ class CardModel {
   bool ReadBeats(uint32_t lane, uint64_t beat, std::span<uint8_t> to);
   // result_writer, completion_writer.
   bool WriteResult(Work* work, uint32_t number, const Hits& hits);
+  bool WriteSum(Work* work, uint32_t number, const WeightedSum& sum);
   bool WriteCompletion(Queue* queue, const layout::Completion& completion);
   void CountJob(const ScanJob& scan, uint64_t select, const std::vector<LaneWork>& lanes);
 

@@ -135,6 +135,47 @@ Descriptor RandomDescriptor(const TestCard& card, std::mt19937& random) {
   return d;
 }
 
+TEST_CASE("a weighted sum equals the reference") {
+  std::mt19937 random(18);
+  for (uint32_t n = 0; n < Cases(12); ++n) {
+    const uint32_t channels = 1U << random() % 4;
+    TestIndex index = RandomIndex(random, channels);
+    index.format = layout::kFormatCodes8;
+    index.dim = 16U << n % 5;
+    TestCard card(Options(channels), index, random);
+    Descriptor d = card.NewDescriptor();
+    d.queries = static_cast<uint8_t>(1 + random() % 2);
+    d.group_op = layout::kGroupExp2Sum;
+    d.select_op = layout::kSelectWeightedSum;
+    d.k = 0;
+    d.begin = random() % (index.tokens + 1);
+    d.end = n % 4 == 0 ? d.begin : d.begin + random() % (index.tokens - d.begin + 1);
+    card.SetLengths(&d);
+    const uint32_t blocks = uint32_t{d.queries} * d.heads;
+    const size_t query_bytes = layout::QueryBlockBytes(1, index.dim);
+    const size_t result_bytes = layout::ResultBlockBytes(d.select_op, 0, 0, index.dim);
+    for (uint32_t b = 0; b < blocks; ++b) {
+      FillQueries(1, index.dim, d.format, random, card.Payload() + b * query_bytes);
+    }
+    const Completion completion = card.Run(d);
+    INFO("dim " << index.dim << ", " << d.begin << " to " << d.end << " of " << index.tokens);
+    REQUIRE(completion.status == layout::kStatusOk);
+    uint32_t count = 0;
+    for (uint32_t b = 0; b < blocks; ++b) {
+      const std::vector<const uint8_t*> records = card.Records(0, b % d.heads);
+      std::vector<uint8_t> expected(result_bytes);
+      layout::ScoreSelect(d, {d.format, index.dim, records}, card.Payload() + b * query_bytes, expected);
+      REQUIRE(std::equal(expected.begin(), expected.end(), card.Result() + b * result_bytes));
+      layout::WeightedSumHeader header;
+      std::memcpy(&header, expected.data(), sizeof(header));
+      count += header.count;
+    }
+    CHECK(completion.count == count);
+    CHECK(completion.bytes_written == blocks * result_bytes);
+    CHECK(card.Register(layout::kCardRegCounters + 8 * layout::kCardJobs) == blocks);
+  }
+}
+
 TEST_CASE("results equal the reference for random descriptors") {
   std::mt19937 random(1);
   for (uint32_t n = 0; n < Cases(160); ++n) {

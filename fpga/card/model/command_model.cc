@@ -211,6 +211,20 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   return job;
 }
 
+uint32_t SumDims(const Shape& shape, uint32_t dim) { return std::min(MaxGroup(shape), dim); }
+
+ScanJob ValueJobOf(const Descriptor& descriptor, const CardIndex& index, const Shape& shape, uint32_t head,
+                   Part part) {
+  // The base comes with the first beats of a block, as in a cascade.
+  ScanJob job =
+      ScanJobOf(descriptor, index, shape, head, part == Part::kBases ? Stage::kFirst : Stage::kOnly);
+  job.part = part;
+  job.code_shift = job.base_shift = 0;
+  job.group = SumDims(shape, index.dim);
+  job.passes = (job.group + shape.queries - 1) / shape.queries;
+  return job;
+}
+
 Hits LatestEntries(const Descriptor& descriptor) {
   const uint32_t entry_tokens = layout::EntryTokens(descriptor.format, descriptor.flags);
   const uint32_t end = descriptor.end / entry_tokens;

@@ -31,7 +31,7 @@ constexpr uint32_t kServedScoreOps =
     1U << layout::kScoreBlockMean | 1U << (8 + layout::kGroupNone) | 1U << (8 + layout::kGroupMax) |
     1U << (8 + layout::kGroupExp2Sum) | 1U << (8 + layout::kGroupPlainMax) |
     1U << (16 + layout::kSelectTopK) | 1U << (16 + layout::kSelectThreshold) |
-    1U << (16 + layout::kSelectLatest) | 1U << 24;
+    1U << (16 + layout::kSelectWeightedSum) | 1U << (16 + layout::kSelectLatest) | 1U << 24;
 constexpr uint32_t kServedFormats = 1U << layout::kFormatCodes2 | 1U << layout::kFormatCodes4 |
                                     1U << layout::kFormatCodes8 | 1U << layout::kFormatBounds |
                                     1U << layout::kFormatMeans;
@@ -65,6 +65,13 @@ std::vector<Stage> StagesOf(const layout::Descriptor& descriptor, const Shape& s
 ScanJob ScanJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,
                   uint32_t head, Stage stage);
 SelectJob SelectJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, Stage stage);
+
+// Elements of a head that one scan of a weighted sum gives, a query each.
+uint32_t SumDims(const Shape& shape, uint32_t dim);
+// The values of elements for a weighted sum, of one part: y by unit queries is layout::AlignedValue, when
+// their shift has the largest octave of the scan.
+ScanJob ValueJobOf(const layout::Descriptor& descriptor, const layout::CardIndex& index, const Shape& shape,
+                   uint32_t head, Part part);
 
 // latest_source: a block of kSelectLatest, which needs no job.
 Hits LatestEntries(const layout::Descriptor& descriptor);

@@ -18,6 +18,9 @@ struct Shape {
 
 enum class Kind { kCodes, kBounds, kMeans };
 
+// part_t: what y of a vector is made of. Parts of a weighted sum are scanned apart, since y has 16 bits.
+enum class Part { kAll, kTokens, kBases };
+
 // scan_job_t: one position and head, one stage.
 struct ScanJob {
   Kind kind = Kind::kCodes;
@@ -25,6 +28,7 @@ struct ScanJob {
   uint32_t planes = 1;
   bool two_bit = false;
   bool sign_stage = false;
+  Part part = Part::kAll;
   bool page_row = false;
   bool fold = false;
   uint32_t code_shift = 0;
@@ -75,6 +79,7 @@ struct ScoreStore {
   std::vector<ListEntry> pages;
   std::vector<int16_t> y;
   std::vector<int32_t> ranks;
+  uint32_t top_octave = 0;  // of codes: the largest one of the pages' tokens and bases
 };
 
 // The first stage of a long scan leaves this for the second one, as does the third one for the fourth.
@@ -91,6 +96,7 @@ struct Hits {
   std::vector<uint32_t> ids;    // rising; not with to_list
   std::vector<int32_t> ranks;   // of the ids
   std::vector<ListEntry> list;  // with to_list
+  uint32_t top_octave = 0;      // of the scan
 };
 
 }  // namespace mnemo::card::model

@@ -109,7 +109,7 @@ int32_t BaseDot(const ScanJob& job, std::span<const uint8_t> read, const Query& 
 }
 
 int32_t BaseTerm(const ScanJob& job, std::span<const uint8_t> read, const Query& query) {
-  return job.kind == Kind::kCodes
+  return job.kind == Kind::kCodes && job.part != Part::kTokens
              ? Own(query, BaseDot(job, read, query), HeaderOf(read).base_scale, job.base_shift)
              : 0;
 }
@@ -123,6 +123,9 @@ int32_t ScoreVector(const ScanJob& job, std::span<const uint8_t> read, const Que
     const uint32_t row = job.page_row ? static_cast<uint32_t>(layout::kPageParts) : vector;
     return Own(query, PlaneCombine(job, read, query, alone ? 0 : row), header.row_scales[row],
                job.code_shift);
+  }
+  if (job.part == Part::kBases) {
+    return base_term;
   }
   const int32_t dot = PlaneCombine(job, read, query, vector);
   if (job.sign_stage) {
@@ -142,6 +145,11 @@ void ReluPage(std::span<const int16_t> y, std::span<const Query> queries, std::v
     }
     ranks->push_back(static_cast<int32_t>(sum >> layout::kReluRankShift));
   }
+}
+
+uint32_t TopOctave(std::span<const uint8_t> read) {
+  const layout::RecordHeader header = HeaderOf(read);
+  return std::max<uint32_t>(header.top_octave, header.base_scale >> 3);
 }
 
 uint32_t EntriesOfPage(const ScanJob& job) {

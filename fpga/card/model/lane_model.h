@@ -54,6 +54,9 @@ void ScorePage(const ScanJob& job, std::span<const uint8_t> read, std::span<cons
 // relu_unit: the ranks of a page by its scores, [entry][query].
 void ReluPage(std::span<const int16_t> y, std::span<const Query> queries, std::vector<int32_t>* ranks);
 
+// recall_top: the largest octave of a page's tokens and base.
+uint32_t TopOctave(std::span<const uint8_t> read);
+
 // Entries of a page in this job: 64, 4 or 1.
 uint32_t EntriesOfPage(const ScanJob& job);
 

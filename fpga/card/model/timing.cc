@@ -91,6 +91,11 @@ SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, c
   return cycles;
 }
 
+uint64_t ValuesTime(const ScanJob& job, uint64_t pages) {
+  const uint64_t of_pass = std::max(uint64_t{job.first_beats}, uint64_t{layout::kPageTokens});
+  return pages * (of_pass * job.passes + kSweepLatency);
+}
+
 uint64_t HostLatency(uint32_t period) {
   return kHostLatencyNs * 256 / (period == 0 ? kDefaultPeriod : period);
 }

@@ -49,6 +49,9 @@ struct SelectCycles {
 // Cycles of a selection whose fullest lane holds `pages` pages.
 SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const HitWork& hits);
 
+// Cycles of a scan of values: recall_unit takes its pages one by one, an entry a cycle.
+uint64_t ValuesTime(const ScanJob& job, uint64_t pages);
+
 // Host memory's latency in cycles.
 uint64_t HostLatency(uint32_t period);
 // From a doorbell until a descriptor's jobs begin: its own read, then its index's.

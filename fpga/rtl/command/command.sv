@@ -66,6 +66,9 @@ module command
     input  logic                             query_ready,
     output query_head_t                      query_head,
     output logic        [       511:0]       query_data,
+    input  logic                             octave_valid,
+    output logic                             octave_ready,
+    input  logic        [         4:0]       octave,
     output logic                             select_valid,
     input  logic                             select_ready,
     output select_job_t                      select_job,
@@ -257,21 +260,13 @@ module command
   );
 
   query_loader loader (
-      .clk,
       .rst(core_rst),
-      .load_valid,
-      .load_ready,
-      .load,
       .read_valid(run_valid[2]),
       .read_ready(run_ready[2]),
       .read(runs[2]),
       .beat_valid(beat_valid[2]),
       .beat_ready(beat_ready[2]),
-      .beat,
-      .query_valid,
-      .query_ready,
-      .query_head,
-      .query_data
+      .*
   );
 
   // Answers.

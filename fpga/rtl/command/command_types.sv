@@ -61,6 +61,8 @@ package command_types;
     logic [5:0]  group_last;
     logic [3:0]  dim_log2;  // 4 to 8
     logic        bounds;
+    logic        values;    // unit queries for a scan of values, which are not read
+    logic [7:0]  element;   // of the first one
   } load_t;
 
   // A descriptor for the result writer: refused when status is not STATUS_OK, then only number, status, detail,

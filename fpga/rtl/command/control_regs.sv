@@ -64,7 +64,7 @@ module control_regs
   localparam logic [31:0] SHAPE = {8'b0, 8'(S), 8'(G), 8'(CHANNELS)};
   localparam logic [31:0] SCORE_OPS = {
     8'd1,
-    8'((1 << SELECT_TOP_K) | (1 << SELECT_THRESHOLD) | (1 << SELECT_LATEST)),
+    8'((1 << SELECT_TOP_K) | (1 << SELECT_THRESHOLD) | (1 << SELECT_WEIGHTED_SUM) | (1 << SELECT_LATEST)),
     8'((1 << GROUP_NONE) | (1 << GROUP_MAX) | (1 << GROUP_EXP2_SUM) | (1 << GROUP_PLAIN_MAX)),
     8'((1 << SCORE_DOT) | (1 << SCORE_RELU_DOT) | (1 << SCORE_PAGE_BOUND) | (1 << SCORE_BLOCK_MEAN))
   };

@@ -128,7 +128,7 @@ module descriptor_check
     return bit_number < 8'd8 && mask[bit_number[2:0]];
   endfunction
 
-  localparam int RULES = 75;
+  localparam int RULES = 74;
   rule_t [RULES-1:0] rules;
   assign rules = {
     rule(d.op < OP_SCORE_SELECT || d.op > OP_SCORE_GATHER, STATUS_BAD_FIELD, DESCRIPTOR_AT_OP),
@@ -255,7 +255,6 @@ module descriptor_check
         d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP
     ),
     rule((d.flags & FLAG_BY_RANK) != '0, STATUS_UNSUPPORTED, DESCRIPTOR_AT_FLAGS),
-    rule(weighted, STATUS_UNSUPPORTED, DESCRIPTOR_AT_SELECT_OP),
     rule(d.group > 8'(MAX_GROUP_HERE), STATUS_UNSUPPORTED, DESCRIPTOR_AT_GROUP),
     rule(!dim_served, STATUS_UNSUPPORTED, DESCRIPTOR_AT_INDEX_ID),
     rule(d.k > 32'(MAX_K), STATUS_UNSUPPORTED, DESCRIPTOR_AT_K),

@@ -2,7 +2,9 @@
 // lanes' lists, then the listed one. A long scan has two as well: that of the pages' largest scores, whose k best pages
 // become the lists, then the listed one. The second follows at once: it takes its list while the first one's bank is
 // still read. A long scan with a first stage has four: the two of the sign stage, whose hits become the lists, then two
-// that read all planes of these, for the best scores and for the entries.
+// that read all planes of these, for the best scores and for the entries. A weighted sum has four for each SUM_DIMS
+// elements of a head: that of all ranks, then a scan of the tokens' values by unit queries, without a select job; then
+// both again with the values of bases.
 //
 // Stream in: a descriptor with its verdict and sizes. Streams out: its context (also of a refused one), then for each
 // job a scan job, a select job and a load of its queries; all in the same order. The latest entries need no job. A
@@ -44,6 +46,7 @@ module job_sequencer
     output load_t               load
 );
   localparam int G_LOG2 = $clog2(G);
+  localparam int SUM_LOG2 = (G_LOG2 < 2) ? G_LOG2 + 4 : 6;  // elements of a scan of values, at most 16 passes
 
   typedef enum logic [2:0] {
     IDLE,
@@ -70,16 +73,23 @@ module job_sequencer
   logic [3:0] dim_log2;
   logic codes, two_bit, pages64, cascade, long_scan, job_last, last_head, last_position;
   logic [1:0] stage, last_stage;
+  logic extra;  // one head answers it and the job before
   logic [7:0] head, position;
   logic [31:0] first_entry, end_entry;
   scan_job_t scan_base, scan, scan_next;
   select_job_t select_base, select, select_next;
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
   load_t load_next;
+  // Of a weighted sum: step[0] scans values, step[1] those of bases.
+  logic weighted;
+  logic [5:0] step, step_last, values_last;
+  logic [3:0] passes_last;
+  logic [9:0] beats3;
+  wire values = weighted && step[0];
   logic [23:0] payload_units;
 
   assign busy = state != IDLE;
-  assign ev_job = scan_in && scan_room;
+  assign ev_job = scan_in && scan_room && !extra;
 
   always_ff @(posedge clk) begin
     if (state == IDLE) begin
@@ -104,6 +114,7 @@ module job_sequencer
   assign two_bit = d.format == FORMAT_CODES2;
   assign pages64 = (d.flags & FLAG_PAGES64) != '0;
   assign cascade = d.k1 != '0;
+  assign weighted = d.select_op == SELECT_WEIGHTED_SUM;
   always_ff @(posedge clk) begin
     if (index.dim[4]) dim_log2 <= 4'd4;
     else if (index.dim[5]) dim_log2 <= 4'd5;
@@ -112,6 +123,10 @@ module job_sequencer
     layout <= card_block(d.format, dim_log2);
     last_token <= d.end_token - 32'd1;
     product <= a * b;
+    step_last <= {4'((32'd1 << dim_log2) >> SUM_LOG2) - 4'(dim_log2 >= 4'(SUM_LOG2)), 2'b11};
+    values_last <= (dim_log2 < 4'(SUM_LOG2)) ? 6'((7'd1 << dim_log2) - 7'd1) : 6'((7'd1 << SUM_LOG2) - 7'd1);
+    passes_last <= 4'(values_last >> G_LOG2);
+    beats3 <= layout.beats + {layout.beats[8:0], 1'b0};
 
     scan_base.kind <= codes ? KIND_CODES : (d.format == FORMAT_BOUNDS) ? KIND_BOUNDS : KIND_MEANS;
     scan_base.vector_log2 <= ((dim_log2 < 4'd6) ? 4'd6 : dim_log2) + ((d.format == FORMAT_BOUNDS) ? 4'd1 : 4'd0);
@@ -126,6 +141,7 @@ module job_sequencer
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     scan_base.relu <= d.score_op == SCORE_RELU_DOT;
+    scan_base.part <= Y_ALL;
     scan_base.listed <= 1'b0;
     scan_base.maxima <= 1'b0;
     scan_base.none <= d.begin_token == d.end_token;
@@ -164,7 +180,16 @@ module job_sequencer
     select_base.skip <= d.begin_token[5:0];
     select_base.last_entry <= last_token[5:0];
     select_base.shift <= index.shift[4:0];
-    select_base.k <= d.k[23:0];
+    select_base.k <= weighted ? '1 : d.k[23:0];
+    select_base.weigh <= '{
+        on: weighted,
+        first: 1'b0,
+        bases: 1'b0,
+        last: 1'b0,
+        pass_last: passes_last,
+        blocks_log2: (dim_log2 < 4'(SUM_LOG2)) ? 3'd0 : 3'(dim_log2 - 4'(SUM_LOG2)),
+        shift: index.shift[4:0]
+    };
   end
 
   always_comb begin
@@ -180,6 +205,21 @@ module job_sequencer
       select.bounded = 1'b0;
       select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     end
+    if (values) begin
+      scan.part       = step[1] ? Y_BASES : Y_TOKENS;
+      scan.code_shift = '0;
+      scan.base_shift = '0;
+      scan.group_last = values_last;
+      scan.pass_last  = passes_last;
+      if (step[1]) begin
+        scan.sign_stage  = 1'b1;
+        scan.planes      = 4'd1;
+        scan.first_beats = layout.scales[8:0];
+      end
+    end
+    select.weigh.first = step == '0;
+    select.weigh.bases = step[1];
+    select.weigh.last  = step[5:1] == step_last[5:1];
     if (long_scan && !stage[0]) begin
       scan.maxima     = 1'b1;
       select.shape    = SHAPE_MAXIMA;
@@ -224,7 +264,7 @@ module job_sequencer
         NEXT: begin
           if (!scan_in && !select_in && !load_in) begin
             scan_in   <= 1'b1;
-            select_in <= 1'b1;
+            select_in <= !values;
             load_in   <= 1'b1;
             state     <= ADVANCE;
           end
@@ -252,6 +292,7 @@ module job_sequencer
           position <= '0;
           stage <= '0;
           last_stage <= cascade && long_scan ? 2'd3 : 2'(cascade || long_scan);
+          step <= '0;
         end
         3'd1: context_out.entries <= end_entry - first_entry;
         3'd2: begin
@@ -264,7 +305,8 @@ module job_sequencer
           first_block              <= product[31:0];
           context_out.first_beats  <= cascade ? layout.scales :
               long_scan ? 10'(scan_base.first_beats) + 10'(scan_base.second_beats) : '0;
-          context_out.second_beats <= 10'(scan_base.first_beats) + 10'(scan_base.second_beats);
+          context_out.second_beats <= weighted ? beats3 + layout.scales :
+              10'(scan_base.first_beats) + 10'(scan_base.second_beats);
         end
         default: ;
       endcase
@@ -274,14 +316,18 @@ module job_sequencer
       select_next       <= select;
       load_next         <= '{
           address: payload,
-          beats: payload_units,
-          group_last: scan_base.group_last,
-          dim_log2: dim_log2,
-          bounds: scan_base.kind == KIND_BOUNDS
+          beats: values ? '0 : payload_units,
+          group_last: scan.group_last,
+          dim_log2: (values && dim_log2 < 4'd6) ? 4'd6 : dim_log2,
+          bounds: scan_base.kind == KIND_BOUNDS,
+          values: values,
+          element: 8'(32'(step[5:2]) << SUM_LOG2)
       };
+      extra <= weighted && step != '0;
     end
     if (state == ADVANCE) begin
-      stage <= job_last ? '0 : stage + 1'b1;
+      stage <= (job_last || weighted) ? '0 : stage + 1'b1;
+      step <= (weighted && !job_last) ? step + 1'b1 : '0;
       if (job_last) begin
         head       <= last_head ? '0 : head + 1'b1;
         position   <= last_head ? position + 1'b1 : position;
@@ -291,7 +337,8 @@ module job_sequencer
     end
   end
 
-  assign job_last = stage == last_stage;  // of its position and head
+  // The last stage of its position and head.
+  assign job_last = weighted ? step == step_last : stage == last_stage;
 
   // Levels are nobody's: contexts tell what is under way.
   /* verilator lint_off UNUSEDSIGNAL */  // as said

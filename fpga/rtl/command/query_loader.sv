@@ -3,9 +3,12 @@
 // Stream in: a load, the block of one position and head. Stream out: its queries: codes padded with zeros to
 // segments of 64, in order; for bounds each segment as min(code, 0), then as max(code, 0) in a segment of its own,
 // dim / 64 later; then a beat a query with its QueryParam and the sum of its codes.
+// A load of `values` is not read: its queries are unit vectors of elements in their order, with a multiplier of 1, and
+// a shift from their octaves to the largest one of the scan before, which it waits for and takes (`octave`). Their y
+// is layout::AlignedValue.
 // Latency: 6 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
 // sums. Blocks of the next loads are read meanwhile, as far as BEATS hold them: a longer one is read when all before it
-// are used up. Stalls: host memory, `query`.
+// are used up. Stalls: host memory, `query`, `octave`.
 module query_loader
   import mnemo_pkg::*;
   import card_types::*;
@@ -24,6 +27,9 @@ module query_loader
     input  logic                beat_valid,
     output logic                beat_ready,
     input  logic        [511:0] beat,
+    input  logic                octave_valid,
+    output logic                octave_ready,
+    input  logic        [  4:0] octave,
     output logic                query_valid,
     input  logic                query_ready,
     output query_head_t         query_head,
@@ -130,7 +136,19 @@ module query_loader
   // The held beat is used up with this one.
   assign hold_done = (state == CODES) ? (!job.bounds || upper) && (slot == slots_last || last_query)
                                       : query[2:0] == 3'd7 || last_query;
-  assign held_ready = (state == CODES || state == PARAMS) && !hold_valid;
+  assign held_ready = (state == CODES || state == PARAMS) && !hold_valid && !job.values;
+
+  // Beats of a load of values: a unit vector's segment, or 8 parameters.
+  localparam logic [7:0] NO_SHIFT = 8'd105;  // of octave 0
+  wire take_unit = (state == CODES || state == PARAMS) && !hold_valid && job.values && octave_valid;
+  wire [7:0] element = job.element + 8'(query);
+  logic [511:0] unit;
+  assign octave_ready = job.values && state == PARAMS && move && last_query;
+  always_comb begin
+    unit = '0;
+    if (state == PARAMS) for (int i = 0; i < 8; i++) unit[64*i+:64] = {40'b0, NO_SHIFT + 8'(octave), 16'd1};
+    else for (int i = 0; i < 64; i++) unit[8*i] = element == {segment[1:0], 6'(i)};
+  end
   assign codes = hold & segment_mask;
 
   always_ff @(posedge clk) begin
@@ -140,9 +158,9 @@ module query_loader
       read_valid <= 1'b0;
     end else begin
       if (read_ready) read_valid <= 1'b0;
-      if (take_beat) hold_valid <= 1'b1;
+      if (take_beat || take_unit) hold_valid <= 1'b1;
       if (move && hold_done) hold_valid <= 1'b0;
-      if (take_load) read_valid <= 1'b1;
+      if (take_load && !load.values) read_valid <= 1'b1;
       unique case (state)
         IDLE: if (next_valid) state <= CODES;
         CODES: if (move && last_of_query && last_query) state <= DRAIN;
@@ -163,7 +181,7 @@ module query_loader
       upper   <= 1'b0;
     end
     drain <= (state == DRAIN) ? drain - 1'b1 : 4'd8;
-    if (take_beat) hold <= held;
+    if (take_beat || take_unit) hold <= job.values ? unit : held;
     if (move) begin
       if (state == PARAMS) begin
         query <= query + 1'b1;

@@ -45,6 +45,7 @@ module lane
     input  logic               score_ready,
     output score_head_t        score_head,
     output logic    [S*16-1:0] score_y,
+    output logic        [  4:0] top,  // largest octave of the last job's pages
     input  logic               stop,
     output logic               open,
     output fault_t             fault,
@@ -348,6 +349,8 @@ module lane
       .score_head,
       .score_y
   );
+
+  top_octave octaves (.*);
 
   always_ff @(posedge clk) begin
     if (rst) begin

@@ -94,6 +94,7 @@ module row_source
           group_last: job.group_last,
           pass_last: job.pass_last,
           relu: job.relu,
+          part: job.part,
           listed: job.listed,
           maxima: job.maxima
       };

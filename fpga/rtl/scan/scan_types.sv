@@ -17,6 +17,7 @@ package scan_types;
     logic [5:0] group_last;
     logic [3:0] pass_last;
     logic       relu;
+    part_t      part;
     logic       listed;
     logic       maxima;
   } form_t;

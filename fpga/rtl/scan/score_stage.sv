@@ -4,7 +4,7 @@
 // Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
 // scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
 // A job without pages gives one beat with `none` once its queries are complete. A job of weighted ReLU gives rank
-// codes once a page (relu_unit). Latency: 22 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a
+// codes once a page (relu_unit); one of values leaves out tokens or bases. Latency: 22 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a
 // block or a base that is not complete.
 //
 // A step's inputs are read when they are used, up to 10 cycles after it: rows in cycle 4, sum and shift in
@@ -69,6 +69,7 @@ module score_stage
     logic       page_row;
     logic       fold;
     logic       relu;
+    part_t      part;
     logic [5:0] group_last;
     logic       listed;
     logic       maxima;
@@ -85,6 +86,7 @@ module score_stage
           page_row: form.page_row,
           fold: form.fold,
           relu: form.relu,
+          part: form.part,
           group_last: form.group_last,
           listed: form.listed,
           maxima: form.maxima,
@@ -202,9 +204,10 @@ module score_stage
         relu: shape.relu,
         last_pass: now.last_pass,
         head: '{
+            value: shape.part != Y_ALL,
             last: now.last && step_last,
             none: now.none,
-            page_last: step_last,
+            page_last: step_last && (now.last_pass || shape.part == Y_ALL),
             maxima: shape.maxima,
             pass: now.pass,
             at: shape.fold ? '0 : at,
@@ -215,21 +218,22 @@ module score_stage
 
   // Addresses of what is read later.
   logic [2:0] vector4;
+  logic bases2, bases6;
   delay #(
-      .WIDTH(5),
+      .WIDTH(6),
       .CYCLES(2)
   ) delay_sum (
       .clk,
-      .in_data({now.job[0], now.pass}),
-      .out_data(sum_at)
+      .in_data({shape.part == Y_BASES, now.job[0], now.pass}),
+      .out_data({bases2, sum_at})
   );
   delay #(
-      .WIDTH(13),
+      .WIDTH(14),
       .CYCLES(4)
   ) delay_row (
       .clk,
-      .in_data({block, vector, sum_at}),
-      .out_data({read_row, vector4, multiplier_at})
+      .in_data({bases2, block, vector, sum_at}),
+      .out_data({bases6, read_row, vector4, multiplier_at})
   );
   logic codes10;
   delay #(
@@ -237,7 +241,7 @@ module score_stage
       .CYCLES(10)
   ) delay_base (
       .clk,
-      .in_data({shape.codes, base_number}),
+      .in_data({shape.codes && shape.part != Y_TOKENS, base_number}),
       .out_data({codes10, base_at})
   );
 
@@ -325,11 +329,11 @@ module score_stage
     for (int e = 0; e < E; ++e) begin
       for (int g = 0; g < G; ++g) shift2_6[e][g] <= limited(11'($signed(down5[g])) - 11'(top5[e]));
     end
-    multiplier7 <= multiplier;
+    multiplier7 <= bases6 ? '0 : multiplier;
     base11 <= codes10 ? base : '0;
   end
 
-  logic out_valid, out_in_ready;
+  logic out_valid, out_in_ready, rank_valid;
   logic [TAG-1:0] out_tag_bits;
   tag_t out_tag;
   logic [S*16-1:0] out_y;
@@ -357,7 +361,6 @@ module score_stage
   assign out_tag = tag_t'(out_tag_bits);
   assign folded = out_valid && !out_tag.push;
 
-  logic rank_valid;
   score_head_t rank_head;
   logic [S*16-1:0] rank_y;
   relu_stage #(
@@ -393,6 +396,5 @@ module score_stage
       .out_data({score_head, score_y})
   );
 
-  logic unused;
-  assign unused = &{1'b0, out_in_ready, 1'b0};
+  wire unused = &{1'b0, out_in_ready, 1'b0};
 endmodule

@@ -57,7 +57,8 @@ module latest_source
           candidates: entries,
           cut: 1'b0,
           count: count,
-          last_rank: '0
+          last_rank: '0,
+          weigh: '0
       };
       out_hit_beat = '{last: left <= 32'd16, count: left < 32'd16 ? 5'(left) : 5'd16};
       out_hit_ids = ids;

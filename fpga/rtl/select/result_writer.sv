@@ -125,7 +125,7 @@ module result_writer
         IDLE: if (context_valid && context_ready) state <= (context_in.status == STATUS_OK) ? HEAD : FINISHED;
         HEAD: if (head_valid) state <= PAGES;
         PAGES: state <= START;
-        START: state <= list_stage ? JOB_END : (hits.count == '0) ? REST : HITS;
+        START: state <= list_stage ? JOB_END : (hits.count == '0 && !hits.weigh.on) ? REST : HITS;
         HITS: if (hit_valid) state <= LINE;
         LINE: begin
           // Ids, then ranks when asked for, then what is left of the last lines.
@@ -219,9 +219,11 @@ module result_writer
       START: begin
         finished.bytes_read <= finished.bytes_read + {24'b0, product, 6'b0};
         if (!list_stage) begin
-          finished.count         <= finished.count + hits.count;
-          finished.bytes_written <= finished.bytes_written + 64'd16 +
-              (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
+          finished.count <= finished.count + hits.count;
+          if (hits.weigh.on) finished.bytes_written <= finished.bytes_written + {34'b0, now.block_units, 6'b0};
+          else
+            finished.bytes_written <= finished.bytes_written + 64'd16 +
+                (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
           last_scored <= ($signed(hits.scored - started) < 0) ? started : hits.scored;
         end
       end

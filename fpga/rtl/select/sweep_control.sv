@@ -269,7 +269,8 @@ module sweep_control #(
           candidates: 32'(candidates),
           cut: now.bounded && candidates > count,
           count: 32'(count),
-          last_rank: candidates == '0 ? 32'd0 : rank
+          last_rank: candidates == '0 ? 32'd0 : rank,
+          weigh: now.weigh
       };
   assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};
 

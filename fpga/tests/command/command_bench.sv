@@ -141,6 +141,12 @@ module command_bench
     output logic [CHANNELS-1:0][31:0] length_beats,
     output logic [        31:0]       cycle
 );
+  // No descriptor here asks for a weighted sum.
+  logic octave_valid, octave_ready;
+  logic [4:0] octave;
+  assign octave_valid = 1'b0;
+  assign octave = '0;
+
   scan_job_t scan_job;
   select_job_t select_job;
   query_head_t query_head;
@@ -208,7 +214,8 @@ module command_bench
         candidates: head_candidates,
         cut: head_cut,
         count: head_count,
-        last_rank: head_last_rank
+        last_rank: head_last_rank,
+        weigh: '0
     };
     hit_beat = '{last: hit_last, count: hit_count};
   end

@@ -242,7 +242,6 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   if (!(condition)) return {layout::kStatusUnsupported, offsetof(Descriptor, field)}
   MNEMO_SERVED(d.op == layout::kOpScoreSelect, op);
   MNEMO_SERVED((d.flags & layout::kFlagByRank) == 0, flags);
-  MNEMO_SERVED(d.select_op != layout::kSelectWeightedSum, select_op);
   MNEMO_SERVED(info.dim <= layout::kCardMaxDim, index_id);
   MNEMO_SERVED(d.k <= 16384, k);
   if (d.select_op == layout::kSelectLatest) return {};

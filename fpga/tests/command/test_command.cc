@@ -150,7 +150,7 @@ TEST_CASE("registers") {
   CHECK(rig.ReadPair(layout::kCardRegLayoutHash) == layout::kLayoutHash);
   CHECK(rig.Read(layout::kCardRegShape) == (kChannels | kPassQueries << 8 | 16U << 16));
   CHECK(rig.Read(layout::kCardRegBankWords) == kBankWords);
-  CHECK(rig.Read(layout::kCardRegScoreOps) == 0x01160F1E);
+  CHECK(rig.Read(layout::kCardRegScoreOps) == 0x011E0F1E);
   CHECK(rig.Read(layout::kCardRegFormats) == 0x3E);
   CHECK(rig.Read(layout::kCardRegDims) == 0x1F0);
   CHECK(rig.Read(layout::kCardRegMaxGroup) == (64U | 16384U << 16));

@@ -34,6 +34,7 @@ struct ScanJob {
   uint32_t group_last = 0;
   uint32_t pass_last = 0;
   bool relu = false;
+  uint32_t part = 0;  // part_t
   bool listed = false;
   bool maxima = false;
   bool none = false;
@@ -149,11 +150,11 @@ void Pack(std::initializer_list<Field> fields, Words& words, uint32_t count) {
 // scan_job_t.
 template <typename Words>
 void PackJob(const ScanJob& j, Words& words) {
-  Pack({{j.kind, 2},        {j.vector_log2, 4}, {j.planes, 4},     {j.two_bit, 1},     {j.sign_stage, 1},
-        {j.page_row, 1},    {j.fold, 1},        {j.code_shift, 5}, {j.base_shift, 5},  {j.group_last, 6},
-        {j.pass_last, 4},   {j.relu, 1},        {j.listed, 1},     {j.maxima, 1},      {j.none, 1},
-        {j.first_page, 24}, {j.last_page, 24},  {j.skip, 6},       {j.last_entry, 6},  {j.list_beat, 32},
-        {j.block_beat, 32}, {j.first_beats, 9}, {j.second_at, 9},  {j.second_beats, 9}},
+  Pack({{j.kind, 2},       {j.vector_log2, 4}, {j.planes, 4},      {j.two_bit, 1},    {j.sign_stage, 1},
+        {j.page_row, 1},   {j.fold, 1},        {j.code_shift, 5},  {j.base_shift, 5}, {j.group_last, 6},
+        {j.pass_last, 4},  {j.relu, 1},        {j.part, 2},        {j.listed, 1},     {j.maxima, 1},
+        {j.none, 1},       {j.first_page, 24}, {j.last_page, 24},  {j.skip, 6},       {j.last_entry, 6},
+        {j.list_beat, 32}, {j.block_beat, 32}, {j.first_beats, 9}, {j.second_at, 9},  {j.second_beats, 9}},
        words, 6);
 }
 

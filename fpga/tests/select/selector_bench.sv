@@ -85,7 +85,8 @@ module selector_bench #(
           skip: job_skip,
           last_entry: job_last_entry,
           shift: job_shift,
-          k: job_k
+          k: job_k,
+          weigh: '0
       };
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
     assign heads[i] = score_head[i][$bits(score_head_t)-1:0];
