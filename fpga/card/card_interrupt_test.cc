@@ -147,7 +147,7 @@ TEST_CASE("a caller that sleeps is woken by each completion, whenever the card w
   }
   for (size_t n = 0; n < sleeper.done.size(); ++n) {
     REQUIRE(sleeper.done[n].status == layout::kStatusOk);
-    REQUIRE(SameAnswer(sleeper.questions[n]));
+    REQUIRE(sleeper.questions[n].Answered());
   }
   CHECK(sleeper.device.driver().event_fd() == -1);
 }
@@ -232,7 +232,7 @@ TEST_CASE("Quiesce ends without interrupts too, when they are lost") {
     REQUIRE(device.driver().Poll(done) == 6);
     for (int n = 0; n < 6; ++n) {
       REQUIRE(done[n].status == layout::kStatusOk);
-      REQUIRE(SameAnswer(questions[static_cast<size_t>(n)]));
+      REQUIRE(questions[static_cast<size_t>(n)].Answered());
     }
     if (fault == PortFault::kLate) CHECK(port->happened());
   }
