@@ -197,21 +197,19 @@ module plane_core
   end
 
   for (genvar u = 0; u < 8; ++u) begin : g_unit
-    for (genvar g = 0; g < G; ++g) begin : g_query
-      logic signed [13:0] sum;
-      plane_unit unit (
-          .clk,
-          .we(table_we && (3'(u) & segments) == table_segment),
-          .write_bank(table_bank),
-          .write_at(table_at),
-          .write_sums(table_sums[g]),
-          .valid(valid[2]),
-          .bank(tag2.bank),
-          .bits(plane[64*u+:64]),
-          .sum
-      );
-      assign sums[u][g] = sum;
-    end
+    plane_unit #(
+        .G(G)
+    ) unit (
+        .clk,
+        .we(table_we && (3'(u) & segments) == table_segment),
+        .write_bank(table_bank),
+        .write_at(table_at),
+        .write_sums(table_sums),
+        .valid(valid[2]),
+        .bank(tag2.bank),
+        .bits(plane[64*u+:64]),
+        .sums(sums[u])
+    );
   end
   plane_combine #(
       .G(G)

@@ -38,7 +38,7 @@ module units_bench (
   scale_factor scale (.clk, .mantissa, .fine(fine1), .factor);
   scorer one (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless), .y);
   table_builder builder (.clk, .clear, .step, .minus, .codes, .sums);
-  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sum);
+  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sums(sum));
   base_dot #(
       .G(2)
   ) bases (
