@@ -224,7 +224,9 @@ module base_path
   always_ff @(posedge clk) shift2 <= down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
   logic [15:0] score;
   logic [16:0] score_sum;
-  scorer one (
+  scorer #(
+      .PRODUCTS(2)
+  ) one (
       .clk,
       .dot2(dot_in),
       .factor,

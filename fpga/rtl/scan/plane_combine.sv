@@ -1,5 +1,6 @@
 // Sums of 64 elements to dot products of vectors of 64 to 512 elements, over the planes of an item by Horner's
-// rule: acc = 2 acc + sum, the first plane with `negative` as -sum (two's complement).
+// rule: acc = 2 acc + sum. Two's complement takes the first plane as -sum: there the second plane comes with `turn`,
+// acc = sum - 2 acc. So sums go into the addition as they are, which saves a LUT a bit before the carry chain.
 //
 // No stream: the sums of a beat's 8 segments a cycle; nothing stalls. Rows: a row holds 8 vectors of G
 // queries, as many beats as hold them write their part of it. `row` is {block, row of the item}. Latency: a
@@ -10,7 +11,7 @@ module plane_combine #(
     input  logic                             clk,
     input  logic                             valid,
     input  logic                             first,
-    input  logic                             negative,
+    input  logic                             turn,
     input  logic                      [ 1:0] merge,    // 0: 64 elements a vector, 1: 128, 2: 256, 3: 512
     input  logic                             pairs,    // merge is not 0
     input  logic                             whole,    // merge is 3
@@ -22,7 +23,7 @@ module plane_combine #(
 );
   typedef struct packed {
     logic       first;
-    logic       minus;
+    logic       turn;
     logic [4:0] row;
     logic [7:0] slots;
   } tag_t;
@@ -32,7 +33,7 @@ module plane_combine #(
   logic whole1, whole2;
   logic [1:0] merge1, merge2;
   always_comb begin
-    tag = '{first: first, minus: first && negative, row: row, slots: '0};
+    tag = '{first: first, turn: turn, row: row, slots: '0};
     for (int t = 0; t < 8; ++t) begin
       unique case (merge)
         2'd0: tag.slots[t] = 1'b1;
@@ -58,13 +59,30 @@ module plane_combine #(
     logic signed [14:0] two[8], term1[8];
     logic signed [15:0] four[8], term2[8];
     logic [7:0][16:0] term;
-    for (genvar t = 0; t < 8; ++t) begin : g_term
-      if (t % 2 == 0) assign two[t] = 15'($signed(sums[t][g])) + (pairs ? 15'($signed(sums[t+1][g])) : 15'd0);
-      else assign two[t] = 15'($signed(sums[t][g]));
-      if (t % 4 == 0) assign four[t] = 16'(term1[t]) + (merge1[1] ? 16'(term1[t+2]) : 16'd0);
-      else assign four[t] = 16'(term1[t]);
-      if (t == 0) assign term[t] = 17'(term2[0]) + (whole2 ? 17'(term2[4]) : 17'd0);
-      else assign term[t] = 17'(term2[t]);
+    // x + y = x - ~y - 1, and the lowest bit takes the 1 away: a difference has x before the carry chain as it is,
+    // where a sum would have y, which takes a LUT a bit.
+    // verilator lint_off UNUSEDSIGNAL
+    logic [15:0] two_wide[4];
+    logic [16:0] four_wide[2];
+    logic [17:0] eight_wide;
+    // verilator lint_on UNUSEDSIGNAL
+    for (genvar t = 0; t < 8; t += 2) begin : g_two
+      assign two_wide[t/2] = {15'($signed(sums[t][g])), 1'b0} -
+          {pairs ? ~15'($signed(sums[t+1][g])) : '1, 1'b1};
+      assign two[t] = two_wide[t/2][15:1];
+      assign two[t+1] = 15'($signed(sums[t+1][g]));
+    end
+    for (genvar t = 0; t < 8; t += 4) begin : g_four
+      assign four_wide[t/4] = {16'(term1[t]), 1'b0} - {merge1[1] ? ~16'(term1[t+2]) : '1, 1'b1};
+      assign four[t] = four_wide[t/4][16:1];
+      for (genvar i = 1; i < 4; ++i) begin : g_others
+        assign four[t+i] = 16'(term1[t+i]);
+      end
+    end
+    assign eight_wide = {17'(term2[0]), 1'b0} - {whole2 ? ~17'(term2[4]) : '1, 1'b1};
+    assign term[0] = eight_wide[17:1];
+    for (genvar t = 1; t < 8; ++t) begin : g_term
+      assign term[t] = 17'(term2[t]);
     end
     always_ff @(posedge clk) begin
       if (valid) term1 <= two;
@@ -84,12 +102,21 @@ module plane_combine #(
 
   // Two copies: one is read to be added to, the other by the scorers.
   for (genvar t = 0; t < 8; ++t) begin : g_slot
-    logic [G-1:0][23:0] held, next;
+    // The sums' topmost bit is never doubled.
+    // verilator lint_off UNUSEDSIGNAL
+    logic [G-1:0][23:0] held;
+    logic [G-1:0][24:0] carried;
+    // verilator lint_on UNUSEDSIGNAL
+    logic [G-1:0][23:0] doubled, next;
     logic we;
     assign we = valid3 && tag3.slots[t];
     always_comb begin
-      for (int g = 0; g < G; ++g)
-      next[g] = (24'($signed(vector[t][g])) ^ {24{tag3.minus}}) + {tag3.first ? 23'd0 : held[g][22:0], tag3.minus};
+      for (int g = 0; g < G; ++g) begin
+        // As above; `turn` comes in at the lowest bit.
+        doubled[g] = tag3.first ? '1 : ~{held[g][22:0], 1'b0} ^ {24{tag3.turn}};
+        carried[g] = {24'($signed(vector[t][g])), tag3.turn} - {doubled[g], 1'b1};
+        next[g]    = carried[g][24:1];
+      end
     end
     ram_lut #(
         .WIDTH(24 * G),

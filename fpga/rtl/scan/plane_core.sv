@@ -72,7 +72,7 @@ module plane_core
   assign shape = shape_t'(shape_bits);
 
   // The item at hand.
-  logic running, start, take, beat_last, item_last, first;
+  logic running, start, take, beat_last, item_last, first, second;  // the plane at hand
   logic [4:0] at, last;  // beat of the plane
   logic [3:0] planes_left;
   logic [1:0] merge, block;
@@ -107,6 +107,7 @@ module plane_core
       last <= last_beat_of_plane(shape.kind, shape.page_row, shape.merge);
       planes_left <= shape.planes - 4'd1;
       first <= 1'b1;
+      second <= 1'b0;
       merge <= shape.merge;
       positive <= shape.positive;
     end else if (take) begin
@@ -114,6 +115,7 @@ module plane_core
       if (beat_last) begin
         planes_left <= planes_left - 4'd1;
         first <= 1'b0;
+        second <= first;
       end
     end
   end
@@ -122,7 +124,7 @@ module plane_core
   typedef struct packed {
     logic       bank;
     logic       first;
-    logic       negative;
+    logic       turn;
     logic [1:0] merge;
     logic       pairs;  // merge is not 0
     logic       whole;  // merge is 3
@@ -137,7 +139,7 @@ module plane_core
   assign tag = '{
           bank: item.bank,
           first: first,
-          negative: !positive,
+          turn: second && !positive,
           merge: merge,
           pairs: merge != 2'd0,
           whole: merge == 2'd3,
@@ -197,21 +199,19 @@ module plane_core
   end
 
   for (genvar u = 0; u < 8; ++u) begin : g_unit
-    for (genvar g = 0; g < G; ++g) begin : g_query
-      logic signed [13:0] sum;
-      plane_unit unit (
-          .clk,
-          .we(table_we && (3'(u) & segments) == table_segment),
-          .write_bank(table_bank),
-          .write_at(table_at),
-          .write_sums(table_sums[g]),
-          .valid(valid[2]),
-          .bank(tag2.bank),
-          .bits(plane[64*u+:64]),
-          .sum
-      );
-      assign sums[u][g] = sum;
-    end
+    plane_unit #(
+        .G(G)
+    ) unit (
+        .clk,
+        .we(table_we && (3'(u) & segments) == table_segment),
+        .write_bank(table_bank),
+        .write_at(table_at),
+        .write_sums(table_sums),
+        .valid(valid[2]),
+        .bank(tag2.bank),
+        .bits(plane[64*u+:64]),
+        .sums(sums[u])
+    );
   end
   plane_combine #(
       .G(G)
@@ -219,7 +219,7 @@ module plane_core
       .clk,
       .valid(valid[5]),
       .first(tag5.first),
-      .negative(tag5.negative),
+      .turn(tag5.turn),
       .merge(tag5.merge),
       .pairs(tag5.pairs),
       .whole(tag5.whole),

@@ -2,7 +2,7 @@
 //
 // Streams: steps of scores in, beats out, as relu_unit has them; nothing stalls. `group_last` is that of the step
 // 14 cycles before `valid`; `pass` and `weight` are its, READ cycles later. A beat of one query (G 1) has no room for
-// codes: then all steps go through, at once. Latency: 5 cycles.
+// codes: then all steps go through. Latency: 5 cycles of codes, none of other steps.
 //
 // Equals layout::ReluTerm and the sums of layout::Ranks.
 module relu_stage #(

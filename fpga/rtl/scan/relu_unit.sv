@@ -1,9 +1,10 @@
 // Rank codes of weighted ReLU: sums over all queries of weight * max(0, y), a page at a time, pass after pass.
 //
 // Streams: steps of scores of E = S / G entries and G queries, those of a page's pass one after the other; a step may
-// come each cycle and nothing stalls it. Steps of other jobs go through as they are. Of a ReLU job the last pass alone
-// gives beats, one each G / 2 steps: S / 2 codes of 32 bits, the rank shifted to above 0, and 0 for an entry that does
-// not count. Their heads have pass 0 and count beats of codes. `weight` belongs to the step. Latency: 5 cycles.
+// come each cycle and nothing stalls it. Steps of other jobs, and those with `none`, go through as they are. Of a ReLU job
+// the last pass alone gives beats, one each G / 2 steps: S / 2 codes of 32 bits, the rank shifted to above 0, and 0 for
+// an entry that does not count. Their heads have pass 0 and count beats of codes. `weight` belongs to the step.
+// Latency: 5 cycles of codes, none of other steps: these come at least 6 cycles after the last step of a ReLU job.
 //
 // Equals layout::ReluTerm and the sums of layout::Ranks.
 module relu_unit #(
@@ -34,18 +35,15 @@ module relu_unit #(
 
   typedef struct packed {
     logic        valid;
-    logic        relu;
     logic        last_pass;
     score_head_t head;
   } tag_t;
   tag_t tag[4];
-  logic [S*16-1:0] plain[4];
+  wire direct = !relu || head.none;
   always_ff @(posedge clk) begin
-    tag[0] <= '{valid: valid && !rst, relu: relu, last_pass: last_pass, head: head};
-    plain[0] <= y;
+    tag[0] <= '{valid: valid && !direct && !rst, last_pass: last_pass, head: head};
     for (int i = 1; i < 4; ++i) begin
       tag[i] <= tag[i-1];
-      plain[i] <= plain[i-1];
       if (rst) tag[i].valid <= 1'b0;
     end
   end
@@ -80,7 +78,7 @@ module relu_unit #(
       .DEPTH(ROWS)
   ) sums (
       .clk,
-      .we(tag[2].valid && tag[2].relu),
+      .we(tag[2].valid),
       .waddr(row),
       .wdata(sum_after),
       .raddr(row),
@@ -101,12 +99,11 @@ module relu_unit #(
   // Steps become beats.
   logic [STEPS-1:0][E-1:0][31:0] codes;
   logic [STEPS-1:0][E-1:0] counts;
-  logic coded;
-  logic [S*16-1:0] through;
+  logic coded;  // a beat of codes
   score_head_t head_then;
   wire [5:0] at = tag[3].head.at;
   wire [5:0] step = at & 6'(STEPS - 1);
-  wire sends = !tag[3].relu || tag[3].head.none || (tag[3].last_pass && step == 6'(STEPS - 1));
+  wire sends = tag[3].last_pass && step == 6'(STEPS - 1);
   always_ff @(posedge clk) begin
     for (int i = 0; i < STEPS; ++i) begin
       if (tag[3].valid && step == 6'(i)) begin  // between steps heads stay
@@ -114,21 +111,26 @@ module relu_unit #(
         counts[i] <= tag[3].head.counts[E-1:0];
       end
     end
-    coded <= tag[3].relu && !tag[3].head.none;
-    through <= plain[3];
     head_then <= tag[3].head;
-    out_valid <= tag[3].valid && sends && !rst;
+    coded <= tag[3].valid && sends && !rst;
     dropped <= tag[3].valid && !sends && !rst;
   end
   always_comb begin
-    out_head = head_then;
+    out_head = head;
     if (coded) begin
+      out_head = head_then;
       out_head.pass = 4'd0;
       out_head.at = head_then.at >> $clog2(STEPS);
       out_head.counts = 8'(counts);
     end
   end
-  assign out_y = coded ? codes : through;
+  assign out_valid = coded || (valid && direct);
+  assign out_y = coded ? codes : y;
+
+`ifndef SYNTHESIS
+  wire under_way = coded || tag[0].valid || tag[1].valid || tag[2].valid || tag[3].valid;
+  assert property (@(posedge clk) disable iff (rst) valid && direct |-> !under_way);
+`endif
 
   if (G < 2 || S > 16) $error("a beat holds S / 2 codes, at most 8");
 

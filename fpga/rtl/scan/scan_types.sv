@@ -84,4 +84,22 @@ package scan_types;
   function automatic logic [2:0] segment_last(input logic [1:0] merge);
     return merge == 2'd3 ? 3'd7 : merge == 2'd2 ? 3'd3 : {2'd0, merge[0]};
   endfunction
+
+  // What scores need of a job's form (score_stage).
+  typedef struct packed {
+    logic       codes;
+    logic       adjust;     // of two_bit or sign_stage
+    logic       sign_stage;
+    logic       page_row;
+    logic       fold;
+    logic       relu;
+    part_t      part;
+    logic [5:0] group_last;
+    logic       listed;
+    logic       maxima;
+    logic       padded;     // the page's own row is vector 4
+    logic [4:0] code_shift;  // of twice the dot product, by one less
+    logic [5:0] down;        // code_shift + 105, less 96
+  } score_shape_t;
+
 endpackage

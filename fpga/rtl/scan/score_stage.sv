@@ -4,8 +4,9 @@
 // Streams: items in order, blocks of dot products (block_done tells that the oldest is complete), y of bases;
 // scores, the stream of the lane. An item of codes takes 64 / E steps, of parts 4 / E, of a page's own row 1.
 // A job without pages gives one beat with `none` once its queries are complete. A job of weighted ReLU gives rank
-// codes once a page (relu_unit); one of values leaves out tokens or bases. Latency: 22 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a
-// block or a base that is not complete.
+// codes once a page (relu_unit), 5 cycles later than others have scores: other items wait until they are out. One of values
+// leaves out tokens or bases. Latency: 17 cycles from a step to its scores. Stalls: score_ready (32 steps wait), a block or
+// a base that is not complete.
 //
 // A step's inputs are read when they are used, up to 10 cycles after it: rows in cycle 4, sum and shift in
 // cycle 2, multiplier and weight in cycle 6, base in cycle 10. So job_done comes 8 cycles after a job's last step;
@@ -62,23 +63,8 @@ module score_stage
     $error("S / G is 1, 2 or 4");
   end
 
-  typedef struct packed {
-    logic       codes;
-    logic       adjust;     // of two_bit or sign_stage
-    logic       sign_stage;
-    logic       page_row;
-    logic       fold;
-    logic       relu;
-    part_t      part;
-    logic [5:0] group_last;
-    logic       listed;
-    logic       maxima;
-    logic       padded;     // the page's own row is vector 4
-    logic [4:0] code_shift;  // of twice the dot product, by one less
-    logic [5:0] down;        // code_shift + 105, less 96
-  } shape_t;
-  shape_t shape_in, next_shape, shape;
-  logic [$bits(shape_t)-1:0] shape_bits;
+  score_shape_t shape_in, next_shape, shape;
+  logic [$bits(score_shape_t)-1:0] shape_bits;
   assign shape_in = '{
           codes: form.kind == KIND_CODES,
           adjust: form.two_bit || form.sign_stage,
@@ -95,7 +81,7 @@ module score_stage
           down: 6'(form.code_shift) + 6'd9
       };
   ram_lut #(
-      .WIDTH($bits(shape_t)),
+      .WIDTH($bits(score_shape_t)),
       .DEPTH(4)
   ) shapes (
       .clk,
@@ -105,10 +91,10 @@ module score_stage
       .raddr(item.job),
       .rdata(shape_bits)
   );
-  assign next_shape = shape_t'(shape_bits);
+  assign next_shape = score_shape_t'(shape_bits);
 
   // The item at hand, and the next one, which follows without a gap once it may begin.
-  logic running, may_begin, next_ok, begins, step, step_last, item_last, room_ok;
+  logic running, may_begin, next_ok, begins, step, step_last, item_last, room_ok, waits;
   logic [5:0] at, left, last;
   logic [2:0] blocks;  // complete and not begun
   logic [1:0] block, next_block;
@@ -118,6 +104,7 @@ module score_stage
   logic [5:0] entry;  // the first of the step
   logic [5:0] vector;  // that it is read from
   logic [7:0] dones;
+  logic [3:0] relu_steps;  // in the cycles before
   // Each stage keeps what it needs of an item.
   // verilator lint_off UNUSEDSIGNAL
   item_t now;
@@ -125,7 +112,8 @@ module score_stage
   assign last = item.none || next_shape.page_row ? '0 : next_shape.codes ? 6'(64 / E - 1) : 6'(4 / E - 1);
   assign entry = 6'(32'(at) * E);
   assign vector = shape.page_row && shape.padded ? 6'd4 : entry;
-  assign may_begin = item.none ? filled[item.job] : blocks != '0 && (!next_shape.codes || base_valid);
+  assign waits = (!next_shape.relu || item.none) && ((running && shape.relu) || relu_steps != '0);
+  assign may_begin = !waits && (item.none ? filled[item.job] : blocks != '0 && (!next_shape.codes || base_valid));
   assign begins = next_ok && (!running || item_last);
   assign step = running && room_ok;
   assign item_last = step && step_last;
@@ -144,6 +132,7 @@ module score_stage
       next_block <= '0;
       next_base <= '0;
       dones <= '0;
+      relu_steps <= '0;
       room <= 6'd32;
       room_ok <= 1'b0;
     end else begin
@@ -155,6 +144,7 @@ module score_stage
       next_block <= next_block + 2'(begins && !item.none);
       next_base <= next_base + 4'(base_ready);
       dones <= {dones[6:0], item_last && now.last};
+      relu_steps <= {relu_steps[2:0], step && shape.relu};
       room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(folded) + 6'(dropped);
       room_ok <= room > 6'd1;
     end
@@ -184,10 +174,9 @@ module score_stage
   tag_t tag_now;
   logic [E-1:0] counts;
   logic [E-1:0][7:0] token_scale, row_scale;
-  logic [5:0] which;
   always_comb begin
     for (int e = 0; e < E; ++e) begin
-      which = entry + 6'(e);
+      automatic logic [5:0] which = entry + 6'(e);
       counts[e] = shape.listed ? mask[which] : which >= low && which <= high;
       token_scale[e] = scales[which];
       row_scale[e] = shape.sign_stage ? header.sign_scale : shape.page_row ? header.row_scales[4] :

@@ -1,12 +1,15 @@
 // layout::AddScores(base, layout::ScoreTerm(dot, ...)) of one vector and query, by three products: a shift to
-// the right is a product by a power of two, then a choice between four shifts by multiples of 8.
+// the right is a product by a power of two, then a choice between four shifts by multiples of 8. With PRODUCTS 2 the
+// multiplier is shifted by LUTs: about 40 for a DSP.
 //
 // No stream: an input a cycle, nothing stalls. Inputs come in the cycle in which they are used, so that the
 // caller may share their delays: dot2 (twice the dot product) and factor (of scale_factor) in cycle 0; shift2
 // (bits below of the second product) in cycle 1; coarse1 (bits below of dot * T8, by 8) and multiplier in
 // cycle 2; base in cycle 6. Latency: sum, the score before its limit, in cycle 7; y in cycle 8. Both shifts are
 // limited to 0..31 by the caller.
-module scorer (
+module scorer #(
+    parameter int PRODUCTS = 3
+) (
     input  logic               clk,
     input  logic signed [24:0] dot2,
     input  logic        [14:0] factor,
@@ -18,7 +21,6 @@ module scorer (
     output logic signed [15:0] y
 );
   logic signed [15:0] v, window, term;
-  logic [7:0] power;
   logic [22:0] scaled;  // multiplier << (7 - shift2 % 8)
   logic [1:0] coarse2;
   logic over;
@@ -42,12 +44,24 @@ module scorer (
   assign scaled = scaled_wide[22:0];
   assign term = over ? {window[15], {15{~window[15]}}} : window;
 
+  if (PRODUCTS == 3) begin : g_product
+    logic [7:0] power;
+    always_ff @(posedge clk) begin
+      for (int i = 0; i < 8; ++i) power[i] <= shift2[2:0] == 3'(7 - i);
+      scaled_wide <= multiplier * power;
+    end
+  end else begin : g_shift
+    logic [2:0] up;
+    always_ff @(posedge clk) begin
+      up <= ~shift2[2:0];
+      scaled_wide <= 24'(multiplier) << up;
+    end
+  end
+
   always_ff @(posedge clk) begin
     product1 <= 40'(dot2 * $signed({1'b0, factor}));
     product1_held <= product1;
     v <= 16'(product1_held >>> {3'd1 + 3'(coarse1), 3'd0});
-    for (int i = 0; i < 8; ++i) power[i] <= shift2[2:0] == 3'(7 - i);
-    scaled_wide <= multiplier * power;
     product2 <= 39'(v * $signed({1'b0, scaled}));
     product2_held <= product2;
     // Over 16 bits: its sign is kept at the top.

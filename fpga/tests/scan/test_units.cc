@@ -107,6 +107,7 @@ TEST_CASE("the scorer computes AddScores of ScoreTerm", "[units]") {
     }
     if (terms.size() > 9) {
       wrong += static_cast<int16_t>(p.y) != terms[9].y ? 1 : 0;
+      wrong += static_cast<int16_t>(p.y_of_two) != terms[9].y ? 1 : 0;
       terms.pop_back();
     }
     bench.Clock();

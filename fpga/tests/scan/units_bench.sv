@@ -12,6 +12,7 @@ module units_bench (
     input  logic signed [15:0]          base,
     output logic signed [16:0]          limitless,
     output logic signed [15:0]          y,
+    output logic signed [15:0]          y_of_two,  // of the scorer with two products
     // table_builder and plane_unit
     input  logic                        clear,
     input  logic                        step,
@@ -37,8 +38,14 @@ module units_bench (
   logic [14:0] factor;
   scale_factor scale (.clk, .mantissa, .fine(fine1), .factor);
   scorer one (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless), .y);
+  logic signed [16:0] limitless_of_two;
+  scorer #(
+      .PRODUCTS(2)
+  ) two (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless_of_two), .y(y_of_two));
+  logic unused;
+  assign unused = &{1'b0, limitless_of_two, 1'b0};
   table_builder builder (.clk, .clear, .step, .minus, .codes, .sums);
-  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sum);
+  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sums(sum));
   base_dot #(
       .G(2)
   ) bases (
