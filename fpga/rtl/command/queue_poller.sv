@@ -104,13 +104,14 @@ module queue_poller
       .any
   );
 
-  // Looks at one queue a cycle, in two steps: how many descriptors it has, then whether that may be. Of a queue whose
-  // tail moves, what was looked at before is dropped.
-  logic seen_valid, seen_counts, known_valid, known_counts, over;
+  // Looks at one queue a cycle, in two steps: how many descriptors it has, then whether that may be. What was looked at
+  // while its queue's tail moved is dropped, and no other queue's: each is looked at anew after N_QUEUES cycles.
+  logic seen_valid, seen_counts, known_valid, known_counts, counts, over;
   logic [AT-1:0] seen_at, known_at;
   logic [31:0] seen_head, seen_tail, seen_slots, known, known_slots, total;
   assign moved = state == COPIED || state == OPENED || state == TAKE;
-  assign over  = known > known_slots;
+  assign over = known > known_slots;
+  assign counts = known_counts && active[known_at] && !broken[known_at];
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -123,12 +124,12 @@ module queue_poller
       depth      <= '0;
     end else begin
       look <= (look == LAST) ? '0 : look + 1'b1;
-      seen_valid <= !moved;
+      seen_valid <= !(moved && look == chosen);
       if (moved) ready[chosen] <= 1'b0;
-      known_valid <= seen_valid && !moved;
-      if (known_valid && !moved) begin
-        if (known_counts && over) broken[known_at] <= 1'b1;
-        ready[known_at] <= known_counts && known != '0 && !over;
+      known_valid <= seen_valid && !(moved && seen_at == chosen);
+      if (known_valid && !(moved && known_at == chosen)) begin
+        if (counts && over) broken[known_at] <= 1'b1;
+        ready[known_at] <= counts && known != '0 && !over;
       end
       total <= ((known_at == '0) ? 32'd0 : total) + known;
       if (known_at == '0) depth <= total;
@@ -144,7 +145,7 @@ module queue_poller
     seen_tail   <= tails[look];
     seen_slots  <= queues[look].slots;
     known_at     <= seen_at;
-    known_counts <= !rst && seen_counts && active[seen_at];
+    known_counts <= !rst && seen_counts;
     known        <= seen_counts ? seen_head - seen_tail : 32'd0;
     known_slots  <= seen_slots;
   end
