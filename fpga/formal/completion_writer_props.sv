@@ -27,6 +27,7 @@ module completion_writer_props
     input logic [N_QUEUES-1:0][ 31:0] heads,
     input logic        [        31:0] head,
     input logic        [        31:0] slots,
+    input logic        [        31:0] slot,
     input logic        [        63:0] ring,
     input logic        [         0:0] number
 );
@@ -84,7 +85,7 @@ module completion_writer_props
         end
       end
       if (state >= BODY) assert (head == heads[number] && ring == queues[number].completions);
-      if (state >= BODY) assert (slots == queues[number].slots);
+      if (state >= BODY) assert (slots == queues[number].slots && slot == (head & (slots - 32'd1)));
       if (write_valid && known[number]) begin
         if (state == HEAD) begin
           assert (write.address == ring + 64'(RING_AT_HEAD) && write.words == 16'h0001);

@@ -25,7 +25,7 @@ module host_reader_props
     input logic                     owner_valid,
     input logic                     owner_in,
     input logic                     splitting,
-    input host_read_t               present,
+    input logic       [       63:0] address,
     input logic       [        7:0] addresses
 );
   logic past = 1'b0;
@@ -52,7 +52,7 @@ module host_reader_props
       assert (32'(addresses) <= DEPTH);
       assert (owner_valid == (level != '0));
       assert (open == (addresses != '0 || ar_valid));
-      if (splitting) assert (present.address[5:0] == '0 && present.beats != '0);
+      if (splitting) assert (address[5:0] == '0);
       if (stop && r_valid) assert (r_ready);
       if (stop) assert (run_ready == '0 && beat_valid == '0);
       if (stop_q && ar_valid) assert (ar_q);

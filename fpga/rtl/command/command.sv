@@ -124,7 +124,7 @@ module command
       .*
   );
 
-  assign stop = resetting || failed;
+  always_ff @(posedge clk) stop <= resetting || failed;
 
   // Descriptors on their way to the sequencer.
   logic poller_busy, poller_reading, poller_pending, taken_valid, taken_ready, fetched_valid, fetched_ready;

@@ -1,7 +1,7 @@
 // The counters of the command processor: those of the card (CardCounter) in registers, those of lanes
 // (CardLaneCounter) in a counter_bank, one read at a time.
 //
-// Latency: a card's counter is at most 3 cycles behind; a lane's is read 4 cycles after `lane_read`. Nothing stalls.
+// Latency: a card's counter is at most 4 cycles behind; a lane's is read 5 cycles after `lane_read`. Nothing stalls.
 module command_counters
   import mnemo_pkg::*;
 #(
@@ -109,6 +109,13 @@ module command_counters
 
   logic lane_read_inside;
   assign lane_read_inside = 9'(lane_read_at) < 9'(SLOTS);
+  logic bank_read, outside_read;
+  logic [$clog2(SLOTS)-1:0] bank_read_at;
+  always_ff @(posedge clk) begin
+    bank_read    <= lane_read && lane_read_inside;
+    outside_read <= lane_read && !lane_read_inside;
+    bank_read_at <= lane_read_at[$clog2(SLOTS)-1:0];
+  end
   logic lane_value_in_bank;
   logic [63:0] bank_value;
   counter_bank #(
@@ -117,13 +124,13 @@ module command_counters
       .clk,
       .rst(core_rst),
       .events(lane_events),
-      .read(lane_read && lane_read_inside),
-      .read_at(lane_read_at[$clog2(SLOTS)-1:0]),
+      .read(bank_read),
+      .read_at(bank_read_at),
       .value_valid(lane_value_in_bank),
       .value(bank_value)
   );
   always_ff @(posedge clk) begin
-    lane_value_valid <= lane_value_in_bank || (lane_read && !lane_read_inside);
+    lane_value_valid <= lane_value_in_bank || outside_read;
     lane_value       <= lane_value_in_bank ? bank_value : '0;
   end
 endmodule

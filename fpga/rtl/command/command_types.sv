@@ -51,6 +51,7 @@ package command_types;
   typedef struct packed {
     logic [23:0] result_block;
     logic [23:0] payload_block;
+    logic [15:0] blocks;        // positions times heads
     logic        long_scan;     // more scores than a bank holds: two jobs, by the largest scores of pages
   } block_units_t;
 

@@ -236,6 +236,8 @@ module control_regs
   logic [63:0] counter;
   logic [9:0] kept_of;  // the counter whose high half is kept
   logic in_words, in_counters, in_lanes, stopped;
+  logic [CARD_COUNTERS-1:0] asked;  // the card's counter that is read
+  logic [63:0] selected;
 
   assign in_words = read_at[12:8] == 5'h01 || read_at[12:10] == 3'b001;
   assign in_counters = read_at[12:9] == 4'b0001;
@@ -246,6 +248,8 @@ module control_regs
   assign lane_read_at = read_at[10:3];
 
   always_comb begin
+    selected = '0;
+    for (int i = 0; i < CARD_COUNTERS; i++) selected = selected | (asked[i] ? counters[i] : 64'd0);
     unique case ({
       read_at[12:2], 2'b00
     })
@@ -295,8 +299,8 @@ module control_regs
     if (reading == NONE) read_at <= s_araddr;
     fixed_q <= fixed;
     if (reading == ADDRESS) counter <= '0;
-    if (reading == LOOKUP && in_counters)
-      for (int i = 0; i < CARD_COUNTERS; i++) if (read_at[8:3] == 6'(i)) counter <= counters[i];
+    for (int i = 0; i < CARD_COUNTERS; i++) asked[i] <= in_counters && read_at[8:3] == 6'(i);
+    if (reading == LOOKUP) counter <= selected;
     if (reading == LANE && lane_value_valid) counter <= lane_value;
     if (reading == VALUE) begin
       if (in_counters || in_lanes) begin

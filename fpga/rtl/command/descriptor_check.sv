@@ -79,12 +79,14 @@ module descriptor_check
       .scan_words
   );
 
-  // Parts of rules, a cycle before them.
+  // Parts of rules, a cycle or two before them.
   logic gather, score, score_gather, latest, weighted, codes, cascade, no_group, dim_served;
   logic signed [32:0] low, high;
   logic [31:0] payload_region, result_region;  // lengths
   logic [32:0] payload_end, result_end;
   logic [5:0] entry_mask;
+  logic [16:0] heads_end;
+  logic overlap;
 
   always_ff @(posedge clk) begin
     gather <= d.op == OP_GATHER;
@@ -102,6 +104,9 @@ module descriptor_check
     result_end <= {1'b0, d.result_offset} + {1'b0, d.result_length};
     dim_served <= index.dim == 16'd16 || index.dim == 16'd32 || index.dim == 16'd64 || index.dim == 16'd128 ||
         index.dim == 16'd256;
+    heads_end <= 17'(d.heads) + 17'(d.first_head);
+    overlap <= payload_end > {1'b0, d.result_offset} && result_end > {1'b0, d.payload_offset} &&
+        d.payload_region == d.result_region;
     low <= '0;
     high <= '0;
     if (d.select_op == SELECT_THRESHOLD) begin
@@ -160,7 +165,7 @@ module descriptor_check
     ),
     rule({8'b0, d.first_head} >= index.heads, STATUS_BAD_FIELD, DESCRIPTOR_AT_FIRST_HEAD),
     rule(d.heads == '0, STATUS_BAD_FIELD, DESCRIPTOR_AT_HEADS),
-    rule({9'b0, d.heads} + {9'b0, d.first_head} > {1'b0, index.heads}, STATUS_BAD_FIELD, DESCRIPTOR_AT_HEADS),
+    rule(heads_end > {1'b0, index.heads}, STATUS_BAD_FIELD, DESCRIPTOR_AT_HEADS),
     // CheckGather
     rule(
         gather && (index.kv_format == '0 || d.format != index.kv_format), STATUS_BAD_FIELD, DESCRIPTOR_AT_FORMAT
@@ -244,12 +249,7 @@ module descriptor_check
     rule(d.result_region >= q.regions, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_REGION),
     rule({16'b0, d.result_length} < result_units, STATUS_BAD_FIELD, DESCRIPTOR_AT_RESULT_LENGTH),
     rule(result_end > {1'b0, result_region}, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_OFFSET),
-    rule(
-        d.payload_region == d.result_region && payload_end > {1'b0, d.result_offset} &&
-         result_end > {1'b0, d.payload_offset},
-        STATUS_BAD_REGION,
-        DESCRIPTOR_AT_RESULT_OFFSET
-    ),
+    rule(overlap, STATUS_BAD_REGION, DESCRIPTOR_AT_RESULT_OFFSET),
     // Bounds of this card.
     rule(
         d.op != OP_SCORE_SELECT, STATUS_UNSUPPORTED, DESCRIPTOR_AT_OP

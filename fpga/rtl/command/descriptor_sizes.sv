@@ -42,7 +42,7 @@ module descriptor_sizes
   logic [6:0] passes;
   logic [12:0] kv_bytes;
   logic [23:0] result_block;  // units
-  logic [15:0] blocks, factor;
+  logic [15:0] factor;
   logic [36:0] k_kv;
   logic [38:0] sum;
   logic [43:0] low;
@@ -78,7 +78,7 @@ module descriptor_sizes
     else if ((descriptor.flags & FLAG_RANKS) != '0)
       result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
     else result_block <= 24'(({3'b0, descriptor.k[23:0]} + 27'd19) >> 4);
-    factor <= gather ? {8'b0, descriptor.heads} : blocks;
+    factor <= gather ? {8'b0, descriptor.heads} : block.blocks;
     sum <= (gather ? '0 : {9'b0, result_block, 6'b0}) + ((gather || score_gather) ? {2'b0, k_kv} : '0);
     product <= a * b;
   end
@@ -102,13 +102,13 @@ module descriptor_sizes
       4'd3: {a, b} <= {2'b0, descriptor.k[23:0], 4'b0, kv_bytes};
       4'd4: {a, b} <= {2'b0, descriptor.k[23:0], 9'b0, descriptor.heads};
       4'd5: {a, b} <= {26'((27'(rows) + 27'd7) >> 3), 10'b0, passes};
-      4'd6: {a, b} <= {2'b0, block.payload_block, 1'b0, blocks};
+      4'd6: {a, b} <= {2'b0, block.payload_block, 1'b0, block.blocks};
       4'd8: {a, b} <= {6'b0, sum[19:0], 1'b0, factor};
       4'd9: {a, b} <= {7'b0, sum[38:20], 1'b0, factor};
       default: ;
     endcase
     unique case (step)
-      4'd2: blocks <= product[15:0];
+      4'd2: block.blocks <= product[15:0];
       4'd3: block.payload_block <= 24'((product[24:0] + 25'd63) >> 6);
       4'd4: begin
         words               <= product[29:0];

@@ -35,8 +35,10 @@ module host_reader
 );
   logic [MASTERS-1:0] grant, owner, owner_of_beat;
   logic any, take, splitting, owner_valid, owner_ready, owner_in, room;
-  host_read_t present, chosen;
-  logic [6:0] to_edge, length;
+  host_read_t chosen;
+  logic [63:0] address;  // of the run's next burst
+  logic [23:0] beats_less, after_less;  // beats of the run, less one
+  logic ends;
   logic discard, faulty;
   logic [$clog2(DEPTH):0] level;
 
@@ -59,9 +61,10 @@ module host_reader
     for (int m = 0; m < MASTERS; m++) if (grant[m]) chosen = chosen | run[m];
   end
 
-  // Beats up to the next multiple of 4 KiB.
-  assign to_edge  = 7'd64 - {1'b0, present.address[11:6]};
-  assign length   = (present.beats < 24'(to_edge)) ? present.beats[6:0] : to_edge;
+  // The beats up to the next multiple of 4 KiB, less one, are the address's bits inverted. A burst that is not its
+  // run's last one ends there.
+  assign ends = beats_less[23:6] == '0 && beats_less[5:0] <= ~address[11:6];
+  assign after_less = beats_less + {18'h3FFFF, address[11:6]};
   // The burst's owner is queued with its address, so that a beat finds it.
   assign owner_in = splitting && !ar_valid && room && !stop;
 
@@ -74,18 +77,19 @@ module host_reader
       if (take) splitting <= 1'b1;
       if (owner_in) begin
         ar_valid  <= 1'b1;
-        splitting <= present.beats != 24'(length);
+        splitting <= !ends;
       end
     end
     if (take) begin
-      present <= chosen;
-      owner   <= grant;
+      address    <= chosen.address;
+      beats_less <= chosen.beats - 24'd1;
+      owner      <= grant;
     end
     if (owner_in) begin
-      ar_addr         <= present.address;
-      ar_len          <= {1'b0, length - 7'd1};
-      present.address <= present.address + {51'b0, length, 6'b0};
-      present.beats   <= present.beats - 24'(length);
+      ar_addr    <= address;
+      ar_len     <= {2'b0, ends ? beats_less[5:0] : ~address[11:6]};
+      address    <= {address[63:12] + 52'd1, 12'b0};
+      beats_less <= after_less;
     end
   end
 

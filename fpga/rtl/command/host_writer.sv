@@ -15,7 +15,7 @@ module host_writer
     input  logic                      stop,
     output logic                      open,
     output logic                      error,
-    output logic        [        4:0] ev_words,     // of 4 bytes, that the port took
+    output logic        [        4:0] ev_words,     // of 4 bytes, that the port took, 2 cycles later
     input  logic        [MASTERS-1:0] write_valid,
     output logic        [MASTERS-1:0] write_ready,
     input  host_write_t [MASTERS-1:0] write,
@@ -37,6 +37,7 @@ module host_writer
   logic any, take, room, owner_valid;
   host_write_t chosen;
   logic [15:0] words;
+  logic [3:0][2:0] counts;  // of 4 words each
   logic [$clog2(DEPTH):0] level;
 
   arbiter #(
@@ -105,7 +106,8 @@ module host_writer
   end
 
   always_ff @(posedge clk) begin
-    ev_words <= (!rst && w_valid && w_ready) ? 5'($countones(words)) : 5'd0;
+    for (int i = 0; i < 4; i++) counts[i] <= (!rst && w_valid && w_ready) ? 3'($countones(words[4*i+:4])) : 3'd0;
+    ev_words <= rst ? 5'd0 : (5'(counts[0]) + 5'(counts[1])) + (5'(counts[2]) + 5'(counts[3]));
   end
 
   axi_if #(

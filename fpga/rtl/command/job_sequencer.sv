@@ -102,6 +102,7 @@ module job_sequencer
       context_out.taken_at <= fetched.taken.cycle;
       context_out.watermark <= fetched.tokens;
       context_out.block_units <= block.result_block;
+      context_out.blocks <= block.blocks;
       payload_units <= block.payload_block;
       long_scan <= block.long_scan;
       context_out.started_at <= cycle;
@@ -287,7 +288,6 @@ module job_sequencer
           context_out.latest <= d.select_op == SELECT_LATEST;
           first_entry <= codes ? d.begin_token : pages64 ? d.begin_token >> 6 : d.begin_token >> 4;
           end_entry <= codes ? d.end_token : pages64 ? d.end_token >> 6 : d.end_token >> 4;
-          context_out.blocks <= 16'(d.heads) * 16'(d.queries);
           head <= '0;
           position <= '0;
           stage <= '0;

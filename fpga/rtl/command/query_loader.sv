@@ -6,7 +6,7 @@
 // A load of `values` is not read: its queries are unit vectors of elements in their order, with a multiplier of 1, and
 // a shift from their octaves to the largest one of the scan before, which it waits for and takes (`octave`). Their y
 // is layout::AlignedValue.
-// Latency: 6 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
+// Latency: 7 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
 // sums. Blocks of the next loads are read meanwhile, as far as BEATS hold them: a longer one is read when all before it
 // are used up. Stalls: host memory, `query`, `octave`.
 module query_loader
@@ -14,7 +14,7 @@ module query_loader
   import card_types::*;
   import command_types::*;
 #(
-    parameter int BEATS = 32
+    parameter int BEATS = 32  // at most 64
 ) (
     input  logic                clk,
     input  logic                rst,
@@ -56,7 +56,8 @@ module query_loader
   // A run of beats for each load: `owed` are those that were asked for and are not used up. The FIFO holds
   // them all but of a longer block, so that other masters' beats do not wait for queries in use.
   localparam int LOADS = 4;
-  logic [23:0] owed;
+  logic [23:0] owed, less;  // less: the latest load's beats but one
+  logic fits, added;
   logic loads_room, next_valid, next_ready, held_valid, held_ready;
   load_t next;
   logic [511:0] held;
@@ -66,7 +67,7 @@ module query_loader
   /* verilator lint_on UNUSEDSIGNAL */
   wire take_load = load_valid && load_ready;
   wire take_beat = held_valid && held_ready;
-  assign load_ready = loads_room && !read_valid && (owed == '0 || owed + load.beats <= 24'(BEATS));
+  assign load_ready = fits && loads_room && !read_valid;
   assign next_ready = state == IDLE;
 
   fifo #(
@@ -100,8 +101,15 @@ module query_loader
   );
 
   always_ff @(posedge clk) begin
+    // A load stands until it is taken, and meanwhile beats are used up alone: what fits goes on fitting. `owed` has a
+    // load's beats a cycle after it, before the first of them comes.
+    fits <= !rst && load_valid && !take_load && !added && (owed == '0 ||
+        (owed[23:6] == '0 && load.beats[23:6] == '0 && 7'(owed[5:0]) + 7'(load.beats[5:0]) <= 7'(BEATS)));
+    added <= !rst && take_load;
+    if (take_load) less <= load.beats - 24'd1;
     if (rst) owed <= '0;
-    else owed <= owed + (take_load ? load.beats : 24'd0) - 24'(take_beat);
+    else if (added) owed <= owed + (take_beat ? less : read.beats);
+    else owed <= owed - 24'(take_beat);
   end
 
   logic [64*8-1:0] shifted;

@@ -9,7 +9,7 @@
 // A head that is more than `slots` ahead of the tail stops its queue, until it is disabled: `broken`, which bit 1
 // of kCardQueueEnable shows. No other queue is affected.
 // A queue that is disabled while it is opened, or while its head is read, begins anew when it is enabled again.
-// `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 8 cycles and a read from a doorbell to its
+// `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 10 cycles and a read from a doorbell to its
 // descriptor. Stalls: host memory, and `taken`. Reads: 0 rings and descriptors, 1 polled heads.
 module queue_poller
   import mnemo_pkg::*;
@@ -50,9 +50,11 @@ module queue_poller
 
   typedef enum logic [3:0] {
     IDLE,
+    OPEN,
     OPEN_RING,
     OPEN_COMPLETIONS,
     OPENED,
+    TURN,
     TAKE,
     TAKE_ADDRESS,
     FETCH,
@@ -60,11 +62,11 @@ module queue_poller
   } state_t;
 
   state_t state;
-  logic [N_QUEUES-1:0] waits, active, ready, enabled, grant, to_open;
+  logic [N_QUEUES-1:0] differs, active, ready, enabled, grant, turned, to_open;  // to_open: a cycle old
   logic [N_QUEUES-1:0][31:0] tails, heads, next_seqs;  // heads: as polled
   logic [AT-1:0] look, chosen, granted, first_to_open;
   logic [2:0] polled_at;
-  logic any, moved, asked, may_take, spoiled, polling, polled;
+  logic any, moved, asked, may_take, spoiled, polling, polled, opening;
   logic ask_valid, poll_valid, wants_beat, poll_wants_beat;
   host_read_t ask, poll;
   logic [31:0] polled_head;
@@ -72,19 +74,24 @@ module queue_poller
   logic [N_QUEUES-1:0] due;
   logic [N_QUEUES-1:0][63:0] rings;
   queue_t regs;
-  logic [31:0] tail, index, next_seq;
-  descriptor_t copied;
+  logic [31:0] tail, after, next_seq;  // after: the tail when this descriptor is copied
 
   always_comb begin
     for (int q = 0; q < N_QUEUES; q++) enabled[q] = queues[q].enable[0];
-    to_open = quiet ? '0 : enabled & ~active;
     first_to_open = '0;
     for (int q = N_QUEUES - 1; q >= 0; q--) if (to_open[q]) first_to_open = AT'(q);
     granted = '0;
-    for (int q = 0; q < N_QUEUES; q++) if (grant[q]) granted = granted | AT'(q);
+    for (int q = 0; q < N_QUEUES; q++) if (turned[q]) granted = granted | AT'(q);
   end
 
-  assign may_take = state == IDLE && to_open == '0 && run && !taken_valid && !write_valid;
+  always_ff @(posedge clk) begin
+    for (int q = 0; q < N_QUEUES; q++) begin
+      to_open[q] <= !rst && enabled[q] && !active[q] && !(state == OPENED && chosen == AT'(q));
+    end
+  end
+
+  assign opening = to_open != '0 && !quiet;
+  assign may_take = state == IDLE && !opening && run && !taken_valid && !write_valid;
 
   arbiter #(
       .N(N_QUEUES)
@@ -97,31 +104,35 @@ module queue_poller
       .any
   );
 
-  // Looks at one queue a cycle: how many descriptors it has. What was looked at while a tail moved is dropped.
-  logic seen_valid, seen_counts;
-  logic [AT-1:0] seen_at;
-  logic [31:0] seen_head, seen_tail, seen_slots, seen, total;
+  // Looks at one queue a cycle, in two steps: how many descriptors it has, then whether that may be. What was looked at
+  // while its queue's tail moved is dropped, and no other queue's: each is looked at anew after N_QUEUES cycles.
+  logic seen_valid, seen_counts, known_valid, known_counts, counts, over;
+  logic [AT-1:0] seen_at, known_at;
+  logic [31:0] seen_head, seen_tail, seen_slots, known, known_slots, total;
   assign moved = state == COPIED || state == OPENED || state == TAKE;
-  assign seen  = seen_head - seen_tail;
+  assign over = known > known_slots;
+  assign counts = known_counts && active[known_at] && !broken[known_at];
 
   always_ff @(posedge clk) begin
     if (rst) begin
       look       <= '0;
       seen_valid <= 1'b0;
+      known_valid <= 1'b0;
       ready      <= '0;
       broken     <= '0;
       total      <= '0;
       depth      <= '0;
     end else begin
       look <= (look == LAST) ? '0 : look + 1'b1;
-      seen_valid <= !moved;
+      seen_valid <= !(moved && look == chosen);
       if (moved) ready[chosen] <= 1'b0;
-      if (seen_valid && !moved) begin
-        if (seen_counts && seen > seen_slots) broken[seen_at] <= 1'b1;
-        ready[seen_at] <= seen_counts && seen != '0 && seen <= seen_slots;
+      known_valid <= seen_valid && !(moved && seen_at == chosen);
+      if (known_valid && !(moved && known_at == chosen)) begin
+        if (counts && over) broken[known_at] <= 1'b1;
+        ready[known_at] <= counts && known != '0 && !over;
       end
-      total <= ((seen_at == '0) ? 32'd0 : total) + (seen_counts ? seen : 32'd0);
-      if (seen_at == '0) depth <= total;
+      total <= ((known_at == '0) ? 32'd0 : total) + known;
+      if (known_at == '0) depth <= total;
       for (int q = 0; q < N_QUEUES; q++)
       if (!enabled[q]) begin
         broken[q] <= 1'b0;
@@ -133,15 +144,18 @@ module queue_poller
     seen_head   <= queues[look].poll[0] ? heads[look] : queues[look].head;
     seen_tail   <= tails[look];
     seen_slots  <= queues[look].slots;
+    known_at     <= seen_at;
+    known_counts <= !rst && seen_counts;
+    known        <= seen_counts ? seen_head - seen_tail : 32'd0;
+    known_slots  <= seen_slots;
   end
 
   // Known at once, unlike `ready`: so the card is not idle from a doorbell's response on.
   always_ff @(posedge clk) begin
     for (int q = 0; q < N_QUEUES; q++) begin
-      waits[q] <= !rst && enabled[q] && !broken[q] && (!active[q] ||
-          (queues[q].poll[0] ? heads[q] : queues[q].head) != tails[q]);
+      differs[q] <= (queues[q].poll[0] ? heads[q] : queues[q].head) != tails[q];
     end
-    pending <= !rst && waits != '0;
+    pending <= !rst && (enabled & ~broken & (~active | differs)) != '0;
   end
 
   always_comb begin
@@ -176,11 +190,9 @@ module queue_poller
   assign read_valid = {poll_valid, ask_valid};
   assign read = {poll, ask};
   assign beat_ready = {poll_wants_beat, wants_beat};
-  assign reading = polling || state == OPEN_RING || state == OPEN_COMPLETIONS || state == OPENED;
-  assign busy = state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED || taken_valid ||
-      write_valid;
-  assign index = tail & (regs.slots - 32'd1);
-  assign copied = descriptor_t'(beat);
+  assign reading = polling || state == OPEN || state == OPEN_RING || state == OPEN_COMPLETIONS || state == OPENED;
+  assign busy = state == TURN || state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED ||
+      taken_valid || write_valid;
   assign wants_beat = state == OPEN_RING || state == OPEN_COMPLETIONS || state == FETCH;
 
   // `asked`: the read of the present state is under way.
@@ -219,15 +231,18 @@ module queue_poller
       if (!enabled[chosen]) spoiled <= 1'b1;
       unique case (state)
         IDLE: begin
-          if (to_open != '0) begin
+          if (opening) begin
             chosen  <= first_to_open;
-            regs    <= queues[first_to_open];
             spoiled <= 1'b0;
-            state   <= OPEN_RING;
+            state   <= OPEN;
           end else if (may_take && any) begin
-            chosen <= granted;
-            state  <= TAKE;
+            turned <= grant;
+            state  <= TURN;
           end
+        end
+        OPEN: begin
+          regs  <= queues[chosen];
+          state <= OPEN_RING;
         end
         OPEN_RING: begin
           if (beat_valid[0]) begin
@@ -249,6 +264,10 @@ module queue_poller
           next_seqs[chosen] <= regs.seq;
           state             <= IDLE;
         end
+        TURN: begin
+          chosen <= granted;
+          state  <= TAKE;
+        end
         TAKE: begin
           regs       <= queues[chosen];
           tail        <= tails[chosen];
@@ -257,26 +276,27 @@ module queue_poller
           state       <= TAKE_ADDRESS;
         end
         TAKE_ADDRESS: begin
-          tail  <= index;
+          tail  <= tail & (regs.slots - 32'd1);
+          after <= tail + 32'd1;
           state <= FETCH;
         end
         FETCH: begin
           if (beat_valid[0]) begin
-            taken.descriptor <= copied;
+            taken.descriptor <= descriptor_t'(beat);
             taken.regs      <= regs;
             taken.number     <= 3'(chosen);
             taken.next_seq   <= next_seq;
-            if (copied.seq == next_seq) next_seqs[chosen] <= next_seq + 32'd1;
-            tails[chosen] <= tails[chosen] + 32'd1;
+            tails[chosen] <= after;
             state         <= COPIED;
           end
         end
         COPIED: begin
+          if (taken.descriptor.seq == next_seq) next_seqs[chosen] <= next_seq + 32'd1;
           taken_valid   <= 1'b1;
           write_valid   <= 1'b1;
           write.address <= regs.ring + 64'(RING_AT_TAIL);
           write.words   <= 16'h0001;
-          write.data    <= {480'b0, tails[chosen]};
+          write.data    <= {480'b0, after};
           state         <= IDLE;
         end
         default: state <= IDLE;

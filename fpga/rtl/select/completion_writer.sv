@@ -48,6 +48,7 @@ module completion_writer
   completion_t completion;
   logic [63:0] ring;
   logic [31:0] head, slots;
+  logic [31:0] slot;  // of the ring: the head's
   logic sent, ok;
   logic [3:0] step;
   logic [15:0] factor;
@@ -131,6 +132,7 @@ module completion_writer
       ring  <= queues[number].completions;
       slots <= queues[number].slots;
       head  <= heads[number];
+      slot  <= head & (slots - 32'd1);
     end
     if (!sent) begin
       unique case (state)
@@ -140,7 +142,7 @@ module completion_writer
           write.data    <= {480'b0, head + 32'd1};
         end
         default: begin
-          write.address <= ring + 64'(RING_HEADER_BYTES) + {26'b0, head & (slots - 32'd1), 6'b0};
+          write.address <= ring + 64'(RING_HEADER_BYTES) + {26'b0, slot, 6'b0};
           write.words   <= (state == STATUS) ? 16'hC000 : 16'h3FFF;
           write.data    <= completion;
         end
