@@ -61,11 +61,10 @@ module hit_finder #(
   wire maxima = now.shape == SHAPE_MAXIMA;  // 16 codes are those of 16 pages
   wire [ADDRESS:0] held = pages[now.bank];
 
-  // The first page's row: lanes before that of first_page begin a row later.
-  wire [23:0] lanes_before = command.first_page & 24'(CHANNELS - 1);
+  // The first page's row: the first one in which this lane's page is not before it.
   logic [ROW-1:0] first_row;
   always_ff @(posedge clk) begin
-    if (command.start) first_row <= ROW'(command.first_page >> LANES) + ROW'(24'(lane_id) < lanes_before);
+    if (command.start) first_row <= ROW'((command.first_page + 24'(CHANNELS - 1) - 24'(lane_id)) >> LANES);
   end
 
   typedef struct packed {

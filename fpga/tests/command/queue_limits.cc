@@ -172,6 +172,10 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   const uint32_t entries = index.tokens[d.layer_slot] / unit;
   d.end = static_cast<uint32_t>(Below(random, entries + 1)) * unit;
   d.begin = static_cast<uint32_t>(Below(random, d.end / unit + 1)) * unit;
+  if (few && Below(random, 2) == 0) {
+    d.begin = 0;
+    d.end = entries * unit;
+  }
   const uint32_t most = few ? 8 : 200;
   d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, most)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
