@@ -1,5 +1,5 @@
-// A queue in LUT RAM with a registered output, for wide payloads: all of them go through the RAM, so that its output
-// needs no multiplexer as that of fifo.sv does.
+// A queue in LUT RAM with a registered output, for payloads that need not be quick: all of them go through the RAM, so
+// that its output needs no multiplexer as that of fifo.sv does, and what waits in the RAM is told by a register.
 //
 // Streams: in, out; order is kept and nothing is lost. It holds DEPTH payloads in all, `level` of them now.
 // Latency: 2 cycles from in to out when it is empty. Stalls: in only while it holds DEPTH payloads; after a
@@ -23,17 +23,11 @@ module fifo_late #(
 
   logic [POINTER-1:0] write_at, read_at;
   logic [WIDTH-1:0] stored;
-  logic [POINTER:0] level_next;
+  logic behind;  // payloads wait in the RAM: at most DEPTH - 1, for the output has the first one
   wire in_fire = in_valid && in_ready;
   wire out_fire = out_valid && out_ready;
   wire out_free = !out_valid || out_ready;
-  wire behind = write_at != read_at;  // at most DEPTH - 1 wait in the RAM: the output has the first one
-
-  always_comb begin
-    level_next = level;
-    if (in_fire && !out_fire) level_next = level + 1'b1;
-    if (!in_fire && out_fire) level_next = level - 1'b1;
-  end
+  wire take = out_free && behind;
 
   ram_lut #(
       .WIDTH(WIDTH),
@@ -53,13 +47,19 @@ module fifo_late #(
       read_at   <= '0;
       out_valid <= 1'b0;
       in_ready  <= 1'b0;
+      behind    <= 1'b0;
       level     <= '0;
     end else begin
-      in_ready <= level_next != FULL;
-      level    <= level_next;
+      if (in_fire && !out_fire) level <= level + 1'b1;
+      if (!in_fire && out_fire) level <= level - 1'b1;
+      if (out_fire) in_ready <= 1'b1;
+      else if (in_fire) in_ready <= level != FULL - 1'b1;
+      else in_ready <= level != FULL;
+      if (in_fire) behind <= 1'b1;
+      else if (take) behind <= level != (out_valid ? (POINTER + 1)'(2) : (POINTER + 1)'(1));
       if (out_free) out_valid <= behind;
       if (in_fire) write_at <= write_at + 1'b1;
-      if (out_free && behind) read_at <= read_at + 1'b1;
+      if (take) read_at <= read_at + 1'b1;
     end
     if (out_free) out_data <= stored;
   end

@@ -1,11 +1,10 @@
 // The base's part of y for each page and pass: layout::ScoreTerm of the base's dot product, its scale and the
 // octave of its scale, for G queries.
 //
-// Streams: items of code formats; y of G queries, an item each, in order, read at
-// y_at (modulo 16) up to some items after it is taken. Reads bases from page_buffer (those
-// of a page again for each pass), codes as table_control copies them, parameters from query_store. Latency:
-// dim / 8 + 15 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables that are not
-// built, 8 items of y that wait.
+// Streams: items of code formats; y of G queries, an item each, in order, read at y_at (modulo 16) up to some items
+// after it is taken. Reads bases from page_buffer (those of a page again for each pass), codes and parameters from
+// query_store. Latency: dim / 8 + 16 + G cycles; an item each dim / 8 cycles. Stalls: a base that is not there, tables
+// that are not built, codes that are written, 8 items of y that wait.
 module base_path
   import card_types::*;
   import scan_types::*;
@@ -23,10 +22,9 @@ module base_path
     output logic                          item_ready,
     input  item_t                         item,
     // verilator lint_on UNUSEDSIGNAL
-    input  logic                          code_we,
-    input  logic                          code_bank,
-    input  logic [  1:0]                  code_segment,
-    input  logic [  1:0]                  code_word,
+    output logic                          code_read,
+    input  logic                          code_ready,
+    output logic [  9:0]                  code_at,
     input  logic [G-1:0][15:0][7:0]       codes,
     input  logic [  1:0]                  full,
     output logic                          release_valid,
@@ -66,7 +64,9 @@ module base_path
   logic [5:0] read, read_after, page_start;  // beats
   logic [3:0] room;  // items of y
   assign start = item_valid && !running && full[item.bank] && room != '0;
-  assign step = running && there;
+  assign code_read = running && there;
+  assign code_at = {item.job[0], item.pass, 1'b0, segment, word};
+  assign step = code_read && code_ready;
   assign read_after = read + 6'd1;
   assign step_last = half && word == 2'd3;
   assign item_last = step && step_last && 3'(segment) == segment_last(merge);
@@ -98,33 +98,23 @@ module base_path
     end else if (step) {segment, word, half} <= {segment, word, half} + 5'd1;
   end
 
-  logic [7:0][7:0] base_now, base_held;
-  logic [G-1:0][7:0][7:0] codes_now, codes_held;
+  // Codes come a cycle after the base.
+  logic [7:0][7:0] base_now, base_then, base_held;
+  logic [G-1:0][7:0][7:0] codes_then, codes_held;
+  logic half_then;
   always_comb begin
     for (int i = 0; i < 8; ++i) base_now[i] = base[8*(4*(8*32'(half)+i)+32'(word))+:8];
+    for (int g = 0; g < G; ++g) codes_then[g] = half_then ? codes[g][15:8] : codes[g][7:0];
   end
-  for (genvar g = 0; g < G; ++g) begin : g_query
-    logic [1:0][7:0][7:0] words;
-    ram_lut #(
-        .WIDTH(128),
-        .DEPTH(32)
-    ) code (
-        .clk,
-        .we(code_we),
-        .waddr({code_bank, code_segment, code_word}),
-        .wdata(codes[g]),
-        .raddr({item.bank, segment, word}),
-        .rdata(words)
-    );
-    assign codes_now[g] = words[half];
-  end
-  logic dot_valid, dot_first, dot_last;
+  logic [1:0] dot_valid, dot_first, dot_last;
   always_ff @(posedge clk) begin
-    dot_valid <= step && !rst;
-    dot_first <= {segment, word, half} == '0;
-    dot_last <= item_last;
-    base_held <= base_now;
-    codes_held <= codes_now;
+    dot_valid <= rst ? '0 : {dot_valid[0], step};
+    dot_first <= {dot_first[0], {segment, word, half} == '0};
+    dot_last <= {dot_last[0], item_last};
+    half_then <= half;
+    base_then <= base_now;
+    base_held <= base_then;
+    codes_held <= codes_then;
   end
   logic dot_done;
   logic [G-1:0][23:0] dots, dots_held;
@@ -133,9 +123,9 @@ module base_path
   ) dot (
       .clk,
       .rst,
-      .valid(dot_valid),
-      .first(dot_first),
-      .last(dot_last),
+      .valid(dot_valid[1]),
+      .first(dot_first[1]),
+      .last(dot_last[1]),
       .codes(codes_held),
       .base(base_held),
       .done(dot_done),

@@ -2,7 +2,7 @@
 //
 // Streams: job, list; beats of blocks (beat_valid, never stalled: bursts are asked for only when page_buffer
 // has room for them); a page's description (page_valid, never stalled) before its first beat. Page lists are
-// read ahead, 16 rows a beat, each beat once. Latency: 10 cycles from job to the first address, then a burst each
+// read ahead, 16 rows a beat, each beat once. Latency: 11 cycles from job to the first address, then a burst each
 // third cycle and at most a page each 7 cycles. Stalls: ar_ready, 32 bursts under way, room for beats, page slots.
 // A block or list beat outside of the channel and a response that is not OKAY are faults: then, as with
 // `stop`, nothing new is asked for and what still comes is dropped.
@@ -86,7 +86,8 @@ module channel_reader
   logic rows_ready, rows_valid, rows_take;
   row_t head;
   logic [$bits(row_t)-1:0] head_bits;
-  queue #(
+  logic [5:0] unused_rows_level;
+  fifo_late #(
       .WIDTH($bits(row_t)),
       .DEPTH(32)
   ) rows (
@@ -97,7 +98,8 @@ module channel_reader
       .in_data(row),
       .out_valid(rows_valid),
       .out_ready(rows_take),
-      .out_data(head_bits)
+      .out_data(head_bits),
+      .level(unused_rows_level)
   );
   assign head = row_t'(head_bits);
 
@@ -161,6 +163,7 @@ module channel_reader
     logic [8:0]  first_beats;
     logic [8:0]  second_at;
     logic [8:0]  second_beats;
+    logic        one;  // no second part
     logic [9:0]  span;
   } block_t;
   block_t block_in, block;  // block: of the row at hand, a cycle after it came
@@ -172,6 +175,7 @@ module channel_reader
           first_beats: job.first_beats,
           second_at: job.second_at,
           second_beats: job.second_beats,
+          one: job.second_beats == '0,
           span: job.second_beats == '0 ? 10'(job.first_beats) : 10'(job.second_at) + 10'(job.second_beats)
       };
   ram_lut #(
@@ -233,7 +237,7 @@ module channel_reader
   assign split_start = !split_busy && !halt && ((state == READ && page_go) || state == SECOND);
   assign split_base = state == SECOND ? address + 34'(block.second_at) : address;
   assign split_beats = state == SECOND ? 10'(block.second_beats) : 10'(block.first_beats);
-  assign rows_take = (page_valid && (head.none || block.second_beats == '0)) || (state == SECOND && split_start);
+  assign rows_take = (page_valid && (head.none || block.one)) || (state == SECOND && split_start);
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -253,7 +257,7 @@ module channel_reader
         PLACE: state <= ENDS;
         ENDS: state <= CHECK;
         CHECK: if (!outside) state <= READ;
-        READ: if (page_valid) state <= block.second_beats == '0 ? WAIT : SECOND;
+        READ: if (page_valid) state <= block.one ? WAIT : SECOND;
         default: if (split_start) state <= WAIT;
       endcase
       pages_free <= pages_free - 6'(page_valid) + 6'(page_freed);
@@ -325,7 +329,8 @@ module channel_reader
 
   // Data come in the order of addresses, each at least a cycle after its address is taken.
   logic tag_ready;
-  queue #(
+  logic [5:0] unused_tags_level;
+  fifo_late #(
       .WIDTH(1),
       .DEPTH(32)
   ) tags (
@@ -336,7 +341,8 @@ module channel_reader
       .in_data(list_ar_take),
       .out_valid(tag_valid),
       .out_ready(ends_burst),
-      .out_data(r_list)
+      .out_data(r_list),
+      .level(unused_tags_level)
   );
   assign r_ready = 1'b1;
   assign r_fire = r_valid && r_ready;

@@ -166,9 +166,9 @@ module lane
   );
 
   logic [3:0] filled;
-  logic code_read;
-  logic [9:0] code_at;
-  logic [G-1:0][15:0][7:0] codes;
+  logic code_read, base_code_read, base_code_ready;
+  logic [9:0] code_at, base_code_at;
+  logic [G-1:0][15:0][7:0] codes, base_codes;
   logic [4:0] base_param_at, score_sum_at, score_multiplier_at;
   logic [G-1:0][15:0] base_multiplier, score_multiplier;
   logic [G-1:0][7:0] base_shift, score_shift;
@@ -188,6 +188,10 @@ module lane
       .code_read,
       .code_at,
       .codes,
+      .base_code_read,
+      .base_code_ready,
+      .base_code_at,
+      .base_codes,
       .base_at(base_param_at),
       .base_multiplier,
       .base_shift,
@@ -199,10 +203,10 @@ module lane
       .score_weight
   );
 
-  logic table_we, table_bank, code_we;
+  logic table_we, table_bank;
   logic [2:0] table_segment;
   logic [3:0] table_at;
-  logic [1:0] code_word, table_merge, plane_full, base_full;
+  logic [1:0] table_merge, plane_full, base_full;
   logic [G-1:0][15:0][9:0] table_sums;
   logic plane_release, plane_release_bank, base_release, base_release_bank;
   table_control #(
@@ -226,8 +230,6 @@ module lane
       .table_merge,
       .table_at,
       .table_sums,
-      .code_we,
-      .code_word,
       .plane_full,
       .base_full,
       .plane_release,
@@ -286,11 +288,10 @@ module lane
       .item_valid(base_item_valid),
       .item_ready(base_item_ready),
       .item(base_item),
-      .code_we,
-      .code_bank(table_bank),
-      .code_segment(table_segment[1:0]),
-      .code_word,
-      .codes,
+      .code_read(base_code_read),
+      .code_ready(base_code_ready),
+      .code_at(base_code_at),
+      .codes(base_codes),
       .full(base_full),
       .release_valid(base_release),
       .release_bank(base_release_bank),

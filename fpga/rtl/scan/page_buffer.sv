@@ -85,7 +85,8 @@ module page_buffer
 
   // Pages whose beats come.
   logic coming_ready, coming_valid, page_ends;
-  queue #(
+  logic [5:0] unused_coming_level;
+  fifo_late #(
       .WIDTH(7),
       .DEPTH(32)
   ) coming (
@@ -96,7 +97,8 @@ module page_buffer
       .in_data({page.job, page.slot}),
       .out_valid(coming_valid),
       .out_ready(page_ends),
-      .out_data({job, slot})
+      .out_data({job, slot}),
+      .level(unused_coming_level)
   );
 
   // The kind of a beat.

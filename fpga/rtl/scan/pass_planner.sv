@@ -35,7 +35,8 @@ module pass_planner
   logic [1:0] job;
   logic [4:0] slot;
   logic head_valid, head_take, pages_ready;
-  queue #(
+  logic [5:0] unused_pages_level;
+  fifo_late #(
       .WIDTH(10),
       .DEPTH(32)
   ) pages (
@@ -46,7 +47,8 @@ module pass_planner
       .in_data({page.none, page.first, page.last, page.job, page.slot}),
       .out_valid(head_valid),
       .out_ready(head_take),
-      .out_data({none, first, last, job, slot})
+      .out_data({none, first, last, job, slot}),
+      .level(unused_pages_level)
   );
 
   logic codes;
@@ -98,7 +100,8 @@ module pass_planner
 
   logic [$bits(item_t)-1:0] plane_bits, base_bits, score_bits;
   logic [$bits(build_t)-1:0] build_bits;
-  queue #(
+  logic [4:0] unused_planes_level;
+  fifo_late #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) planes (
@@ -109,9 +112,11 @@ module pass_planner
       .in_data(item),
       .out_valid(plane_valid),
       .out_ready(plane_ready),
-      .out_data(plane_bits)
+      .out_data(plane_bits),
+      .level(unused_planes_level)
   );
-  queue #(
+  logic [4:0] unused_bases_level;
+  fifo_late #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) bases (
@@ -122,9 +127,11 @@ module pass_planner
       .in_data(item),
       .out_valid(base_valid),
       .out_ready(base_ready),
-      .out_data(base_bits)
+      .out_data(base_bits),
+      .level(unused_bases_level)
   );
-  queue #(
+  logic [4:0] unused_scores_level;
+  fifo_late #(
       .WIDTH($bits(item_t)),
       .DEPTH(16)
   ) scores (
@@ -135,9 +142,11 @@ module pass_planner
       .in_data(item),
       .out_valid(score_valid),
       .out_ready(score_ready),
-      .out_data(score_bits)
+      .out_data(score_bits),
+      .level(unused_scores_level)
   );
-  queue #(
+  logic [3:0] unused_builds_level;
+  fifo_late #(
       .WIDTH($bits(build_t)),
       .DEPTH(8)
   ) builds (
@@ -148,7 +157,8 @@ module pass_planner
       .in_data({item.bank, job, pass}),
       .out_valid(build_valid),
       .out_ready(build_ready),
-      .out_data(build_bits)
+      .out_data(build_bits),
+      .level(unused_builds_level)
   );
   assign plane_item = item_t'(plane_bits);
   assign base_item = item_t'(base_bits);

@@ -3,8 +3,9 @@
 // Stream: query beats of jobs in order; those of a job are taken while an older one is in use, and `filled`
 // tells the job slots whose queries are complete. job_done frees the oldest.
 // Query q is query q mod G of pass q / G. Codes are stored by position: word w of a segment has codes 4 i + w
-// of its 16 groups of 4, as tables are built. Latency: codes 1 cycle after code_at; parameters without a
-// register. Stalls: query_ready, for 4 cycles after a beat of codes and while both slots are in use.
+// of its 16 groups of 4, as tables are built. Latency: codes 1 cycle after code_at and base_code_at, those of the base
+// for this cycle alone; parameters without a register. Stalls: query_ready, for 4 cycles after a beat of codes and
+// while both slots are in use; base_code_ready, while a beat of codes is written.
 module query_store
   import card_types::*;
 #(
@@ -21,6 +22,10 @@ module query_store
     input  logic                             code_read,
     input  logic        [  9:0]              code_at,     // {slot, pass, segment, word}
     output logic        [G-1:0][15:0][  7:0] codes,
+    input  logic                             base_code_read,
+    output logic                             base_code_ready,
+    input  logic        [  9:0]              base_code_at,
+    output logic        [G-1:0][15:0][  7:0] base_codes,
     input  logic        [  4:0]              base_at,     // {slot, pass}
     output logic        [G-1:0][ 15:0]       base_multiplier,
     output logic        [G-1:0][  7:0]       base_shift,
@@ -43,6 +48,8 @@ module query_store
   logic [3:0] pass;
   logic [G-1:0] which;
   logic [15:0][7:0] words;
+  logic writes;  // codes
+  logic [9:0] base_or_written;
 
   assign ends = head.is_param || word == 2'd3;
   assign slot = job[0];
@@ -50,6 +57,9 @@ module query_store
   assign query_ready = !valid && !filled[{!job[1], job[0]}];
   assign take = query_valid && query_ready;
   assign pass = 4'(head.query >> LOG);
+  assign writes = valid && !head.is_param;
+  assign base_code_ready = !writes;
+  assign base_or_written = writes ? {slot, pass, head.segment, word} : base_code_at;
   query_param_t param;
   assign param = query_param_t'(data[$bits(query_param_t)-1:0]);
   always_comb begin
@@ -83,17 +93,19 @@ module query_store
   end
 
   for (genvar g = 0; g < G; ++g) begin : g_query
-    ram_block #(
+    ram_block_two #(
         .WIDTH(128),
         .DEPTH(1024)
     ) code (
         .clk,
-        .we(valid && !head.is_param && which[g]),
-        .waddr({slot, pass, head.segment, word}),
+        .en(writes ? which[g] : base_code_read),
+        .we(writes),
+        .addr(base_or_written),
         .wdata(words),
-        .re(code_read),
-        .raddr(code_at),
-        .rdata(codes[g])
+        .rdata(base_codes[g]),
+        .en2(code_read),
+        .addr2(code_at),
+        .rdata2(codes[g])
     );
     ram_lut #(
         .WIDTH(24),

@@ -3,7 +3,8 @@
 // Streams: job, list (read for listed jobs alone, one list each), row. Virtual page r * CHANNELS + lane_id is
 // row r. A job without a page in this lane gives one row with `none`. Jobs in the lane: 4; job_done frees the
 // slot of the oldest. form_* tells the stages behind what they need of a job, before its first row.
-// Latency: 2 cycles from job to its first row, then a row a cycle. Stalls: row_ready, job slots, the entry.
+// Rows of a listed job have a mask, and no range. Latency: 3 cycles from job to its first row, 2 of a listed one, then a
+// row a cycle. Stalls: row_ready, job slots, the entry.
 module row_source
   import card_types::*;
   import scan_types::*;
@@ -34,9 +35,10 @@ module row_source
 );
   localparam int LOG = $clog2(CHANNELS);
 
-  typedef enum logic [1:0] {
+  typedef enum logic [2:0] {
     IDLE,
     LISTED,
+    COUNT,
     RANGE,
     EMPTY
   } state_t;
@@ -44,16 +46,16 @@ module row_source
   state_t state;
   logic [2:0] jobs;
   logic [1:0] slot;
-  logic [23:0] at, row_last;  // RANGE
-  logic first;
-  logic [23:0] first_row, last_row;
-  logic [5:0] skip, last_entry;
+  logic [23:0] at, next_at;  // RANGE
+  logic [24:0] row_last;  // signed
+  logic none, first, at_last;
+  logic [5:0] low, high;  // of the first and of the last row
   logic [31:0] list_base;
   logic take, space, emit;
 
   // The first and the last row of the range, by lane.
-  logic [23:0] job_first_row, job_last_row, low_row, high_row;
-  logic low_later, high_earlier, range_empty;
+  logic [23:0] job_first_row, job_last_row;
+  logic low_later, high_earlier;
   logic low_here, high_here;
   if (CHANNELS == 1) begin : g_one
     assign job_first_row = job.first_page;
@@ -74,11 +76,6 @@ module row_source
   end
   logic unused;
   assign unused = &{1'b0, lane_id, entry.row[18:0], 1'b0};
-  assign low_row = job_first_row + 24'(low_later);
-  assign high_row = job_last_row - 24'(high_earlier);
-  assign range_empty = job.none || (job_last_row == '0 && high_earlier) ||
-      25'(low_row) + 25'(high_earlier) > 25'(job_last_row);
-
   assign form_we = take;
   assign form_slot = slot;
   assign form = '{
@@ -108,10 +105,11 @@ module row_source
 
   logic [23:0] row_now;
   logic [19:0] beat_before;  // row / 16 of the row before
-  logic row_is_none, row_is_last;
+  logic row_is_none, row_is_last, beat_begins;
   assign row_now = state == LISTED ? 24'(entry.row) : at;
   assign row_is_none = state == EMPTY || (state == LISTED && entry.none);
-  assign row_is_last = state == EMPTY || (state == LISTED ? entry.last || entry.none : at == row_last);
+  assign row_is_last = state == EMPTY || (state == LISTED ? entry.last || entry.none : at_last);
+  assign beat_begins = state == LISTED ? 20'(entry.row[18:4]) != beat_before : at[3:0] == '0;
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -121,7 +119,8 @@ module row_source
       row_valid <= 1'b0;
     end else begin
       jobs <= jobs + 3'(take) - 3'(job_done);
-      if (take) state <= job.listed ? LISTED : range_empty ? EMPTY : RANGE;
+      if (take) state <= job.listed ? LISTED : COUNT;
+      else if (state == COUNT) state <= none || row_last[24] || at > row_last[23:0] ? EMPTY : RANGE;
       else if (emit && row_is_last) state <= IDLE;
       if (emit && row_is_last) slot <= slot + 2'd1;
       if (space) row_valid <= emit;
@@ -130,17 +129,20 @@ module row_source
 
   always_ff @(posedge clk) begin
     if (take) begin
-      at <= low_row;
-      row_last <= high_row;
-      first_row <= low_here ? job_first_row : '1;
-      last_row <= high_here ? job_last_row : '1;
-      skip <= job.skip;
-      last_entry <= job.last_entry;
+      at <= job_first_row + 24'(low_later);
+      row_last <= 25'(job_last_row) - 25'(high_earlier);
+      none <= job.none;
+      low <= low_here ? job.skip : '0;
+      high <= high_here ? job.last_entry : '1;
       list_base <= job.list_beat;
       first <= 1'b1;
     end else if (emit) begin
-      at <= at + 24'd1;
+      at <= next_at;
       first <= 1'b0;
+    end
+    if (state == COUNT || emit) begin
+      next_at <= (state == COUNT ? at : next_at) + 24'd1;
+      at_last <= (state == COUNT ? at : next_at) == row_last[23:0];
     end
     if (emit) begin
       beat_before <= row_now[23:4];
@@ -150,10 +152,10 @@ module row_source
           first: first,
           last: row_is_last,
           job: slot,
-          fetch: !row_is_none && (first || row_now[23:4] != beat_before),
+          fetch: !row_is_none && (first || beat_begins),
           element: row_now[3:0],
-          low: row_now == first_row ? skip : '0,
-          high: row_now == last_row ? last_entry : '1,
+          low: first ? low : '0,
+          high: at_last ? high : '1,
           mask: entry.mask
       };
     end

@@ -59,9 +59,7 @@ module score_stage
 );
   localparam int E = S / G;
   localparam int HEAD = $bits(score_head_t);
-  if (E != 1 && E != 2 && E != 4) begin : g_bounds
-    $error("S / G is 1, 2 or 4");
-  end
+  if (E != 1 && E != 2 && E != 4) $error("S / G is 1, 2 or 4");
 
   score_shape_t shape_in, next_shape, shape;
   logic [$bits(score_shape_t)-1:0] shape_bits;
@@ -323,6 +321,7 @@ module score_stage
   end
 
   logic out_valid, out_in_ready, rank_valid;
+  logic [5:0] unused_out_level;
   logic [TAG-1:0] out_tag_bits;
   tag_t out_tag;
   logic [S*16-1:0] out_y;
@@ -371,7 +370,7 @@ module score_stage
       .out_head(rank_head),
       .out_y(rank_y)
   );
-  queue #(
+  fifo_late #(
       .WIDTH(HEAD + S * 16),
       .DEPTH(32)
   ) out (
@@ -382,7 +381,8 @@ module score_stage
       .in_data({rank_head, rank_y}),
       .out_valid(score_valid),
       .out_ready(score_ready),
-      .out_data({score_head, score_y})
+      .out_data({score_head, score_y}),
+      .level(unused_out_level)
   );
 
   wire unused = &{1'b0, out_in_ready, 1'b0};

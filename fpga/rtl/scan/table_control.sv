@@ -2,8 +2,8 @@
 //
 // Streams: orders of tables, in the order in which items use them. An order waits until its job's queries are
 // complete and its bank is free: planes and bases have released it. Codes come from query_store a cycle after
-// code_read. Tables: table_* writes one address of all tables of `table_segment`; code_we writes a word of
-// codes for the bases. plane_full, base_full: banks that may be used. Latency: 2 cycles to the first write.
+// code_read. Tables: table_* writes one address of all tables of `table_segment`. plane_full, base_full: banks that may be
+// used. Latency: 2 cycles to the first write.
 module table_control
   import card_types::*;
   import scan_types::*;
@@ -31,8 +31,6 @@ module table_control
     output logic [ 1:0]                table_merge,    // of the job whose tables they are
     output logic [ 3:0]                table_at,
     output logic [G-1:0][15:0][9:0]    table_sums,
-    output logic                       code_we,
-    output logic [ 1:0]                code_word,
     output logic [ 1:0]                plane_full,
     output logic [ 1:0]                base_full,
     input  logic                       plane_release,
@@ -102,7 +100,6 @@ module table_control
     table_merge <= merge;
     bank1 <= build.bank;
     codes_kind1 <= codes_kind;
-    code_word <= word;
     // The bit is set in gray(n), so it goes.
     minus <= 1'((n ^ (n >> 1)) >> word);
   end
@@ -111,7 +108,6 @@ module table_control
   assign table_bank = bank1;
   assign table_segment = segment1;
   assign table_at = n1 ^ (n1 >> 1);
-  assign code_we = step && (n1 == 4'd0 || n1 == 4'd1 || n1 == 4'd3 || n1 == 4'd7);
 
   for (genvar g = 0; g < G; ++g) begin : g_query
     table_builder builder (

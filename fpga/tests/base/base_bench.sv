@@ -2,15 +2,16 @@
 module base_bench (
     input  logic         clk,
     input  logic         rst,
-    // Streams: a deep queue, the smallest queue and a skid register, fed alike.
-    input  logic [  2:0] in_valid,
-    output logic [  2:0] in_ready,
-    input  logic [127:0] in_data[3],
-    output logic [  2:0] out_valid,
-    input  logic [  2:0] out_ready,
-    output logic [127:0] out_data[3],
+    // Streams: a deep queue, the smallest queue, a skid register and a late queue, fed alike.
+    input  logic [  3:0] in_valid,
+    output logic [  3:0] in_ready,
+    input  logic [127:0] in_data[4],
+    output logic [  3:0] out_valid,
+    input  logic [  3:0] out_ready,
+    output logic [127:0] out_data[4],
     output logic [  4:0] level,
     output logic [  1:0] small_level,
+    output logic [  3:0] late_level,
     // RAMs, read and written alike.
     input  logic         re,
     input  logic [  3:0] we,
@@ -20,6 +21,8 @@ module base_bench (
     output logic [ 31:0] lut_data,
     output logic [ 31:0] block_data,
     output logic [ 31:0] ultra_data,
+    output logic [ 31:0] first_data,  // of the port of ram_block_two that writes
+    output logic [ 31:0] second_data,
     // Arbiter and counter.
     input  logic [  4:0] want,
     input  logic         take,
@@ -58,9 +61,18 @@ module base_bench (
       .in_valid(in_valid[2]), .in_ready(in_ready[2]), .in_data(in_data[2]),
       .out_valid(out_valid[2]), .out_ready(out_ready[2]), .out_data(out_data[2])
   );
+  fifo_late #(.WIDTH(128), .DEPTH(8)) late (
+      .clk, .rst,
+      .in_valid(in_valid[3]), .in_ready(in_ready[3]), .in_data(in_data[3]),
+      .out_valid(out_valid[3]), .out_ready(out_ready[3]), .out_data(out_data[3]), .level(late_level)
+  );
   ram_lut #(.WIDTH(32), .DEPTH(64)) lut (.clk, .we(we[0]), .waddr, .wdata, .raddr, .rdata(lut_data));
   ram_block #(.WIDTH(32), .DEPTH(64)) blocks (.clk, .we(we[0]), .waddr, .wdata, .re, .raddr, .rdata(block_data));
   ram_ultra #(.WIDTH(32), .DEPTH(64), .GRAIN(8)) ultra (.clk, .we, .waddr, .wdata, .re, .raddr, .rdata(ultra_data));
+  ram_block_two #(.WIDTH(32), .DEPTH(64)) two (
+      .clk, .en(we[0] || re), .we(we[0]), .addr(we[0] ? waddr : raddr), .wdata, .rdata(first_data),
+      .en2(re), .addr2(raddr), .rdata2(second_data)
+  );
   arbiter #(.N(5)) turns (.clk, .rst, .want, .take, .grant, .any);
   counter #(.WIDTH(8)) events (.clk, .rst, .event_valid, .value(count));
 

@@ -17,7 +17,7 @@ using rtl_tests::Cases;
 
 using Payload = std::array<uint32_t, 4>;
 
-// The beats that one of the three streams was given, and those that it still owes.
+// The beats that one of the four streams was given, and those that it still owes.
 struct Stream {
   int in_percent = 0;
   int out_percent = 0;
@@ -41,7 +41,7 @@ class Streams {
     Vbase_bench& p = bench_.pins();
     uint32_t valid = 0;
     uint32_t ready = 0;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < 4; ++i) {
       Stream& stream = streams[i];
       if (!stream.offered && static_cast<int>(rng_() % 100) < stream.in_percent) {
         stream.offered = true;
@@ -55,14 +55,15 @@ class Streams {
     p.out_ready = ready;
     p.clk = 0;
     bench_.Settle();
-    for (int i = 0; i < 3; ++i) Take(i, ready >> i & 1);
+    for (int i = 0; i < 4; ++i) Take(i, ready >> i & 1);
     bench_.Clock();
     REQUIRE(p.level == streams[0].held.size());
     REQUIRE(p.small_level == streams[1].held.size());
+    REQUIRE(p.late_level == streams[3].held.size());
   }
 
   Bench& bench() { return bench_; }
-  std::array<Stream, 3> streams;
+  std::array<Stream, 4> streams;
 
  private:
   void Take(int i, bool ready) {
@@ -104,6 +105,7 @@ TEST_CASE("A queue fills to its depth, a skid register to two") {
   CHECK(run.streams[0].held.size() == 16);
   CHECK(run.streams[1].held.size() == 2);
   CHECK(run.streams[2].held.size() == 2);
+  CHECK(run.streams[3].held.size() == 8);
   CHECK(run.bench().pins().in_ready == 0);
 }
 
@@ -116,14 +118,17 @@ TEST_CASE("Streams pass one payload a cycle, also behind a full queue") {
   CHECK(run.streams[0].passed == 1000);
   CHECK(run.streams[1].passed == 1000);
   CHECK(run.streams[2].passed == 1000);
+  CHECK(run.streams[3].passed == 1000);
 }
 
-TEST_CASE("An empty stream passes a payload after one cycle") {
+TEST_CASE("An empty stream passes a payload after one cycle, a late queue after two") {
   Streams run(14);
   run.Step();  // in_ready follows the reset
   for (Stream& stream : run.streams) stream.in_percent = 100;
   run.Step();
   CHECK(run.bench().pins().out_valid == 7);
+  run.Step();
+  CHECK(run.bench().pins().out_valid == 15);
 }
 
 TEST_CASE("A reset empties the streams") {
@@ -145,6 +150,7 @@ TEST_CASE("RAMs give what was written, at their latency") {
   std::array<std::optional<uint32_t>, 64> whole;  // written by word, if we[0] is set
   std::array<std::array<std::optional<uint8_t>, 4>, 64> bytes;
   std::optional<uint32_t> block;
+  std::optional<uint32_t> first;  // of the port that writes
   std::array<std::optional<uint8_t>, 4> ultra_word;
   std::array<std::optional<uint8_t>, 4> ultra;
   for (int i = 0; i < Cases(20000); ++i) {
@@ -161,12 +167,15 @@ TEST_CASE("RAMs give what was written, at their latency") {
       block = whole[p.raddr];
       ultra_word = bytes[p.raddr];
     }
+    if ((p.we & 1) || p.re) first = whole[(p.we & 1) ? p.waddr : p.raddr];
     if (p.we & 1) whole[p.waddr] = p.wdata;
     for (int byte = 0; byte < 4; ++byte) {
       if (p.we >> byte & 1) bytes[p.waddr][byte] = static_cast<uint8_t>(p.wdata >> (8 * byte));
     }
     bench.Clock();
     if (block) REQUIRE(p.block_data == *block);
+    if (block) REQUIRE(p.second_data == *block);
+    if (first) REQUIRE(p.first_data == *first);
     for (int byte = 0; byte < 4; ++byte) {
       if (ultra[byte]) REQUIRE((p.ultra_data >> (8 * byte) & 255) == *ultra[byte]);
     }
