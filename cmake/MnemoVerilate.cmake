@@ -21,7 +21,7 @@ function(mnemo_verilate name)
     endif()
     list(APPEND sources ${source})
   endforeach()
-  set(flags --cc --assert --x-assign unique --x-initial unique -Wall -Wno-fatal -Werror-PINMISSING -O3 --output-split 20000
+  set(flags --cc --assert --x-assign unique --x-initial unique -Wall -Wno-fatal -Werror-PINMISSING -Werror-IMPLICIT -O3 --output-split 20000
     --top-module ${V_TOP} --prefix V${V_TOP} --Mdir ${folder} -CFLAGS -fPIC)
   set(read ${sources})
   set(archives "")

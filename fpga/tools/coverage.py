@@ -170,7 +170,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/card.sh coverage", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--build", type=pathlib.Path, default=rtl_sources.ROOT / "build" / "rtl-coverage", help="the folder to build in")
     parser.add_argument("--bound", type=float, default=95.0, metavar="PERCENT", help="least share of lines, 0 to 100; default: 95")
-    parser.add_argument("--tests", default="^rtl_.*_test$", metavar="PATTERN", help="tests to run, as for ctest -R")
+    parser.add_argument("--tests", default="^rtl_.*_test$|^memory_device_conformance$", metavar="PATTERN", help="tests to run, as for ctest -R")
     parser.add_argument("--report", action="store_true", help="only print what the last run counted")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="jobs at a time; default: one a core")
     arguments = parser.parse_args()

@@ -180,6 +180,7 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
   d.k = 1 + static_cast<uint32_t>(Below(random, std::min<uint32_t>(limits.granted.max_k, most)));
   if (d.format == layout::kFormatCodes2 && Below(random, 2) != 0) {
     d.k1 = d.k + static_cast<uint32_t>(Below(random, 1000));
+    if (Below(random, 8) == 0) d.k1 += 1U << 24;  // more than a job has bits for
   }
   if (!few && Below(random, 8) == 0) {
     d.select_op = layout::kSelectLatest;

@@ -59,6 +59,30 @@ TEST_CASE("descriptors of one ring across the wrap of its indices") {
   CHECK(rig.long_cascades() > 0);
 }
 
+TEST_CASE("refused descriptors wait behind a long scan") {
+  CommandRig rig(11);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.Open(1, 8, 0, false);
+  rig.scan_cycles = 8000;
+  layout::Descriptor scan = rig.Make(0, false);
+  while (scan.select_op != layout::kSelectTopK || scan.begin == scan.end) scan = rig.Make(0, false);
+  rig.Submit(0, scan);
+  rig.Ring(0);
+  rig.Run(3000);
+  // More than there are contexts of descriptors under way.
+  for (uint32_t n = 0; n < 15; ++n) {
+    layout::Descriptor refused = rig.Make((n + 1) % 2, false);
+    refused.select_op = 0xEE;
+    rig.Submit((n + 1) % 2, refused);
+  }
+  rig.Ring(0);
+  rig.Ring(1);
+  REQUIRE(rig.Drain());
+  CHECK(rig.refused() == 15);
+  CHECK(rig.memory().violations() == 0);
+}
+
 TEST_CASE("result blocks of each small k, with and without ranks") {
   CommandRig rig(2);
   Start(rig);
