@@ -68,6 +68,10 @@ absl::Status EmulationGuard::Watch() {
     return Internal("XRT's emulation: process {}: {}", pid_, std::strerror(errno));
   }
   Restore();
+  // A call of XRT may write to the device process before the watcher has run.
+  ::sigaction(SIGPIPE, nullptr, &pipe_handler_);
+  if (pipe_handler_.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
+  watches_ = true;
   watcher_ = std::thread([process = process_.get(), stop = stop_.get()] {
     pollfd fds[] = {{process, POLLIN, 0}, {stop, POLLIN, 0}};
     while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
@@ -91,6 +95,7 @@ void EmulationGuard::Close() {
 EmulationGuard::~EmulationGuard() {
   Close();
   Restore();
+  if (watches_) ::sigaction(SIGPIPE, &pipe_handler_, nullptr);
 }
 
 }  // namespace mnemo::xrt_card

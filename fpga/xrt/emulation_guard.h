@@ -2,8 +2,8 @@
 //
 // XRT takes the handlers of SIGSEGV, SIGFPE, SIGABRT, SIGUSR1 and SIGCHLD, and kills the whole process group
 // when its device process dies; without that handler its calls would wait forever. Here the handlers stay the
-// program's. A program whose device process has died ends by itself at once, with exit code 1 and a line on
-// standard error. Its supervisor starts it again.
+// program's, but SIGPIPE is ignored where it would kill. A program whose device process has died ends by
+// itself at once, with exit code 1 and a line on standard error. Its supervisor starts it again.
 #pragma once
 
 #include <signal.h>
@@ -39,6 +39,8 @@ class EmulationGuard {
 
   static constexpr std::array kSignals = {SIGSEGV, SIGFPE, SIGABRT, SIGUSR1, SIGCHLD};
   std::array<struct sigaction, kSignals.size()> handlers_{};
+  struct sigaction pipe_handler_ {};  // of SIGPIPE, which is ignored while the device process is watched
+  bool watches_ = false;
   pid_t group_;
   pid_t pid_ = 0;
   UniqueFd process_;
