@@ -9,6 +9,7 @@
 #include <xrt/xrt_device.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdlib>
 #include <exception>
 #include <system_error>
@@ -129,6 +130,9 @@ absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& o
                            image.emulation ? "emulation" : "a card",
                            IsSoftwareEmulation() ? "emulation" : "a card");
   }
+  if (image.emulation && options.interrupts == Interrupts::kOn) {
+    return FailedPrecondition("interrupts: XRT's emulation has none; allowed there: auto, off");
+  }
   std::unique_ptr<XrtPort> port(new XrtPort(std::make_unique<Parts>()));
   if (image.emulation) port->guard_ = std::make_unique<EmulationGuard>();
   MNEMO_RETURN_IF_ERROR(Open(options, image, port->parts_.get()));
@@ -139,6 +143,7 @@ absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& o
   }).IgnoreError();
   MNEMO_RETURN_IF_ERROR(port->CheckIdentity(options.xclbin));
   MNEMO_RETURN_IF_ERROR(port->TakeMemory(options));
+  MNEMO_RETURN_IF_ERROR(port->TakeInterrupts(options));
   return port;
 }
 
@@ -222,6 +227,33 @@ absl::Status XrtPort::TakeMemory(const XrtPortOptions& options) {
                parts.host_memory = {parts.host.map<uint8_t*>(), options.host_bytes};
                parts.host_address = parts.host.address();
              });
+}
+
+absl::Status XrtPort::TakeInterrupts(const XrtPortOptions& options) {
+  if (options.interrupts == Interrupts::kOff || IsSoftwareEmulation()) return absl::OkStatus();
+  xrt::ip& kernel = parts_->kernel;
+  InterruptLine line;
+  const absl::Status taken =
+      Try(absl::StatusCode::kFailedPrecondition, "interrupts of device " + options.device,
+          "interrupts=off polls the card", [&] {
+            // Waiting with a bound leaves the event to the wait without one, which enables the next.
+            const auto notify = std::make_shared<xrt::ip::interrupt>(kernel.create_interrupt_notify());
+            line.raised = [notify](std::chrono::milliseconds most) {
+              return notify->wait(most) == std::cv_status::no_timeout;
+            };
+            line.take = [notify, &kernel] {
+              const uint32_t status = kernel.read_register(layout::kCardRegInterruptStatus);
+              kernel.write_register(layout::kCardRegInterruptStatus, status);
+              notify->wait();
+            };
+          });
+  if (!taken.ok()) return options.interrupts == Interrupts::kAuto ? absl::OkStatus() : taken;
+  MNEMO_ASSIGN_OR_RETURN(watch_, InterruptWatch::Start(std::move(line)));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> XrtPort::WaitInterrupt(std::chrono::milliseconds most) {
+  return watch_ == nullptr ? false : watch_->Wait(most);
 }
 
 absl::StatusOr<uint32_t> XrtPort::ReadRegister(uint32_t offset) {

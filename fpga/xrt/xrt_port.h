@@ -14,12 +14,19 @@
 #include "devices/base/status.h"
 #include "fpga/card/card_port.h"
 #include "fpga/xrt/emulation_guard.h"
+#include "fpga/xrt/interrupt_watch.h"
 
 namespace mnemo::xrt_card {
 
 enum class HostMemory : uint8_t {
   kHost,  // memory of the host that the card reads and writes over PCIe, HOST[0] of the platform
   kHbm,   // memory of the card that the host maps over PCIe (peer-to-peer)
+};
+
+enum class Interrupts : uint8_t {
+  kAuto,  // where XRT has them; emulation has none
+  kOn,    // without them the card is refused
+  kOff,   // the card is polled
 };
 
 // An image, as its file describes it.
@@ -43,6 +50,7 @@ struct XrtPortOptions {
   // The clock that the image was made for must be at least this; 0: any.
   uint32_t clock_mhz = 0;
   bool hot_reset = false;  // of the whole card by XRT, first; not in emulation
+  Interrupts interrupts = Interrupts::kAuto;
 };
 
 class XrtPort final : public card::CardPort {
@@ -60,6 +68,9 @@ class XrtPort final : public card::CardPort {
   absl::Status Read(uint64_t address, std::span<uint8_t> bytes) override;
   std::span<uint8_t> host_memory() override;
   uint64_t host_address() const override;
+  bool interrupts() const override { return watch_ != nullptr; }
+  absl::StatusOr<bool> WaitInterrupt(std::chrono::milliseconds most) override;
+  int interrupt_fd() const override { return watch_ == nullptr ? -1 : watch_->fd(); }
   // Asked of XRT at most ten times a second.
   std::optional<double> watts() override;
 
@@ -77,10 +88,12 @@ class XrtPort final : public card::CardPort {
   static absl::Status Open(const XrtPortOptions& options, const XrtImage& image, Parts* parts);
   absl::Status CheckIdentity(const std::string& xclbin);
   absl::Status TakeMemory(const XrtPortOptions& options);
+  absl::Status TakeInterrupts(const XrtPortOptions& options);
   absl::Status Copy(uint64_t address, uint64_t size, uint8_t* to, const uint8_t* from);
 
   std::unique_ptr<EmulationGuard> guard_;  // of emulation alone; longer than XRT's objects
   std::unique_ptr<Parts> parts_;
+  std::unique_ptr<InterruptWatch> watch_;  // none: the card is polled; shorter than XRT's objects
   std::string device_name_;
   std::optional<double> watts_;
   std::chrono::steady_clock::time_point watts_until_{};

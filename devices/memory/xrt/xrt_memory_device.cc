@@ -14,6 +14,8 @@ namespace {
 
 // In the order of xrt_card::HostMemory.
 constexpr std::string_view kMemories[] = {"host", "hbm"};
+// In the order of xrt_card::Interrupts.
+constexpr std::string_view kInterrupts[] = {"auto", "on", "off"};
 constexpr uint64_t kHostGrain = 4096;  // bytes
 
 // As in 0000:3b:00.1: figures of four, two, two and one hexadecimal digits.
@@ -56,6 +58,9 @@ absl::Status ParseOne(const std::string& key, const std::string& value, XrtOptio
   } else if (key == "clock_mhz") {
     MNEMO_ASSIGN_OR_RETURN(const uint64_t clock, number(0, 1000));
     port.clock_mhz = static_cast<uint32_t>(clock);
+  } else if (key == "interrupts") {
+    MNEMO_ASSIGN_OR_RETURN(const size_t interrupts, ParseName(key, kInterrupts, value));
+    port.interrupts = static_cast<xrt_card::Interrupts>(interrupts);
   } else if (key == "watchdog") {
     MNEMO_ASSIGN_OR_RETURN(const uint64_t cycles, number(1000, UINT32_MAX));
     options->watchdog = static_cast<uint32_t>(cycles);
@@ -110,10 +115,10 @@ absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options)
 }
 
 MemoryDeviceKind Kind() {
-  return {
-      .name = "xrt",
-      .option_keys = {"xclbin", "index", "bdf", "memory", "hbm_bytes", "host_bytes", "clock_mhz", "watchdog"},
-      .create = Create};
+  return {.name = "xrt",
+          .option_keys = {"xclbin", "index", "bdf", "memory", "hbm_bytes", "host_bytes", "clock_mhz",
+                          "interrupts", "watchdog"},
+          .create = Create};
 }
 
 }  // namespace mnemo::memory_device::xrt

@@ -20,6 +20,7 @@ namespace mnemo::memory_device::xrt {
 //   hbm_bytes   card memory in all, up to 32 GiB; XRT keeps a copy in the host's memory (all that there is)
 //   host_bytes  for rings and results, 4 MiB to 1 GiB (64 MiB)
 //   clock_mhz   that the image has at least, 0 to 1,000 (0)
+//   interrupts  auto, on, or off: the card is polled; emulation has none (auto)
 //   watchdog    cycles that a job may take, from 1,000 (67,108,864)
 MemoryDeviceKind Kind();
 

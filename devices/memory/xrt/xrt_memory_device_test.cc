@@ -46,6 +46,7 @@ TEST_CASE("values of options are checked, and what is allowed is named") {
         "device option \"host_bytes\": \"1\"; allowed: whole numbers from 4194304 to 1073741824");
   CHECK(Refusal({{"clock_mhz", "fast"}}) ==
         "device option \"clock_mhz\": \"fast\"; allowed: whole numbers from 0 to 1000");
+  CHECK(Refusal({{"interrupts", "yes"}}) == "device option \"interrupts\": \"yes\"; allowed: auto, on, off");
   CHECK(Refusal({{"watchdog", "999"}}) ==
         "device option \"watchdog\": \"999\"; allowed: whole numbers from 1000 to 4294967295");
   CHECK(Refusal({{"index", "0"}, {"bdf", "0000:3b:00.1"}}) ==
@@ -65,6 +66,7 @@ TEST_CASE("options reach the port and the driver") {
                                          {"hbm_bytes", "8388608"},
                                          {"host_bytes", "4198401"},
                                          {"clock_mhz", "270"},
+                                         {"interrupts", "off"},
                                          {"watchdog", "5000"}}));
   REQUIRE(parsed.ok());
   CHECK(parsed->port.xclbin == image);
@@ -73,6 +75,7 @@ TEST_CASE("options reach the port and the driver") {
   CHECK(parsed->port.hbm_bytes == 8388608);
   CHECK(parsed->port.host_bytes == 4198400);  // whole pages
   CHECK(parsed->port.clock_mhz == 270);
+  CHECK(parsed->port.interrupts == xrt_card::Interrupts::kOff);
   const auto driver = DriverOptions(*parsed);
   REQUIRE(driver.ok());
   CHECK(driver->kind == "xrt");

@@ -80,6 +80,7 @@ TEST_CASE("a program keeps its signals and its group, and ends alone with its de
   ::close(pipe[1]);
   int status = 0;
   REQUIRE(::waitpid(child, &status, 0) == child);
+  CAPTURE(status);
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 1);
   std::string said(4096, '\0');
@@ -99,6 +100,18 @@ TEST_CASE("a card of another version is refused, naming both hashes") {
       fmt::format("xclbin {}: layout hash of the card is 0x5, this program's {:#x}; the image was made from "
                   "another version of mnemo; fpga/build makes one",
                   image, layout::kLayoutHash));
+}
+
+TEST_CASE("emulation has no interrupts, and is polled unless they are asked for") {
+  XrtPortOptions options{
+      .xclbin = Write("mnemo_card_polled.xclbin", MakeEmulationXclbin({})),
+      .hbm_bytes = uint64_t{32} << 20,
+      .host_bytes = 1 << 20,
+      .interrupts = Interrupts::kOn,
+  };
+  const absl::Status refused = XrtPort::Create(options).status();
+  CHECK(refused.code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(refused.message() == "interrupts: XRT's emulation has none; allowed there: auto, off");
 }
 
 TEST_CASE("registers, channels and host memory are reached through XRT") {
