@@ -50,8 +50,8 @@ uint64_t PagesOfList(const CardShape& shape) {
   return uint64_t{shape.bank_words} * std::min(shape.queries, 4U) / kWordsOfPage;
 }
 
-// Pages of an index whose scans are served then, by the largest terms: with no more than lists hold every k
-// and k1 is, with more every k of which no more are listed. Bounds and means have no long scans, and take a
+// Pages of an index whose scans by the largest terms are served then. Lists hold all pages of a lane, so that
+// every k and k1 is served; or max_k of them, so that k is. Bounds and means have no long scans, and take a
 // word a page.
 uint64_t PagesOfLongScans(const CardShape& shape, uint32_t max_group, uint32_t max_k) {
   const uint64_t of_lane = shape.bank_words / PassesOf(shape, max_group);

@@ -601,8 +601,8 @@ std::pair<Job, Job> LongScan(const Job& whole) {
   return {first, second};
 }
 
-// The four jobs of a long scan with a first stage: its two, of which the second one makes lists, one that
-// measures the scores of all planes, and one that selects among them.
+// The four jobs of a long scan with a first stage. The second of its two makes lists; then one measures the
+// scores of all planes, and one selects among them.
 std::vector<Job> LongCascade(const Job& whole, std::mt19937& rng) {
   auto [first, second] = LongScan(whole);
   second.to_list = second.twice = true;
