@@ -19,7 +19,7 @@ struct Options {
   sim::RtlOptions rtl;
   uint32_t max_group = layout::kMaxGroup;
   uint32_t max_k = card::kMostEntries;
-  uint32_t watchdog = 1 << 22;  // a scan of a million tokens of 8 bits on two channels takes a third
+  uint32_t watchdog = 1 << 25;  // a weighted sum over all that a bank of two lanes holds takes two thirds
 };
 
 absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {

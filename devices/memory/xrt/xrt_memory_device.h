@@ -21,12 +21,12 @@ namespace mnemo::memory_device::xrt {
 //   host_bytes  for rings and results, 4 MiB to 1 GiB (64 MiB)
 //   clock_mhz   that the image has at least, 0 to 1,000 (0)
 //   interrupts  auto, on, or off: the card is polled; emulation has none (auto)
-//   watchdog    cycles that a job may take, from 1,000 (67,108,864)
+//   watchdog    cycles that a job may take, from 1,000 (536,870,912)
 MemoryDeviceKind Kind();
 
 struct XrtOptions {
   xrt_card::XrtPortOptions port;
-  uint32_t watchdog = 1 << 26;
+  uint32_t watchdog = 1 << 29;
 };
 
 // INVALID_ARGUMENT names the option, its value and what is allowed. Keys are those of Kind().
