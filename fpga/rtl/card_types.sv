@@ -12,7 +12,7 @@ package card_types;
     KIND_MEANS  = 2'd2   // 4 vectors, or the page's own
   } kind_t;
 
-  // What y is made of. The parts of a weighted sum are scanned apart, as y has 16 bits.
+  // The parts that y is made of. Those of a weighted sum are scanned apart, as y has 16 bits.
   typedef enum logic [1:0] {
     Y_ALL    = 2'd0,
     Y_TOKENS = 2'd1,

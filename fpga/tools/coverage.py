@@ -93,7 +93,7 @@ class Reasons:
 
 
 def findings(coverage: Coverage, reasons: Reasons, texts: dict[str, list[str]]) -> list[str]:
-    """What is missed without a reason, and reasons without what is missed. `texts`: the lines of the files."""
+    """Finds misses without a reason, and reasons without a miss. `texts`: the lines of the files."""
     found = []
     for path, counts in sorted(coverage.lines.items()):
         for line, count in sorted(counts.items()):

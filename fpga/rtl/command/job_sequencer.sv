@@ -80,7 +80,7 @@ module job_sequencer
   select_job_t select_base, select, select_next;
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
   load_t load_next;
-  // Of a weighted sum: step[0] scans values, step[1] those of bases.
+  // Steps of a weighted sum: step[0] scans values, step[1] those of bases.
   logic weighted;
   logic [5:0] step, step_last, values_last;
   logic [3:0] passes_last;

@@ -85,7 +85,7 @@ package scan_types;
     return merge == 2'd3 ? 3'd7 : merge == 2'd2 ? 3'd3 : {2'd0, merge[0]};
   endfunction
 
-  // What scores need of a job's form (score_stage).
+  // The part of a job's form that scores need (score_stage).
   typedef struct packed {
     logic       codes;
     logic       adjust;     // of two_bit or sign_stage

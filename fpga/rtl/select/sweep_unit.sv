@@ -267,7 +267,7 @@ module sweep_unit #(
   assign rank_bank = now.bank ^ ranking;
   assign rank_data = dense;
 
-  // What is counted: the new ranks, or 16 codes of a word.
+  // Counted codes: the new ranks, or 16 codes of a word.
   logic codes_valid, codes_last;
   logic [CODES-1:0][15:0] codes;
   always_ff @(posedge clk) begin
