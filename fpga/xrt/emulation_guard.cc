@@ -49,6 +49,7 @@ pid_t PeerOf(const std::string& path) {
 
 EmulationGuard::EmulationGuard() : group_(::getpgrp()) {
   for (size_t n = 0; n < kSignals.size(); ++n) ::sigaction(kSignals[n], nullptr, &handlers_[n]);
+  ::sigaction(SIGPIPE, nullptr, &pipe_handler_);
   // Fails for the leader of a session, which has a group of its own.
   ::setpgid(0, 0);
 }
@@ -69,9 +70,7 @@ absl::Status EmulationGuard::Watch() {
   }
   Restore();
   // A call of XRT may write to the device process before the watcher has run.
-  ::sigaction(SIGPIPE, nullptr, &pipe_handler_);
   if (pipe_handler_.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
-  watches_ = true;
   watcher_ = std::thread([process = process_.get(), stop = stop_.get()] {
     pollfd fds[] = {{process, POLLIN, 0}, {stop, POLLIN, 0}};
     while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
@@ -95,7 +94,7 @@ void EmulationGuard::Close() {
 EmulationGuard::~EmulationGuard() {
   Close();
   Restore();
-  if (watches_) ::sigaction(SIGPIPE, &pipe_handler_, nullptr);
+  ::sigaction(SIGPIPE, &pipe_handler_, nullptr);
 }
 
 }  // namespace mnemo::xrt_card

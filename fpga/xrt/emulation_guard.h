@@ -39,8 +39,7 @@ class EmulationGuard {
 
   static constexpr std::array kSignals = {SIGSEGV, SIGFPE, SIGABRT, SIGUSR1, SIGCHLD};
   std::array<struct sigaction, kSignals.size()> handlers_{};
-  struct sigaction pipe_handler_ {};  // of SIGPIPE, which is ignored while the device process is watched
-  bool watches_ = false;
+  struct sigaction pipe_handler_ {};  // of SIGPIPE
   pid_t group_;
   pid_t pid_ = 0;
   UniqueFd process_;
