@@ -112,9 +112,8 @@ absl::StatusOr<uint32_t> CopySum(const Descriptor& d, std::span<const uint8_t> b
       header.weight_total > kLargestWeight * header.count || header.top_octave > kMostOctaves ||
       std::any_of(std::begin(header.reserved), std::end(header.reserved), [](uint8_t b) { return b != 0; })) {
     return Internal(
-        "result of the card: count {}, candidates {}, last_rank {}, flags {}, weight_total {}, top_octave {} "
-        "of "
-        "{} entries",
+        "result of the card: count {}, candidates {}, last_rank {}, flags {}, weight_total {}, "
+        "top_octave {} of {} entries",
         header.count, header.candidates, header.last_rank, header.flags, header.weight_total,
         header.top_octave, entries);
   }
