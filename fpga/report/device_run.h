@@ -18,6 +18,10 @@ struct DeviceTimes {
   double select_us = 0;
   double wall_us = 0;  // from submission to completion
   uint64_t bytes = 0;  // bytes_read of the completion
+  // Cycles in which the channel that has most had a scan; 0: the device counts none.
+  uint64_t busy_cycles = 0;
+  // The scan of one head of the descriptor alone. 0: not of a simulated device, or the workload has one head.
+  double head_us = 0;
 };
 
 class DeviceRun {
@@ -29,6 +33,9 @@ class DeviceRun {
   // UNIMPLEMENTED: the device has not the operation. INTERNAL: it answered with another status.
   absl::StatusOr<DeviceTimes> Run(const Workload& workload, uint32_t times);
 
+  // Ids of the first head, as the last run has them.
+  std::vector<uint32_t> Ids() const;
+
   const memory_device::MemoryDevice& device() const { return *device_; }
 
  private:
@@ -38,6 +45,7 @@ class DeviceRun {
   bool Serves(const Workload& workload) const;
   absl::Status FillIndex(const Workload& workload);
   absl::Status FreeIndex();
+  uint64_t BusyCycles();
   absl::StatusOr<DeviceTimes> RunOnce(const layout::Descriptor& descriptor);
 
   std::unique_ptr<memory_device::MemoryDevice> device_;

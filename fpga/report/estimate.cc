@@ -27,9 +27,13 @@ layout::CardIndex IndexOf(const Workload& workload) {
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
 
-// Hits are taken to lie in all lanes and pages alike.
-model::HitWork HitsOf(const model::SelectJob& job, uint64_t pages, uint32_t channels) {
-  const uint64_t count = std::min(uint64_t{job.k}, pages * job.entries);
+// Hits are taken to lie in all lanes and pages alike, or side by side.
+model::HitWork HitsOf(const model::SelectJob& job, uint64_t all_pages, uint32_t channels, Order order) {
+  const uint64_t count = std::min(uint64_t{job.k}, all_pages * job.entries);
+  const uint64_t pages = order == Order::kRandom ? all_pages : Ceiling(count, job.entries);
+  if (pages < channels) {
+    channels = static_cast<uint32_t>(pages);
+  }
   const uint64_t of_page = Ceiling(count, pages);
   return {.of_lane = Ceiling(count, channels),
           .lines = job.to_list ? 0 : Ceiling(count, 16),
@@ -56,8 +60,8 @@ Estimate EstimateOf(const Workload& workload, const model::Shape& shape, double 
   const double memory = static_cast<double>(at_model_clock.memory) * clock_mhz / kModelClockMhz;
   const auto reader = static_cast<uint64_t>(std::ceil(memory));
   const uint64_t scan_cycles = std::max({reader, at_model_clock.passes, at_model_clock.scorers});
-  const model::SelectCycles select_cycles =
-      model::SelectTime(select, scan.passes, lane.pages, HitsOf(select, pages, shape.channels));
+  const model::SelectCycles select_cycles = model::SelectTime(
+      select, scan.passes, lane.pages, HitsOf(select, pages, shape.channels, workload.order));
 
   const auto period = static_cast<uint32_t>(std::lround(256 * 1000 / clock_mhz));
   model::Timeline timeline(model::FetchTime(period) + model::LoadTime(period));
