@@ -50,7 +50,7 @@ class XrtCalls {
   virtual std::string Name() = 0;
   virtual uint32_t ReadRegister(uint32_t offset) = 0;
   virtual void WriteRegister(uint32_t offset, uint32_t value) = 0;
-  // Of the kernel's ports, the one to host memory last.
+  // Memories of the kernel's ports, host memory last.
   virtual std::vector<PortMemory> Ports() = 0;
   // Takes the next channel, and returns its address.
   virtual uint64_t TakeChannel(uint32_t group, uint64_t bytes) = 0;
@@ -70,7 +70,7 @@ std::unique_ptr<XrtCalls> MakeXrtCalls();
 // this card.
 absl::StatusOr<XrtImage> ReadImage(const std::string& path);
 
-// What a port finds outside of this program.
+// The world outside of this program, as a port finds it.
 struct XrtHost {
   std::function<absl::StatusOr<XrtImage>(const std::string&)> read_image = ReadImage;
   std::function<absl::Status(const std::string&)> check = [](const std::string& device) {

@@ -1,4 +1,4 @@
-// How a card that was lost comes back, step by step, over a card in software with XRT's calls: each step that
+// A card that was lost comes back step by step: here a card in software behind XRT's calls. Each step that
 // fails is named with what to do, holds nothing, and leaves the next attempt its chance.
 #include <atomic>
 #include <catch2/catch.hpp>
