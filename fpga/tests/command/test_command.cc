@@ -1,5 +1,6 @@
 // The command processor: rings, jobs, results, completions.
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <vector>
 
@@ -262,6 +263,27 @@ TEST_CASE("queries of more than a page of host memory") {
     ++submitted;
   }
   CHECK(submitted == 8);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("as many results wait for host memory as the port holds, and no more") {
+  CommandRig rig(90);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.exact_k = true;
+  rig.answer_percent = rig.memory().ready_percent = 100;
+  rig.memory().latency = 4000;
+  layout::Descriptor d = rig.Make(0, false, 1200, 0);
+  while (d.select_op == layout::kSelectLatest || d.k1 != 0) d = rig.Make(0, false, 1200, 0);
+  rig.Submit(0, d);
+  rig.Ring(0);
+  size_t most = 0;
+  for (int cycle = 0; rig.queue(0).completed == 0; ++cycle) {
+    REQUIRE(cycle < 400000);
+    rig.Cycle();
+    most = std::max(most, rig.memory().open_writes().size());
+  }
+  CHECK(most == 64);
   CHECK(rig.memory().violations() == 0);
 }
 
