@@ -9,7 +9,9 @@
 #include "devices/base/status.h"
 #include "devices/memory/index_table.h"
 #include "devices/memory/memory_device.h"
+#include "devices/memory/record_memory.h"
 #include "fpga/report/workload.h"
+#include "proto/layout/descriptor.h"
 
 namespace mnemo::card::report {
 
@@ -25,11 +27,21 @@ class DeviceRun {
   // INVALID_ARGUMENT names the kind or option that is wrong.
   static absl::StatusOr<std::unique_ptr<DeviceRun>> Make(const memory_device::MemoryDeviceOptions& options);
 
+  static absl::StatusOr<std::unique_ptr<DeviceRun>> Over(std::unique_ptr<memory_device::MemoryDevice> device);
+
   // Makes an index of random keys, runs the workload's descriptor `times` times and returns the least times.
   // UNIMPLEMENTED: the device has not the operation. INTERNAL: it answered with another status.
   absl::StatusOr<DeviceTimes> Run(const Workload& workload, uint32_t times);
 
+  // The parts of Run. Begin returns the descriptor of the index and queries that it makes.
+  absl::StatusOr<layout::Descriptor> Begin(const Workload& workload);
+  absl::StatusOr<DeviceTimes> RunOnce(const layout::Descriptor& descriptor);
+  absl::Status End();
+
   const memory_device::MemoryDevice& device() const { return *device_; }
+  memory_device::IndexKey index() const;  // between Begin and End
+  const std::vector<uint8_t>& payload() const { return payload_; }
+  const std::vector<uint8_t>& result() const { return result_; }  // of the last RunOnce
 
  private:
   DeviceRun(std::unique_ptr<memory_device::MemoryDevice> device,
@@ -37,8 +49,6 @@ class DeviceRun {
 
   bool Serves(const Workload& workload) const;
   absl::Status FillIndex(const Workload& workload);
-  absl::Status FreeIndex();
-  absl::StatusOr<DeviceTimes> RunOnce(const layout::Descriptor& descriptor);
 
   std::unique_ptr<memory_device::MemoryDevice> device_;
   std::unique_ptr<memory_device::IndexTable> table_;
