@@ -47,18 +47,21 @@ module hit_finder #(
   localparam int STEPS = 8 * G / CODES;
 
   logic begins, clear, exhausted;
-  /* verilator lint_off UNUSEDSIGNAL */  // start and clear have registers of their own
+  /* verilator lint_off UNUSEDSIGNAL */  // start, clear and shape have registers of their own
   collect_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
+  logic tokens, maxima;  // 16 codes of maxima are those of 16 pages
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     clear <= command.clear || rst;
     exhausted <= command.exhausted;
-    if (command.start) now <= command;
+    if (command.start) begin
+      now <= command;
+      tokens <= command.shape == SHAPE_TOKENS;
+      maxima <= command.shape == SHAPE_MAXIMA;
+    end
     if (rst) now <= '0;
   end
-  wire tokens = now.shape == SHAPE_TOKENS;
-  wire maxima = now.shape == SHAPE_MAXIMA;  // 16 codes are those of 16 pages
   wire [ADDRESS:0] held = pages[now.bank];
 
   // The first page's row: the first one in which this lane's page is not before it.
@@ -99,6 +102,7 @@ module hit_finder #(
   logic [2:0] part;
   wire part_end = part == (now.wide ? 3'd7 : 3'd3);
   logic [ROW-1:0] row;
+  logic [$clog2(CODES):0] rows;  // from 16 codes to the next ones, from a page of tokens to the next
   logic [LIST-1:0] page;
   wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 8);
   wire walk_end = steps_left <= (ADDRESS + 2)'(1);
@@ -106,6 +110,7 @@ module hit_finder #(
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
+    rows <= ($clog2(CODES) + 1)'(maxima ? CODES : tokens || now.wide ? 1 : 2);
     if (begins) begin
       walking <= 1'b1;
       if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
@@ -122,8 +127,7 @@ module hit_finder #(
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
       part <= part_end ? 3'd0 : part + 3'd1;
-      if (!tokens) row <= row + (maxima ? ROW'(CODES) : now.wide ? ROW'(1) : ROW'(2));
-      else if (part_end) row <= row + ROW'(1);
+      if (!tokens || part_end) row <= row + ROW'(rows);
       if (part_end) page <= page + LIST'(1);
     end
     if (clear) begin
@@ -163,7 +167,6 @@ module hit_finder #(
     code_even <= now.code[15:0];
     code_odd <= now.wide ? now.code[31:16] : now.code[15:0];
   end
-  logic found_valid;
   logic found_finish;
   logic [CODES-1:0] above;
   mask_t mask, next;
@@ -188,8 +191,7 @@ module hit_finder #(
   end
   assign mask = '{finish: found_finish, above: above, equal: found.equal};
   always_ff @(posedge clk) begin
-    found_valid <= tag[4].valid && !clear;
-    found_finish <= tag[4].last;
+    found_finish <= tag[4].valid && tag[4].last && !clear;
     found.part <= tag[4].part;
     found.row <= tag[4].row;
     found.codes <= looked;
@@ -202,6 +204,8 @@ module hit_finder #(
     if (tag[4].none) begin
       above <= '0;
       found.equal <= '0;
+    end
+    if (!tag[4].valid || tag[4].none || clear) begin
       any_above <= '0;
       any_equal <= '0;
     end
@@ -212,8 +216,7 @@ module hit_finder #(
   logic mask_ready, found_ready, head_valid;  // the level leaves room; a hit has its codes
   logic [$clog2(DEPTH):0] masks_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  wire any = |any_above || (|any_equal && !exhausted);
-  wire store = found_valid && (any || found_finish);
+  wire store = found_finish || |any_above || (|any_equal && !exhausted);
   fifo #(
       .WIDTH($bits(mask_t)),
       .DEPTH(DEPTH)
@@ -390,7 +393,7 @@ module hit_finder #(
   always_ff @(posedge clk) group_room <= sent_level < ($clog2(GROUPS) + 1)'(GROUPS - 8);
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready && mask_ready);
+  assert property (@(posedge clk) disable iff (rst) store |-> found_ready && mask_ready);
   assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
   assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
   assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);

@@ -3,7 +3,7 @@
 //
 // Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, for the sum of exp2 each 8
 // cycles; one of the codes reads 16 a cycle, 8 of 32 bits.
-// `done` falls a cycle after a command and rises when all is counted, about 13 cycles after the last word is read.
+// `done` falls a cycle after a command and rises when all is counted, about 14 cycles after the last word is read.
 // Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1, of
 // half as many with codes of 32 bits, and is never ahead of the words that are still to be read. `bin_shift` and
 // `bin`: see digit_counter. `total`: see exp2_unit, of the last sweep of scores. Nothing stalls it.
@@ -57,12 +57,18 @@ module sweep_unit #(
   /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
   sweep_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
+  logic tokens, exp2;  // exp2: of a sweep of the scores
   always_ff @(posedge clk) begin
-    if (command.start) now <= command;
-    else if (beat_valid && beat_first) begin
+    if (command.start) begin
+      now <= command;
+      tokens <= command.shape == SHAPE_TOKENS;
+      exp2 <= command.scores && command.exp2;
+    end else if (beat_valid && beat_first) begin
       now.scores <= 1'b1;
       now.shape <= SHAPE_TOKENS;
       now.bank <= !beat_bank;
+      tokens <= 1'b1;
+      exp2 <= now.exp2;
     end
     if (rst) now <= '0;
   end
@@ -83,7 +89,6 @@ module sweep_unit #(
       ranking <= 1'b0;
     end
   end
-  wire tokens = now.shape == SHAPE_TOKENS;
 
   // Walks over the words: of a sweep of the scores page by page, word by word, pass by pass.
   logic begins, walking;
@@ -95,7 +100,7 @@ module sweep_unit #(
   logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
   logic [2:0] pace;  // of reads for the sum of exp2
-  wire walk = walking && (pace == '0 || !(now.scores && now.exp2)) && (there != 2'd0 || !ranking);
+  wire walk = walking && (pace == '0 || !exp2) && (there != 2'd0 || !ranking);
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
@@ -207,7 +212,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .plain(now.plain),
-      .valid(tag[3].valid && now.scores && !now.exp2),
+      .valid(tag[3].valid && now.scores && !exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
@@ -226,7 +231,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .clear(begins && now.scores),
-      .valid(tag[3].valid && now.scores && now.exp2),
+      .valid(tag[3].valid && exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
