@@ -20,6 +20,10 @@ struct DeviceTimes {
   double select_us = 0;
   double wall_us = 0;  // from submission to completion
   uint64_t bytes = 0;  // bytes_read of the completion
+  // Cycles in which the channel that has most had a scan; 0: the device counts none.
+  uint64_t busy_cycles = 0;
+  // The scan of one head of the descriptor alone. 0: not of a simulated device, or the workload has one head.
+  double head_us = 0;
 };
 
 class DeviceRun {
@@ -38,6 +42,9 @@ class DeviceRun {
   absl::StatusOr<DeviceTimes> RunOnce(const layout::Descriptor& descriptor);
   absl::Status End();
 
+  // Ids of the first head, as the last run has them.
+  std::vector<uint32_t> Ids() const;
+
   const memory_device::MemoryDevice& device() const { return *device_; }
   memory_device::IndexKey index() const;  // between Begin and End
   const std::vector<uint8_t>& payload() const { return payload_; }
@@ -49,6 +56,7 @@ class DeviceRun {
 
   bool Serves(const Workload& workload) const;
   absl::Status FillIndex(const Workload& workload);
+  uint64_t BusyCycles();
 
   std::unique_ptr<memory_device::MemoryDevice> device_;
   std::unique_ptr<memory_device::IndexTable> table_;

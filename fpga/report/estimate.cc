@@ -42,8 +42,12 @@ Estimate EstimateOf(const Workload& workload, const model::Shape& shape, double 
 
   const auto period = static_cast<uint32_t>(std::lround(256 * 1000 / clock_mhz));
   const model::ScanCycles scan_cycles = model::ScanTime(scan, shape, lane, period);
+  // Hits are taken to lie in all lanes and pages alike, or side by side.
+  const uint64_t hits = std::min(uint64_t{select.k}, pages * select.entries);
+  const uint64_t hit_pages = workload.order == Order::kRandom ? pages : Ceiling(hits, select.entries);
+  const auto hit_lanes = static_cast<uint32_t>(std::min<uint64_t>(hit_pages, shape.channels));
   const model::SelectCycles select_cycles =
-      model::SelectTime(select, scan.passes, lane.pages, model::EvenHitWork(select, pages, shape.channels));
+      model::SelectTime(select, scan.passes, lane.pages, model::EvenHitWork(select, hit_pages, hit_lanes));
 
   model::Timeline timeline(model::FetchTime(period, true) + model::LoadTime(period, true));
   for (uint32_t head = 0; head < workload.heads; ++head)

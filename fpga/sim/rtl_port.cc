@@ -142,8 +142,7 @@ absl::StatusOr<bool> RtlPort::WaitInterrupt(std::chrono::milliseconds most) {
     if (!runs || std::chrono::steady_clock::now() >= until) return false;
     runs = parts_->card.Run(options_.cycles);
   }
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t status, ReadRegister(layout::kCardRegInterruptStatus));
-  MNEMO_RETURN_IF_ERROR(WriteRegister(layout::kCardRegInterruptStatus, status));
+  MNEMO_RETURN_IF_ERROR(card::ClearInterrupts(this));
   return true;
 }
 

@@ -13,6 +13,11 @@ namespace {
 
 constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle of kDefaultPeriod
 constexpr uint64_t kRate = 53;
+constexpr uint64_t kItemCycles = 1;  // between the passes of a page
+constexpr uint64_t kSegmentElements = 64;
+constexpr uint64_t kSegmentCycles = 16;  // of a segment's tables
+constexpr uint64_t kTableCycles = 1;     // from one pass' tables to those of the next one
+constexpr uint64_t kTableBanks = 2;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
 constexpr uint64_t kSweepLatency = 31;   // of a sweep and of its digit's way through all lanes
@@ -35,6 +40,15 @@ uint64_t PeriodOf(uint32_t period) { return period == 0 ? kDefaultPeriod : perio
 
 uint64_t HitsOfGroup(const SelectJob& job) { return job.exp2 || job.relu ? kHitsOfGroup / 2 : kHitsOfGroup; }
 
+// Cycles of one pass over a page. Planes alone go through once a pass; what else a block has is read once.
+uint64_t PassTime(const ScanJob& job) {
+  const uint64_t planes = uint64_t{PlaneBeats(job)} * job.planes + kItemCycles;
+  // With more passes than banks tables are built anew for each, beside the pass before it.
+  const uint64_t segments = (uint64_t{1} << job.vector_log2) / kSegmentElements;
+  const uint64_t tables = job.passes > kTableBanks ? kSegmentCycles * segments + kTableCycles : 0;
+  return std::max(planes, tables);
+}
+
 }  // namespace
 
 ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane, uint32_t period) {
@@ -43,7 +57,7 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
   const uint64_t scores = lane.pages * vectors * job.passes * shape.queries;
   cycles.memory =
       Ceiling((lane.beats + lane.list_beats) * kRateOf * kDefaultPeriod, kRate * PeriodOf(period));
-  cycles.passes = lane.beats * job.passes;
+  cycles.passes = lane.pages * job.passes * PassTime(job);
   cycles.scorers = Ceiling(scores, shape.scores);
   cycles.total = std::max({cycles.memory, cycles.passes, cycles.scorers});
   if (cycles.total == cycles.memory) {

@@ -23,7 +23,7 @@ struct LaneWork {
 struct ScanCycles {
   uint64_t total = 0;          // the largest of the next three
   uint64_t memory = 0;         // beats at the channel's rate
-  uint64_t passes = 0;         // a beat a cycle, once a pass
+  uint64_t passes = 0;         // a beat of planes a cycle, or the tables, once a pass
   uint64_t scorers = 0;        // S scores a cycle
   uint64_t stall_memory = 0;   // cycles without a beat, when memory bounds
   uint64_t stall_scorers = 0;  // cycles in which beats wait, when scorers bound
