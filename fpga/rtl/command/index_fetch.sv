@@ -2,7 +2,7 @@
 //
 // Stream in: a descriptor. Stream out: it, with the index and the tokens (CardIndex of proto/layout/card.h; with
 // descriptor_check what layout::IndexInfo has). An index id out of bounds, an index that does not exist and a slot
-// that it does not have are never looked up: they give zeros. Latency: 4 cycles and two reads, one after the other.
+// that it does not have are never looked up: they give zeros. Latency: 6 cycles and two reads, one after the other.
 // Stalls: host memory, and `fetched`.
 module index_fetch
   import mnemo_pkg::*;
@@ -33,12 +33,13 @@ module index_fetch
   } state_t;
 
   state_t state;
-  logic asked;
+  logic waits_beat, asked, came;  // asked: the read of the present state is under way; came: its beat was taken
   logic [15:0] slot;
 
   assign taken_ready = state == IDLE;
   assign slot = fetched.taken.descriptor.layer_slot;
-  assign beat_ready = state == INDEX || state == TOKENS;
+  assign beat_ready = 1'b1;  // a beat comes for the read under way alone
+  assign waits_beat = state == INDEX || state == TOKENS;
   assign fetched_valid = state == FETCHED;
 
   always_ff @(posedge clk) begin
@@ -47,8 +48,8 @@ module index_fetch
       read_valid <= 1'b0;
       asked      <= 1'b0;
     end else begin
-      read_valid <= beat_ready && !asked && !(read_valid && read_ready);
-      asked      <= beat_ready && !beat_valid && (asked || (read_valid && read_ready));
+      read_valid <= waits_beat && !asked && !(read_valid && read_ready);
+      asked      <= waits_beat && !came && (asked || (read_valid && read_ready));
       unique case (state)
         IDLE: begin
           if (taken_valid) state <= BOUNDS;
@@ -57,13 +58,13 @@ module index_fetch
           state <= (fetched.taken.descriptor.index_id < fetched.taken.regs.indexes) ? INDEX : FETCHED;
         end
         INDEX: begin
-          if (beat_valid) state <= SLOT;
+          if (came) state <= SLOT;
         end
         SLOT: begin
           state <= (fetched.index.exists != '0 && slot < fetched.index.layer_slots) ? TOKENS : FETCHED;
         end
         TOKENS: begin
-          if (beat_valid) state <= FETCHED;
+          if (came) state <= FETCHED;
         end
         FETCHED: begin
           if (fetched_ready) state <= IDLE;
@@ -71,6 +72,7 @@ module index_fetch
         default: state <= IDLE;
       endcase
     end
+    came <= !rst && beat_valid;
     if (state == IDLE) begin
       fetched.taken  <= taken;
       fetched.index  <= '0;
@@ -80,11 +82,12 @@ module index_fetch
     if (state == INDEX) begin
       if (!read_valid)
         read.address <= fetched.taken.regs.index_table + {26'b0, fetched.taken.descriptor.index_id, 6'b0};
-      if (beat_valid) fetched.index <= (beat[23:16] == '0) ? '0 : card_index_t'(beat);
+      if (!came) fetched.index <= card_index_t'(beat);
     end
+    if (state == SLOT && fetched.index.exists == '0) fetched.index <= '0;
     if (state == TOKENS) begin
       if (!read_valid) read.address <= {fetched.index.tokens_address[63:6], 6'b0} + {46'b0, slot[15:4], 6'b0};
-      if (beat_valid) fetched.tokens <= beat[32*slot[3:0]+:32];
+      if (!came) fetched.tokens <= beat[32*slot[3:0]+:32];
     end
   end
 
