@@ -9,6 +9,7 @@
 // A head that is more than `slots` ahead of the tail stops its queue, until it is disabled: `broken`, which bit 1
 // of kCardQueueEnable shows. No other queue is affected.
 // A queue that is disabled while it is opened, or while its head is read, begins anew when it is enabled again.
+// A queue that is disabled before its read begins is not read, so that its registers may change at once.
 // `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 11 cycles and a read from a doorbell to its
 // descriptor. Stalls: host memory, and `taken`. Reads: 0 rings and descriptors, 1 polled heads.
 module queue_poller
@@ -258,7 +259,7 @@ module queue_poller
         end
         OPEN: begin
           regs  <= queues[chosen];
-          state <= OPEN_RING;
+          state <= enabled[chosen] ? OPEN_RING : IDLE;
         end
         OPEN_RING: begin
           if (came) begin
@@ -294,7 +295,7 @@ module queue_poller
         TAKE_ADDRESS: begin
           tail  <= tail & (regs.slots - 32'd1);
           after <= tail + 32'd1;
-          state <= FETCH;
+          state <= active[chosen] ? FETCH : IDLE;
         end
         FETCH: begin
           taken.regs     <= regs;

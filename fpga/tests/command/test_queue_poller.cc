@@ -9,11 +9,14 @@
 #include <cstring>
 #include <vector>
 
+#include "fpga/tests/testing/cases.h"
 #include "proto/layout/descriptor.h"
 #include "proto/layout/ring.h"
 
 namespace mnemo::rtl_command {
 namespace {
+
+using rtl_tests::Cases;
 
 constexpr uint32_t kQueues = 8;
 constexpr uint32_t kSlots = 4;
@@ -173,6 +176,36 @@ TEST_CASE("a queue whose tail keeps moving starves no other") {
           }
         }
       }
+    }
+  }
+}
+
+TEST_CASE("the registers of a queue that is disabled are used no more") {
+  for (const bool open : {false, true}) {
+    for (int wait = 0; wait < Cases(60); ++wait) {
+      CAPTURE(open, wait);
+      PollerRig rig;
+      rig.latency = 3;
+      rig.Open(0);
+      if (open) rig.Open(1);
+      rig.Fill(0);
+      rig.Run(wait / 4);
+      // Queue 1 is opened, or has a descriptor. Then it is disabled, and has other rings at once.
+      if (open) rig.Submit(1);
+      rig.top().enable = 3;
+      rig.Run(wait % 40);
+      rig.Close(1);
+      rig.top().elsewhere = 2;
+      for (int cycle = 0; cycle < 100; ++cycle) {
+        rig.Fill(0);
+        rig.Cycle();
+      }
+      CHECK(rig.taken(0) > 2);
+      rig.top().elsewhere = 0;
+      rig.Open(1);
+      rig.Submit(1);
+      rig.Run(200);
+      CHECK(rig.Empty(1));
     }
   }
 }
