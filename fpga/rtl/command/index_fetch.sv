@@ -8,7 +8,7 @@
 // PLACES entries of before have told where tokens lie. When one of them had the descriptor's queue, id and generation,
 // the tokens are read behind the index, and anew when the index tells another place. `opened`: a queue's table is
 // another one, so all are forgotten.
-// Latency: 6 cycles and a read; another read, one after the other, when the place is not known.
+// Latency: 8 cycles and a read; another read, one after the other, when the place is not known.
 // Stalls: host memory, and `fetched`.
 module index_fetch
   import mnemo_pkg::*;
@@ -58,6 +58,7 @@ module index_fetch
   state_t state;
   logic asked;  // the read of INDEX or TOKENS
   logic ahead;  // tokens are asked for by their place
+  logic came;  // a beat was taken in the cycle before
   logic known, settled, told, exists, same;
   logic [15:0] slot;
   logic [31:0] id;
@@ -67,7 +68,7 @@ module index_fetch
   assign taken_ready = state == IDLE;
   assign slot = fetched.taken.descriptor.layer_slot;
   assign id = fetched.taken.descriptor.index_id;
-  assign beat_ready = state == INDEX || state == SKIP || state == TOKENS;
+  assign beat_ready = (state == INDEX || state == SKIP || state == TOKENS) && !came;
   assign fetched_valid = state == FETCHED;
 
   ram_lut #(
@@ -128,7 +129,7 @@ module index_fetch
         INDEX: begin
           asked <= 1'b1;
           if (ask_ahead) ahead <= 1'b1;
-          if (beat_valid) state <= LOOK;
+          if (came) state <= LOOK;
         end
         LOOK: state <= SLOT;
         SLOT: begin
@@ -138,14 +139,14 @@ module index_fetch
           else state <= exists ? TOKENS : FETCHED;
         end
         SKIP: begin
-          if (beat_valid) begin
+          if (came) begin
             ahead <= 1'b0;
             state <= SLOT;
           end
         end
         TOKENS: begin
           asked <= 1'b1;
-          if (beat_valid) state <= FETCHED;
+          if (came) state <= FETCHED;
         end
         FETCHED: begin
           if (fetched_ready) state <= IDLE;
@@ -153,6 +154,7 @@ module index_fetch
         default: state <= IDLE;
       endcase
     end
+    came <= !rst && beat_valid && beat_ready;
     if (state == IDLE) begin
       fetched.taken  <= taken;
       fetched.index  <= '0;
@@ -162,11 +164,12 @@ module index_fetch
     if (state == INDEX) begin
       if (!asked) read.address <= fetched.taken.regs.index_table + {26'b0, id, 6'b0};
       if (ask_ahead) read.address <= {place.tokens, 6'b0} + {46'b0, slot[15:4], 6'b0};
-      if (beat_valid) fetched.index <= (beat[23:16] == '0) ? '0 : card_index_t'(beat);
+      if (!came) fetched.index <= card_index_t'(beat);
     end
+    if (state == LOOK && fetched.index.exists == '0) fetched.index <= '0;
     if (state == TOKENS) begin
       if (!asked) read.address <= {fetched.index.tokens_address[63:6], 6'b0} + {46'b0, slot[15:4], 6'b0};
-      if (beat_valid) fetched.tokens <= beat[32*slot[3:0]+:32];
+      if (!came) fetched.tokens <= beat[32*slot[3:0]+:32];
     end
   end
 
