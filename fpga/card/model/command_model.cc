@@ -52,7 +52,7 @@ layout::Limits LimitsOf(const QueueRegisters& queue, uint32_t next_seq) {
 
 Verdict Unsupported(size_t field) { return {layout::kStatusUnsupported, static_cast<uint16_t>(field)}; }
 
-constexpr uint32_t kWordsOfPage = 8;  // of codes
+constexpr uint32_t kWordsOfPage = 8;  // of codes, in a pass
 constexpr uint32_t kPagesOfWord = 8;  // of a scan's maxima
 
 // Pages of a scan that the fullest lane has.
@@ -71,10 +71,14 @@ uint32_t PassesOf(const Descriptor& d, const Shape& shape) {
   return IsRelu(d) ? 1 : (d.group + shape.queries - 1) / shape.queries;
 }
 
-// Words of a bank that the fullest lane's scores of a scan take. Ranks of weighted ReLU take half of them.
+// Words of a bank that a page and pass takes. Ranks of weighted ReLU take half of those of codes.
+uint32_t WordsOfPage(const Descriptor& d) {
+  return !layout::IsCodeFormat(d.format) ? 1 : IsRelu(d) ? kWordsOfPage / 2 : kWordsOfPage;
+}
+
+// Words of a bank that the fullest lane's scores of a scan take.
 uint64_t BankWords(const Descriptor& d, const Shape& shape) {
-  const uint32_t of_page = !layout::IsCodeFormat(d.format) ? 1 : IsRelu(d) ? kWordsOfPage / 2 : kWordsOfPage;
-  return PagesOfLane(d, shape) * of_page * PassesOf(d, shape);
+  return PagesOfLane(d, shape) * WordsOfPage(d) * PassesOf(d, shape);
 }
 
 // Pages of a lane whose ranks fit a bank, and that a list has room for.
@@ -85,7 +89,7 @@ uint64_t PagesOfList(const Shape& shape) {
 // A lane may have all of the k (with a first stage k1) best pages: their ranks fit a bank, and they fit its
 // list. Scores of two pages fit a bank, so that one is ranked while the next one comes.
 Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
-  const uint64_t page_words = uint64_t{kWordsOfPage} * PassesOf(d, shape);
+  const uint64_t page_words = uint64_t{WordsOfPage(d)} * PassesOf(d, shape);
   const uint64_t listed = std::min<uint64_t>(d.k1 != 0 ? d.k1 : d.k, PagesOfLane(d, shape));
   const bool full = listed > PagesOfList(shape);
   if (full && d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
@@ -153,8 +157,7 @@ uint32_t MaxGroup(const Shape& shape) {
 bool LongScan(const Descriptor& descriptor, const Shape& shape) {
   // The rank of a page is the largest one of its entries.
   const bool by_pages =
-      layout::IsCodeFormat(descriptor.format) && !IsRelu(descriptor) &&
-      descriptor.select_op == layout::kSelectTopK &&
+      !IsRelu(descriptor) && descriptor.select_op == layout::kSelectTopK &&
       (descriptor.group_op == layout::kGroupMax || descriptor.group_op == layout::kGroupPlainMax);
   return by_pages && BankWords(descriptor, shape) > shape.bank_words;
 }

@@ -169,6 +169,7 @@ module job_sequencer
     select_base.bounded <= d.select_op == SELECT_THRESHOLD;
     select_base.bound <= d.threshold;
     select_base.shape <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
+    select_base.of_page <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
     select_base.group_last <= 6'(d.group - 8'd1);
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     select_base.listed <= 1'b0;
@@ -178,8 +179,8 @@ module job_sequencer
     select_base.none <= d.begin_token == d.end_token;
     select_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     select_base.last_page <= last_token[29:6] + 24'(index.shift);
-    select_base.skip <= d.begin_token[5:0];
-    select_base.last_entry <= last_token[5:0];
+    select_base.skip <= scan_base.skip;
+    select_base.last_entry <= scan_base.last_entry;
     select_base.shift <= index.shift[4:0];
     select_base.k <= weighted ? '1 : d.k[23:0];
     select_base.weigh <= '{

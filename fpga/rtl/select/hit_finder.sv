@@ -59,6 +59,7 @@ module hit_finder #(
   end
   wire tokens = now.shape == SHAPE_TOKENS;
   wire maxima = now.shape == SHAPE_MAXIMA;  // 16 codes are those of 16 pages
+  wire single = now.wide || (now.sparse && !tokens);  // without tokens and maxima: codes of one page, else of two
   wire [ADDRESS:0] held = pages[now.bank];
 
   // The first page's row: the first one in which this lane's page is not before it.
@@ -108,7 +109,7 @@ module hit_finder #(
     freed <= 1'b0;
     if (begins) begin
       walking <= 1'b1;
-      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      if (single) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
       else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       address <= '0;
       step <= 2'd0;
@@ -122,9 +123,9 @@ module hit_finder #(
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
       part <= part_end ? 3'd0 : part + 3'd1;
-      if (!tokens) row <= row + (maxima ? ROW'(CODES) : now.wide ? ROW'(1) : ROW'(2));
+      if (!tokens) row <= row + (maxima ? ROW'(CODES) : single ? ROW'(1) : ROW'(2));
       else if (part_end) row <= row + ROW'(1);
-      if (part_end) page <= page + LIST'(1);
+      if (part_end || !tokens) page <= page + LIST'(1);
     end
     if (clear) begin
       walking <= 1'b0;
@@ -275,7 +276,7 @@ module hit_finder #(
   logic [5:0] code_at;
   logic [15:0] code, code_high;
   logic [3:0] code_rows;  // behind code_row
-  wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !now.wide && hit_at[3]};
+  wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !single && hit_at[3]};
   always_ff @(posedge clk) begin
     hit_valid <= busy && group_room && any_of != '0 && !clear;
     hit_finish <= ends && finish && !clear;

@@ -173,6 +173,8 @@ module sweep_control #(
             exp2: now.exp2,
             wide: wide,
             shape: now.shape,
+            of_page: now.of_page,
+            sparse: now.kept,
             group_last: now.group_last,
             pass_last: now.pass_last,
             digit: digit,
