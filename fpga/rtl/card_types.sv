@@ -111,10 +111,10 @@ package card_types;
     logic [3:0]  pass_last;
     logic        listed;     // as in the scan job
     logic        to_list;    // hits become the lanes' lists; else ids go out. With SHAPE_MAXIMA whole pages
-    logic        kept;       // the second stage of a long scan: the best scores and the candidates are those of
-                             // the job before, which has SHAPE_MAXIMA
-    logic        measured;   // of a long scan with a first stage on signs: gives best scores and candidates alone;
-                             // its list is that of the job behind it too
+    logic        kept;       // the second stage of a long scan: the best scores and, without a bound, the candidates
+                             // are those of the job before, which has SHAPE_MAXIMA
+    logic        measured;   // of a long scan with a bound, or behind a first stage on signs: gives best scores and
+                             // candidates alone; a list is that of the job behind it too
     logic        none;
     logic [23:0] first_page; // as in the scan job
     logic [23:0] last_page;

@@ -482,12 +482,16 @@ TEST_CASE("memory devices scan more tokens than a card has room for scores") {
     const LongIndex index(format, 16, codes ? 70 : 530);
     std::mt19937 random(format);
     std::vector<Query> queries;
-    for (uint32_t n = 0; n < (format == layout::kFormatCodes2 ? 4 : 2); ++n) {
+    for (uint32_t n = 0; n < (format == layout::kFormatCodes2 ? 5 : 3); ++n) {
       Descriptor d =
-          index.Scan(static_cast<uint8_t>(61 + n), n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax,
+          index.Scan(static_cast<uint8_t>(60 + n), n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax,
                      n < 2 ? 1 + static_cast<uint32_t>(random() % 32)
                            : 33 + static_cast<uint32_t>(random() % index.tokens()),
                      random);
+      if (n == 2 || n == 3) {
+        d.select_op = layout::kSelectThreshold;
+        d.threshold = n == 2 ? -600 : 100;
+      }
       if (format == layout::kFormatCodes2 && n % 2 == 1) d.k1 = d.k + static_cast<uint32_t>(random() % 100);
       if (!codes && n == 0) d.flags |= layout::kFlagPages64;
       const uint32_t unit = layout::EntryTokens(format, d.flags);
@@ -535,7 +539,7 @@ TEST_CASE("scans of more scores than a card's bank holds are exact, or refused w
     d.begin = static_cast<uint32_t>(random() % 200);
     d.end -= static_cast<uint32_t>(random() % 200);
     if (n % 4 < 2) d.k1 = d.k + static_cast<uint32_t>(random() % (n % 4 == 0 ? 50 : 5000));
-    if (n % 8 == 7) {
+    if (n % 8 == 7 || n % 8 == 3) {
       d.select_op = layout::kSelectThreshold;
       d.threshold = group_op == layout::kGroupExp2Sum ? 1 : -1000;
     }
@@ -543,7 +547,7 @@ TEST_CASE("scans of more scores than a card's bank holds are exact, or refused w
     std::vector<Query> queries(1, MakeQuery(d, index.records(), random));
     const uint32_t pages = (d.end - 1) / kPageTokens - d.begin / kPageTokens + 2;
     const bool fits = uint64_t{pages} * kPageTokens * ((group + 3U) / 4 * 4) <= kBankScores;
-    if (fits || (group_op != layout::kGroupExp2Sum && d.select_op == layout::kSelectTopK)) {
+    if (fits || group_op != layout::kGroupExp2Sum) {
       CheckQueries(bench, queries);
       continue;
     }

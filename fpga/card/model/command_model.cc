@@ -64,6 +64,7 @@ uint64_t PagesOfLane(const Descriptor& d, const Shape& shape) {
   return (uint64_t{pages} + shape.channels - 1) / shape.channels;
 }
 
+bool IsBounded(const Descriptor& d) { return d.select_op == layout::kSelectThreshold; }
 bool IsRelu(const Descriptor& d) { return d.score_op == layout::kScoreReluDot; }
 
 // Passes whose scores are stored: ranks of weighted ReLU are stored once.
@@ -94,7 +95,10 @@ Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
   const bool full = listed > PagesOfList(shape);
   if (full && d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
   if (2 * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
-  if (full) return Unsupported(offsetof(Descriptor, k));
+  // With a bound and without a first stage all pages are ranked.
+  const bool ranked = IsBounded(d) && d.k1 == 0;
+  if (full && !ranked) return Unsupported(offsetof(Descriptor, k));
+  if (ranked && PagesOfLane(d, shape) > PagesOfList(shape)) return Unsupported(offsetof(Descriptor, end));
   const uint64_t words = (PagesOfLane(d, shape) + kPagesOfWord - 1) / kPagesOfWord * PassesOf(d, shape);
   return words > shape.bank_words ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
@@ -157,13 +161,14 @@ uint32_t MaxGroup(const Shape& shape) {
 bool LongScan(const Descriptor& descriptor, const Shape& shape) {
   // The rank of a page is the largest one of its entries.
   const bool by_pages =
-      !IsRelu(descriptor) && descriptor.select_op == layout::kSelectTopK &&
+      !IsRelu(descriptor) && (descriptor.select_op == layout::kSelectTopK || IsBounded(descriptor)) &&
       (descriptor.group_op == layout::kGroupMax || descriptor.group_op == layout::kGroupPlainMax);
   return by_pages && BankWords(descriptor, shape) > shape.bank_words;
 }
 
 std::vector<Stage> StagesOf(const Descriptor& descriptor, const Shape& shape) {
   if (LongScan(descriptor, shape)) {
+    if (descriptor.k1 == 0 && IsBounded(descriptor)) return {Stage::kLargest, Stage::kRanked};
     if (descriptor.k1 == 0) return {Stage::kMaxima, Stage::kPages};
     return {Stage::kFirstMaxima, Stage::kFirstPages, Stage::kMeasured, Stage::kListed};
   }
@@ -205,8 +210,9 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.passes = (job.group + shape.queries - 1) / shape.queries;
   job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.listed = stage != Stage::kOnly && stage != Stage::kFirst && stage != Stage::kMaxima &&
-               stage != Stage::kFirstMaxima;
-  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima || stage == Stage::kMeasured;
+               stage != Stage::kFirstMaxima && stage != Stage::kLargest && stage != Stage::kRanked;
+  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima || stage == Stage::kMeasured ||
+               stage == Stage::kLargest;
   job.list_beat = index.list_beat;
   job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
   SetRange(descriptor, index, &job);
@@ -248,9 +254,10 @@ SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stag
   job.group = descriptor.group;
   job.to_list = OnSigns(stage) || stage == Stage::kMaxima;
   job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima;
-  job.kept = stage == Stage::kPages || stage == Stage::kFirstPages || stage == Stage::kListed;
-  job.measured = stage == Stage::kMeasured;
-  job.bounded = descriptor.select_op == layout::kSelectThreshold && !job.to_list;
+  job.kept = stage == Stage::kPages || stage == Stage::kFirstPages || stage == Stage::kListed ||
+             stage == Stage::kRanked;
+  job.measured = stage == Stage::kMeasured || stage == Stage::kLargest;
+  job.bounded = IsBounded(descriptor) && !job.to_list && !job.measured;
   job.bound = descriptor.threshold;
   job.shift = index.shift;
   job.k = OnSigns(stage) ? descriptor.k1 : descriptor.k;

@@ -27,6 +27,7 @@ package select_types;
   // one more digit of the ranks that equal `known` above it.
   typedef struct packed {
     logic        start;
+    logic        tells;    // no sweep: what a ranked job needs of the job before it
     logic        bank;
     logic        scores;
     logic        plain;

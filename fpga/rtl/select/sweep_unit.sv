@@ -56,11 +56,11 @@ module sweep_unit #(
   localparam int QUERY = $clog2(G);
   localparam int STEPS = 8 * G / CODES;  // of a word of codes
 
-  /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
+  /* verilator lint_off UNUSEDSIGNAL */  // start and tells have done it
   sweep_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
   always_ff @(posedge clk) begin
-    if (command.start) now <= command;
+    if (command.start || command.tells) now <= command;
     else if (beat_valid && beat_first) begin
       now.scores <= 1'b1;
       now.shape <= now.of_page;

@@ -84,7 +84,7 @@ void CommandRig::CheckSelectJob(const Job& job) {
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
   CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
   CHECK(top_->select_relu == (d.score_op == layout::kScoreReluDot));
-  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list();
+  const bool bounded = job.bounded && !job.to_list() && !job.measured();
   CHECK(top_->select_bounded == bounded);
   if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));
   CHECK(top_->select_shape == (job.maxima()                     ? kShapeMaxima

@@ -630,10 +630,35 @@ std::vector<Job> LongCascade(const Job& whole, std::mt19937& rng) {
   return {first, second, third, fourth};
 }
 
+// The two jobs of a long scan with a bound: the largest scores alone, then the ranks of all entries.
+std::pair<Job, Job> LongBound(Job whole, std::mt19937& rng) {
+  SetBound(whole, rng);
+  Expect(whole);
+  Job first = whole;
+  first.maxima = first.measured = true;
+  first.bounded = false;
+  first.candidates = static_cast<uint32_t>(first.entries.size());
+  first.ids.clear();
+  first.ranks.clear();
+  whole.kept = true;
+  return {first, whole};
+}
+
 std::vector<Job> AnyJobs(int count, std::mt19937& rng, Size size = Size::kAny) {
   std::vector<Job> jobs;
   while (static_cast<int>(jobs.size()) < count) {
-    const unsigned kind = rng() % 9;
+    const unsigned kind = rng() % 10;
+    if (kind == 9) {
+      Job whole = AnyLongJob(rng, size);
+      while (ListOf(whole.entries, static_cast<uint32_t>(EntriesOf(whole.shape))).size() >
+             size_t{kChannels} * kBankWords / 2) {
+        whole = AnyLongJob(rng, size);
+      }
+      auto [first, second] = LongBound(std::move(whole), rng);
+      jobs.push_back(std::move(first));
+      jobs.push_back(std::move(second));
+      continue;
+    }
     if (kind == 8) {
       Job whole = AnyLongJob(rng, size);
       while (whole.shape != Shape::kTokens) whole = AnyLongJob(rng, size);
