@@ -105,7 +105,9 @@ SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, c
   const uint64_t words = job.relu || job.kept ? 0
                          : job.maxima         ? Ceiling(pages, kEntriesOfWord) * passes
                                               : pages * page_words * passes;
-  const uint64_t ranks = pages * (job.maxima ? 1 : job.entries);
+  // A page of a long scan's second job takes the room of 16 ranks.
+  const uint64_t of_page = job.kept ? std::max<uint64_t>(job.entries, kRanksOfCycle) : job.entries;
+  const uint64_t ranks = pages * (job.maxima ? 1 : of_page);
   const bool wide = job.exp2 || job.relu;
   const uint64_t ranks_of_cycle = wide ? kRanksOfCycle / 2 : kRanksOfCycle;
   // Entries that reach a bound are counted digit by digit too.

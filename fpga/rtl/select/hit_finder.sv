@@ -39,7 +39,6 @@ module hit_finder #(
     input  logic                           body_take,   // of the first page that has not gone
     output select_types::hit_body_t        body
 );
-
   import card_types::*;
   import select_types::*;
 
@@ -50,7 +49,7 @@ module hit_finder #(
   /* verilator lint_off UNUSEDSIGNAL */  // start, clear and shape have registers of their own
   collect_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic tokens, maxima;  // 16 codes of maxima are those of 16 pages
+  logic tokens, maxima, single;  // 16 codes are those of 16 pages of maxima, one page if single or tokens, else two
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     clear <= command.clear || rst;
@@ -59,6 +58,7 @@ module hit_finder #(
       now <= command;
       tokens <= command.shape == SHAPE_TOKENS;
       maxima <= command.shape == SHAPE_MAXIMA;
+      single <= command.wide || (command.sparse && command.shape != SHAPE_TOKENS);
     end
     if (rst) now <= '0;
   end
@@ -110,10 +110,10 @@ module hit_finder #(
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
-    rows <= ($clog2(CODES) + 1)'(maxima ? CODES : tokens || now.wide ? 1 : 2);
+    rows <= ($clog2(CODES) + 1)'(maxima ? CODES : tokens || single ? 1 : 2);
     if (begins) begin
       walking <= 1'b1;
-      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      if (single) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
       else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       address <= '0;
       step <= 2'd0;
@@ -128,7 +128,7 @@ module hit_finder #(
       if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
       part <= part_end ? 3'd0 : part + 3'd1;
       if (!tokens || part_end) row <= row + ROW'(rows);
-      if (part_end) page <= page + LIST'(1);
+      if (!tokens || part_end) page <= page + LIST'(1);
     end
     if (clear) begin
       walking <= 1'b0;
@@ -273,12 +273,11 @@ module hit_finder #(
   assign take_next = next_valid && (!busy || ends);
 
   logic hit_valid, hit_finish, code_valid, code_finish, code_equal, code_other;
-  logic [3:0] hit_at;
+  logic [3:0] hit_at, code_rows;  // code_rows: behind code_row
   logic [ROW-1:0] code_row;
   logic [5:0] code_at;
   logic [15:0] code, code_high;
-  logic [3:0] code_rows;  // behind code_row
-  wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !now.wide && hit_at[3]};
+  wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !single && hit_at[3]};
   always_ff @(posedge clk) begin
     hit_valid <= busy && group_room && any_of != '0 && !clear;
     hit_finish <= ends && finish && !clear;
@@ -303,7 +302,6 @@ module hit_finder #(
       end
     end
     if (clear) busy <= 1'b0;
-
     // The head still stands.
     code_valid <= hit_valid && !clear;
     code_finish <= hit_finish && !clear;
@@ -398,5 +396,4 @@ module hit_finder #(
   assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
   assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);
 `endif
-
 endmodule

@@ -11,8 +11,8 @@
 // Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, of a ranked job both. `filled`
 // of a bank rises 5 cycles after its last score, of a ranked job with `ranks_done`, and ends with `take`; the bank is
 // free again with `release_bank`. Two readers, one for sweeps and one for hits, which never use the same bank: latency
-// 3 cycles, a word a cycle. The job behind one with `maxima` is listed, so its scores come when the maxima are long
-// stored.
+// 3 cycles, a word a cycle. The job behind one with `maxima` waits for its bank, so its scores come when the maxima are
+// long stored.
 // Scores leave registered as `beat` for the largest of each query.
 //
 // Holds what layout::Scores gives.

@@ -8,7 +8,8 @@
 //
 // A long scan has two jobs. The first one chooses among pages; its largest scores stay in the lanes' sweep units, and
 // its candidates here, for the second one, whose own entries need not have the best score of each query. The lanes have
-// made the ranks of the second one. With a first stage on signs two more jobs follow: one that gives the largest scores
+// made the ranks of the second one. With a bound the first one gives the largest scores alone, and the second one has
+// all entries of the range. With a first stage on signs two more jobs follow: one that gives the largest scores
 // and the candidates of all planes alone, and one with their ranks.
 //
 // Equals the choice of digits in layout::TopK, with digits of 4 bits; the k of layout::TopK is cut to the entries
@@ -106,6 +107,23 @@ module sweep_control #(
 
   wire begins = state == IDLE && job_valid && filled[bank];
   assign job_ready = begins;
+  sweep_command_t command;
+  assign command = '{
+          start: 1'b0,
+          tells: 1'b0,
+          bank: bank,
+          scores: scores,
+          plain: now.plain,
+          exp2: now.exp2,
+          wide: wide,
+          shape: now.shape,
+          of_page: now.of_page,
+          sparse: now.kept,
+          group_last: now.group_last,
+          pass_last: now.pass_last,
+          digit: digit,
+          known: bounding ? code_floor : known
+      };
   wire [SUM-1:0] need_left = need - sum;
   wire reaches = sum >= need;
 
@@ -125,6 +143,7 @@ module sweep_control #(
     for (int b = 0; b < 2; ++b) if (filled[b] && !was_filled[b]) scored[b] <= cycle;
 
     sweep_command.start <= 1'b0;
+    sweep_command.tells <= 1'b0;
     read_command.take <= 1'b0;
     read_command.candidates <= 1'b0;
     read_command.pages <= 1'b0;
@@ -175,6 +194,8 @@ module sweep_control #(
         share_clear <= 1'b1;
         passed <= '0;
         scores <= !now.relu && !now.kept;
+        sweep_command <= command;
+        sweep_command.tells <= now.measured;
         none <= no_candidates;
         cut <= 1'b0;
         state <= no_candidates || now.measured ? HAND : SWEEP;
@@ -182,19 +203,8 @@ module sweep_control #(
         decision_valid <= no_candidates || now.measured;
       end
       SWEEP: begin
-        sweep_command <= '{
-            start: 1'b1,
-            bank: bank,
-            scores: scores,
-            plain: now.plain,
-            exp2: now.exp2,
-            wide: wide,
-            shape: now.shape,
-            group_last: now.group_last,
-            pass_last: now.pass_last,
-            digit: digit,
-            known: bounding ? code_floor : known
-        };
+        sweep_command <= command;
+        sweep_command.start <= 1'b1;
         settle <= SETTLE;
         state <= COUNT;
       end

@@ -362,9 +362,10 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
     taken->scored_cycle = taken->taken_cycle;
     for (uint32_t position = 0; position < d.queries && !latest; ++position) {
       for (uint32_t head = 0; head < d.heads; ++head) {
-        Job job{taken.get(), position, head, long_scan, d.k1 != 0};
+        Job job{taken.get(), position, head, long_scan, d.k1 != 0, d.select_op == layout::kSelectThreshold};
         for (; job.stage <= job.last_stage(); ++job.stage) {
-          long_cascades_ += job.measured() ? 1 : 0;
+          long_cascades_ += job.measured() && job.listed() ? 1 : 0;
+          long_bounds_ += job.measured() && job.all_twice() ? 1 : 0;
           to_scan_.push_back(job);
           to_load_.push_back(job);
           to_select_.push_back(job);
@@ -398,7 +399,8 @@ void CommandRig::OnWrite(const HostMemory::Write& write) {
         REQUIRE(!OpenWriteWithin(write.address, kBeat));
         REQUIRE(strobes == ~uint64_t{0} >> 8);
         if (taken.result_address != 0) {
-          REQUIRE(!OpenWriteWithin(taken.result_address, uint64_t{taken.d.result_length} * kBeat));
+          // The area may be longer than the results, and then have the next descriptor's.
+          REQUIRE(!OpenWriteWithin(taken.result_address, layout::ResultBytes(taken.d, taken.info)));
         }
         taken.body_written = true;
       } else {

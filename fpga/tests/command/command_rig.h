@@ -55,14 +55,16 @@ struct Job {
   uint32_t head = 0;
   bool long_scan = false;
   bool cascade = false;
+  bool bounded = false;
   int stage = 0;
 
   // The last one gives ids: of a cascade or a long scan the second one, of both the fourth one.
   int last_stage() const { return long_scan && cascade ? 3 : long_scan || cascade ? 1 : 0; }
-  bool listed() const { return stage != 0; }
+  bool all_twice() const { return long_scan && bounded && !cascade; }
+  bool listed() const { return stage != 0 && !all_twice(); }
   bool sign_stage() const { return cascade && stage <= last_stage() / 2; }
   bool maxima() const { return long_scan && stage % 2 == 0; }
-  bool measured() const { return maxima() && listed(); }
+  bool measured() const { return maxima() && (listed() || all_twice()); }
   bool kept() const { return long_scan && stage % 2 == 1; }
   bool to_list() const { return stage != last_stage() && !measured(); }
 };
@@ -124,6 +126,7 @@ class CommandRig {
   uint64_t jobs() const { return jobs_; }
   uint64_t long_scans() const { return long_scans_; }
   uint64_t long_cascades() const { return long_cascades_; }
+  uint64_t long_bounds() const { return long_bounds_; }
   uint64_t scans() const { return scans_; }
   bool jobs_under_way() const { return !order_.empty(); }
   // Order in which the card read descriptors, by queue.
@@ -162,7 +165,8 @@ class CommandRig {
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
   std::vector<uint64_t> reads_;
-  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, scans_ = 0;
+  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, long_bounds_ = 0,
+           scans_ = 0;
 
   // In the order of the card's reads.
   std::deque<std::unique_ptr<Taken>> order_;

@@ -61,6 +61,7 @@ TEST_CASE("descriptors of one ring across the wrap of its indices") {
   CHECK(rig.refused() > 0);
   CHECK(rig.long_scans() > 0);
   CHECK(rig.long_cascades() > 0);
+  CHECK(rig.long_bounds() > 0);
 }
 
 TEST_CASE("refused descriptors wait behind a long scan") {
