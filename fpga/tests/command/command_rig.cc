@@ -43,7 +43,7 @@ Block LatestBlock(const Descriptor& d, uint32_t dim) {
 
 }  // namespace
 
-CommandRig::CommandRig(uint64_t seed) : random_(seed), memory_(64 << 20, seed + 1) {
+CommandRig::CommandRig(uint64_t seed) : random_(seed), timing_(seed + 2), memory_(64 << 20, seed + 1) {
   Verilated::randReset(2);
   Verilated::randSeed(static_cast<int>(seed));
   top_ = std::make_unique<Vcommand_bench>();
@@ -101,7 +101,7 @@ uint32_t CommandRig::Read(uint32_t offset) {
   top_->s_rready = 0;
   bool taken = false;
   for (int cycle = 0; cycle < 5000; ++cycle) {
-    top_->s_rready = random_() % 2;
+    top_->s_rready = timing_() % 2;
     top_->clk = 0;
     top_->eval();
     const bool asked = top_->s_arvalid && top_->s_arready;
@@ -129,9 +129,9 @@ void CommandRig::Write(uint32_t offset, uint32_t value, uint8_t strobes) {
   top_->s_wdata = value;
   top_->s_wstrb = strobes;
   for (int cycle = 0; cycle < 5000; ++cycle) {
-    top_->s_awvalid = address && (top_->s_awvalid || random_() % 2 != 0);
-    top_->s_wvalid = data && (top_->s_wvalid || random_() % 2 != 0);
-    top_->s_bready = random_() % 2;
+    top_->s_awvalid = address && (top_->s_awvalid || timing_() % 2 != 0);
+    top_->s_wvalid = data && (top_->s_wvalid || timing_() % 2 != 0);
+    top_->s_bready = timing_() % 2;
     top_->clk = 0;
     top_->eval();
     const bool address_taken = top_->s_awvalid && top_->s_awready;

@@ -156,11 +156,12 @@ class CommandRig {
   void DriveStandIns();
   void ClockStandIns();
   void Answer(const Job& job);
-  bool Chance() { return static_cast<int>(random_() % 100) < answer_percent; }
+  bool Chance() { return static_cast<int>(timing_() % 100) < answer_percent; }
   bool OpenWriteWithin(uint64_t address, uint64_t bytes) const;
 
   std::unique_ptr<Vcommand_bench> top_;
-  std::mt19937_64 random_;
+  std::mt19937_64 random_;  // of queues and descriptors, so that these do not depend on the latency of the card
+  std::mt19937_64 timing_;  // of the stand-ins and the registers' port
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
