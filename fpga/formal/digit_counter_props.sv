@@ -1,7 +1,7 @@
 // digit_counter: when all codes are counted, the counter of each value is the number of codes with that digit among
-// those that equal `known` above it, since the counters were cleared; `done` says so; `top` shows them one by one from
-// value 15 down; the 15th shift clears them. Codes have 16 bits, with `wide` 32. The environment changes what is looked
-// for only while no codes come, and shifts when all are counted.
+// those that equal `known` above it, since the counters were cleared; so they are a cycle behind `done`. `top` shows
+// them one by one from value 15 down; the 15th shift clears them. Codes have 16 bits, with `wide` 32. The environment
+// changes what is looked for only while no codes come, and shifts when all are counted.
 module digit_counter_props #(
     parameter int COUNT = 5,
     parameter int N = 4
@@ -29,7 +29,7 @@ module digit_counter_props #(
     input logic [15:1][5:0]       few_high,
     input logic [15:1][4:0]       found,
     input logic [15:1][COUNT-1:0] counts,
-    input logic [3:0]             ends,
+    input logic [2:0]             ends,
     input logic [3:0]             shifts,
     input logic [2:0]             odd_at
 );
@@ -38,12 +38,13 @@ module digit_counter_props #(
   always_comb if (!past) assume (rst);
 
   // Cycles since codes came, and whether they were the last ones.
-  logic [5:1] came, ended;
+  logic [5:1] came;
+  logic [4:1] ended;
   logic [3:0] moved;  // shifts since the counters were cleared
   logic cleared;
   always_ff @(posedge clk) begin
     came <= rst ? 5'd0 : {came[4:1], valid};
-    ended <= rst ? 5'd0 : {ended[4:1], valid && last};
+    ended <= rst ? 4'd0 : {ended[3:1], valid && last};
     cleared <= rst || (shift && moved == 4'd14);
     if (rst || (shift && moved == 4'd14)) moved <= 4'd0;
     else if (shift) moved <= moved + 4'd1;
@@ -108,7 +109,7 @@ module digit_counter_props #(
   // The claim.
   always_comb begin
     if (past) begin
-      assert (done == ended[5]);
+      assert (done == ended[4]);
       if (came[4:1] == 4'd0) assert (counts == seen);
       if (came == 5'd0 && !cleared) assert (top == seen[4'd15-moved]);
       if (cleared) assert (counts == '0);
@@ -118,7 +119,7 @@ module digit_counter_props #(
   // Stage by stage.
   always_comb begin
     if (past) begin
-      assert (ends == ended[4:1]);
+      assert (ends == ended[3:1]);
       assert (shifts == moved && moved < 4'd15 && odd_at == 3'((moved + 4'd1) >> 1));
       if (moved != 4'd0) assert (came == 5'd0 || came == 5'b10000);
       if (cleared) assert (came == 5'd0 && moved == 4'd0);

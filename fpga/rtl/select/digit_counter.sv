@@ -3,8 +3,9 @@
 // Streams: up to N codes a cycle in, with `wide` half as many of 32 bits; a code counts when it equals `known` above the
 // digit. `top` shows the counter of value 15; each `shift` moves it on to the next lower value, down to 1. The 15th one
 // clears the counters, as a sweep wants them. `wide`, `digit` and `known` stand from a cycle before codes on. Shifts
-// come when all codes are counted, and codes behind 15 shifts or none. Latency: `done` follows the last codes when they
-// are counted, 5 cycles later; `top` follows a counter or a shift by a cycle. Nothing stalls it.
+// come when all codes are counted, and codes behind 15 shifts or none. Latency: codes are counted 5 cycles later; `top`
+// follows a counter or a shift by a cycle. `done` follows the last codes by 4 cycles, so that the first shift comes 2
+// cycles behind it or later. Nothing stalls it.
 //
 // Equals the bins of layout::TopK for a digit of 4 bits. Value 0 has no counter: it is what is left. So codes 0,
 // which are no entries, never count.
@@ -91,7 +92,7 @@ module digit_counter #(
   logic [15:1][2:0] ones, twos;
   logic [15:1][4:0] found;
   logic [15:1][COUNT-1:0] counts;
-  logic [3:0] ends;
+  logic [2:0] ends;
   logic [3:0] shifts;
   wire shifted = shift && shifts == 4'd14;  // through
   always_comb begin
@@ -108,14 +109,14 @@ module digit_counter #(
       found[b] <= {4'(twos[b]) + 4'(ones[b][2:1]), ones[b][0]};
       counts[b] <= counts[b] + COUNT'(found[b]);
     end
-    ends <= {ends[2:0], valid && last};
-    done <= ends[3] && !rst;
+    ends <= {ends[1:0], valid && last};
+    done <= ends[2] && !rst;
     if (rst || shifted) counts <= '0;
     if (rst) begin
       few_low <= '0;
       few_high <= '0;
       found <= '0;
-      ends <= 4'd0;
+      ends <= 3'd0;
     end
   end
 
@@ -150,6 +151,7 @@ module digit_counter #(
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) shift |-> {high, few_low, few_high, found} == '0);
+  assert property (@(posedge clk) disable iff (rst) shift && shifts == 4'd0 |-> !done && top == counts[15]);
   assert property (@(posedge clk) disable iff (rst) valid |-> shifts == 4'd0);
 `endif
 

@@ -3,7 +3,7 @@
 //
 // Streams: commands; a sweep of the scores reads a word (8 entries, one pass) a cycle, for the sum of exp2 each 8
 // cycles; one of the codes reads 16 a cycle, 8 of 32 bits.
-// `done` falls a cycle after a command and rises when all is counted, about 14 cycles after the last word is read.
+// `done` falls a cycle after a command and rises when all is counted, about 13 cycles after the last word is read.
 // Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1, of
 // half as many with codes of 32 bits, and is never ahead of the words that are still to be read. A page of a ranked job
 // that has fewer entries than 16 takes the room of 16, so that each step of a list is one page. `bin_shift` and
