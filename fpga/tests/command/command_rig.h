@@ -160,7 +160,8 @@ class CommandRig {
   bool OpenWriteWithin(uint64_t address, uint64_t bytes) const;
 
   std::unique_ptr<Vcommand_bench> top_;
-  std::mt19937_64 random_;  // of queues and descriptors, so that these do not depend on the latency of the card
+  std::mt19937_64
+      random_;  // of queues and descriptors, so that these do not depend on the latency of the card
   std::mt19937_64 timing_;  // of the stand-ins and the registers' port
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
