@@ -115,7 +115,7 @@ module queue_poller_props
     else if (gap != '1) gap <= gap + 4'd1;
   end
 
-  // What the card has read: heads as they were sampled, the last of each queue that counts, the registers and the
+  // The card has read: heads as they were sampled, the last of each queue that counts, the registers and the
   // index of the descriptor under way, its bytes, and the numbers that a queue's descriptors have to have.
   logic [31:0] sampled, known_head, index;
   logic [N_QUEUES-1:0][31:0] expected;

@@ -120,7 +120,7 @@ class CardModel {
   std::array<uint32_t, 2 * layout::kCardMaxChannels> channels_{};  // base, length of each
   std::array<Queue, layout::kCardQueues> queues_{};
   uint32_t turn_ = 0;  // the queue that is asked first
-  // What index_fetch and query_loader remember.
+  // The memory of index_fetch and query_loader.
   struct Place {
     uint32_t queue = 0;
     uint32_t index_id = 0;

@@ -169,7 +169,7 @@ module result_writer
             if (turned_last) state <= REST;
           end
         end
-        // What is left of the last lines.
+        // The rest of the last lines.
         REST: begin
           if (write_free) begin
             write_valid <= carry_words[of_ranks] != '0;

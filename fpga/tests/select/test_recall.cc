@@ -235,7 +235,7 @@ void AddHits(const std::vector<uint32_t>& ids, const std::vector<int32_t>& ranks
   }
 }
 
-// What the records and the query of a weighted sum are like.
+// The kinds of records and query of a weighted sum.
 enum class Keys { kNormal, kAnyBytes, kLargest };
 enum class Weights { kNormal, kZeroButFew, kAllMost };
 
