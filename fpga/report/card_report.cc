@@ -19,6 +19,7 @@
 #include "fpga/report/device_run.h"
 #include "fpga/report/estimate.h"
 #include "fpga/report/linear_reader.h"
+#include "fpga/report/whole_run.h"
 #include "fpga/report/workload.h"
 
 namespace mnemo::card::report {
@@ -37,6 +38,7 @@ struct Options {
   int threads = 2;
   uint32_t times = 5;
   std::string only;
+  bool whole = false;
   bool json = false;
 };
 
@@ -57,6 +59,9 @@ void AddOptions(Options* options, CLI::App* app) {
   app->add_option("--times", options->times, "Runs of each workload on each device; the fastest counts")
       ->check(CLI::Range(1, 1000));
   app->add_option("--only", options->only, "One workload alone, by its name");
+  app->add_flag(
+      "--whole", options->whole,
+      "Whole descriptors alone, on the simulated card of this build: cycles from doorbell to completion");
   app->add_flag("--json", options->json, "Print JSON");
 }
 
@@ -293,11 +298,86 @@ absl::StatusOr<std::vector<Row>> Measure(const Options& options, const std::vect
   return rows;
 }
 
+struct WholeRow {
+  const Workload* workload;
+  double clock_mhz;
+  WholeTimes times;
+};
+
+absl::StatusOr<std::vector<WholeRow>> MeasureWhole(const Options& options) {
+  std::vector<WholeRow> rows;
+  for (const Workload& workload : Workloads()) {
+    if (workload.measure != Measure::kDescriptor) continue;
+    if (!options.only.empty() && workload.name != options.only) continue;
+    for (const double clock : options.clocks) {
+      const absl::StatusOr<WholeTimes> times = RunWhole(workload, clock);
+      if (!times.ok()) return times.status();
+      rows.push_back({&workload, clock, *times});
+    }
+  }
+  if (rows.empty()) {
+    return absl::InvalidArgumentError(fmt::format("--only {}: no such descriptor", options.only));
+  }
+  return rows;
+}
+
+nlohmann::json WholeJson(const std::vector<WholeRow>& rows) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const auto& [workload, clock, times] : rows) {
+    const auto cycles = [](const WholeCycles& of) {
+      return nlohmann::json{{"first_cycles", of.first}, {"again_cycles", of.again}};
+    };
+    all.push_back({{"name", workload->name},
+                   {"clock_mhz", clock},
+                   {"channels", times.channels},
+                   {"jobs_us", times.jobs_us},
+                   {"host", cycles(times.host)},
+                   {"card", cycles(times.card)}});
+  }
+  return all;
+}
+
+void PrintWhole(const std::vector<WholeRow>& rows) {
+  fmt::print(
+      "Simulated card of {} channels, by its clock: us from first job to last result, then cycles and us "
+      "from "
+      "the write of the doorbell to the completion in memory.\n\n{:<7} {:>4} {:>7} {:>7}",
+      rows.front().times.channels, "name", "MHz", "bound", "jobs");
+  for (const char* of : {"host", "again", "card", "again"}) fmt::print(" {:>8} {:>7}", of, "us");
+  fmt::print("\n");
+  for (const auto& [workload, clock, times] : rows) {
+    fmt::print("{:<7} {:>4.0f} {:>7.0f} {:>7.1f}", workload->name, clock, workload->bound_us, times.jobs_us);
+    for (const uint64_t cycles : {times.host.first, times.host.again, times.card.first, times.card.again}) {
+      fmt::print(" {:>8} {:>7.2f}", cycles, static_cast<double>(cycles) / clock);
+    }
+    fmt::print("\n");
+  }
+  fmt::print(
+      "\nhost: ring, queries, results and completions in host memory, the driver's queue. card: in card "
+      "memory, "
+      "a direct queue, whose index table is in host memory. again: the same descriptor once more.\n");
+}
+
+int RunWholes(const Options& options) {
+  const absl::StatusOr<std::vector<WholeRow>> rows = MeasureWhole(options);
+  if (!rows.ok()) {
+    fmt::print(stderr, "card_report: {}\n", std::string(rows.status().message()));
+    return 1;
+  }
+  if (options.json) {
+    fmt::print("{}\n", WholeJson(*rows).dump(2));
+  } else {
+    PrintWhole(*rows);
+  }
+  return 0;
+}
+
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app("Times of the FPGA card by estimate, beside memory devices of this build.");
   AddOptions(&options, &app);
   CLI11_PARSE(app, argc, argv);
+  if (options.whole) return RunWholes(options);
   const absl::StatusOr<std::vector<Column>> columns = Columns(options);
   const absl::StatusOr<std::vector<Row>> rows =
       columns.ok() ? Measure(options, *columns) : absl::StatusOr<std::vector<Row>>(columns.status());

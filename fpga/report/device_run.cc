@@ -73,11 +73,15 @@ absl::Status Expect(const Completion& completion, const char* what) {
 absl::StatusOr<std::unique_ptr<DeviceRun>> DeviceRun::Make(const MemoryDeviceOptions& options) {
   absl::StatusOr<std::unique_ptr<MemoryDevice>> device = memory_device::MakeMemoryDevice(options);
   if (!device.ok()) return device.status();
-  absl::StatusOr<std::unique_ptr<IndexTable>> table = IndexTable::Create({}, &(*device)->memory());
+  return Over(*std::move(device));
+}
+
+absl::StatusOr<std::unique_ptr<DeviceRun>> DeviceRun::Over(std::unique_ptr<MemoryDevice> device) {
+  absl::StatusOr<std::unique_ptr<IndexTable>> table = IndexTable::Create({}, &device->memory());
   if (!table.ok()) return table.status();
   absl::StatusOr<uint32_t> owner = (*table)->AddOwner({.quota_bytes = kQuotaBytes, .max_indexes = 1});
   if (!owner.ok()) return owner.status();
-  return std::unique_ptr<DeviceRun>(new DeviceRun(*std::move(device), *std::move(table), *owner));
+  return std::unique_ptr<DeviceRun>(new DeviceRun(std::move(device), *std::move(table), *owner));
 }
 
 DeviceRun::DeviceRun(std::unique_ptr<MemoryDevice> device, std::unique_ptr<IndexTable> table, uint32_t owner)
@@ -134,7 +138,9 @@ absl::Status DeviceRun::FillIndex(const Workload& workload) {
   return absl::OkStatus();
 }
 
-absl::Status DeviceRun::FreeIndex() {
+memory_device::IndexKey DeviceRun::index() const { return {owner_, kIndexId}; }
+
+absl::Status DeviceRun::End() {
   Descriptor d{};
   d.op = layout::kOpFree;
   d.index_id = kIndexId;
@@ -176,7 +182,7 @@ absl::StatusOr<DeviceTimes> DeviceRun::RunOnce(const Descriptor& descriptor) {
   return times;
 }
 
-absl::StatusOr<DeviceTimes> DeviceRun::Run(const Workload& workload, uint32_t times) {
+absl::StatusOr<Descriptor> DeviceRun::Begin(const Workload& workload) {
   if (!Serves(workload)) return absl::UnimplementedError("the device has not this operation");
   MNEMO_RETURN_IF_ERROR(FillIndex(workload));
   Descriptor d = DescriptorOf(workload);
@@ -200,22 +206,28 @@ absl::StatusOr<DeviceTimes> DeviceRun::Run(const Workload& workload, uint32_t ti
   d.payload_length = static_cast<uint32_t>(payload_.size() / layout::kUnitBytes);
   d.result_length = static_cast<uint32_t>(result_.size() / layout::kUnitBytes);
   d.index_generation = table_->Info(owner_, kIndexId, 0).generation;
+  return d;
+}
 
+absl::StatusOr<DeviceTimes> DeviceRun::Run(const Workload& workload, uint32_t times) {
+  const absl::StatusOr<Descriptor> d = Begin(workload);
+  if (!d.ok()) return d.status();
   DeviceTimes least;
   for (uint32_t n = 0; n < times; ++n) {
-    absl::StatusOr<DeviceTimes> once = RunOnce(d);
+    absl::StatusOr<DeviceTimes> once = RunOnce(*d);
     if (!once.ok()) return once.status();
     if (n == 0 || once->wall_us < least.wall_us) least = *once;
   }
   if (device_->simulated_time() && workload.heads > 1) {
     const std::vector<uint8_t> results = result_;
-    d.heads = 1;
-    absl::StatusOr<DeviceTimes> alone = RunOnce(d);
+    Descriptor one_head = *d;
+    one_head.heads = 1;
+    absl::StatusOr<DeviceTimes> alone = RunOnce(one_head);
     if (!alone.ok()) return alone.status();
     least.head_us = alone->score_us;
     result_ = results;
   }
-  MNEMO_RETURN_IF_ERROR(FreeIndex());
+  MNEMO_RETURN_IF_ERROR(End());
   return least;
 }
 

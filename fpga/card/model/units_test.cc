@@ -276,7 +276,7 @@ TEST_CASE("the estimate of a descriptor keeps to the card's figures") {
     const uint64_t pages = tokens / 64;
     const HitWork hits = {.of_lane = 1024 / 32,
                           .groups = std::max<uint64_t>(128, std::min<uint64_t>(1024, pages))};
-    Timeline timeline(FetchTime(1024) + LoadTime(1024));
+    Timeline timeline(FetchTime(1024, true) + LoadTime(1024, true));
     for (int head = 0; head < 8; ++head) {
       timeline.Add(ScanOf(layout::kFormatCodes2, tokens, false).total,
                    SelectTime(select, 1, tokens / 64 / 32, hits), false);
