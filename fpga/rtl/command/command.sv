@@ -244,7 +244,7 @@ module command
       .load
   );
 
-  fifo #(
+  fifo_late #(
       .WIDTH($bits(context_t)),
       .DEPTH(CONTEXTS)
   ) contexts (
