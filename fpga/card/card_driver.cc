@@ -24,6 +24,7 @@ namespace {
 
 constexpr uint16_t kEpoch = 1;
 constexpr uint32_t kWordsOfPage = 8;  // of a score bank, for each page and pass of codes
+constexpr uint32_t kPagesOfWord = 8;  // whose largest scores of a pass a word has
 constexpr uint32_t kSilentPolls = 8;  // after which the state is read
 constexpr uint32_t kPeriodCycles = 256;
 constexpr std::chrono::microseconds kSpinTime{50};     // before an interrupt is asked for
@@ -40,7 +41,7 @@ uint64_t PagesThatFit(const CardShape& shape, uint32_t max_group) {
   return uint64_t{shape.bank_words / (kWordsOfPage * PassesOf(shape, max_group))} * shape.channels.size();
 }
 
-// Whether a scan of codes that does not fit is served, by its pages: scores of two pages fit then.
+// Whether a scan that does not fit is served, by its pages: scores of two pages fit then.
 bool ServesLongScans(const CardShape& shape, uint32_t max_group) {
   return 2 * kWordsOfPage * PassesOf(shape, max_group) <= shape.bank_words;
 }
@@ -51,10 +52,9 @@ uint64_t PagesOfList(const CardShape& shape) {
 }
 
 // Pages of an index whose scans by the largest terms are served then. Lists hold all pages of a lane, so that
-// every k and k1 is served; or max_k of them, so that k is. Bounds and means have no long scans, and take a
-// word a page.
+// every k and k1 is served; or max_k of them, so that k is. A bank has the largest scores of all pages.
 uint64_t PagesOfLongScans(const CardShape& shape, uint32_t max_group, uint32_t max_k) {
-  const uint64_t of_lane = shape.bank_words / PassesOf(shape, max_group);
+  const uint64_t of_lane = uint64_t{shape.bank_words / PassesOf(shape, max_group)} * kPagesOfWord;
   return (max_k <= PagesOfList(shape) ? of_lane : std::min(of_lane, PagesOfList(shape))) *
          shape.channels.size();
 }
@@ -154,8 +154,8 @@ absl::Status CardDriver::Begin() {
   before.channels.clear();
   if (!first && (shape != before || channels.size() != shape_.channels.size())) {
     return FailedPrecondition(
-        "the card that came back has another shape: {} channels, {} bank words; it had "
-        "{} and {}",
+        "the card that came back has another shape: {} channels, {} bank words; it had {} and {}; start the "
+        "service anew, or put the image of before back",
         channels.size(), shape.bank_words, shape_.channels.size(), before.bank_words);
   }
   shape_ = std::move(shape);

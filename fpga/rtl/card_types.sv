@@ -35,7 +35,7 @@ package card_types;
     logic        relu;         // rank codes of 32 bits instead of scores: kScoreReluDot
     part_t       part;         // tokens or bases alone: values, which go to recall_unit
     logic        listed;       // pages and entries are those of the lane's list
-    logic        maxima;       // the first stage of a long scan, of codes: of each page and query the largest
+    logic        maxima;       // the first stage of a long scan: of each page and query the largest
                                // score is stored
     logic        none;         // not listed: the range has no page
     logic [23:0] first_page;   // not listed: virtual pages, both inclusive
@@ -91,7 +91,7 @@ package card_types;
     logic [4:0] shift;        // s of the index
   } sum_t;
 
-  // Entries a page; of a job with maxima pages of 64 are the entries.
+  // Entries a page; of a job with maxima pages are the entries.
   typedef enum logic [1:0] {
     SHAPE_TOKENS = 2'd0,  // 64
     SHAPE_PARTS  = 2'd1,  // 4
@@ -106,14 +106,15 @@ package card_types;
     logic        bounded;    // kSelectThreshold
     logic [31:0] bound;      // then the lowest rank, with exp2 the lowest share in 2^-16
     shape_t      shape;
+    shape_t      of_page;    // without SHAPE_MAXIMA as `shape`, with it what the scored pages have
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
     logic        listed;     // as in the scan job
     logic        to_list;    // hits become the lanes' lists; else ids go out. With SHAPE_MAXIMA whole pages
-    logic        kept;       // the second stage of a long scan: the best scores and the candidates are those of
-                             // the job before, which has SHAPE_MAXIMA
-    logic        measured;   // of a long scan with a first stage on signs: gives best scores and candidates alone;
-                             // its list is that of the job behind it too
+    logic        kept;       // the second stage of a long scan: the best scores and, without a bound, the candidates
+                             // are those of the job before, which has SHAPE_MAXIMA
+    logic        measured;   // of a long scan with a bound, or behind a first stage on signs: gives best scores and
+                             // candidates alone; a list is that of the job behind it too
     logic        none;
     logic [23:0] first_page; // as in the scan job
     logic [23:0] last_page;

@@ -397,7 +397,10 @@ class LongIndex {
     d.first_head = static_cast<uint8_t>(random() % kHeads);
     d.heads = d.queries = 1;
     d.group = group;
-    d.score_op = group_op == layout::kGroupNone ? layout::kScoreReluDot : layout::kScoreDot;
+    d.score_op = d.format == layout::kFormatBounds  ? layout::kScorePageBound
+                 : d.format == layout::kFormatMeans ? layout::kScoreBlockMean
+                 : group_op == layout::kGroupNone   ? layout::kScoreReluDot
+                                                    : layout::kScoreDot;
     d.group_op = group_op;
     d.select_op = layout::kSelectTopK;
     d.flags = static_cast<uint8_t>(random() % 4);
@@ -470,22 +473,30 @@ TEST_CASE("memory devices serve groups as large as they say") {
   }
 }
 
-// A card of two channels holds the scores of 64 pages of a group of 64: more are scanned by the largest
-// scores of pages, whatever k is.
+// A card of two channels holds the scores of 64 pages of a group of 64, of bounds and means of 512: more are
+// scanned by the largest scores of pages, whatever k is.
 TEST_CASE("memory devices scan more tokens than a card has room for scores") {
-  for (const uint32_t format : {layout::kFormatCodes2, layout::kFormatCodes8}) {
-    const LongIndex index(format, 16, 70);
+  for (const uint32_t format :
+       {layout::kFormatCodes2, layout::kFormatCodes8, layout::kFormatBounds, layout::kFormatMeans}) {
+    const bool codes = layout::IsCodeFormat(format);
+    const LongIndex index(format, 16, codes ? 70 : 530);
     std::mt19937 random(format);
     std::vector<Query> queries;
-    for (uint32_t n = 0; n < (format == layout::kFormatCodes2 ? 4 : 2); ++n) {
+    for (uint32_t n = 0; n < (format == layout::kFormatCodes2 ? 5 : 3); ++n) {
       Descriptor d =
-          index.Scan(static_cast<uint8_t>(61 + n), n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax,
+          index.Scan(static_cast<uint8_t>(60 + n), n % 2 == 0 ? layout::kGroupMax : layout::kGroupPlainMax,
                      n < 2 ? 1 + static_cast<uint32_t>(random() % 32)
                            : 33 + static_cast<uint32_t>(random() % index.tokens()),
                      random);
+      if (n == 2 || n == 3) {
+        d.select_op = layout::kSelectThreshold;
+        d.threshold = n == 2 ? -600 : 100;
+      }
       if (format == layout::kFormatCodes2 && n % 2 == 1) d.k1 = d.k + static_cast<uint32_t>(random() % 100);
-      d.begin = static_cast<uint32_t>(random() % 100);
-      d.end -= static_cast<uint32_t>(random() % 100);
+      if (!codes && n == 0) d.flags |= layout::kFlagPages64;
+      const uint32_t unit = layout::EntryTokens(format, d.flags);
+      d.begin = static_cast<uint32_t>(random() % 100) / unit * unit;
+      d.end -= static_cast<uint32_t>(random() % 100) / unit * unit;
       queries.push_back(MakeQuery(d, index.records(), random));
     }
     for (MemoryDeviceOptions options : Devices()) {
@@ -493,6 +504,7 @@ TEST_CASE("memory devices scan more tokens than a card has room for scores") {
       const std::string what = NameOf(options);
       CAPTURE(what);
       options.max_group = 64;
+      options.max_tokens = index.tokens();
       Bench bench(options);
       REQUIRE(bench.caps().max_tokens >= index.tokens());
       index.Store(bench);
@@ -528,7 +540,7 @@ TEST_CASE("scans of more scores than a card's bank holds are exact, or refused w
     d.begin = static_cast<uint32_t>(random() % 200);
     d.end -= static_cast<uint32_t>(random() % 200);
     if (n % 4 < 2) d.k1 = d.k + static_cast<uint32_t>(random() % (n % 4 == 0 ? 50 : 5000));
-    if (n % 8 == 7) {
+    if (n % 8 == 7 || n % 8 == 3) {
       d.select_op = layout::kSelectThreshold;
       d.threshold = group_op == layout::kGroupExp2Sum ? 1 : -1000;
     }
@@ -536,7 +548,7 @@ TEST_CASE("scans of more scores than a card's bank holds are exact, or refused w
     std::vector<Query> queries(1, MakeQuery(d, index.records(), random));
     const uint32_t pages = (d.end - 1) / kPageTokens - d.begin / kPageTokens + 2;
     const bool fits = uint64_t{pages} * kPageTokens * ((group + 3U) / 4 * 4) <= kBankScores;
-    if (fits || (group_op != layout::kGroupExp2Sum && d.select_op == layout::kSelectTopK)) {
+    if (fits || group_op != layout::kGroupExp2Sum) {
       CheckQueries(bench, queries);
       continue;
     }

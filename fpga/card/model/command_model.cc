@@ -52,7 +52,7 @@ layout::Limits LimitsOf(const QueueRegisters& queue, uint32_t next_seq) {
 
 Verdict Unsupported(size_t field) { return {layout::kStatusUnsupported, static_cast<uint16_t>(field)}; }
 
-constexpr uint32_t kWordsOfPage = 8;  // of codes
+constexpr uint32_t kWordsOfPage = 8;  // of codes, in a pass
 constexpr uint32_t kPagesOfWord = 8;  // of a scan's maxima
 
 // Pages of a scan that the fullest lane has.
@@ -64,6 +64,7 @@ uint64_t PagesOfLane(const Descriptor& d, const Shape& shape) {
   return (uint64_t{pages} + shape.channels - 1) / shape.channels;
 }
 
+bool IsBounded(const Descriptor& d) { return d.select_op == layout::kSelectThreshold; }
 bool IsRelu(const Descriptor& d) { return d.score_op == layout::kScoreReluDot; }
 
 // Passes whose scores are stored: ranks of weighted ReLU are stored once.
@@ -71,10 +72,14 @@ uint32_t PassesOf(const Descriptor& d, const Shape& shape) {
   return IsRelu(d) ? 1 : (d.group + shape.queries - 1) / shape.queries;
 }
 
-// Words of a bank that the fullest lane's scores of a scan take. Ranks of weighted ReLU take half of them.
+// Words of a bank that a page and pass takes. Ranks of weighted ReLU take half of those of codes.
+uint32_t WordsOfPage(const Descriptor& d) {
+  return !layout::IsCodeFormat(d.format) ? 1 : IsRelu(d) ? kWordsOfPage / 2 : kWordsOfPage;
+}
+
+// Words of a bank that the fullest lane's scores of a scan take.
 uint64_t BankWords(const Descriptor& d, const Shape& shape) {
-  const uint32_t of_page = !layout::IsCodeFormat(d.format) ? 1 : IsRelu(d) ? kWordsOfPage / 2 : kWordsOfPage;
-  return PagesOfLane(d, shape) * of_page * PassesOf(d, shape);
+  return PagesOfLane(d, shape) * WordsOfPage(d) * PassesOf(d, shape);
 }
 
 // Pages of a lane whose ranks fit a bank, and that a list has room for.
@@ -85,12 +90,15 @@ uint64_t PagesOfList(const Shape& shape) {
 // A lane may have all of the k (with a first stage k1) best pages: their ranks fit a bank, and they fit its
 // list. Scores of two pages fit a bank, so that one is ranked while the next one comes.
 Verdict CheckLongScan(const Descriptor& d, const Shape& shape) {
-  const uint64_t page_words = uint64_t{kWordsOfPage} * PassesOf(d, shape);
+  const uint64_t page_words = uint64_t{WordsOfPage(d)} * PassesOf(d, shape);
   const uint64_t listed = std::min<uint64_t>(d.k1 != 0 ? d.k1 : d.k, PagesOfLane(d, shape));
   const bool full = listed > PagesOfList(shape);
   if (full && d.k1 != 0) return Unsupported(offsetof(Descriptor, k1));
   if (2 * page_words > shape.bank_words) return Unsupported(offsetof(Descriptor, group));
-  if (full) return Unsupported(offsetof(Descriptor, k));
+  // With a bound and without a first stage all pages are ranked.
+  const bool ranked = IsBounded(d) && d.k1 == 0;
+  if (full && !ranked) return Unsupported(offsetof(Descriptor, k));
+  if (ranked && PagesOfLane(d, shape) > PagesOfList(shape)) return Unsupported(offsetof(Descriptor, end));
   const uint64_t words = (PagesOfLane(d, shape) + kPagesOfWord - 1) / kPagesOfWord * PassesOf(d, shape);
   return words > shape.bank_words ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
@@ -153,14 +161,14 @@ uint32_t MaxGroup(const Shape& shape) {
 bool LongScan(const Descriptor& descriptor, const Shape& shape) {
   // The rank of a page is the largest one of its entries.
   const bool by_pages =
-      layout::IsCodeFormat(descriptor.format) && !IsRelu(descriptor) &&
-      descriptor.select_op == layout::kSelectTopK &&
+      !IsRelu(descriptor) && (descriptor.select_op == layout::kSelectTopK || IsBounded(descriptor)) &&
       (descriptor.group_op == layout::kGroupMax || descriptor.group_op == layout::kGroupPlainMax);
   return by_pages && BankWords(descriptor, shape) > shape.bank_words;
 }
 
 std::vector<Stage> StagesOf(const Descriptor& descriptor, const Shape& shape) {
   if (LongScan(descriptor, shape)) {
+    if (descriptor.k1 == 0 && IsBounded(descriptor)) return {Stage::kLargest, Stage::kRanked};
     if (descriptor.k1 == 0) return {Stage::kMaxima, Stage::kPages};
     return {Stage::kFirstMaxima, Stage::kFirstPages, Stage::kMeasured, Stage::kListed};
   }
@@ -202,8 +210,9 @@ ScanJob ScanJobOf(const Descriptor& descriptor, const CardIndex& index, const Sh
   job.passes = (job.group + shape.queries - 1) / shape.queries;
   job.relu = descriptor.score_op == layout::kScoreReluDot;
   job.listed = stage != Stage::kOnly && stage != Stage::kFirst && stage != Stage::kMaxima &&
-               stage != Stage::kFirstMaxima;
-  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima || stage == Stage::kMeasured;
+               stage != Stage::kFirstMaxima && stage != Stage::kLargest && stage != Stage::kRanked;
+  job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima || stage == Stage::kMeasured ||
+               stage == Stage::kLargest;
   job.list_beat = index.list_beat;
   job.block_beat = (uint32_t{descriptor.layer_slot} * index.heads + head) * index.block_beats;
   SetRange(descriptor, index, &job);
@@ -245,9 +254,10 @@ SelectJob SelectJobOf(const Descriptor& descriptor, const CardIndex& index, Stag
   job.group = descriptor.group;
   job.to_list = OnSigns(stage) || stage == Stage::kMaxima;
   job.maxima = stage == Stage::kMaxima || stage == Stage::kFirstMaxima;
-  job.kept = stage == Stage::kPages || stage == Stage::kFirstPages || stage == Stage::kListed;
-  job.measured = stage == Stage::kMeasured;
-  job.bounded = descriptor.select_op == layout::kSelectThreshold && !job.to_list;
+  job.kept = stage == Stage::kPages || stage == Stage::kFirstPages || stage == Stage::kListed ||
+             stage == Stage::kRanked;
+  job.measured = stage == Stage::kMeasured || stage == Stage::kLargest;
+  job.bounded = IsBounded(descriptor) && !job.to_list && !job.measured;
   job.bound = descriptor.threshold;
   job.shift = index.shift;
   job.k = OnSigns(stage) ? descriptor.k1 : descriptor.k;

@@ -49,14 +49,27 @@ layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const Queu
                                 uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
                                 const Shape& shape);
 
-// Whether a bank holds fewer scores than a scan of codes has: two jobs, by the largest scores of pages, with
-// a first stage on signs four.
+// Whether a bank holds fewer scores than a scan by the largest terms has: two jobs, by the largest scores of
+// pages, with a first stage on signs four.
 bool LongScan(const layout::Descriptor& descriptor, const Shape& shape);
 
 // kFirst, kSecond: of a cascade. kMaxima, kPages: of a long scan, the largest score of each page, then the k
 // best pages. kFirstMaxima, kFirstPages: the same by signs; then kMeasured, for the largest scores of the
-// listed entries, and kListed.
-enum class Stage { kOnly, kFirst, kSecond, kMaxima, kPages, kFirstMaxima, kFirstPages, kMeasured, kListed };
+// listed entries, and kListed. kLargest, kRanked: with a bound and without a first stage, the largest scores,
+// then the ranks of all entries.
+enum class Stage {
+  kOnly,
+  kFirst,
+  kSecond,
+  kMaxima,
+  kPages,
+  kFirstMaxima,
+  kFirstPages,
+  kMeasured,
+  kListed,
+  kLargest,
+  kRanked
+};
 
 // The jobs of a position and head, in their order.
 std::vector<Stage> StagesOf(const layout::Descriptor& descriptor, const Shape& shape);

@@ -184,7 +184,7 @@ Hits Select(const SelectJob& job, const ScoreStore& store, Kept* kept) {
   }
   if (!job.maxima) {
     Hits hits = SelectBelow(job, store, own.best);
-    if (job.kept) hits.candidates = own.candidates;
+    if (job.kept && !job.bounded) hits.candidates = own.candidates;
     return hits;
   }
   SelectJob pages = job;

@@ -1,7 +1,8 @@
 // The sizes of a descriptor: layout::PayloadBytes and layout::ResultBytes (proto/layout/validate.cc) in units of 64
-// bytes, rounded up, and the words of a score bank that its scan takes. Where the scores of codes take more than a bank,
-// it takes words of the largest ones of pages; `list_full` says that more pages of one lane may be listed than its list
-// and the ranks in a bank have room for. One multiplier makes all products.
+// bytes, rounded up, and the words of a score bank that its scan takes. Where the scores take more than a bank, it takes
+// words of the largest ones of pages; `list_full` says that more pages of one lane may be listed than its list
+// and the ranks in a bank have room for. With a bound the ranks of all pages have to fit a bank; where they do not, words
+// are too many. One multiplier makes all products.
 //
 // Inputs are held from `start` to `done`. Latency: 14 cycles. Nothing stalls it. Exact for k below 2^24 and dims up
 // to kMaxDim, whatever the other fields are: no product overflows.
@@ -25,7 +26,7 @@ module descriptor_sizes
     output logic         [47:0] payload_units,
     output logic         [47:0] result_units,
     output block_units_t        block,
-    output logic         [ 9:0] page_words,   // of codes: of one page
+    output logic         [ 9:0] page_words,   // of one page
     output logic                list_full,    // by k1, without it by k
     output logic         [34:0] scan_words
 );
@@ -49,14 +50,15 @@ module descriptor_sizes
   logic [54:0] bytes;
   logic [32:0] maxima;
   logic [29:0] words;
-  logic gather, score_gather, codes, relu, by_pages;
+  logic gather, score_gather, codes, relu, bounded, by_pages, many_rows;
 
   assign gather = descriptor.op == OP_GATHER;
   assign score_gather = descriptor.op == OP_SCORE_GATHER;
   assign codes = descriptor.format <= FORMAT_CODES8;
   assign relu = descriptor.score_op == SCORE_RELU_DOT;
-  // The rank of a page is the largest one of its entries.
-  assign by_pages = codes && !relu && descriptor.select_op == SELECT_TOP_K &&
+  // The rank of a page is the largest one of its entries. With a bound all entries are ranked anew.
+  assign bounded = descriptor.select_op == SELECT_THRESHOLD;
+  assign by_pages = !relu && (bounded || descriptor.select_op == SELECT_TOP_K) &&
       (descriptor.group_op == GROUP_MAX || descriptor.group_op == GROUP_PLAIN_MAX);
   assign bytes = {product[34:0], 20'b0} + 55'(low);
 
@@ -126,13 +128,14 @@ module descriptor_sizes
     if (step[10]) low <= 44'(product);
     if (step[11]) result_units <= 48'((bytes + 55'd63) >> 6);
     block.result_block <= result_block;
-    block.long_scan <= by_pages && {words, 3'b0} > 33'(BANK_WORDS);
+    block.long_scan <= by_pages && (codes ? {words, 3'b0} : 33'(words)) > 33'(BANK_WORDS);
     // Ranks of weighted ReLU take half of the words.
-    if (!codes) scan_words <= 35'(words);
-    else if (block.long_scan) scan_words <= 35'(maxima);
+    if (block.long_scan) scan_words <= (bounded && descriptor.k1 == '0 && many_rows) ? '1 : 35'(maxima);
+    else if (!codes) scan_words <= 35'(words);
     else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
-    list_full <= rows > 26'(LIST_PAGES) &&
-        ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : descriptor.k > 32'(LIST_PAGES));
-    page_words <= {passes, 3'b0};
+    many_rows <= rows > 26'(LIST_PAGES);
+    list_full <= many_rows &&
+        ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : !bounded && descriptor.k > 32'(LIST_PAGES));
+    page_words <= codes ? {passes, 3'b0} : {3'b0, passes};
   end
 endmodule

@@ -1,7 +1,8 @@
 // Makes the jobs of a descriptor: one a position and head. A cascade has two: the sign stage, whose hits become the
 // lanes' lists, then the listed one. A long scan has two as well: that of the pages' largest scores, whose k best pages
 // become the lists, then the listed one. The second follows at once: it takes its list while the first one's bank is
-// still read. A long scan with a first stage has four: the two of the sign stage, whose hits become the lists, then two
+// still read. With a bound the first one gives the best scores alone, and the second one scans all pages again, as the
+// entries that reach it are counted. A long scan with a first stage has four: the two of the sign stage, whose hits become the lists, then two
 // that read all planes of these, for the best scores and for the entries. A weighted sum has four for each SUM_DIMS
 // elements of a head: that of all ranks, then a scan of the tokens' values by unit queries, without a select job; then
 // both again with the values of bases.
@@ -71,11 +72,11 @@ module job_sequencer
   logic [31:0] block_beat, first_block;
   logic [63:0] payload;
   logic [3:0] dim_log2;
-  // The kind of a descriptor, a cycle after it, and where its jobs are, a cycle after they move on.
-  logic codes, two_bit, bounds, means, pages64, cascade, long_scan, job_last, last_head, last_position;
+  // The kind of a descriptor, a cycle or two after it, and where its jobs are, a cycle after they move on.
+  logic codes, two_bit, bounds, means, pages64, cascade, long_scan, all_twice, weighted, job_last, last_head;
   wire [2:0] format = d.format[2:0];
   logic [1:0] stage, last_stage;
-  logic extra;  // one head answers it and the job before
+  logic last_position, extra;  // extra: one head answers it and the job before
   logic [7:0] head, position;
   logic [31:0] first_entry, end_entry;
   scan_job_t scan_base, scan, scan_next;
@@ -83,13 +84,11 @@ module job_sequencer
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
   load_t load_next;
   // Steps of a weighted sum: step[0] scans values, step[1] those of bases.
-  logic weighted;
   logic [5:0] step, step_last, values_last;
   logic [3:0] passes_last;
   logic [9:0] beats3;
   wire values = weighted && step[0];
-  logic [23:0] k1;
-  logic [23:0] payload_units;
+  logic [23:0] k1, payload_units;
 
   assign busy = state != IDLE;
   assign ev_job = scan_in && scan_room && !extra;
@@ -123,6 +122,7 @@ module job_sequencer
     cascade <= d.k1 != '0;
     k1 <= (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
     weighted <= d.select_op == SELECT_WEIGHTED_SUM;
+    all_twice <= long_scan && d.select_op == SELECT_THRESHOLD && !cascade;
     last_stage <= cascade && long_scan ? 2'd3 : 2'(cascade || long_scan);
     job_last <= weighted ? step == step_last : stage == last_stage;
     last_head <= head == d.heads - 8'd1;
@@ -179,6 +179,7 @@ module job_sequencer
     select_base.bounded <= d.select_op == SELECT_THRESHOLD;
     select_base.bound <= d.threshold;
     select_base.shape <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
+    select_base.of_page <= codes ? SHAPE_TOKENS : pages64 ? SHAPE_PAGES : SHAPE_PARTS;
     select_base.group_last <= 6'(d.group - 8'd1);
     select_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
     select_base.listed <= 1'b0;
@@ -188,8 +189,8 @@ module job_sequencer
     select_base.none <= d.begin_token == d.end_token;
     select_base.first_page <= d.begin_token[29:6] + 24'(index.shift);
     select_base.last_page <= last_token[29:6] + 24'(index.shift);
-    select_base.skip <= d.begin_token[5:0];
-    select_base.last_entry <= last_token[5:0];
+    select_base.skip <= scan_base.skip;
+    select_base.last_entry <= scan_base.last_entry;
     select_base.shift <= index.shift[4:0];
     select_base.k <= weighted ? '1 : d.k[23:0];
     select_base.weigh <= '{
@@ -234,12 +235,13 @@ module job_sequencer
     if (long_scan && !stage[0]) begin
       scan.maxima     = 1'b1;
       select.shape    = SHAPE_MAXIMA;
-      select.to_list  = !stage[1];
-      select.measured = stage[1];
+      select.to_list  = !stage[1] && !all_twice;
+      select.measured = stage[1] || all_twice;
+      if (select.measured) select.bounded = 1'b0;
     end
     if (stage != 2'd0) begin
-      scan.listed   = 1'b1;
-      select.listed = !select.measured;
+      scan.listed   = !all_twice;
+      select.listed = !select.measured && !all_twice;
       select.kept   = long_scan && stage[0];
     end
   end

@@ -78,6 +78,7 @@ module collect_control (
         exhausted: exhausted,
         bank: now.bank,
         shape: now.job.shape,
+        sparse: now.job.kept,
         listed: now.job.listed,
         list_slot: use_slot,
         first_page: now.job.first_page,

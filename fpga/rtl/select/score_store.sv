@@ -11,8 +11,8 @@
 // Streams: scores in, a beat a cycle; they wait only while the bank to fill is not free, of a ranked job both. `filled`
 // of a bank rises 5 cycles after its last score, of a ranked job with `ranks_done`, and ends with `take`; the bank is
 // free again with `release_bank`. Two readers, one for sweeps and one for hits, which never use the same bank: latency
-// 3 cycles, a word a cycle. The job behind one with `maxima` is listed, so its scores come when the maxima are long
-// stored.
+// 3 cycles, a word a cycle. The job behind one with `maxima` waits for its bank, so its scores come when the maxima are
+// long stored.
 // Scores leave registered as `beat` for the largest of each query.
 //
 // Holds what layout::Scores gives.
@@ -113,10 +113,27 @@ module score_store #(
   wire [2:0] part = beat_head.at[2:0] & 3'(PARTS - 1);
   wire word_last = beat_head.page_last || part == 3'(PARTS - 1);
 
-  logic [3:0] counted;
+  // Entries and pages of a beat, then those of a bank so far, from 0 on when it was released.
+  logic [3:0] counted, entries;
+  logic ends_page, late_bank;
   always_comb begin
     counted = 4'd0;
     for (int e = 0; e < 8; ++e) counted = counted + 4'(beat_head.counts[e]);
+  end
+  always_ff @(posedge clk) begin
+    entries <= scored && beat_head.pass == 4'd0 ? counted : 4'd0;
+    ends_page <= scored && beat_head.pass == 4'd0 && beat_head.page_last;
+    late_bank <= beat_bank;
+    for (int b = 0; b < 2; ++b) begin
+      if (late_bank == 1'(b)) begin
+        candidates[b] <= candidates[b] + COUNT'(entries);
+        pages[b] <= pages[b] + (ADDRESS + 4)'(ends_page);
+      end
+      if (rst || (release_valid && release_bank == 1'(b))) begin
+        candidates[b] <= '0;
+        pages[b] <= '0;
+      end
+    end
   end
 
   logic [1:0] grouped;  // with `maxima`
@@ -124,10 +141,6 @@ module score_store #(
   always_ff @(posedge clk) begin
     if (beat_valid) begin
       next_word <= word + ADDRESS'(store && word_last);
-      candidates[beat_bank] <= (beat_first ? '0 : candidates[beat_bank]) +
-          (scored && beat_head.pass == 4'd0 ? COUNT'(counted) : '0);
-      pages[beat_bank] <= (beat_first ? '0 : pages[beat_bank]) +
-          (ADDRESS + 4)'(scored && beat_head.pass == 4'd0 && beat_head.page_last);
       if (beat_first) grouped[beat_bank] <= beat_head.maxima;
     end
     for (int b = 0; b < 2; ++b) begin
@@ -200,6 +213,8 @@ module score_store #(
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) !(maxima_valid && store));
+  assert property (@(posedge clk) disable iff (rst) beat_valid && beat_first |-> candidates[beat_bank] == '0 &&
+      pages[beat_bank] == '0);
 `endif
 
   if (PARTS * E != 8 || E * G != S) $error("S / G must be 1, 2, 4 or 8");

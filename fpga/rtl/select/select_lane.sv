@@ -81,6 +81,7 @@ module select_lane #(
     best_valid <= read.best && !rst;
     if (rst) begin
       sweep.start <= 1'b0;
+      sweep.tells <= 1'b0;
       read <= '0;
       best_in.valid <= 1'b0;
       list_in <= '0;

@@ -27,12 +27,15 @@ package select_types;
   // one more digit of the ranks that equal `known` above it.
   typedef struct packed {
     logic        start;
+    logic        tells;    // no sweep: what a ranked job needs of the job before it
     logic        bank;
     logic        scores;
     logic        plain;
     logic        exp2;
     logic        wide;   // codes of 32 bits
     shape_t      shape;
+    shape_t      of_page;  // of the ranked job behind one with SHAPE_MAXIMA
+    logic        sparse;   // codes of a ranked job: 16 a page that has fewer entries
     logic [5:0]  group_last;
     logic [3:0]  pass_last;
     logic [2:0]  digit;  // 0: the lowest four bits
@@ -66,6 +69,7 @@ package select_types;
     logic        exhausted;
     logic        bank;
     shape_t      shape;
+    logic        sparse;     // as in a sweep
     logic        listed;     // rows are those of the list in `list_slot`
     logic        list_slot;
     logic [23:0] first_page;

@@ -5,11 +5,13 @@
 // cycles; one of the codes reads 16 a cycle, 8 of 32 bits.
 // `done` falls a cycle after a command and rises when all is counted, about 13 cycles after the last word is read.
 // Rank codes go over the scores densely: word r holds the codes of the words of entries G * r to G * r + G - 1, of
-// half as many with codes of 32 bits, and is never ahead of the words that are still to be read. `bin_shift` and
+// half as many with codes of 32 bits, and is never ahead of the words that are still to be read. A page of a ranked job
+// that has fewer entries than 16 takes the room of 16, so that each step of a list is one page. `bin_shift` and
 // `bin`: see digit_counter. `total`: see exp2_unit, of the last sweep of scores. Nothing stalls it.
 //
 // Scores of a ranked job (score_store) are read from the other bank, a page as soon as it is there, and their codes go to
-// the job's bank: plain, group_last and pass_last are those of the last command, largest scores the last ones written. No
+// the job's bank: plain, of_page, group_last and pass_last are those of the last command, largest scores the last ones
+// written. No
 // command comes meanwhile. `ranks_done` comes with the last codes. A page is read faster than it is filled.
 //
 // Equals layout::Ranks, and the counting passes of layout::TopK with digits of 4 bits.
@@ -54,15 +56,21 @@ module sweep_unit #(
   localparam int QUERY = $clog2(G);
   localparam int STEPS = 8 * G / CODES;  // of a word of codes
 
-  /* verilator lint_off UNUSEDSIGNAL */  // start has begun it
+  /* verilator lint_off UNUSEDSIGNAL */  // start and tells have done it
   sweep_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
+  logic tokens, exp2;  // exp2: of a sweep of the scores
   always_ff @(posedge clk) begin
-    if (command.start) now <= command;
-    else if (beat_valid && beat_first) begin
+    if (command.start || command.tells) begin
+      now <= command;
+      tokens <= command.shape == SHAPE_TOKENS;
+      exp2 <= command.scores && command.exp2;
+    end else if (beat_valid && beat_first) begin
       now.scores <= 1'b1;
-      now.shape <= SHAPE_TOKENS;
+      now.shape <= now.of_page;
       now.bank <= !beat_bank;
+      tokens <= now.of_page == SHAPE_TOKENS;
+      exp2 <= now.exp2;
     end
     if (rst) now <= '0;
   end
@@ -83,7 +91,7 @@ module sweep_unit #(
       ranking <= 1'b0;
     end
   end
-  wire tokens = now.shape == SHAPE_TOKENS;
+  wire sparse = now.sparse && !tokens;
 
   // Walks over the words: of a sweep of the scores page by page, word by word, pass by pass.
   logic begins, walking;
@@ -95,12 +103,13 @@ module sweep_unit #(
   logic [ADDRESS+1:0] steps_left;
   logic [1:0] step;
   logic [2:0] pace;  // of reads for the sum of exp2
-  wire walk = walking && (pace == '0 || !(now.scores && now.exp2)) && (there != 2'd0 || !ranking);
+  wire walk = walking && (pace == '0 || !exp2) && (there != 2'd0 || !ranking);
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
   logic [ADDRESS-1:0] stride;
-  wire walk_end = now.scores ? page_end && pages_left == (ADDRESS + 1)'(1) : steps_left == (ADDRESS + 2)'(1);
+  wire last_page = ranking ? all_there && there == 2'd1 : pages_left == (ADDRESS + 1)'(1);
+  wire walk_end = now.scores ? page_end && last_page : steps_left == (ADDRESS + 2)'(1);
   wire [ADDRESS-1:0] next_base = page_base + stride;
   wire [ADDRESS:0] held = pages[now.bank];
   assign page_read = walk && page_end;
@@ -121,7 +130,7 @@ module sweep_unit #(
     if (begins || ranking_begins) begin
       walking <= held != '0 || ranking_begins;
       pages_left <= held;
-      if (now.wide) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
+      if (now.wide || sparse) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
       else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
       page_base <= '0;
       at_word <= 3'd0;
@@ -152,7 +161,6 @@ module sweep_unit #(
         end
       end
     end
-    if (ranking) pages_left <= all_there && there == 2'd1 ? (ADDRESS + 1)'(1) : (ADDRESS + 1)'(2);
     if (rst) walking <= 1'b0;
 
     read <= walk && !rst;
@@ -207,7 +215,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .plain(now.plain),
-      .valid(tag[3].valid && now.scores && !now.exp2),
+      .valid(tag[3].valid && now.scores && !exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
@@ -226,7 +234,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .clear(begins && now.scores),
-      .valid(tag[3].valid && now.scores && now.exp2),
+      .valid(tag[3].valid && exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
@@ -245,7 +253,8 @@ module sweep_unit #(
   // Codes of G words in one, of G / 2 with codes of 32 bits, which come one by one; zeros where the last has fewer.
   logic [QUERY+1:0] place;  // of 32 bits
   logic [4*G-1:0][31:0] dense;
-  wire full = place[QUERY+1:2] == '1 && (place[1:0] == 2'd3 || !now.wide);
+  wire apart = ranking && !tokens;
+  wire full = (place[QUERY+1:2] | QUERY'(apart)) == '1 && (place[1:0] == 2'd3 || !now.wide);
   always_ff @(posedge clk) begin
     if (ranks_valid) begin
       if (place == '0) dense <= '0;
@@ -254,7 +263,7 @@ module sweep_unit #(
           dense[i] <= now.wide ? wide : narrow[2*(i%4)+:2];
         end
       end
-      place <= place + (now.wide ? (QUERY + 2)'(1) : (QUERY + 2)'(4));
+      place <= place + (now.wide ? (QUERY + 2)'(1) : (QUERY + 2)'(apart ? 8 : 4));
     end
     rank_write <= ranks_valid && (ranks_last || full) && !rst;
     if (rank_write) rank_address <= rank_address + ADDRESS'(1);

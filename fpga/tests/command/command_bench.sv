@@ -94,6 +94,7 @@ module command_bench
     output logic        select_bounded,
     output logic [31:0] select_bound,
     output logic [31:0] select_shape,
+    output logic [31:0] select_of_page,
     output logic [31:0] select_group_last,
     output logic [31:0] select_pass_last,
     output logic        select_listed,
@@ -189,6 +190,7 @@ module command_bench
   assign select_bounded    = select_job.bounded;
   assign select_bound      = select_job.bound;
   assign select_shape      = 32'(select_job.shape);
+  assign select_of_page    = 32'(select_job.of_page);
   assign select_group_last = 32'(select_job.group_last);
   assign select_pass_last  = 32'(select_job.pass_last);
   assign select_listed     = select_job.listed;

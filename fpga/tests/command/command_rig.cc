@@ -179,16 +179,9 @@ void CommandRig::Open(uint32_t number, uint32_t slots, uint32_t first_index, boo
   for (uint32_t id = 0; id < indexes; ++id) {
     TableIndex index = RandomIndex(random_, kMaxTokens);
     index.entry.tokens_address = memory_.Take(index.tokens.size() * 4);
-    for (size_t slot = 0; slot < index.tokens.size(); ++slot) {
-      memory_.SetWord(index.entry.tokens_address + 4 * slot, index.tokens[slot]);
-    }
-    memory_.AllowReads(index.entry.tokens_address, (index.tokens.size() * 4 + kBeat - 1) / kBeat * kBeat);
-    if (id == indexes - 1) {  // where the tokens would be nothing may be read
-      index.entry.exists = 0;
-      index.entry.tokens_address = 0x123400;
-    }
-    std::memcpy(memory_.At(queue.table_address + id * kBeat), &index.entry, kBeat);
+    if (id == indexes - 1) index.entry.exists = 0;
     queue.table.push_back(index);
+    StoreIndex(number, id);
   }
   QueueWords words = queue.limits.Words();
   const auto pair = [&](uint32_t offset, uint64_t address) {
@@ -212,6 +205,18 @@ void CommandRig::Open(uint32_t number, uint32_t slots, uint32_t first_index, boo
   const uint32_t base = layout::kCardRegQueues + number * layout::kCardQueueBytes;
   for (uint32_t word = 1; word < words.size(); ++word) Write(base + word * 4, words[word]);
   Write(base + layout::kCardQueueEnable, 1);
+}
+
+void CommandRig::StoreIndex(uint32_t number, uint32_t id) {
+  TestQueue& queue = queues_[number];
+  TableIndex& index = queue.table[id];
+  // Where the tokens of an index that does not exist would be nothing may be read.
+  if (index.entry.exists == 0) index.entry.tokens_address = 0x123400;
+  for (size_t slot = 0; slot < index.tokens.size() && index.entry.exists != 0; ++slot) {
+    memory_.SetWord(index.entry.tokens_address + 4 * slot, index.tokens[slot]);
+  }
+  memory_.AllowReads(index.entry.tokens_address, (index.tokens.size() * 4 + kBeat - 1) / kBeat * kBeat);
+  std::memcpy(memory_.At(queue.table_address + id * kBeat), &index.entry, kBeat);
 }
 
 bool CommandRig::HasRoom(uint32_t number) const {
@@ -259,6 +264,13 @@ Descriptor CommandRig::Make(uint32_t number, bool altered, uint32_t k, int flags
                        bad.seq != d.seq;
     if (!moved) return bad;
   }
+  return d;
+}
+
+Descriptor CommandRig::Again(uint32_t number, Descriptor d) {
+  d.seq = queues_[number].seq;
+  std::memset(memory_.At(queues_[number].regions[d.result_region] + uint64_t{d.result_offset} * kBeat),
+              kUntouched, uint64_t{d.result_length} * kBeat);
   return d;
 }
 
@@ -313,6 +325,7 @@ bool CommandRig::OpenWriteWithin(uint64_t address, uint64_t bytes) const {
 }
 
 void CommandRig::OnRead(uint64_t address, uint32_t beats) {
+  reads_.push_back(address);
   for (uint32_t number = 0; number < queues_.size(); ++number) {
     const TestQueue& queue = queues_[number];
     const uint64_t first = queue.ring + sizeof(RingHeader);
@@ -349,9 +362,10 @@ void CommandRig::TakeDescriptor(uint32_t number, uint64_t address) {
     taken->scored_cycle = taken->taken_cycle;
     for (uint32_t position = 0; position < d.queries && !latest; ++position) {
       for (uint32_t head = 0; head < d.heads; ++head) {
-        Job job{taken.get(), position, head, long_scan, d.k1 != 0};
+        Job job{taken.get(), position, head, long_scan, d.k1 != 0, d.select_op == layout::kSelectThreshold};
         for (; job.stage <= job.last_stage(); ++job.stage) {
-          long_cascades_ += job.measured() ? 1 : 0;
+          long_cascades_ += job.measured() && job.listed() ? 1 : 0;
+          long_bounds_ += job.measured() && job.all_twice() ? 1 : 0;
           to_scan_.push_back(job);
           to_load_.push_back(job);
           to_select_.push_back(job);
@@ -380,15 +394,17 @@ void CommandRig::OnWrite(const HostMemory::Write& write) {
       Taken& taken = *order_.front();
       REQUIRE(&queue == &queues_[taken.queue]);
       REQUIRE(write.address == slots + uint64_t{queue.completed & (queue.slots - 1)} * kBeat);
-      // Only after the responses to all that comes before.
-      REQUIRE(!OpenWriteWithin(write.address, kBeat));
       if (!taken.body_written) {
+        // Only after the responses to all that comes before.
+        REQUIRE(!OpenWriteWithin(write.address, kBeat));
         REQUIRE(strobes == ~uint64_t{0} >> 8);
         if (taken.result_address != 0) {
-          REQUIRE(!OpenWriteWithin(taken.result_address, uint64_t{taken.d.result_length} * kBeat));
+          // The area may be longer than the results, and then have the next descriptor's.
+          REQUIRE(!OpenWriteWithin(taken.result_address, layout::ResultBytes(taken.d, taken.info)));
         }
         taken.body_written = true;
       } else {
+        // Behind the body, at the same address.
         REQUIRE(strobes == uint64_t{0xFF} << 56);
         REQUIRE(!taken.status_written);
         taken.status_written = true;

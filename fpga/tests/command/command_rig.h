@@ -55,14 +55,16 @@ struct Job {
   uint32_t head = 0;
   bool long_scan = false;
   bool cascade = false;
+  bool bounded = false;
   int stage = 0;
 
   // The last one gives ids: of a cascade or a long scan the second one, of both the fourth one.
   int last_stage() const { return long_scan && cascade ? 3 : long_scan || cascade ? 1 : 0; }
-  bool listed() const { return stage != 0; }
+  bool all_twice() const { return long_scan && bounded && !cascade; }
+  bool listed() const { return stage != 0 && !all_twice(); }
   bool sign_stage() const { return cascade && stage <= last_stage() / 2; }
   bool maxima() const { return long_scan && stage % 2 == 0; }
-  bool measured() const { return maxima() && listed(); }
+  bool measured() const { return maxima() && (listed() || all_twice()); }
   bool kept() const { return long_scan && stage % 2 == 1; }
   bool to_list() const { return stage != last_stage() && !measured(); }
 };
@@ -106,7 +108,11 @@ class CommandRig {
   bool HasRoom(uint32_t number) const;
   // A good descriptor with its payload, or an altered one that may still be good; k and flags when given.
   layout::Descriptor Make(uint32_t number, bool altered, uint32_t k = 0, int flags = -1);
+  // The same once more, with the next sequence number and untouched results.
+  layout::Descriptor Again(uint32_t number, layout::Descriptor d);
   void Submit(uint32_t number, const layout::Descriptor& d);
+  // Writes the table's entry and tokens to memory.
+  void StoreIndex(uint32_t number, uint32_t id);
   // Publishes what was submitted: the doorbell, or the head in the ring.
   void Ring(uint32_t number);
   // Runs until all that is submitted is completed; at most so many cycles.
@@ -120,10 +126,13 @@ class CommandRig {
   uint64_t jobs() const { return jobs_; }
   uint64_t long_scans() const { return long_scans_; }
   uint64_t long_cascades() const { return long_cascades_; }
+  uint64_t long_bounds() const { return long_bounds_; }
   uint64_t scans() const { return scans_; }
   bool jobs_under_way() const { return !order_.empty(); }
   // Order in which the card read descriptors, by queue.
   const std::vector<uint32_t>& taken_order() const { return taken_order_; }
+  // Addresses of the card's reads; a test may clear them.
+  std::vector<uint64_t>& reads() { return reads_; }
   // Forgets what is under way, after a reset of the card.
   void Forget();
 
@@ -151,12 +160,15 @@ class CommandRig {
   bool OpenWriteWithin(uint64_t address, uint64_t bytes) const;
 
   std::unique_ptr<Vcommand_bench> top_;
-  std::mt19937_64 random_;  // of queues and descriptors, so that these do not depend on the latency of the card
+  std::mt19937_64
+      random_;  // of queues and descriptors, so that these do not depend on the latency of the card
   std::mt19937_64 timing_;  // of the stand-ins and the registers' port
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
-  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, scans_ = 0;
+  std::vector<uint64_t> reads_;
+  uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, long_bounds_ = 0,
+           scans_ = 0;
 
   // In the order of the card's reads.
   std::deque<std::unique_ptr<Taken>> order_;

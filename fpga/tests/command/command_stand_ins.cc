@@ -84,12 +84,15 @@ void CommandRig::CheckSelectJob(const Job& job) {
   CHECK(top_->select_plain == (d.group_op == layout::kGroupPlainMax));
   CHECK(top_->select_exp2 == (d.group_op == layout::kGroupExp2Sum));
   CHECK(top_->select_relu == (d.score_op == layout::kScoreReluDot));
-  const bool bounded = d.select_op == layout::kSelectThreshold && !job.to_list();
+  const bool bounded = job.bounded && !job.to_list() && !job.measured();
   CHECK(top_->select_bounded == bounded);
   if (bounded) CHECK(top_->select_bound == static_cast<uint32_t>(d.threshold));
   CHECK(top_->select_shape == (job.maxima()                     ? kShapeMaxima
                                : layout::IsCodeFormat(d.format) ? kShapeTokens
                                : Pages64(d)                     ? kShapePages
+                                                                : kShapeParts));
+  CHECK(top_->select_of_page == (layout::IsCodeFormat(d.format) ? kShapeTokens
+                                 : Pages64(d)                   ? kShapePages
                                                                 : kShapeParts));
   CHECK(top_->select_group_last + 1 == d.group);
   CHECK(top_->select_pass_last + 1 == (d.group + kPassQueries - 1) / kPassQueries);
@@ -98,8 +101,9 @@ void CommandRig::CheckSelectJob(const Job& job) {
   CHECK(top_->select_kept == job.kept());
   CHECK(top_->select_measured == job.measured());
   if (job.maxima()) {
-    CHECK(top_->select_skip == d.begin % 64);
-    CHECK(top_->select_last_entry == (d.end - 1) % 64);
+    const uint32_t entry_tokens = layout::EntryTokens(d.format, d.flags);
+    CHECK(top_->select_skip == d.begin % 64 / entry_tokens);
+    CHECK(top_->select_last_entry == (d.end - 1) % 64 / entry_tokens);
   }
   CHECK(top_->select_shift == taken.entry.shift);
   CHECK(top_->select_k == (job.sign_stage() ? std::min<uint32_t>(d.k1, 0xFFFFFF) : d.k));

@@ -30,6 +30,9 @@ uint64_t Rows(const Descriptor& d) {
   return d.begin == d.end ? 0 : ((d.end - 1) / 64 - d.begin / 64 + kChannels) / kChannels;
 }
 
+// Words of a score bank, for a page and pass.
+uint64_t WordsOfPage(const Descriptor& d) { return layout::IsCodeFormat(d.format) ? 8 : 1; }
+
 uint32_t& Word(QueueWords* words, uint32_t offset) { return (*words)[offset / 4]; }
 
 }  // namespace
@@ -162,7 +165,7 @@ Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& limits, co
     d.group_op = layout::kGroupNone;
   }
   d.select_op = layout::kSelectTopK;
-  if (!few && Below(random, 4) == 0) {
+  if (Below(random, few ? 8 : 4) == 0) {
     d.select_op = layout::kSelectThreshold;
     d.threshold = d.group_op == layout::kGroupExp2Sum ? static_cast<int32_t>(Below(random, 65537))
                                                       : -static_cast<int32_t>(Below(random, 4096));
@@ -233,10 +236,10 @@ void AlterField(std::mt19937_64& random, Descriptor* d) {
 }
 
 bool LongScan(const Descriptor& d) {
-  return layout::IsCodeFormat(d.format) && d.score_op != layout::kScoreReluDot &&
-         d.select_op == layout::kSelectTopK &&
+  return d.score_op != layout::kScoreReluDot &&
+         (d.select_op == layout::kSelectTopK || d.select_op == layout::kSelectThreshold) &&
          (d.group_op == layout::kGroupMax || d.group_op == layout::kGroupPlainMax) &&
-         Rows(d) * 8 * Passes(d) > kBankWords;
+         Rows(d) * WordsOfPage(d) * Passes(d) > kBankWords;
 }
 
 Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
@@ -253,12 +256,15 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
   const uint64_t passes = Passes(d);
   if (LongScan(d)) {
     MNEMO_SERVED(std::min<uint64_t>(d.k1, Rows(d)) <= kBankWords / 2, k1);
-    MNEMO_SERVED(2 * 8 * passes <= kBankWords, group);
-    MNEMO_SERVED(d.k1 != 0 || std::min<uint64_t>(d.k, Rows(d)) <= kBankWords / 2, k);
+    MNEMO_SERVED(2 * WordsOfPage(d) * passes <= kBankWords, group);
+    // With a bound and without a first stage all pages are ranked.
+    const bool all = d.select_op == layout::kSelectThreshold;
+    MNEMO_SERVED(d.k1 != 0 || all || std::min<uint64_t>(d.k, Rows(d)) <= kBankWords / 2, k);
+    MNEMO_SERVED(d.k1 != 0 || !all || Rows(d) <= kBankWords / 2, end);
     MNEMO_SERVED((Rows(d) + 7) / 8 * passes <= kBankWords, end);
   } else {
     const bool relu = d.score_op == layout::kScoreReluDot;
-    const uint64_t words = !layout::IsCodeFormat(d.format) ? 1 : relu ? 4 : 8;
+    const uint64_t words = relu ? 4 : WordsOfPage(d);
     MNEMO_SERVED(Rows(d) * words * (relu ? 1 : passes) <= kBankWords, end);
   }
 #undef MNEMO_SERVED

@@ -49,7 +49,7 @@ layout::Descriptor GoodDescriptor(std::mt19937_64& random, const QueueLimits& li
 // Alters one field: to a value at a bound, or to any.
 void AlterField(std::mt19937_64& random, layout::Descriptor* d);
 
-// Whether a scan of codes by max or plain max has more scores than a bank holds.
+// Whether a scan by max or plain max has more scores than a bank holds.
 bool LongScan(const layout::Descriptor& d);
 
 // layout::Validate, then what the card serves by the contract: kOpScoreSelect but weighted sums; dims 16 to

@@ -246,6 +246,7 @@ void Bench::Drive(const std::vector<Job>& jobs, const Rates& rates) {
     p.job_bounded = job.bounded;
     p.job_bound = static_cast<uint32_t>(job.bound);
     p.job_shape = job.maxima ? kShapeMaxima : static_cast<uint8_t>(job.shape);
+    p.job_of_page = static_cast<uint8_t>(job.shape);
     p.job_group_last = static_cast<uint8_t>(job.group - 1);
     p.job_pass_last = static_cast<uint8_t>(job.passes() - 1);
     p.job_listed = job.listed && !job.measured;
@@ -336,7 +337,9 @@ void Bench::TakeList(int lane, const std::vector<Job>& jobs) {
     if (place % kChannels != static_cast<uint32_t>(lane)) continue;
     REQUIRE(at < state.coming.size());
     REQUIRE(state.coming[at].row == place / kChannels);
-    REQUIRE(state.coming[at].mask == mask);
+    // Bits behind the last entry of a page say nothing.
+    const uint64_t entries = ~uint64_t{0} >> (64 - EntriesOf(job.shape));
+    REQUIRE((state.coming[at].mask & entries) == mask);
     ++at;
   }
   REQUIRE(state.coming.size() == at);
@@ -543,14 +546,16 @@ Job AnyLongJob(std::mt19937& rng, Size size) {
   Job job;
   job.group = 1 + static_cast<int>(rng() % (kBankWords < 256 ? 8 : 16));
   job.rank = rng() % 3 == 0 ? Rank::kPlainMax : Rank::kMax;
+  job.shape = rng() % 2 == 0 ? Shape::kTokens : static_cast<Shape>(rng() % 3);
   job.shift = static_cast<int>(rng() % kChannels);
+  const auto page = static_cast<uint32_t>(EntriesOf(job.shape));
   const auto most = static_cast<uint32_t>(kBankWords / job.passes() * 8 * kChannels);
   // Not every case needs megabytes of scores.
-  const uint32_t usual = size == Size::kSmall ? 20U : rng() % 8 == 0 ? 600U : 60U;
+  const uint32_t usual = (size == Size::kSmall ? 20U : rng() % 8 == 0 ? 600U : 60U) * (page == 64 ? 1 : 4);
   const uint32_t pages = 1 + static_cast<uint32_t>(rng()) % std::min(most, usual);
   const uint32_t first = static_cast<uint32_t>(rng()) % 300;
-  job.begin = first * 64 + static_cast<uint32_t>(rng()) % 64;
-  job.end = (first + pages - 1) * 64 + 1 + static_cast<uint32_t>(rng()) % 64;
+  job.begin = first * page + static_cast<uint32_t>(rng()) % page;
+  job.end = (first + pages - 1) * page + 1 + static_cast<uint32_t>(rng()) % page;
   if (rng() % 16 == 0) job.end = job.begin;
   job.end = std::max(job.end, job.begin);
   for (uint32_t entry = job.begin; entry < job.end; ++entry) job.entries.push_back(entry);
@@ -570,10 +575,11 @@ std::pair<Job, Job> LongScan(const Job& whole) {
   Expect(first);
   Job second = first;
   const std::vector<int32_t> ranks = RanksOf(whole);
-  const std::vector<std::pair<uint32_t, uint64_t>> pages = ListOf(whole.entries, 64);
+  const auto page = static_cast<uint32_t>(EntriesOf(whole.shape));
+  const std::vector<std::pair<uint32_t, uint64_t>> pages = ListOf(whole.entries, page);
   std::vector<int32_t> of_page(pages.size(), INT32_MIN);
   for (size_t at = 0; at < ranks.size(); ++at) {
-    int32_t& largest = of_page[whole.entries[at] / 64 - pages.front().first];
+    int32_t& largest = of_page[whole.entries[at] / page - pages.front().first];
     largest = std::max(largest, ranks[at]);
   }
   first.maxima = first.to_list = true;
@@ -587,8 +593,8 @@ std::pair<Job, Job> LongScan(const Job& whole) {
     first.ids.push_back(pages[at].first);
     first.ranks.push_back(of_page[at]);
     first.list.push_back(pages[at]);
-    for (uint32_t entry = 0; entry < 64; ++entry) {
-      if ((pages[at].second >> entry & 1) != 0) second.entries.push_back(pages[at].first * 64 + entry);
+    for (uint32_t entry = 0; entry < page; ++entry) {
+      if ((pages[at].second >> entry & 1) != 0) second.entries.push_back(pages[at].first * page + entry);
     }
   }
   second.pages = static_cast<uint32_t>(first.list.size());
@@ -624,12 +630,39 @@ std::vector<Job> LongCascade(const Job& whole, std::mt19937& rng) {
   return {first, second, third, fourth};
 }
 
+// The two jobs of a long scan with a bound: the largest scores alone, then the ranks of all entries.
+std::pair<Job, Job> LongBound(Job whole, std::mt19937& rng) {
+  SetBound(whole, rng);
+  Expect(whole);
+  Job first = whole;
+  first.maxima = first.measured = true;
+  first.bounded = false;
+  first.candidates = static_cast<uint32_t>(first.entries.size());
+  first.ids.clear();
+  first.ranks.clear();
+  whole.kept = true;
+  return {first, whole};
+}
+
 std::vector<Job> AnyJobs(int count, std::mt19937& rng, Size size = Size::kAny) {
   std::vector<Job> jobs;
   while (static_cast<int>(jobs.size()) < count) {
-    const unsigned kind = rng() % 9;
+    const unsigned kind = rng() % 10;
+    if (kind == 9) {
+      Job whole = AnyLongJob(rng, size);
+      while (ListOf(whole.entries, static_cast<uint32_t>(EntriesOf(whole.shape))).size() >
+             size_t{kChannels} * kBankWords / 2) {
+        whole = AnyLongJob(rng, size);
+      }
+      auto [first, second] = LongBound(std::move(whole), rng);
+      jobs.push_back(std::move(first));
+      jobs.push_back(std::move(second));
+      continue;
+    }
     if (kind == 8) {
-      for (Job& job : LongCascade(AnyLongJob(rng, size), rng)) jobs.push_back(std::move(job));
+      Job whole = AnyLongJob(rng, size);
+      while (whole.shape != Shape::kTokens) whole = AnyLongJob(rng, size);
+      for (Job& job : LongCascade(whole, rng)) jobs.push_back(std::move(job));
       continue;
     }
     if (kind == 7) {
