@@ -516,8 +516,9 @@ TEST_CASE("memory devices scan more tokens than a card has room for scores") {
 // Scores of a card's bank are few here, so that short indexes are long scans for it: those by the largest
 // term are answered for every k and k1, what else does not fit is refused as too long.
 TEST_CASE("scans of more scores than a card's bank holds are exact, or refused with a field") {
-  constexpr uint32_t kBankScores = 64 * 8 * 4 * 2;  // words, entries and queries of a word, channels
-  constexpr uint32_t kPages = 64;                   // as many as a card lists
+  constexpr uint32_t kBankScores =
+      64 * 8 * 4 * 2 * 2;          // words, entries and queries of a word, channels, banks
+  constexpr uint32_t kPages = 64;  // as many as a card lists
   MemoryDeviceOptions options{
       .kind = "card-model", .name = "one", .device_options = {{"channels", "2"}, {"bank_words", "64"}}};
   options.max_operations = kOperations;

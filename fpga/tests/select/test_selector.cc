@@ -506,7 +506,9 @@ Job AnyJob(std::mt19937& rng, Size size) {
   job.shift = static_cast<int>(rng() % kChannels);
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
   const int words = job.rank == Rank::kRelu ? 4 : WordsOf(job.shape) * job.passes();
-  const uint32_t rows = static_cast<uint32_t>(kBankWords / words) - 1;
+  // A job may have both banks.
+  const uint32_t banks = rng() % 4 == 0 ? 2 : 1;
+  const uint32_t rows = banks * static_cast<uint32_t>(kBankWords) / static_cast<uint32_t>(words) - 1;
   uint32_t pages = static_cast<uint32_t>(rng()) % (rows * kChannels) + 1;
   if (size == Size::kSmall || rng() % 2 == 0) pages = std::min<uint32_t>(pages, 1 + rng() % 8);
   const uint32_t first = static_cast<uint32_t>(rng()) % 100 * (rng() % 2 == 0 ? 1000U : 1U);
