@@ -193,10 +193,11 @@ TEST_CASE("a message that cannot be read ends the call instead of hanging it") {
 
 TEST_CASE("overload is retried only where asked, after the server's pause") {
   std::atomic<int> tries{0};
+  const char* pushback = "60";  // ms
   FakeScript script;
   script.generate = [&](grpc::ServerContext* context, const v1::GenerateRequest&,
                         FakeScript::Writer* writer) {
-    if (++tries < 3) return Overloaded(context, "60");
+    if (++tries < 3) return Overloaded(context, pushback);
     writer->Write(MakeFinal(v1::FINISH_REASON_LENGTH, 1, 0));
     return grpc::Status::OK;
   };
@@ -228,7 +229,8 @@ TEST_CASE("overload is retried only where asked, after the server's pause") {
     CHECK(tries == 2);
   }
   SECTION("no attempt past the deadline") {
-    options.timeout = 40ms;
+    pushback = "120000";
+    options.timeout = 60s;
     auto stream = client->Generate(Prompt("x"), options);
     CHECK_FALSE(stream->Next().has_value());
     CHECK(absl::IsResourceExhausted(stream->status()));

@@ -154,8 +154,8 @@ absl::Status CardDriver::Begin() {
   before.channels.clear();
   if (!first && (shape != before || channels.size() != shape_.channels.size())) {
     return FailedPrecondition(
-        "the card that came back has another shape: {} channels, {} bank words; it had "
-        "{} and {}",
+        "the card that came back has another shape: {} channels, {} bank words; it had {} and {}; start the "
+        "service anew, or put the image of before back",
         channels.size(), shape.bank_words, shape_.channels.size(), before.bank_words);
   }
   shape_ = std::move(shape);

@@ -61,4 +61,7 @@ class CardPort {
   virtual std::optional<double> watts() { return std::nullopt; }
 };
 
+// Clears what the card's interrupt status tells, as whoever answers an interrupt must before the next one.
+absl::Status ClearInterrupts(CardPort* port);
+
 }  // namespace mnemo::card

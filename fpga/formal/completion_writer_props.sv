@@ -1,6 +1,7 @@
-// completion_writer: the head that a queue's ring gets counts the completions whose last bytes have their response, in
-// the order body, last bytes, head; a queue's head moves by one for each and never passes them. The environment opens
-// a queue when none of its completions is under way, and answers the write that it has taken.
+// completion_writer: the head that a queue's ring gets counts the completions whose last bytes have their response. The
+// port takes them in the order body, last bytes, head, the first two at one address; a queue's head moves by one for each
+// and never passes them. The environment opens a queue when none of its completions is under way, and answers the writes
+// that it has taken.
 module completion_writer_props
   import mnemo_pkg::*;
   import command_types::*;
@@ -24,6 +25,7 @@ module completion_writer_props
     // Registers of the module, for the invariants of the induction.
     input logic        [         2:0] state,
     input logic                       sent,
+    input logic                       half,
     input logic [N_QUEUES-1:0][ 31:0] heads,
     input logic        [        31:0] head,
     input logic        [        31:0] slots,
@@ -37,13 +39,13 @@ module completion_writer_props
   always_comb if (!past) assume (rst);
 
   // Writes that the port has taken and not answered.
-  logic owed;
+  logic [1:0] owed;
   always_ff @(posedge clk) begin
-    if (rst) owed <= 1'b0;
-    else owed <= (owed && !written) || (write_valid && write_ready);
+    if (rst) owed <= 2'd0;
+    else owed <= owed + 2'(write_valid && write_ready) - 2'(written);
   end
   always_comb begin
-    if (!owed) assume (!written);
+    if (owed == 2'd0) assume (!written);
     if (finished_valid) assume (finished.number < 3'(N_QUEUES));
     if (opened) assume (!busy && !finished_valid && opened_number < 3'(N_QUEUES));
   end
@@ -72,12 +74,13 @@ module completion_writer_props
     if (past) begin
       assert (state <= HEAD);
       if (state == TIMES || state == BODY) assert (steps == 2'd0);
-      if (state < BODY) assert (!sent);
-      if (state == STATUS) assert (steps == 2'd1);
-      if (state == HEAD) assert (steps == 2'd2);
-      assert (!(owed && write_valid));
-      if (owed || write_valid) assert (sent && state >= BODY);
-      if (sent) assert (owed || write_valid);
+      if (state < BODY) assert (!sent && !write_valid && owed == 2'd0);
+      assert (half == (state == STATUS && steps == 2'd1));
+      // Taken by the port and not answered: of a completion the body first, then the last bytes as well.
+      if (state == BODY) assert (owed == 2'd0 && write_valid == sent);
+      if (state == STATUS) assert (steps < 2'd2 && owed + 2'(write_valid) + steps == 2'(sent) + 2'd1);
+      if (state == STATUS && !sent) assert (!write_valid);
+      if (state == HEAD) assert (steps == 2'd2 && owed + 2'(write_valid) == 2'(sent));
       for (int q = 0; q < N_QUEUES; q++) begin
         if (known[q]) begin
           if (state == HEAD && number == 1'(q)) assert (complete[q] == heads[q] + 32'd1);

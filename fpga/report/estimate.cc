@@ -11,8 +11,6 @@
 namespace mnemo::card::report {
 namespace {
 
-constexpr double kModelClockMhz = 250;  // that timing.h has the channels' rate for
-
 layout::CardIndex IndexOf(const Workload& workload) {
   layout::CardIndex index{};
   index.exists = 1;
@@ -26,15 +24,6 @@ layout::CardIndex IndexOf(const Workload& workload) {
 }
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
-
-// Hits are taken to lie in all lanes and pages alike.
-model::HitWork HitsOf(const model::SelectJob& job, uint64_t pages, uint32_t channels) {
-  const uint64_t count = std::min(uint64_t{job.k}, pages * job.entries);
-  const uint64_t of_page = Ceiling(count, pages);
-  return {.of_lane = Ceiling(count, channels),
-          .lines = job.to_list ? 0 : Ceiling(count, 16),
-          .groups = std::min(count, pages * Ceiling(of_page, 8))};
-}
 
 }  // namespace
 
@@ -52,24 +41,29 @@ Estimate EstimateOf(const Workload& workload, const model::Shape& shape, double 
   lane.beats = lane.pages * beats;
   lane.list_beats = Ceiling(lane.pages, layout::kCardListRowsOfBeat);
 
-  const model::ScanCycles at_model_clock = model::ScanTime(scan, shape, lane);
-  const double memory = static_cast<double>(at_model_clock.memory) * clock_mhz / kModelClockMhz;
-  const auto reader = static_cast<uint64_t>(std::ceil(memory));
-  const uint64_t scan_cycles = std::max({reader, at_model_clock.passes, at_model_clock.scorers});
-  const model::SelectCycles select_cycles =
-      model::SelectTime(select, scan.passes, lane.pages, HitsOf(select, pages, shape.channels));
-
   const auto period = static_cast<uint32_t>(std::lround(256 * 1000 / clock_mhz));
-  model::Timeline timeline(model::FetchTime(period) + model::LoadTime(period));
-  for (uint32_t head = 0; head < workload.heads; ++head) timeline.Add(scan_cycles, select_cycles, false);
+  const model::ScanCycles scan_cycles = model::ScanTime(scan, shape, lane, period);
+  // Hits are taken to lie in all lanes and pages alike, or side by side.
+  const uint64_t hits = std::min(uint64_t{select.k}, pages * select.entries);
+  const uint64_t hit_pages = workload.order == Order::kRandom ? pages : Ceiling(hits, select.entries);
+  const auto hit_lanes = static_cast<uint32_t>(std::min<uint64_t>(hit_pages, shape.channels));
+  const model::SelectCycles select_cycles =
+      model::SelectTime(select, scan.passes, lane.pages, model::EvenHitWork(select, hit_pages, hit_lanes));
 
+  model::Timeline timeline(model::FetchTime(period, true) + model::LoadTime(period, true));
+  for (uint32_t head = 0; head < workload.heads; ++head)
+    timeline.Add(scan_cycles.total, select_cycles, false);
+  const uint64_t whole = timeline.selected() + model::WriteTime(period) + model::CompletionTime(period);
+
+  // By the period, as in completions.
+  const auto microseconds = [period](uint64_t cycles) {
+    return static_cast<double>(cycles) * period / 256'000;
+  };
   Estimate estimate;
-  estimate.scan_us = static_cast<double>(scan_cycles) / clock_mhz;
-  estimate.select_us = static_cast<double>(select_cycles.total()) / clock_mhz;
-  estimate.us = workload.measure == Measure::kScan
-                    ? estimate.scan_us
-                    : static_cast<double>(timeline.selected() + 2 * model::WriteTime(period)) / clock_mhz;
-  estimate.reader_share = static_cast<double>(reader) / static_cast<double>(scan_cycles);
+  estimate.scan_us = microseconds(scan_cycles.total);
+  estimate.select_us = microseconds(select_cycles.total());
+  estimate.us = microseconds(workload.measure == Measure::kScan ? scan_cycles.total : whole);
+  estimate.reader_share = static_cast<double>(scan_cycles.memory) / static_cast<double>(scan_cycles.total);
   estimate.bytes = workload.heads * pages * beats * layout::kCardBeatBytes;
   return estimate;
 }

@@ -19,8 +19,8 @@ struct Estimate {
   uint64_t bytes = 0;  // of all heads' blocks that are read
 };
 
-// The channels give what they give whatever the clock: at 250 MHz 53 of 64 bytes a cycle. The second stage of
-// a cascade is left out: the sign stage alone counts.
+// The channels give what they give whatever the clock. The second stage of a cascade is left out: the sign
+// stage alone counts. Of a descriptor the card knows the index, and queries of its size.
 Estimate EstimateOf(const Workload& workload, const model::Shape& shape, double clock_mhz);
 
 }  // namespace mnemo::card::report

@@ -15,8 +15,10 @@ constexpr uint8_t kNothing[kBeatBytes] = {};
 HostPort::HostPort(const HostPortOptions& options, Memory* memory)
     : options_(options), memory_(memory), rng_(options.seed) {}
 
-int64_t HostPort::Later(int64_t latency_ps) {
-  const int64_t jitter = options_.jitter_ps == 0 ? 0 : static_cast<int64_t>(rng_() % options_.jitter_ps);
+// The jitter is that of PCIe.
+int64_t HostPort::Later(bool near, int64_t latency_ps) {
+  const int64_t jitter =
+      near || options_.jitter_ps == 0 ? 0 : static_cast<int64_t>(rng_() % options_.jitter_ps);
   return now_ps_ + latency_ps + jitter;
 }
 
@@ -58,9 +60,10 @@ void HostPort::Step(const Request& request) {
     b_valid_ = false;
   }
   if (takes_ar) {
+    const bool near = options_.near.Contains(request.ar_addr, kBeatBytes);
     Read read{.address = request.ar_addr,
               .left = uint32_t{request.ar_len} + 1,
-              .due_ps = Later(options_.read_latency_ps),
+              .due_ps = Later(near, near ? options_.near_read_latency_ps : options_.read_latency_ps),
               .data = nullptr,
               .response = 0,
               .number = reads_taken_++};
@@ -104,8 +107,11 @@ void HostPort::Pair() {
   while (!addresses_.empty() && data_.size() >= addresses_.front().beats) {
     const Address address = addresses_.front();
     addresses_.pop_front();
-    Write write{
-        .address = address.address, .due_ps = Later(options_.write_latency_ps), .response = 0, .beats = {}};
+    const bool near = options_.near.Contains(address.address, kBeatBytes);
+    Write write{.address = address.address,
+                .due_ps = Later(near, near ? options_.near_write_latency_ps : options_.write_latency_ps),
+                .response = 0,
+                .beats = {}};
     write_bus_ps_ = std::max(write_bus_ps_, now_ps_) + address.beats * options_.beat_ps;
     write.due_ps = std::max(write.due_ps, write_bus_ps_);
     if (!writes_.empty()) write.due_ps = std::max(write.due_ps, writes_.back().due_ps);

@@ -1,7 +1,8 @@
 #pragma once
 
 // Host memory behind the card's AXI port, as it looks over PCIe: a long latency, a bounded rate, answers in
-// order. Writes reach the memory when their response is given.
+// order. A range may be the card's own memory, which is nearer. Writes reach the memory when their response
+// is given.
 
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +22,9 @@ struct HostPortOptions {
   int64_t write_latency_ps = 500'000;
   int64_t jitter_ps = 100'000;  // at most, a burst
   int64_t beat_ps = 5000;       // 64 bytes at 12.8 GB/s
+  Range near;                   // of card memory
+  int64_t near_read_latency_ps = 120'000;
+  int64_t near_write_latency_ps = 100'000;
   // Back-pressure: chance of each ready, and of each answer that is due, in a clock.
   uint32_t ready_percent = 100;
   size_t open = 64;  // bursts, addresses of writes and beats of writes that wait, each
@@ -116,7 +120,7 @@ class HostPort {
     uint64_t number;
   };
 
-  int64_t Later(int64_t latency_ps);
+  int64_t Later(bool near, int64_t latency_ps);
   void Find(Read* read);
   // The next beat of the oldest read gets its turn on the link.
   void UseLink(Read* read);

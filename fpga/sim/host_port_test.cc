@@ -256,6 +256,33 @@ TEST_CASE("the first beat takes the latency, and the others come at the link's r
   CHECK(took <= least + 64);
 }
 
+TEST_CASE("memory that is nearer answers sooner, behind what was asked for before") {
+  HostPortOptions options;
+  options.near = {kBase + kBoundaryBytes, kBoundaryBytes};
+  const auto clocks = [&options](const std::vector<uint64_t>& pages) {
+    Master master(options);
+    for (const uint64_t page : pages) master.QueueRead(kBase + page * kBoundaryBytes, 1);
+    REQUIRE(master.Finish());
+    std::vector<int64_t> at;
+    for (const Master::Beat& beat : master.beats) at.push_back(static_cast<int64_t>(beat.clock));
+    return at;
+  };
+  CHECK(clocks({1}).front() <= options.near_read_latency_ps / options.clock_ps + 2);
+  CHECK(clocks({2}).front() >= options.read_latency_ps / options.clock_ps);
+  const std::vector<int64_t> behind = clocks({0, 1});
+  CHECK(behind.back() > behind.front());
+  // Writes: the clock of the only response.
+  const auto written = [&options](uint64_t page) {
+    Master master(options);
+    std::mt19937_64 random(1);
+    master.QueueWrite(kBase + page * kBoundaryBytes, RandomBeats(1, random));
+    REQUIRE(master.Finish());
+    return static_cast<int64_t>(master.clock);
+  };
+  CHECK(written(1) <= options.near_write_latency_ps / options.clock_ps + 4);
+  CHECK(written(2) >= options.write_latency_ps / options.clock_ps);
+}
+
 TEST_CASE("the seed alone decides delays and back-pressure") {
   const auto clocks = [](uint64_t seed) {
     Master master(Quick(50, seed));

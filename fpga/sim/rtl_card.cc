@@ -37,6 +37,7 @@ HostPortOptions PortOptions(const RtlCardOptions& options) {
   port.clock_ps = 1'000'000 / options.clock_mhz;
   port.seed = options.seed;
   port.ready_percent = 100 - options.stall_percent;
+  port.near = options.near;
   if (options.fault == Fault::kHostStops) port.stop_at = options.fault_at;
   if (options.fault == Fault::kHostError) port.read_error_at = options.fault_at;
   if (options.fault == Fault::kWriteError) port.write_error_at = options.fault_at;

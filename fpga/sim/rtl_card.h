@@ -30,6 +30,7 @@ struct RtlCardOptions {
   Fault fault = Fault::kNone;
   uint64_t fault_at = 1000;
   uint32_t fault_channel = 0;
+  Range near;         // of the command processor's addresses: card memory
   std::string trace;  // file of waveforms; empty: none
 };
 

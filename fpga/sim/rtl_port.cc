@@ -34,6 +34,12 @@ class CommandMemory final : public Memory {
 
 Range RangeOf(const card::CardSpace& space) { return {space.address, space.bytes}; }
 
+RtlCardOptions CardOptions(const RtlOptions& options) {
+  RtlCardOptions card = options.card;
+  card.near = {options.hbm_bytes, options.direct_bytes};
+  return card;
+}
+
 }  // namespace
 
 struct RtlPort::Parts {
@@ -42,7 +48,7 @@ struct RtlPort::Parts {
         host_bytes(std::move(host)),
         host_memory(&memory, Range{options.hbm_bytes, options.direct_bytes}),
         card(
-            options.card,
+            CardOptions(options),
             [bytes = options.hbm_bytes / RtlCard::Channels()](uint32_t n) {
               return Range{n * bytes, bytes};
             },
@@ -136,8 +142,7 @@ absl::StatusOr<bool> RtlPort::WaitInterrupt(std::chrono::milliseconds most) {
     if (!runs || std::chrono::steady_clock::now() >= until) return false;
     runs = parts_->card.Run(options_.cycles);
   }
-  MNEMO_ASSIGN_OR_RETURN(const uint32_t status, ReadRegister(layout::kCardRegInterruptStatus));
-  MNEMO_RETURN_IF_ERROR(WriteRegister(layout::kCardRegInterruptStatus, status));
+  MNEMO_RETURN_IF_ERROR(card::ClearInterrupts(this));
   return true;
 }
 

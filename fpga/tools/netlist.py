@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 # Cells with a clock, all of whose inputs end a path and whose outputs begin one.
@@ -78,6 +80,16 @@ class Levels:
     loose_products: int  # DSPs without a register, with logic before or behind them
 
 
+@dataclasses.dataclass
+class End:
+    """A place where paths between registers end: a pin of all bits of one signal."""
+    levels: int  # of the longest path to it
+    signal: str  # the register's, without the bit
+    pin: str
+    bits: int  # whose path is longer than the bound
+    begin: str  # the signal where the longest path begins
+
+
 class Netlist:
     """One flat module of Yosys' JSON. Modules in `without` are boxes that another netlist holds: their ports are ports."""
 
@@ -91,6 +103,12 @@ class Netlist:
             for port, bits in cell["connections"].items():
                 if cell["port_directions"][port] == "output":
                     self.drivers.update((bit, (name, port)) for bit in bits if isinstance(bit, int))
+        # A bit has the name highest in the hierarchy, then the shortest.
+        self.names: dict[int, str] = {}
+        named = [(name, net["bits"]) for name, net in module.get("netnames", {}).items() if not net.get("hide_name")]
+        for name, bits in sorted(named, key=lambda one: (one[0].count("."), len(one[0]), one[0])):
+            for at, bit in enumerate(bits):
+                self.names.setdefault(bit, name if len(bits) == 1 else f"{name}[{at}]")
 
     def types(self) -> collections.Counter[str]:
         return collections.Counter(cell["type"] for cell in self.cells.values())
@@ -119,30 +137,61 @@ class Netlist:
             return [port for port in inputs if re.fullmatch(r"A\d*", port)], 1
         return inputs, 0 if kind in FREE else 1
 
-    def levels(self) -> Levels:
-        # By cell: levels up to its outputs, from registers and from ports, and the cell before it on the longest way.
+    @functools.cached_property
+    def _reach(self) -> dict[str, tuple[int, int, str | None]]:
+        """By cell: levels up to its outputs, from registers and from ports, and the cell before it on the longest way."""
         reach: dict[str, tuple[int, int, str | None]] = {}
         for root in self.cells:
             self._visit(root, reach)
-        best = Levels(0, 0, [], len(self._loose(reach)))
-        end: str | None = None
+        return reach
+
+    def _signal(self, name: str) -> str:
+        """The name of the cell's first output that has one, else the cell's."""
+        cell = self.cells[name]
+        outputs = [bit for port, bits in cell["connections"].items() if cell["port_directions"][port] == "output" for bit in bits]
+        return next((self.names[bit] for bit in outputs if bit in self.names), name)
+
+    def _pins(self) -> Iterator[tuple[str, str, int | str]]:
+        """Cell, port and bit where a path ends."""
         for name, cell in self.cells.items():
             through, _ = self._through(name)
             for port, bits in cell["connections"].items():
-                if cell["port_directions"][port] != "input" or port in through:
-                    continue
-                for bit in bits:
-                    register, outside, _ = self._arrival(bit, reach)
-                    best.port = max(best.port, outside)
-                    if register > best.register:
-                        best.register, end = register, self.drivers[bit][0]
-                        best.path = [f"{cell['type']}.{port} {name}"]
+                if cell["port_directions"][port] == "input" and port not in through:
+                    yield from ((name, port, bit) for bit in bits)
+
+    def levels(self) -> Levels:
+        reach = self._reach
+        best = Levels(0, 0, [], len(self._loose(reach)))
+        end: str | None = None
+        for name, port, bit in self._pins():
+            register, outside, _ = self._arrival(bit, reach)
+            best.port = max(best.port, outside)
+            if register > best.register:
+                best.register, end = register, self.drivers[bit][0]
+                best.path = [f"{self.cells[name]['type']}.{port} {self._signal(name)}"]
         for bit in self.outputs:
             best.port = max(best.port, *self._arrival(bit, reach)[:2])
         while end is not None:
-            best.path.append(f"{self.cells[end]['type']} {end}")
+            best.path.append(f"{self.cells[end]['type']} {self._signal(end)}")
             end = reach[end][2]
         return best
+
+    def ends(self, over: int) -> list[End]:
+        """The ends of all paths between registers of more than `over` levels, the longest first."""
+        found: dict[tuple[str, str], End] = {}
+        for name, port, bit in self._pins():
+            levels, _, driver = self._arrival(bit, self._reach)
+            if levels <= over or driver is None:
+                continue
+            signal = re.sub(r"\[\d+\]$", "", self._signal(name))
+            end = found.setdefault((signal, port), End(0, signal, port, 0, ""))
+            end.bits += 1
+            if levels > end.levels:
+                before: str | None = driver
+                while before is not None:
+                    driver, before = before, self._reach[before][2]
+                end.levels, end.begin = levels, self._signal(driver)
+        return sorted(found.values(), key=lambda end: (-end.levels, end.signal, end.pin))
 
     def _loose(self, reach: dict[str, tuple[int, int, str | None]]) -> set[str]:
         found = set()

@@ -6,6 +6,7 @@ part may stand without modules that are parts of their own.
 
   scripts/card.sh synth scorer                        one module with its default parameters
   scripts/card.sh synth lane CHANNELS=32 G=4 S=16     with parameters
+  scripts/card.sh synth scorer --path --over 4        its longest path, and the ends of all with more than 4 levels
   scripts/card.sh synth --all                         every module with its default parameters
   scripts/card.sh synth --totals --json totals.json   the full card"""
 
@@ -40,6 +41,7 @@ class Mapped:
     levels: netlist.Levels
     seconds: float
     without: list[str] = dataclasses.field(default_factory=list)  # modules that are boxes here
+    ends: list[netlist.End] = dataclasses.field(default_factory=list)  # of paths over the bound that was asked for
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ def read_script(module: str, parameters: dict[str, int], without: list[str], net
 MAP = "synth_xilinx -family xcup -uram -noiopad -noclkbuf"
 
 
-def synthesise(module: str, parameters: dict[str, int], without: list[str], work: pathlib.Path) -> Mapped:
+def synthesise(module: str, parameters: dict[str, int], without: list[str], work: pathlib.Path, bound: int | None = None) -> Mapped:
     began = time.monotonic()
     base = work / "-".join([module, *(f"{key}{value}" for key, value in parameters.items())])
     read = read_script(module, parameters, without, pathlib.Path(f"{base}.il"))
@@ -93,7 +95,8 @@ def synthesise(module: str, parameters: dict[str, int], without: list[str], work
         counts, levels = netlist.count(flat.types(), int(cells[-1])), flat.levels()
     except ValueError as error:
         raise SynthesisError(f"{module}: {error}") from error
-    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without)
+    ends = [] if bound is None else flat.ends(bound)
+    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without, ends)
 
 
 def table(rows: list[list[str]]) -> str:
@@ -117,6 +120,14 @@ def print_modules(results: list[Mapped]) -> None:
         rows.append([one.name, *figures(one.counts), *map(str, (levels.loose_products, levels.register, levels.port)), f"{one.seconds:.0f}"])
     print(table(rows))
     print("loose: DSPs without a register of their own, with logic before or behind them")
+
+
+def print_ends(one: Mapped, bound: int) -> None:
+    rows = [["end", "pin", "bits", "levels", "from"]]
+    rows += [[end.signal, end.pin, str(end.bits), str(end.levels), end.begin] for end in one.ends]
+    print(f"\n{one.name}: ends of paths over {bound} levels: {len(one.ends)}")
+    if one.ends:
+        print(table(rows))
 
 
 def print_totals(results: list[tuple[Mapped, int]], plan: dict[str, Any]) -> list[str]:
@@ -191,6 +202,7 @@ def main() -> int:
     parser.add_argument("--totals", action="store_true", help="the card: the modules of parts.json, and its bounds")
     parser.add_argument("--levels", type=int, metavar="N", help="fail if a path between registers has more LUT levels")
     parser.add_argument("--path", action="store_true", help="print the longest path between registers")
+    parser.add_argument("--over", type=int, metavar="N", help="print the ends of all paths between registers with more LUT levels")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the figures there as well")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="modules at a time; default: one a core")
     parser.add_argument("--work", type=pathlib.Path, default=rtl_sources.ROOT / "build" / "synth", help="folder for netlists and logs")
@@ -209,7 +221,8 @@ def main() -> int:
     results: list[tuple[Mapped, int]] = []
     over: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        running = [(pool.submit(synthesise, module, parameters, without, work), number) for module, parameters, without, number in wanted]
+        running = [(pool.submit(synthesise, module, parameters, without, work, arguments.over), number)
+                   for module, parameters, without, number in wanted]
         for one, number in running:
             try:
                 results.append((one.result(), number))
@@ -222,6 +235,9 @@ def main() -> int:
     if arguments.path:
         for one, _ in results:
             print(f"\n{one.name}: {one.levels.register} levels, the end first", *one.levels.path, sep="\n  ")
+    if arguments.over is not None:
+        for one, _ in results:
+            print_ends(one, arguments.over)
     if arguments.levels is not None:
         over += [f"{one.name}: {one.levels.register} LUT levels between registers, more than {arguments.levels}"
                  for one, _ in results if one.levels.register > arguments.levels]

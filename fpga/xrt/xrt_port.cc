@@ -1,24 +1,12 @@
 #include "fpga/xrt/xrt_port.h"
 
-#include <experimental/xrt_ip.h>
-#include <experimental/xrt_xclbin.h>
-#include <fmt/ranges.h>
-#include <unistd.h>
-#include <xclbin.h>
-#include <xrt/xrt_bo.h>
-#include <xrt/xrt_device.h>
-
 #include <algorithm>
-#include <condition_variable>
-#include <cstdlib>
 #include <exception>
-#include <system_error>
+#include <stdexcept>
 #include <utility>
-#include <vector>
 
 #include "fpga/xrt/card_power.h"
 #include "fpga/xrt/host_check.h"
-#include "fpga/xrt/xclbin_file.h"
 #include "proto/layout/card.h"
 #include "proto/layout/card_hash.h"
 #include "proto/layout/layout_hash.h"
@@ -41,90 +29,38 @@ absl::Status Try(absl::StatusCode code, const std::string& what, const std::stri
 
 constexpr uint64_t kLeastChannelBytes = uint64_t{4} << 20;
 
-std::string InstanceName() { return fmt::format("{}:{}", kKernelName, kInstanceName); }
-
-// The clock of the kernel; 0: the image does not tell it.
-uint32_t ClockOf(const xrt::xclbin& image) {
-  const auto* const clocks = image.get_axlf_section<const clock_freq_topology*>(CLOCK_FREQ_TOPOLOGY);
-  for (int n = 0; clocks != nullptr && n < clocks->m_count; ++n) {
-    if (clocks->m_clock_freq[n].m_type == CT_DATA) return clocks->m_clock_freq[n].m_freq_Mhz;
-  }
-  return 0;
-}
-
 }  // namespace
 
-struct XrtPort::Parts {
-  xrt::device device;
-  xrt::xclbin image;
-  xrt::ip kernel;
-  // Whole channels. XRT copies only to objects that have a copy in the host's memory, of the same size.
-  std::vector<xrt::bo> channels;
-  uint64_t channel_bytes = 0;
-  xrt::bo host;
-  std::span<uint8_t> host_memory;
-  uint64_t host_address = 0;
-};
-
-XrtPort::XrtPort(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 XrtPort::~XrtPort() {
   if (guard_ != nullptr) guard_->Close();
 }
 
-absl::StatusOr<XrtImage> ReadImage(const std::string& path) {
-  if (path.empty()) return InvalidArgument("xclbin: the path of the card's image is missing");
-  if (::access(path.c_str(), R_OK) != 0) {
-    return absl::Status(errno == EACCES ? absl::StatusCode::kPermissionDenied : absl::StatusCode::kNotFound,
-                        fmt::format("xclbin: {}: {}", path, std::generic_category().message(errno)));
-  }
-  XrtImage image;
-  MNEMO_RETURN_IF_ERROR(
-      Try(absl::StatusCode::kInvalidArgument, "xclbin " + path, "fpga/build makes it for a platform", [&] {
-        const xrt::xclbin file(path);
-        std::vector<std::string> names;
-        for (const xrt::xclbin::ip& ip : file.get_ips()) names.push_back(ip.get_name());
-        if (!file.get_ip(InstanceName())) {
-          throw std::runtime_error(
-              fmt::format("no kernel {}; it has: {}", InstanceName(), fmt::join(names, ", ")));
-        }
-        image.platform = file.get_xsa_name();
-        image.uuid = file.get_uuid().to_string();
-        image.clock_mhz = ClockOf(file);
-        image.emulation = file.get_target_type() != xrt::xclbin::target_type::hw;
-      }));
-  return image;
-}
-
-absl::Status XrtPort::Open(const XrtPortOptions& options, const XrtImage& image, Parts* parts) {
+absl::Status XrtPort::Open(const XrtPortOptions& options, const XrtImage& image) {
   MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kNotFound, "device " + options.device,
-                            "`xbutil examine` lists the cards that XRT sees", [&] {
-                              parts->device =
-                                  IsIndex(options.device)
-                                      ? xrt::device(static_cast<unsigned>(std::stoul(options.device)))
-                                      : xrt::device(options.device);
-                            }));
-  if (options.hot_reset && !IsSoftwareEmulation()) {
-    MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kUnavailable, "reset of device " + options.device,
-                              "`xbutil reset` may tell more; a cold boot always helps",
-                              [&] { parts->device.reset(); }));
+                            "`xbutil examine` lists the cards that XRT sees",
+                            [&] { calls_->Open(options.device); }));
+  if (options.hot_reset != nullptr && !image.emulation) {
+    MNEMO_RETURN_IF_ERROR(options.hot_reset->Run(options.device, [calls = calls_] { calls->Reset(); }));
   }
   return Try(absl::StatusCode::kFailedPrecondition,
              fmt::format("loading {}, an image for {}", options.xclbin, image.platform),
-             "`xbutil examine` tells the card's platform; no other program may use the card", [&] {
-               parts->image = xrt::xclbin(options.xclbin);
-               const xrt::uuid id = parts->device.load_xclbin(parts->image);
-               parts->kernel =
-                   xrt::ip(parts->device, id, fmt::format("{}:{{{}}}", kKernelName, kInstanceName));
-             });
+             "`xbutil examine` tells the card's platform; no other program may use the card",
+             [&] { calls_->Load(options.xclbin); });
 }
 
-absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& options) {
-  MNEMO_ASSIGN_OR_RETURN(const XrtImage image, ReadImage(options.xclbin));
+absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& options, const XrtHost& host) {
+  MNEMO_ASSIGN_OR_RETURN(const XrtImage image, host.read_image(options.xclbin));
   if (image.clock_mhz < options.clock_mhz) {
     return InvalidArgument("xclbin {}: its clock is {} MHz; at least {} are asked for by clock_mhz",
                            options.xclbin, image.clock_mhz, options.clock_mhz);
   }
-  MNEMO_RETURN_IF_ERROR(CheckHost(options.device));
+  if (options.driver_clock_mhz != 0 && image.clock_mhz != options.driver_clock_mhz) {
+    return FailedPrecondition(
+        "xclbin {}: its clock is {} MHz, and was {} when the service began; start the service anew, or put "
+        "the image of before back",
+        options.xclbin, image.clock_mhz, options.driver_clock_mhz);
+  }
+  MNEMO_RETURN_IF_ERROR(host.check(options.device));
   if (image.emulation != IsSoftwareEmulation()) {
     return InvalidArgument("xclbin {}: an image for {}; XCL_EMULATION_MODE asks for {}", options.xclbin,
                            image.emulation ? "emulation" : "a card",
@@ -133,13 +69,14 @@ absl::StatusOr<std::unique_ptr<XrtPort>> XrtPort::Create(const XrtPortOptions& o
   if (image.emulation && options.interrupts == Interrupts::kOn) {
     return FailedPrecondition("interrupts: XRT's emulation has none; allowed there: auto, off");
   }
-  std::unique_ptr<XrtPort> port(new XrtPort(std::make_unique<Parts>()));
+  std::unique_ptr<XrtPort> port(new XrtPort);
   if (image.emulation) port->guard_ = std::make_unique<EmulationGuard>();
-  MNEMO_RETURN_IF_ERROR(Open(options, image, port->parts_.get()));
+  port->calls_ = host.make_calls();
+  MNEMO_RETURN_IF_ERROR(port->Open(options, image));
   if (image.emulation) MNEMO_RETURN_IF_ERROR(port->guard_->Watch());
   // A name is for people: a card that does not tell it is used all the same.
   Try(absl::StatusCode::kUnknown, "name", "", [&] {
-    port->device_name_ = port->parts_->device.get_info<xrt::info::device::name>();
+    port->device_name_ = port->calls_->Name();
   }).IgnoreError();
   MNEMO_RETURN_IF_ERROR(port->CheckIdentity(options.xclbin));
   MNEMO_RETURN_IF_ERROR(port->TakeMemory(options));
@@ -183,70 +120,54 @@ absl::Status XrtPort::CheckIdentity(const std::string& xclbin) {
 absl::Status XrtPort::TakeMemory(const XrtPortOptions& options) {
   MNEMO_ASSIGN_OR_RETURN(const uint32_t shape, ReadRegister(layout::kCardRegShape));
   const uint32_t channels = shape & 0xFF;
-  Parts& parts = *parts_;
-  std::vector<xrt::xclbin::arg> arguments;
-  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "xclbin " + options.xclbin, "",
-                            [&] { arguments = parts.image.get_ip(InstanceName()).get_args(); }));
-  if (channels == 0 || arguments.size() != channels + 1) {
-    return InvalidArgument("xclbin {}: the kernel has {} memory ports, its register tells {} channels",
-                           options.xclbin, arguments.size(), channels);
+  std::vector<PortMemory> ports;
+  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "memories of " + options.xclbin,
+                            "fpga/build makes an image", [&] { ports = calls_->Ports(); }));
+  if (channels == 0 || ports.size() != channels + 1) {
+    return InvalidArgument(
+        "xclbin {}: the kernel has {} memory ports, its register tells {} channels; fpga/build makes an "
+        "image",
+        options.xclbin, ports.size(), channels);
   }
+  const PortMemory host_port = ports.back();
+  ports.pop_back();
   uint64_t least_bytes = UINT64_MAX;
-  std::vector<uint32_t> groups;
-  MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kInvalidArgument, "memories of " + options.xclbin, "", [&] {
-    for (const xrt::xclbin::arg& argument : arguments) {
-      const xrt::xclbin::mem memory = argument.get_mems().at(0);
-      groups.push_back(static_cast<uint32_t>(memory.get_index()));
-      if (groups.size() <= channels) least_bytes = std::min(least_bytes, memory.get_size_kb() * 1024);
-    }
-  }));
-  parts.channel_bytes = options.hbm_bytes == 0 ? least_bytes : options.hbm_bytes / channels / 4096 * 4096;
-  if (parts.channel_bytes < kLeastChannelBytes || parts.channel_bytes > least_bytes) {
+  for (const PortMemory& port : ports) least_bytes = std::min(least_bytes, port.bytes);
+  channel_bytes_ = options.hbm_bytes == 0 ? least_bytes : options.hbm_bytes / channels / 4096 * 4096;
+  if (channel_bytes_ < kLeastChannelBytes || channel_bytes_ > least_bytes) {
     return InvalidArgument("hbm_bytes: {}; allowed: {} to {}", options.hbm_bytes,
                            kLeastChannelBytes * channels, least_bytes * channels);
   }
   for (uint32_t n = 0; n < channels; ++n) {
-    MNEMO_RETURN_IF_ERROR(Try(
-        absl::StatusCode::kResourceExhausted, fmt::format("channel {}, {} bytes", n, parts.channel_bytes),
-        "hbm_bytes asks for less", [&] {
-          parts.channels.emplace_back(parts.device, parts.channel_bytes, xrt::bo::flags::normal, groups[n]);
-        }));
-    const uint64_t base = parts.channels[n].address() / layout::kCardBeatBytes;
-    const uint32_t at = layout::kCardRegChannels + 8 * n;
-    MNEMO_RETURN_IF_ERROR(WriteRegister(at, static_cast<uint32_t>(base)));
     MNEMO_RETURN_IF_ERROR(
-        WriteRegister(at + 4, static_cast<uint32_t>(parts.channel_bytes / layout::kCardBeatBytes)));
+        Try(absl::StatusCode::kResourceExhausted, fmt::format("channel {}, {} bytes", n, channel_bytes_),
+            "hbm_bytes asks for less",
+            [&] { channels_.push_back(calls_->TakeChannel(ports[n].group, channel_bytes_)); }));
+    const uint32_t at = layout::kCardRegChannels + 8 * n;
+    MNEMO_RETURN_IF_ERROR(WriteRegister(at, static_cast<uint32_t>(channels_[n] / layout::kCardBeatBytes)));
+    MNEMO_RETURN_IF_ERROR(
+        WriteRegister(at + 4, static_cast<uint32_t>(channel_bytes_ / layout::kCardBeatBytes)));
   }
   const bool host = options.memory == HostMemory::kHost;
   return Try(absl::StatusCode::kFailedPrecondition,
              fmt::format("{} bytes of {} memory", options.host_bytes, host ? "host" : "peer-to-peer"),
              host ? "`xbutil configure --host-mem` enables it" : "`xbutil configure --p2p` enables it", [&] {
-               parts.host = xrt::bo(parts.device, options.host_bytes,
-                                    host ? xrt::bo::flags::host_only : xrt::bo::flags::p2p,
-                                    host ? groups[channels] : groups[0]);
-               parts.host_memory = {parts.host.map<uint8_t*>(), options.host_bytes};
-               parts.host_address = parts.host.address();
+               host_ = calls_->TakeHost(options.memory, host ? host_port.group : ports[0].group,
+                                        options.host_bytes);
              });
 }
 
 absl::Status XrtPort::TakeInterrupts(const XrtPortOptions& options) {
   if (options.interrupts == Interrupts::kOff || IsSoftwareEmulation()) return absl::OkStatus();
-  xrt::ip& kernel = parts_->kernel;
   InterruptLine line;
+  const auto clear = [this] {
+    if (const absl::Status status = card::ClearInterrupts(this); !status.ok()) {
+      throw std::runtime_error(std::string(status.message()));
+    }
+  };
   const absl::Status taken =
       Try(absl::StatusCode::kFailedPrecondition, "interrupts of device " + options.device,
-          "interrupts=off polls the card", [&] {
-            // Waiting with a bound leaves the event to the wait without one, which enables the next.
-            const auto notify = std::make_shared<xrt::ip::interrupt>(kernel.create_interrupt_notify());
-            line.raised = [notify](std::chrono::milliseconds most) {
-              return notify->wait(most) == std::cv_status::no_timeout;
-            };
-            line.take = [notify, &kernel] {
-              const uint32_t status = kernel.read_register(layout::kCardRegInterruptStatus);
-              kernel.write_register(layout::kCardRegInterruptStatus, status);
-              notify->wait();
-            };
-          });
+          "interrupts=off polls the card", [&] { line = calls_->TakeInterrupts(clear); });
   if (!taken.ok()) return options.interrupts == Interrupts::kAuto ? absl::OkStatus() : taken;
   MNEMO_ASSIGN_OR_RETURN(watch_, InterruptWatch::Start(std::move(line)));
   return absl::OkStatus();
@@ -259,46 +180,40 @@ absl::StatusOr<bool> XrtPort::WaitInterrupt(std::chrono::milliseconds most) {
 absl::StatusOr<uint32_t> XrtPort::ReadRegister(uint32_t offset) {
   uint32_t value = 0;
   MNEMO_RETURN_IF_ERROR(Try(absl::StatusCode::kUnavailable, fmt::format("register {:#x}", offset), "",
-                            [&] { value = parts_->kernel.read_register(offset); }));
+                            [&] { value = calls_->ReadRegister(offset); }));
   return value;
 }
 
 absl::Status XrtPort::WriteRegister(uint32_t offset, uint32_t value) {
   return Try(absl::StatusCode::kUnavailable, fmt::format("register {:#x}", offset), "",
-             [&] { parts_->kernel.write_register(offset, value); });
+             [&] { calls_->WriteRegister(offset, value); });
 }
 
-// Copies to `to`, or else from `from`.
-absl::Status XrtPort::Copy(uint64_t address, uint64_t size, uint8_t* to, const uint8_t* from) {
-  const auto channel = std::find_if(parts_->channels.begin(), parts_->channels.end(), [&](const xrt::bo& of) {
-    return address >= of.address() && address - of.address() < parts_->channel_bytes;
-  });
-  if (channel == parts_->channels.end() || size > parts_->channel_bytes - (address - channel->address())) {
-    return InvalidArgument("card memory {:#x}, {} bytes: not within a channel", address, size);
+absl::StatusOr<std::pair<uint32_t, uint64_t>> XrtPort::Find(uint64_t address, uint64_t size) const {
+  for (uint32_t n = 0; n < channels_.size(); ++n) {
+    const uint64_t offset = address - channels_[n];
+    if (address < channels_[n] || offset >= channel_bytes_ || size > channel_bytes_ - offset) continue;
+    return std::pair(n, offset);
   }
-  const uint64_t offset = address - channel->address();
-  return Try(absl::StatusCode::kUnavailable, fmt::format("card memory {:#x}, {} bytes", address, size), "",
-             [&] {
-               if (to != nullptr) {
-                 channel->sync(XCL_BO_SYNC_BO_FROM_DEVICE, size, offset);
-                 channel->read(to, size, offset);
-               } else {
-                 channel->write(from, size, offset);
-                 channel->sync(XCL_BO_SYNC_BO_TO_DEVICE, size, offset);
-               }
-             });
+  return InvalidArgument("card memory {:#x}, {} bytes: not within a channel", address, size);
 }
 
 absl::Status XrtPort::Write(uint64_t address, std::span<const uint8_t> bytes) {
-  return Copy(address, bytes.size(), nullptr, bytes.data());
+  MNEMO_ASSIGN_OR_RETURN(const auto at, Find(address, bytes.size()));
+  return Try(absl::StatusCode::kUnavailable,
+             fmt::format("card memory {:#x}, {} bytes", address, bytes.size()), "",
+             [&] { calls_->WriteChannel(at.first, at.second, bytes); });
 }
 
 absl::Status XrtPort::Read(uint64_t address, std::span<uint8_t> bytes) {
-  return Copy(address, bytes.size(), bytes.data(), nullptr);
+  MNEMO_ASSIGN_OR_RETURN(const auto at, Find(address, bytes.size()));
+  return Try(absl::StatusCode::kUnavailable,
+             fmt::format("card memory {:#x}, {} bytes", address, bytes.size()), "",
+             [&] { calls_->ReadChannel(at.first, at.second, bytes); });
 }
 
-std::span<uint8_t> XrtPort::host_memory() { return parts_->host_memory; }
-uint64_t XrtPort::host_address() const { return parts_->host_address; }
+std::span<uint8_t> XrtPort::host_memory() { return host_.bytes; }
+uint64_t XrtPort::host_address() const { return host_.address; }
 
 std::optional<double> XrtPort::watts() {
   constexpr std::chrono::milliseconds kPeriod{100};
@@ -307,7 +222,7 @@ std::optional<double> XrtPort::watts() {
   watts_until_ = now + kPeriod;
   watts_.reset();
   Try(absl::StatusCode::kUnavailable, "power", "", [&] {
-    watts_ = WattsOf(parts_->device.get_info<xrt::info::device::electrical>());
+    watts_ = WattsOf(calls_->Electrical());
   }).IgnoreError();  // a card without sensors
   return watts_;
 }
@@ -315,7 +230,7 @@ std::optional<double> XrtPort::watts() {
 std::optional<double> XrtPort::degrees() {
   std::optional<double> degrees;
   Try(absl::StatusCode::kUnavailable, "temperature", "", [&] {
-    degrees = DegreesOf(parts_->device.get_info<xrt::info::device::thermal>());
+    degrees = DegreesOf(calls_->Thermal());
   }).IgnoreError();  // a card without sensors
   return degrees;
 }

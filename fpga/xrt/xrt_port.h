@@ -10,36 +10,23 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "devices/base/status.h"
 #include "fpga/card/card_port.h"
 #include "fpga/xrt/emulation_guard.h"
+#include "fpga/xrt/hot_reset.h"
 #include "fpga/xrt/interrupt_watch.h"
+#include "fpga/xrt/xrt_calls.h"
 
 namespace mnemo::xrt_card {
-
-enum class HostMemory : uint8_t {
-  kHost,  // memory of the host that the card reads and writes over PCIe, HOST[0] of the platform
-  kHbm,   // memory of the card that the host maps over PCIe (peer-to-peer)
-};
 
 enum class Interrupts : uint8_t {
   kAuto,  // where XRT has them; emulation has none
   kOn,    // without them the card is refused
   kOff,   // the card is polled
 };
-
-// An image, as its file describes it.
-struct XrtImage {
-  std::string platform;
-  std::string uuid;
-  uint32_t clock_mhz = 0;
-  bool emulation = false;  // it is for XRT's software emulation
-};
-
-// NOT_FOUND: there is no such file. PERMISSION_DENIED: it cannot be read. INVALID_ARGUMENT: it is none of
-// this card.
-absl::StatusOr<XrtImage> ReadImage(const std::string& path);
 
 struct XrtPortOptions {
   std::string device = "0";  // index, or bus address as in 0000:3b:00.1
@@ -49,7 +36,10 @@ struct XrtPortOptions {
   uint64_t host_bytes = uint64_t{64} << 20;
   // The clock that the image was made for must be at least this; 0: any.
   uint32_t clock_mhz = 0;
-  bool hot_reset = false;  // of the whole card by XRT, first; not in emulation
+  // The clock that the driver counts by, which the image must have; 0: any.
+  uint32_t driver_clock_mhz = 0;
+  // For a reset of the whole card by XRT, first; not in emulation. None: there is no such reset.
+  std::shared_ptr<HotReset> hot_reset;
   Interrupts interrupts = Interrupts::kAuto;
 };
 
@@ -58,8 +48,10 @@ class XrtPort final : public card::CardPort {
   // Opens the card, loads the image, takes memory, and tells the card where its channels lie. An error says
   // what misses and what to do. INVALID_ARGUMENT: the image is not one of this card. NOT_FOUND: no such
   // device or file. PERMISSION_DENIED: this user may not open it. FAILED_PRECONDITION: the host is not set
-  // up, or the image is of another version. RESOURCE_EXHAUSTED: there is not enough memory.
-  static absl::StatusOr<std::unique_ptr<XrtPort>> Create(const XrtPortOptions& options);
+  // up, or the image is of another version. RESOURCE_EXHAUSTED: there is not enough memory. UNAVAILABLE,
+  // DEADLINE_EXCEEDED: as HotReset has them. After an error nothing is held, but by a reset that hangs.
+  static absl::StatusOr<std::unique_ptr<XrtPort>> Create(const XrtPortOptions& options,
+                                                         const XrtHost& host = {});
   ~XrtPort() override;
 
   absl::StatusOr<uint32_t> ReadRegister(uint32_t offset) override;
@@ -83,16 +75,19 @@ class XrtPort final : public card::CardPort {
   pid_t device_process() const { return guard_ == nullptr ? 0 : guard_->device_process(); }
 
  private:
-  struct Parts;  // XRT's objects
-  explicit XrtPort(std::unique_ptr<Parts> parts);
-  static absl::Status Open(const XrtPortOptions& options, const XrtImage& image, Parts* parts);
+  XrtPort() = default;
+  absl::Status Open(const XrtPortOptions& options, const XrtImage& image);
   absl::Status CheckIdentity(const std::string& xclbin);
   absl::Status TakeMemory(const XrtPortOptions& options);
   absl::Status TakeInterrupts(const XrtPortOptions& options);
-  absl::Status Copy(uint64_t address, uint64_t size, uint8_t* to, const uint8_t* from);
+  // The channel and offset of bytes of card memory.
+  absl::StatusOr<std::pair<uint32_t, uint64_t>> Find(uint64_t address, uint64_t size) const;
 
   std::unique_ptr<EmulationGuard> guard_;  // of emulation alone; longer than XRT's objects
-  std::unique_ptr<Parts> parts_;
+  std::shared_ptr<XrtCalls> calls_;        // shared with a reset that hangs
+  std::vector<uint64_t> channels_;         // addresses
+  uint64_t channel_bytes_ = 0;
+  MappedHost host_;
   std::unique_ptr<InterruptWatch> watch_;  // none: the card is polled; shorter than XRT's objects
   std::string device_name_;
   std::optional<double> watts_;

@@ -504,6 +504,7 @@ TEST_CASE("memory devices scan more tokens than a card has room for scores") {
       const std::string what = NameOf(options);
       CAPTURE(what);
       options.max_group = 64;
+      options.max_tokens = index.tokens();
       Bench bench(options);
       REQUIRE(bench.caps().max_tokens >= index.tokens());
       index.Store(bench);

@@ -50,6 +50,21 @@ def test_a_carry_chain_counts_one_level() -> None:
     assert levels.port == 0
 
 
+def test_ends_of_long_paths_have_the_names_of_their_signals() -> None:
+    cells = {
+        "from": flop(3, 10), "a": cell("LUT1", {"O": [11]}, I0=[10]), "b": cell("LUT1", {"O": [12]}, I0=[11]),
+        "to0": flop(11, 20), "to1": flop(12, 21), "to2": flop(12, 22), "short": flop(10, 23),
+        "enabled": cell("FDRE", {"Q": [24]}, C=[2], D=[10], CE=[11], R=["0"]), "port": flop(4, 25),
+    }
+    names = {"in.deep.start": [10], "start": [10], "sub.to": [20, 21, 22], "$auto$1": [23], "gate": [24]}
+    nets = {name: {"bits": bits, "hide_name": int(name[0] == "$")} for name, bits in names.items()}
+    flat = netlist.Netlist({"cells": cells, "ports": {}, "netnames": nets})
+    end = netlist.End
+    assert flat.ends(0) == [end(2, "sub.to", "D", 3, "start"), end(1, "gate", "CE", 1, "start")]
+    assert flat.ends(1) == [end(2, "sub.to", "D", 2, "start")] and flat.ends(2) == []
+    assert flat.levels().path == ["FDRE.D sub.to[1]", "LUT1 b", "LUT1 a", "FDRE start"]
+
+
 def test_paths_of_ports_are_told_apart() -> None:
     levels = module({
         "in": cell("LUT1", {"O": [10]}, I0=[3]), "to": flop(10, 11), "a": cell("LUT1", {"O": [12]}, I0=[11]),

@@ -63,7 +63,8 @@ TEST_CASE("values of options are checked, and the bounds are named") {
   CHECK(refused("hbm_bytes", "200000").find("hbm_bytes: 200000; allowed: multiples of") == 0);
 }
 
-// A channel of 4,096 words has ranks of 131,072 tokens, and as many words of bounds for a pass.
+// A channel of 4,096 words has ranks of 131,072 tokens, of any group, and for a pass the largest scores of
+// 32,768 pages.
 TEST_CASE("indexes have more tokens than a bank has scores, and with few entries than it has ranks") {
   constexpr uint32_t kRanks = 131072 * MNEMO_RTL_CHANNELS;
   constexpr uint32_t kMost = 1 << 24;
@@ -77,12 +78,13 @@ TEST_CASE("indexes have more tokens than a bank has scores, and with few entries
   CHECK(caps("4", "16384").max_tokens == std::min(kMost, kRanks));
   CHECK(caps("4", "16384").cascade == 1);
   CHECK(caps("4", "2049").max_tokens == std::min(kMost, kRanks));
-  CHECK(caps("4", "2048").max_tokens == std::min(kMost, 2 * kRanks));
+  CHECK(caps("4", "2048").max_tokens == std::min(kMost, 16 * kRanks));
+  CHECK(caps("64", "2048").max_tokens == std::min(kMost, kRanks));
   CHECK(caps("4", "2048").max_k == 2048);
   CHECK(caps("4", "2048").cascade == 0);
-  CHECK(caps("16", "16384").max_tokens == std::min(kMost, kRanks / 2));
+  CHECK(caps("16", "16384").max_tokens == std::min(kMost, kRanks));
   CHECK(caps("16", "16384").cascade == 1);
-  CHECK(caps("64", "16384").max_tokens == std::min(kMost, kRanks / 8));
+  CHECK(caps("64", "16384").max_tokens == std::min(kMost, kRanks));
 }
 
 #if MNEMO_RTL_TRACE

@@ -71,12 +71,6 @@ absl::Status ParseOne(const std::string& key, const std::string& value, XrtOptio
 absl::StatusOr<std::unique_ptr<MemoryDevice>> Create(const MemoryDeviceOptions& options) {
   MNEMO_ASSIGN_OR_RETURN(const XrtOptions parsed, ParseOptions(options));
   MNEMO_ASSIGN_OR_RETURN(card::CardDriverOptions card, DriverOptions(parsed));
-  // A port that is made again replaces one whose card was lost: the whole card is reset first.
-  card.make_port = [port = parsed.port]() mutable -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
-    absl::StatusOr<std::unique_ptr<xrt_card::XrtPort>> made = xrt_card::XrtPort::Create(port);
-    port.hot_reset = true;
-    return made;
-  };
   return card::CardDriver::Create(options, std::move(card));
 }
 
@@ -100,8 +94,9 @@ absl::StatusOr<XrtOptions> ParseOptions(const MemoryDeviceOptions& options) {
   return parsed;
 }
 
-absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options) {
-  MNEMO_ASSIGN_OR_RETURN(const xrt_card::XrtImage image, xrt_card::ReadImage(options.port.xclbin));
+absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options,
+                                                      const xrt_card::XrtHost& host) {
+  MNEMO_ASSIGN_OR_RETURN(const xrt_card::XrtImage image, host.read_image(options.port.xclbin));
   if (image.clock_mhz == 0) {
     return InvalidArgument("xclbin {}: it tells no clock of its kernel", options.port.xclbin);
   }
@@ -111,6 +106,15 @@ absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options)
   card.watchdog_cycles = options.watchdog;
   card.simulated_time = image.emulation;
   card.energy = card::kU55cEnergy;
+  // A port that is made again replaces one whose card was lost: the whole card is reset first.
+  card.make_port = [port = options.port, clock = image.clock_mhz, host,
+                    reset = std::make_shared<xrt_card::HotReset>(options.reset_patience)]() mutable
+      -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
+    absl::StatusOr<std::unique_ptr<xrt_card::XrtPort>> made = xrt_card::XrtPort::Create(port, host);
+    port.driver_clock_mhz = clock;
+    port.hot_reset = reset;
+    return made;
+  };
   return card;
 }
 

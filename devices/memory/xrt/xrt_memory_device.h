@@ -3,11 +3,13 @@
 // A card behind XRT as a memory device: the driver of fpga/card over fpga/xrt. With XRT's software emulation
 // the card is simulated, and its times are cycles of its clock.
 
+#include <chrono>
 #include <cstdint>
 
 #include "devices/base/status.h"
 #include "devices/memory/memory_device_registry.h"
 #include "fpga/card/card_driver.h"
+#include "fpga/xrt/xrt_calls.h"
 #include "fpga/xrt/xrt_port.h"
 
 namespace mnemo::memory_device::xrt {
@@ -27,12 +29,14 @@ MemoryDeviceKind Kind();
 struct XrtOptions {
   xrt_card::XrtPortOptions port;
   uint32_t watchdog = 1 << 29;
+  std::chrono::milliseconds reset_patience = std::chrono::seconds(20);  // for a reset of the whole card
 };
 
 // INVALID_ARGUMENT names the option, its value and what is allowed. Keys are those of Kind().
 absl::StatusOr<XrtOptions> ParseOptions(const MemoryDeviceOptions& options);
 
-// Options of a driver for the card, without make_port. Reads the image's file.
-absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options);
+// Options of a driver for the card. Reads the image's file.
+absl::StatusOr<card::CardDriverOptions> DriverOptions(const XrtOptions& options,
+                                                      const xrt_card::XrtHost& host = {});
 
 }  // namespace mnemo::memory_device::xrt

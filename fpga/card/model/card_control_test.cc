@@ -410,7 +410,7 @@ TEST_CASE("descriptors that are known early start without a wait") {
   }
   const uint64_t together = card.port().simulated_cycles() - alone;
   CHECK(together > alone);
-  CHECK(together < 4 * alone - 3 * (FetchTime(1024) + LoadTime(1024)));
+  CHECK(together < 4 * alone - 3 * (FetchTime(1024, true) + LoadTime(1024, true)));
   CHECK(card.Register(layout::kCardRegState) == layout::kCardStateIdle);
 }
 

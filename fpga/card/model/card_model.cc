@@ -203,6 +203,7 @@ void CardModel::WriteQueue(uint32_t queue, uint32_t offset, uint32_t value) {
   }
   of.registers.At(offset) = value;
   if (offset == layout::kCardQueueEnable && value != 0 && !enabled) {
+    places_ = {};
     // The queue begins where the rings' headers say: the descriptors' tail, the completions' head.
     of.stopped = !std::has_single_bit(of.registers.At(layout::kCardQueueSlots));
     of.next_seq = of.registers.At(layout::kCardQueueSeq);
@@ -224,6 +225,8 @@ void CardModel::Reset() {
   channels_ = {};
   queues_ = {};
   turn_ = 0;
+  places_ = {};
+  latest_beats_ = 0;
   prepared_ = false;
   counters_ = {};
   lanes_ = {};
@@ -278,12 +281,14 @@ void CardModel::Take(Queue* queue) {
   const uint64_t ring = registers.Pair(layout::kCardQueueRing);
   const uint32_t slot = queue->tail & (registers.At(layout::kCardQueueSlots) - 1);
   // A descriptor's fetch and its first queries are hidden by the descriptor before it.
-  const uint64_t start = prepared_ ? 0 : FetchTime(period_);
-  Work work{.descriptor = {}, .index = {}, .timeline = Timeline(start)};
+  Work work{.descriptor = {}, .index = {}, .timeline = Timeline(0)};
   const Descriptor& d = work.descriptor;
   if (!ReadHost(ring + sizeof(layout::RingHeader) + uint64_t{slot} * sizeof(d), BytesOf(work.descriptor))) {
     return;
   }
+  std::optional<Place>& place = places_[d.index_id % kPlaces];
+  const Place wanted{static_cast<uint32_t>(queue - queues_.data()), d.index_id, d.index_generation};
+  if (!prepared_) work.timeline = Timeline(FetchTime(period_, place == wanted));
   ++queue->tail;
   ++counters_[layout::kCardDescriptors];
   uint32_t tokens = 0;
@@ -291,6 +296,7 @@ void CardModel::Take(Queue* queue) {
       !FetchIndex(*queue, d, &work.index, &tokens)) {
     return;
   }
+  if (work.index.exists == 1) place = Place{wanted.queue, wanted.index_id, work.index.generation};
   const layout::Verdict verdict = CheckDescriptor(d, registers, queue->next_seq, work.index, tokens, shape_);
   // After a gap every descriptor of the queue is out of sequence, until it is set up anew.
   queue->next_seq += d.seq == queue->next_seq ? 1 : 0;
@@ -315,7 +321,8 @@ void CardModel::Take(Queue* queue) {
   }
   prepared_ = std::any_of(queues_.begin(), queues_.end(), [&](const Queue& of) { return Depth(of) != 0; });
   // The answer's way to host memory is hidden by a descriptor that follows.
-  const uint64_t cycles = work.timeline.selected() + (prepared_ ? 0 : 2 * WriteTime(period_));
+  const uint64_t cycles =
+      work.timeline.selected() + (prepared_ ? 0 : WriteTime(period_) + CompletionTime(period_));
   counters_[layout::kCardCyclesTotal] += cycles;
   counters_[layout::kCardCyclesBusy] += cycles;
   WriteCompletion(queue, work.completion);
@@ -340,7 +347,9 @@ bool CardModel::FetchIndex(const Queue& queue, const Descriptor& descriptor, Car
 bool CardModel::Execute(Work* work) {
   const Descriptor& d = work->descriptor;
   const uint64_t start = work->timeline.scanned();
-  if (!prepared_) work->timeline.Wait(LoadTime(period_));
+  const uint64_t beats = layout::QueryBlockBytes(d.group, work->index.dim) / kCardBeatBytes;
+  if (!prepared_) work->timeline.Wait(LoadTime(period_, beats == latest_beats_ && beats <= kMostEarlyBeats));
+  if (d.select_op != layout::kSelectLatest) latest_beats_ = beats;
   for (uint32_t number = 0; number < uint32_t{d.queries} * d.heads; ++number) {
     if (!ExecuteBlock(work, number)) {
       return false;
@@ -437,7 +446,7 @@ std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const Sel
   uint64_t scan_cycles = 0;
   uint64_t fullest = 0;
   for (const LaneWork& lane : lanes) {
-    scan_cycles = std::max(scan_cycles, ScanTime(scan, shape_, lane).total);
+    scan_cycles = std::max(scan_cycles, ScanTime(scan, shape_, lane, period_).total);
     fullest = std::max(fullest, lane.pages);
   }
   const SelectCycles select_cycles =
@@ -592,7 +601,7 @@ bool CardModel::WriteCompletion(Queue* queue, const Completion& completion) {
 
 void CardModel::CountJob(const ScanJob& scan, uint64_t bank_wait, const std::vector<LaneWork>& lanes) {
   for (uint32_t lane = 0; lane < shape_.channels; ++lane) {
-    const ScanCycles cycles = ScanTime(scan, shape_, lanes[lane]);
+    const ScanCycles cycles = ScanTime(scan, shape_, lanes[lane], period_);
     std::array<uint64_t, layout::kCardLaneCounters>& counters = lanes_[lane];
     counters[layout::kCardLaneBeats] += lanes[lane].beats + lanes[lane].list_beats;
     counters[layout::kCardLaneStallMemory] += cycles.stall_memory;

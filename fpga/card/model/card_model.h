@@ -119,8 +119,19 @@ class CardModel {
   std::optional<uint32_t> awaited_;                                // the question that has no answer
   std::array<uint32_t, 2 * layout::kCardMaxChannels> channels_{};  // base, length of each
   std::array<Queue, layout::kCardQueues> queues_{};
-  uint32_t turn_ = 0;      // the queue that is asked first
-  bool prepared_ = false;  // the next descriptor was known while the last one ran, which hides its start
+  uint32_t turn_ = 0;  // the queue that is asked first
+  // The memory of index_fetch and query_loader.
+  struct Place {
+    uint32_t queue = 0;
+    uint32_t index_id = 0;
+    uint16_t generation = 0;
+    bool operator==(const Place&) const = default;
+  };
+  static constexpr uint32_t kPlaces = 16;
+  static constexpr uint64_t kMostEarlyBeats = 32;
+  std::array<std::optional<Place>, kPlaces> places_{};
+  uint64_t latest_beats_ = 0;  // of a block of queries
+  bool prepared_ = false;      // the next descriptor was known while the last one ran, which hides its start
   std::array<uint64_t, layout::kCardCounters> counters_{};
   std::array<std::array<uint64_t, layout::kCardLaneCounters>, layout::kCardMaxChannels> lanes_{};
 };

@@ -22,14 +22,6 @@ uint32_t VectorElements(const ScanJob& job) { return 1U << job.vector_log2; }
 
 uint32_t BaseBeats(const ScanJob& job) { return job.kind == Kind::kCodes ? VectorElements(job) / kBeat : 0; }
 
-uint32_t PlaneBeats(const ScanJob& job) {
-  if (job.page_row) {
-    return 1;
-  }
-  const uint32_t vectors = job.kind == Kind::kCodes ? layout::kPageTokens : layout::kPageParts;
-  return std::max(1U, vectors * VectorElements(job) / (kBeat * 8));
-}
-
 // The first beat of a plane among the beats that are read.
 uint32_t PlaneAt(const ScanJob& job, uint32_t plane) {
   const uint32_t first = 1 + BaseBeats(job);
@@ -43,6 +35,14 @@ int32_t Own(const Query& query, int32_t dot, uint32_t scale, uint32_t shift) {
 }
 
 }  // namespace
+
+uint32_t PlaneBeats(const ScanJob& job) {
+  if (job.page_row) {
+    return 1;
+  }
+  const uint32_t vectors = job.kind == Kind::kCodes ? layout::kPageTokens : layout::kPageParts;
+  return std::max(1U, vectors * VectorElements(job) / (kBeat * 8));
+}
 
 std::vector<int8_t> Segments(std::span<const int8_t> codes, Kind kind) {
   const size_t padded = (codes.size() + kSegment - 1) / kSegment * kSegment;

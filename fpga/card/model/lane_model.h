@@ -24,6 +24,9 @@ struct Query {
   layout::QueryParam param{};
 };
 
+// Beats of one plane of a page.
+uint32_t PlaneBeats(const ScanJob& job);
+
 // Pads codes to segments of 64. Kind::kBounds: min(code, 0) of all dims, then max(code, 0).
 std::vector<int8_t> Segments(std::span<const int8_t> codes, Kind kind);
 

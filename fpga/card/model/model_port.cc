@@ -119,7 +119,7 @@ absl::StatusOr<bool> ModelPort::WaitInterrupt(std::chrono::milliseconds most) {
   while (!model_.interrupt()) {
     if (std::chrono::steady_clock::now() >= until || !model_.Step()) return false;
   }
-  model_.WriteRegister(layout::kCardRegInterruptStatus, model_.ReadRegister(layout::kCardRegInterruptStatus));
+  MNEMO_RETURN_IF_ERROR(ClearInterrupts(this));
   return true;
 }
 

@@ -11,31 +11,53 @@
 namespace mnemo::card::model {
 namespace {
 
-constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle
+constexpr uint64_t kRateOf = 64;  // a lane gets kRate of kRateOf beats a cycle of kDefaultPeriod
 constexpr uint64_t kRate = 53;
+constexpr uint64_t kItemCycles = 1;  // between the passes of a page
+constexpr uint64_t kSegmentElements = 64;
+constexpr uint64_t kSegmentCycles = 16;  // of a segment's tables
+constexpr uint64_t kTableCycles = 1;     // from one pass' tables to those of the next one
+constexpr uint64_t kTableBanks = 2;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
 constexpr uint64_t kSweepLatency = 31;   // of a sweep and of its digit's way through all lanes
 constexpr uint64_t kAskCycles = 25;      // for candidates, and for the largest scores, a cycle a query
-constexpr uint64_t kCollectCycles = 40;  // from the last rank to the first hit, and until the next job may
+constexpr uint64_t kCollectCycles = 58;  // from the last rank to the first hit, and until the next job may
 constexpr uint64_t kExp2WordCycles = 8;  // a word of scores
 constexpr uint64_t kHitsOfGroup = 8;
 constexpr uint64_t kIdsOfLine = 16;
-constexpr uint64_t kCyclesOf8Lines = 37;  // measured over the simulated host port
+constexpr uint64_t kCyclesOf8Lines = 17;  // measured over the simulated host port
 constexpr uint64_t kBufferCycles = 256;   // of beats that a lane reads before its scores have a bank
 constexpr uint64_t kFetchCycles = 60;     // of the command processor, beside host memory's latency
 constexpr uint64_t kLoadCycles = 85;      // of queries, tables and the first burst
 
+constexpr uint64_t kFinishCycles =
+    25;  // from the last response of results to the completion, and to the head
+
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
+
+uint64_t PeriodOf(uint32_t period) { return period == 0 ? kDefaultPeriod : period; }
+
+uint64_t HitsOfGroup(const SelectJob& job) { return job.exp2 || job.relu ? kHitsOfGroup / 2 : kHitsOfGroup; }
+
+// Cycles of one pass over a page. Planes alone go through once a pass; what else a block has is read once.
+uint64_t PassTime(const ScanJob& job) {
+  const uint64_t planes = uint64_t{PlaneBeats(job)} * job.planes + kItemCycles;
+  // With more passes than banks tables are built anew for each, beside the pass before it.
+  const uint64_t segments = (uint64_t{1} << job.vector_log2) / kSegmentElements;
+  const uint64_t tables = job.passes > kTableBanks ? kSegmentCycles * segments + kTableCycles : 0;
+  return std::max(planes, tables);
+}
 
 }  // namespace
 
-ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane) {
+ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane, uint32_t period) {
   ScanCycles cycles;
   const uint64_t vectors = job.fold ? static_cast<uint32_t>(layout::kPageParts) : EntriesOfPage(job);
   const uint64_t scores = lane.pages * vectors * job.passes * shape.queries;
-  cycles.memory = Ceiling((lane.beats + lane.list_beats) * kRateOf, kRate);
-  cycles.passes = lane.beats * job.passes;
+  cycles.memory =
+      Ceiling((lane.beats + lane.list_beats) * kRateOf * kDefaultPeriod, kRate * PeriodOf(period));
+  cycles.passes = lane.pages * job.passes * PassTime(job);
   cycles.scorers = Ceiling(scores, shape.scores);
   cycles.total = std::max({cycles.memory, cycles.passes, cycles.scorers});
   if (cycles.total == cycles.memory) {
@@ -47,7 +69,7 @@ ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane
 }
 
 HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels) {
-  const uint64_t of_group = job.exp2 || job.relu ? kHitsOfGroup / 2 : kHitsOfGroup;
+  const uint64_t of_group = HitsOfGroup(job);
   std::vector<uint64_t> lanes(channels);
   HitWork work;
   const auto add = [&](uint32_t page, uint64_t count) {
@@ -64,6 +86,14 @@ HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels) {
   work.lines = Ceiling(hits.ids.size(), kIdsOfLine);
   work.of_lane = *std::max_element(lanes.begin(), lanes.end());
   return work;
+}
+
+HitWork EvenHitWork(const SelectJob& job, uint64_t pages, uint32_t channels) {
+  const uint64_t count = std::min(uint64_t{job.k}, pages * job.entries);
+  // The last group of a page is half full.
+  return {.of_lane = Ceiling(count, channels),
+          .lines = job.to_list ? 0 : Ceiling(count, kIdsOfLine),
+          .groups = std::min(count, Ceiling(count, HitsOfGroup(job)) + Ceiling(pages, 2))};
 }
 
 SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, const HitWork& hits) {
@@ -98,13 +128,16 @@ uint64_t ValuesTime(const ScanJob& job, uint64_t pages) {
   return pages * (of_pass * job.passes + kSweepLatency);
 }
 
-uint64_t HostLatency(uint32_t period) {
-  return kHostLatencyNs * 256 / (period == 0 ? kDefaultPeriod : period);
-}
+uint64_t HostLatency(uint32_t period) { return kHostLatencyNs * 256 / PeriodOf(period); }
 
-uint64_t FetchTime(uint32_t period) { return kFetchCycles + 2 * HostLatency(period); }
-uint64_t LoadTime(uint32_t period) { return kLoadCycles + HostLatency(period); }
-uint64_t WriteTime(uint32_t period) { return HostLatency(period) / 2; }
+uint64_t FetchTime(uint32_t period, bool place_known) {
+  return kFetchCycles + (place_known ? 2 : 3) * HostLatency(period);
+}
+uint64_t LoadTime(uint32_t period, bool queries_early) {
+  return kLoadCycles + (queries_early ? 0 : HostLatency(period));
+}
+uint64_t WriteTime(uint32_t period) { return HostLatency(period) * 11 / 19; }
+uint64_t CompletionTime(uint32_t period) { return 2 * WriteTime(period) + kFinishCycles; }
 
 uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed, bool both) {
   const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;

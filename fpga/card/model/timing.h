@@ -1,7 +1,8 @@
 #pragma once
 
-// An estimate of the card's cycles. A lane gets 53 of 64 bytes of a beat a cycle (92 % of a channel's peak at
-// 250 MHz); the other figures are those that the RTL is built for.
+// An estimate of the card's cycles. A lane gets 53 of 64 bytes of a beat a cycle at 250 MHz, 92 % of a
+// channel's peak, and as many a second at another clock; the other figures are those that the RTL is built
+// for. A period is that of kCardRegPeriod, 0: kDefaultPeriod.
 
 #include <cstdint>
 
@@ -9,7 +10,7 @@
 
 namespace mnemo::card::model {
 
-constexpr uint64_t kHostLatencyNs = 1000;
+constexpr uint64_t kHostLatencyNs = 950;   // of a read; a write takes about half
 constexpr uint64_t kDefaultPeriod = 1024;  // nanoseconds of 256 cycles, at 250 MHz
 
 // Reads of one lane in a job.
@@ -22,13 +23,14 @@ struct LaneWork {
 struct ScanCycles {
   uint64_t total = 0;          // the largest of the next three
   uint64_t memory = 0;         // beats at the channel's rate
-  uint64_t passes = 0;         // a beat a cycle, once a pass
+  uint64_t passes = 0;         // a beat of planes a cycle, or the tables, once a pass
   uint64_t scorers = 0;        // S scores a cycle
   uint64_t stall_memory = 0;   // cycles without a beat, when memory bounds
   uint64_t stall_scorers = 0;  // cycles in which beats wait, when scorers bound
 };
 
-ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane);
+ScanCycles ScanTime(const ScanJob& job, const Shape& shape, const LaneWork& lane,
+                    uint32_t period = kDefaultPeriod);
 
 // Hits of a job on their way to the collector.
 struct HitWork {
@@ -38,6 +40,8 @@ struct HitWork {
 };
 
 HitWork HitWorkOf(const SelectJob& job, const Hits& hits, uint32_t channels);
+// Hits of a job that lie in all lanes and pages at random.
+HitWork EvenHitWork(const SelectJob& job, uint64_t pages, uint32_t channels);
 
 struct SelectCycles {
   uint64_t sweep = 0;    // until the last rank is known
@@ -54,12 +58,16 @@ uint64_t ValuesTime(const ScanJob& job, uint64_t pages);
 
 // Host memory's latency in cycles.
 uint64_t HostLatency(uint32_t period);
-// From a doorbell until a descriptor's jobs begin: its own read, then its index's.
-uint64_t FetchTime(uint32_t period);
-// From there until a lane makes the first scores: queries, page lists, tables, the first burst.
-uint64_t LoadTime(uint32_t period);
+// From a doorbell until a descriptor's jobs begin: its own read, then that of its index and tokens. They are
+// read one after the other when index_fetch does not know their place.
+uint64_t FetchTime(uint32_t period, bool place_known);
+// From there until a lane makes the first scores: page lists, tables, the first burst; queries, unless
+// query_loader has read them with the index.
+uint64_t LoadTime(uint32_t period, bool queries_early);
 // From a descriptor's last hit until its results are in host memory.
 uint64_t WriteTime(uint32_t period);
+// From there until its completion is: that, then the ring's head.
+uint64_t CompletionTime(uint32_t period);
 
 // The jobs of a descriptor: a scan overlaps the sweeps of the job before it, and these the collection of the
 // hits before them. There are two banks.

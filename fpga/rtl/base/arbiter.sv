@@ -12,14 +12,22 @@ module arbiter #(
     output logic         any
 );
   logic [N-1:0] later;  // those after the last granted one: they come first
-  logic [N-1:0] first, below;  // below: one of a lower number is in first
+  logic [N-1:0] first, below;  // below: one of a lower number is granted
+  logic [N-1:0] below_first, below_want;
+  logic wrap;
 
+  // Both orders are found side by side.
   assign any   = want != '0;
-  assign first = ((want & later) != '0) ? want & later : want;
-  assign grant = first & ~below;
+  assign first = want & later;
+  assign wrap  = first == '0;
+  assign below = wrap ? below_want : below_first;
+  assign grant = wrap ? want & ~below_want : first & ~below_first;
 
   always_comb begin
-    for (int n = 0; n < N; n++) below[n] = (first & ((N'(1) << n) - N'(1))) != '0;
+    for (int n = 0; n < N; n++) begin
+      below_first[n] = (first & ((N'(1) << n) - N'(1))) != '0;
+      below_want[n]  = (want & ((N'(1) << n) - N'(1))) != '0;
+    end
   end
 
   always_ff @(posedge clk) begin

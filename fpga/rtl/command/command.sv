@@ -131,6 +131,8 @@ module command
   logic [31:0] depth;
   taken_t taken;
   fetched_t fetched;
+  logic early_valid;
+  host_read_t early;
   logic verdict_valid, verdict_ready;
   logic [15:0] status, detail;
   block_units_t block;
@@ -176,20 +178,13 @@ module command
   );
 
   index_fetch fetch (
-      .clk,
       .rst(core_rst),
-      .taken_valid,
-      .taken_ready,
-      .taken,
       .read_valid(run_valid[1]),
       .read_ready(run_ready[1]),
       .read(runs[1]),
       .beat_valid(beat_valid[1]),
       .beat_ready(beat_ready[1]),
-      .beat,
-      .fetched_valid,
-      .fetched_ready,
-      .fetched
+      .*
   );
 
   descriptor_check #(
@@ -213,8 +208,9 @@ module command
   logic sequencer_busy, job_issued, job_ended, context_in_valid, context_in_ready, context_valid, context_ready;
   context_t context_in, context_out;
   logic [$clog2(CONTEXTS):0] contexts_level;
-  logic load_valid, load_ready;
+  logic load_valid, load_ready, early_refused;
   load_t load;
+  assign early_refused = verdict_valid && verdict_ready && status != STATUS_OK;
 
   job_sequencer #(
       .G(G)

@@ -35,7 +35,7 @@ module head_poller
   logic stale;
   logic [$clog2(POLL_CYCLES):0] wait_cycles;
 
-  assign beat_ready = busy && !read_valid;
+  assign beat_ready = 1'b1;  // a beat comes for the read under way alone
 
   always_ff @(posedge clk) begin
     head_valid <= 1'b0;
@@ -45,7 +45,7 @@ module head_poller
     if (wait_cycles != '0) wait_cycles <= wait_cycles - 1'b1;
     if (busy) begin
       if (read_ready) read_valid <= 1'b0;
-      if (beat_valid && beat_ready) begin
+      if (beat_valid) begin
         busy       <= 1'b0;
         head_valid <= active[at] && !stale;
         at         <= (at == LAST) ? '0 : at + 1'b1;

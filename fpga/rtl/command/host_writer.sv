@@ -8,7 +8,7 @@ module host_writer
   import command_types::*;
 #(
     parameter int MASTERS = 3,
-    parameter int DEPTH = 32
+    parameter int DEPTH = 64
 ) (
     input  logic                      clk,
     input  logic                      rst,

@@ -1,15 +1,24 @@
-// Reads what a descriptor names: its index in the queue's table, and the tokens of its slot.
+// Reads what a descriptor names: its index in the queue's table, and the tokens of its slot. Asks the query loader for
+// the first queries meanwhile.
 //
 // Stream in: a descriptor. Stream out: it, with the index and the tokens (CardIndex of proto/layout/card.h; with
 // descriptor_check what layout::IndexInfo has). An index id out of bounds, an index that does not exist and a slot
-// that it does not have are never looked up: they give zeros. Latency: 4 cycles and two reads, one after the other.
+// that it does not have are never looked up: they give zeros. `early`: the payload of a descriptor that has queries and
+// whose payload lies within its region; it may be dropped. It comes once a descriptor, while its index is read.
+// PLACES entries of before have told where tokens lie. When one of them had the descriptor's queue, id and generation,
+// the tokens are read behind the index, and anew when the index tells another place. `opened`: a queue's table is
+// another one, so all are forgotten.
+// Latency: 8 cycles and a read; another read, one after the other, when the place is not known.
 // Stalls: host memory, and `fetched`.
 module index_fetch
   import mnemo_pkg::*;
   import command_types::*;
-(
+#(
+    parameter int PLACES = 16
+) (
     input  logic               clk,
     input  logic               rst,
+    input  logic               opened,
     input  logic               taken_valid,
     output logic               taken_ready,
     input  taken_t             taken,
@@ -19,6 +28,8 @@ module index_fetch
     input  logic               beat_valid,
     output logic               beat_ready,
     input  logic       [511:0] beat,
+    output logic               early_valid,
+    output host_read_t         early,
     output logic               fetched_valid,
     input  logic               fetched_ready,
     output fetched_t           fetched
@@ -27,43 +38,115 @@ module index_fetch
     IDLE,
     BOUNDS,
     INDEX,
+    LOOK,
     SLOT,
+    SKIP,
     TOKENS,
     FETCHED
   } state_t;
 
+  localparam int AT = $clog2(PLACES);
+
+  typedef struct packed {
+    logic [2:0]     number;
+    logic [31-AT:0] id;
+    logic [15:0]    generation;
+    logic [15:0]    layer_slots;
+    logic [57:0]    tokens;  // address, in beats
+  } place_t;
+
   state_t state;
-  logic asked;
+  logic asked;  // the read of INDEX or TOKENS
+  logic ahead;  // tokens are asked for by their place
+  logic came;  // a beat was taken in the cycle before
+  logic known, settled, told, exists, same;
   logic [15:0] slot;
+  logic [31:0] id;
+  logic [PLACES-1:0] valid;
+  place_t stored, place;
 
   assign taken_ready = state == IDLE;
   assign slot = fetched.taken.descriptor.layer_slot;
-  assign beat_ready = state == INDEX || state == TOKENS;
+  assign id = fetched.taken.descriptor.index_id;
+  assign beat_ready = (state == INDEX || state == SKIP || state == TOKENS) && !came;
   assign fetched_valid = state == FETCHED;
+
+  ram_lut #(
+      .WIDTH($bits(place_t)),
+      .DEPTH(PLACES)
+  ) places (
+      .clk,
+      .we(state == SLOT && exists),
+      .waddr(id[AT-1:0]),
+      .wdata({
+        fetched.taken.number,
+        id[31:AT],
+        fetched.index.generation,
+        fetched.index.layer_slots,
+        fetched.index.tokens_address[63:6]
+      }),
+      .raddr(id[AT-1:0]),
+      .rdata(stored)
+  );
+
+  // The place is that of the descriptor's index from the second cycle of INDEX on.
+  logic kept;
+  always_ff @(posedge clk) begin
+    if (rst || opened) valid <= '0;
+    else if (state == SLOT && exists) valid[id[AT-1:0]] <= 1'b1;
+    if (state == BOUNDS) begin
+      place <= stored;
+      kept  <= valid[id[AT-1:0]];
+    end
+    settled <= state == INDEX;
+    exists <= fetched.index.exists != '0 && slot < fetched.index.layer_slots;
+    same <= fetched.index.tokens_address[63:6] == place.tokens;
+    known <= kept && place.number == fetched.taken.number && place.id == id[31:AT] &&
+        place.generation == fetched.taken.descriptor.index_generation && slot < place.layer_slots;
+  end
+
+  wire free = !read_valid || read_ready;
+  wire ask_ahead = state == INDEX && settled && known && asked && !ahead && free;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       state      <= IDLE;
       read_valid <= 1'b0;
       asked      <= 1'b0;
+      ahead      <= 1'b0;
     end else begin
-      read_valid <= beat_ready && !asked && !(read_valid && read_ready);
-      asked      <= beat_ready && !beat_valid && (asked || (read_valid && read_ready));
+      if (read_ready) read_valid <= 1'b0;
+      if (((state == INDEX || state == TOKENS) && !asked) || ask_ahead) read_valid <= 1'b1;
       unique case (state)
         IDLE: begin
+          asked <= 1'b0;
+          ahead <= 1'b0;
           if (taken_valid) state <= BOUNDS;
         end
         BOUNDS: begin
-          state <= (fetched.taken.descriptor.index_id < fetched.taken.regs.indexes) ? INDEX : FETCHED;
+          state <= (id < fetched.taken.regs.indexes) ? INDEX : FETCHED;
         end
         INDEX: begin
-          if (beat_valid) state <= SLOT;
+          asked <= 1'b1;
+          if (ask_ahead) ahead <= 1'b1;
+          if (came) state <= LOOK;
         end
+        LOOK: state <= SLOT;
         SLOT: begin
-          state <= (fetched.index.exists != '0 && slot < fetched.index.layer_slots) ? TOKENS : FETCHED;
+          // A beat that was asked for by a wrong place is dropped first.
+          asked <= ahead;
+          if (ahead && !(exists && same)) state <= SKIP;
+          else state <= exists ? TOKENS : FETCHED;
+        end
+        SKIP: begin
+          if (came) begin
+            ahead <= 1'b0;
+            state <= SLOT;
+          end
         end
         TOKENS: begin
-          if (beat_valid) state <= FETCHED;
+          asked <= 1'b1;
+          if (came) state <= FETCHED;
         end
         FETCHED: begin
           if (fetched_ready) state <= IDLE;
@@ -71,6 +154,7 @@ module index_fetch
         default: state <= IDLE;
       endcase
     end
+    came <= !rst && beat_valid && beat_ready;
     if (state == IDLE) begin
       fetched.taken  <= taken;
       fetched.index  <= '0;
@@ -78,14 +162,39 @@ module index_fetch
     end
     read.beats <= 24'd1;
     if (state == INDEX) begin
-      if (!read_valid)
-        read.address <= fetched.taken.regs.index_table + {26'b0, fetched.taken.descriptor.index_id, 6'b0};
-      if (beat_valid) fetched.index <= (beat[23:16] == '0) ? '0 : card_index_t'(beat);
+      if (!asked) read.address <= fetched.taken.regs.index_table + {26'b0, id, 6'b0};
+      if (ask_ahead) read.address <= {place.tokens, 6'b0} + {46'b0, slot[15:4], 6'b0};
+      if (!came) fetched.index <= card_index_t'(beat);
     end
+    if (state == LOOK && fetched.index.exists == '0) fetched.index <= '0;
     if (state == TOKENS) begin
-      if (!read_valid) read.address <= {fetched.index.tokens_address[63:6], 6'b0} + {46'b0, slot[15:4], 6'b0};
-      if (beat_valid) fetched.tokens <= beat[32*slot[3:0]+:32];
+      if (!asked) read.address <= {fetched.index.tokens_address[63:6], 6'b0} + {46'b0, slot[15:4], 6'b0};
+      if (!came) fetched.tokens <= beat[32*slot[3:0]+:32];
     end
+  end
+
+  // The payload, in three steps from BOUNDS on, told when nothing more is asked for by a place.
+  /* verilator lint_off UNUSEDSIGNAL */  // the descriptor's fields
+  descriptor_t d;
+  queue_t q;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic [63:0] region;
+  logic [31:0] region_length;
+  logic [32:0] payload_end;
+  logic in_region, has_queries, tells;
+  assign d = fetched.taken.descriptor;
+  assign q = fetched.taken.regs;
+  assign tells = state == INDEX && settled && asked && !ask_ahead && free;
+  always_ff @(posedge clk) begin
+    region <= d.payload_region[0] ? q.region1 : q.region0;
+    region_length <= d.payload_region[0] ? q.length1 : q.length0;
+    payload_end <= {1'b0, d.payload_offset} + {1'b0, d.payload_length};
+    early.address <= region + {26'b0, d.payload_offset, 6'b0};
+    early.beats <= (d.payload_length[31:24] != '0) ? '1 : d.payload_length[23:0];
+    has_queries <= d.op == OP_SCORE_SELECT && d.select_op != SELECT_LATEST;
+    in_region <= payload_end <= {1'b0, region_length} && d.payload_region < q.regions;
+    early_valid <= !rst && tells && !told && has_queries && in_region;
+    told <= state == INDEX && (told || tells);
   end
 
   stream_if #(

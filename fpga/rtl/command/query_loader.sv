@@ -6,6 +6,10 @@
 // A load of `values` is not read: its queries are unit vectors of elements in their order, with a multiplier of 1, and
 // a shift from their octaves to the largest one of the scan before, which it waits for and takes (`octave`). Their y
 // is layout::AlignedValue.
+// `early` tells of the payload of the next descriptor. A loader with nothing to do reads as many beats of it as the
+// latest block had, so that the first load finds them. They are dropped when its block has another length, and with
+// `early_refused`: no load comes. One descriptor is told of at a time, before its first load; `sequencer_busy` until all
+// loads of the one before it have come.
 // Latency: 7 cycles and a read to the first beat; a beat in two cycles then, and 8 cycles before the first param, for the
 // sums. Blocks of the next loads are read meanwhile, as far as BEATS hold them: a longer one is read when all before it
 // are used up. Stalls: host memory, `query`, `octave`.
@@ -21,6 +25,10 @@ module query_loader
     input  logic                load_valid,
     output logic                load_ready,
     input  load_t               load,
+    input  logic                sequencer_busy,
+    input  logic                early_valid,
+    input  host_read_t          early,
+    input  logic                early_refused,
     output logic                read_valid,
     input  logic                read_ready,
     output host_read_t          read,
@@ -65,8 +73,12 @@ module query_loader
   logic [$clog2(LOADS):0] loads_level;
   logic [$clog2(BEATS):0] beats_level;
   /* verilator lint_on UNUSEDSIGNAL */
+  // Beats that were asked for before their load: 0, none. They are the only ones that are owed.
+  logic [6:0] early_left, latest_beats;
+  logic idle, waits, dropping, early_fits, early_meant;  // early_meant: by the load that stands
   wire take_load = load_valid && load_ready;
   wire take_beat = held_valid && held_ready;
+  wire take_early = early_valid && idle && early_fits;
   assign load_ready = fits && loads_room && !read_valid;
   assign next_ready = state == IDLE;
 
@@ -103,13 +115,31 @@ module query_loader
   always_ff @(posedge clk) begin
     // A load stands until it is taken, and meanwhile beats are used up alone: what fits goes on fitting. `owed` has a
     // load's beats a cycle after it, before the first of them comes.
-    fits <= !rst && load_valid && !take_load && !added && (owed == '0 ||
+    fits <= !rst && load_valid && !take_load && !added && (early_left != '0 ? early_meant : owed == '0 ||
         (owed[23:6] == '0 && load.beats[23:6] == '0 && 7'(owed[5:0]) + 7'(load.beats[5:0]) <= 7'(BEATS)));
-    added <= !rst && take_load;
-    if (take_load) less <= load.beats - 24'd1;
+    added <= !rst && ((take_load && early_left == '0) || take_early);
+    less <= (take_early ? 24'(latest_beats) : load.beats) - 24'd1;
     if (rst) owed <= '0;
     else if (added) owed <= owed + (take_beat ? less : read.beats);
     else owed <= owed - 24'(take_beat);
+  end
+
+  always_ff @(posedge clk) begin
+    idle <= !rst && owed == '0 && !added && !take_early && !load_valid && !sequencer_busy;
+    early_fits <= 24'(latest_beats) <= early.beats && latest_beats != '0;
+    early_meant <= load_valid && !dropping && load.beats == 24'(early_left);
+    if (take_load && !load.values) latest_beats <= (load.beats <= 24'(BEATS)) ? load.beats[6:0] : '0;
+    if (take_early) early_left <= latest_beats;
+    else if (take_load) early_left <= '0;
+    else if (dropping && take_beat) early_left <= early_left - 1'b1;
+    if (early_left == '0 || (early_left == 7'd1 && take_beat)) dropping <= 1'b0;
+    else if (early_refused || (waits && !early_meant)) dropping <= 1'b1;
+    waits <= load_valid && !take_load;
+    if (rst) begin
+      early_left   <= '0;
+      latest_beats <= '0;
+      dropping     <= 1'b0;
+    end
   end
 
   logic [64*8-1:0] shifted;
@@ -144,10 +174,11 @@ module query_loader
   // The held beat is used up with this one.
   assign hold_done = (state == CODES) ? (!job.bounds || upper) && (slot == slots_last || last_query)
                                       : query[2:0] == 3'd7 || last_query;
-  assign held_ready = (state == CODES || state == PARAMS) && !hold_valid && !job.values;
+  assign held_ready = dropping || ((state == CODES || state == PARAMS) && !hold_valid && !job.values);
 
   // Beats of a load of values: a unit vector's segment, or 8 parameters.
   localparam logic [7:0] NO_SHIFT = 8'd105;  // of octave 0
+  wire take_hold = take_beat && !dropping;
   wire take_unit = (state == CODES || state == PARAMS) && !hold_valid && job.values && octave_valid;
   wire [7:0] element = job.element + 8'(query);
   logic [511:0] unit;
@@ -166,9 +197,9 @@ module query_loader
       read_valid <= 1'b0;
     end else begin
       if (read_ready) read_valid <= 1'b0;
-      if (take_beat || take_unit) hold_valid <= 1'b1;
+      if (take_hold || take_unit) hold_valid <= 1'b1;
       if (move && hold_done) hold_valid <= 1'b0;
-      if (take_load && !load.values) read_valid <= 1'b1;
+      if ((take_load && !load.values && early_left == '0) || take_early) read_valid <= 1'b1;
       unique case (state)
         IDLE: if (next_valid) state <= CODES;
         CODES: if (move && last_of_query && last_query) state <= DRAIN;
@@ -178,9 +209,9 @@ module query_loader
       endcase
     end
     if (state == IDLE) job <= next;
-    if (take_load) begin
-      read.address <= load.address;
-      read.beats   <= load.beats;
+    if (take_load || take_early) begin
+      read.address <= take_early ? early.address : load.address;
+      read.beats   <= take_early ? 24'(latest_beats) : load.beats;
     end
     if (state == IDLE) begin
       query   <= '0;
@@ -189,7 +220,7 @@ module query_loader
       upper   <= 1'b0;
     end
     drain <= (state == DRAIN) ? drain - 1'b1 : 4'd8;
-    if (take_beat || take_unit) hold <= job.values ? unit : held;
+    if (take_hold || take_unit) hold <= job.values ? unit : held;
     if (move) begin
       if (state == PARAMS) begin
         query <= query + 1'b1;

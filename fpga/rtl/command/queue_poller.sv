@@ -9,7 +9,8 @@
 // A head that is more than `slots` ahead of the tail stops its queue, until it is disabled: `broken`, which bit 1
 // of kCardQueueEnable shows. No other queue is affected.
 // A queue that is disabled while it is opened, or while its head is read, begins anew when it is enabled again.
-// `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 10 cycles and a read from a doorbell to its
+// A queue that is disabled before its read begins is not read, so that its registers may change at once.
+// `quiet` begins no read but that of a descriptor. Latency: N_QUEUES + 11 cycles and a read from a doorbell to its
 // descriptor. Stalls: host memory, and `taken`. Reads: 0 rings and descriptors, 1 polled heads.
 module queue_poller
   import mnemo_pkg::*;
@@ -62,14 +63,15 @@ module queue_poller
   } state_t;
 
   state_t state;
-  logic [N_QUEUES-1:0] differs, active, ready, enabled, grant, turned, to_open;  // to_open: a cycle old
+  logic [N_QUEUES-1:0] active, ready, enabled, grant, turned, to_open;  // to_open: a cycle old
+  logic [N_QUEUES-1:0][3:0] differs;  // a byte of a queue's head from that of its tail
   logic [N_QUEUES-1:0][31:0] tails, heads, next_seqs;  // heads: as polled
   logic [AT-1:0] look, chosen, granted, first_to_open;
   logic [2:0] polled_at;
-  logic any, moved, asked, may_take, spoiled, polling, polled, opening;
-  logic ask_valid, poll_valid, wants_beat, poll_wants_beat;
+  logic any, moved, asked, may_take, spoiled, polling, polled, opening, copied, in_sequence;
+  logic ask_valid, poll_valid, waits_beat, came;  // came: a beat, which is in `word`
   host_read_t ask, poll;
-  logic [31:0] polled_head;
+  logic [31:0] polled_head, word;
   logic [63:0] address;
   logic [N_QUEUES-1:0] due;
   logic [N_QUEUES-1:0][63:0] rings;
@@ -106,56 +108,66 @@ module queue_poller
 
   // Looks at one queue a cycle, in two steps: how many descriptors it has, then whether that may be. What was looked at
   // while its queue's tail moved is dropped, and no other queue's: each is looked at anew after N_QUEUES cycles.
-  logic seen_valid, seen_counts, known_valid, known_counts, counts, over;
+  logic seen_counts, seen_polls, known_valid, known_counts, known_some, over, fine;
+  logic [N_QUEUES-1:0] moves, judged;
   logic [AT-1:0] seen_at, known_at;
-  logic [31:0] seen_head, seen_tail, seen_slots, known, known_slots, total;
-  assign moved = state == COPIED || state == OPENED || state == TAKE;
+  logic [31:0] seen_polled, seen_bell, seen_head, seen_tail, seen_slots, known, known_slots, total;
+  assign moved = state == COPIED || state == TAKE;
+  always_comb begin
+    for (int q = 0; q < N_QUEUES; q++) begin
+      moves[q]  = moved && chosen == AT'(q);
+      judged[q] = known_valid && known_at == AT'(q);
+    end
+  end
+  assign seen_head = seen_polls ? seen_polled : seen_bell;
   assign over = known > known_slots;
-  assign counts = known_counts && active[known_at] && !broken[known_at];
+  assign fine = known_counts && known_some && !over;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       look       <= '0;
-      seen_valid <= 1'b0;
       known_valid <= 1'b0;
       ready      <= '0;
       broken     <= '0;
       total      <= '0;
       depth      <= '0;
     end else begin
-      look <= (look == LAST) ? '0 : look + 1'b1;
-      seen_valid <= !(moved && look == chosen);
-      if (moved) ready[chosen] <= 1'b0;
-      known_valid <= seen_valid && !(moved && seen_at == chosen);
-      if (known_valid && !(moved && known_at == chosen)) begin
-        if (counts && over) broken[known_at] <= 1'b1;
-        ready[known_at] <= counts && known != '0 && !over;
+      look        <= (look == LAST) ? '0 : look + 1'b1;
+      known_valid <= !(moved && seen_at == chosen);
+      for (int q = 0; q < N_QUEUES; q++) begin
+        if (!enabled[q]) broken[q] <= 1'b0;
+        else if (active[q] && !moves[q] && judged[q] && known_counts && over) broken[q] <= 1'b1;
+        if (!enabled[q] || !active[q] || broken[q] || moves[q]) ready[q] <= 1'b0;
+        else if (judged[q]) ready[q] <= fine;
       end
       total <= ((known_at == '0) ? 32'd0 : total) + known;
       if (known_at == '0) depth <= total;
-      for (int q = 0; q < N_QUEUES; q++)
-      if (!enabled[q]) begin
-        broken[q] <= 1'b0;
-        ready[q]  <= 1'b0;
-      end
     end
     seen_at     <= look;
     seen_counts <= !rst && active[look] && !broken[look];
-    seen_head   <= queues[look].poll[0] ? heads[look] : queues[look].head;
+    seen_polls  <= queues[look].poll[0];
+    seen_polled <= heads[look];
+    seen_bell   <= queues[look].head;
     seen_tail   <= tails[look];
     seen_slots  <= queues[look].slots;
     known_at     <= seen_at;
     known_counts <= !rst && seen_counts;
     known        <= seen_counts ? seen_head - seen_tail : 32'd0;
+    known_some   <= seen_head != seen_tail;
     known_slots  <= seen_slots;
   end
 
   // Known at once, unlike `ready`: so the card is not idle from a doorbell's response on.
+  logic [N_QUEUES-1:0] waits;
+  always_comb begin
+    for (int q = 0; q < N_QUEUES; q++) waits[q] = enabled[q] && !broken[q] && (!active[q] || differs[q] != '0);
+  end
   always_ff @(posedge clk) begin
     for (int q = 0; q < N_QUEUES; q++) begin
-      differs[q] <= (queues[q].poll[0] ? heads[q] : queues[q].head) != tails[q];
+      for (int b = 0; b < 4; b++)
+      differs[q][b] <= (queues[q].poll[0] ? heads[q][8*b+:8] : queues[q].head[8*b+:8]) != tails[q][8*b+:8];
     end
-    pending <= !rst && (enabled & ~broken & (~active | differs)) != '0;
+    pending <= !rst && waits != '0;
   end
 
   always_comb begin
@@ -180,7 +192,7 @@ module queue_poller
       .read_ready(read_ready[1]),
       .read(poll),
       .beat_valid(beat_valid[1]),
-      .beat_ready(poll_wants_beat),
+      .beat_ready(beat_ready[1]),
       .beat(beat[31:0]),
       .head_valid(polled),
       .head_at(polled_at),
@@ -189,13 +201,13 @@ module queue_poller
 
   assign read_valid = {poll_valid, ask_valid};
   assign read = {poll, ask};
-  assign beat_ready = {poll_wants_beat, wants_beat};
+  assign beat_ready[0] = 1'b1;
   assign reading = polling || state == OPEN || state == OPEN_RING || state == OPEN_COMPLETIONS || state == OPENED;
   assign busy = state == TURN || state == TAKE || state == TAKE_ADDRESS || state == FETCH || state == COPIED ||
       taken_valid || write_valid;
-  assign wants_beat = state == OPEN_RING || state == OPEN_COMPLETIONS || state == FETCH;
+  assign waits_beat = state == OPEN_RING || state == OPEN_COMPLETIONS || state == FETCH;
 
-  // `asked`: the read of the present state is under way.
+  // `asked`: the read of the present state is under way. A beat comes for none else, so all are taken.
   always_comb begin
     unique case (state)
       OPEN_RING: address = regs.ring + 64'(RING_AT_TAIL);
@@ -207,11 +219,13 @@ module queue_poller
   always_ff @(posedge clk) begin
     if (rst) begin
       ask_valid <= 1'b0;
-      asked         <= 1'b0;
+      asked     <= 1'b0;
     end else begin
-      ask_valid <= wants_beat && !asked && !(ask_valid && read_ready[0]);
-      asked         <= wants_beat && !beat_valid[0] && (asked || (ask_valid && read_ready[0]));
+      ask_valid <= waits_beat && !asked && !(ask_valid && read_ready[0]);
+      asked     <= waits_beat && !came && (asked || (ask_valid && read_ready[0]));
     end
+    came <= !rst && beat_valid[0];
+    word <= beat[31:0];
     ask.beats <= 24'd1;
     if (!ask_valid) ask.address <= address;
   end
@@ -222,6 +236,7 @@ module queue_poller
       active      <= '0;
       write_valid <= 1'b0;
       taken_valid <= 1'b0;
+      copied      <= 1'b0;
       opened      <= 1'b0;
     end else begin
       opened <= 1'b0;
@@ -229,6 +244,8 @@ module queue_poller
       if (write_ready) write_valid <= 1'b0;
       if (polled) heads[polled_at[AT-1:0]] <= polled_head;
       if (!enabled[chosen]) spoiled <= 1'b1;
+      copied <= 1'b0;
+      if (copied && in_sequence) next_seqs[chosen] <= next_seq + 32'd1;
       unique case (state)
         IDLE: begin
           if (opening) begin
@@ -236,24 +253,24 @@ module queue_poller
             spoiled <= 1'b0;
             state   <= OPEN;
           end else if (may_take && any) begin
-            turned <= grant;
-            state  <= TURN;
+            state <= TURN;
           end
+          turned <= grant;
         end
         OPEN: begin
           regs  <= queues[chosen];
-          state <= OPEN_RING;
+          state <= enabled[chosen] ? OPEN_RING : IDLE;
         end
         OPEN_RING: begin
-          if (beat_valid[0]) begin
-            tails[chosen] <= beat[31:0];
-            heads[chosen] <= beat[31:0];
+          if (came) begin
+            tails[chosen] <= word;
+            heads[chosen] <= word;
             state         <= OPEN_COMPLETIONS;
           end
         end
         OPEN_COMPLETIONS: begin
-          if (beat_valid[0]) begin
-            opened_head <= beat[31:0];
+          if (came) begin
+            opened_head <= word;
             state       <= OPENED;
           end
         end
@@ -278,20 +295,22 @@ module queue_poller
         TAKE_ADDRESS: begin
           tail  <= tail & (regs.slots - 32'd1);
           after <= tail + 32'd1;
-          state <= FETCH;
+          state <= active[chosen] ? FETCH : IDLE;
         end
         FETCH: begin
-          if (beat_valid[0]) begin
-            taken.descriptor <= descriptor_t'(beat);
-            taken.regs      <= regs;
-            taken.number     <= 3'(chosen);
-            taken.next_seq   <= next_seq;
+          taken.regs     <= regs;
+          taken.number   <= 3'(chosen);
+          taken.next_seq <= next_seq;
+          if (came) begin
             tails[chosen] <= after;
             state         <= COPIED;
+          end else begin
+            taken.descriptor <= descriptor_t'(beat);
           end
         end
         COPIED: begin
-          if (taken.descriptor.seq == next_seq) next_seqs[chosen] <= next_seq + 32'd1;
+          copied        <= 1'b1;
+          in_sequence   <= taken.descriptor.seq == next_seq;
           taken_valid   <= 1'b1;
           write_valid   <= 1'b1;
           write.address <= regs.ring + 64'(RING_AT_TAIL);

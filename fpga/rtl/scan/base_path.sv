@@ -60,6 +60,7 @@ module base_path
 
   // 8 steps a beat of the base: words of codes, and both halves of each.
   logic running, start, step, step_last, item_last, half, there;  // there: the beat at `read`
+  logic last_segment;  // a cycle late: a segment has 8 steps
   logic [1:0] segment, word;
   logic [5:0] read, read_after, page_start;  // beats
   logic [3:0] room;  // items of y
@@ -68,8 +69,7 @@ module base_path
   assign code_at = {item.job[0], item.pass, 1'b0, segment, word};
   assign step = code_read && code_ready;
   assign read_after = read + 6'd1;
-  assign step_last = half && word == 2'd3;
-  assign item_last = step && step_last && 3'(segment) == segment_last(merge);
+  assign item_last = step && step_last && last_segment;
   assign item_ready = item_last;
   assign release_valid = item_last && item.free_bank;
   assign release_bank = item.bank;
@@ -93,9 +93,14 @@ module base_path
       else there <= (item_last && !item.last_pass) || read_after != base_written;
       base_freed <= step && step_last && item.last_pass;
     end
+    last_segment <= 3'(segment) == segment_last(merge);
     if (start) begin
       {segment, word, half} <= '0;
-    end else if (step) {segment, word, half} <= {segment, word, half} + 5'd1;
+      step_last <= 1'b0;
+    end else if (step) begin
+      {segment, word, half} <= {segment, word, half} + 5'd1;
+      step_last <= {word, half} == 3'd6;
+    end
   end
 
   // Codes come a cycle after the base.

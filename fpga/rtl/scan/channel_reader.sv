@@ -104,10 +104,11 @@ module channel_reader
   assign head = row_t'(head_bits);
 
   logic [3:0] lists_held;  // beats asked for and not yet used up
+  logic fetch_ok;  // a row may ask for a beat: a cycle late, so that each third row may
   logic want_valid, list_ar_valid, list_ar_take, list_free;
   logic [31:0] want_beat;
   logic [33:0] list_ar_beat;
-  assign row_ready = rows_ready && !halt && (!row.fetch || (!want_valid && lists_held != 4'(LISTS)));
+  assign row_ready = rows_ready && (!row.fetch || fetch_ok);
 
   logic want_out;
   assign want_out = want_valid && !list_ar_valid;
@@ -116,7 +117,9 @@ module channel_reader
       want_valid <= 1'b0;
       list_ar_valid <= 1'b0;
       lists_held <= '0;
+      fetch_ok <= 1'b0;
     end else begin
+      fetch_ok <= !halt && !want_valid && !(row_valid && row_ready && row.fetch) && lists_held != 4'(LISTS);
       if (row_valid && row_ready && row.fetch) want_valid <= 1'b1;
       else if (want_out) want_valid <= 1'b0;
       if (want_out) list_ar_valid <= want_beat < length_beats;
@@ -157,8 +160,7 @@ module channel_reader
 
   // The blocks of a job, by job slot.
   typedef struct packed {
-    logic        codes;
-    logic [1:0]  merge;
+    logic [2:0]  base_beats;
     logic [31:0] block_beat;
     logic [8:0]  first_beats;
     logic [8:0]  second_at;
@@ -169,8 +171,7 @@ module channel_reader
   block_t block_in, block;  // block: of the row at hand, a cycle after it came
   logic [$bits(block_t)-1:0] block_bits;
   assign block_in = '{
-          codes: job.kind == KIND_CODES,
-          merge: form.merge,
+          base_beats: job.kind != KIND_CODES ? 3'd0 : form.merge == 2'd0 ? 3'd1 : form.merge == 2'd1 ? 3'd2 : 3'd4,
           block_beat: job.block_beat,
           first_beats: job.first_beats,
           second_at: job.second_at,
@@ -208,22 +209,20 @@ module channel_reader
   logic [33:0] address;
   logic [5:0] pages_free, bases_free;
   logic [4:0] page_slot;
-  logic [2:0] base_beats;
-  logic page_go, list_need, outside;
-  logic pages_ok, bases_ok;  // a cycle late; a page that goes comes 4 cycles after one of blocks
+  logic [2:0] bases_taken;  // in the cycle before
+  logic list_need, outside, page_taken;
+  logic pages_ok, bases_ok;  // late; none goes with `halt`, nor in the 2 cycles after another, of blocks in the 4 after
   logic split_start, split_busy, burst_valid, burst_take;
   logic [33:0] split_base;
   logic [9:0] split_beats;
   logic [39:0] burst_addr;
   logic [7:0] burst_len;
 
-  assign base_beats = block.codes ? (block.merge == 2'd0 ? 3'd1 : block.merge == 2'd1 ? 3'd2 : 3'd4) : 3'd0;
-  assign list_need = state == WAIT && rows_valid && !head.none && !halt;
+  assign list_need = state == WAIT && rows_valid && !head.none;
   assign list_free = list_need && head.fetch && holding && list_data_valid;
   assign outside = finish > 34'(length_beats);
-  assign page_go = pages_ok &&
+  assign page_valid = pages_ok &&
       ((state == READ && bases_ok && !split_busy) || (state == WAIT && rows_valid && head.none));
-  assign page_valid = page_go && !halt;
   assign page = '{
           none: head.none,
           first: head.first,
@@ -234,7 +233,7 @@ module channel_reader
           high: head.high,
           mask: head.mask
       };
-  assign split_start = !split_busy && !halt && ((state == READ && page_go) || state == SECOND);
+  assign split_start = !split_busy && ((state == READ && pages_ok && bases_ok) || state == SECOND);
   assign split_base = state == SECOND ? address + 34'(block.second_at) : address;
   assign split_beats = state == SECOND ? 10'(block.second_beats) : 10'(block.first_beats);
   assign rows_take = (page_valid && (head.none || block.one)) || (state == SECOND && split_start);
@@ -248,6 +247,8 @@ module channel_reader
       page_slot <= '0;
       pages_ok <= 1'b0;
       bases_ok <= 1'b0;
+      page_taken <= 1'b0;
+      bases_taken <= '0;
     end else begin
       // A beat that is used up leaves first; a row of the same beat does not wait.
       if (list_free) holding <= 1'b0;
@@ -260,11 +261,13 @@ module channel_reader
         READ: if (page_valid) state <= block.one ? WAIT : SECOND;
         default: if (split_start) state <= WAIT;
       endcase
-      pages_free <= pages_free - 6'(page_valid) + 6'(page_freed);
-      bases_free <= bases_free - (page_valid && !head.none ? 6'(base_beats) : 6'd0) + 6'(base_freed);
-      page_slot <= page_slot + 5'(page_valid);
-      pages_ok <= pages_free != '0 && !page_valid;
-      bases_ok <= bases_free >= 6'(base_beats);
+      page_taken <= page_valid;
+      bases_taken <= page_valid && !head.none ? block.base_beats : '0;
+      pages_free <= pages_free - 6'(page_taken) + 6'(page_freed);
+      bases_free <= bases_free - 6'(bases_taken) + 6'(base_freed);
+      page_slot <= page_slot + 5'(page_taken);
+      pages_ok <= pages_free != '0 && !page_valid && !page_taken && !halt;
+      bases_ok <= bases_free >= 6'(block.base_beats);
     end
     if (state == WAIT) extent <= list_data[head.element];
     start <= 33'(extent) + 33'(block.block_beat);

@@ -105,14 +105,16 @@ module page_buffer
   state_t state;
   logic [4:0] left;  // beats of this section after this one
   logic [3:0] planes_left;  // after this one
-  logic [4:0] last_of_plane;
+  logic left_none, planes_none;  // these are 0
+  logic [4:0] last_of_plane, first_left;
   logic first_plane, plane_ends, is_plane;
   logic [1:0] base_last;
   assign last_of_plane = last_beat_of_plane(shape.kind, shape.page_row, shape.merge);
   assign base_last = shape.merge == 2'd0 ? 2'd0 : shape.merge == 2'd1 ? 2'd1 : 2'd3;
+  assign first_left = shape.codes ? 5'(base_last) : last_of_plane;
   assign is_plane = beat_valid && state == PLANE;
-  assign plane_ends = is_plane && left == '0;
-  assign page_ends = plane_ends && planes_left == '0;
+  assign plane_ends = is_plane && left_none;
+  assign page_ends = plane_ends && planes_none;
   assign beat_peeled = beat_valid && state != PLANE;
 
   always_ff @(posedge clk) begin
@@ -120,7 +122,7 @@ module page_buffer
     else if (beat_valid) begin
       unique case (state)
         HEADER: state <= shape.codes ? BASE : PLANE;
-        BASE: if (left == '0) state <= PLANE;
+        BASE: if (left_none) state <= PLANE;
         PLANE:
         if (page_ends) state <= HEADER;
         else if (plane_ends && first_plane && shape.codes) state <= SCALES;
@@ -129,13 +131,21 @@ module page_buffer
     end
     if (beat_valid) begin
       if (state == HEADER) begin
-        left <= shape.codes ? 5'(base_last) : last_of_plane;
+        left <= first_left;
+        left_none <= first_left == '0;
         planes_left <= shape.planes - 4'd1;
+        planes_none <= shape.planes == 4'd1;
         first_plane <= 1'b1;
-      end else if (state == SCALES || left == '0) left <= last_of_plane;
-      else left <= left - 5'd1;
+      end else if (state == SCALES || left_none) begin
+        left <= last_of_plane;
+        left_none <= last_of_plane == '0;
+      end else begin
+        left <= left - 5'd1;
+        left_none <= left == 5'd1;
+      end
       if (plane_ends) begin
         planes_left <= planes_left - 4'd1;
+        planes_none <= planes_left == 4'd1;
         first_plane <= 1'b0;
       end
     end

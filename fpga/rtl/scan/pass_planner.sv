@@ -2,7 +2,7 @@
 //
 // Streams: pages (never stalled, at most 30 wait); items for planes, for bases (codes alone) and for scores;
 // orders of tables. Jobs of one or two passes have their tables built once; with more passes each item has
-// its tables built anew. Banks alternate from order to order. Latency: 4 cycles; an item a cycle. Stalls: any
+// its tables built anew. Banks alternate from order to order. Latency: 5 cycles; an item a cycle. Stalls: any
 // of the four queues is full.
 module pass_planner
   import card_types::*;
@@ -31,13 +31,18 @@ module pass_planner
     input  logic       build_ready,
     output build_t     build
 );
-  logic none, first, last;
-  logic [1:0] job;
-  logic [4:0] slot;
-  logic head_valid, head_take, pages_ready;
+  typedef struct packed {
+    logic none;
+    logic first;
+    logic last;
+    logic [1:0] job;
+    logic [4:0] slot;
+  } head_t;
+  head_t next, head;
+  logic next_valid, next_take, head_valid, head_take, pages_ready;
   logic [5:0] unused_pages_level;
   fifo_late #(
-      .WIDTH(10),
+      .WIDTH($bits(head_t)),
       .DEPTH(32)
   ) pages (
       .clk,
@@ -45,14 +50,14 @@ module pass_planner
       .in_valid(page_valid),
       .in_ready(pages_ready),
       .in_data({page.none, page.first, page.last, page.job, page.slot}),
-      .out_valid(head_valid),
-      .out_ready(head_take),
-      .out_data({none, first, last, job, slot}),
+      .out_valid(next_valid),
+      .out_ready(next_take),
+      .out_data(next),
       .level(unused_pages_level)
   );
 
-  logic codes;
-  logic [3:0] pass_last;
+  logic next_codes;
+  logic [3:0] next_pass_last;
   ram_lut #(
       .WIDTH(5),
       .DEPTH(4)
@@ -61,39 +66,50 @@ module pass_planner
       .we(form_we),
       .waddr(form_slot),
       .wdata({form.kind == KIND_CODES, form.pass_last}),
-      .raddr(job),
-      .rdata({codes, pass_last})
+      .raddr(next.job),
+      .rdata({next_codes, next_pass_last})
   );
 
-  logic [3:0] pass;
+  logic [3:0] pass, passes_left;
   logic next_bank, first_bank;  // first_bank: of pass 0
-  logic ends, many, fresh, emit, space;
+  logic codes, ends, many, fresh, emit, space;  // ends: the page's last pass
   item_t item;
   logic planes_in, bases_in, scores_in, builds_in;
-  assign ends = none || pass == pass_last;
-  assign many = pass_last > 4'd1;
-  assign fresh = !none && (many || first);
+  assign fresh = !head.none && (many || head.first);
   assign item = '{
-          none: none,
-          last: last && ends,
+          none: head.none,
+          last: head.last && ends,
           last_pass: ends,
-          free_bank: many || last,
+          free_bank: many || head.last,
           bank: fresh ? next_bank : first_bank ^ pass[0],
-          job: job,
-          slot: slot,
+          job: head.job,
+          slot: head.slot,
           pass: pass
       };
   assign space = planes_in && bases_in && scores_in && builds_in;
   assign emit = head_valid && space;
   assign head_take = emit && ends;
+  assign next_take = !head_valid || head_take;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       pass <= '0;
       next_bank <= 1'b0;
+      head_valid <= 1'b0;
+    end else begin
+      if (next_take) head_valid <= next_valid;
+      if (emit) pass <= ends ? '0 : pass + 4'd1;
+      if (emit && fresh) next_bank <= !next_bank;
+    end
+    if (next_take) begin
+      head <= next;
+      codes <= next_codes;
+      passes_left <= next_pass_last;
+      ends <= next.none || next_pass_last == '0;
+      many <= next_pass_last > 4'd1;
     end else if (emit) begin
-      pass <= ends ? '0 : pass + 4'd1;
-      if (fresh) next_bank <= !next_bank;
+      passes_left <= passes_left - 4'd1;
+      ends <= passes_left == 4'd1;
     end
     if (emit && pass == '0 && fresh) first_bank <= next_bank;
   end
@@ -107,7 +123,7 @@ module pass_planner
   ) planes (
       .clk,
       .rst,
-      .in_valid(emit && !none),
+      .in_valid(emit && !head.none),
       .in_ready(planes_in),
       .in_data(item),
       .out_valid(plane_valid),
@@ -122,7 +138,7 @@ module pass_planner
   ) bases (
       .clk,
       .rst,
-      .in_valid(emit && !none && codes),
+      .in_valid(emit && !head.none && codes),
       .in_ready(bases_in),
       .in_data(item),
       .out_valid(base_valid),
@@ -154,7 +170,7 @@ module pass_planner
       .rst,
       .in_valid(emit && fresh),
       .in_ready(builds_in),
-      .in_data({item.bank, job, pass}),
+      .in_data({item.bank, head.job, pass}),
       .out_valid(build_valid),
       .out_ready(build_ready),
       .out_data(build_bits),

@@ -72,18 +72,19 @@ module plane_core
   assign shape = shape_t'(shape_bits);
 
   // The item at hand.
-  logic running, start, take, beat_last, item_last, first, second;  // the plane at hand
-  logic [4:0] at, last;  // beat of the plane
+  logic running, start, take, beat_last, plane_is_last, item_last, first, second;  // the plane at hand
+  logic [4:0] at, left, last, next_last;  // beats of the plane, after this one: left, of a whole plane: last
+  logic one_beat;
   logic [3:0] planes_left;
   logic [1:0] merge, block;
   logic [2:0] blocks_free;
   logic positive;
   assign start = item_valid && !running && full[item.bank] && blocks_free != '0;
   assign take = running && plane_valid;
-  assign beat_last = at == last;
-  assign item_last = take && beat_last && planes_left == '0;
+  assign next_last = last_beat_of_plane(shape.kind, shape.page_row, shape.merge);
+  assign item_last = take && beat_last && plane_is_last;
   assign plane_take = take;
-  assign plane_last = beat_last && planes_left == '0;
+  assign plane_last = beat_last && plane_is_last;
   assign plane_again = !item.last_pass;
   assign item_ready = item_last;
   assign release_valid = item_last && item.free_bank;
@@ -104,16 +105,23 @@ module plane_core
     end
     if (start) begin
       at <= '0;
-      last <= last_beat_of_plane(shape.kind, shape.page_row, shape.merge);
+      left <= next_last;
+      last <= next_last;
+      beat_last <= next_last == '0;
+      one_beat <= next_last == '0;
       planes_left <= shape.planes - 4'd1;
+      plane_is_last <= shape.planes == 4'd1;
       first <= 1'b1;
       second <= 1'b0;
       merge <= shape.merge;
       positive <= shape.positive;
     end else if (take) begin
       at <= beat_last ? '0 : at + 5'd1;
+      left <= beat_last ? last : left - 5'd1;
+      beat_last <= beat_last ? one_beat : left == 5'd1;
       if (beat_last) begin
         planes_left <= planes_left - 4'd1;
+        plane_is_last <= planes_left == 4'd1;
         first <= 1'b0;
         second <= first;
       end

@@ -51,6 +51,7 @@ module relu_unit #(
   // Products in two registers, then their sum over the queries.
   logic [E-1:0][G-1:0][15:0] positive;
   logic [G-1:0][15:0] weight1;
+  logic first_pass;  // of tag[2]
   logic signed [31:0] product[E][G];
   logic signed [34:0] of_pass[E], of_pass_now[E];
   always_comb begin
@@ -61,6 +62,7 @@ module relu_unit #(
   end
   always_ff @(posedge clk) begin
     weight1 <= weight;
+    first_pass <= tag[1].head.pass == 4'd0;
     for (int e = 0; e < E; ++e) begin
       for (int g = 0; g < G; ++g) begin
         positive[e][g] <= y[e][g][15] ? 16'd0 : y[e][g];
@@ -86,13 +88,13 @@ module relu_unit #(
   );
   always_comb begin
     for (int e = 0; e < E; ++e) begin
-      sum_after[e] = (tag[2].head.pass == 4'd0 ? '0 : sum_before[e]) + SUM'(of_pass[e]);
+      sum_after[e] = (first_pass ? '0 : sum_before[e]) + SUM'(of_pass[e]);
     end
   end
-  logic [E-1:0][31:0] code;
+  logic [E-1:0][31:0] code;  // signed, of all entries
   always_ff @(posedge clk) begin
     for (int e = 0; e < E; ++e) begin
-      code[e] <= tag[2].head.counts[e] ? {!sum_after[e][SHIFT+31], sum_after[e][SHIFT+:31]} : 32'd0;
+      code[e] <= sum_after[e][SHIFT+:32];
     end
   end
 
@@ -107,7 +109,9 @@ module relu_unit #(
   always_ff @(posedge clk) begin
     for (int i = 0; i < STEPS; ++i) begin
       if (tag[3].valid && step == 6'(i)) begin  // between steps heads stay
-        codes[i] <= code;
+        for (int e = 0; e < E; ++e) begin
+          codes[i][e] <= tag[3].head.counts[e] ? {!code[e][31], code[e][30:0]} : 32'd0;
+        end
         counts[i] <= tag[3].head.counts[E-1:0];
       end
     end

@@ -46,7 +46,7 @@ module row_source
   state_t state;
   logic [2:0] jobs;
   logic [1:0] slot;
-  logic [23:0] at, next_at;  // RANGE
+  logic [23:0] at, left;  // RANGE; rows after this one
   logic [24:0] row_last;  // signed
   logic none, first, at_last;
   logic [5:0] low, high;  // of the first and of the last row
@@ -137,12 +137,12 @@ module row_source
       list_base <= job.list_beat;
       first <= 1'b1;
     end else if (emit) begin
-      at <= next_at;
+      at <= at + 24'd1;
       first <= 1'b0;
     end
     if (state == COUNT || emit) begin
-      next_at <= (state == COUNT ? at : next_at) + 24'd1;
-      at_last <= (state == COUNT ? at : next_at) == row_last[23:0];
+      left <= (state == COUNT ? row_last[23:0] : left) - (state == COUNT ? at : 24'd1);
+      at_last <= state == COUNT ? at == row_last[23:0] : left == 24'd1;
     end
     if (emit) begin
       beat_before <= row_now[23:4];

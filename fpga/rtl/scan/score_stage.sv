@@ -92,15 +92,15 @@ module score_stage
   assign next_shape = score_shape_t'(shape_bits);
 
   // The item at hand, and the next one, which follows without a gap once it may begin.
-  logic running, may_begin, next_ok, begins, step, step_last, item_last, room_ok, waits;
+  logic running, may_begin, next_ok, next_base_read, begins, step, step_last, item_last, room_ok, waits;
   logic [5:0] at, left, last;
   logic [2:0] blocks;  // complete and not begun
   logic [1:0] block, next_block;
   logic [3:0] base_number, next_base;
   logic [5:0] room;  // steps
+  logic [1:0] given_back;  // a cycle late
   logic folded, dropped;  // a step that gave no beat of scores
-  logic [5:0] entry;  // the first of the step
-  logic [5:0] vector;  // that it is read from
+  logic [5:0] entry, vector;  // the first of the step, and what it is read from
   logic [7:0] dones;
   logic [3:0] relu_steps;  // in the cycles before
   // Each stage keeps what it needs of an item.
@@ -117,7 +117,7 @@ module score_stage
   assign item_last = step && step_last;
   assign item_ready = begins;
   assign block_free = item_last && !now.none;
-  assign base_ready = begins && !item.none && next_shape.codes;
+  assign base_ready = begins && next_base_read;
   assign page_freed = item_last && now.last_pass;
   assign job_done = dones[7];
   assign page_slot = now.slot;
@@ -132,6 +132,7 @@ module score_stage
       dones <= '0;
       relu_steps <= '0;
       room <= 6'd32;
+      given_back <= '0;
       room_ok <= 1'b0;
     end else begin
       if (begins) running <= 1'b1;
@@ -143,9 +144,11 @@ module score_stage
       next_base <= next_base + 4'(base_ready);
       dones <= {dones[6:0], item_last && now.last};
       relu_steps <= {relu_steps[2:0], step && shape.relu};
-      room <= room - 6'(step) + 6'(score_valid && score_ready) + 6'(folded) + 6'(dropped);
+      given_back <= 2'(score_valid && score_ready) + 2'(folded) + 2'(dropped);
+      room <= room - 6'(step) + 6'(given_back);
       room_ok <= room > 6'd1;
     end
+    next_base_read <= !item.none && next_shape.codes;
     if (begins) begin
       now <= item;
       shape <= next_shape;
@@ -170,21 +173,13 @@ module score_stage
   } tag_t;
   localparam int TAG = $bits(tag_t);
   tag_t tag_now;
-  logic [E-1:0] counts;
   logic [E-1:0][7:0] token_scale, row_scale;
   always_comb begin
     for (int e = 0; e < E; ++e) begin
-      automatic logic [5:0] which = entry + 6'(e);
-      counts[e] = shape.listed ? mask[which] : which >= low && which <= high;
+      automatic logic [5:0] which = entry | 6'(e);
       token_scale[e] = scales[which];
       row_scale[e] = shape.sign_stage ? header.sign_scale : shape.page_row ? header.row_scales[4] :
           header.row_scales[which[1:0]];
-    end
-    if (shape.page_row) counts = E'(counts[0]);
-    // The page is entry 0, in whichever step it is complete.
-    if (shape.fold) begin
-      counts = '0;
-      counts[0] = shape.listed ? mask[0] : low == '0;
     end
     tag_now = '{
         push: step_last || !shape.fold,
@@ -198,14 +193,14 @@ module score_stage
             maxima: shape.maxima,
             pass: now.pass,
             at: shape.fold ? '0 : at,
-            counts: now.none ? '0 : 8'(counts)
+            counts: '0  // of score_counts
         }
     };
   end
 
   // Addresses of what is read later.
   logic [2:0] vector4;
-  logic bases2, bases6;
+  logic bases2, bases6, codes10;
   delay #(
       .WIDTH(6),
       .CYCLES(2)
@@ -222,7 +217,6 @@ module score_stage
       .in_data({bases2, block, vector, sum_at}),
       .out_data({bases6, read_row, vector4, multiplier_at})
   );
-  logic codes10;
   delay #(
       .WIDTH(5),
       .CYCLES(10)
@@ -238,7 +232,9 @@ module score_stage
 
   // Registers by the cycles after a step; the scorers' cycle 0 is cycle 5.
   logic [4:1] valid;
-  logic [TAG-1:0] tag1, tag4;
+  logic [TAG-1:0] tag1, tag4_bits;
+  tag_t tag4;
+  logic [E-1:0] counts4;
   logic [1:0] fold1, fold4;
   logic tokens1, own2, adjust1, adjust3, sign1, sign3;
   logic [4:0] code_shift1, code_shift3;
@@ -254,14 +250,27 @@ module score_stage
   logic [E-1:0][G-1:0][24:0] dot2_5;
   logic [E-1:0][G-1:0][4:0] shift2_6;
   logic [G-1:0][15:0] multiplier7, base11;
+  logic [E-1:0][G-1:0][23:0] dots_now;
   delay #(
       .WIDTH(TAG + 8),
       .CYCLES(3)
   ) delay_tag (
       .clk,
       .in_data({tag1, fold1, down1}),
-      .out_data({tag4, fold4, down4})
+      .out_data({tag4_bits, fold4, down4})
   );
+  score_counts #(
+      .E(E)
+  ) entries (
+      .none(now.none),
+      .first(entry),
+      .counts(counts4),
+      .*
+  );
+  always_comb begin
+    tag4 = tag_t'(tag4_bits);
+    tag4.head.counts = 8'(counts4);
+  end
   delay #(
       .WIDTH(7 + 11 * E),
       .CYCLES(2)
@@ -271,8 +280,10 @@ module score_stage
       .out_data({adjust3, sign3, code_shift3, mantissa4, top5})
   );
 
-  for (genvar e = 0; e < E; ++e) begin : g_mantissa
+  for (genvar e = 0; e < E; ++e) begin : g_entry
+    wire [2:0] from = vector4 | 3'(e);
     assign mantissa2[e] = scale2[e][2:0];
+    assign dots_now[e]  = dots[from];
   end
 
   always_ff @(posedge clk) begin
@@ -309,7 +320,7 @@ module score_stage
     for (int g = 0; g < G; ++g) begin
       down5[g] <= 10'(shift4[g]) - (10'(down4) + 10'd96);
       for (int e = 0; e < E; ++e) begin
-        dot2_5[e][g] <= 25'($signed(less4[g])) + {dots[(32'(vector4)+e)%8][g], 1'b1};
+        dot2_5[e][g] <= 25'($signed(less4[g])) + {dots_now[e][g], 1'b1};
       end
     end
     // 6, 7 and 11

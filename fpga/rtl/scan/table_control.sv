@@ -55,13 +55,14 @@ module table_control
   // Step n of a segment writes address gray(n); then the code of the bit in which gray(n + 1) differs goes in
   // or out.
   logic running, start, ends, step;
+  logic last_segment;  // a cycle late: a segment has 16 steps
   logic [2:0] segment;
   logic [3:0] n, next;
   logic [1:0] word;
   assign next = n + 4'd1;
   assign word = next[0] ? 2'd0 : next[1] ? 2'd1 : next[2] ? 2'd2 : 2'd3;
   assign start = build_valid && !running && filled[build.job] && !plane_full[build.bank] && !base_full[build.bank];
-  assign ends = running && n == 4'd15 && segment == segment_last(merge);
+  assign ends = running && n == 4'd15 && last_segment;
   assign build_ready = ends;
   assign code_read = running;
   assign code_at = {build.job[0], build.pass, segment, word};
@@ -95,6 +96,7 @@ module table_control
       n <= next;
       segment <= segment + 3'(n == 4'd15);
     end
+    last_segment <= segment == segment_last(merge);
     n1 <= n;
     segment1 <= segment;
     table_merge <= merge;

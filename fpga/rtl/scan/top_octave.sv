@@ -2,7 +2,7 @@
 //
 // No stream. A page counts with its last step, whose header is at hand; the figure stays until the next job's
 // first page. Only jobs of codes have a meaning here, and none does where the lane has no page. Octaves are below 32
-// (proto/layout/record.h). Latency: 1 cycle. Nothing stalls it.
+// (proto/layout/record.h). Latency: 2 cycles. Nothing stalls it.
 module top_octave
   import scan_types::*;
 (
@@ -15,15 +15,16 @@ module top_octave
     input  logic          job_done,    // before the next job's first page is freed
     output logic    [4:0] top
 );
-  logic fresh;
+  logic fresh, freed;
   logic [4:0] tokens, base, page;
   assign tokens = header.top_octave[4:0];
   assign base = header.base_scale[7:3];
-  assign page = tokens > base ? tokens : base;
 
   always_ff @(posedge clk) begin
+    freed <= page_freed && !rst;
+    page  <= tokens > base ? tokens : base;
     if (rst || job_done) fresh <= 1'b1;
-    else if (page_freed) fresh <= 1'b0;
-    if (page_freed && (fresh || page > top)) top <= page;
+    else if (freed) fresh <= 1'b0;
+    if (freed && (fresh || page > top)) top <= page;
   end
 endmodule

@@ -1,5 +1,6 @@
-// Writes completions (proto/layout/completion.h) to their queues' rings: bytes 0 to 55, then the last 8, then the
-// ring's head, each when the one before has its response.
+// Writes completions (proto/layout/completion.h) to their queues' rings: bytes 0 to 55, the last 8 right behind them, and
+// the ring's head when both have their responses. The two writes of a completion have one id and one address, the
+// slot's: AXI keeps them in order, and so does PCIe.
 //
 // Streams in: `opened`, where a queue's completions stand, without a stall; descriptors whose results are written.
 // Times are cycles * period / 256, at most 2^32 - 1. The card does not look at the tail: a ring has as many slots as
@@ -49,7 +50,7 @@ module completion_writer
   logic [63:0] ring;
   logic [31:0] head, slots;
   logic [31:0] slot;  // of the ring: the head's
-  logic sent, ok;
+  logic sent, ok, half;  // half: one of a completion's two writes has its response
   logic [3:0] step;
   logic [15:0] factor;
   logic [31:0] product, cycles;
@@ -104,6 +105,7 @@ module completion_writer
       state       <= IDLE;
       write_valid <= 1'b0;
       sent        <= 1'b0;
+      half        <= 1'b0;
     end else begin
       if (write_ready) write_valid <= 1'b0;
       unique case (state)
@@ -119,7 +121,8 @@ module completion_writer
           write_valid <= !sent;
           sent        <= 1'b1;
           if (write_valid && !write_ready) write_valid <= 1'b1;
-          if (written) begin
+          if (state == STATUS && written) half <= !half;
+          if ((state == BODY) ? write_valid && write_ready : written && (state == HEAD || half)) begin
             sent  <= 1'b0;
             state <= (state == BODY) ? STATUS : (state == STATUS) ? HEAD : IDLE;
           end

@@ -1,28 +1,32 @@
 // Counts one digit of 4 bits of the rank codes of a lane: one counter a digit value from 1 to 15.
 //
-// Streams: up to 16 codes a cycle in, with `wide` 8 of 32 bits; a code counts when it equals `known` above the digit.
-// `shift` moves the counters up by one, so that `top` shows value 15, then 14, ..., then 1; after 15 shifts all are 0,
-// as a sweep wants them. `wide`, `digit` and `known` stand from 2 cycles before the first codes on. Latency: `done` follows the last codes when they are counted, 4 cycles later. Nothing stalls it.
+// Streams: up to N codes a cycle in, with `wide` half as many of 32 bits; a code counts when it equals `known` above the
+// digit. `top` shows the counter of value 15; each `shift` moves it on to the next lower value, down to 1. The 15th one
+// clears the counters, as a sweep wants them. `wide`, `digit` and `known` stand from a cycle before codes on. Shifts
+// come when all codes are counted, and codes behind 15 shifts or none. Latency: codes are counted 5 cycles later; `top`
+// follows a counter or a shift by a cycle. `done` follows the last codes by 4 cycles, so that the first shift comes 2
+// cycles behind it or later. Nothing stalls it.
 //
 // Equals the bins of layout::TopK for a digit of 4 bits. Value 0 has no counter: it is what is left. So codes 0,
 // which are no entries, never count.
 module digit_counter #(
-    parameter int COUNT = 16
+    parameter int COUNT = 16,
+    parameter int N = select_types::CODES
 ) (
-    input  logic                                          clk,
-    input  logic                                          rst,
-    input  logic                                          valid,
-    input  logic                                          last,
-    input  logic [select_types::CODES-1:0][15:0]          codes,
-    input  logic                                          wide,
-    input  logic [2:0]                                    digit,
-    input  logic [31:0]                                   known,
-    input  logic                                          shift,
-    output logic [COUNT-1:0]                              top,
-    output logic                                          done
+    input  logic                   clk,
+    input  logic                   rst,
+    input  logic                   valid,
+    input  logic                   last,
+    input  logic [N-1:0][15:0]     codes,
+    input  logic                   wide,
+    input  logic [2:0]             digit,
+    input  logic [31:0]            known,
+    input  logic                   shift,
+    output logic [COUNT-1:0]       top,
+    output logic                   done
 );
 
-  import select_types::*;
+  localparam int THREES = (N + 2) / 3;
 
   // Bits above the digit. A code of 32 bits lies in two places, its low half in the even one; what has no digit there
   // is compared whole or not at all.
@@ -46,54 +50,111 @@ module digit_counter #(
     count_odd <= !wide || digit[2];
   end
 
-  logic [CODES-1:0] fits, equal;
-  logic [CODES-1:0][3:0] value;
-  logic [15:1][CODES-1:0] hot;
+  // Digits, and whether what is above them fits; then both halves of a digit, a bit a value. A code that does not count
+  // has no high half.
+  logic [N-1:0] fits;
+  logic [N-1:0][3:0] value, high, low;
+  logic even_valid, odd_valid;
+  always_ff @(posedge clk) begin
+    even_valid <= valid && count_even && !rst;
+    odd_valid <= valid && count_odd && !rst;
+    for (int i = 0; i < N; i += 2) begin
+      fits[i] <= ((codes[i] ^ known_even) & above_even) == 16'h0000;
+      fits[i+1] <= ((codes[i+1] ^ known_odd) & above_odd) == 16'h0000;
+    end
+    for (int i = 0; i < N; ++i) value[i] <= codes[i][{digit[1:0], 2'b00}+:4];
+    for (int v = 0; v < 4; ++v) begin
+      for (int i = 0; i < N; i += 2) begin
+        high[i][v] <= even_valid && fits[i] && (fits[i+1] || !whole) && value[i][3:2] == 2'(v);
+        high[i+1][v] <= odd_valid && fits[i+1] && value[i+1][3:2] == 2'(v);
+      end
+      for (int i = 0; i < N; ++i) low[i][v] <= value[i][1:0] == 2'(v);
+    end
+    if (rst) high <= '0;
+  end
+
+  // Logic of LUTs alone: as sums they would be carry chains.
+  function automatic logic [1:0] ones_of_three(input logic [2:0] bits);
+    ones_of_three = {bits[2] && bits[1] || bits[2] && bits[0] || bits[1] && bits[0], ^bits};
+  endfunction
+  function automatic logic [2:0] ones_of_six(input logic [5:0] bits);
+    logic [1:0] a, b;
+    logic carry;
+    a = ones_of_three(bits[2:0]);
+    b = ones_of_three(bits[5:3]);
+    carry = a[0] && b[0];
+    ones_of_six = {a[1] && b[1] || a[1] && carry || b[1] && carry, a[1] ^ b[1] ^ carry, a[0] ^ b[0]};
+  endfunction
+
+  // Codes of a value in threes, then all of them, then so far.
+  logic [15:1][THREES*3-1:0] of_value;
+  logic [15:1][5:0] few_low, few_high;  // of a three each
+  logic [15:1][2:0] ones, twos;
   logic [15:1][4:0] found;
   logic [15:1][COUNT-1:0] counts;
   logic [2:0] ends;
-
-  function automatic logic [4:0] ones(input logic [CODES-1:0] bits);
-    ones = 5'd0;
-    for (int n = 0; n < CODES; ++n) ones = ones + 5'(bits[n]);
-  endfunction
-
+  logic [3:0] shifts;
+  wire shifted = shift && shifts == 4'd14;  // through
   always_comb begin
-    for (int i = 0; i < CODES; i += 2) begin
-      fits[i] = ((codes[i] ^ known_even) & above_even) == 16'h0000;
-      fits[i+1] = ((codes[i+1] ^ known_odd) & above_odd) == 16'h0000;
+    of_value = '0;
+    for (int b = 1; b < 16; ++b) begin
+      for (int i = 0; i < N; ++i) of_value[b][i] = high[i][b/4] && low[i][b%4];
+      ones[b] = ones_of_six(few_low[b]);
+      twos[b] = ones_of_six(few_high[b]);
     end
   end
-
   always_ff @(posedge clk) begin
-    for (int i = 0; i < CODES; i += 2) begin
-      equal[i] <= valid && count_even && fits[i] && (fits[i+1] || !whole);
-      equal[i+1] <= valid && count_odd && fits[i+1];
-    end
-    for (int i = 0; i < CODES; ++i) value[i] <= codes[i][{digit[1:0], 2'b00}+:DIGIT];
     for (int b = 1; b < 16; ++b) begin
-      for (int i = 0; i < CODES; ++i) hot[b][i] <= equal[i] && value[i] == 4'(b);
-      found[b] <= ones(hot[b]);
+      for (int t = 0; t < THREES; ++t) {few_high[b][t], few_low[b][t]} <= ones_of_three(of_value[b][t*3+:3]);
+      found[b] <= {4'(twos[b]) + 4'(ones[b][2:1]), ones[b][0]};
+      counts[b] <= counts[b] + COUNT'(found[b]);
     end
-    // Codes and shifts never come at the same time.
-    for (int b = 1; b < 16; ++b) begin
-      if (rst) counts[b] <= '0;
-      else if (shift) counts[b] <= b == 1 ? '0 : counts[b==1?1 : b-1];
-      else counts[b] <= counts[b] + COUNT'(found[b]);
-    end
-    ends <= rst ? 3'd0 : {ends[1:0], valid && last};
+    ends <= {ends[1:0], valid && last};
     done <= ends[2] && !rst;
+    if (rst || shifted) counts <= '0;
     if (rst) begin
-      equal <= '0;
-      hot <= '0;
+      few_low <= '0;
+      few_high <= '0;
       found <= '0;
+      ends <= 3'd0;
     end
   end
 
-  assign top = counts[15];
+  // The counters of odd values and of even ones are read apart, each a shift ahead of its turn. Their bits of each place
+  // lie together, since a choice among bits is cheap.
+  logic [2:0] odd_at;
+  logic [COUNT-1:0][7:0] odd_counts, even_counts;
+  logic [COUNT-1:0] odd, even;
+  always_comb begin
+    for (int k = 0; k < COUNT; ++k) begin
+      for (int n = 0; n < 8; ++n) begin
+        odd_counts[k][n] = counts[15-2*n][k];
+        even_counts[k][n] = n < 7 ? counts[n<7?14-2*n : 2][k] : 1'b0;
+      end
+    end
+  end
+  always_ff @(posedge clk) begin
+    if (shift) begin
+      shifts <= shifted ? 4'd0 : shifts + 4'd1;
+      odd_at <= odd_at + 3'(!shifts[0]);
+    end
+    for (int k = 0; k < COUNT; ++k) begin
+      odd[k] <= odd_counts[k][odd_at];
+      even[k] <= even_counts[k][shifts[3:1]];
+    end
+    if (rst) begin
+      shifts <= 4'd0;
+      odd_at <= 3'd0;
+    end
+  end
+  assign top = shifts[0] ? even : odd;
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) shift |-> found == '0);
+  assert property (@(posedge clk) disable iff (rst) shift |-> {high, few_low, few_high, found} == '0);
+  assert property (@(posedge clk) disable iff (rst) shift && shifts == 4'd0 |-> !done && top == counts[15]);
+  assert property (@(posedge clk) disable iff (rst) valid |-> shifts == 4'd0);
 `endif
+
+  if (N % 2 != 0 || N > 16) $error("codes come in pairs, up to 16");
 
 endmodule

@@ -131,11 +131,11 @@ module exp2_unit #(
   always_ff @(posedge clk) begin
     so_far <= tag[NOW-1].first_pass ? 32'(tag[NOW-1].counts) : stored;
     code <= so_far + 32'(sum);
+    out_valid <= tag[NOW].valid && tag[NOW].last_pass && !rst;
+    out_last <= tag[NOW].last && tag[NOW].step == 3'd7;
     if (clear) total <= '0;
     else if (tag[NOW].valid) total <= total + select_types::TOTAL'(sum);
   end
-  assign out_valid = tag[NOW+1].valid && tag[NOW+1].last_pass;
-  assign out_last = tag[NOW+1].last && tag[NOW+1].step == 3'd7;
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) valid |-> step == 3'd0);

@@ -39,7 +39,6 @@ module hit_finder #(
     input  logic                           body_take,   // of the first page that has not gone
     output select_types::hit_body_t        body
 );
-
   import card_types::*;
   import select_types::*;
 
@@ -47,19 +46,22 @@ module hit_finder #(
   localparam int STEPS = 8 * G / CODES;
 
   logic begins, clear, exhausted;
-  /* verilator lint_off UNUSEDSIGNAL */  // start and clear have registers of their own
+  /* verilator lint_off UNUSEDSIGNAL */  // start, clear and shape have registers of their own
   collect_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
+  logic tokens, maxima, single;  // 16 codes are those of 16 pages of maxima, one page if single or tokens, else two
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     clear <= command.clear || rst;
     exhausted <= command.exhausted;
-    if (command.start) now <= command;
+    if (command.start) begin
+      now <= command;
+      tokens <= command.shape == SHAPE_TOKENS;
+      maxima <= command.shape == SHAPE_MAXIMA;
+      single <= command.wide || (command.sparse && command.shape != SHAPE_TOKENS);
+    end
     if (rst) now <= '0;
   end
-  wire tokens = now.shape == SHAPE_TOKENS;
-  wire maxima = now.shape == SHAPE_MAXIMA;  // 16 codes are those of 16 pages
-  wire single = now.wide || (now.sparse && !tokens);  // without tokens and maxima: codes of one page, else of two
   wire [ADDRESS+1:0] held = pages[now.bank];
 
   // The first page's row: the first one in which this lane's page is not before it.
@@ -100,6 +102,7 @@ module hit_finder #(
   logic [2:0] part;
   wire part_end = part == (now.wide ? 3'd7 : 3'd3);
   logic [ROW-1:0] row;
+  logic [$clog2(CODES):0] rows;  // from 16 codes to the next ones, from a page of tokens to the next
   logic [LIST-1:0] page;
   wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 8);
   wire walk_end = steps_left <= (ADDRESS + 3)'(1);
@@ -107,6 +110,7 @@ module hit_finder #(
 
   always_ff @(posedge clk) begin
     freed <= 1'b0;
+    rows <= ($clog2(CODES) + 1)'(maxima ? CODES : tokens || single ? 1 : 2);
     if (begins) begin
       walking <= 1'b1;
       if (single) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
@@ -123,9 +127,8 @@ module hit_finder #(
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
       if (step == 2'(STEPS - 1)) address <= address + (ADDRESS + 1)'(1);
       part <= part_end ? 3'd0 : part + 3'd1;
-      if (!tokens) row <= row + (maxima ? ROW'(CODES) : single ? ROW'(1) : ROW'(2));
-      else if (part_end) row <= row + ROW'(1);
-      if (part_end || !tokens) page <= page + LIST'(1);
+      if (!tokens || part_end) row <= row + ROW'(rows);
+      if (!tokens || part_end) page <= page + LIST'(1);
     end
     if (clear) begin
       walking <= 1'b0;
@@ -164,7 +167,6 @@ module hit_finder #(
     code_even <= now.code[15:0];
     code_odd <= now.wide ? now.code[31:16] : now.code[15:0];
   end
-  logic found_valid;
   logic found_finish;
   logic [CODES-1:0] above;
   mask_t mask, next;
@@ -189,8 +191,7 @@ module hit_finder #(
   end
   assign mask = '{finish: found_finish, above: above, equal: found.equal};
   always_ff @(posedge clk) begin
-    found_valid <= tag[4].valid && !clear;
-    found_finish <= tag[4].last;
+    found_finish <= tag[4].valid && tag[4].last && !clear;
     found.part <= tag[4].part;
     found.row <= tag[4].row;
     found.codes <= looked;
@@ -203,6 +204,8 @@ module hit_finder #(
     if (tag[4].none) begin
       above <= '0;
       found.equal <= '0;
+    end
+    if (!tag[4].valid || tag[4].none || clear) begin
       any_above <= '0;
       any_equal <= '0;
     end
@@ -213,8 +216,7 @@ module hit_finder #(
   logic mask_ready, found_ready, head_valid;  // the level leaves room; a hit has its codes
   logic [$clog2(DEPTH):0] masks_level;
   /* verilator lint_on UNUSEDSIGNAL */
-  wire any = |any_above || (|any_equal && !exhausted);
-  wire store = found_valid && (any || found_finish);
+  wire store = found_finish || |any_above || (|any_equal && !exhausted);
   fifo #(
       .WIDTH($bits(mask_t)),
       .DEPTH(DEPTH)
@@ -271,11 +273,10 @@ module hit_finder #(
   assign take_next = next_valid && (!busy || ends);
 
   logic hit_valid, hit_finish, code_valid, code_finish, code_equal, code_other;
-  logic [3:0] hit_at;
+  logic [3:0] hit_at, code_rows;  // code_rows: behind code_row
   logic [ROW-1:0] code_row;
   logic [5:0] code_at;
   logic [15:0] code, code_high;
-  logic [3:0] code_rows;  // behind code_row
   wire [3:0] hit_rows = maxima ? hit_at : {3'd0, !tokens && !single && hit_at[3]};
   always_ff @(posedge clk) begin
     hit_valid <= busy && group_room && any_of != '0 && !clear;
@@ -301,7 +302,6 @@ module hit_finder #(
       end
     end
     if (clear) busy <= 1'b0;
-
     // The head still stands.
     code_valid <= hit_valid && !clear;
     code_finish <= hit_finish && !clear;
@@ -391,10 +391,9 @@ module hit_finder #(
   always_ff @(posedge clk) group_room <= sent_level < ($clog2(GROUPS) + 1)'(GROUPS - 8);
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) found_valid |-> found_ready && mask_ready);
+  assert property (@(posedge clk) disable iff (rst) store |-> found_ready && mask_ready);
   assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
   assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
   assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);
 `endif
-
 endmodule

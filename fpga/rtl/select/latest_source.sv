@@ -35,12 +35,13 @@ module latest_source
   logic active;
   logic [31:0] entries, count, first, started;
   logic [31:0] next, left;  // of the block's ids that have not gone
+  logic some, last, one_beat;  // ids have not gone; those of one beat; a block has no more than that
   logic [15:0][31:0] ids;
 
   // A head goes out when the block before it has gone.
-  assign out_head_valid = active ? left == '0 : head_valid;
+  assign out_head_valid = active ? !some : head_valid;
   assign head_ready = !active && out_head_ready;
-  assign out_hit_valid = active ? left != '0 : hit_valid;
+  assign out_hit_valid = active ? some : hit_valid;
   assign hit_ready = !active && out_hit_ready;
   always_comb begin
     for (int i = 0; i < 16; ++i) ids[i] = next + 32'(i);
@@ -60,7 +61,7 @@ module latest_source
           last_rank: '0,
           weigh: '0
       };
-      out_hit_beat = '{last: left <= 32'd16, count: left < 32'd16 ? 5'(left) : 5'd16};
+      out_hit_beat = '{last: last, count: last ? left[4:0] : 5'd16};
       out_hit_ids = ids;
       out_hit_ranks = '0;
     end
@@ -71,22 +72,26 @@ module latest_source
       active <= context_in.latest;
       entries <= context_in.entries;
       count <= context_in.latest_count;
+      one_beat <= context_in.latest_count <= 32'd16;
       first <= context_in.latest_first;
       started <= context_in.started_at;
-      left <= '0;
+      some <= 1'b0;
     end else if (active) begin
-      if (out_head_valid && out_head_ready) begin
+      if (!some) begin
         next <= first;
         left <= count;
-      end
-      if (out_hit_valid && out_hit_ready) begin
+        last <= one_beat;
+        some <= out_head_ready && count != '0;
+      end else if (out_hit_ready) begin
         next <= next + 32'd16;
-        left <= left <= 32'd16 ? '0 : left - 32'd16;
+        left <= left - 32'd16;
+        last <= left <= 32'd32;
+        some <= !last;
       end
     end
     if (rst) begin
       active <= 1'b0;
-      left <= '0;
+      some <= 1'b0;
     end
   end
 

@@ -55,29 +55,27 @@ module page_maxima #(
     end
   end
 
-  // The place of the page: `word` is still the last one of the page before.
-  logic [ADDRESS-1:0] base, base_now;
-  logic [2:0] place, place_now;
-  always_comb begin
-    base_now = base;
-    place_now = place;
-    if (tag[2].first) begin
-      base_now = '0;
-      place_now = 3'd0;
-    end else if (tag[2].page_first && tag[2].pass == 4'd0) begin
-      base_now = place == 3'd7 ? word + ADDRESS'(1) : base;
-      place_now = place + 3'd1;
+  // The place of the page of tag[2]. A word has as many passes as the page before had, whose last one is `pass`.
+  logic [ADDRESS-1:0] base;
+  logic [2:0] place;
+  logic [3:0] pass;
+  wire page_begins = tag[1].valid && tag[1].page_first && tag[1].pass == 4'd0;
+  always_ff @(posedge clk) begin
+    if (tag[1].valid) pass <= tag[1].pass;
+    if (page_begins) place <= place + 3'd1;
+    if (page_begins && place == 3'd7) base <= base + ADDRESS'(pass) + ADDRESS'(1);
+    if (tag[1].valid && tag[1].first) begin
+      base <= '0;
+      place <= 3'd0;
     end
   end
 
   always_ff @(posedge clk) begin
     valid <= tag[2].valid && tag[2].page_last && !rst;
     if (tag[2].valid) begin
-      base <= base_now;
-      place <= place_now;
       bank <= tag[2].bank;
-      if (tag[2].page_last) word <= base_now + ADDRESS'(tag[2].pass);
-      entry <= place_now;
+      if (tag[2].page_last) word <= base + ADDRESS'(tag[2].pass);
+      entry <= place;
       counts <= tag[2].counts || (counts && !tag[2].page_first);
       for (int g = 0; g < G; ++g) begin
         if (tag[2].page_first || $signed(largest[g]) > $signed(y[g])) y[g] <= largest[g];

@@ -5,7 +5,7 @@
 // the descriptor, when all of its writes have their responses (`written`, one a response).
 // A block: the header, ids behind it, ranks at RanksOffset(k) when asked for. Words behind `count` are not written:
 // lines are written with a strobe a word. A line that two beats share is put together first.
-// Latency: 6 cycles from a head to its first write, then 2 cycles a line and beat. Stalls: host memory, and `finished`.
+// Latency: 6 cycles from a head to its first write, then a cycle a line and beat. Stalls: host memory, and `finished`.
 module result_writer
   import mnemo_pkg::*;
   import card_types::*;
@@ -41,8 +41,7 @@ module result_writer
     HEAD,
     PAGES,
     START,
-    HITS,
-    LINE,
+    LINES,
     REST,
     JOB_END,
     RESPONSES,
@@ -54,7 +53,7 @@ module result_writer
   context_t now;
   hit_head_t hits;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic of_ranks;  // the present line is one of ranks
+  logic of_ranks;  // what is left of the last lines: the present one is one of ranks
   logic list_stage;
   logic [15:0] block_left;
   logic [7:0] open;  // writes without a response
@@ -67,50 +66,88 @@ module result_writer
   // [0]: ids, [1]: ranks. Where their words begin within a line, the line, and the words of the present line that
   // the last beat left.
   logic [1:0][3:0] first;
+  logic scored_early;  // the job's scores were there before its descriptor's start
+  logic [63:0] block_bytes;
   logic [1:0][57:0] line;
   logic [1:0][511:0] carry;
   logic [1:0][15:0] carry_words;
 
-  logic [511:0] rotated, source;
-  logic [15:0] rotated_here, rotated_next;
-  logic last_beat;
-  logic [4:0] beat_count;
-  logic write_free;
+  // Lines of a beat, ids and then ranks when asked for: picked, then turned, then written. A beat is taken with its
+  // last line, and none of the next job is.
+  logic taking, picking_ranks;
+  logic picked_valid, picked_ranks, picked_last;
+  logic [511:0] picked;
+  logic [4:0] picked_count;
+  logic [3:0] picked_first;
+  logic turned_valid, turned_ranks, turned_last;
+  logic [511:0] rotated, turned;
+  logic [31:0] placed;
+  logic [15:0] turned_here, turned_next;  // words of the present line and of the next one; 0 without turned_valid
 
-  assign source = of_ranks ? hit_ranks : hit_ids;
-  assign write_free = !write_valid || write_ready;
+  wire write_free = !write_valid || write_ready;
+  wire turn_free = !turned_valid || write_free;
+  wire pick_free = !picked_valid || turn_free;
+  wire pick_ends = picking_ranks == now.ranks;
+  wire put_line = turned_valid && write_free;
+  wire put_ranks = state == REST ? of_ranks : turned_ranks;
   assign context_ready = state == IDLE && !finished_valid;
   assign head_ready = state == HEAD;
-  // A beat is taken with its last line.
-  assign hit_ready = state == LINE && write_free && of_ranks == now.ranks;
+  assign hit_ready = taking && pick_ends && pick_free;
   assign busy = state != IDLE;
 
   // Words of the beat, turned to where they lie in the line: in two steps of 4:1.
   always_comb begin
     logic [511:0] by_four;
-    for (int w = 0; w < 16; w++) by_four[32*w+:32] = source[32*((w+16-4*int'(first[of_ranks][3:2]))%16)+:32];
-    for (int w = 0; w < 16; w++) rotated[32*w+:32] = by_four[32*((w+16-int'(first[of_ranks][1:0]))%16)+:32];
-    for (int w = 0; w < 16; w++) begin
-      rotated_here[w] = 5'(w) >= {1'b0, first[of_ranks]} && 6'(w) < 6'(first[of_ranks]) + 6'(beat_count);
-      rotated_next[w] = 6'(w) + 6'd16 < 6'(first[of_ranks]) + 6'(beat_count);
+    for (int w = 0; w < 16; w++) by_four[32*w+:32] = picked[32*((w+16-4*int'(picked_first[3:2]))%16)+:32];
+    for (int w = 0; w < 16; w++) rotated[32*w+:32] = by_four[32*((w+16-int'(picked_first[1:0]))%16)+:32];
+    placed = '0;
+    for (int w = 0; w < 16; w++) placed[w] = picked_valid && 5'(w) < picked_count;
+    placed = placed << picked_first;
+  end
+
+  always_ff @(posedge clk) begin
+    if (pick_free) begin
+      picked_valid <= taking && hit_valid;
+      picked       <= picking_ranks ? hit_ranks : hit_ids;
+      picked_count <= hit_beat.count;
+      picked_first <= first[picking_ranks];
+      picked_ranks <= picking_ranks;
+      picked_last  <= pick_ends && hit_beat.last;
+      if (taking && hit_valid) begin
+        picking_ranks <= !pick_ends;
+        if (pick_ends && hit_beat.last) taking <= 1'b0;
+      end
+    end
+    if (turn_free) begin
+      turned_valid                <= picked_valid;
+      turned                      <= rotated;
+      {turned_next, turned_here}  <= placed;
+      turned_ranks                <= picked_ranks;
+      turned_last                 <= picked_last;
+    end
+    if (state == START) begin
+      picking_ranks <= 1'b0;
+      taking        <= !list_stage && (hits.count != '0 || hits.weigh.on);
+    end
+    if (rst) begin
+      taking       <= 1'b0;
+      picked_valid <= 1'b0;
+      turned_valid <= 1'b0;
+      turned_here  <= '0;
     end
   end
 
-  // The registers between the turn and the line.
-  logic [511:0] turned;
-  logic [15:0] turned_here, turned_next;
-
+  // Figures of a head, for the cycle in which its job starts.
   always_ff @(posedge clk) begin
-    turned      <= rotated;
-    turned_here <= rotated_here;
-    turned_next <= rotated_next;
-    product     <= pages * beats;
+    product      <= pages * beats;
+    scored_early <= $signed(hits.scored - started) < 0;
+    if (hits.weigh.on) block_bytes <= {34'b0, now.block_units, 6'b0};
+    else block_bytes <= 64'd16 + (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
   end
-  assign beat_count = hit_beat.count;
 
   always_ff @(posedge clk) begin
     ev_job   <= !rst && state == JOB_END && !now.latest;
-    ev_stall <= !rst && state == LINE && !write_free;
+    ev_stall <= !rst && turned_valid && !write_free;
     if (rst) begin
       state          <= IDLE;
       write_valid    <= 1'b0;
@@ -125,15 +162,14 @@ module result_writer
         IDLE: if (context_valid && context_ready) state <= (context_in.status == STATUS_OK) ? HEAD : FINISHED;
         HEAD: if (head_valid) state <= PAGES;
         PAGES: state <= START;
-        START: state <= list_stage ? JOB_END : (hits.count == '0 && !hits.weigh.on) ? REST : HITS;
-        HITS: if (hit_valid) state <= LINE;
-        LINE: begin
-          // Ids, then ranks when asked for, then what is left of the last lines.
-          if (write_free) begin
+        START: state <= list_stage ? JOB_END : (hits.count == '0 && !hits.weigh.on) ? REST : LINES;
+        LINES: begin
+          if (put_line) begin
             write_valid <= 1'b1;
-            state       <= (of_ranks == now.ranks && last_beat) ? REST : HITS;
+            if (turned_last) state <= REST;
           end
         end
+        // The rest of the last lines.
         REST: begin
           if (write_free) begin
             write_valid <= carry_words[of_ranks] != '0;
@@ -174,29 +210,21 @@ module result_writer
           now.address  <= now.address + {34'b0, now.block_units, 6'b0};
         end
       end
-      HITS: last_beat <= hit_beat.last;
-      LINE: begin
-        if (write_free) begin
-          write.address <= {line[of_ranks], 6'b0};
-          write.words   <= carry_words[of_ranks] | turned_here;
-          for (int w = 0; w < 16; w++)
-            write.data[32*w+:32] <= turned_here[w] ? turned[32*w+:32] : carry[of_ranks][32*w+:32];
-          line[of_ranks]        <= line[of_ranks] + 1'b1;
-          carry[of_ranks]       <= turned;
-          carry_words[of_ranks] <= turned_next;
-          of_ranks              <= (of_ranks == now.ranks) ? 1'b0 : 1'b1;
-        end
+      LINES:
+      if (put_line) begin
+        line[turned_ranks]        <= line[turned_ranks] + 1'b1;
+        carry[turned_ranks]       <= turned;
+        carry_words[turned_ranks] <= turned_next;
       end
-      REST: begin
-        if (write_free) begin
-          write.address <= {line[of_ranks], 6'b0};
-          write.words   <= carry_words[of_ranks];
-          write.data    <= carry[of_ranks];
-          of_ranks      <= 1'b1;
-        end
-      end
+      REST: if (write_free) of_ranks <= 1'b1;
       default: ;
     endcase
+    if (write_free) begin
+      write.address <= {line[put_ranks], 6'b0};
+      write.words   <= carry_words[put_ranks] | turned_here;
+      for (int w = 0; w < 16; w++)
+      write.data[32*w+:32] <= turned_here[w] ? turned[32*w+:32] : carry[put_ranks][32*w+:32];
+    end
   end
 
   // Times of the completion. It starts when its first job could: not before the last descriptor's scores are made.
@@ -214,17 +242,14 @@ module result_writer
         finished.bytes_read    <= '0;
         finished.bytes_written <= '0;
         started                <= context_in.started_at;
-        if (scored_once && $signed(last_scored - context_in.started_at) > 0) started <= last_scored;
+        if (scored_once && $signed(last_scored - context_in.started_at) >= 0) started <= last_scored;
       end
       START: begin
         finished.bytes_read <= finished.bytes_read + {24'b0, product, 6'b0};
         if (!list_stage) begin
           finished.count <= finished.count + hits.count;
-          if (hits.weigh.on) finished.bytes_written <= finished.bytes_written + {34'b0, now.block_units, 6'b0};
-          else
-            finished.bytes_written <= finished.bytes_written + 64'd16 +
-                (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
-          last_scored <= ($signed(hits.scored - started) < 0) ? started : hits.scored;
+          finished.bytes_written <= finished.bytes_written + block_bytes;
+          last_scored <= scored_early ? started : hits.scored;
         end
       end
       RESPONSES: begin

@@ -139,22 +139,33 @@ module score_store #(
   wire store = scored && !beat_head.maxima;
   wire [2:0] part = beat_head.at[2:0] & 3'(PARTS - 1);
 
-  logic [3:0] counted;
+  // Entries and pages of a beat, then those of a bank so far, from 0 on when it was released.
+  logic [3:0] counted, entries;
+  logic ends_page, late_bank;
   always_comb begin
     counted = 4'd0;
     for (int e = 0; e < 8; ++e) counted = counted + 4'(beat_head.counts[e]);
+  end
+  always_ff @(posedge clk) begin
+    entries <= scored && beat_head.pass == 4'd0 ? counted : 4'd0;
+    ends_page <= scored && beat_head.pass == 4'd0 && beat_head.page_last;
+    late_bank <= beat_bank;
+    for (int b = 0; b < 2; ++b) begin
+      if (late_bank == 1'(b)) begin
+        candidates[b] <= candidates[b] + COUNT'(entries);
+        pages[b] <= pages[b] + (ADDRESS + 4)'(ends_page);
+      end
+      if (rst || (release_valid && release_bank == 1'(b))) begin
+        candidates[b] <= '0;
+        pages[b] <= '0;
+      end
+    end
   end
 
   logic [1:0] grouped;  // with `maxima`
   logic [1:0] ends[4];  // of the last score's way to the bank and to the largest
   always_ff @(posedge clk) begin
-    if (beat_valid) begin
-      candidates[beat_bank] <= (beat_first ? '0 : candidates[beat_bank]) +
-          (scored && beat_head.pass == 4'd0 ? COUNT'(counted) : '0);
-      pages[beat_bank] <= (beat_first ? '0 : pages[beat_bank]) +
-          (ADDRESS + 4)'(scored && beat_head.pass == 4'd0 && beat_head.page_last);
-      if (beat_first) grouped[beat_bank] <= beat_head.maxima;
-    end
+    if (beat_valid && beat_first) grouped[beat_bank] <= beat_head.maxima;
     for (int b = 0; b < 2; ++b) begin
       held[b] <= (ADDRESS + 2)'(grouped[b] ? (pages[b] + (ADDRESS + 4)'(7)) >> 3 : pages[b]);
     end
@@ -228,6 +239,8 @@ module score_store #(
 
 `ifndef SYNTHESIS
   assert property (@(posedge clk) disable iff (rst) !(maxima_valid && store));
+  assert property (@(posedge clk) disable iff (rst) beat_valid && beat_first |-> candidates[beat_bank] == '0 &&
+      pages[beat_bank] == '0);
 `endif
 
   if (PARTS * E != 8 || E * G != S) $error("S / G must be 1, 2, 4 or 8");

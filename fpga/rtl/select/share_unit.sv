@@ -1,7 +1,7 @@
 // The code that codes of entries above a bound by share are greater than: floor of total * share / 2^16, that is the
 // smallest rank that reaches the share, whose code is one more.
 //
-// Streams: pieces of `total` from the lowest, then `start`; `done` rises 18 cycles later and falls with the next
+// Streams: pieces of `total` from the lowest, then `start`; `done` rises 19 cycles later and falls with the next
 // first piece. Nothing stalls it.
 //
 // Equals layout::ReachesShare, which compares a rank with this product.
@@ -28,7 +28,7 @@ module share_unit #(
   logic [WIDTH:0] product;
   logic [16:0] left;
   logic [4:0] step;
-  logic busy;
+  logic busy, found;
   wire [WIDTH:0] sum = product + (left[0] ? (WIDTH + 1)'(total) : '0);
 
   always_ff @(posedge clk) begin
@@ -50,10 +50,10 @@ module share_unit #(
       step <= step + 5'd1;
     end
     busy <= (start || (busy && step != 5'd16)) && !rst;
-    done <= !start && !clear && !rst && (done || (busy && step == 5'd16));
+    found <= busy && step == 5'd16 && !rst;
+    code_floor <= product[WIDTH:32] != '0 ? '1 : product[31:0];
+    done <= !start && !clear && !rst && (done || found);
   end
-
-  assign code_floor = product[WIDTH:32] != '0 ? '1 : product[31:0];
 
   if (PIECE != 16) $error("pieces have 16 bits");
 

@@ -80,12 +80,16 @@ module sweep_control #(
   logic [1:0] pieces_asked, pieces;
   logic [31:0] code_floor, share_floor;
   logic [SUM-1:0] passed;
+  logic [3:0] floor_digit;
+  // Figures that follow from registers above a cycle or more later: their states come later still.
+  logic [31:0] bias, bound_code, bound_floor;
+  logic [6:0] wanted;
+  logic k_below_entries, k_below_passed, no_candidates, none_passed;
+  logic none, cut;  // of the head: no entry reaches the bound, not all are taken
   wire wide = now.exp2 || now.relu;
   wire [2:0] first_digit = now.relu || (now.exp2 && now.group_last >= 6'd15) ? 3'd7 : now.exp2 ? 3'd6 :
       now.plain ? 3'd3 : 3'd2;
   wire [31:0] first_known = wide || now.plain ? 32'd0 : 32'h1000;
-  wire [31:0] bound_code = now.bound + code_bias(now.plain, now.exp2, now.relu);
-  wire [3:0] floor_digit = code_floor[{digit, 2'b00}+:DIGIT];
 
   share_unit #(
       .SUM(SUM)
@@ -101,7 +105,6 @@ module sweep_control #(
       .code_floor(share_floor)
   );
 
-  wire [6:0] wanted = now.plain || now.relu || now.kept ? 7'd0 : 7'(now.group_last) + 7'd1;
   wire begins = state == IDLE && job_valid && filled[bank];
   assign job_ready = begins;
   sweep_command_t command;
@@ -123,6 +126,17 @@ module sweep_control #(
       };
   wire [SUM-1:0] need_left = need - sum;
   wire reaches = sum >= need;
+
+  always_ff @(posedge clk) begin
+    bias <= code_bias(now.plain, now.exp2, now.relu);
+    bound_code <= now.bound + bias;
+    bound_floor <= bound_code == 32'd0 ? 32'd0 : bound_code - 32'd1;
+    floor_digit <= code_floor[{digit, 2'b00}+:DIGIT];
+    k_below_entries <= SUM'(now.k) < entries;
+    k_below_passed <= SUM'(now.k) < passed;
+    no_candidates <= candidates == '0;
+    none_passed <= passed == '0;
+  end
 
   always_ff @(posedge clk) begin
     was_filled <= filled;
@@ -147,6 +161,7 @@ module sweep_control #(
     unique case (state)
       IDLE: begin
         now <= job;
+        wanted <= job.plain || job.relu || job.kept ? 7'd0 : 7'(job.group_last) + 7'd1;
         asked <= 7'd0;
         bests <= 7'd0;
         sums <= 2'd0;
@@ -169,11 +184,11 @@ module sweep_control #(
       end
       CHECK: begin
         scored_now <= scored[bank];
-        count <= now.measured ? '0 : SUM'(now.k) < entries ? SUM'(now.k) : entries;
-        need <= SUM'(now.k) < entries ? SUM'(now.k) : entries;
+        count <= now.measured ? '0 : k_below_entries ? SUM'(now.k) : entries;
+        need <= k_below_entries ? SUM'(now.k) : entries;
         digit <= now.bounded ? {wide, 2'b11} : first_digit;
         known <= first_known;
-        code_floor <= bound_code == 32'd0 ? 32'd0 : bound_code - 32'd1;
+        code_floor <= bound_floor;
         bounding <= now.bounded;
         floor_wanted <= now.bounded && now.exp2;
         share_clear <= 1'b1;
@@ -181,9 +196,11 @@ module sweep_control #(
         scores <= !now.relu && !now.kept;
         sweep_command <= command;
         sweep_command.tells <= now.measured;
-        state <= candidates == '0 || now.measured ? HAND : SWEEP;
-        head_valid <= candidates == '0 || now.measured;
-        decision_valid <= candidates == '0 || now.measured;
+        none <= no_candidates;
+        cut <= 1'b0;
+        state <= no_candidates || now.measured ? HAND : SWEEP;
+        head_valid <= no_candidates || now.measured;
+        decision_valid <= no_candidates || now.measured;
       end
       SWEEP: begin
         sweep_command <= command;
@@ -247,11 +264,13 @@ module sweep_control #(
         bounding <= 1'b0;
         digit <= first_digit;
         candidates <= passed;
-        count <= SUM'(now.k) < passed ? SUM'(now.k) : passed;
-        need <= SUM'(now.k) < passed ? SUM'(now.k) : passed;
-        state <= passed == '0 ? HAND : SWEEP;
-        head_valid <= passed == '0;
-        decision_valid <= passed == '0;
+        count <= k_below_passed ? SUM'(now.k) : passed;
+        need <= k_below_passed ? SUM'(now.k) : passed;
+        none <= none_passed;
+        cut <= k_below_passed;
+        state <= none_passed ? HAND : SWEEP;
+        head_valid <= none_passed;
+        decision_valid <= none_passed;
       end
       default:
       if (!head_valid && !decision_valid) begin
@@ -270,16 +289,16 @@ module sweep_control #(
     end
   end
 
-  wire [31:0] rank = known - code_bias(now.plain, now.exp2, now.relu);
+  wire [31:0] rank = known - bias;
   assign head = '{
           to_list: now.to_list,
           measured: now.measured,
           scored: scored_now,
           pages: 32'(pages),
           candidates: 32'(candidates),
-          cut: now.bounded && candidates > count,
+          cut: cut,
           count: 32'(count),
-          last_rank: candidates == '0 ? 32'd0 : rank,
+          last_rank: none ? 32'd0 : rank,
           weigh: now.weigh
       };
   assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};

@@ -59,12 +59,18 @@ module sweep_unit #(
   /* verilator lint_off UNUSEDSIGNAL */  // start and tells have done it
   sweep_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
+  logic tokens, exp2;  // exp2: of a sweep of the scores
   always_ff @(posedge clk) begin
-    if (command.start || command.tells) now <= command;
-    else if (beat_valid && beat_first) begin
+    if (command.start || command.tells) begin
+      now <= command;
+      tokens <= command.shape == SHAPE_TOKENS;
+      exp2 <= command.scores && command.exp2;
+    end else if (beat_valid && beat_first) begin
       now.scores <= 1'b1;
       now.shape <= now.of_page;
       now.bank <= !beat_bank;
+      tokens <= now.of_page == SHAPE_TOKENS;
+      exp2 <= now.exp2;
     end
     if (rst) now <= '0;
   end
@@ -85,7 +91,6 @@ module sweep_unit #(
       ranking <= 1'b0;
     end
   end
-  wire tokens = now.shape == SHAPE_TOKENS;
   wire sparse = now.sparse && !tokens;
 
   // Walks over the words: of a sweep of the scores page by page, word by word, pass by pass.
@@ -98,7 +103,7 @@ module sweep_unit #(
   logic [ADDRESS+2:0] steps_left;
   logic [1:0] step;
   logic [2:0] pace;  // of reads for the sum of exp2
-  wire walk = walking && (pace == '0 || !(now.scores && now.exp2)) && (there != 2'd0 || !ranking);
+  wire walk = walking && (pace == '0 || !exp2) && (there != 2'd0 || !ranking);
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
@@ -211,7 +216,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .plain(now.plain),
-      .valid(tag[3].valid && now.scores && !now.exp2),
+      .valid(tag[3].valid && now.scores && !exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),
@@ -230,7 +235,7 @@ module sweep_unit #(
       .clk,
       .rst,
       .clear(begins && now.scores),
-      .valid(tag[3].valid && now.scores && now.exp2),
+      .valid(tag[3].valid && exp2),
       .first_pass(tag[3].first_pass),
       .last_pass(tag[3].last_pass),
       .last(tag[3].last),

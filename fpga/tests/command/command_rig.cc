@@ -43,7 +43,7 @@ Block LatestBlock(const Descriptor& d, uint32_t dim) {
 
 }  // namespace
 
-CommandRig::CommandRig(uint64_t seed) : random_(seed), memory_(64 << 20, seed + 1) {
+CommandRig::CommandRig(uint64_t seed) : random_(seed), timing_(seed + 2), memory_(64 << 20, seed + 1) {
   Verilated::randReset(2);
   Verilated::randSeed(static_cast<int>(seed));
   top_ = std::make_unique<Vcommand_bench>();
@@ -101,7 +101,7 @@ uint32_t CommandRig::Read(uint32_t offset) {
   top_->s_rready = 0;
   bool taken = false;
   for (int cycle = 0; cycle < 5000; ++cycle) {
-    top_->s_rready = random_() % 2;
+    top_->s_rready = timing_() % 2;
     top_->clk = 0;
     top_->eval();
     const bool asked = top_->s_arvalid && top_->s_arready;
@@ -129,9 +129,9 @@ void CommandRig::Write(uint32_t offset, uint32_t value, uint8_t strobes) {
   top_->s_wdata = value;
   top_->s_wstrb = strobes;
   for (int cycle = 0; cycle < 5000; ++cycle) {
-    top_->s_awvalid = address && (top_->s_awvalid || random_() % 2 != 0);
-    top_->s_wvalid = data && (top_->s_wvalid || random_() % 2 != 0);
-    top_->s_bready = random_() % 2;
+    top_->s_awvalid = address && (top_->s_awvalid || timing_() % 2 != 0);
+    top_->s_wvalid = data && (top_->s_wvalid || timing_() % 2 != 0);
+    top_->s_bready = timing_() % 2;
     top_->clk = 0;
     top_->eval();
     const bool address_taken = top_->s_awvalid && top_->s_awready;
@@ -179,16 +179,9 @@ void CommandRig::Open(uint32_t number, uint32_t slots, uint32_t first_index, boo
   for (uint32_t id = 0; id < indexes; ++id) {
     TableIndex index = RandomIndex(random_, kMaxTokens);
     index.entry.tokens_address = memory_.Take(index.tokens.size() * 4);
-    for (size_t slot = 0; slot < index.tokens.size(); ++slot) {
-      memory_.SetWord(index.entry.tokens_address + 4 * slot, index.tokens[slot]);
-    }
-    memory_.AllowReads(index.entry.tokens_address, (index.tokens.size() * 4 + kBeat - 1) / kBeat * kBeat);
-    if (id == indexes - 1) {  // where the tokens would be nothing may be read
-      index.entry.exists = 0;
-      index.entry.tokens_address = 0x123400;
-    }
-    std::memcpy(memory_.At(queue.table_address + id * kBeat), &index.entry, kBeat);
+    if (id == indexes - 1) index.entry.exists = 0;
     queue.table.push_back(index);
+    StoreIndex(number, id);
   }
   QueueWords words = queue.limits.Words();
   const auto pair = [&](uint32_t offset, uint64_t address) {
@@ -212,6 +205,18 @@ void CommandRig::Open(uint32_t number, uint32_t slots, uint32_t first_index, boo
   const uint32_t base = layout::kCardRegQueues + number * layout::kCardQueueBytes;
   for (uint32_t word = 1; word < words.size(); ++word) Write(base + word * 4, words[word]);
   Write(base + layout::kCardQueueEnable, 1);
+}
+
+void CommandRig::StoreIndex(uint32_t number, uint32_t id) {
+  TestQueue& queue = queues_[number];
+  TableIndex& index = queue.table[id];
+  // Where the tokens of an index that does not exist would be nothing may be read.
+  if (index.entry.exists == 0) index.entry.tokens_address = 0x123400;
+  for (size_t slot = 0; slot < index.tokens.size() && index.entry.exists != 0; ++slot) {
+    memory_.SetWord(index.entry.tokens_address + 4 * slot, index.tokens[slot]);
+  }
+  memory_.AllowReads(index.entry.tokens_address, (index.tokens.size() * 4 + kBeat - 1) / kBeat * kBeat);
+  std::memcpy(memory_.At(queue.table_address + id * kBeat), &index.entry, kBeat);
 }
 
 bool CommandRig::HasRoom(uint32_t number) const {
@@ -259,6 +264,13 @@ Descriptor CommandRig::Make(uint32_t number, bool altered, uint32_t k, int flags
                        bad.seq != d.seq;
     if (!moved) return bad;
   }
+  return d;
+}
+
+Descriptor CommandRig::Again(uint32_t number, Descriptor d) {
+  d.seq = queues_[number].seq;
+  std::memset(memory_.At(queues_[number].regions[d.result_region] + uint64_t{d.result_offset} * kBeat),
+              kUntouched, uint64_t{d.result_length} * kBeat);
   return d;
 }
 
@@ -313,6 +325,7 @@ bool CommandRig::OpenWriteWithin(uint64_t address, uint64_t bytes) const {
 }
 
 void CommandRig::OnRead(uint64_t address, uint32_t beats) {
+  reads_.push_back(address);
   for (uint32_t number = 0; number < queues_.size(); ++number) {
     const TestQueue& queue = queues_[number];
     const uint64_t first = queue.ring + sizeof(RingHeader);
@@ -381,9 +394,9 @@ void CommandRig::OnWrite(const HostMemory::Write& write) {
       Taken& taken = *order_.front();
       REQUIRE(&queue == &queues_[taken.queue]);
       REQUIRE(write.address == slots + uint64_t{queue.completed & (queue.slots - 1)} * kBeat);
-      // Only after the responses to all that comes before.
-      REQUIRE(!OpenWriteWithin(write.address, kBeat));
       if (!taken.body_written) {
+        // Only after the responses to all that comes before.
+        REQUIRE(!OpenWriteWithin(write.address, kBeat));
         REQUIRE(strobes == ~uint64_t{0} >> 8);
         if (taken.result_address != 0) {
           // The area may be longer than the results, and then have the next descriptor's.
@@ -391,6 +404,7 @@ void CommandRig::OnWrite(const HostMemory::Write& write) {
         }
         taken.body_written = true;
       } else {
+        // Behind the body, at the same address.
         REQUIRE(strobes == uint64_t{0xFF} << 56);
         REQUIRE(!taken.status_written);
         taken.status_written = true;

@@ -108,7 +108,11 @@ class CommandRig {
   bool HasRoom(uint32_t number) const;
   // A good descriptor with its payload, or an altered one that may still be good; k and flags when given.
   layout::Descriptor Make(uint32_t number, bool altered, uint32_t k = 0, int flags = -1);
+  // The same once more, with the next sequence number and untouched results.
+  layout::Descriptor Again(uint32_t number, layout::Descriptor d);
   void Submit(uint32_t number, const layout::Descriptor& d);
+  // Writes the table's entry and tokens to memory.
+  void StoreIndex(uint32_t number, uint32_t id);
   // Publishes what was submitted: the doorbell, or the head in the ring.
   void Ring(uint32_t number);
   // Runs until all that is submitted is completed; at most so many cycles.
@@ -127,6 +131,8 @@ class CommandRig {
   bool jobs_under_way() const { return !order_.empty(); }
   // Order in which the card read descriptors, by queue.
   const std::vector<uint32_t>& taken_order() const { return taken_order_; }
+  // Addresses of the card's reads; a test may clear them.
+  std::vector<uint64_t>& reads() { return reads_; }
   // Forgets what is under way, after a reset of the card.
   void Forget();
 
@@ -150,14 +156,17 @@ class CommandRig {
   void DriveStandIns();
   void ClockStandIns();
   void Answer(const Job& job);
-  bool Chance() { return static_cast<int>(random_() % 100) < answer_percent; }
+  bool Chance() { return static_cast<int>(timing_() % 100) < answer_percent; }
   bool OpenWriteWithin(uint64_t address, uint64_t bytes) const;
 
   std::unique_ptr<Vcommand_bench> top_;
-  std::mt19937_64 random_;
+  std::mt19937_64
+      random_;  // of queues and descriptors, so that these do not depend on the latency of the card
+  std::mt19937_64 timing_;  // of the stand-ins and the registers' port
   HostMemory memory_;
   std::array<TestQueue, 8> queues_;
   std::vector<uint32_t> taken_order_;
+  std::vector<uint64_t> reads_;
   uint64_t completions_ = 0, refused_ = 0, jobs_ = 0, long_scans_ = 0, long_cascades_ = 0, long_bounds_ = 0,
            scans_ = 0;
 

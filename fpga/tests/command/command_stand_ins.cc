@@ -177,18 +177,18 @@ void CommandRig::Answer(const Job& job) {
   const Descriptor& d = job.taken->d;
   answered_ = job;
   answer_ = {};
-  answer_.candidates = static_cast<uint32_t>(random_());
-  answer_.last_rank = static_cast<int32_t>(random_());
-  answer_.cut = random_() % 2 != 0;
-  const bool empty = d.begin == d.end || random_() % 16 == 0;
-  const uint32_t count = exact_k ? d.k : empty ? 0 : static_cast<uint32_t>(random_() % (d.k + 1));
+  answer_.candidates = static_cast<uint32_t>(timing_());
+  answer_.last_rank = static_cast<int32_t>(timing_());
+  answer_.cut = timing_() % 2 != 0;
+  const bool empty = d.begin == d.end || timing_() % 16 == 0;
+  const uint32_t count = exact_k ? d.k : empty ? 0 : static_cast<uint32_t>(timing_() % (d.k + 1));
   uint32_t id = 0;
   const bool gives_ids = !job.to_list() && !job.measured();
   for (uint32_t i = 0; i < count && gives_ids; ++i) {
-    answer_.ids.push_back(id += 1 + static_cast<uint32_t>(random_() % 1000));
-    answer_.ranks.push_back(static_cast<int32_t>(random_()));
+    answer_.ids.push_back(id += 1 + static_cast<uint32_t>(timing_() % 1000));
+    answer_.ranks.push_back(static_cast<int32_t>(timing_()));
   }
-  const auto pages = static_cast<uint32_t>(random_() % 5000);
+  const auto pages = static_cast<uint32_t>(timing_() % 5000);
   job.taken->bytes_read += uint64_t{pages} * BeatsOfPage(job) * 64;
   job.taken->scored_cycle = scored_.front();
   if (gives_ids) job.taken->blocks.push_back(answer_);
@@ -198,7 +198,7 @@ void CommandRig::Answer(const Job& job) {
   top_->head_pages = pages;
   top_->head_candidates = answer_.candidates;
   top_->head_cut = answer_.cut;
-  top_->head_count = gives_ids ? count : job.to_list() ? static_cast<uint32_t>(random_()) : 0;
+  top_->head_count = gives_ids ? count : job.to_list() ? static_cast<uint32_t>(timing_()) : 0;
   top_->head_last_rank = static_cast<uint32_t>(answer_.last_rank);
   scored_.pop_front();
   head_valid_ = true;
@@ -211,7 +211,7 @@ void CommandRig::DriveStandIns() {
   top_->query_ready = loaded_ - scans_ < 2 && Chance();
   top_->select_ready = selecting_.size() < 2 && Chance();
   if (scans_end && scan_left_ < 0 && scan_jobs_ > scans_ && loaded_ > scans_) {
-    scan_left_ = static_cast<int64_t>(random_() % static_cast<uint64_t>(scan_cycles + 1));
+    scan_left_ = static_cast<int64_t>(timing_() % static_cast<uint64_t>(scan_cycles + 1));
   }
   if (!head_valid_ && !hits_owed_ && !selecting_.empty() && !scored_.empty() && Chance()) {
     Answer(selecting_.front());
@@ -223,9 +223,9 @@ void CommandRig::DriveStandIns() {
     const uint32_t count = std::min<uint32_t>(left, 16);
     for (uint32_t i = 0; i < 16; ++i) {
       // Beyond the count there is anything.
-      top_->hit_ids[i] = i < count ? answer_.ids[hits_sent_ + i] : static_cast<uint32_t>(random_());
+      top_->hit_ids[i] = i < count ? answer_.ids[hits_sent_ + i] : static_cast<uint32_t>(timing_());
       top_->hit_ranks[i] =
-          i < count ? static_cast<uint32_t>(answer_.ranks[hits_sent_ + i]) : static_cast<uint32_t>(random_());
+          i < count ? static_cast<uint32_t>(answer_.ranks[hits_sent_ + i]) : static_cast<uint32_t>(timing_());
     }
     top_->hit_count = static_cast<uint8_t>(count);
     top_->hit_last = left == count;
@@ -233,7 +233,7 @@ void CommandRig::DriveStandIns() {
   }
   top_->hit_valid = hit_valid_;
   if (drive_lane_events) {
-    const auto events = static_cast<uint32_t>(random_());
+    const auto events = static_cast<uint32_t>(timing_());
     top_->ev_beat = events & 3;
     top_->ev_stall_memory = events >> 2 & 3;
     top_->ev_stall_tables = events >> 4 & 3;

@@ -30,7 +30,7 @@ uint64_t Rows(const Descriptor& d) {
   return d.begin == d.end ? 0 : ((d.end - 1) / 64 - d.begin / 64 + kChannels) / kChannels;
 }
 
-// Of a score bank, for a page and pass.
+// Words of a score bank, for a page and pass.
 uint64_t WordsOfPage(const Descriptor& d) { return layout::IsCodeFormat(d.format) ? 8 : 1; }
 
 uint32_t& Word(QueueWords* words, uint32_t offset) { return (*words)[offset / 4]; }

@@ -1,5 +1,6 @@
 // The command processor: rings, jobs, results, completions.
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <vector>
 
@@ -38,11 +39,17 @@ TEST_CASE("descriptors of one ring across the wrap of its indices") {
   CommandRig rig(1);
   Start(rig);
   rig.Open(0, 8, 0xFFFFFFF5, false);
-  int left = Cases(120);
-  while (left > 0) {
+  // More follow until there is a long scan with a first stage and one of bounds.
+  const int least = Cases(120);
+  int made = 0;
+  const auto wanted = [&] {
+    const bool has_all = rig.long_cascades() > 0 && rig.long_bounds() > 0;
+    return made < least || (!has_all && made < 20 * least);
+  };
+  while (wanted()) {
     Shake(rig);
     int batch = static_cast<int>(1 + rig.random()() % 8);
-    for (; batch > 0 && left > 0 && rig.HasRoom(0); --batch, --left) {
+    for (; batch > 0 && wanted() && rig.HasRoom(0); --batch, ++made) {
       rig.Submit(0, rig.Make(0, rig.random()() % 4 == 0));
     }
     rig.Ring(0);
@@ -263,6 +270,166 @@ TEST_CASE("queries of more than a page of host memory") {
     ++submitted;
   }
   CHECK(submitted == 8);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("as many results wait for host memory as the port holds, and no more") {
+  CommandRig rig(90);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.exact_k = true;
+  rig.answer_percent = rig.memory().ready_percent = 100;
+  rig.memory().latency = 4000;
+  layout::Descriptor d = rig.Make(0, false, 1200, 0);
+  while (d.select_op == layout::kSelectLatest || d.k1 != 0) d = rig.Make(0, false, 1200, 0);
+  rig.Submit(0, d);
+  rig.Ring(0);
+  size_t most = 0;
+  for (int cycle = 0; rig.queue(0).completed == 0; ++cycle) {
+    REQUIRE(cycle < 400000);
+    rig.Cycle();
+    most = std::max(most, rig.memory().open_writes().size());
+  }
+  CHECK(most == 64);
+  CHECK(rig.memory().violations() == 0);
+}
+
+// A descriptor with queries that is served.
+layout::Descriptor MakeQuery(CommandRig& rig) {
+  const TestQueue& queue = rig.queue(0);
+  layout::Descriptor d = rig.Make(0, false);
+  while (d.select_op == layout::kSelectLatest || d.begin == d.end ||
+         ExpectedVerdict(d, queue.limits, d.seq, queue.table[d.index_id].Info(d.layer_slot)).status !=
+             layout::kStatusOk) {
+    d = rig.Make(0, false);
+  }
+  return d;
+}
+
+// Submits a descriptor and lets memory fall silent once that is read. Returns the addresses that are read
+// then.
+std::vector<uint64_t> ReadsWithoutAnswer(CommandRig& rig, const layout::Descriptor& d) {
+  rig.Run(100);
+  rig.Submit(0, d);
+  const size_t taken = rig.taken_order().size();
+  rig.Ring(0);
+  while (rig.taken_order().size() == taken) rig.Cycle();
+  const uint64_t beats = rig.memory().beats_read();
+  while (rig.memory().beats_read() == beats) rig.Cycle();
+  rig.memory().answers = false;
+  rig.reads().clear();
+  rig.Run(200);
+  rig.memory().answers = true;
+  return rig.reads();
+}
+
+uint64_t TokensBeat(const TestQueue& queue, const layout::Descriptor& d) {
+  return queue.table[d.index_id].entry.tokens_address + d.layer_slot / 16 * uint64_t{64};
+}
+
+TEST_CASE(
+    "an index, its tokens and the first queries are read at once when the place of the tokens is known") {
+  CommandRig rig(91);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  rig.memory().ready_percent = 100;
+  const TestQueue& queue = rig.queue(0);
+  const layout::Descriptor d = MakeQuery(rig);
+  const uint64_t entry = queue.table_address + d.index_id * uint64_t{64};
+  const uint64_t payload = queue.regions[d.payload_region] + d.payload_offset * uint64_t{64};
+  CHECK(ReadsWithoutAnswer(rig, d) == std::vector<uint64_t>{entry});
+  REQUIRE(rig.Drain());
+  const layout::Descriptor again = rig.Again(0, d);
+  std::vector<uint64_t> reads = ReadsWithoutAnswer(rig, again);
+  reads.resize(3);  // a block of queries that crosses 4 KiB takes two
+  CHECK(reads == std::vector<uint64_t>{entry, TokensBeat(queue, d), payload});
+  REQUIRE(rig.Drain());
+  CHECK(rig.refused() == 0);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("tokens that have moved are read where the index says") {
+  CommandRig rig(92);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  const layout::Descriptor d = MakeQuery(rig);
+  TableIndex& index = rig.queue(0).table[d.index_id];
+  const auto run = [&] {
+    rig.Submit(0, rig.Again(0, d));
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+  };
+  run();
+  for (int n = 0; n < 4; ++n) {
+    // The old place goes on telling the old number.
+    index.entry.tokens_address = rig.memory().Take(index.tokens.size() * 4);
+    ++index.tokens[d.layer_slot];
+    rig.StoreIndex(0, d.index_id);
+    run();
+    run();
+  }
+  CHECK(rig.refused() == 0);
+  const layout::CardIndex entry = index.entry;
+  index.entry.layer_slots = d.layer_slot;  // the slot is gone
+  rig.StoreIndex(0, d.index_id);
+  run();
+  index.entry = entry;
+  index.entry.exists = 0;
+  rig.StoreIndex(0, d.index_id);
+  run();
+  CHECK(rig.refused() == 2);
+  CHECK(rig.memory().violations() == 0);
+}
+
+TEST_CASE("a queue that is enabled again has no places of tokens") {
+  CommandRig rig(93);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  const layout::Descriptor d = MakeQuery(rig);
+  rig.Submit(0, d);
+  rig.Ring(0);
+  REQUIRE(rig.Drain());
+  const uint64_t before = TokensBeat(rig.queue(0), d);
+  rig.Write(QueueBase(0) + layout::kCardQueueEnable, 0);
+  rig.Open(0, 8, 0, false);
+  layout::Descriptor other = MakeQuery(rig);
+  while (other.index_id != d.index_id) other = MakeQuery(rig);
+  TableIndex& index = rig.queue(0).table[d.index_id];
+  other.index_generation = index.entry.generation = d.index_generation;
+  rig.StoreIndex(0, d.index_id);
+  rig.reads().clear();
+  rig.Submit(0, other);
+  rig.Ring(0);
+  REQUIRE(rig.Drain());
+  CHECK(std::find(rig.reads().begin(), rig.reads().end(), before) == rig.reads().end());
+  CHECK(rig.refused() == 0);
+}
+
+TEST_CASE("queries that were read for a refused descriptor serve no other") {
+  CommandRig rig(94);
+  Start(rig);
+  rig.Open(0, 8, 0, false);
+  const layout::Descriptor d = MakeQuery(rig);
+  for (int n = 0; n < 4; ++n) {
+    rig.Submit(0, rig.Again(0, d));
+    layout::Descriptor refused = rig.Again(0, d);
+    refused.k = 0;
+    if (n % 2 != 0) rig.Submit(0, refused);
+    rig.Ring(0);
+    REQUIRE(rig.Drain());
+    if (n % 2 == 0) {
+      rig.Submit(0, rig.Again(0, refused));
+      rig.Ring(0);
+      REQUIRE(rig.Drain());
+    }
+    // Other queries at the same place; the rig compares the card's with those in memory.
+    uint8_t* const payload =
+        rig.memory().At(rig.queue(0).regions[d.payload_region] + d.payload_offset * uint64_t{64});
+    for (uint64_t i = 0; i < d.payload_length * uint64_t{64}; ++i) {
+      payload[i] = static_cast<uint8_t>(rig.random()());
+    }
+  }
+  CHECK(rig.refused() == 4);
   CHECK(rig.memory().violations() == 0);
 }
 

@@ -163,6 +163,10 @@ void LaneBench::CompareScore(const ScoreBeat& want) {
   if (want.none) {
     return;
   }
+  if ((head >> 22 & 1) != (want.value ? 1U : 0U)) {
+    error_ = "value" + context();
+    return;
+  }
   if ((head >> 19 & 1) != (want.page_last ? 1U : 0U) || (head >> 18 & 1) != (want.maxima ? 1U : 0U) ||
       (head >> 14 & 15) != want.pass || (head >> 8 & 63) != want.at) {
     error_ = "page_last, maxima, pass or at" + context();

@@ -17,6 +17,9 @@ namespace {
 using layout::CardBlock;
 using layout::CardBlockOf;
 
+constexpr uint32_t kPartBases = 2;  // part_t
+constexpr uint32_t kNoShift = 105;  // of a query whose y is that of octave 0
+
 bool IsCodes(uint32_t format) { return layout::IsCodeFormat(format); }
 
 // Element i of vector v of a block; vector 4 of means is the page's own row.
@@ -107,6 +110,51 @@ std::vector<uint8_t> RandomQueries(const CaseOptions& options, std::mt19937& rng
   return block;
 }
 
+// The queries of a scan of values: a unit vector an element, from a random one on.
+std::vector<uint8_t> UnitQueries(const CaseOptions& options, uint32_t first, uint32_t octave) {
+  std::vector<uint8_t> block(layout::QueryBlockBytes(options.group, options.dim));
+  const layout::QueryParam param{.multiplier = 1, .shift = static_cast<uint8_t>(kNoShift + octave)};
+  for (uint32_t q = 0; q < options.group; ++q) {
+    block[q * options.dim + (first + q) % options.dim] = 1;
+    std::memcpy(&block[layout::QueryParamOffset(options.group, options.dim) + q * sizeof(param)], &param,
+                sizeof(param));
+  }
+  return block;
+}
+
+// Limits all scales of a record of codes to an octave.
+void LimitOctaves(const CaseOptions& options, uint32_t octave, std::span<uint8_t> record) {
+  const layout::RecordLayout at = layout::RecordSections(options.format, options.dim);
+  const auto limit = [&](uint8_t& scale) {
+    if (uint32_t{scale} >> 3 > octave) scale = static_cast<uint8_t>(octave << 3 | (scale & 7U));
+  };
+  limit(record[0]);
+  record[1] = 0;
+  for (uint32_t t = 0; t < 64; ++t) {
+    limit(record[at.scales + t]);
+    record[1] = std::max<uint8_t>(record[1], record[at.scales + t] >> 3);
+  }
+}
+
+// y of a scan of values, as layout::Scores has scores.
+std::vector<int16_t> ValuesOf(const CaseOptions& options, std::span<const uint8_t> record, uint32_t first,
+                              uint32_t octave) {
+  const layout::RecordLayout at = layout::RecordSections(options.format, options.dim);
+  std::vector<int16_t> values;
+  for (uint32_t q = 0; q < options.group; ++q) {
+    const uint32_t i = (first + q) % options.dim;
+    for (uint32_t t = 0; t < 64; ++t) {
+      const int32_t y =
+          options.part == kPartBases
+              ? layout::AlignedValue(static_cast<int8_t>(record[at.base + i]), record[0], octave)
+              : layout::AlignedValue(layout::CodeAt(record, options.format, options.dim, t, i),
+                                     record[at.scales + t], octave);
+      values.push_back(static_cast<int16_t>(y));
+    }
+  }
+  return values;
+}
+
 std::vector<QueryBeat> QueryBeats(const CaseOptions& options, std::span<const uint8_t> block,
                                   bool params_first) {
   const CardBlock shape = CardBlockOf(options.format, options.dim);
@@ -174,6 +222,14 @@ void FillJob(const Shape& shape, const CaseOptions& options, ScanJob& job) {
   } else {
     job.first_beats = sign ? block.scales : block.page_row;
   }
+  if (options.part == 0) return;
+  job.part = options.part;
+  job.code_shift = job.base_shift = 0;
+  if (options.part != kPartBases) return;
+  // The base lies before the scales, and a plane is read.
+  job.sign_stage = true;
+  job.planes = 1;
+  job.first_beats = block.scales;
 }
 
 // The scores of one page, as the lane sends them.
@@ -276,7 +332,11 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
   // The lane's pages of the index: extents of random slots around the block.
   const uint32_t rows = (options.pages + shift + shape.channels - 1) / shape.channels;
   job.list_beat = channel.Place((rows + 15) / 16, rng() % 4);
-  const std::vector<uint8_t> query = RandomQueries(options, rng);
+  const bool values = options.part != 0;
+  const uint32_t octave = values ? rng() % 32 : 0;
+  const uint32_t element = values ? rng() % options.dim : 0;
+  const std::vector<uint8_t> query =
+      values ? UnitQueries(options, element, octave) : RandomQueries(options, rng);
   made.queries = QueryBeats(options, query, rng() % 2 == 0);
   const layout::Stage stage = options.scan == Scan::kSign ? layout::Stage::kSign : layout::Stage::kFull;
   const uint32_t op = IsCodes(options.format)                   ? layout::kScoreDot
@@ -290,7 +350,8 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
     const uint32_t page = row * shape.channels + options.lane;
     uint32_t extent = 0xFFFFFFFF;  // pages that the index lacks are not read
     if (page >= shift && page < options.pages + shift) {
-      const std::vector<uint8_t> record = RandomRecord(options, rng);
+      std::vector<uint8_t> record = RandomRecord(options, rng);
+      if (values) LimitOctaves(options, octave, record);
       const uint32_t place = channel.Place(job.block_beat + block.beats, rng() % 70);
       extent = place;
       const std::vector<Beat> beats = BlockOf(record, options.format, options.dim);
@@ -310,6 +371,15 @@ Case MakeCase(const Shape& shape, const CaseOptions& options, Channel& channel, 
           const std::vector<int32_t> ranks =
               layout::Ranks(scores, options.group, layout::kGroupNone, options.dim, query.data());
           ExpectCodes(shape, ranks, mask, made.scores);
+        } else if (values) {
+          const size_t before = made.scores.size();
+          ExpectPage(shape, options, ValuesOf(options, record, element, octave), mask, made.scores);
+          for (ScoreBeat& beat : std::span(made.scores).subspan(before)) {
+            beat.value = true;
+            beat.page_last = beat.page_last && beat.pass == job.pass_last;
+          }
+          made.top_octave =
+              std::max<uint32_t>({made.top_octave.value_or(0), record[1], uint32_t{record[0]} >> 3});
         } else {
           ExpectPage(shape, options, scores, mask, made.scores);
         }
@@ -332,7 +402,8 @@ std::string Describe(const CaseOptions& o) {
   return "format " + std::to_string(o.format) + " scan " + std::to_string(static_cast<int>(o.scan)) +
          " dim " + std::to_string(o.dim) + " group " + std::to_string(o.group) + " pages " +
          std::to_string(o.pages) + " lane " + std::to_string(o.lane) + " relu " + std::to_string(o.relu) +
-         " listed " + std::to_string(o.listed) + " random bits " + std::to_string(o.random_bits) + "\n";
+         " part " + std::to_string(o.part) + " listed " + std::to_string(o.listed) + " random bits " +
+         std::to_string(o.random_bits) + "\n";
 }
 
 CaseOptions RandomOptions(const Shape& shape, std::mt19937& rng) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <iterator>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -69,6 +70,7 @@ struct ListEntry {
 struct ScoreBeat {
   uint32_t job = 0;  // for messages
   uint32_t page = 0;
+  bool value = false;
   bool last = false;
   bool none = false;
   bool page_last = false;
@@ -89,7 +91,8 @@ struct Case {
   std::vector<QueryBeat> queries;
   std::vector<ListEntry> list;
   std::vector<ScoreBeat> scores;
-  uint64_t block_beats = 0;  // that the lane reads, without the page list
+  uint64_t block_beats = 0;            // that the lane reads, without the page list
+  std::optional<uint32_t> top_octave;  // of the pages that it reads, with a part
 };
 
 // A channel's memory. Blocks and lists are placed one after the other with gaps.
@@ -114,6 +117,7 @@ struct CaseOptions {
   uint32_t pages = 8;  // of the index, in all lanes
   uint32_t lane = 0;
   bool relu = false;
+  uint32_t part = 0;  // part_t: the queries are unit vectors, and y is layout::AlignedValue; of codes alone
   bool listed = false;
   bool whole = false;        // all pages, else a random range
   bool random_bits = false;  // records of random bytes and queries of random parameters, else of keys

@@ -65,5 +65,40 @@ TEST_CASE("a lane gives the scores of the reference", "[lane]") {
   WARN(table);
 }
 
+// Scans of values behind scans of scores, as a weighted sum has them, and two in a row.
+TEST_CASE("a lane gives the values of unit vectors, and the largest octave", "[lane]") {
+  const Shape& shape = kLaneShape;
+  for (int seed = 1; seed <= Cases(24); ++seed) {
+    std::mt19937 rng(static_cast<uint32_t>(seed));
+    Channel channel{.base_beat = rng() % 1000};
+    const uint32_t lane = rng() % shape.channels;
+    std::vector<Case> cases;
+    uint64_t total = 0;
+    std::string text = "seed " + std::to_string(seed) + "\n";
+    for (uint32_t i = 0; i < 5; ++i) {
+      CaseOptions options = RandomOptions(shape, rng);
+      options.lane = lane;
+      options.pages = 1 + rng() % 6;
+      if (i != 0 && (i != 2 || seed % 2 == 0)) {
+        options.format = layout::kFormatCodes8;  // which weighted sums have
+        options.scan = Scan::kCodes;
+        options.relu = options.listed = false;
+        options.part = 1 + i % 2;
+        options.group = std::min({options.dim, 64U, 16 * shape.g});
+      }
+      text += Describe(options);
+      cases.push_back(MakeCase(shape, options, channel, rng));
+      total += ScoresOf(cases.back());
+    }
+    LaneBench bench(channel, lane, static_cast<uint32_t>(seed));
+    for (const Case& scan : cases) bench.Add(scan);
+    INFO(text);
+    const std::string error = bench.Finish(RandomPace(rng), 400000);
+    REQUIRE(error == "");
+    REQUIRE(bench.compared() == total);
+    if (cases.back().top_octave) REQUIRE(bench.pins().top == *cases.back().top_octave);
+  }
+}
+
 }  // namespace
 }  // namespace mnemo::rtl_scan

@@ -52,13 +52,6 @@ void Session::Run() {
   connection_.Break();
 }
 
-bool Session::MayWait(bool is_urgent) {
-  if (event_interval_.count() == 0) return false;
-  const auto now = std::chrono::steady_clock::now();
-  const auto step = now - std::exchange(stepped_at_, now);
-  return !is_urgent && now + step <= events_taken_at_ + event_interval_;
-}
-
 void Session::AddEvents(std::span<const worker::EngineEvent> events) {
   bool overflow = false;
   bool may_wait = false;
@@ -80,7 +73,7 @@ void Session::AddEvents(std::span<const worker::EngineEvent> events) {
       live_.erase(it);
     }
     overflow = outbox_.bytes() > kMaxPendingBytes;
-    may_wait = MayWait(is_urgent);
+    may_wait = pacing_.MayWait(is_urgent, std::chrono::steady_clock::now());
   }
   if (overflow) {
     End(ResourceExhausted("the front end has not read {} bytes of events", kMaxPendingBytes));
@@ -154,7 +147,7 @@ const internal::v1::FromWorker* Session::NextMessage() {
   if (outbox_.empty()) return nullptr;
   outbox_.TakeInto(outgoing_events_.mutable_events());
   events_sent_ = true;
-  events_taken_at_ = std::chrono::steady_clock::now();
+  pacing_.Taken(std::chrono::steady_clock::now());
   return &outgoing_events_;
 }
 
@@ -238,7 +231,7 @@ absl::Status Session::HandleHello(const internal::v1::Hello& hello) {
     std::lock_guard lock(mutex_);
     if (heartbeat_interval_ms_ != 0) return InvalidArgument("a second Hello");
     heartbeat_interval_ms_ = static_cast<int>(interval_ms);
-    event_interval_ = std::chrono::milliseconds(hello.event_interval_ms());
+    pacing_ = EventPacing(std::chrono::milliseconds(hello.event_interval_ms()));
     ready_due_ = true;
   }
   connection_.SetReadTimeout(0);

@@ -15,6 +15,7 @@
 #include "server/telemetry/crash_report.h"
 #include "server/worker/engine.h"
 #include "server/worker/service/event_outbox.h"
+#include "server/worker/service/event_pacing.h"
 
 namespace mnemo::worker_service {
 
@@ -68,9 +69,6 @@ class Session {
     size_t tokens = 0;     // that it has had in this session
     std::optional<telemetry::RunningRequest> in_crash_reports = {};
   };
-  // With mutex_ held: whether what the engine's step added may wait for the next one, which takes about as
-  // long. Each message costs the front end a wake-up and a message to the client, whatever is in it.
-  bool MayWait(bool is_urgent);
   absl::Status HandleMessage(const internal::v1::ToWorker& message);
   absl::Status HandleHello(const internal::v1::Hello& hello);
   void HandleSubmit(const internal::v1::Submit& submit);
@@ -100,9 +98,7 @@ class Session {
   absl::flat_hash_map<uint64_t, Live> live_;            // by the engine's number
   absl::flat_hash_map<uint64_t, uint64_t> engine_ids_;  // of the front end's number
   int heartbeat_interval_ms_ = 0;                       // 0 = no Hello yet
-  std::chrono::milliseconds event_interval_{0};
-  std::chrono::steady_clock::time_point events_taken_at_;  // by the last message
-  std::chrono::steady_clock::time_point stepped_at_;       // the last step's end
+  EventPacing pacing_;
   bool ready_due_ = false;
   bool heartbeat_due_ = false;
   bool events_sent_ = false;    // since the heartbeat was last due
