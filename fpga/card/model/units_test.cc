@@ -343,5 +343,19 @@ TEST_CASE("a scan overlaps the selection before it") {
   CHECK(collector.selected() == 100 + 200 + 4 * 800);
 }
 
+TEST_CASE("a scan of both banks waits for all selections, and the next scan for its own") {
+  const SelectCycles select = {.sweep = 500, .collect = 100};
+  Timeline timeline(0);
+  timeline.Add(100, select, false);
+  CHECK(timeline.selected() == 700);
+  timeline.Add(100, select, false, true);
+  CHECK(timeline.scanned() == 700);  // not before the first job's bank is free
+  CHECK(timeline.bank_wait() == 500);
+  CHECK(timeline.selected() == 1300);
+  timeline.Add(100, select, false);
+  CHECK(timeline.scanned() == 1300);
+  CHECK(timeline.selected() == 1900);
+}
+
 }  // namespace
 }  // namespace mnemo::card::model
