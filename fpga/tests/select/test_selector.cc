@@ -778,6 +778,28 @@ TEST_CASE("a bank full of rank codes is selected from") {
   }
 }
 
+// Each job waits for both banks of the one before it.
+TEST_CASE("both banks full of scores are selected from") {
+  std::mt19937 rng(12);
+  Bench bench(12);
+  for (const Rank rank : {Rank::kExp2Sum, Rank::kRelu}) {
+    Job job;
+    job.rank = rank;
+    job.group = rank == Rank::kRelu ? 64 : 4;
+    job.end = static_cast<uint32_t>(kBankWords * (rank == Rank::kRelu ? 32 : 16) * kChannels);
+    job.k = job.end / 3;
+    for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+    FillScores(job, Order::kRandom, rng);
+    Expect(job);
+    Job small;
+    small.end = 64 * kChannels;
+    for (uint32_t entry = 0; entry < small.end; ++entry) small.entries.push_back(entry);
+    FillScores(small, Order::kRandom, rng);
+    Expect(small);
+    bench.Run({small, job, small, small, job, job}, Rates());
+  }
+}
+
 TEST_CASE("a long scan lists as many pages as a bank has ranks of") {
   if (kBankWords > 256 && Cases(1) == 1) return;  // for nightly runs
   std::mt19937 rng(8);
