@@ -117,7 +117,9 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
   if (LongScan(d, shape)) return CheckLongScan(d, shape);
-  if (!latest && BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
+  // Scores of another scan may take both banks.
+  if (!latest && BankWords(d, shape) > 2 * uint64_t{shape.bank_words})
+    return Unsupported(offsetof(Descriptor, end));
   return {};
 }
 

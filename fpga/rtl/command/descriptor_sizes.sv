@@ -129,10 +129,10 @@ module descriptor_sizes
     if (step[11]) result_units <= 48'((bytes + 55'd63) >> 6);
     block.result_block <= result_block;
     block.long_scan <= by_pages && (codes ? {words, 3'b0} : 33'(words)) > 33'(BANK_WORDS);
-    // Ranks of weighted ReLU take half of the words.
+    // Other scans may take both banks, each its half. Ranks of weighted ReLU take half of the words.
     if (block.long_scan) scan_words <= (bounded && descriptor.k1 == '0 && many_rows) ? '1 : 35'(maxima);
-    else if (!codes) scan_words <= 35'(words);
-    else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
+    else if (!codes) scan_words <= (35'(words) + 35'd1) >> 1;
+    else scan_words <= relu ? {4'b0, words, 1'b0} : {3'b0, words, 2'b0};
     many_rows <= rows > 26'(LIST_PAGES);
     list_full <= many_rows &&
         ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : !bounded && descriptor.k > 32'(LIST_PAGES));
