@@ -882,7 +882,7 @@ TEST_CASE("jobs of few tokens follow each other closely") {
       INFO("k " << k << " plain " << plain);
       // While one job is collected the next one is swept: the longer of both is the period. A lane finds a
       // hit a cycle; all lanes pass a group of up to 8 hits of a page a cycle.
-      const uint64_t sweeps = plain ? 256 : 206;
+      const uint64_t sweeps = plain ? 236 : 188;
       const uint64_t hits = 96 + std::max(k / kChannels + 32, k / 8 + kTokens / 128);
       REQUIRE(pace.period <= std::max(sweeps, hits));
       REQUIRE(pace.first <= sweeps + hits);
