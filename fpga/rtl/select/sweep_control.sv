@@ -75,6 +75,8 @@ module sweep_control #(
   logic [2:0] digit;
   logic [3:0] value;
   logic found, scores;
+  logic [SUM-1:0] need_before;  // of the last digit, less the entries that have it
+  logic tied;
   logic [31:0] known;
   // Entries with codes above code_floor reach the bound.
   logic bounding, floor_wanted, share_clear, share_start, share_done;
@@ -137,6 +139,7 @@ module sweep_control #(
     k_below_passed <= SUM'(now.k) < passed;
     no_candidates <= candidates == '0;
     none_passed <= passed == '0;
+    tied <= need_before != '0 && need_before[SUM-1:5] != '1;
   end
 
   always_ff @(posedge clk) begin
@@ -219,7 +222,7 @@ module sweep_control #(
         pieces_asked <= 2'd0;
         pieces <= 2'd0;
         if (settle != 3'd0) settle <= settle - 3'd1;
-        else if (sweep_done && bin_value == 4'd0) begin
+        else if (sweep_done) begin
           state <= floor_wanted ? TOTAL_OF_ALL : PICK;
           bins_asked <= floor_wanted ? 4'd0 : 4'd15;
           bin_value <= floor_wanted ? 4'd0 : 4'd15;
@@ -248,6 +251,7 @@ module sweep_control #(
       end
       PICK: begin
         if (sum_valid) begin
+          if (!found) need_before <= need_left;
           if (bounding) begin
             if (bin_value > floor_digit) passed <= passed + sum;
           end else if (!found && reaches) begin
@@ -313,6 +317,12 @@ module sweep_control #(
           last_rank: none ? 32'd0 : rank,
           weigh: now.weigh
       };
-  assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};
+  assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count), tied: tied};
+
+`ifndef SYNTHESIS
+  // A sweep takes longer than the answers that are still due when it begins.
+  assert property (@(posedge clk) disable iff (rst) state == COUNT && settle == 3'd0 && sweep_done |->
+      bin_value == 4'd0);
+`endif
 
 endmodule
