@@ -20,9 +20,12 @@ constexpr uint64_t kTableCycles = 1;     // from one pass' tables to those of th
 constexpr uint64_t kTableBanks = 2;
 constexpr uint64_t kEntriesOfWord = 8;
 constexpr uint64_t kRanksOfCycle = 16;
-constexpr uint64_t kSweepLatency = 31;   // of a sweep and of its digit's way through all lanes
-constexpr uint64_t kAskCycles = 25;      // for candidates, and for the largest scores, a cycle a query
-constexpr uint64_t kCollectCycles = 58;  // from the last rank to the first hit, and until the next job may
+constexpr uint64_t kSweepLatency = 31;  // of a sweep and of its figures' way through all lanes
+constexpr uint64_t kFoundCycles = 7;  // of them, those that a digit is found before its last counter is read
+constexpr uint64_t kAskCycles = 25;   // for candidates, and for the largest scores, a cycle a query
+constexpr uint64_t kCollectCycles = 42;  // from the last rank to the first hit, and to the last one's beat
+constexpr uint64_t kLaneCycles = 28;     // from the last rank until a lane's hits are found, beside them
+constexpr uint64_t kHitsAhead = 192;     // of a lane, that wait for the collector
 constexpr uint64_t kExp2WordCycles = 8;  // a word of scores
 constexpr uint64_t kHitsOfGroup = 8;
 constexpr uint64_t kIdsOfLine = 16;
@@ -117,9 +120,12 @@ SelectCycles SelectTime(const SelectJob& job, uint32_t passes, uint64_t pages, c
   const uint64_t of_ranks = sweeps - (job.relu || job.kept ? 0 : 1);
   SelectCycles cycles;
   cycles.sweep = kAskCycles + job.group + words * (job.exp2 ? kExp2WordCycles : 1) +
-                 of_ranks * Ceiling(ranks, ranks_of_cycle) + sweeps * kSweepLatency;
-  cycles.collect = kCollectCycles + std::max({Ceiling(ranks, ranks_of_cycle), hits.of_lane, hits.groups,
-                                              Ceiling(hits.lines * kCyclesOf8Lines, 8)});
+                 of_ranks * Ceiling(ranks, ranks_of_cycle) + sweeps * kSweepLatency - digits * kFoundCycles;
+  const uint64_t of_lane = std::max(Ceiling(ranks, ranks_of_cycle), hits.of_lane);
+  cycles.hits = std::max({of_lane, hits.groups, Ceiling(hits.lines * kCyclesOf8Lines, 8)});
+  cycles.collect = kCollectCycles + cycles.hits;
+  cycles.lanes = hits.of_lane > kHitsAhead ? cycles.collect : kLaneCycles + of_lane;
+  cycles.alone = job.to_list;
   return cycles;
 }
 
@@ -141,15 +147,17 @@ uint64_t CompletionTime(uint32_t period) { return 2 * WriteTime(period) + kFinis
 
 uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed, bool both) {
   const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;
-  const uint64_t start = std::max(ready + kBufferCycles, selected_before_) - kBufferCycles;
-  scanned_ = std::max(start + scan, both ? selected_ : selected_before_);
+  const uint64_t start = std::max(ready + kBufferCycles, freed_before_) - kBufferCycles;
+  scanned_ = std::max(start + scan, both ? freed_ : freed_before_);
   bank_wait_ += scanned_ - ready - scan;
-  // Ranks wait until the hits before them are collected.
-  const uint64_t ranked = std::max(std::max(scanned_, swept_) + select.sweep, selected_);
-  swept_ = ranked;
-  selected_before_ = selected_;
-  selected_ = ranked + select.collect;
-  if (both) selected_before_ = selected_;
+  // Ranks wait until the lanes have found the hits before them, with lists until these are collected.
+  const uint64_t ranked = std::max(scanned_, swept_) + select.sweep;
+  swept_ = std::max(ranked, listed || select.alone || alone_ ? selected_ : freed_);
+  freed_before_ = freed_;
+  freed_ = swept_ + select.lanes;
+  selected_ = std::max(swept_ + select.collect, selected_ + kNextCycles + select.hits);
+  alone_ = listed || select.alone;
+  if (both) freed_before_ = freed_;
   return scan + select.total();
 }
 

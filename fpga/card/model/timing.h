@@ -12,6 +12,7 @@ namespace mnemo::card::model {
 
 constexpr uint64_t kHostLatencyNs = 950;   // of a read; a write takes about half
 constexpr uint64_t kDefaultPeriod = 1024;  // nanoseconds of 256 cycles, at 250 MHz
+constexpr uint64_t kNextCycles = 10;       // of the collector from job to job, when the lanes are ahead of it
 
 // Reads of one lane in a job.
 struct LaneWork {
@@ -46,6 +47,9 @@ HitWork EvenHitWork(const SelectJob& job, uint64_t pages, uint32_t channels);
 struct SelectCycles {
   uint64_t sweep = 0;    // until the last rank is known
   uint64_t collect = 0;  // of the hits, while the next job is swept
+  uint64_t hits = 0;     // of them, while the collector takes hits
+  uint64_t lanes = 0;    // of them, until the lanes have found their hits and their bank is free
+  bool alone = false;    // the lanes do not begin it before the one before is collected
 
   uint64_t total() const { return sweep + collect; }
 };
@@ -70,11 +74,11 @@ uint64_t WriteTime(uint32_t period);
 uint64_t CompletionTime(uint32_t period);
 
 // The jobs of a descriptor: a scan overlaps the sweeps of the job before it, and these the collection of the
-// hits before them. There are two banks.
+// hits before them. The lanes look for the next hits meanwhile. There are two banks.
 class Timeline {
  public:
   explicit Timeline(uint64_t start)
-      : scanned_(start), swept_(start), selected_(start), selected_before_(start) {}
+      : scanned_(start), swept_(start), selected_(start), freed_(start), freed_before_(start) {}
 
   // Before the first job: its scan begins so much later.
   void Wait(uint64_t cycles) { scanned_ += cycles; }
@@ -91,7 +95,9 @@ class Timeline {
   uint64_t scanned_;
   uint64_t swept_;
   uint64_t selected_;
-  uint64_t selected_before_;
+  uint64_t freed_;  // the bank of the last job, that of the one before
+  uint64_t freed_before_;
+  bool alone_ = false;
   uint64_t bank_wait_ = 0;
 };
 

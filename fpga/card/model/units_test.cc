@@ -321,7 +321,7 @@ TEST_CASE("groups beyond a pass and few scorers bound a scan") {
 
 TEST_CASE("a scan overlaps the selection before it") {
   Timeline timeline(100);
-  const SelectCycles quick = {.sweep = 200, .collect = 100};
+  const SelectCycles quick = {.sweep = 200, .collect = 100, .lanes = 100};
   timeline.Add(1000, quick, false);
   CHECK(timeline.scanned() == 1100);
   CHECK(timeline.selected() == 1400);
@@ -333,16 +333,22 @@ TEST_CASE("a scan overlaps the selection before it") {
   CHECK(timeline.bank_wait() == 0);
   Timeline slow(0);
   for (int n = 0; n < 4; ++n) {
-    slow.Add(100, {.sweep = 800, .collect = 200}, false);
+    slow.Add(100, {.sweep = 800, .collect = 200, .lanes = 200}, false);
   }
   CHECK(slow.selected() == 100 + 4 * 800 + 200);  // hits are collected while the next job is swept
   CHECK(slow.scanned() == 1900);                  // the third and the fourth wait for a bank
   CHECK(slow.bank_wait() == 1500);
   Timeline collector(0);
   for (int n = 0; n < 4; ++n) {
-    collector.Add(100, {.sweep = 200, .collect = 800}, false);
+    collector.Add(100, {.sweep = 200, .collect = 800, .hits = 700, .lanes = 50}, false);
   }
-  CHECK(collector.selected() == 100 + 200 + 4 * 800);
+  // The lanes are ahead of the collector.
+  CHECK(collector.selected() == 100 + 200 + 800 + 3 * (kNextCycles + 700));
+  Timeline lists(0);
+  for (int n = 0; n < 4; ++n) {
+    lists.Add(100, {.sweep = 200, .collect = 800, .hits = 700, .lanes = 50, .alone = true}, false);
+  }
+  CHECK(lists.selected() == 100 + 200 + 4 * 800);
 }
 
 TEST_CASE("a scan of both banks waits for all selections, and the next scan for its own") {

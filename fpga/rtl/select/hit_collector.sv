@@ -4,8 +4,9 @@
 // 4 hits. Hits of SHAPE_MAXIMA are pages: their entries have the mask of the job's range.
 //
 // Streams: groups in, a group a cycle, latency 6 cycles to the beats' FIFO; list writes, one a page. The FIFO's
-// level stalls the groups, nothing else. `start` begins a job (its figures are held until `done`); `done` says that
-// all is out or in the FIFO. `clear` drops what is left of a job.
+// level stalls the groups, nothing else. `start` begins a job (its figures are held until `done`), 2 cycles behind
+// `pages_end` of the one before or later; `done` says that all is out or in the FIFO, or will be a cycle later. Groups behind the
+// last hit are dropped, up to `pages_end` or `clear`.
 //
 // Equals the last loop of layout::TopK, and layout::ScoreSelect's ids and ranks without kFlagByRank.
 module hit_collector #(
@@ -15,6 +16,7 @@ module hit_collector #(
     input  logic                     rst,
     input  logic                     start,
     input  logic                     clear,
+    input  logic                     pages_end,  // no page follows of the job
     /* verilator lint_off UNUSEDSIGNAL */  // the lanes' part
     input  select_types::decision_t  decision,
     /* verilator lint_on UNUSEDSIGNAL */
@@ -37,9 +39,9 @@ module hit_collector #(
 
   localparam int LANES = $clog2(CHANNELS);
 
-  logic active, room;
+  logic active, open, room;
   logic [23:0] need, left;
-  assign group_ready = active && room;
+  assign group_ready = open && room;
 
   // Ones among the bits before each of 8, and among all of them: those of four bits, then both fours together.
   function automatic logic [2:0] ones_of_four(input logic [3:0] bits);
@@ -301,16 +303,19 @@ module hit_collector #(
     gathered.slot <= 1'b0;
   end
 
-  // The end: three cycles after the last hit has its place all is out.
-  logic [3:0] ends;
+  // The end: two cycles after the last hit has its place; a cycle later all is out.
+  logic ends;
   always_ff @(posedge clk) begin
     if (start) active <= decision.count != 24'd0;
-    ends <= {ends[2:0], (valid3 && final3 && active) || (start && decision.count == 24'd0)};
+    if (start) open <= decision.count != 24'd0;
+    else if (pages_end) open <= 1'b0;
+    ends <= (valid3 && final3 && active) || (start && decision.count == 24'd0);
     if (valid3 && final3) active <= 1'b0;
-    done <= ends[3];
+    done <= ends;
     if (rst || clear) begin
       active <= 1'b0;
-      ends <= 4'd0;
+      open <= 1'b0;
+      ends <= 1'b0;
       done <= 1'b0;
     end
   end

@@ -1,12 +1,12 @@
 // Finds a lane's hits in the rank codes of a bank: groups of up to 8 hits of one page, in rising order, then a
 // group that says there are no more.
 //
-// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when
-// it is above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two
-// places each, a hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in FIFOs, the
-// pages and the hits apart, so that other lanes' groups may go first; when one is full the reading waits. `freed` pulses when the bank is read to its
-// end or `clear` ends the reading. First group about 13 cycles after a command. `row` of a listed job's page is read
-// from `list_row`, a cycle after `list_read`.
+// Streams: commands; groups out. It reads 16 codes a cycle and passes over those without a hit; a code is a hit when it is
+// above `code`, or equal to it while ties are not exhausted. Of codes of 32 bits it reads 8, which lie in two places each, a
+// hit in the even one, and its groups have up to 4 hits. A hit takes a cycle. Groups wait in FIFOs, the pages and the hits
+// apart, so that other lanes' groups may go first; when one is full the reading waits. `freed` pulses when the bank is read
+// to its end or `clear` ends the reading. First group about 13 cycles after a command, which comes when the groups of the one
+// before have `ended` or with `clear`. `row` of a listed job's page is read from `list_row`, a cycle after `list_read`.
 //
 // Equals the last loop of layout::TopK for one lane; the ties' quota over all lanes is hit_collector's.
 module hit_finder #(
@@ -23,6 +23,7 @@ module hit_finder #(
     input  logic [1:0][ADDRESS+1:0]        pages,
     output logic                           freed,
     output logic                           freed_bank,
+    output logic                           ended,       // its groups are in the FIFOs; falls with a start
 
     output logic                           read,
     output logic                           read_bank,
@@ -50,6 +51,7 @@ module hit_finder #(
   collect_command_t now;
   /* verilator lint_on UNUSEDSIGNAL */
   logic tokens, maxima, single;  // 16 codes are those of 16 pages of maxima, one page if single or tokens, else two
+  logic [ROW-1:0] first_row;  // of the first page: the first one in which this lane's page is not before it
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
     clear <= command.clear || rst;
@@ -59,16 +61,12 @@ module hit_finder #(
       tokens <= command.shape == SHAPE_TOKENS;
       maxima <= command.shape == SHAPE_MAXIMA;
       single <= command.wide || (command.sparse && command.shape != SHAPE_TOKENS);
+      first_row <= ROW'((command.first_page + 24'(CHANNELS - 1) - 24'(lane_id)) >> LANES);
     end
     if (rst) now <= '0;
   end
   wire [ADDRESS+1:0] held = pages[now.bank];
 
-  // The first page's row: the first one in which this lane's page is not before it.
-  logic [ROW-1:0] first_row;
-  always_ff @(posedge clk) begin
-    if (command.start) first_row <= ROW'((command.first_page + 24'(CHANNELS - 1) - 24'(lane_id)) >> LANES);
-  end
 
   typedef struct packed {
     logic           valid;
@@ -348,6 +346,8 @@ module hit_finder #(
       finish_next <= gathered_count != 4'd0 && !clear;
     end
     if (clear) gathered_count <= 4'd0;
+    if (command.start || rst) ended <= 1'b0;
+    else if (sent_valid && sent_finish) ended <= 1'b1;
   end
 
   // Pages may be far ahead of their hits, which leave when the merge tree has let the page through.

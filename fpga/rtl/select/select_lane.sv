@@ -36,7 +36,8 @@ module select_lane #(
     input  logic                           page_ready,
     output select_types::hit_page_t        page_of_hits,
     input  logic                           body_take,
-    output select_types::hit_body_t        body
+    output select_types::hit_body_t        body,
+    output logic                           hits_ended
 );
 
   import select_types::*;
@@ -213,6 +214,7 @@ module select_lane #(
       .pages(held),
       .freed,
       .freed_bank,
+      .ended(hits_ended),
       .read(hit_read),
       .read_bank(hit_bank),
       .read_address(hit_address),

@@ -102,6 +102,7 @@ package select_types;
     logic [31:0] code;   // of the last rank
     logic [23:0] need;   // entries of that rank that are taken
     logic [23:0] count;  // of all that are taken
+    logic        tied;   // more than 32 others have that rank, too; where any are taken
   } decision_t;
 
   // An entry of a lane's list, or the end of the lists.

@@ -2,10 +2,10 @@
 // by digits of 4 bits, hits in page order as ids and ranks, or as lists for the lanes.
 //
 // Streams: jobs in the order in which lanes scan them; a lane's scores; a head a job, then beats of 16 ids and ranks, or
-// a list a lane. A lane's scores wait only while both banks hold jobs that are not collected. While a job
-// is collected the next one is swept. Cycles of a job of t tokens from its last score to its last hit: about
-// t / (8 * CHANNELS) + 3 t / (16 * CHANNELS) + 150 + hit groups, plain max one more of the 16ths; never more than
-// its hits beyond that. A job in passes reads its words once a pass.
+// a list a lane. A lane's scores wait only while both banks hold jobs whose hits it has not found. While a job
+// is collected the next one is swept, and then the lanes find its hits. Cycles of a job of t tokens from its last score to its
+// last hit: about t / (8 * CHANNELS) + 3 t / (16 * CHANNELS) + 140 + hit groups, plain max one more of the 16ths; never more
+// than its hits beyond that. A job in passes reads its words once a pass.
 // `scored` is the cycle in which all lanes' scores were stored.
 //
 // Equals layout::Ranks for kGroupMax and kGroupPlainMax, layout::TopK, and the results of layout::ScoreSelect
@@ -52,7 +52,7 @@ module selector #(
   collect_command_t collect_command;
   list_write_t list_write;
   logic [CHANNELS-1:0][1:0] filled;
-  logic [CHANNELS-1:0] sweep_done, value_valid, best_valid, page_valid, page_ready, body_take;
+  logic [CHANNELS-1:0] sweep_done, value_valid, best_valid, page_valid, page_ready, body_take, hits_ended;
   logic [CHANNELS-1:0][SUM-1:0] value;
   logic [CHANNELS-1:0][15:0] best;
   hit_page_t [CHANNELS-1:0] page_of_hits;
@@ -92,22 +92,25 @@ module selector #(
         .page_ready(page_ready[i]),
         .page_of_hits(page_of_hits[i]),
         .body_take(body_take[i]),
-        .body(body[i])
+        .body(body[i]),
+        .hits_ended(hits_ended[i])
     );
   end
 
   // The words of all lanes.
   logic [1:0] all_filled;
-  logic all_done;
+  logic all_done, all_ended;
   always_ff @(posedge clk) begin
     all_filled <= 2'b11;
     for (int i = 0; i < CHANNELS; ++i) begin
       for (int b = 0; b < 2; ++b) if (!filled[i][b]) all_filled[b] <= 1'b0;
     end
     all_done <= &sweep_done;
+    all_ended <= &hits_ended;
     if (rst) begin
       all_filled <= 2'b00;
       all_done <= 1'b0;
+      all_ended <= 1'b0;
     end
   end
 
@@ -193,7 +196,9 @@ module selector #(
       .out_data(head)
   );
 
-  logic start, exhausted, done, fill_slot;
+  logic start, exhausted, done, fill_slot, merged_valid, merged_ready;
+  hit_page_t merged;
+  wire pages_end = merged_valid && merged_ready && merged.finish;
   collect_control collects (
       .clk,
       .rst,
@@ -202,6 +207,8 @@ module selector #(
       .decision,
       .exhausted,
       .done,
+      .pages_end,
+      .lanes_ended(all_ended),
       .start,
       .clear,
       .now(collected),
@@ -209,8 +216,6 @@ module selector #(
       .command(collect_command)
   );
 
-  logic merged_valid, merged_ready;
-  hit_page_t merged;
   merge_tree #(
       .CHANNELS(CHANNELS)
   ) merge (
@@ -247,6 +252,7 @@ module selector #(
       .rst,
       .start,
       .clear,
+      .pages_end,
       .decision(collected),
       .list_slot(fill_slot),
       .exhausted,

@@ -2,7 +2,8 @@
 // banks once a digit, and picks each digit from the sums of their counters.
 //
 // Streams: jobs in; for each a head and then a decision out, which wait for nothing but their takers. A job begins
-// when all lanes have filled its bank. Besides the sweeps it takes about 45 cycles a digit and 20 + queries more.
+// when all lanes have filled its bank. Besides the sweeps it takes 25 to 40 cycles a digit and 20 + queries more: the
+// next sweep begins when a digit is found, while the counters of the digit's lower values are still read.
 // Codes of group max have 3 digits, of plain max 4, of the sum of exp2 7, from 16 queries on and of ReLU 8. With a
 // bound further sweeps come first, one a digit of 16 or 32 bits, that count the entries that reach it.
 //
@@ -68,12 +69,14 @@ module sweep_control #(
   logic [31:0] scored_now;  // the bank may be filled anew while the head waits
   logic [6:0] asked, bests;
   logic [1:0] sums;
-  logic [3:0] bins_asked, bin_value;
+  logic [3:0] bins_asked, bin_value;  // bin_value: of the next answer, 0: none is due
   logic [2:0] settle;
   logic [SUM-1:0] candidates, pages, entries, count, need;  // entries: that may be chosen
   logic [2:0] digit;
   logic [3:0] value;
   logic found, scores;
+  logic [SUM-1:0] need_before;  // of the last digit, less the entries that have it
+  logic tied;
   logic [31:0] known;
   // Entries with codes above code_floor reach the bound.
   logic bounding, floor_wanted, share_clear, share_start, share_done;
@@ -105,7 +108,7 @@ module sweep_control #(
       .code_floor(share_floor)
   );
 
-  wire begins = state == IDLE && job_valid && filled[bank];
+  wire begins = state == IDLE && job_valid && filled[bank] && bins_asked == 4'd0;
   assign job_ready = begins;
   sweep_command_t command;
   assign command = '{
@@ -136,6 +139,7 @@ module sweep_control #(
     k_below_passed <= SUM'(now.k) < passed;
     no_candidates <= candidates == '0;
     none_passed <= passed == '0;
+    tied <= need_before != '0 && need_before[SUM-1:5] != '1;
   end
 
   always_ff @(posedge clk) begin
@@ -155,6 +159,10 @@ module sweep_control #(
     read_command.bank <= bank;
     best_write <= '{valid: best_valid, query: bests[5:0], value: best};
     if (best_valid) bests <= bests + 7'd1;
+    // Counters are read down to the last one, since that clears them.
+    read_command.bin <= bins_asked != 4'd0;
+    if (bins_asked != 4'd0) bins_asked <= bins_asked - 4'd1;
+    if (sum_valid && bin_value != 4'd0) bin_value <= bin_value - 4'd1;
     if (head_ready) head_valid <= 1'b0;
     if (decision_ready) decision_valid <= 1'b0;
 
@@ -174,7 +182,7 @@ module sweep_control #(
         read_command.pages <= asked == 7'd1;
         read_command.best <= asked < wanted;
         read_command.query <= asked[5:0];
-        if (sum_valid) begin
+        if (sum_valid && bin_value == 4'd0) begin
           sums <= sums + 2'd1;
           pages <= sum;
           if (sums == 2'd0 && !now.kept) candidates <= sum;
@@ -209,14 +217,16 @@ module sweep_control #(
         state <= COUNT;
       end
       COUNT: begin
-        bins_asked <= 4'd15;
-        bin_value <= 4'd15;
         found <= 1'b0;
         value <= 4'd0;
         pieces_asked <= 2'd0;
         pieces <= 2'd0;
         if (settle != 3'd0) settle <= settle - 3'd1;
-        else if (sweep_done) state <= floor_wanted ? TOTAL_OF_ALL : PICK;
+        else if (sweep_done) begin
+          state <= floor_wanted ? TOTAL_OF_ALL : PICK;
+          bins_asked <= floor_wanted ? 4'd0 : 4'd15;
+          bin_value <= floor_wanted ? 4'd0 : 4'd15;
+        end
       end
       TOTAL_OF_ALL: begin
         read_command.total <= pieces_asked != 2'd3;
@@ -233,13 +243,15 @@ module sweep_control #(
       SHARE: begin
         floor_wanted <= 1'b0;
         code_floor <= share_floor;
-        if (share_done) state <= PICK;
+        if (share_done) begin
+          state <= PICK;
+          bins_asked <= 4'd15;
+          bin_value <= 4'd15;
+        end
       end
       PICK: begin
-        read_command.bin <= bins_asked != 4'd0;
-        if (bins_asked != 4'd0) bins_asked <= bins_asked - 4'd1;
         if (sum_valid) begin
-          bin_value <= bin_value - 4'd1;
+          if (!found) need_before <= need_left;
           if (bounding) begin
             if (bin_value > floor_digit) passed <= passed + sum;
           end else if (!found && reaches) begin
@@ -250,6 +262,8 @@ module sweep_control #(
           end
           if (bin_value == 4'd1) state <= NEXT;
         end
+        // The next sweep's codes come when all counters are read.
+        if (found && !bins_asked[3]) state <= NEXT;
       end
       NEXT: begin
         if (!bounding) known[{digit, 2'b00}+:DIGIT] <= value;
@@ -284,6 +298,8 @@ module sweep_control #(
       head_valid <= 1'b0;
       decision_valid <= 1'b0;
       read_command <= '0;
+      bins_asked <= 4'd0;
+      bin_value <= 4'd0;
       best_write.valid <= 1'b0;
       was_filled <= 2'b00;
     end
@@ -301,6 +317,12 @@ module sweep_control #(
           last_rank: none ? 32'd0 : rank,
           weigh: now.weigh
       };
-  assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count)};
+  assign decision = '{job: now, bank: bank, code: known, need: 24'(need), count: 24'(count), tied: tied};
+
+`ifndef SYNTHESIS
+  // A sweep takes longer than the answers that are still due when it begins.
+  assert property (@(posedge clk) disable iff (rst) state == COUNT && settle == 3'd0 && sweep_done |->
+      bin_value == 4'd0);
+`endif
 
 endmodule
