@@ -48,6 +48,15 @@ module axi_if #(
       );
     end else begin : g_read
       always_comb if (addresses == '0) assume (!d_valid);
+      // A beat that is not taken stands.
+      logic waits, last;
+      logic [DATA-1:0] held;
+      always_ff @(posedge clk) begin
+        waits <= !rst && d_valid && !d_ready;
+        last  <= d_last;
+        held  <= d_data;
+      end
+      always_comb if (waits) assume (d_valid && d_last == last && d_data == held);
     end
   endgenerate
   stream_if #(

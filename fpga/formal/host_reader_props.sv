@@ -1,6 +1,6 @@
 // host_reader: `open` is low only when no burst is open and no address is valid, so that a reset that waits for it
-// leaves no transaction; with `stop` nothing begins, and from the next cycle on whatever the memory answers is taken and
-// given to nobody. No beat with an error is given to a master, nor a later one. Bursts stay within 4 KiB. Runs are
+// leaves no transaction; with `stop` nothing begins, from the next cycle on no beat is given to a master, and from the one
+// after it on whatever the memory answers is taken. No beat with an error is given to a master, nor a later one. Bursts stay within 4 KiB. Runs are
 // aligned and not empty, and stand until they are taken, as their masters make them.
 module host_reader_props
   import command_types::*;
@@ -28,6 +28,8 @@ module host_reader_props
     input logic                     owner_valid,
     input logic                     owner_in,
     input logic                     dropping,
+    input logic                     in_ready,
+    input logic                     beat_in,
     input logic       [MASTERS-1:0] turned,
     input logic                     splitting,
     input logic       [       63:0] address,
@@ -46,11 +48,13 @@ module host_reader_props
   always_ff @(posedge clk) run_q <= (rst || !past) ? '0 : run_valid & ~run_ready;
   always_comb assume ((run_q & ~run_valid) == '0);
 
-  logic stop_q, ar_q, open_q, owner_in_q;
+  logic stop_q, stop_qq, dropping_q, ar_q, open_q, owner_in_q;
   logic began = 1'b0;
   always_ff @(posedge clk) begin
     began  <= past && !rst;
     stop_q <= stop && !rst && past;
+    stop_qq <= stop_q && !rst;
+    dropping_q <= dropping && !rst && past;
     ar_q   <= ar_valid && !ar_ready;
     open_q <= open;
     owner_in_q <= owner_in && !rst && past;
@@ -69,9 +73,11 @@ module host_reader_props
       assert ((run_ready & ~run_valid) == '0);
       assert (open == (addresses != '0 || ar_valid));
       if (splitting) assert (address[5:0] == '0);
-      if (stop_q && r_valid) assert (r_ready);
+      if (stop_q && stop_qq && r_valid) assert (r_ready);
+      if (dropping && dropping_q) assert (in_ready);
+      if (r_valid && r_resp != '0) assert (!beat_in);
       if (stop) assert (run_ready == '0);
-      if (stop_q || error || (r_valid && r_resp != '0)) assert (beat_valid == '0);
+      if (stop_q || error) assert (beat_valid == '0);
       if (stop_q && ar_valid) assert (ar_q);
       if (stop_q && began && !open_q) assert (!open);
     end
@@ -84,5 +90,6 @@ bind host_reader host_reader_props #(
     .DEPTH(DEPTH)
 ) props (
     .*,
+    .beat_in(beats.in_valid),
     .addresses(check.addresses)
 );

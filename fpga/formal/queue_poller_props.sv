@@ -35,6 +35,7 @@ module queue_poller_props
     input logic       [         3:0]       state,
     input logic       [N_QUEUES-1:0]       active,
     input logic       [N_QUEUES-1:0]       to_open,
+    input logic                            any_to_open,
     input logic       [N_QUEUES-1:0]       ready,
     input logic                            grants,  // a turn begins with the next cycle
     input logic       [N_QUEUES-1:0]       grant,
@@ -255,7 +256,7 @@ module queue_poller_props
   always_comb begin
     if (on) begin
       assert (state <= COPIED && 32'(look) < N_QUEUES);
-      assert ((to_open & active) == '0);
+      assert ((to_open & active) == '0 && any_to_open == (to_open != '0));
       assert (asked == (owed || came) && !(owed && came));
       assert (!(asked && read_valid[0]));
       if (came) assert (word == said);

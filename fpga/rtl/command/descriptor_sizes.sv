@@ -50,36 +50,46 @@ module descriptor_sizes
   logic [54:0] bytes;
   logic [32:0] maxima;
   logic [29:0] words;
-  logic gather, score_gather, codes, relu, bounded, by_pages, many_rows;
+  // The kind of the descriptor and of its keys and values, a cycle after `start`.
+  logic
+      gather, score_gather, codes, relu, bounded, by_pages, many_rows, empty, top_k, weighted, maximum, ranks, cascade;
+  logic halves, floats, scaled_halves, scaled_bytes;
 
-  assign gather = descriptor.op == OP_GATHER;
-  assign score_gather = descriptor.op == OP_SCORE_GATHER;
-  assign codes = descriptor.format <= FORMAT_CODES8;
-  assign relu = descriptor.score_op == SCORE_RELU_DOT;
+  always_ff @(posedge clk) begin
+    gather        <= descriptor.op == OP_GATHER;
+    score_gather  <= descriptor.op == OP_SCORE_GATHER;
+    codes         <= descriptor.format <= FORMAT_CODES8;
+    relu          <= descriptor.score_op == SCORE_RELU_DOT;
+    bounded       <= descriptor.select_op == SELECT_THRESHOLD;
+    top_k         <= descriptor.select_op == SELECT_TOP_K;
+    weighted      <= descriptor.select_op == SELECT_WEIGHTED_SUM;
+    maximum       <= descriptor.group_op == GROUP_MAX || descriptor.group_op == GROUP_PLAIN_MAX;
+    ranks         <= (descriptor.flags & FLAG_RANKS) != '0;
+    empty         <= descriptor.begin_token == descriptor.end_token;
+    cascade       <= descriptor.k1 != '0;
+    halves        <= kv_format == FORMAT_F16 || kv_format == FORMAT_BF16;
+    floats        <= kv_format == FORMAT_F32;
+    scaled_halves <= kv_format == FORMAT_SCALED_KEYS;
+    scaled_bytes  <= kv_format == FORMAT_SCALED_BYTES;
+  end
   // The rank of a page is the largest one of its entries. With a bound all entries are ranked anew.
-  assign bounded = descriptor.select_op == SELECT_THRESHOLD;
-  assign by_pages = !relu && (bounded || descriptor.select_op == SELECT_TOP_K) &&
-      (descriptor.group_op == GROUP_MAX || descriptor.group_op == GROUP_PLAIN_MAX);
+  assign by_pages = !relu && (bounded || top_k) && maximum;
   assign bytes = {product[34:0], 20'b0} + 55'(low);
 
   // Sums that need no product, a cycle before their use.
   always_ff @(posedge clk) begin
     pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
-    rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :
-        26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
+    rows <= empty ? '0 : 26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
     rows8 <= 26'((27'(rows) + 27'd7) >> 3);
     // Ranks of weighted ReLU are stored once for all passes.
     passes <= relu ? 7'd1 : 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
-    unique case (kv_format)
-      FORMAT_F16, FORMAT_BF16: kv_bytes <= {1'b0, dim[9:0], 2'b0};
-      FORMAT_F32: kv_bytes <= {dim[9:0], 3'b0};
-      FORMAT_SCALED_KEYS: kv_bytes <= {1'b0, dim[9:0], 2'b0} + 13'd4;
-      FORMAT_SCALED_BYTES: kv_bytes <= {2'b0, dim[9:0], 1'b0} + 13'd4;
-      default: kv_bytes <= '0;
-    endcase
-    if (descriptor.select_op == SELECT_WEIGHTED_SUM) result_block <= 24'(dim[9:3]) + 24'd1;
-    else if ((descriptor.flags & FLAG_RANKS) != '0)
-      result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
+    kv_bytes <= '0;
+    if (halves) kv_bytes <= {1'b0, dim[9:0], 2'b0};
+    if (floats) kv_bytes <= {dim[9:0], 3'b0};
+    if (scaled_halves) kv_bytes <= {1'b0, dim[9:0], 2'b0} + 13'd4;
+    if (scaled_bytes) kv_bytes <= {2'b0, dim[9:0], 1'b0} + 13'd4;
+    if (weighted) result_block <= 24'(dim[9:3]) + 24'd1;
+    else if (ranks) result_block <= 24'(({2'b0, descriptor.k[23:0], 1'b0} + 27'd19) >> 4);
     else result_block <= 24'(({3'b0, descriptor.k[23:0]} + 27'd19) >> 4);
     factor <= gather ? {8'b0, descriptor.heads} : block.blocks;
     sum <= (gather ? '0 : {9'b0, result_block, 6'b0}) + ((gather || score_gather) ? {2'b0, k_kv} : '0);
@@ -130,12 +140,12 @@ module descriptor_sizes
     block.result_block <= result_block;
     block.long_scan <= by_pages && (codes ? {words, 3'b0} : 33'(words)) > 33'(BANK_WORDS);
     // Other scans may take both banks, each its half. Ranks of weighted ReLU take half of the words.
-    if (block.long_scan) scan_words <= (bounded && descriptor.k1 == '0 && many_rows) ? '1 : 35'(maxima);
+    if (block.long_scan) scan_words <= (bounded && !cascade && many_rows) ? '1 : 35'(maxima);
     else if (!codes) scan_words <= (35'(words) + 35'd1) >> 1;
     else scan_words <= relu ? {4'b0, words, 1'b0} : {3'b0, words, 2'b0};
     many_rows <= rows > 26'(LIST_PAGES);
     list_full <= many_rows &&
-        ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : !bounded && descriptor.k > 32'(LIST_PAGES));
+        (cascade ? descriptor.k1 > 32'(LIST_PAGES) : !bounded && descriptor.k > 32'(LIST_PAGES));
     page_words <= codes ? {passes, 3'b0} : {3'b0, passes};
   end
 endmodule

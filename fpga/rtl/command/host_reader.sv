@@ -2,10 +2,10 @@
 //
 // Streams in: a run of beats of each master, round robin; whose turn it is, is found while the run before is split.
 // Streams out: its beats in order, `data` for all, valid for the owner alone. Latency: 4 cycles from a run to its
-// first address. A burst has at most 64 beats and stays within 4 KiB; up to DEPTH bursts are open. Stalls: the port,
-// and a master that does not take its beats, which holds up the others' as well. `stop` starts nothing new and, from
-// the next cycle on, discards what still comes. An error response sets `error` until reset: neither its beat nor a
-// later one is given to a master.
+// first address, 1 from the port to a beat. A burst has at most 64 beats and stays within 4 KiB; up to DEPTH bursts are
+// open. Stalls: the port, and a master that does not take its beats, which holds up the others' as well. `stop` starts
+// nothing new and, from the next cycle on, discards what still comes. An error response sets `error` until reset:
+// neither its beat nor a later one is given to a master.
 module host_reader
   import command_types::*;
 #(
@@ -41,7 +41,9 @@ module host_reader
   logic [63:0] address;  // of the run's next burst
   logic [23:0] beats_less, after_less;  // beats of the run, less one
   logic ends;
-  logic dropping, discard, faulty;  // dropping: `stop` or `error`, a cycle old
+  logic dropping, faulty;  // dropping: `stop` or `error`, a cycle old
+  logic in_ready, out_valid, out_ready;  // beats with their owner
+  logic [MASTERS-1:0] owner_out;
   logic [$clog2(DEPTH):0] level;
 
   arbiter #(
@@ -114,10 +116,23 @@ module host_reader
   );
 
   assign faulty = r_valid && r_resp != 2'b00;
-  assign discard = dropping || faulty;
-  assign beat = r_data;
-  assign beat_valid = (r_valid && owner_valid && !discard) ? owner_of_beat : '0;
-  assign r_ready = owner_valid && (discard || (beat_ready & owner_of_beat) != '0);
+  assign r_ready = owner_valid && (in_ready || faulty);
+  assign beat_valid = (out_valid && !dropping) ? owner_out : '0;
+  assign out_ready = dropping || (beat_ready & owner_out) != '0;
+
+  skid #(
+      .WIDTH(MASTERS + 512)
+  ) beats (
+      .clk,
+      .rst,
+      .in_valid (r_valid && owner_valid && !faulty),
+      .in_ready,
+      .in_data  ({owner_of_beat, r_data}),
+      .out_valid,
+      .out_ready,
+      .out_data ({owner_out, beat})
+  );
+
   assign owner_ready = r_valid && r_ready && r_last;
   assign open = level != '0 || ar_valid;
 

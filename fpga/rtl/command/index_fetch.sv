@@ -60,6 +60,7 @@ module index_fetch
   logic ahead;  // tokens are asked for by their place
   logic came;  // a beat was taken in the cycle before
   logic known, settled, told, exists, same;
+  logic [63:0] address;  // of the next read, a cycle after what it is made of
   logic [15:0] slot;
   logic [31:0] id;
   logic [PLACES-1:0] valid;
@@ -161,17 +162,26 @@ module index_fetch
       fetched.tokens <= '0;
     end
     read.beats <= 24'd1;
+    if (!read_valid || read_ready) read.address <= address;
     if (state == INDEX) begin
-      if (!asked) read.address <= fetched.taken.regs.index_table + {26'b0, id, 6'b0};
-      if (ask_ahead) read.address <= {place.tokens, 6'b0} + {46'b0, slot[15:4], 6'b0};
       if (!came) fetched.index <= card_index_t'(beat);
     end
     if (state == LOOK && fetched.index.exists == '0) fetched.index <= '0;
     if (state == TOKENS) begin
-      if (!asked) read.address <= {fetched.index.tokens_address[63:6], 6'b0} + {46'b0, slot[15:4], 6'b0};
       if (!came) fetched.tokens <= beat[32*slot[3:0]+:32];
     end
   end
+
+  // Of the index, of the tokens by their place from the second cycle of INDEX on, then by the index.
+  logic [63:6] base;
+  logic [31:0] at;
+  always_comb begin
+    base = fetched.index.tokens_address[63:6];
+    at   = {20'b0, slot[15:4]};
+    if (state == BOUNDS) {base, at} = {fetched.taken.regs.index_table[63:6], id};
+    if (state == INDEX) base = place.tokens;
+  end
+  always_ff @(posedge clk) address <= {base + {26'b0, at}, 6'b0};
 
   // The payload, in three steps from BOUNDS on, told when nothing more is asked for by a place.
   /* verilator lint_off UNUSEDSIGNAL */  // the descriptor's fields

@@ -67,7 +67,8 @@ module query_loader
   // them all but of a longer block, so that other masters' beats do not wait for queries in use.
   localparam int LOADS = 4;
   logic [23:0] owed, less;  // less: the latest load's beats but one
-  logic fits, added;
+  logic fits, added, stands, none_owed, few;  // stands: a load, and all before it are in `owed`
+  logic [6:0] together;  // beats that are owed, with the load's
   logic loads_room, next_valid, next_ready, held_valid, held_ready;
   load_t next;
   logic [511:0] held;
@@ -118,8 +119,13 @@ module query_loader
   always_ff @(posedge clk) begin
     // A load stands until it is taken, and meanwhile beats are used up alone: what fits goes on fitting. `owed` has a
     // load's beats a cycle after it, before the first of them comes; a beat leaves it a cycle after its use.
-    fits <= !rst && load_valid && !take_load && !added && (early_left != '0 ? early_meant : owed == '0 ||
-        (owed[23:6] == '0 && load.beats[23:6] == '0 && 7'(owed[5:0]) + 7'(load.beats[5:0]) <= 7'(BEATS)));
+    // Both are compared in two steps.
+    stands <= !rst && load_valid && !take_load && !added;
+    none_owed <= owed == '0;
+    few <= owed[23:6] == '0 && load.beats[23:6] == '0;
+    together <= 7'(owed[5:0]) + 7'(load.beats[5:0]);
+    fits <= !rst && load_valid && !take_load && !added &&
+        (early_left != '0 ? early_meant : stands && (none_owed || (few && together <= 7'(BEATS))));
     added <= !rst && ((take_load && early_left == '0) || take_early);
     less <= (take_early ? 24'(latest_beats) : load.beats) - 24'd1;
     if (rst) owed <= '0;

@@ -63,12 +63,12 @@ module queue_poller
   } state_t;
 
   state_t state;
-  logic [N_QUEUES-1:0] active, ready, enabled, grant, turned, to_open;  // to_open: a cycle old
+  logic [N_QUEUES-1:0] active, ready, enabled, grant, turned, opens, to_open;  // to_open: `opens`, a cycle old
   logic [N_QUEUES-1:0][3:0] differs;  // a byte of a queue's head from that of its tail
   logic [N_QUEUES-1:0][31:0] tails, heads, next_seqs;  // heads: as polled
   logic [AT-1:0] look, chosen, granted, first_to_open;
   logic [2:0] polled_at;
-  logic any, moved, asked, may_take, spoiled, polling, polled, opening, copied, in_sequence;
+  logic any_to_open, any, moved, asked, may_take, spoiled, polling, polled, opening, copied, in_sequence;
   logic ask_valid, poll_valid, waits_beat, came;  // came: a beat, which is in `word`
   host_read_t ask, poll;
   logic [31:0] polled_head, word;
@@ -86,13 +86,17 @@ module queue_poller
     for (int q = 0; q < N_QUEUES; q++) if (turned[q]) granted = granted | AT'(q);
   end
 
-  always_ff @(posedge clk) begin
+  always_comb begin
     for (int q = 0; q < N_QUEUES; q++) begin
-      to_open[q] <= !rst && enabled[q] && !active[q] && !(state == OPENED && chosen == AT'(q));
+      opens[q] = !rst && enabled[q] && !active[q] && !(state == OPENED && chosen == AT'(q));
     end
   end
+  always_ff @(posedge clk) begin
+    to_open     <= opens;
+    any_to_open <= opens != '0;
+  end
 
-  assign opening = to_open != '0 && !quiet;
+  assign opening = any_to_open && !quiet;
   assign may_take = state == IDLE && !opening && run && !taken_valid && !write_valid;
 
   arbiter #(

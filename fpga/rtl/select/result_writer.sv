@@ -58,6 +58,10 @@ module result_writer
   logic [15:0] block_left;
   logic [7:0] open;  // writes without a response
   logic [31:0] started, last_scored;
+  /* verilator lint_off UNUSEDSIGNAL */  // the sign tells which is later
+  logic [31:0] since_start, scored_after;
+  /* verilator lint_on UNUSEDSIGNAL */
+  logic late;  // the descriptor was taken before the last one's scores were made
   logic scored_once;
   logic [33:0] product;
   logic [23:0] pages;
@@ -140,7 +144,7 @@ module result_writer
   // Figures of a head, for the cycle in which its job starts.
   always_ff @(posedge clk) begin
     product      <= pages * beats;
-    scored_early <= $signed(hits.scored - started) < 0;
+    scored_early <= since_start[31];
     if (hits.weigh.on) block_bytes <= {34'b0, now.block_units, 6'b0};
     else block_bytes <= 64'd16 + (now.ranks ? {29'b0, hits.count, 3'b0} : {30'b0, hits.count, 2'b0});
   end
@@ -227,8 +231,13 @@ module result_writer
     end
   end
 
-  // Times of the completion. It starts when its first job could: not before the last descriptor's scores are made.
+  // Times of the completion. It starts when its first job could: not before the last descriptor's scores are made, which
+  // is known a cycle later.
+  assign since_start = hits.scored - started;
+  assign scored_after = last_scored - context_in.started_at;
   always_ff @(posedge clk) begin
+    late <= state == IDLE && scored_once && !scored_after[31];
+    if (late) started <= last_scored;
     unique case (state)
       IDLE:
       if (!finished_valid) begin
@@ -242,7 +251,6 @@ module result_writer
         finished.bytes_read    <= '0;
         finished.bytes_written <= '0;
         started                <= context_in.started_at;
-        if (scored_once && $signed(last_scored - context_in.started_at) >= 0) started <= last_scored;
       end
       START: begin
         finished.bytes_read <= finished.bytes_read + {24'b0, product, 6'b0};
