@@ -3,9 +3,11 @@
 // The jobs of the selector's tests, and what layout::Ranks and layout::TopK answer to them.
 
 #include <cstdint>
+#include <random>
 #include <utility>
 #include <vector>
 
+#include "fpga/tests/select/score_orders.h"
 #include "proto/layout/payload.h"
 
 namespace mnemo::rtl_select {
@@ -63,5 +65,13 @@ std::vector<int32_t> RanksOf(const Job& job);
 
 // Fills in what layout::Ranks and layout::TopK give for the job's scores.
 void Expect(Job& job);
+
+// Scores of all entries and queries, or ranks of weighted ReLU.
+void FillScores(Job& job, Order order, std::mt19937& rng);
+
+Order AnyOrder(std::mt19937& rng);
+
+// A threshold: an end of its range, the rank or share of an entry or one more, or any.
+void SetBound(Job& job, std::mt19937& rng);
 
 }  // namespace mnemo::rtl_select
