@@ -483,8 +483,8 @@ TEST_CASE("memory devices serve groups as large as they say") {
   }
 }
 
-// A bank of a card of two channels holds the scores of 64 pages of a group of 64, of bounds and means of 512:
-// more are scanned by the largest scores of pages, whatever k is. Sums of exponentials take both banks.
+// A bank of a card of two channels holds the scores of 64 pages of a group of 64, of bounds and means of 512.
+// More are scanned by the largest scores of pages, whatever k is. Sums of exponentials take both banks.
 TEST_CASE("memory devices scan more tokens than a card has room for scores") {
   for (const uint32_t format :
        {layout::kFormatCodes2, layout::kFormatCodes8, layout::kFormatBounds, layout::kFormatMeans}) {

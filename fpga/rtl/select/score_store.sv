@@ -85,13 +85,13 @@ module score_store #(
   wire take_score = score_valid && score_ready;
 
   // The place of a beat: the next word after a page and pass or its last part. That of a ranked job goes round.
-  logic [ADDRESS:0] next_word, taken_word, word_behind;
+  logic [ADDRESS:0] next_word, word_behind;
   logic [ADDRESS-1:0] word;
   logic beat_to;
-  wire taken_ends = score_head.page_last || (score_head.at[2:0] & 3'(PARTS - 1)) == 3'(PARTS - 1);
+  wire part_last = score_head.page_last || (score_head.at[2:0] & 3'(PARTS - 1)) == 3'(PARTS - 1);
+  wire word_ends = part_last && !score_head.none && !score_head.maxima;
   always_comb begin
-    taken_word = first ? '0 : next_word;
-    word_behind = taken_word + (ADDRESS + 1)'(taken_ends && !score_head.none && !score_head.maxima);
+    word_behind = next_word + (ADDRESS + 1)'(word_ends);
     if (ranked) word_behind[ADDRESS] = 1'b0;
   end
 
@@ -102,12 +102,12 @@ module score_store #(
     beat_ranked <= ranked && !score_head.none;
     beat_head <= score_head;
     beat_y <= score_y;
-    word <= ADDRESS'(taken_word);
-    beat_to <= fill_bank ^ ranked ^ taken_word[ADDRESS];
+    word <= ADDRESS'(next_word);
+    beat_to <= fill_bank ^ ranked ^ next_word[ADDRESS];
     if (take_score) begin
       first <= score_head.last;
-      next_word <= word_behind;
-      over <= word_behind[ADDRESS] && !taken_word[ADDRESS] && !score_head.last;
+      next_word <= score_head.last ? '0 : word_behind;
+      over <= word_ends && next_word == (ADDRESS + 1)'(BANK_WORDS - 1) && !ranked && !score_head.last;
       if (!first && over) begin
         busy[!fill_bank] <= 1'b1;
         doubled[fill_bank] <= 1'b1;
@@ -129,6 +129,7 @@ module score_store #(
       busy <= 2'b00;
       doubled <= 2'b00;
       over <= 1'b0;
+      next_word <= '0;
       fill_bank <= 1'b0;
       first <= 1'b1;
       ranked <= 1'b0;

@@ -11,7 +11,6 @@
 #include <deque>
 #include <iterator>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <utility>
 #include <vector>
@@ -20,7 +19,6 @@
 #include "fpga/tests/select/score_orders.h"
 #include "fpga/tests/select/selection_job.h"
 #include "fpga/tests/testing/cases.h"
-#include "proto/layout/numerics.h"
 #include "proto/layout/reference.h"
 #include "verilated.h"
 
