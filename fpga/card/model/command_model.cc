@@ -116,9 +116,13 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
     return Unsupported(offsetof(Descriptor, index_id));
   }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
-  if (LongScan(d, shape)) return CheckLongScan(d, shape);
-  if (!latest && BankWords(d, shape) > shape.bank_words) return Unsupported(offsetof(Descriptor, end));
-  return {};
+  if (LongScan(d, shape)) {
+    const Verdict verdict = CheckLongScan(d, shape);
+    if (verdict.status != layout::kStatusOk) return verdict;
+  } else if (!latest && BankWords(d, shape) > shape.bank_words) {
+    return Unsupported(offsetof(Descriptor, end));
+  }
+  return !latest && d.end > kMostTokens ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
 
 bool OnSigns(Stage stage) {
