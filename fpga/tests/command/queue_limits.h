@@ -57,7 +57,7 @@ void AlterField(std::mt19937_64& random, layout::Descriptor* d);
 bool LongScan(const layout::Descriptor& d);
 
 // layout::Validate, then what the card serves by the contract: kOpScoreSelect but weighted sums; dims 16 to
-// 256; a scan that fits a bank, or a long one; pages whose numbers a job has bits for.
+// 256; a scan that fits a bank, or a long one. The numbers of its pages have 24 bits.
 layout::Verdict ExpectedVerdict(const layout::Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
                                 const layout::IndexInfo& info);
 
