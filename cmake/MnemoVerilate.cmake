@@ -1,8 +1,8 @@
-# mnemo_verilate(NAME TOP module SRCS file... [PARAMETERS NAME=VALUE...] [TRACE] [BLOCKS module...])
+# mnemo_verilate(NAME TOP module [BENCH file...] [PARAMETERS NAME=VALUE...] [TRACE] [BLOCKS module...])
 #
 # Makes the static library NAME of a SystemVerilog module: a C++ class V<TOP>, header "V<TOP>.h" in a folder of
-# NAME's own, so several targets may have the same top with other parameters; a program links one of them. SRCS: paths
-# from fpga/rtl, or absolute, packages first. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
+# NAME's own, so several targets may have the same top with other parameters; a program links one of them. BENCH: files beside fpga/rtl that
+# TOP needs, too. Its other sources are those that fpga/tools/rtl_sources.py finds, anew whenever one of them changes. Assertions are on. The generated code is compiled with -O1 and split output: -O2 takes seven times as long.
 # BLOCKS, modules of files of the same name, are compiled once, however many instances there are (fpga/sim/print_blocks.py): each is a model of
 # its own, which its instances call. PARAMETERS must then give those of the blocks, too. With waveforms or coverage there are no blocks.
 # With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage), for which points are bound to its modules.
@@ -12,15 +12,16 @@ option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
 set(mnemo_print_blocks ${CMAKE_CURRENT_LIST_DIR}/../fpga/sim/print_blocks.py)
 
 function(mnemo_verilate name)
-  cmake_parse_arguments(V "TRACE" "TOP" "SRCS;PARAMETERS;BLOCKS" ${ARGN})
+  cmake_parse_arguments(V "TRACE" "TOP" "BENCH;PARAMETERS;BLOCKS" ${ARGN})
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${name}.verilated)
-  set(sources "")
-  foreach(source IN LISTS V_SRCS)
-    if(NOT IS_ABSOLUTE ${source})
-      set(source ${CMAKE_SOURCE_DIR}/fpga/rtl/${source})
-    endif()
-    list(APPEND sources ${source})
-  endforeach()
+  list(TRANSFORM V_BENCH PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/)
+  set(list_sources ${CMAKE_SOURCE_DIR}/fpga/tools/rtl_sources.py)
+  execute_process(COMMAND ${MNEMO_PYTHON} -B ${list_sources} ${V_TOP} ${V_BENCH} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+    OUTPUT_VARIABLE sources OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  string(REPLACE "\n" ";" sources "${sources}")
+  list(TRANSFORM sources PREPEND ${CMAKE_SOURCE_DIR}/)
+  file(GLOB_RECURSE rtl CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/fpga/rtl/*.sv)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${rtl} ${V_BENCH} ${list_sources})
   set(flags --cc --assert --x-assign unique --x-initial unique -Wall -Wno-fatal -Werror-PINMISSING -Werror-IMPLICIT -O3 --output-split 20000
     --top-module ${V_TOP} --prefix V${V_TOP} --Mdir ${folder} -CFLAGS -fPIC)
   set(read ${sources})

@@ -14,7 +14,9 @@ import sys
 import yaml
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-ROOT = FOLDER.parent.parent
+sys.path.append(str(FOLDER.parent / "tools"))
+import rtl_sources  # noqa: E402
+
 KERNEL = "mnemo_card"
 INSTANCE = "mnemo_card_1"
 
@@ -154,14 +156,6 @@ def link(card: str) -> str:
     return "\n".join(lines)
 
 
-def sources() -> list[str]:
-    """All modules of fpga/rtl; a package precedes its users, and the packages are in the order of their use."""
-    packages = ["fpga/rtl/mnemo_pkg.sv", "fpga/rtl/card_types.sv"]
-    packages += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fpga" / "rtl").glob("*/*_types.sv"))
-    others = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "fpga" / "rtl").rglob("*.sv"))
-    return packages + [path for path in others if path not in packages]
-
-
 def main(arguments: list[str]) -> None:
     match arguments:
         case ["kernel", channels] if channels.isdigit() and int(channels) in (1, 2, 4, 8, 16, 32):
@@ -171,7 +165,7 @@ def main(arguments: list[str]) -> None:
         case ["link", card]:
             print(link(card), end="")
         case ["sources"]:
-            print("\n".join(sources()))
+            print("\n".join(rtl_sources.short(path) for path in rtl_sources.closure("card_top")))
         case ["platform", card, key]:
             of = platform(card)
             if key not in of:

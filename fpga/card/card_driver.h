@@ -40,7 +40,7 @@ struct CardDriverOptions {
   // and its registers of channels say where they lie.
   std::function<absl::StatusOr<std::unique_ptr<CardPort>>()> make_port;
   double clock_mhz = 250;
-  uint32_t watchdog_cycles = 1 << 29;  // of a job, above the longest weighted sum; 0: no bound
+  uint32_t watchdog_cycles = 1 << 30;  // of a job, above the longest weighted sum; 0: no bound
   bool simulated_time = false;
   std::optional<EnergyFigures> energy;     // where no counter is; none: completions have no energy
   uint32_t max_group = layout::kMaxGroup;  // offered at most, as are the entries of a selection

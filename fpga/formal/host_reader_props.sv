@@ -1,6 +1,7 @@
 // host_reader: `open` is low only when no burst is open and no address is valid, so that a reset that waits for it
-// leaves no transaction; with `stop` nothing begins, and whatever the memory answers is taken. Bursts stay within
-// 4 KiB. Runs are aligned and not empty, as their masters make them.
+// leaves no transaction; with `stop` nothing begins, and from the next cycle on whatever the memory answers is taken and
+// given to nobody. No beat with an error is given to a master, nor a later one. Bursts stay within 4 KiB. Runs are
+// aligned and not empty, and stand until they are taken, as their masters make them.
 module host_reader_props
   import command_types::*;
 #(
@@ -11,6 +12,7 @@ module host_reader_props
     input logic                     rst,
     input logic                     stop,
     input logic                     open,
+    input logic                     error,
     input logic       [MASTERS-1:0] run_valid,
     input logic       [MASTERS-1:0] run_ready,
     input host_read_t [MASTERS-1:0] run,
@@ -19,11 +21,14 @@ module host_reader_props
     input logic                     ar_ready,
     input logic                     r_valid,
     input logic                     r_ready,
+    input logic       [        1:0] r_resp,
     input logic                     r_last,
     // Registers of the module, for the invariants of the induction.
     input logic [$clog2(DEPTH):0]   level,
     input logic                     owner_valid,
     input logic                     owner_in,
+    input logic                     dropping,
+    input logic       [MASTERS-1:0] turned,
     input logic                     splitting,
     input logic       [       63:0] address,
     input logic       [        7:0] addresses
@@ -36,13 +41,19 @@ module host_reader_props
     always_comb if (run_valid[m]) assume (run[m].address[5:0] == '0 && run[m].beats != '0);
   end
 
-  logic stop_q, ar_q, open_q;
+  // A run that is not taken stands.
+  logic [MASTERS-1:0] run_q;
+  always_ff @(posedge clk) run_q <= (rst || !past) ? '0 : run_valid & ~run_ready;
+  always_comb assume ((run_q & ~run_valid) == '0);
+
+  logic stop_q, ar_q, open_q, owner_in_q;
   logic began = 1'b0;
   always_ff @(posedge clk) begin
     began  <= past && !rst;
     stop_q <= stop && !rst && past;
     ar_q   <= ar_valid && !ar_ready;
     open_q <= open;
+    owner_in_q <= owner_in && !rst && past;
   end
 
   always_comb begin
@@ -50,11 +61,17 @@ module host_reader_props
       // The queue of owners holds an entry for each burst that the memory owes, and one for a valid address.
       assert (8'(level) == addresses + 8'(ar_valid));
       assert (32'(addresses) <= DEPTH);
-      assert (owner_valid == (level != '0));
+      assert (!owner_valid || level != '0);
+      assert (!owner_in_q || ar_valid);
+      assert (owner_valid || addresses == '0);
+      if (error || stop_q) assert (dropping);
+      assert ((turned & ~run_valid) == '0);
+      assert ((run_ready & ~run_valid) == '0);
       assert (open == (addresses != '0 || ar_valid));
       if (splitting) assert (address[5:0] == '0);
-      if (stop && r_valid) assert (r_ready);
-      if (stop) assert (run_ready == '0 && beat_valid == '0);
+      if (stop_q && r_valid) assert (r_ready);
+      if (stop) assert (run_ready == '0);
+      if (stop_q || error || (r_valid && r_resp != '0)) assert (beat_valid == '0);
       if (stop_q && ar_valid) assert (ar_q);
       if (stop_q && began && !open_q) assert (!open);
     end

@@ -23,6 +23,8 @@ module host_writer_props
     // Registers of the module, for the invariants of the induction.
     input logic [$clog2(DEPTH):0]    level,
     input logic                      owner_valid,
+    input logic                      room,
+    input logic        [MASTERS-1:0] granted,
     input logic        [        7:0] addresses,
     input logic        [        7:0] complete
 );
@@ -33,6 +35,11 @@ module host_writer_props
   for (genvar m = 0; m < MASTERS; m++) begin : g_write
     always_comb if (write_valid[m]) assume (write[m].address[5:0] == '0);
   end
+
+  // A write that is not taken stands.
+  logic [MASTERS-1:0] write_q;
+  always_ff @(posedge clk) write_q <= (rst || !past) ? '0 : write_valid & ~write_ready;
+  always_comb assume ((write_q & ~write_valid) == '0);
 
   logic stop_q, aw_q, w_q, open_q, b_q;
   logic began = 1'b0;
@@ -54,6 +61,9 @@ module host_writer_props
       assert (owner_valid == (level != '0));
       assert (open == (addresses != '0 || complete != '0 || aw_valid || w_valid));
       if (b_valid) assert (b_ready);
+      if (granted != '0) assert (room && !aw_valid && !w_valid);
+      assert ((granted & ~write_valid) == '0);
+      assert ((write_ready & ~write_valid) == '0);
       if (stop) assert (write_ready == '0);
       if (stop_q && aw_valid) assert (aw_q);
       if (stop_q && w_valid) assert (w_q);

@@ -1,5 +1,6 @@
 #include "fpga/report/estimate.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "fpga/card/model/command_model.h"

@@ -1,4 +1,8 @@
-"""The SystemVerilog of the card: its files, what each needs, and which packages, interfaces and modules it defines."""
+"""The SystemVerilog of the card: its files, what each needs, and which packages, interfaces and modules it defines.
+
+    rtl_sources.py TOP [FILE...]    the files that a module needs, packages first, relative to the root; FILE: a bench beside fpga/rtl
+
+The one list of sources: simulations, lint, synthesis and the kernel's package take theirs from here."""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import functools
 import os
 import pathlib
 import re
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RTL = ROOT / "fpga" / "rtl"
@@ -78,3 +83,18 @@ def modules(known: dict[str, Unit] | None = None) -> list[str]:
 def short(path: pathlib.Path | str) -> str:
     """The path as seen from the root."""
     return os.path.relpath(path, ROOT)
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments:
+        raise SystemExit(__doc__)
+    top, *benches = arguments
+    try:
+        known = parse(sorted(RTL.rglob("*.sv")) + [pathlib.Path(bench).resolve() for bench in benches])
+        print("\n".join(short(path) for path in closure(top, known)))
+    except (KeyError, ValueError, OSError) as error:
+        raise SystemExit(f"rtl_sources: {error.args[0] if isinstance(error, KeyError) else error}") from error
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -19,7 +19,7 @@ struct Options {
   sim::RtlOptions rtl;
   uint32_t max_group = layout::kMaxGroup;
   uint32_t max_k = card::kMostEntries;
-  uint32_t watchdog = 1 << 25;  // a weighted sum over all that a bank of two lanes holds takes two thirds
+  uint32_t watchdog = 1 << 26;  // a weighted sum over all that both banks of two lanes hold takes two thirds
 };
 
 absl::StatusOr<Options> Parse(const MemoryDeviceOptions& options) {

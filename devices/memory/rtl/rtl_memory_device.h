@@ -16,7 +16,7 @@ namespace mnemo::memory_device::rtl {
 //   fault_at   on, counted from 0 (1,000)
 //   max_group  queries of a group that are offered at most (64)
 //   max_k      entries of a selection that are offered at most (16,384); see card-model
-//   watchdog   cycles that a job may take, from 1,000 (33,554,432)
+//   watchdog   cycles that a job may take, from 1,000 (67,108,864)
 //   trace      file of waveforms (none); builds with MNEMO_RTL_TRACE have it
 MemoryDeviceKind Kind();
 

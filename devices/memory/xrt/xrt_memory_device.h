@@ -23,12 +23,12 @@ namespace mnemo::memory_device::xrt {
 //   host_bytes  for rings and results, 4 MiB to 1 GiB (64 MiB)
 //   clock_mhz   that the image has at least, 0 to 1,000 (0)
 //   interrupts  auto, on, or off: the card is polled; emulation has none (auto)
-//   watchdog    cycles that a job may take, from 1,000 (536,870,912)
+//   watchdog    cycles that a job may take, from 1,000 (1,073,741,824)
 MemoryDeviceKind Kind();
 
 struct XrtOptions {
   xrt_card::XrtPortOptions port;
-  uint32_t watchdog = 1 << 29;
+  uint32_t watchdog = 1 << 30;
   std::chrono::milliseconds reset_patience = std::chrono::seconds(20);  // for a reset of the whole card
 };
 

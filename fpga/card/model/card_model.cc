@@ -451,8 +451,10 @@ std::optional<Hits> CardModel::RunJob(Work* work, const ScanJob& scan, const Sel
   }
   const SelectCycles select_cycles =
       SelectTime(select, scan.passes, fullest, HitWorkOf(select, hits, shape_.channels));
+  const uint64_t page_words = select.relu ? 4 : (select.entries + 7) / 8 * uint64_t{scan.passes};
+  const bool both = !scan.maxima && !select.kept && fullest * page_words > shape_.bank_words;
   const uint64_t waited = work->timeline.bank_wait();
-  const uint64_t cycles = work->timeline.Add(scan_cycles, select_cycles, scan.listed);
+  const uint64_t cycles = work->timeline.Add(scan_cycles, select_cycles, scan.listed, both);
   CountJob(scan, work->timeline.bank_wait() - waited, lanes);
   return Watch(cycles) ? std::optional(std::move(hits)) : std::nullopt;
 }

@@ -79,6 +79,33 @@ Completion RunAndCompare(TestCard& card, Descriptor d, std::mt19937& random) {
   return completion;
 }
 
+// The same for a weighted sum of 8-bit codes.
+void RunSumAndCompare(TestCard& card, Descriptor d, std::mt19937& random) {
+  card.SetLengths(&d);
+  const uint32_t dim = card.index().dim;
+  const uint32_t blocks = uint32_t{d.queries} * d.heads;
+  const size_t query_bytes = layout::QueryBlockBytes(1, dim);
+  const size_t result_bytes = layout::ResultBlockBytes(d.select_op, 0, 0, dim);
+  for (uint32_t b = 0; b < blocks; ++b) {
+    FillQueries(1, dim, d.format, random, card.Payload() + b * query_bytes);
+  }
+  const Completion completion = card.Run(d);
+  INFO("dim " << dim << ", " << d.begin << " to " << d.end << " of " << card.index().tokens);
+  REQUIRE(completion.status == layout::kStatusOk);
+  uint32_t count = 0;
+  for (uint32_t b = 0; b < blocks; ++b) {
+    const std::vector<const uint8_t*> records = card.Records(0, b % d.heads);
+    std::vector<uint8_t> expected(result_bytes);
+    layout::ScoreSelect(d, {d.format, dim, records}, card.Payload() + b * query_bytes, expected);
+    REQUIRE(std::equal(expected.begin(), expected.end(), card.Result() + b * result_bytes));
+    layout::WeightedSumHeader header;
+    std::memcpy(&header, expected.data(), sizeof(header));
+    count += header.count;
+  }
+  CHECK(completion.count == count);
+  CHECK(completion.bytes_written == blocks * result_bytes);
+}
+
 TestIndex RandomIndex(std::mt19937& random, uint32_t channels) {
   TestIndex index;
   index.format = 1 + random() % 5;
@@ -150,29 +177,8 @@ TEST_CASE("a weighted sum equals the reference") {
     d.k = 0;
     d.begin = random() % (index.tokens + 1);
     d.end = n % 4 == 0 ? d.begin : d.begin + random() % (index.tokens - d.begin + 1);
-    card.SetLengths(&d);
-    const uint32_t blocks = uint32_t{d.queries} * d.heads;
-    const size_t query_bytes = layout::QueryBlockBytes(1, index.dim);
-    const size_t result_bytes = layout::ResultBlockBytes(d.select_op, 0, 0, index.dim);
-    for (uint32_t b = 0; b < blocks; ++b) {
-      FillQueries(1, index.dim, d.format, random, card.Payload() + b * query_bytes);
-    }
-    const Completion completion = card.Run(d);
-    INFO("dim " << index.dim << ", " << d.begin << " to " << d.end << " of " << index.tokens);
-    REQUIRE(completion.status == layout::kStatusOk);
-    uint32_t count = 0;
-    for (uint32_t b = 0; b < blocks; ++b) {
-      const std::vector<const uint8_t*> records = card.Records(0, b % d.heads);
-      std::vector<uint8_t> expected(result_bytes);
-      layout::ScoreSelect(d, {d.format, index.dim, records}, card.Payload() + b * query_bytes, expected);
-      REQUIRE(std::equal(expected.begin(), expected.end(), card.Result() + b * result_bytes));
-      layout::WeightedSumHeader header;
-      std::memcpy(&header, expected.data(), sizeof(header));
-      count += header.count;
-    }
-    CHECK(completion.count == count);
-    CHECK(completion.bytes_written == blocks * result_bytes);
-    CHECK(card.Register(layout::kCardRegCounters + 8 * layout::kCardJobs) == blocks);
+    RunSumAndCompare(card, d, random);
+    CHECK(card.Register(layout::kCardRegCounters + 8 * layout::kCardJobs) == uint64_t{d.queries} * d.heads);
   }
 }
 
@@ -276,6 +282,62 @@ TEST_CASE("scans of more scores than a bank holds equal the reference") {
             uint64_t{d.queries} * d.heads * (fits ? 1 : 2));
     }
   }
+}
+
+// Sums of exponentials, weighted ReLU and weighted sums of as many pages as both banks have words for, or
+// fewer. A page more is refused.
+TEST_CASE("scans of both banks of scores equal the reference") {
+  std::mt19937 random(6);
+  uint32_t of_both = 0;
+  for (uint32_t n = 0; n < Cases(40); ++n) {
+    const uint32_t channels = 1U << random() % 4;
+    const ModelOptions options = Options(channels, 16U << random() % 3);
+    enum { kSum, kBoundedSum, kCascade, kRelu, kWeighted };
+    const uint32_t kind = n % 5;
+    TestIndex index;
+    index.format = 1 + random() % (kind == kRelu ? 3 : 5);
+    if (kind == kCascade) index.format = layout::kFormatCodes2;
+    if (kind == kWeighted) index.format = layout::kFormatCodes8;
+    const bool codes = layout::IsCodeFormat(index.format);
+    const auto group = static_cast<uint8_t>(kind == kWeighted ? 1 : 1 + random() % (codes ? 8 : 64));
+    const uint32_t page_words = kind == kRelu ? 4 : (codes ? 8 : 1) * ((group + 3U) / 4);
+    const uint32_t rows = 2 * options.shape.bank_words / page_words;
+    if (rows == 0) continue;
+    const uint32_t most = rows * channels;  // pages
+    index.dim = 16U << random() % 3;
+    index.tokens = 64 * (most + 1);
+    index.shift = random() % channels;
+    TestCard card(options, index, random);
+    for (int each = 0; each < 4; ++each) {
+      Descriptor d = card.NewDescriptor();
+      d.queries = 2;
+      d.group = group;
+      d.group_op = kind == kRelu ? layout::kGroupNone : layout::kGroupExp2Sum;
+      if (kind == kRelu) d.score_op = layout::kScoreReluDot;
+      if (kind == kWeighted) d.select_op = layout::kSelectWeightedSum;
+      if (kind == kBoundedSum) d.select_op = layout::kSelectThreshold;
+      d.threshold = kind == kBoundedSum ? static_cast<int32_t>(random() % 300) : 0;
+      d.flags = static_cast<uint8_t>(kind == kWeighted ? 0 : layout::kFlagRanks);
+      d.k = kind == kWeighted ? 0 : 1 + random() % 3000;
+      if (kind == kCascade) d.k1 = d.k + random() % 1000;
+      const uint32_t pages = each == 0 ? most : each == 1 ? most + 1 : 1 + random() % most;
+      d.begin = each == 1 ? 0 : random() % 2 * 64;
+      d.end = d.begin + 64 * pages;
+      card.SetLengths(&d);
+      if (pages <= most && kind == kWeighted) {
+        RunSumAndCompare(card, d, random);
+      } else if (pages <= most) {
+        RunAndCompare(card, d, random);
+      } else {
+        const Completion refused = card.Run(d);
+        CHECK(refused.status == layout::kStatusUnsupported);
+        CHECK(refused.detail == offsetof(Descriptor, end));
+        continue;
+      }
+      of_both += 2 * ((pages + channels - 1) / channels) > rows ? 1 : 0;
+    }
+  }
+  CHECK(of_both > 40);
 }
 
 TEST_CASE("empty ranges give no entries") {

@@ -119,8 +119,8 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
   if (LongScan(d, shape)) {
     const Verdict verdict = CheckLongScan(d, shape);
     if (verdict.status != layout::kStatusOk) return verdict;
-  } else if (!latest && BankWords(d, shape) > shape.bank_words) {
-    return Unsupported(offsetof(Descriptor, end));
+  } else if (!latest && BankWords(d, shape) > 2 * uint64_t{shape.bank_words}) {
+    return Unsupported(offsetof(Descriptor, end));  // both banks have the scores of one scan
   }
   return !latest && d.end > kMostTokens ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }

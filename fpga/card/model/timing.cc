@@ -139,16 +139,17 @@ uint64_t LoadTime(uint32_t period, bool queries_early) {
 uint64_t WriteTime(uint32_t period) { return HostLatency(period) * 11 / 19; }
 uint64_t CompletionTime(uint32_t period) { return 2 * WriteTime(period) + kFinishCycles; }
 
-uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed) {
+uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed, bool both) {
   const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;
   const uint64_t start = std::max(ready + kBufferCycles, selected_before_) - kBufferCycles;
-  scanned_ = std::max(start + scan, selected_before_);
+  scanned_ = std::max(start + scan, both ? selected_ : selected_before_);
   bank_wait_ += scanned_ - ready - scan;
   // Ranks wait until the hits before them are collected.
   const uint64_t ranked = std::max(std::max(scanned_, swept_) + select.sweep, selected_);
   swept_ = ranked;
   selected_before_ = selected_;
   selected_ = ranked + select.collect;
+  if (both) selected_before_ = selected_;
   return scan + select.total();
 }
 

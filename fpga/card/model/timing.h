@@ -79,8 +79,9 @@ class Timeline {
   // Before the first job: its scan begins so much later.
   void Wait(uint64_t cycles) { scanned_ += cycles; }
 
-  // `listed`: the scan waits for the selection before it. Returns the job's own cycles, waits apart.
-  uint64_t Add(uint64_t scan, SelectCycles select, bool listed);
+  // `listed`: the scan waits for the selection before it. `both`: its scores take both banks. Returns the
+  // job's own cycles, waits apart.
+  uint64_t Add(uint64_t scan, SelectCycles select, bool listed, bool both = false);
 
   uint64_t scanned() const { return scanned_; }      // end of the last scan
   uint64_t selected() const { return selected_; }    // end of the last selection

@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include "fpga/card/card_driver.h"
+#include "fpga/card/model/command_model.h"
 #include "fpga/card/model/lane_model.h"
 #include "fpga/card/model/select_model.h"
 #include "fpga/card/model/timing.h"
@@ -341,6 +343,40 @@ TEST_CASE("a scan overlaps the selection before it") {
     collector.Add(100, {.sweep = 200, .collect = 800}, false);
   }
   CHECK(collector.selected() == 100 + 200 + 4 * 800);
+}
+
+TEST_CASE("a scan of both banks waits for all selections, and the next scan for its own") {
+  const SelectCycles select = {.sweep = 500, .collect = 100};
+  Timeline timeline(0);
+  timeline.Add(100, select, false);
+  CHECK(timeline.selected() == 700);
+  timeline.Add(100, select, false, true);
+  CHECK(timeline.scanned() == 700);  // not before the first job's bank is free
+  CHECK(timeline.bank_wait() == 500);
+  CHECK(timeline.selected() == 1300);
+  timeline.Add(100, select, false);
+  CHECK(timeline.scanned() == 1300);
+  CHECK(timeline.selected() == 1900);
+}
+
+// A weighted sum is one job for the watchdog, and has the pages that both banks have words for.
+TEST_CASE("the longest weighted sum takes fewer cycles than a job may") {
+  layout::Descriptor d{};
+  d.format = layout::kFormatCodes8;
+  d.group = 1;
+  d.end = 1;
+  for (uint32_t dim = layout::kMinDim; dim <= layout::kCardMaxDim; dim *= 2) {
+    layout::CardIndex index{};
+    index.heads = 1;
+    index.dim = static_cast<uint16_t>(dim);
+    const uint64_t pages = uint64_t{2} * Full().bank_words / 8 * Full().channels;
+    uint64_t cycles = 0;
+    for (const Part part : {Part::kTokens, Part::kBases}) {
+      cycles += ValuesTime(ValueJobOf(d, index, Full(), 0, part), pages);
+    }
+    cycles *= dim / SumDims(Full(), dim);
+    CHECK(cycles < CardDriverOptions{}.watchdog_cycles);
+  }
 }
 
 }  // namespace

@@ -240,7 +240,7 @@ module command
       .load
   );
 
-  fifo #(
+  fifo_late #(
       .WIDTH($bits(context_t)),
       .DEPTH(CONTEXTS)
   ) contexts (

@@ -6,7 +6,8 @@
 // bit 1 of Enable reads 1 when the queue is stopped by a head out of bounds (queue_poller).
 // Reading the low half of a counter keeps its high half for the read that follows. Interrupts: interrupt_unit.
 // Reset: `stop` is set until nothing is open, then `core_rst` for 512 cycles, in which registers are cleared and the
-// port waits. The same follows `rst`. Latency: a read 6 cycles, a write 2.
+// port waits. The same follows `rst`. Latency: a read 6 cycles, a write 4: it is held, decoded and done before its
+// response.
 module control_regs
   import mnemo_pkg::*;
   import command_types::*;
@@ -103,32 +104,42 @@ module control_regs
     closed <= (phase != CLOSING || open) ? '0 : closed + 4'd1;
   end
 
-  // Writes: address and data are taken together.
-  logic accept;
-  logic [11:0] write_at;
-  logic [31:0] data, kept;
+  // Writes: address and data are taken together. `held`, then `write`: their cycles.
+  localparam int WORDS = $bits(queue_t) / 32;
+  logic accept, whole, held, answered;
+  logic [11:0] held_at, write_at;
+  logic [31:0] held_data, data, kept;
   logic [3:0] number;
   logic [4:0] word;
-  logic queue_write, channel_write;
+  logic queue_held, channel_held, queue_write, channel_write;
+  logic [N_QUEUES-1:0] of_queue;  // the decoded write, where it is one of a queue
+  logic [WORDS-1:0] of_word;
+  logic [CHANNELS-1:0] of_channel;
 
   assign s_awready = accept;
   assign s_wready  = accept;
   assign s_bresp   = 2'b00;
   assign s_rresp   = 2'b00;
-  assign write     = accept && s_wstrb == '1 && !s_awaddr[12];
-  assign write_at  = s_awaddr[11:0];
-  assign data      = s_wdata;
-  assign number    = {1'b0, write_at[9:7]};
-  assign word      = write_at[6:2];
+  assign number    = {1'b0, held_at[9:7]};
+  assign word      = held_at[6:2];
 
   always_ff @(posedge clk) begin
     if (rst) begin
       accept   <= 1'b0;
+      held     <= 1'b0;
+      answered <= 1'b0;
       s_bvalid <= 1'b0;
     end else begin
-      accept <= s_awvalid && s_wvalid && !accept && !s_bvalid && phase != CLEARING;
-      if (accept) s_bvalid <= 1'b1;
+      accept   <= s_awvalid && s_wvalid && !accept && !held && !answered && !s_bvalid && phase != CLEARING;
+      held     <= accept;
+      answered <= held;
+      if (answered) s_bvalid <= 1'b1;
       else if (s_bready) s_bvalid <= 1'b0;
+    end
+    if (accept) begin
+      whole     <= s_wstrb == '1 && !s_awaddr[12];
+      held_at   <= s_awaddr[11:0];
+      held_data <= s_wdata;
     end
   end
 
@@ -143,16 +154,27 @@ module control_regs
       CARD_QUEUE_MAX_K: kept = 32'h00FF_FFFF;
       default: kept = 32'hFFFF_FFFF;
     endcase
-    queue_write = 1'b0;
+    queue_held = 1'b0;
     for (int q = 0; q < N_QUEUES; q++) begin
       if (number == 4'(q)) begin
-        queue_write = write && write_at[11:10] == 2'b01 && {word, 2'b00} <= CARD_QUEUE_MAX_K &&
+        queue_held = held && whole && held_at[11:10] == 2'b01 && {word, 2'b00} <= CARD_QUEUE_MAX_K &&
             (!queues[q].enable[0] || word <= 5'd1);
       end
     end
-    channel_write = write && write_at[11:8] == 4'h1 && write_at[7:3] <= 5'(CHANNELS - 1);
-    reset_asked = write && write_at == CARD_REG_CONTROL[11:0] && data[2];
+    channel_held = held && whole && held_at[11:8] == 4'h1 && held_at[7:3] <= 5'(CHANNELS - 1);
   end
+
+  always_ff @(posedge clk) begin
+    write         <= held && whole && !rst;
+    write_at      <= held_at;
+    data          <= (held_at[11:10] == 2'b01) ? held_data & kept : held_data;
+    queue_write   <= queue_held && !rst;
+    channel_write <= channel_held && !rst;
+    for (int q = 0; q < N_QUEUES; q++) of_queue[q] <= queue_held && number == 4'(q) && !rst;
+    for (int w = 0; w < WORDS; w++) of_word[w] <= word == 5'(w);
+    for (int c = 0; c < CHANNELS; c++) of_channel[c] <= channel_held && held_at[7:3] == 5'(c) && !rst;
+  end
+  assign reset_asked = write && write_at == CARD_REG_CONTROL[11:0] && data[2];
 
   always_ff @(posedge clk) begin
     if (core_rst) begin
@@ -165,12 +187,12 @@ module control_regs
       cycle_period   <= '0;
     end else begin
       for (int q = 0; q < N_QUEUES; q++) begin
-        for (int w = 0; w < $bits(queue_t) / 32; w++) begin
-          if (queue_write && number == 4'(q) && word == 5'(w)) queues[q][32*w+:32] <= data & kept;
+        for (int w = 0; w < WORDS; w++) begin
+          if (of_queue[q] && of_word[w]) queues[q][32*w+:32] <= data;
         end
       end
       for (int c = 0; c < CHANNELS; c++) begin
-        if (channel_write && write_at[7:3] == 5'(c)) begin
+        if (of_channel[c]) begin
           if (write_at[2]) length_beats[c] <= data;
           else base_beat[c] <= {2'b0, data};
         end
@@ -216,7 +238,7 @@ module control_regs
       .clk,
       .we(phase == CLEARING || queue_write || channel_write),
       .waddr((phase == CLEARING) ? clear_at : write_at[10:2]),
-      .wdata((phase == CLEARING) ? 32'd0 : queue_write ? data & kept : data),
+      .wdata((phase == CLEARING) ? 32'd0 : data),
       .re(1'b1),
       .raddr(read_at[10:2]),
       .rdata(stored)

@@ -33,13 +33,13 @@ module descriptor_sizes
   localparam int CHANNELS_LOG2 = $clog2(CHANNELS);
   localparam int G_LOG2 = $clog2(G);
   localparam int LIST_PAGES = BANK_WORDS * (G < 4 ? G : 4) / 8;
-  localparam logic [3:0] STEPS = 4'd13;
+  localparam int STEPS = 13;
 
-  logic [3:0] step;
+  logic [STEPS-1:0] step;  // the bit of the present one
   logic [25:0] a;
   logic [16:0] b;
   logic [42:0] product;
-  logic [25:0] pages, rows;
+  logic [25:0] pages, rows, rows8;  // rows8: words of 8 rows
   logic [6:0] passes;
   logic [12:0] kv_bytes;
   logic [23:0] result_block;  // units
@@ -67,6 +67,7 @@ module descriptor_sizes
     pages <= 26'((descriptor.end_token - 32'd1) >> 6) - 26'(descriptor.begin_token >> 6) + 26'd1;
     rows <= (descriptor.begin_token == descriptor.end_token) ? '0 :
         26'((27'(pages) + 27'(CHANNELS - 1)) >> CHANNELS_LOG2);
+    rows8 <= 26'((27'(rows) + 27'd7) >> 3);
     // Ranks of weighted ReLU are stored once for all passes.
     passes <= relu ? 7'd1 : 7'((9'(descriptor.group) + 9'(G - 1)) >> G_LOG2);
     unique case (kv_format)
@@ -85,51 +86,53 @@ module descriptor_sizes
     product <= a * b;
   end
 
+  // What a step multiplies.
+  logic [25:0] a_next;
+  logic [16:0] b_next;
+  always_comb begin
+    a_next = '0;
+    b_next = '0;
+    if (step[0]) {a_next, b_next} |= {18'b0, descriptor.queries, 9'b0, descriptor.heads};
+    if (step[1]) {a_next, b_next} |= {18'b0, descriptor.group, 1'b0, dim};
+    if (step[2]) {a_next, b_next} |= {rows, 10'b0, passes};
+    if (step[3]) {a_next, b_next} |= {2'b0, descriptor.k[23:0], 4'b0, kv_bytes};
+    if (step[4]) {a_next, b_next} |= {2'b0, descriptor.k[23:0], 9'b0, descriptor.heads};
+    if (step[5]) {a_next, b_next} |= {rows8, 10'b0, passes};
+    if (step[6]) {a_next, b_next} |= {2'b0, block.payload_block, 1'b0, block.blocks};
+    if (step[8]) {a_next, b_next} |= {6'b0, sum[19:0], 1'b0, factor};
+    if (step[9]) {a_next, b_next} |= {7'b0, sum[38:20], 1'b0, factor};
+  end
+
   // A product of step n's operands is there in step n + 2.
   always_ff @(posedge clk) begin
     if (rst) begin
-      step <= STEPS;
-      done <= 1'b0;
-    end else if (start) begin
       step <= '0;
       done <= 1'b0;
-    end else if (step != STEPS) begin
-      step <= step + 1'b1;
-      done <= step == STEPS - 1'b1;
+    end else begin
+      step <= start ? STEPS'(1) : {step[STEPS-2:0], 1'b0};
+      if (start) done <= 1'b0;
+      else if (step[STEPS-1]) done <= 1'b1;
     end
-    unique case (step)
-      4'd0: {a, b} <= {18'b0, descriptor.queries, 9'b0, descriptor.heads};
-      4'd1: {a, b} <= {18'b0, descriptor.group, 1'b0, dim};
-      4'd2: {a, b} <= {rows, 10'b0, passes};
-      4'd3: {a, b} <= {2'b0, descriptor.k[23:0], 4'b0, kv_bytes};
-      4'd4: {a, b} <= {2'b0, descriptor.k[23:0], 9'b0, descriptor.heads};
-      4'd5: {a, b} <= {26'((27'(rows) + 27'd7) >> 3), 10'b0, passes};
-      4'd6: {a, b} <= {2'b0, block.payload_block, 1'b0, block.blocks};
-      4'd8: {a, b} <= {6'b0, sum[19:0], 1'b0, factor};
-      4'd9: {a, b} <= {7'b0, sum[38:20], 1'b0, factor};
-      default: ;
-    endcase
-    unique case (step)
-      4'd2: block.blocks <= product[15:0];
-      4'd3: block.payload_block <= 24'((product[24:0] + 25'd63) >> 6);
-      4'd4: begin
-        words               <= product[29:0];
-        block.payload_block <= block.payload_block + ((24'(descriptor.group) + 24'd7) >> 3);
-      end
-      4'd5: k_kv <= product[36:0];
-      4'd6: if (gather) payload_units <= (48'(product[31:0]) + 48'd15) >> 4;
-      4'd7: maxima <= product[32:0];
-      4'd8: if (!gather) payload_units <= (descriptor.select_op == SELECT_LATEST) ? '0 : 48'(product);
-      4'd10: low <= 44'(product);
-      4'd11: result_units <= 48'((bytes + 55'd63) >> 6);
-      default: ;
-    endcase
+    a <= a_next;
+    b <= b_next;
+    if (step[2]) block.blocks <= product[15:0];
+    if (step[3]) block.payload_block <= 24'((product[24:0] + 25'd63) >> 6);
+    if (step[4]) begin
+      words               <= product[29:0];
+      block.payload_block <= block.payload_block + ((24'(descriptor.group) + 24'd7) >> 3);
+    end
+    if (step[5]) k_kv <= product[36:0];
+    if (step[6] && gather) payload_units <= (48'(product[31:0]) + 48'd15) >> 4;
+    if (step[7]) maxima <= product[32:0];
+    if (step[8] && !gather) payload_units <= (descriptor.select_op == SELECT_LATEST) ? '0 : 48'(product);
+    if (step[10]) low <= 44'(product);
+    if (step[11]) result_units <= 48'((bytes + 55'd63) >> 6);
     block.result_block <= result_block;
     block.long_scan <= by_pages && (codes ? {words, 3'b0} : 33'(words)) > 33'(BANK_WORDS);
-    // Ranks of weighted ReLU take half of the words.
+    // Other scans may take both banks, each its half. Ranks of weighted ReLU take half of the words.
     if (block.long_scan) scan_words <= (bounded && descriptor.k1 == '0 && many_rows) ? '1 : 35'(maxima);
-    else if (!codes) scan_words <= 35'(words);
-    else scan_words <= relu ? {3'b0, words, 2'b0} : {2'b0, words, 3'b0};
+    else if (!codes) scan_words <= (35'(words) + 35'd1) >> 1;
+    else scan_words <= relu ? {4'b0, words, 1'b0} : {3'b0, words, 2'b0};
     many_rows <= rows > 26'(LIST_PAGES);
     list_full <= many_rows &&
         ((descriptor.k1 != '0) ? descriptor.k1 > 32'(LIST_PAGES) : !bounded && descriptor.k > 32'(LIST_PAGES));

@@ -1,10 +1,11 @@
 // The read half of the host port: shares it among MASTERS and splits their runs of beats into bursts.
 //
-// Streams in: a run of beats of each master, round robin. Streams out: its beats in order, `data` for all, valid
-// for the owner alone. Latency: 3 cycles from a run to its first address. A burst has at most 64 beats and
-// stays within 4 KiB; up to DEPTH bursts are open. Stalls: the port, and a master that does not take its beats,
-// which holds up the others' as well. `stop` starts nothing new and discards what still comes. An error response
-// sets `error` until reset: neither its beat nor a later one is given to a master.
+// Streams in: a run of beats of each master, round robin; whose turn it is, is found while the run before is split.
+// Streams out: its beats in order, `data` for all, valid for the owner alone. Latency: 4 cycles from a run to its
+// first address. A burst has at most 64 beats and stays within 4 KiB; up to DEPTH bursts are open. Stalls: the port,
+// and a master that does not take its beats, which holds up the others' as well. `stop` starts nothing new and, from
+// the next cycle on, discards what still comes. An error response sets `error` until reset: neither its beat nor a
+// later one is given to a master.
 module host_reader
   import command_types::*;
 #(
@@ -34,12 +35,13 @@ module host_reader
     input  logic                     r_last
 );
   logic [MASTERS-1:0] grant, owner, owner_of_beat;
+  logic [MASTERS-1:0] turned;  // whose run follows
   logic any, take, splitting, owner_valid, owner_ready, owner_in, room;
   host_read_t chosen;
   logic [63:0] address;  // of the run's next burst
   logic [23:0] beats_less, after_less;  // beats of the run, less one
   logic ends;
-  logic discard, faulty;
+  logic dropping, discard, faulty;  // dropping: `stop` or `error`, a cycle old
   logic [$clog2(DEPTH):0] level;
 
   arbiter #(
@@ -48,17 +50,17 @@ module host_reader
       .clk,
       .rst,
       .want(run_valid),
-      .take,
+      .take(turned == '0),
       .grant,
       .any
   );
 
-  assign take = any && !splitting && !stop;
-  assign run_ready = take ? grant : '0;
+  assign take = turned != '0 && !splitting && !stop;
+  assign run_ready = take ? turned : '0;
 
   always_comb begin
     chosen = '0;
-    for (int m = 0; m < MASTERS; m++) if (grant[m]) chosen = chosen | run[m];
+    for (int m = 0; m < MASTERS; m++) if (turned[m]) chosen = chosen | run[m];
   end
 
   // The beats up to the next multiple of 4 KiB, less one, are the address's bits inverted. A burst that is not its
@@ -70,9 +72,12 @@ module host_reader
 
   always_ff @(posedge clk) begin
     if (rst) begin
+      turned    <= '0;
       splitting <= 1'b0;
       ar_valid  <= 1'b0;
     end else begin
+      if (take) turned <= '0;
+      else if (turned == '0 && any) turned <= grant;
       if (ar_ready) ar_valid <= 1'b0;
       if (take) splitting <= 1'b1;
       if (owner_in) begin
@@ -83,7 +88,7 @@ module host_reader
     if (take) begin
       address    <= chosen.address;
       beats_less <= chosen.beats - 24'd1;
-      owner      <= grant;
+      owner      <= turned;
     end
     if (owner_in) begin
       ar_addr    <= address;
@@ -93,7 +98,7 @@ module host_reader
     end
   end
 
-  fifo #(
+  fifo_late #(
       .WIDTH(MASTERS),
       .DEPTH(DEPTH)
   ) owners (
@@ -109,7 +114,7 @@ module host_reader
   );
 
   assign faulty = r_valid && r_resp != 2'b00;
-  assign discard = stop || error || faulty;
+  assign discard = dropping || faulty;
   assign beat = r_data;
   assign beat_valid = (r_valid && owner_valid && !discard) ? owner_of_beat : '0;
   assign r_ready = owner_valid && (discard || (beat_ready & owner_of_beat) != '0);
@@ -118,8 +123,9 @@ module host_reader
 
   always_ff @(posedge clk) begin
     ev_beat <= !rst && r_valid && r_ready;
+    dropping <= !rst && (stop || error || (faulty && owner_valid));
     if (rst) error <= 1'b0;
-    else if (faulty && r_ready) error <= 1'b1;
+    else if (faulty && owner_valid) error <= 1'b1;
   end
 
   axi_if #(

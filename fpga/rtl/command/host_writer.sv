@@ -1,9 +1,10 @@
 // The write half of the host port: shares it among MASTERS, one beat a burst.
 //
-// Streams in: a beat or a part of it of each master, round robin. `done` of a master: one of its writes has its
-// response; they come in order. Latency: 1 cycle from a write to its address and data. Stalls: the port, and
-// DEPTH writes without a response. `stop` starts nothing new: address and data that are valid stay until the
-// port takes them. An error response sets `error` until reset, and its write is never done.
+// Streams in: a beat or a part of it of each master, round robin; a master's turn is a register, so that a write is
+// taken in every second cycle at most. `done` of a master: one of its writes has its response; they come in order.
+// Latency: 2 cycles from a write to its address and data. Stalls: the port, and DEPTH writes without a response.
+// `stop` starts nothing new: address and data that are valid stay until the port takes them. An error response sets
+// `error` until reset, and its write is never done.
 module host_writer
   import command_types::*;
 #(
@@ -34,7 +35,8 @@ module host_writer
     input  logic        [        1:0] b_resp
 );
   logic [MASTERS-1:0] grant, owner;
-  logic any, take, room, owner_valid;
+  logic [MASTERS-1:0] granted;  // whose write is taken in this cycle: there is room for it
+  logic any, next, take, room, owner_valid;
   host_write_t chosen;
   logic [15:0] words;
   logic [3:0][2:0] counts;  // of 4 words each
@@ -46,25 +48,28 @@ module host_writer
       .clk,
       .rst,
       .want(write_valid),
-      .take,
+      .take(next),
       .grant,
       .any
   );
 
-  assign take = any && room && !stop && !error && (!aw_valid || aw_ready) && (!w_valid || w_ready);
-  assign write_ready = take ? grant : '0;
+  assign next = granted == '0 && room && !stop && !error && (!aw_valid || aw_ready) && (!w_valid || w_ready);
+  assign write_ready = (stop || error) ? '0 : granted;
+  assign take = write_ready != '0;
 
   always_comb begin
     chosen = '0;
-    for (int m = 0; m < MASTERS; m++) if (grant[m]) chosen = chosen | write[m];
+    for (int m = 0; m < MASTERS; m++) if (granted[m]) chosen = chosen | write[m];
     for (int i = 0; i < 64; i++) w_strb[i] = words[i/4];
   end
 
   always_ff @(posedge clk) begin
     if (rst) begin
+      granted  <= '0;
       aw_valid <= 1'b0;
       w_valid  <= 1'b0;
     end else begin
+      granted <= (next && any) ? grant : '0;
       if (aw_ready) aw_valid <= 1'b0;
       if (w_ready) w_valid <= 1'b0;
       if (take) begin
@@ -89,7 +94,7 @@ module host_writer
       .rst,
       .in_valid (take),
       .in_ready (room),
-      .in_data  (grant),
+      .in_data  (granted),
       .out_valid(owner_valid),
       .out_ready(b_valid),
       .out_data (owner),

@@ -72,9 +72,11 @@ module job_sequencer
   logic [31:0] block_beat, first_block;
   logic [63:0] payload;
   logic [3:0] dim_log2;
-  logic codes, two_bit, pages64, cascade, long_scan, all_twice, job_last, last_head, last_position;
+  // The kind of a descriptor, a cycle or two after it, and where its jobs are, a cycle after they move on.
+  logic codes, two_bit, bounds, means, pages64, cascade, long_scan, all_twice, weighted, job_last, last_head;
+  wire [2:0] format = d.format[2:0];
   logic [1:0] stage, last_stage;
-  logic extra;  // one head answers it and the job before
+  logic last_position, extra;  // extra: one head answers it and the job before
   logic [7:0] head, position;
   logic [31:0] first_entry, end_entry;
   scan_job_t scan_base, scan, scan_next;
@@ -82,12 +84,11 @@ module job_sequencer
   logic scan_in, select_in, load_in, scan_room, select_room, load_room;
   load_t load_next;
   // Steps of a weighted sum: step[0] scans values, step[1] those of bases.
-  logic weighted;
   logic [5:0] step, step_last, values_last;
   logic [3:0] passes_last;
   logic [9:0] beats3;
   wire values = weighted && step[0];
-  logic [23:0] payload_units;
+  logic [23:0] k1, payload_units;
 
   assign busy = state != IDLE;
   assign ev_job = scan_in && scan_room && !extra;
@@ -112,18 +113,25 @@ module job_sequencer
   assign fetched_ready = state == IDLE;
 
   // The common part of a descriptor's jobs.
-  assign codes = d.format <= FORMAT_CODES8;
-  assign two_bit = d.format == FORMAT_CODES2;
-  assign pages64 = (d.flags & FLAG_PAGES64) != '0;
-  assign cascade = d.k1 != '0;
-  assign weighted = d.select_op == SELECT_WEIGHTED_SUM;
-  assign all_twice = long_scan && d.select_op == SELECT_THRESHOLD && !cascade;
   always_ff @(posedge clk) begin
+    codes <= format <= FORMAT_CODES8[2:0];
+    two_bit <= format == FORMAT_CODES2[2:0];
+    bounds <= format == FORMAT_BOUNDS[2:0];
+    means <= format == FORMAT_MEANS[2:0];
+    pages64 <= (d.flags & FLAG_PAGES64) != '0;
+    cascade <= d.k1 != '0;
+    k1 <= (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
+    weighted <= d.select_op == SELECT_WEIGHTED_SUM;
+    all_twice <= long_scan && d.select_op == SELECT_THRESHOLD && !cascade;
+    last_stage <= cascade && long_scan ? 2'd3 : 2'(cascade || long_scan);
+    job_last <= weighted ? step == step_last : stage == last_stage;
+    last_head <= head == d.heads - 8'd1;
+    last_position <= position == d.queries - 8'd1;
     if (index.dim[4]) dim_log2 <= 4'd4;
     else if (index.dim[5]) dim_log2 <= 4'd5;
     else if (index.dim[6]) dim_log2 <= 4'd6;
     else dim_log2 <= index.dim[7] ? 4'd7 : 4'd8;
-    layout <= card_block(d.format, dim_log2);
+    layout <= card_block({5'b0, format}, dim_log2);
     last_token <= d.end_token - 32'd1;
     product <= a * b;
     step_last <= {4'((32'd1 << dim_log2) >> SUM_LOG2) - 4'(dim_log2 >= 4'(SUM_LOG2)), 2'b11};
@@ -131,15 +139,15 @@ module job_sequencer
     passes_last <= 4'(values_last >> G_LOG2);
     beats3 <= layout.beats + {layout.beats[8:0], 1'b0};
 
-    scan_base.kind <= codes ? KIND_CODES : (d.format == FORMAT_BOUNDS) ? KIND_BOUNDS : KIND_MEANS;
-    scan_base.vector_log2 <= ((dim_log2 < 4'd6) ? 4'd6 : dim_log2) + ((d.format == FORMAT_BOUNDS) ? 4'd1 : 4'd0);
+    scan_base.kind <= codes ? KIND_CODES : bounds ? KIND_BOUNDS : KIND_MEANS;
+    scan_base.vector_log2 <= ((dim_log2 < 4'd6) ? 4'd6 : dim_log2) + (bounds ? 4'd1 : 4'd0);
     scan_base.planes <= layout.planes[3:0];
     scan_base.two_bit <= two_bit;
     scan_base.sign_stage <= 1'b0;
-    scan_base.page_row <= d.format == FORMAT_MEANS && pages64;
-    scan_base.fold <= d.format == FORMAT_BOUNDS && pages64;
+    scan_base.page_row <= means && pages64;
+    scan_base.fold <= bounds && pages64;
     scan_base.code_shift <= 5'(dim_log2) +
-        ((d.format == FORMAT_CODES2) ? 5'd2 : (d.format == FORMAT_CODES4) ? 5'd3 : 5'd7);
+        (two_bit ? 5'd2 : (format == FORMAT_CODES4[2:0]) ? 5'd3 : 5'd7);
     scan_base.base_shift <= 5'(dim_log2) + 5'd7;
     scan_base.group_last <= 6'(d.group - 8'd1);
     scan_base.pass_last <= 4'((d.group - 8'd1) >> G_LOG2);
@@ -155,7 +163,7 @@ module job_sequencer
     scan_base.list_beat <= index.list_beat;
     scan_base.block_beat <= '0;
     // The page's own row of means has beats of its own, but for dim 64.
-    if (d.format == FORMAT_MEANS && layout.page_row != layout.beats) begin
+    if (means && layout.page_row != layout.beats) begin
       scan_base.first_beats <= pages64 ? 9'd1 : layout.page_row[8:0];
       scan_base.second_at <= pages64 ? layout.page_row[8:0] : 9'd0;
       scan_base.second_beats <= pages64 ? 9'(layout.beats - layout.page_row) : 9'd0;
@@ -207,7 +215,7 @@ module job_sequencer
       scan.first_beats   = layout.scales[8:0];
       select.to_list = 1'b1;
       select.bounded = 1'b0;
-      select.k       = (d.k1[31:24] != '0) ? '1 : d.k1[23:0];
+      select.k       = k1;
     end
     if (values) begin
       scan.part       = step[1] ? Y_BASES : Y_TOKENS;
@@ -237,9 +245,6 @@ module job_sequencer
       select.kept   = long_scan && stage[0];
     end
   end
-
-  assign last_head = head == d.heads - 8'd1;
-  assign last_position = position == d.queries - 8'd1;
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -290,21 +295,22 @@ module job_sequencer
           context_out.k <= d.k[23:0];
           context_out.ranks <= (d.flags & FLAG_RANKS) != '0;
           context_out.latest <= d.select_op == SELECT_LATEST;
-          first_entry <= codes ? d.begin_token : pages64 ? d.begin_token >> 6 : d.begin_token >> 4;
-          end_entry <= codes ? d.end_token : pages64 ? d.end_token >> 6 : d.end_token >> 4;
           head <= '0;
           position <= '0;
           stage <= '0;
-          last_stage <= cascade && long_scan ? 2'd3 : 2'(cascade || long_scan);
           step <= '0;
         end
-        3'd1: context_out.entries <= end_entry - first_entry;
-        3'd2: begin
-          {a, b} <= {product[25:0] + 26'(d.first_head), index.block_beats[15:0]};
-          context_out.latest_count <= (context_out.entries < d.k) ? context_out.entries : d.k;
+        3'd1: begin
+          first_entry <= codes ? d.begin_token : pages64 ? d.begin_token >> 6 : d.begin_token >> 4;
+          end_entry <= codes ? d.end_token : pages64 ? d.end_token >> 6 : d.end_token >> 4;
         end
-        3'd3: context_out.latest_first <= end_entry - context_out.latest_count;
+        3'd2: begin
+          context_out.entries <= end_entry - first_entry;
+          {a, b} <= {product[25:0] + 26'(d.first_head), index.block_beats[15:0]};
+        end
+        3'd3: context_out.latest_count <= (context_out.entries < d.k) ? context_out.entries : d.k;
         3'd4: begin
+          context_out.latest_first <= end_entry - context_out.latest_count;
           block_beat               <= product[31:0];
           first_block              <= product[31:0];
           context_out.first_beats  <= cascade ? layout.scales :
@@ -323,7 +329,7 @@ module job_sequencer
           beats: values ? '0 : payload_units,
           group_last: scan.group_last,
           dim_log2: (values && dim_log2 < 4'd6) ? 4'd6 : dim_log2,
-          bounds: scan_base.kind == KIND_BOUNDS,
+          bounds: bounds,
           values: values,
           element: 8'(32'(step[5:2]) << SUM_LOG2)
       };
@@ -340,9 +346,6 @@ module job_sequencer
       end
     end
   end
-
-  // The last stage of its position and head.
-  assign job_last = weighted ? step == step_last : stage == last_stage;
 
   // Levels are nobody's: contexts tell what is under way.
   /* verilator lint_off UNUSEDSIGNAL */  // as said

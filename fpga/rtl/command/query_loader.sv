@@ -54,11 +54,13 @@ module query_loader
   /* verilator lint_off UNUSEDSIGNAL */  // the read has its address and length
   load_t job;
   /* verilator lint_on UNUSEDSIGNAL */
-  logic [511:0] hold, segment_mask, codes;
-  logic hold_valid, advance, hold_done, move, upper, last_of_query, last_query;
+  logic [511:0] hold, codes;
+  logic hold_valid, advance, hold_done, move, upper, last_of_query;
+  logic last_query, quarter, half;  // quarter, half: of a beat has a query's codes, the rest those of the next ones
   logic [5:0] query;
   logic [2:0] segment, segments_last, slot;  // slot: of a query within a beat, when a beat has more than one
   logic [2:0] slots_last;
+  logic [5:0] before_last;  // the number of the last query but one
   logic [3:0] drain;
 
   // A run of beats for each load: `owed` are those that were asked for and are not used up. The FIFO holds
@@ -78,6 +80,7 @@ module query_loader
   logic idle, waits, dropping, early_fits, early_meant;  // early_meant: by the load that stands
   wire take_load = load_valid && load_ready;
   wire take_beat = held_valid && held_ready;
+  logic took;  // a beat, in the cycle before
   wire take_early = early_valid && idle && early_fits;
   assign load_ready = fits && loads_room && !read_valid;
   assign next_ready = state == IDLE;
@@ -114,14 +117,15 @@ module query_loader
 
   always_ff @(posedge clk) begin
     // A load stands until it is taken, and meanwhile beats are used up alone: what fits goes on fitting. `owed` has a
-    // load's beats a cycle after it, before the first of them comes.
+    // load's beats a cycle after it, before the first of them comes; a beat leaves it a cycle after its use.
     fits <= !rst && load_valid && !take_load && !added && (early_left != '0 ? early_meant : owed == '0 ||
         (owed[23:6] == '0 && load.beats[23:6] == '0 && 7'(owed[5:0]) + 7'(load.beats[5:0]) <= 7'(BEATS)));
     added <= !rst && ((take_load && early_left == '0) || take_early);
     less <= (take_early ? 24'(latest_beats) : load.beats) - 24'd1;
     if (rst) owed <= '0;
-    else if (added) owed <= owed + (take_beat ? less : read.beats);
-    else owed <= owed - 24'(take_beat);
+    else if (added) owed <= owed + (took ? less : read.beats);
+    else owed <= owed - 24'(took);
+    took <= !rst && take_beat;
   end
 
   always_ff @(posedge clk) begin
@@ -153,24 +157,18 @@ module query_loader
       4'd8: {segments_last, slots_last} <= {3'd3, 3'd0};
       default: {segments_last, slots_last} <= {3'd0, 3'd0};
     endcase
+    quarter <= job.dim_log2 == 4'd4;
+    before_last <= job.group_last - 6'd1;
+    half    <= job.dim_log2 == 4'd4 || job.dim_log2 == 4'd5;
   end
   always_comb begin
-    unique case (job.dim_log2)
-      4'd4: segment_mask = {384'b0, {128{1'b1}}};
-      4'd5: segment_mask = {256'b0, {256{1'b1}}};
-      default: segment_mask = '1;
-    endcase
-    unique case (job.dim_log2)
-      4'd4: shifted = {128'b0, hold[511:128]};
-      default: shifted = {256'b0, hold[511:256]};
-    endcase
+    shifted = quarter ? {128'b0, hold[511:128]} : {256'b0, hold[511:256]};
     if (state == PARAMS) shifted = {64'b0, hold[511:64]};
   end
 
   assign advance = !query_valid || query_ready;
   assign move = hold_valid && advance && (state == CODES || state == PARAMS);
   assign last_of_query = segment == segments_last && (!job.bounds || upper);
-  assign last_query = query == job.group_last;
   // The held beat is used up with this one.
   assign hold_done = (state == CODES) ? (!job.bounds || upper) && (slot == slots_last || last_query)
                                       : query[2:0] == 3'd7 || last_query;
@@ -180,7 +178,7 @@ module query_loader
   localparam logic [7:0] NO_SHIFT = 8'd105;  // of octave 0
   wire take_hold = take_beat && !dropping;
   wire take_unit = (state == CODES || state == PARAMS) && !hold_valid && job.values && octave_valid;
-  wire [7:0] element = job.element + 8'(query);
+  logic [7:0] element;  // of the query, while codes are made
   logic [511:0] unit;
   assign octave_ready = job.values && state == PARAMS && move && last_query;
   always_comb begin
@@ -188,7 +186,7 @@ module query_loader
     if (state == PARAMS) for (int i = 0; i < 8; i++) unit[64*i+:64] = {40'b0, NO_SHIFT + 8'(octave), 16'd1};
     else for (int i = 0; i < 64; i++) unit[8*i] = element == {segment[1:0], 6'(i)};
   end
-  assign codes = hold & segment_mask;
+  assign codes = {half ? 256'b0 : hold[511:256], quarter ? 128'b0 : hold[255:128], hold[127:0]};
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -208,13 +206,17 @@ module query_loader
         default: state <= IDLE;
       endcase
     end
-    if (state == IDLE) job <= next;
+    if (state == IDLE) begin
+      job     <= next;
+      element <= next.element;
+    end
     if (take_load || take_early) begin
       read.address <= take_early ? early.address : load.address;
       read.beats   <= take_early ? 24'(latest_beats) : load.beats;
     end
     if (state == IDLE) begin
-      query   <= '0;
+      query      <= '0;
+      last_query <= next.group_last == '0;
       segment <= '0;
       slot    <= '0;
       upper   <= 1'b0;
@@ -223,14 +225,17 @@ module query_loader
     if (take_hold || take_unit) hold <= job.values ? unit : held;
     if (move) begin
       if (state == PARAMS) begin
-        query <= query + 1'b1;
-        hold  <= shifted;
+        query      <= query + 1'b1;
+        last_query <= query == before_last;
+        hold       <= shifted;
       end else if (job.bounds && !upper) upper <= 1'b1;
       else begin
         upper   <= 1'b0;
         segment <= (segment == segments_last) ? '0 : segment + 1'b1;
         if (segment == segments_last) begin
-          query <= last_query ? '0 : query + 1'b1;
+          query      <= last_query ? '0 : query + 1'b1;
+          last_query <= last_query ? job.group_last == '0 : query == before_last;
+          element    <= element + 1'b1;
           slot  <= (slot == slots_last) ? '0 : slot + 1'b1;
           hold  <= shifted;
         end

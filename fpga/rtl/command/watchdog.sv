@@ -38,12 +38,15 @@ module watchdog
     late <= cycles > limit && limit != '0;
     if (rst) begin
       jobs    <= '0;
+      working <= 1'b0;
       cycles  <= '0;
       late    <= 1'b0;
       failed  <= 1'b0;
       failure <= '0;
     end else begin
-      jobs   <= jobs + 16'(job_issued) - 16'(job_ended);
+      jobs <= jobs + 16'(job_issued) - 16'(job_ended);
+      if (job_issued && !job_ended) working <= 1'b1;
+      if (!job_issued && job_ended) working <= jobs != 16'd1;
       cycles <= (!working || job_ended) ? '0 : (cycles == '1) ? cycles : cycles + 1'b1;
       if (!failed) begin
         if (host_error) begin
@@ -59,6 +62,4 @@ module watchdog
       end
     end
   end
-
-  assign working = jobs != '0;
 endmodule

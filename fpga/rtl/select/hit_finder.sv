@@ -20,13 +20,13 @@ module hit_finder #(
     input  logic                           rst,
     input  logic [4:0]                     lane_id,
     input  select_types::collect_command_t command,
-    input  logic [1:0][ADDRESS:0]          pages,
+    input  logic [1:0][ADDRESS+1:0]        pages,
     output logic                           freed,
     output logic                           freed_bank,
 
     output logic                           read,
     output logic                           read_bank,
-    output logic [ADDRESS-1:0]             read_address,
+    output logic [ADDRESS:0]               read_address,  // from BANK_WORDS on in the other bank
     input  logic [8*G*16-1:0]              word,        // 3 cycles after `read`
     output logic                           list_read,   // beside `read`
     output logic                           list_slot,
@@ -62,7 +62,7 @@ module hit_finder #(
     end
     if (rst) now <= '0;
   end
-  wire [ADDRESS:0] held = pages[now.bank];
+  wire [ADDRESS+1:0] held = pages[now.bank];
 
   // The first page's row: the first one in which this lane's page is not before it.
   logic [ROW-1:0] first_row;
@@ -96,8 +96,8 @@ module hit_finder #(
   localparam int DEPTH = 16;
   logic [$clog2(DEPTH):0] level;
   logic walking;
-  logic [ADDRESS+1:0] steps_left;
-  logic [ADDRESS-1:0] address;
+  logic [ADDRESS+2:0] steps_left;
+  logic [ADDRESS:0] address;
   logic [1:0] step;
   logic [2:0] part;
   wire part_end = part == (now.wide ? 3'd7 : 3'd3);
@@ -105,7 +105,7 @@ module hit_finder #(
   logic [$clog2(CODES):0] rows;  // from 16 codes to the next ones, from a page of tokens to the next
   logic [LIST-1:0] page;
   wire walk = walking && level < ($clog2(DEPTH) + 1)'(DEPTH - 8);
-  wire walk_end = steps_left <= (ADDRESS + 2)'(1);
+  wire walk_end = steps_left <= (ADDRESS + 3)'(1);
   tag_t tag[5];  // the first one beside `read`, the last one beside `looked`
 
   always_ff @(posedge clk) begin
@@ -114,7 +114,7 @@ module hit_finder #(
     if (begins) begin
       walking <= 1'b1;
       if (single) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
-      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 3)'((held + (ADDRESS + 2)'(1)) >> 1);
       address <= '0;
       step <= 2'd0;
       part <= 3'd0;
@@ -123,9 +123,9 @@ module hit_finder #(
     end else if (walk) begin
       walking <= !walk_end;
       freed <= walk_end;
-      steps_left <= steps_left - (ADDRESS + 2)'(1);
+      steps_left <= steps_left - (ADDRESS + 3)'(1);
       step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
-      if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
+      if (step == 2'(STEPS - 1)) address <= address + (ADDRESS + 1)'(1);
       part <= part_end ? 3'd0 : part + 3'd1;
       if (!tokens || part_end) row <= row + ROW'(rows);
       if (!tokens || part_end) page <= page + LIST'(1);

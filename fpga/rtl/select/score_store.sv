@@ -1,4 +1,5 @@
-// The two score banks of a lane: the lane's stream fills one while the other is swept and collected.
+// The two score banks of a lane: the lane's stream fills one while the other is swept and collected. Scores of a job
+// behind the end of its bank go to the other one, where addresses from BANK_WORDS on lie. Such a job has both banks.
 //
 // A bank has BANK_WORDS words of 8 entries x G queries x 16 bits, a bit an entry that says whether it counts, and
 // the places of words are those of their arrival: page after page, in a page pass after pass, in a pass word
@@ -52,21 +53,21 @@ module score_store #(
     input  logic                           ranks_bank,
     output logic [1:0][COUNT-1:0]          candidates,  // entries that count
     output logic [1:0][ADDRESS+3:0]        pages,
-    output logic [1:0][ADDRESS:0]          held,       // pages, with `maxima` groups of 8
+    output logic [1:0][ADDRESS+1:0]        held,       // pages, with `maxima` groups of 8
 
     input  logic                           sweep_read,
     input  logic                           sweep_bank,
-    input  logic [ADDRESS-1:0]             sweep_address,
+    input  logic [ADDRESS:0]               sweep_address,
     output logic [7:0][G-1:0][15:0]        sweep_y,
     output logic [7:0]                     sweep_counts,
     input  logic                           rank_write,
     input  logic                           rank_bank,
-    input  logic [ADDRESS-1:0]             rank_address,
+    input  logic [ADDRESS:0]               rank_address,
     input  logic [7:0][G-1:0][15:0]        rank_data,
 
     input  logic                           hit_read,
     input  logic                           hit_bank,
-    input  logic [ADDRESS-1:0]             hit_address,
+    input  logic [ADDRESS:0]               hit_address,
     output logic [7:0][G-1:0][15:0]        hit_word
 );
 
@@ -75,11 +76,24 @@ module score_store #(
 
   // A bank is busy from its last score on.
   logic [1:0] busy;
+  logic [1:0] doubled;  // the job of this bank has the other one, too
   logic fill_bank;
   logic first;
   logic ranked;
-  assign score_ready = !busy[fill_bank] && !(first && ranked && busy[!fill_bank]);
+  logic over;  // the next score is the first one for the other bank
+  assign score_ready = !busy[fill_bank] && !((first ? ranked : over) && busy[!fill_bank]);
   wire take_score = score_valid && score_ready;
+
+  // The place of a beat: the next word after a page and pass or its last part. That of a ranked job goes round.
+  logic [ADDRESS:0] next_word, taken_word, word_behind;
+  logic [ADDRESS-1:0] word;
+  logic beat_to;
+  wire taken_ends = score_head.page_last || (score_head.at[2:0] & 3'(PARTS - 1)) == 3'(PARTS - 1);
+  always_comb begin
+    taken_word = first ? '0 : next_word;
+    word_behind = taken_word + (ADDRESS + 1)'(taken_ends && !score_head.none && !score_head.maxima);
+    if (ranked) word_behind[ADDRESS] = 1'b0;
+  end
 
   always_ff @(posedge clk) begin
     beat_valid <= take_score && !rst;
@@ -88,30 +102,42 @@ module score_store #(
     beat_ranked <= ranked && !score_head.none;
     beat_head <= score_head;
     beat_y <= score_y;
-    if (take_score) first <= score_head.last;
+    word <= ADDRESS'(taken_word);
+    beat_to <= fill_bank ^ ranked ^ taken_word[ADDRESS];
+    if (take_score) begin
+      first <= score_head.last;
+      next_word <= word_behind;
+      over <= word_behind[ADDRESS] && !taken_word[ADDRESS] && !score_head.last;
+      if (!first && over) begin
+        busy[!fill_bank] <= 1'b1;
+        doubled[fill_bank] <= 1'b1;
+      end
+    end
     if (take_score && score_head.last) begin
       busy[fill_bank] <= 1'b1;
       fill_bank <= !fill_bank;
       ranked <= score_head.maxima;
     end
     if (take_score && first && ranked && !score_head.none) busy[!fill_bank] <= 1'b1;
-    if (release_valid) busy[release_bank] <= 1'b0;
+    if (release_valid) begin
+      busy[release_bank] <= 1'b0;
+      if (doubled[release_bank]) busy[!release_bank] <= 1'b0;
+      doubled[release_bank] <= 1'b0;
+    end
     if (ranks_done) busy[!ranks_bank] <= 1'b0;
     if (rst) begin
       busy <= 2'b00;
+      doubled <= 2'b00;
+      over <= 1'b0;
       fill_bank <= 1'b0;
       first <= 1'b1;
       ranked <= 1'b0;
     end
   end
 
-  // The place of a beat: the next word after a page and pass or its last part.
-  logic [ADDRESS-1:0] next_word;
-  wire [ADDRESS-1:0] word = beat_first ? '0 : next_word;
   wire scored = beat_valid && !beat_head.none;
   wire store = scored && !beat_head.maxima;
   wire [2:0] part = beat_head.at[2:0] & 3'(PARTS - 1);
-  wire word_last = beat_head.page_last || part == 3'(PARTS - 1);
 
   // Entries and pages of a beat, then those of a bank so far, from 0 on when it was released.
   logic [3:0] counted, entries;
@@ -139,12 +165,9 @@ module score_store #(
   logic [1:0] grouped;  // with `maxima`
   logic [1:0] ends[4];  // of the last score's way to the bank and to the largest
   always_ff @(posedge clk) begin
-    if (beat_valid) begin
-      next_word <= word + ADDRESS'(store && word_last);
-      if (beat_first) grouped[beat_bank] <= beat_head.maxima;
-    end
+    if (beat_valid && beat_first) grouped[beat_bank] <= beat_head.maxima;
     for (int b = 0; b < 2; ++b) begin
-      held[b] <= (ADDRESS + 1)'(grouped[b] ? (pages[b] + (ADDRESS + 4)'(7)) >> 3 : pages[b]);
+      held[b] <= (ADDRESS + 2)'(grouped[b] ? (pages[b] + (ADDRESS + 4)'(7)) >> 3 : pages[b]);
     end
     ends[0] <= {beat_bank, !beat_bank} & {2{beat_valid && beat_head.last && !beat_ranked}};
     for (int i = 1; i < 4; ++i) ends[i] <= ends[i-1];
@@ -162,7 +185,7 @@ module score_store #(
   logic [7:0] fill, fill_counts;
   logic [E-1:0][G*16-1:0] fill_y;
   wire [ADDRESS-1:0] fill_word = maxima_valid ? maxima_word : word;
-  wire to_bank = maxima_valid ? maxima_bank : beat_bank ^ beat_ranked;
+  wire to_bank = maxima_valid ? maxima_bank : beat_to;
   always_comb begin
     for (int e = 0; e < 8; ++e) begin
       fill[e] = maxima_valid ? maxima_entry == 3'd0 || maxima_entry == 3'(e) : store && part == 3'(e / E);
@@ -171,13 +194,16 @@ module score_store #(
     for (int e = 0; e < E; ++e) fill_y[e] = maxima_valid ? maxima_y : beat_y[e*G*16+:G*16];
   end
 
+  wire sweep_at = sweep_bank ^ sweep_address[ADDRESS];
+  wire rank_to = rank_bank ^ rank_address[ADDRESS];
+  wire hit_at = hit_bank ^ hit_address[ADDRESS];
   logic [1:0][7:0][G*16:0] data;
   for (genvar b = 0; b < 2; ++b) begin : bank
     // One writer and one reader at a time.
-    wire ranks = rank_write && rank_bank == 1'(b);
-    wire swept = sweep_read && sweep_bank == 1'(b);
-    wire read = swept || (hit_read && hit_bank == 1'(b));
-    wire [ADDRESS-1:0] read_address = swept ? sweep_address : hit_address;
+    wire ranks = rank_write && rank_to == 1'(b);
+    wire swept = sweep_read && sweep_at == 1'(b);
+    wire read = swept || (hit_read && hit_at == 1'(b));
+    wire [ADDRESS-1:0] read_address = swept ? sweep_address[ADDRESS-1:0] : hit_address[ADDRESS-1:0];
     for (genvar e = 0; e < 8; ++e) begin : column
       ram_ultra #(
           .WIDTH(G * 16 + 1),
@@ -186,7 +212,7 @@ module score_store #(
       ) memory (
           .clk,
           .we(ranks || (fill[e] && to_bank == 1'(b))),
-          .waddr(ranks ? rank_address : fill_word),
+          .waddr(ranks ? rank_address[ADDRESS-1:0] : fill_word),
           .wdata(ranks ? {1'b0, rank_data[e]} : {fill_counts[e], fill_y[e%E]}),
           .re(read),
           .raddr(read_address),
@@ -195,15 +221,15 @@ module score_store #(
     end
 `ifndef SYNTHESIS
     assert property (@(posedge clk) disable iff (rst) !(ranks && |fill && to_bank == 1'(b)));
-    assert property (@(posedge clk) disable iff (rst) !(swept && hit_read && hit_bank == 1'(b)));
+    assert property (@(posedge clk) disable iff (rst) !(swept && hit_read && hit_at == 1'(b)));
 `endif
   end
 
   // Banks that were read 2 cycles ago.
   logic [1:0] sweep_from, hit_from;
   always_ff @(posedge clk) begin
-    sweep_from <= {sweep_from[0], sweep_bank};
-    hit_from <= {hit_from[0], hit_bank};
+    sweep_from <= {sweep_from[0], sweep_at};
+    hit_from <= {hit_from[0], hit_at};
     for (int e = 0; e < 8; ++e) begin
       sweep_y[e] <= data[sweep_from[1]][e][G*16-1:0];
       sweep_counts[e] <= data[sweep_from[1]][e][G*16];

@@ -51,13 +51,13 @@ module select_lane #(
   logic freed, freed_bank, ranks_done;
   logic [1:0][ADDRESS+9:0] candidates;
   logic [1:0][ADDRESS+3:0] pages;
-  logic [1:0][ADDRESS:0] held;
+  logic [1:0][ADDRESS+1:0] held;
   logic maxima_valid, maxima_bank, maxima_counts;
   logic [ADDRESS-1:0] maxima_word;
   logic [2:0] maxima_entry;
   logic [G-1:0][15:0] largest, maxima_y;
   logic sweep_read, sweep_bank, rank_write, rank_bank, hit_read, hit_bank;
-  logic [ADDRESS-1:0] sweep_address, rank_address, hit_address;
+  logic [ADDRESS:0] sweep_address, rank_address, hit_address;
   logic [8*G*16-1:0] sweep_word, rank_data, hit_word;
   logic [7:0] sweep_counts;
   logic [COUNT-1:0] bin;

@@ -25,7 +25,7 @@ module sweep_unit #(
     input  logic                         rst,
     input  select_types::sweep_command_t command,
     input  select_types::best_write_t    best,
-    input  logic [1:0][ADDRESS:0]        pages,        // of SHAPE_MAXIMA groups of 8
+    input  logic [1:0][ADDRESS+1:0]      pages,        // of SHAPE_MAXIMA groups of 8
     input  logic                         bin_shift,
     output logic [COUNT-1:0]             bin,
     output logic [select_types::TOTAL-1:0] total,
@@ -41,12 +41,12 @@ module sweep_unit #(
 
     output logic                         read,
     output logic                         read_bank,
-    output logic [ADDRESS-1:0]           read_address,
+    output logic [ADDRESS:0]             read_address,  // from BANK_WORDS on in the other bank
     input  logic [8*G*16-1:0]            word,         // 3 cycles after `read`
     input  logic [7:0]                   word_counts,
     output logic                         rank_write,
     output logic                         rank_bank,
-    output logic [ADDRESS-1:0]           rank_address,
+    output logic [ADDRESS:0]             rank_address,  // as read_address
     output logic [8*G*16-1:0]            rank_data
 );
 
@@ -95,23 +95,23 @@ module sweep_unit #(
 
   // Walks over the words: of a sweep of the scores page by page, word by word, pass by pass.
   logic begins, walking;
-  logic [ADDRESS:0] pages_left;
-  logic [ADDRESS-1:0] page_base;
+  logic [ADDRESS+1:0] pages_left;
+  logic [ADDRESS:0] page_base;
   logic [2:0] at_word;
   logic [3:0] pass;
-  logic [ADDRESS-1:0] address;
-  logic [ADDRESS+1:0] steps_left;
+  logic [ADDRESS:0] address;
+  logic [ADDRESS+2:0] steps_left;
   logic [1:0] step;
   logic [2:0] pace;  // of reads for the sum of exp2
   wire walk = walking && (pace == '0 || !exp2) && (there != 2'd0 || !ranking);
   wire pass_end = pass == now.pass_last;
   wire page_end = pass_end && (!tokens || at_word == 3'd7);
   wire [4:0] passes = 5'(now.pass_last) + 5'd1;
-  logic [ADDRESS-1:0] stride;
-  wire last_page = ranking ? all_there && there == 2'd1 : pages_left == (ADDRESS + 1)'(1);
-  wire walk_end = now.scores ? page_end && last_page : steps_left == (ADDRESS + 2)'(1);
-  wire [ADDRESS-1:0] next_base = page_base + stride;
-  wire [ADDRESS:0] held = pages[now.bank];
+  logic [ADDRESS:0] stride;
+  wire last_page = ranking ? all_there && there == 2'd1 : pages_left == (ADDRESS + 2)'(1);
+  wire walk_end = now.scores ? page_end && last_page : steps_left == (ADDRESS + 3)'(1);
+  wire [ADDRESS:0] next_base = page_base + stride;
+  wire [ADDRESS+1:0] held = pages[now.bank];
   assign page_read = walk && page_end;
 
   typedef struct packed {
@@ -126,12 +126,12 @@ module sweep_unit #(
 
   always_ff @(posedge clk) begin
     begins <= command.start && !rst;
-    stride <= tokens ? ADDRESS'({passes, 3'd0}) : ADDRESS'(passes);
+    stride <= tokens ? (ADDRESS + 1)'({passes, 3'd0}) : (ADDRESS + 1)'(passes);
     if (begins || ranking_begins) begin
       walking <= held != '0 || ranking_begins;
       pages_left <= held;
       if (now.wide || sparse) steps_left <= tokens ? {held, 1'b0} << 2 : {1'b0, held};
-      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 2)'((held + (ADDRESS + 1)'(1)) >> 1);
+      else steps_left <= tokens ? {1'b0, held} << 2 : (ADDRESS + 3)'((held + (ADDRESS + 2)'(1)) >> 1);
       page_base <= '0;
       at_word <= 3'd0;
       pass <= 4'd0;
@@ -143,28 +143,29 @@ module sweep_unit #(
     end else begin
       pace <= pace + 1'b1;
       walking <= !walk_end;
-      steps_left <= steps_left - (ADDRESS + 2)'(1);
+      steps_left <= steps_left - (ADDRESS + 3)'(1);
       if (!now.scores) begin
         step <= step == 2'(STEPS - 1) ? 2'd0 : step + 2'd1;
-        if (step == 2'(STEPS - 1)) address <= address + ADDRESS'(1);
+        if (step == 2'(STEPS - 1)) address <= address + (ADDRESS + 1)'(1);
       end else if (!pass_end) begin
         pass <= pass + 4'd1;
-        address <= address + (tokens ? ADDRESS'(8) : ADDRESS'(1));
+        address <= address + (ADDRESS + 1)'(tokens ? 8 : 1);
       end else begin
         pass <= 4'd0;
         at_word <= at_word + 3'(tokens);
-        address <= page_base + ADDRESS'(at_word) + ADDRESS'(1);
+        address <= page_base + (ADDRESS + 1)'(at_word) + (ADDRESS + 1)'(1);
         if (page_end) begin
           page_base <= next_base;
           address <= next_base;
-          pages_left <= pages_left - (ADDRESS + 1)'(1);
+          pages_left <= pages_left - (ADDRESS + 2)'(1);
         end
       end
     end
     if (rst) walking <= 1'b0;
 
     read <= walk && !rst;
-    read_address <= address;
+    // It stands until the next read, as the word does.
+    if (walk) read_address <= {address[ADDRESS] && !ranking, address[ADDRESS-1:0]};
     tag[0] <= '{
         valid: walk && !rst,
         first_pass: pass == 4'd0,
@@ -266,7 +267,7 @@ module sweep_unit #(
       place <= place + (now.wide ? (QUERY + 2)'(1) : (QUERY + 2)'(apart ? 8 : 4));
     end
     rank_write <= ranks_valid && (ranks_last || full) && !rst;
-    if (rank_write) rank_address <= rank_address + ADDRESS'(1);
+    if (rank_write) rank_address <= rank_address + (ADDRESS + 1)'(1);
     ranks_done <= ranking && ranks_valid && ranks_last && !rst;
     if (rst || begins || ranking_begins) begin
       place <= '0;

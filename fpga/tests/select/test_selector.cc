@@ -3,6 +3,7 @@
 // the takers, which stall at random.
 
 #include <algorithm>
+#include <array>
 #include <catch2/catch.hpp>
 #include <cstdint>
 #include <cstdlib>
@@ -506,7 +507,9 @@ Job AnyJob(std::mt19937& rng, Size size) {
   job.shift = static_cast<int>(rng() % kChannels);
   const uint32_t page = static_cast<uint32_t>(EntriesOf(job.shape));
   const int words = job.rank == Rank::kRelu ? 4 : WordsOf(job.shape) * job.passes();
-  const uint32_t rows = static_cast<uint32_t>(kBankWords / words) - 1;
+  // A job may have both banks.
+  const uint32_t banks = rng() % 4 == 0 ? 2 : 1;
+  const uint32_t rows = banks * static_cast<uint32_t>(kBankWords) / static_cast<uint32_t>(words) - 1;
   uint32_t pages = static_cast<uint32_t>(rng()) % (rows * kChannels) + 1;
   if (size == Size::kSmall || rng() % 2 == 0) pages = std::min<uint32_t>(pages, 1 + rng() % 8);
   const uint32_t first = static_cast<uint32_t>(rng()) % 100 * (rng() % 2 == 0 ? 1000U : 1U);
@@ -692,10 +695,13 @@ std::vector<Job> AnyJobs(int count, std::mt19937& rng, Size size = Size::kAny) {
   return jobs;
 }
 
+// One stream at most is slow: it then bounds all the others.
 Rates AnyRates(std::mt19937& rng) {
-  constexpr int kChoices[] = {100, 100, 90, 50, 10, 3};
-  const auto any = [&] { return kChoices[rng() % std::size(kChoices)]; };
-  return {.job = any(), .score = any(), .list = any(), .head = any(), .hit = any()};
+  constexpr int kChoices[] = {100, 100, 90, 50, 30};
+  std::array<int, 5> rates{};
+  for (int& rate : rates) rate = kChoices[rng() % std::size(kChoices)];
+  if (rng() % 4 == 0) rates[rng() % rates.size()] = rng() % 2 == 0 ? 10 : 3;
+  return {.job = rates[0], .score = rates[1], .list = rates[2], .head = rates[3], .hit = rates[4]};
 }
 
 }  // namespace
@@ -773,6 +779,28 @@ TEST_CASE("a bank full of rank codes is selected from") {
     FillScores(job, order, rng);
     Expect(job);
     bench.Run({job}, Rates());
+  }
+}
+
+// Each job waits for both banks of the one before it.
+TEST_CASE("both banks full of scores are selected from") {
+  std::mt19937 rng(12);
+  Bench bench(12);
+  for (const Rank rank : {Rank::kExp2Sum, Rank::kRelu}) {
+    Job job;
+    job.rank = rank;
+    job.group = rank == Rank::kRelu ? 64 : 4;
+    job.end = static_cast<uint32_t>(kBankWords * (rank == Rank::kRelu ? 32 : 16) * kChannels);
+    job.k = job.end / 3;
+    for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+    FillScores(job, Order::kRandom, rng);
+    Expect(job);
+    Job small;
+    small.end = 64 * kChannels;
+    for (uint32_t entry = 0; entry < small.end; ++entry) small.entries.push_back(entry);
+    FillScores(small, Order::kRandom, rng);
+    Expect(small);
+    bench.Run({small, job, small, small, job, job}, Rates());
   }
 }
 
