@@ -44,11 +44,14 @@ std::string StatusText(const v1::StatusResponse& status) {
            "DETAIL"}};
   for (const v1::StatusResponse::MemoryService& service : status.memory_services()) {
     const std::string device = service.device() + (service.simulated_time() ? " (simulated time)" : "");
+    // Each has some memory: 0 is that of a service that others run, or that is down.
+    const auto bytes = [&](int64_t value) {
+      return service.bytes_total() == 0 ? std::string("-") : FormatBytes(static_cast<double>(value));
+    };
     rows.push_back({service.name(), StateName(service.state()), device, fmt::format("{}", service.pid()),
-                    fmt::format("{}", service.restarts()),
-                    FormatBytes(static_cast<double>(service.bytes_used())),
-                    FormatBytes(static_cast<double>(service.bytes_total())),
-                    fmt::format("{}", service.indexes()), service.address(), service.detail()});
+                    fmt::format("{}", service.restarts()), bytes(service.bytes_used()),
+                    bytes(service.bytes_total()), fmt::format("{}", service.indexes()), service.address(),
+                    service.detail()});
   }
   return text + FormatTable(rows);
 }

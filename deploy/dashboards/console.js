@@ -466,7 +466,9 @@
   }
   async function loadInstances() {
     const time = span();
-    const names = await ask("/api/v1/label/instance/values", { "match[]": "mnemo_worker_ready", start: time.start, end: time.end });
+    // Each mnemod, and each memory service that is scraped itself.
+    const nodes = '{__name__=~"mnemo_ready|mnemo_memory_service_device_info"}';
+    const names = await ask("/api/v1/label/instance/values", { "match[]": nodes, start: time.start, end: time.end });
     state.instances = names;
     const all = names.indexOf(state.instance) < 0 && state.instance !== "" ? names.concat(state.instance) : names;
     const options = [make("option", { value: "" }, ["all (" + names.length + ")"])];

@@ -32,6 +32,8 @@ UNITS = {
     "count": "short",
 }
 KINDS = ("value", "lines", "stack")
+# Series that each mnemod has, and each memory service that is scraped itself.
+NODES = '{__name__=~"mnemo_ready|mnemo_memory_service_device_info"}'
 # Required and optional fields with their types.
 FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dashboards": ({"name": str, "title": str, "help": str}, {"empty": str}),
@@ -186,7 +188,7 @@ def grafana(document: dict[str, Any], dashboard: dict[str, Any]) -> str:
             "label": "Node",
             "type": "query",
             "datasource": {"type": "prometheus", "uid": "${datasource}"},
-            "query": {"query": "label_values(mnemo_ready, instance)", "refId": "instance"},
+            "query": {"query": f"label_values({NODES}, instance)", "refId": "instance"},
             "refresh": 2,
             "sort": 1,
             "includeAll": True,

@@ -127,6 +127,7 @@ void DispatcherImpl::AddForeignServices(std::vector<MemorySnapshot>* snapshots) 
     MemorySnapshot& service = snapshots->emplace_back();
     service.name = fmt::format("memory{}", i);
     service.address = foreign_memory_[i - local];
+    service.is_child = false;
     service.state = WorkerSnapshot::State::kDown;
     service.detail = "no worker is attached";
     for (int worker = 0; worker < child_workers_; ++worker) {

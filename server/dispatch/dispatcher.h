@@ -82,6 +82,8 @@ struct WorkerSnapshot {
 struct MemorySnapshot {
   std::string name;     // "memory0"
   std::string address;  // where workers attach: "unix:/..."
+  // Started here. One that others run is known by its workers alone: state, device and indexes.
+  bool is_child = true;
   WorkerSnapshot::State state = WorkerSnapshot::State::kStarting;
   std::string detail;  // why it is down
   int pid = 0;         // 0 when none runs

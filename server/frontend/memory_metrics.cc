@@ -101,11 +101,13 @@ void AddService(const dispatch::MemorySnapshot& service, Families* families) {
   const std::pair<std::string, std::string> label{"service", service.name};
   families->indexes.samples.push_back(
       {{{"place", service.name}}, static_cast<double>(service.stats.indexes())});
+  families->ready.samples.push_back(
+      {{label}, service.state == dispatch::WorkerSnapshot::State::kReady ? 1.0 : 0.0});
+  // One that others run tells the rest on its own endpoint. What is not known is absent, and not 0.
+  if (!service.is_child) return;
   families->index_bytes.samples.push_back(
       {{{"place", service.name}}, static_cast<double>(service.stats.used_bytes())});
   families->limit.samples.push_back({{label}, static_cast<double>(service.stats.memory_bytes())});
-  families->ready.samples.push_back(
-      {{label}, service.state == dispatch::WorkerSnapshot::State::kReady ? 1.0 : 0.0});
   families->simulated.samples.push_back({{label}, service.stats.simulated_time() ? 1.0 : 0.0});
   families->restarts.samples.push_back({{label}, static_cast<double>(service.restarts)});
 }

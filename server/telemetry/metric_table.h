@@ -16,6 +16,8 @@ enum class MetricPresence {
   kWorker,
   // A memory service is known to mnemod.
   kService,
+  // mnemod has started a memory service.
+  kOwnService,
   // A request with sparse attention has run.
   kSparse,
   // A device has a meter or figures of a model.

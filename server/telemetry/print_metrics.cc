@@ -15,7 +15,9 @@ constexpr char kIntroduction[] =
 # Metrics
 
 mnemod exposes its metrics for Prometheus on `server.metrics_listen`, mnemo-memory on `--metrics-listen`. The memory services and workers that
-mnemod starts need no address of their own: mnemod exposes what they report. Names and labels keep their meaning; new ones may come.
+mnemod starts need no address of their own: mnemod exposes what they report, with the figures of their cards. A memory service in
+`memory.addresses` needs one: mnemod knows of it what its workers tell, and only its own endpoint has its memory, its operations and its card.
+Names and labels keep their meaning; new ones may come.
 
 The end of a name is the unit: `_seconds`, `_bytes`, `_joules`, `_watts`, `_ratio`. A name on `_total` is a counter, which begins at 0 when the
 process starts. A histogram has the samples `_bucket` with the label `le`, `_sum` and `_count`. No label holds an id or a text of a request.
@@ -43,6 +45,8 @@ const char* Name(MetricPresence presence) {
       return "the first ready worker";
     case MetricPresence::kService:
       return "the first memory service";
+    case MetricPresence::kOwnService:
+      return "the first memory service that mnemod starts";
     case MetricPresence::kSparse:
       return "the first request with sparse attention";
     case MetricPresence::kMeter:

@@ -81,16 +81,16 @@ class Server:
 
 
 class Prometheus(Server):
-    """Prometheus that scrapes mnemod, as the job "mnemo", and evaluates the rules once a second."""
+    """Prometheus that scrapes mnemod and services, as the job "mnemo", and evaluates the rules once a second."""
 
-    def __init__(self, folder: pathlib.Path, target: str, *, alertmanager: str | None = None, consoles: pathlib.Path | None = None):
+    def __init__(self, folder: pathlib.Path, *targets: str, alertmanager: str | None = None, consoles: pathlib.Path | None = None):
         super().__init__(folder, "prometheus", "/-/ready")
         self.consoles = consoles
         shutil.copy(RULES, folder / RULES.name)
         config: dict[str, Any] = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [RULES.name],
-            "scrape_configs": [{"job_name": "mnemo", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [{"job_name": "mnemo", "static_configs": [{"targets": list(targets)}]}],
         }
         if alertmanager is not None:
             config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from harness import Code, Daemon, MemoryService, Result, admin_pb2, collect, free_port, pb, process_ended, request, scrape, wait_for
+from test_cli import mnemo
 
 MEBIBYTE = 1 << 20
 SETTINGS = {"attention.dense_layers": 0, "memory.health_interval_ms": 50, "workers.heartbeat_interval_ms": 50}
@@ -97,6 +98,8 @@ def test_a_service_that_others_run(tiny: pathlib.Path, way: str) -> None:
             wait_attached(daemon)
             (shown,) = daemon.status().memory_services
             assert (shown.name, shown.address, shown.state, shown.pid) == ("memory0", address, READY, 0)
+            # What its indexes take is not known here, and so it is not 0.
+            assert re.search(r"^memory0 +\S+ +cpu +0 +0 +- +- ", mnemo(daemon, "status").stdout, re.MULTILINE)
             inline = daemon.generate(sparse(1000, pb.PLACEMENT_WORKER)).check_ok()
             offloaded = daemon.generate(sparse(1000, pb.PLACEMENT_MEMORY_SERVICE)).check_ok()
             assert offloaded.ids == inline.ids

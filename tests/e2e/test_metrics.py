@@ -79,6 +79,7 @@ def test_every_metric_appears_when_the_table_says(tiny: pathlib.Path) -> None:
             attached = since(of_service, "the start", "the first attached worker")
             assert check(scrape(service.metrics_address), of_service) == attached
 
+            # mnemod tells no figure of the service that it does not know.
             expected = since(known, "the start", "the first ready worker", "the first memory service")
             expected |= since(known, "the first meter or model of energy", "the first measured interval")
             wait_for("an interval is measured", lambda: check(daemon.metrics(), known) >= expected)
@@ -91,7 +92,9 @@ def test_every_metric_appears_when_the_table_says(tiny: pathlib.Path) -> None:
             # The CPU's device counts nothing itself.
             all_of_cpu = set(of_service) - since(of_service, "a device that counts its work")
             assert check(scrape(service.metrics_address), of_service) == all_of_cpu
-            assert expected == set(known) - since(known, "a device that counts its work")
+            assert expected == set(known) - since(known, "the first memory service that mnemod starts", "a device that counts its work")
+            assert 'mnemo_memory_indexes{place="memory0"}' in daemon.metrics()
+            assert 'mnemo_memory_index_bytes{place="memory0"}' not in daemon.metrics()
 
 
 def test_mnemod_tells_what_the_card_of_its_service_counts(tiny: pathlib.Path) -> None:

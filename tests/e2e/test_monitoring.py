@@ -343,3 +343,33 @@ def test_pages_follow_the_colours_of_the_system(node: Node, browser: Browser) ->
         assert (brightness("backgroundColor") < 0.3) == is_dark
         # Text that can be read on it.
         assert abs(brightness("backgroundColor") - brightness("color")) > 0.5
+
+
+def test_a_card_of_a_service_that_others_run(tiny: pathlib.Path, browser: Browser, tmp_path: pathlib.Path) -> None:
+    """mnemod does not know its figures: Prometheus has them from the service, and the pages list it as a node."""
+    expressions = [query["expr"] for panel in panels() if panel["dashboard"] == "card" for query in panel["queries"]]
+    assert len(expressions) > 15
+    with harness.MemoryService("--device=card-model", "--device-option=channels=2") as service:
+        settings = {"memory.services": 0, "memory.addresses": f"[unix:{service.socket}]", "attention.dense_layers": 0}
+        with (
+            Daemon(tiny, settings=settings) as daemon,
+            Prometheus(tmp_path, daemon.metrics_address, service.metrics_address, consoles=DEPLOY / "prometheus" / "consoles") as prometheus,
+        ):
+            wait_for("the memory service", daemon.attached, 30)
+            with Load(daemon) as load:
+                load.wait_round()
+                for template in expressions:
+                    expression = template.replace("$instance", re.escape(service.metrics_address).replace("\\", "\\\\")).replace("$window", "1m")
+                    wait_for(expression, lambda expression=expression: prometheus.has_values(expression), 30, 0.2)
+            assert "mnemo_memory_service_device_" not in daemon.metrics()
+            node = Node(daemon, prometheus)
+            open_console(browser, node, "card.html")
+            choices = browser.run("return [...document.querySelectorAll('#instance option')].map((option) => option.value)")
+            assert choices == ["", *sorted([daemon.metrics_address, service.metrics_address])]
+            browser.driver.get(f"{prometheus.url}/consoles/card.html?range=5m&refresh=off&instance={service.metrics_address}")
+            wait_for("the page has its data", lambda: browser.run("return document.body.dataset.state") != "loading", 30, 0.1)
+            states = browser.run("return [...document.querySelectorAll('article')].map((article) => article.dataset.state)")
+            assert set(states) == {"ok"} and browser.errors() == []
+            # Its end is told, as that of mnemod is.
+            service.end()
+            wait_for("the alert is due", lambda: prometheus.query(f'ALERTS{{alertname="MnemoDown",instance="{service.metrics_address}"}}'), 30, 0.2)

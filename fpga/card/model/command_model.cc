@@ -116,11 +116,13 @@ Verdict CheckServed(const Descriptor& d, const CardIndex& index, const Shape& sh
     return Unsupported(offsetof(Descriptor, index_id));
   }
   if (d.k > kMostEntries) return Unsupported(offsetof(Descriptor, k));
-  if (LongScan(d, shape)) return CheckLongScan(d, shape);
-  // Scores of another scan may take both banks.
-  if (!latest && BankWords(d, shape) > 2 * uint64_t{shape.bank_words})
-    return Unsupported(offsetof(Descriptor, end));
-  return {};
+  if (LongScan(d, shape)) {
+    const Verdict verdict = CheckLongScan(d, shape);
+    if (verdict.status != layout::kStatusOk) return verdict;
+  } else if (!latest && BankWords(d, shape) > 2 * uint64_t{shape.bank_words}) {
+    return Unsupported(offsetof(Descriptor, end));  // both banks have the scores of one scan
+  }
+  return !latest && d.end > kMostTokens ? Unsupported(offsetof(Descriptor, end)) : Verdict{};
 }
 
 bool OnSigns(Stage stage) {

@@ -38,13 +38,15 @@ constexpr uint32_t kServedFormats = 1U << layout::kFormatCodes2 | 1U << layout::
 constexpr uint32_t kServedDims = 0x1F0;  // 16 to 256
 constexpr uint32_t kMostEntries = 16384;
 constexpr uint32_t kMostPasses = 16;
+// Where a scan ends at most: its pages have numbers of 24 bits, to which the index's shift is added.
+constexpr uint32_t kMostTokens = ((1U << 24) - layout::kCardMaxChannels) * layout::kPageTokens;
 
 // Returns the largest group of a card: 64 queries in at most 16 passes.
 uint32_t MaxGroup(const Shape& shape);
 
 // Decides as layout::Validate with the queue's registers as limits, then by the card's own bounds in this
 // order: op, flags (order by rank), select_op, score_op, group_op, group, dim (as index_id), k, and of a long
-// scan k1, group, k again; length of the scan (as end).
+// scan k1, group, k again; length and end of the scan (as end).
 layout::Verdict CheckDescriptor(const layout::Descriptor& descriptor, const QueueRegisters& queue,
                                 uint32_t next_seq, const layout::CardIndex& index, uint32_t tokens,
                                 const Shape& shape);

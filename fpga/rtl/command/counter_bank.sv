@@ -1,6 +1,7 @@
 // COUNT counters of 64 bits in a block RAM, for events that may come every cycle. Each counter gathers its events in
-// 9 bits, and one after the other is added to its word: so a value is behind by COUNT + 9 cycles at most. What is
-// gathered is chosen in two steps of a cycle each, by the low bits of the counter's number and then by the high ones.
+// 9 bits, and one after the other is added to its word: so a value is behind by COUNT + 9 cycles at most, and by one
+// more for each read meanwhile. What is gathered is chosen in two steps of a cycle each, by the low bits of the
+// counter's number and then by the high ones.
 //
 // `read` gives the counter's value 2 cycles later, with `value_valid`; it may come every fourth cycle at most. The
 // first round after reset clears the RAM; a read before its last word is written gives 0.

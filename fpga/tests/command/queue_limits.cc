@@ -267,6 +267,8 @@ Verdict ExpectedVerdict(const Descriptor& d, const QueueLimits& limits, uint32_t
     const uint64_t words = relu ? 4 : WordsOfPage(d);
     MNEMO_SERVED(Rows(d) * words * (relu ? 1 : passes) <= 2 * kBankWords, end);
   }
+  // The number of a page has 24 bits, with the index's shift.
+  MNEMO_SERVED(d.end <= ((1U << 24) - layout::kCardMaxChannels) * 64, end);
 #undef MNEMO_SERVED
   return {};
 }

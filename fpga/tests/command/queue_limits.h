@@ -12,10 +12,14 @@
 
 namespace mnemo::rtl_command {
 
-// Shape of the Verilated benches.
-constexpr uint32_t kChannels = 2;
+// Shape of the Verilated benches: that of a small card, unless the build says another.
+#ifndef MNEMO_CHANNELS
+#define MNEMO_CHANNELS 2
+#define MNEMO_BANK_WORDS 64
+#endif
+constexpr uint32_t kChannels = MNEMO_CHANNELS;
 constexpr uint32_t kPassQueries = 4;
-constexpr uint32_t kBankWords = 64;
+constexpr uint32_t kBankWords = MNEMO_BANK_WORDS;
 
 // The registers of a queue, word by word.
 using QueueWords = std::array<uint32_t, 24>;
@@ -53,7 +57,7 @@ void AlterField(std::mt19937_64& random, layout::Descriptor* d);
 bool LongScan(const layout::Descriptor& d);
 
 // layout::Validate, then what the card serves by the contract: kOpScoreSelect but weighted sums; dims 16 to
-// 256; a scan that fits a bank, or a long one.
+// 256; a scan that fits a bank, or a long one. The numbers of its pages have 24 bits.
 layout::Verdict ExpectedVerdict(const layout::Descriptor& d, const QueueLimits& limits, uint32_t next_seq,
                                 const layout::IndexInfo& info);
 

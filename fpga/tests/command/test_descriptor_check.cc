@@ -1,4 +1,4 @@
-// The descriptor check in RTL against layout::Validate.
+// The descriptor check in RTL, and that of the card in software, against layout::Validate.
 
 #include <Vcheck_bench.h>
 #include <verilated.h>
@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 
+#include "fpga/card/model/command_model.h"
 #include "fpga/tests/testing/cases.h"
 #include "proto/layout/payload.h"
 #include "queue_limits.h"
@@ -78,6 +79,17 @@ class CheckRig {
   uint32_t result_block_ = 0;
   bool long_scan_ = false;
 };
+
+// As the card in software decides.
+Verdict ModelVerdict(const Descriptor& d, const QueueWords& words, uint32_t next_seq,
+                     const TableIndex& index) {
+  card::model::QueueRegisters queue;
+  for (size_t n = 0; n < words.size(); ++n) queue.At(static_cast<uint32_t>(4 * n)) = words[n];
+  const uint32_t tokens = d.layer_slot < index.tokens.size() ? index.tokens[d.layer_slot] : 0;
+  return card::model::CheckDescriptor(
+      d, queue, next_seq, index.entry, tokens,
+      {.channels = kChannels, .queries = kPassQueries, .bank_words = kBankWords});
+}
 
 // Random fields that the operation needs anyway, so that later checks are reached.
 void ChangeOperation(std::mt19937_64& random, Descriptor* d) {
@@ -188,11 +200,13 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
   const uint64_t cases = Cases(uint64_t{40000});
   QueueLimits limits;
   TableIndex index;
+  // Four times the tokens whose scores of one pass fill the banks.
+  constexpr uint32_t kTokens = 4 * kChannels * kBankWords * 64 / 8;
   uint64_t long_scans = 0;
   for (uint64_t n = 0; n < cases; ++n) {
     if (n % 16 == 0) {
       limits = RandomLimits(random);
-      index = RandomIndex(random, random() % 4 == 0 ? (1U << 31) : 4096);
+      index = RandomIndex(random, random() % 4 == 0 ? (1U << 31) : kTokens);
       if (random() % 16 == 0) index.entry.dim = 512;
       if (random() % 64 == 0) index.entry.exists = 0;
     }
@@ -219,6 +233,7 @@ TEST_CASE("the check of a descriptor is layout::Validate's") {
     INFO("case " << n << ": status " << verdict.status << " detail " << verdict.detail << ", expected "
                  << expected.status << " " << expected.detail);
     REQUIRE(verdict == expected);
+    REQUIRE(ModelVerdict(d, limits.Words(), next_seq, index) == expected);
     ++seen[{verdict.status, verdict.detail}];
     if (verdict.status == layout::kStatusOk) {
       REQUIRE(rig.long_scan() == LongScan(d));
