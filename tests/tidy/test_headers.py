@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import json
 import os
 import pathlib
 import re
 import shlex
 import subprocess
+import threading
 
+import pytest
 import tree
 
 
@@ -49,13 +52,14 @@ def arguments(header: pathlib.Path, known: dict[str, list[str]]) -> list[list[st
     return []
 
 
-def proven_by_source(header: pathlib.Path, known: dict[str, list[str]]) -> bool:
-    """True when a built source includes its own header first, which proves the same at no cost."""
-    source = tree.ROOT / header.with_suffix(".cc")
-    if str(source) not in known:
-        return False
-    first = re.search(r"^#include .*$", source.read_text(), re.MULTILINE)
-    return first is not None and first.group(0) == f'#include "{header}"'
+@functools.cache
+def first_includes(sources: frozenset[str]) -> set[str]:
+    """Headers that a built source includes before all others, which proves at no cost that they can be included alone."""
+    found = set()
+    for source in map(pathlib.Path, sources):
+        match = INCLUDE.search(source.read_text()) if source.is_relative_to(tree.ROOT) and source.exists() else None
+        found |= {match.group(1)} if match else set()
+    return found
 
 
 def headers() -> list[pathlib.Path]:
@@ -63,30 +67,112 @@ def headers() -> list[pathlib.Path]:
     return [path for path in tree.files(".h") if not path.name.endswith("-inl.h")]
 
 
-def test_headers_are_self_contained() -> None:
-    known = commands()
-    jobs = []
-    for header in headers():
-        choices = [] if proven_by_source(header, known) else arguments(header, known)
-        if choices:
-            include = f'#include "{header}"\n#include "{header}"\n'
-            commands_of = [[*words, "-O0", "-fsyntax-only", "-x", "c++", "-"] for words in choices]
-            jobs.append((header, commands_of, include))
-    assert len(jobs) > 10
+# Sets of headers that take most of a compiler's time, the richest first. Each is compiled once for all headers that include all of it.
+FRONTS = (
+    {"absl/status/status.h", "absl/status/statusor.h", "fmt/format.h", "mnemo/internal/worker.pb.h"},
+    {"absl/status/status.h", "absl/status/statusor.h", "fmt/format.h"},
+    {"string", "vector"},
+)
+# Macros that no front reads: a front is compiled without them. The compiler takes the text where that is wrong.
+OTHER_MACROS = re.compile(r"-D(MNEMO_|SPDLOG_|\w+_EXPORTS\b)")
 
-    def compile_one(job: tuple[pathlib.Path, list[list[str]], str]) -> str:
-        header, choices, text = job
+
+def front_of(included: set[str]) -> set[str]:
+    """The set that a header may find compiled. Since the header includes all of it, directly or through headers of this tree, it hides
+    nothing that the header lacks."""
+    return next((front for front in FRONTS if front <= included), set())
+
+
+class Compiler:
+    """Compiles texts, with precompiled fronts in a folder."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.fronts: dict[tuple[str, ...], pathlib.Path] = {}
+        self.lock = threading.Lock()
+
+    def front(self, names: set[str], words: list[str]) -> list[str]:
+        """Arguments that put the front before a text. Who needs it first compiles it, while others wait."""
+        if not names:
+            return []
+        words = [word for word in words if not OTHER_MACROS.match(word)]
+        key = (*sorted(names), *(word for word in words if re.match("-[DOfmp]|-std=", word)))
+        with self.lock:
+            if key not in self.fronts:
+                path = self.folder / f"front{len(self.fronts)}.h"
+                path.write_text("".join(f"#include <{name}>\n" for name in sorted(names)))
+                done = subprocess.run([*words, "-x", "c++-header", path, "-o", f"{path}.gch"], capture_output=True, cwd=tree.BUILD)
+                if done.returncode:  # arguments of another layer; the text does not compile with them either
+                    return []
+                self.fronts[key] = path
+            return ["-include", str(self.fronts[key])]
+
+    def errors(self, text: str, included: set[str], choices: list[list[str]]) -> str:
+        """Nothing when the text compiles with one of the choices of arguments, else what the first of them says."""
         first_error = ""
-        for command in choices:
+        for choice in choices:
+            # One kind of code for all, as compiled fronts want it.
+            words = [word for word in choice if word != "-fPIC"] + ["-O0"]
+            command = [*words, *self.front(front_of(included), words), "-fsyntax-only", "-x", "c++", "-"]
             done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=tree.BUILD)
             if done.returncode == 0:
                 return ""
-            first_error = first_error or f"{header}:\n{done.stderr[:2000]}"
-        return first_error
+            first_error = first_error or done.stderr[:2000]
+        return first_error or "no built source beside it"
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    return Compiler(tmp_path_factory.mktemp("fronts"))
+
+
+def test_headers_are_self_contained(compiler: Compiler) -> None:
+    known = commands()
+    proven = first_includes(frozenset(known))
+    texts = {str(path): tree.read(path) for path in tree.files(".h")}
+    jobs = [(header, choices) for header in headers() if str(header) not in proven and (choices := arguments(header, known))]
+    assert len(jobs) > 10
+
+    def compile_one(job: tuple[pathlib.Path, list[list[str]]]) -> str:
+        header, choices = job
+        errors = compiler.errors(f'#include "{header}"\n' * 2, includes_of(str(header), texts, set()), choices)
+        return f"{header}:\n{errors}" if errors else ""
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = [error for error in pool.map(compile_one, jobs) if error]
     assert not errors, "\n".join(errors)
+
+
+def test_a_front_hides_no_missing_include(compiler: Compiler) -> None:
+    front = FRONTS[1]
+    includes = "".join(f"#include <{name}>\n" for name in sorted(front))
+    uses = "inline absl::StatusOr<std::string> Text() { return fmt::format(\"\"); }\n"
+    known = commands()
+    words = next(known[name] for name in sorted(known) if "-DFMT_SHARED" in known[name])
+    assert compiler.errors(includes + uses, front, [words]) == ""
+    _, name = compiler.front(front, [word for word in words if word != "-fPIC"] + ["-O0"])
+    path = pathlib.Path(name)
+    text = path.read_text()
+    path.write_text("#error the text of a front\n")
+    # The compiled one is read, also with other macros, and not its text.
+    assert compiler.errors(includes + uses, front, [[*words, "-DMNEMO_OTHER=1"]]) == ""
+    path.write_text(text)
+    for lacking in front:
+        # A text that lacks one of the headers gets none of them from outside.
+        assert front_of(front - {lacking}) == set()
+    assert "absl" in compiler.errors(uses, set(), [words])
+    # A front adds no names beside its own.
+    assert "regex" in compiler.errors(includes + "inline std::regex pattern;\n", front, [words])
+
+
+def test_arguments_of_another_layer_spoil_no_front(compiler: Compiler) -> None:
+    folder = compiler.folder / "beside"
+    folder.mkdir()
+    (folder / "late.h").write_text("inline int late = 1;\n")
+    words = next(iter(commands().values()))[:1] + ["-std=c++20", "-O0"]
+    assert compiler.front({"late.h"}, words) == []
+    (_, path) = compiler.front({"late.h"}, [*words, f"-I{folder}"])
+    assert pathlib.Path(f"{path}.gch").exists()
 
 
 def test_headers_are_guarded() -> None:
