@@ -248,21 +248,21 @@ size_t CardDriver::Poll(std::span<Completion> completions) {
 }
 
 absl::Status CardDriver::Quiesce() {
-  steady_clock::time_point since = steady_clock::now();
+  Patience patience(card_.patience);
   while (!under_way_.empty() && !failed_) {
     port_->Advance();
     if (Collect()) {
-      since = steady_clock::now();
+      patience.Renew();
       continue;
     }
     CheckState();
-    if (steady_clock::now() >= since + card_.patience) {
+    if (patience.Over()) {
       return absl::DeadlineExceededError(
           fmt::format("the card has finished nothing for {} ms, {} operations "
                       "are under way",
                       card_.patience.count(), under_way_.size()));
     }
-    if (!failed_) Wait(since, std::min(card_.patience, kLongestWait));
+    if (!failed_) Wait(patience.since(), std::min(card_.patience, kLongestWait));
   }
   for (Taken& taken : taken_) {
     if (!taken.ready && !taken.on_card) RunInSoftware(&taken);

@@ -95,13 +95,23 @@ absl::StatusOr<CardShape> ReadShape(CardPort* port) {
   return shape;
 }
 
+bool Patience::Over() {
+  ++looks_;
+  return looks_ >= kLeastLooks && steady_clock::now() >= since_ + allowed_;
+}
+
+void Patience::Renew() {
+  since_ = steady_clock::now();
+  looks_ = 0;
+}
+
 absl::Status ResetCard(CardPort* port, std::chrono::milliseconds allowed) {
   MNEMO_RETURN_IF_ERROR(port->WriteRegister(layout::kCardRegControl, layout::kCardControlReset));
-  const steady_clock::time_point until = steady_clock::now() + allowed;
+  Patience patience(allowed);
   while (true) {
     MNEMO_ASSIGN_OR_RETURN(const uint32_t control, port->ReadRegister(layout::kCardRegControl));
     if ((control & layout::kCardControlReset) == 0) return absl::OkStatus();
-    if (steady_clock::now() >= until) {
+    if (patience.Over()) {
       return absl::DeadlineExceededError(
           fmt::format("the card has transactions open {} ms after a reset", allowed.count()));
     }
@@ -179,12 +189,12 @@ absl::Status EnableInterrupts(CardPort* port) {
 absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed) {
   MNEMO_RETURN_IF_ERROR(
       port->WriteRegister(layout::kCardRegControl, layout::kCardControlRun | layout::kCardControlQuiesce));
-  const steady_clock::time_point until = steady_clock::now() + allowed;
+  Patience patience(allowed);
   while (true) {
     MNEMO_ASSIGN_OR_RETURN(const uint32_t state, port->ReadRegister(layout::kCardRegState));
     if ((state & layout::kCardStateFailed) != 0) return CheckFailure(port);
     if ((state & layout::kCardStateQuiesced) != 0) break;
-    if (steady_clock::now() >= until) {
+    if (patience.Over()) {
       return absl::DeadlineExceededError(
           fmt::format("the card is busy {} ms after a quiesce, state {}", allowed.count(), state));
     }

@@ -41,7 +41,26 @@ absl::StatusOr<CardShape> ReadShape(CardPort* port);
 absl::StatusOr<uint64_t> ReadPair(CardPort* port, uint32_t offset);
 absl::Status WritePair(CardPort* port, uint32_t offset, uint64_t value);
 
-// Returns when no transaction of the card is open. DEADLINE_EXCEEDED when that takes longer.
+// The end of a wait for the card: after the allowed time, and not before kLeastLooks looks. The host may be
+// busy with other programs, and a simulated card runs only while it is looked at.
+class Patience {
+ public:
+  static constexpr uint32_t kLeastLooks = 100;
+
+  explicit Patience(std::chrono::milliseconds allowed) : allowed_(allowed) {}
+  // Counts a look at the card that found it as before. True: the wait is over.
+  bool Over();
+  // The card has got on: time and looks begin again.
+  void Renew();
+  std::chrono::steady_clock::time_point since() const { return since_; }
+
+ private:
+  const std::chrono::milliseconds allowed_;
+  std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  uint32_t looks_ = 0;
+};
+
+// Returns when no transaction of the card is open. DEADLINE_EXCEEDED when that takes longer, by Patience.
 absl::Status ResetCard(CardPort* port, std::chrono::milliseconds allowed);
 
 // The registers of a queue. Addresses are the card's.
@@ -77,7 +96,7 @@ struct CardSetup {
 absl::Status ProgramCard(CardPort* port, const CardShape& shape, const CardSetup& setup);
 
 // Lets the card end what is under way, while it takes nothing more, and run on. INTERNAL: it has failed.
-// DEADLINE_EXCEEDED when that takes longer.
+// DEADLINE_EXCEEDED when that takes longer, by Patience.
 absl::Status SettleCard(CardPort* port, std::chrono::milliseconds allowed);
 
 // Lets the card interrupt when it is asked to.

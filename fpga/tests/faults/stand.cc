@@ -47,7 +47,8 @@ Stand::Stand(const StandOptions& options) : options_(options), random_(static_ca
   card.simulated_time = true;
   card.first_index = options.first_index;
   card.direct_bytes = kDirectBytes;
-  // A memory that stops keeps a reset from its end, whatever the patience.
+  // A memory that stops keeps a reset from its end, whatever the patience. Other waits end by looks, however
+  // little time the host gives.
   const bool stops = options.fault == sim::Fault::kChannelStops || options.fault == sim::Fault::kHostStops;
   card.patience = std::chrono::milliseconds(stops ? 50 : 5000);
   card.make_port = [this]() -> absl::StatusOr<std::unique_ptr<card::CardPort>> {
