@@ -172,7 +172,7 @@ module index_fetch
     end
   end
 
-  // Of the index, of the tokens by their place from the second cycle of INDEX on, then by the index.
+  // The address is that of the index, then of the tokens: by their place while INDEX lasts, later by the index.
   logic [63:6] base;
   logic [31:0] at;
   always_comb begin
