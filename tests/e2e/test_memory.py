@@ -98,7 +98,7 @@ def test_a_service_that_others_run(tiny: pathlib.Path, way: str) -> None:
             wait_attached(daemon)
             (shown,) = daemon.status().memory_services
             assert (shown.name, shown.address, shown.state, shown.pid) == ("memory0", address, READY, 0)
-            # What its indexes take is not known here, and so it is not 0.
+            # mnemod does not know the size of its indexes, so it shows none.
             assert re.search(r"^memory0 +\S+ +cpu +0 +0 +- +- ", mnemo(daemon, "status").stdout, re.MULTILINE)
             inline = daemon.generate(sparse(1000, pb.PLACEMENT_WORKER)).check_ok()
             offloaded = daemon.generate(sparse(1000, pb.PLACEMENT_MEMORY_SERVICE)).check_ok()

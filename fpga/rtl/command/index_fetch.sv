@@ -59,7 +59,8 @@ module index_fetch
   logic asked;  // the read of INDEX or TOKENS
   logic ahead;  // tokens are asked for by their place
   logic came;  // a beat was taken in the cycle before
-  logic known, settled, told, exists, same;
+  logic settled, told, exists, same_low, same_high;  // same: the place's tokens are those of the index
+  logic known_id, known_generation, known_slot;  // the place is that of the descriptor
   logic [63:0] address;  // of the next read, a cycle after what it is made of
   logic [15:0] slot;
   logic [31:0] id;
@@ -101,12 +102,15 @@ module index_fetch
     end
     settled <= state == INDEX;
     exists <= fetched.index.exists != '0 && slot < fetched.index.layer_slots;
-    same <= fetched.index.tokens_address[63:6] == place.tokens;
-    known <= kept && place.number == fetched.taken.number && place.id == id[31:AT] &&
-        place.generation == fetched.taken.descriptor.index_generation && slot < place.layer_slots;
+    same_low <= fetched.index.tokens_address[34:6] == place.tokens[28:0];
+    same_high <= fetched.index.tokens_address[63:35] == place.tokens[57:29];
+    known_id <= kept && place.number == fetched.taken.number && place.id == id[31:AT];
+    known_generation <= place.generation == fetched.taken.descriptor.index_generation;
+    known_slot <= slot < place.layer_slots;
   end
 
   wire free = !read_valid || read_ready;
+  wire known = known_id && known_generation && known_slot;
   wire ask_ahead = state == INDEX && settled && known && asked && !ahead && free;
 
   always_ff @(posedge clk) begin
@@ -136,7 +140,7 @@ module index_fetch
         SLOT: begin
           // A beat that was asked for by a wrong place is dropped first.
           asked <= ahead;
-          if (ahead && !(exists && same)) state <= SKIP;
+          if (ahead && !(exists && same_low && same_high)) state <= SKIP;
           else state <= exists ? TOKENS : FETCHED;
         end
         SKIP: begin
