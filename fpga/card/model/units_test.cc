@@ -352,7 +352,7 @@ TEST_CASE("a scan overlaps the selection before it") {
 }
 
 TEST_CASE("a scan of both banks waits for all selections, and the next scan for its own") {
-  const SelectCycles select = {.sweep = 500, .collect = 100};
+  const SelectCycles select = {.sweep = 500, .collect = 100, .lanes = 100};
   Timeline timeline(0);
   timeline.Add(100, select, false);
   CHECK(timeline.selected() == 700);
