@@ -80,7 +80,7 @@ module counter_bank_props #(
   assign age = steps + reads;
   assign behind = age + ((flight_age == '0) ? 8'd0 : flight_from);
 
-  // What the RAM holds, and reads under way.
+  // The words of the RAM, and reads under way.
   logic [63:0] counted, counted_1, counted_2;
   logic [1:0] asked;
   logic young_1, young_2;  // no event is older than LAG

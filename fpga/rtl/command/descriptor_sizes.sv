@@ -96,7 +96,7 @@ module descriptor_sizes
     product <= a * b;
   end
 
-  // What a step multiplies.
+  // The operands of a step.
   logic [25:0] a_next;
   logic [16:0] b_next;
   always_comb begin
