@@ -28,7 +28,7 @@ MemoryDeviceKind Kind();
 
 struct XrtOptions {
   xrt_card::XrtPortOptions port;
-  uint32_t watchdog = 1 << 30;
+  uint32_t watchdog = card::CardDriverOptions{}.watchdog_cycles;
   std::chrono::milliseconds reset_patience = std::chrono::seconds(20);  // for a reset of the whole card
 };
 
