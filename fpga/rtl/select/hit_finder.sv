@@ -67,7 +67,6 @@ module hit_finder #(
   end
   wire [ADDRESS+1:0] held = pages[now.bank];
 
-
   typedef struct packed {
     logic           valid;
     logic           last;
