@@ -183,7 +183,7 @@ enum CardLaneCounter {
   kCardLaneStallTables = 2,   // cycles in which beats wait for tables of queries
   kCardLaneStallScorers = 3,  // cycles in which beats wait for scorers
   kCardLaneStallBank = 4,     // cycles in which scores wait for a bank
-  kCardLaneBusy = 5,          // cycles with a job
+  kCardLaneBusy = 5,          // cycles with a job that has, if it reads listed pages, its list
   kCardLaneCounters = 6,
 };
 

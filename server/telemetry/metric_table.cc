@@ -203,7 +203,7 @@ constexpr MetricInfo kDeviceMetrics[] = {
     {"mnemo_memory_service_device_channel_bytes_total", MetricType::kCounter, "device channel",
      "Bytes that the device has read from a channel of its memory.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_busy_cycles_total", MetricType::kCounter, "device channel",
-     "Cycles in which a channel's scan had a job.", MetricPresence::kCounters},
+     "Cycles in which a channel's scan had a job and, if the job reads listed pages, its list.", MetricPresence::kCounters},
     {"mnemo_memory_service_device_channel_stall_cycles_total", MetricType::kCounter, "device channel cause",
      "Cycles in which a channel's scan stood still, by cause: memory, tables, scorers or bank.",
      MetricPresence::kCounters},

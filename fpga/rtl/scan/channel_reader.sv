@@ -48,7 +48,7 @@ module channel_reader
     input  logic         stop,
     output logic         open,
     output fault_t       fault,
-    output logic         busy          // jobs are in the lane
+    output logic         busy          // as row_source says it
 );
   localparam int LISTS = 8;  // beats of the page list that are held
   localparam logic [9:0] BEATS = 10'(ROOM);

@@ -31,7 +31,7 @@ module row_source
     output row_t        row,
     output logic [31:0] row_beat,  // of the page list, from the channel's base
     input  logic        job_done,
-    output logic        busy
+    output logic        busy  // jobs are in the lane, and not one alone that waits for its list
 );
   localparam int LOG = $clog2(CHANNELS);
 
@@ -51,7 +51,7 @@ module row_source
   logic none, first, at_last;
   logic [5:0] low, high;  // of the first and of the last row
   logic [31:0] list_base;
-  logic take, space, emit;
+  logic take, space, emit, waits;
 
   // The first and the last row of the range, by lane.
   logic [23:0] job_first_row, job_last_row;
@@ -101,7 +101,8 @@ module row_source
   assign space = !row_valid || row_ready;
   assign list_ready = state == LISTED && space;
   assign emit = space && (state == RANGE || state == EMPTY || (state == LISTED && list_valid));
-  assign busy = jobs != '0;
+  assign waits = jobs == 3'd1 && state == LISTED && first && !list_valid;
+  assign busy = jobs != '0 && !waits;
 
   logic [23:0] row_now;
   logic [19:0] beat_before;  // row / 16 of the row before

@@ -30,6 +30,7 @@ Pace RandomPace(std::mt19937& rng) {
           .scores = percent(),
           .queries = percent(),
           .jobs = percent(),
+          .lists = percent(),
           .latency = static_cast<uint32_t>(1 + rng() % 150),
           .jitter = static_cast<uint32_t>(rng() % 3 == 0 ? 0 : rng() % 80)};
 }
@@ -102,7 +103,7 @@ void LaneBench::OfferQuery(const Pace& pace) {
 
 void LaneBench::OfferList(const Pace& pace) {
   Vlane& p = *top_;
-  if (p.list_valid || lists_.empty() || !Chance(pace.jobs)) {
+  if (p.list_valid || lists_.empty() || !Chance(pace.lists)) {
     return;
   }
   PackEntry(lists_.front(), p.__SYM__list);

@@ -24,6 +24,7 @@ struct Pace {
   uint32_t scores = 100;
   uint32_t queries = 100;
   uint32_t jobs = 100;
+  uint32_t lists = 100;
   uint32_t latency = 20;  // cycles
   uint32_t jitter = 0;
 };

@@ -238,5 +238,31 @@ TEST_CASE("a lane tells what it waits for", "[lane]") {
   REQUIRE(bench.events().tables - late.tables > 100);
 }
 
+TEST_CASE("a lane is not busy with a job that waits for its list", "[lane]") {
+  std::mt19937 rng(6);
+  Channel channel;
+  const Case listed = MakeCase(kLaneShape, {.pages = 40, .listed = true}, channel, rng);
+  const Case ranged = MakeCase(kLaneShape, {.pages = 40, .whole = true}, channel, rng);
+  LaneBench bench(channel, 0, 1);
+  bench.Add(listed);
+  for (int n = 0; n < 1000; ++n) bench.Step({.lists = 0});
+  REQUIRE(bench.events().busy == 0);
+  REQUIRE(bench.events().memory == 0);
+  REQUIRE(bench.Finish({}, 100000) == "");
+  const uint64_t with_list = bench.events().busy;
+  REQUIRE(with_list >= bench.beats());
+
+  bench.Add(ranged);
+  REQUIRE(bench.Finish({}, 100000) == "");
+  const uint64_t with_range = bench.events().busy - with_list;
+  bench.Add(ranged);
+  bench.Add(listed);
+  for (int n = 0; n < 10000; ++n) bench.Step({.lists = 0});
+  REQUIRE(bench.pins().ev_busy == 0);
+  REQUIRE(bench.events().busy >= with_list + 2 * with_range - 100);
+  REQUIRE(bench.events().busy <= with_list + 2 * with_range + 100);
+  REQUIRE(bench.Finish({}, 100000) == "");
+}
+
 }  // namespace
 }  // namespace mnemo::rtl_scan
