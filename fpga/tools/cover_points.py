@@ -16,6 +16,8 @@ import rtl_sources
 
 TABLE = pathlib.Path(__file__).resolve().parent / "cover_points.toml"
 INSTANCE = "cover_points"
+# Without these Verilator takes a name that is not there for a new wire. cmake/MnemoVerilate.cmake has them, too.
+STRICT = ("-Werror-PINMISSING", "-Werror-IMPLICIT")
 # Checkers watch a stream of others.
 CHECKERS = ("stream_if", "axi_if")
 HEADER = re.compile(r"^module\s+(\w+)(.*?)^\s*\);", re.MULTILINE | re.DOTALL)
@@ -87,17 +89,22 @@ def read_table() -> dict[str, dict[str, str]]:
     return table
 
 
+def bound(sources: list[pathlib.Path]) -> str:
+    """The file of points for these sources."""
+    table = read_table()
+    text = "// Made by fpga/tools/cover_points.py.\n/* verilator lint_off DECLFILENAME */\n"
+    for path in sources:
+        if path.resolve().is_relative_to(rtl_sources.RTL):
+            text += "".join(code(*one) for one in points(path.read_text(encoding="utf-8"), table).items())
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the file to write")
     parser.add_argument("sources", nargs="+", type=pathlib.Path, help="files of RTL; those outside fpga/rtl have no points")
     arguments = parser.parse_args()
-    table = read_table()
-    text = "// Made by fpga/tools/cover_points.py.\n/* verilator lint_off DECLFILENAME */\n"
-    for path in arguments.sources:
-        if path.resolve().is_relative_to(rtl_sources.RTL):
-            text += "".join(code(*one) for one in points(path.read_text(encoding="utf-8"), table).items())
-    arguments.out.write_text(text, encoding="utf-8")
+    arguments.out.write_text(bound(arguments.sources), encoding="utf-8")
 
 
 if __name__ == "__main__":

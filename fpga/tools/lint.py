@@ -1,4 +1,5 @@
-"""Lint of fpga/rtl: `verilator -Wall` over every module as a top, slang over the design, Verible's lint and format over every file.
+"""Lint of fpga/rtl: `verilator -Wall` over every module as a top, and over the cover points that are bound to the whole card; slang over the
+design, Verible's lint and format over every file.
 
 Prints one line a finding and ends with 1 if there are any. The rules that do not hold here are in verible.rules and verilator.vlt
 beside this file, with the reasons."""
@@ -13,7 +14,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
+import cover_points
 import rtl_sources
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -31,7 +34,8 @@ FORMAT = [
     ),
 ]
 Units = dict[str, rtl_sources.Unit]
-CHECKS = ("verilator", "slang", "verible", "format")
+CHECKS = ("verilator", "points", "slang", "verible", "format")
+WHOLE = "card_top"
 SLANG_WARNINGS = [
     "-Wextra",
     # A width is written out, though with the default parameters it is what it would be anyway.
@@ -64,6 +68,24 @@ def verilator(top: str, known: Units) -> set[str]:
     if done.returncode and not found:
         found.add(f"verilator: {top}: ended with {done.returncode}: {done.stderr.strip()[-300:]}")
     return found
+
+
+def points(known: Units) -> set[str]:
+    """Names that cover_points.toml has and its module has not: a build that counts coverage ends with them."""
+    sources = rtl_sources.closure(WHOLE, known)
+    with tempfile.TemporaryDirectory() as folder:
+        bound = pathlib.Path(folder) / "cover_points.sv"
+        bound.write_text(cover_points.bound(sources), encoding="utf-8")
+        done = subprocess.run(
+            [tool("verilator"), "--lint-only", "--assert", "--coverage-user", *cover_points.STRICT, "-Wno-fatal", "--top-module", WHOLE,
+             *map(str, sources), str(bound)],
+            capture_output=True,
+            text=True,
+        )
+    errors = [line for line in done.stderr.splitlines() if line.startswith("%Error") and "Exiting due to" not in line]
+    if done.returncode and not errors:
+        errors = [f"ended with {done.returncode}: {done.stderr.strip()[-300:]}"]
+    return {f"points: {rtl_sources.short(cover_points.TABLE)}: {re.sub(r'^%Error[^:]*: (?:.*?cover_points.sv:[0-9:]+ )?', '', line)}" for line in errors}
 
 
 def slang(tops: list[str], known: Units) -> set[str]:
@@ -154,6 +176,8 @@ def main() -> int:
         running = []
         if "verilator" in checks:
             running += [pool.submit(verilator, top, known) for top in tops]
+        if "points" in checks and not arguments.modules and folder == rtl_sources.RTL:
+            running.append(pool.submit(points, known))
         if "slang" in checks:
             running.append(pool.submit(slang, tops, known))
         if "verible" in checks:

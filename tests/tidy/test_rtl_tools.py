@@ -17,6 +17,7 @@ sys.path.insert(0, str(tree.ROOT / "fpga" / "tools"))
 import ceilings  # noqa: E402
 import cover_points  # noqa: E402
 import coverage  # noqa: E402
+import lint  # noqa: E402
 import netlist  # noqa: E402
 import rtl_sources  # noqa: E402
 
@@ -209,6 +210,14 @@ endmodule
     assert "  full: cover property (@(posedge clk) disable iff (rst) armed && see_full);" in written
     assert "bind turn turn_points #(.N_each(N)) cover_points (" in written and "  .see_each(grant)" in written
     assert set(cover_points.read_table()) <= set(rtl_sources.modules())
+
+
+def test_lint_names_a_cover_point_of_what_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    table = tmp_path / "cover_points.toml"
+    table.write_text('[arbiter]\nnone = "no_such_name"\n')
+    monkeypatch.setattr(cover_points, "TABLE", table)
+    found = lint.points(rtl_sources.units())
+    assert found and all("no_such_name" in line for line in found), found
 
 
 def test_reasons_are_of_lines_and_cover_points_that_exist() -> None:
