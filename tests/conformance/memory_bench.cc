@@ -61,6 +61,14 @@ std::vector<MemoryDeviceOptions> Devices() {
   return devices;
 }
 
+std::vector<Query> ShareOf(const MemoryDeviceOptions& options, const std::vector<Query>& queries) {
+  const bool emulated = options.kind == "xrt" && std::getenv("XCL_EMULATION_MODE") != nullptr;
+  if (rtl_tests::Cases(1) > 1 || !(emulated || options.kind == "rtl")) return queries;
+  std::vector<Query> share;
+  for (size_t n = emulated ? 1 : 0; n < queries.size(); n += 2) share.push_back(queries[n]);
+  return share;
+}
+
 std::string NameOf(const MemoryDeviceOptions& options) {
   std::string what = options.kind;
   for (const auto& [key, value] : options.device_options) what += " " + key + "=" + value;
