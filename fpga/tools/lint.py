@@ -1,5 +1,5 @@
-"""Lint of fpga/rtl: `verilator -Wall` over every module as a top, and over the cover points that are bound to the whole card; slang over the
-design, Verible's lint and format over every file.
+"""Lint of fpga/rtl: `verilator -Wall` over every module as a top, slang over the design, Verible's lint and format over every file. Verilator
+also reads the cover points, bound to the whole card.
 
 Prints one line a finding and ends with 1 if there are any. The rules that do not hold here are in verible.rules and verilator.vlt
 beside this file, with the reasons."""
