@@ -47,5 +47,5 @@ function(mnemo_fuzz name)
     COMMAND ${program} -max_total_time=${FUZZ_SECONDS} -max_len=${FUZZ_MAX_LENGTH} -timeout=10 -rss_limit_mb=2048
             -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix=${CMAKE_CURRENT_BINARY_DIR}/${name}_
             ${CMAKE_CURRENT_BINARY_DIR}/${name}_corpus ${FUZZ_SEEDS})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 120 LABELS fuzz)
+  set_tests_properties(${name} PROPERTIES LABELS fuzz)
 endfunction()

@@ -49,11 +49,11 @@ function(mnemo_executable name)
   target_link_libraries(${name} PRIVATE ${EXE_DEPS} mnemo_warnings)
 endfunction()
 
-# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [TIMEOUT s] [PRIVATE_OF layer] [REDUCED]): a Catch2 program and
-# its one ctest entry. PRIVATE_OF gives the test the private headers of that layer. Under a sanitizer TIMEOUT is multiplied by
-# MNEMO_TEST_SLOWDOWN. REDUCED defines MNEMO_TEST_REDUCTION, the divisor of repetitions: above 1 under a sanitizer, else 1.
+# mnemo_test(NAME SRCS ... DEPS ... [LABELS ...] [PRIVATE_OF layer] [REDUCED]): a Catch2 program and its one ctest entry.
+# PRIVATE_OF gives the test the private headers of that layer. REDUCED defines MNEMO_TEST_REDUCTION, the divisor of
+# repetitions: above 1 under a sanitizer, else 1. No test has a limit of its own: the presets of tests set it.
 function(mnemo_test name)
-  cmake_parse_arguments(TEST "REDUCED" "TIMEOUT;PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(TEST "REDUCED" "PRIVATE_OF" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT TARGET mnemo_test_main)
     add_library(mnemo_test_main STATIC ${CMAKE_SOURCE_DIR}/tests/support/test_main.cc)
     target_link_libraries(mnemo_test_main PUBLIC Catch2::Catch2)
@@ -65,16 +65,12 @@ function(mnemo_test name)
     target_include_directories(${name} PRIVATE ${CMAKE_BINARY_DIR}/layers/${TEST_PRIVATE_OF}/private)
   endif()
   if(TEST_REDUCED)
-    target_compile_definitions(${name} PRIVATE MNEMO_TEST_REDUCTION=${MNEMO_TEST_SLOWDOWN})
+    target_compile_definitions(${name} PRIVATE MNEMO_TEST_REDUCTION=${MNEMO_TEST_REDUCTION})
   endif()
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
-  if(NOT TEST_TIMEOUT)
-    set(TEST_TIMEOUT 600)
-  endif()
   if(NOT TEST_LABELS)
     set(TEST_LABELS unit)
   endif()
-  math(EXPR TEST_TIMEOUT "${TEST_TIMEOUT} * ${MNEMO_TEST_SLOWDOWN}")
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} LABELS "${TEST_LABELS}")
+  set_tests_properties(${name} PROPERTIES LABELS "${TEST_LABELS}")
 endfunction()

@@ -39,8 +39,8 @@ elseif(NOT MNEMO_SANITIZER STREQUAL "")
   message(FATAL_ERROR "MNEMO_SANITIZER is '${MNEMO_SANITIZER}'; allowed: address, thread, or empty")
 endif()
 
-# Sanitizers: the factor of each test's timeout, and the divisor of the longest tests' repetitions.
-set(MNEMO_TEST_SLOWDOWN 1)
+# Sanitizers: the divisor of the longest tests' repetitions.
+set(MNEMO_TEST_REDUCTION 1)
 if(NOT MNEMO_SANITIZER STREQUAL "")
-  set(MNEMO_TEST_SLOWDOWN 4)
+  set(MNEMO_TEST_REDUCTION 4)
 endif()

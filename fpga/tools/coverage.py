@@ -162,7 +162,7 @@ def build_and_test(build: pathlib.Path, data: pathlib.Path, jobs: int, pattern: 
     data.mkdir(parents=True)
     environment = dict(os.environ, MNEMO_COVERAGE_FOLDER=str(data))
     environment.pop("MNEMO_RTL_CASES", None)  # the tests' usual cases reach what they should
-    command = ["ctest", "--test-dir", str(build), "-R", pattern, "--parallel", str(jobs), "--output-on-failure"]
+    command = ["ctest", "--test-dir", str(build), "-R", pattern, "--parallel", str(jobs), "--output-on-failure", "--timeout", "7200"]
     return subprocess.run(command, env=environment).returncode == 0
 
 
