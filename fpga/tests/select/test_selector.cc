@@ -671,6 +671,29 @@ TEST_CASE("entries of the last rank that are left out do not reach the next job"
   }
 }
 
+TEST_CASE("pages behind the last hit do not reach the next job, which the lanes have begun") {
+  // Pages full of hits keep the collector, whose results are slow, until the lanes have the next decision.
+  // Behind them are pages with an entry of the last rank each.
+  Bench bench(12);
+  for (const uint32_t full : {4U, 12U}) {
+    for (const uint32_t left_out : {12U, 32U}) {
+      std::vector<Job> jobs(4);
+      for (Job& job : jobs) {
+        job.k = 64 * full + 1;
+        job.end = 64 * (full + 1 + left_out);
+        for (uint32_t entry = 0; entry < job.end; ++entry) job.entries.push_back(entry);
+        job.scores.assign(job.end, -3000);
+        std::fill_n(job.scores.begin(), 64 * full, 20);
+        for (uint32_t page = full; page <= full + left_out; ++page) job.scores[page * 64 + page] = 10;
+        Expect(job);
+      }
+      INFO("full pages: " << full << ", left out: " << left_out);
+      bench.Run(jobs, {.hit = 10});
+      bench.Run(jobs, {.hit = 3});
+    }
+  }
+}
+
 TEST_CASE("a reset drops all jobs at any time") {
   const int cases = Cases(MNEMO_RESETS);
   std::mt19937 rng(9);
