@@ -181,8 +181,8 @@ void CardModel::WriteControl(uint32_t offset, uint32_t value) {
 void CardModel::RaiseInterrupt() {
   if (!awaited_.has_value()) return;
   const Queue& queue = queues_[0];
-  const bool completed =
-      queue.registers.At(layout::kCardQueueEnable) != 0 && queue.completion_head != *awaited_;
+  const bool completed = queue.registers.At(layout::kCardQueueEnable) != 0 &&
+                         static_cast<int32_t>(queue.completion_head - *awaited_) > 0;
   const uint32_t news = ((completed ? uint32_t{layout::kCardInterruptCompletion} : 0) |
                          (failure_ != layout::kCardFailureNone ? layout::kCardInterruptFailure : 0)) &
                         interrupt_enable_;
