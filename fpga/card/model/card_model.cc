@@ -321,8 +321,8 @@ void CardModel::Take(Queue* queue) {
   }
   prepared_ = std::any_of(queues_.begin(), queues_.end(), [&](const Queue& of) { return Depth(of) != 0; });
   // The answer's way to host memory is hidden by a descriptor that follows.
-  const uint64_t cycles =
-      work.timeline.selected() + (prepared_ ? 0 : WriteTime(period_) + CompletionTime(period_));
+  const uint64_t cycles = work.timeline.selected() +
+                          (prepared_ ? 0 : WriteTime(period_) + CompletionTime(period_) + HeadTime(period_));
   counters_[layout::kCardCyclesTotal] += cycles;
   counters_[layout::kCardCyclesBusy] += cycles;
   WriteCompletion(queue, work.completion);
