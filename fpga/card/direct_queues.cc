@@ -50,7 +50,9 @@ absl::Status StoreRings(CardPort* port, const DirectQueue& queue) {
     const RingHeader header = NewRing(completions, queue.epoch, queue.slots, queue.index);
     MNEMO_RETURN_IF_ERROR(Store(port, completions ? queue.completions : queue.ring, BytesOf(header)));
   }
-  return absl::OkStatus();
+  const std::vector<layout::Completion> empty = NewCompletions(queue.slots, queue.index);
+  return Store(port, queue.completions + sizeof(RingHeader),
+               {reinterpret_cast<const uint8_t*>(empty.data()), empty.size() * sizeof(layout::Completion)});
 }
 
 absl::Status CloseRings(CardPort* port, const DirectQueue& queue) {

@@ -5,6 +5,12 @@
 // the driver's host memory or in card memory (CardPort::direct_memory). The index table stays the driver's:
 // it names what the peer may score, and follows appends and the end of an index.
 //
+// A completion is there once the last 8 bytes of its slot, read as one, have the descriptor's seq: then its
+// other bytes and its results are there, and its slot of the ring of descriptors is free. The ring's head
+// counts it later, by one way to the card and back; a peer may wait for either. AttachQueue writes all slots,
+// so that none has a seq that is to come. That holds for a peer whose descriptors have the numbers that the
+// card expects; others are refused, and found by the head alone.
+//
 // The card reads and writes nothing of a queue outside of its rings, regions and table, whatever the peer
 // writes there. Who frees an index detaches the queues that name it before: descriptors that are under way
 // may still read its memory.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "fpga/card/card_queue.h"
 #include "fpga/card/card_registers.h"
 #include "proto/layout/card.h"
 #include "proto/layout/completion.h"
@@ -62,11 +63,13 @@ void FaultPort::Advance() {
   if (stopped_ || late_ > 0) return;
   auto* const header = reinterpret_cast<RingHeader*>(Queue(layout::kCardQueueCompletions));
   if (header == nullptr) return inner_->Advance();  // after a reset
-  const uint32_t before = header->head;
-  inner_->Advance();
-  if (header->head == before || turns_++ != place_) return;
+  // The driver takes a completion once its slot has it, so the head may come too late.
+  const uint32_t before = header->tail;
   uint8_t* const completion =
       reinterpret_cast<uint8_t*>(header + 1) + (before & (header->slots - 1)) * sizeof(Completion);
+  const bool known = CompletionIn(completion, before).has_value();
+  inner_->Advance();
+  if (known || !CompletionIn(completion, before).has_value() || turns_++ != place_) return;
   switch (fault_) {
     case PortFault::kStops:
     case PortFault::kNeverResets:

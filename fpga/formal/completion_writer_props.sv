@@ -1,7 +1,8 @@
 // completion_writer: the head that a queue's ring gets counts the completions whose last bytes have their response. The
-// port takes them in the order body, last bytes, head, the first two at one address; a queue's head moves by one for each
-// and never passes them. The environment opens a queue when none of its completions is under way, and answers the writes
-// that it has taken.
+// port takes them in the order body, last bytes, head, the first two at one address and with the same bytes; a queue's
+// head moves by one for each and never passes them. The body is written when the results of its descriptor have their
+// responses. The environment opens a queue when none of its completions is under way, answers the writes that it has
+// taken, and tells of the responses of results once for each descriptor.
 module completion_writer_props
   import mnemo_pkg::*;
   import command_types::*;
@@ -18,13 +19,15 @@ module completion_writer_props
     input logic                       finished_valid,
     input logic                       finished_ready,
     input finished_t                  finished,
+    input logic                       responded,
     input logic                       write_valid,
     input logic                       write_ready,
     input host_write_t                write,
     input logic                       written,
     // Registers of the module, for the invariants of the induction.
     input logic        [         2:0] state,
-    input logic                       sent,
+    input logic        [         3:0] step,
+    input logic                       stored,
     input logic                       half,
     input logic [N_QUEUES-1:0][ 31:0] heads,
     input logic        [        31:0] head,
@@ -33,7 +36,7 @@ module completion_writer_props
     input logic        [        63:0] ring,
     input logic        [         0:0] number
 );
-  localparam logic [2:0] TIMES = 3'd1, BODY = 3'd2, STATUS = 3'd3, HEAD = 3'd4;
+  localparam logic [2:0] IDLE = 3'd0, TIMES = 3'd1, RESULTS = 3'd2, BODY = 3'd3, STATUS = 3'd4, HEAD = 3'd5;
   logic past = 1'b0;
   always_ff @(posedge clk) past <= 1'b1;
   always_comb if (!past) assume (rst);
@@ -44,8 +47,17 @@ module completion_writer_props
     if (rst) owed <= 2'd0;
     else owed <= owed + 2'(write_valid && write_ready) - 2'(written);
   end
+  logic heard;  // of the responses of the descriptor under way
+  logic [511:0] body_data;
+  always_ff @(posedge clk) begin
+    if (rst || (finished_valid && finished_ready)) heard <= 1'b0;
+    else if (responded) heard <= 1'b1;
+    if (state == BODY) body_data <= write.data;
+  end
   always_comb begin
     if (owed == 2'd0) assume (!written);
+    // Of the descriptor that was taken, and once.
+    if (state == IDLE || heard) assume (!responded);
     if (finished_valid) assume (finished.number < 3'(N_QUEUES));
     if (opened) assume (!busy && !finished_valid && opened_number < 3'(N_QUEUES));
   end
@@ -73,22 +85,27 @@ module completion_writer_props
   always_comb begin
     if (past) begin
       assert (state <= HEAD);
-      if (state == TIMES || state == BODY) assert (steps == 2'd0);
-      if (state < BODY) assert (!sent && !write_valid && owed == 2'd0);
+      if (state > IDLE && state < STATUS) assert (steps == 2'd0);
+      if (state < BODY) assert (!write_valid && owed == 2'd0);
+      if (state != IDLE) assert (stored == heard);
+      if (state >= BODY) assert (heard);
       assert (half == (state == STATUS && steps == 2'd1));
       // Taken by the port and not answered: of a completion the body first, then the last bytes as well.
-      if (state == BODY) assert (owed == 2'd0 && write_valid == sent);
-      if (state == STATUS) assert (steps < 2'd2 && owed + 2'(write_valid) + steps == 2'(sent) + 2'd1);
-      if (state == STATUS && !sent) assert (!write_valid);
-      if (state == HEAD) assert (steps == 2'd2 && owed + 2'(write_valid) == 2'(sent));
+      if (state == BODY) assert (write_valid && owed == 2'd0);
+      if (state == STATUS) assert (steps < 2'd2 && owed + 2'(write_valid) + steps == 2'd2);
+      if (state == HEAD) assert (steps == 2'd2 && owed + 2'(write_valid) == 2'd1);
+      if (state == STATUS && write_valid) assert (write.data == body_data);
       for (int q = 0; q < N_QUEUES; q++) begin
         if (known[q]) begin
           if (state == HEAD && number == 1'(q)) assert (complete[q] == heads[q] + 32'd1);
           else assert (complete[q] == heads[q]);
         end
       end
-      if (state >= BODY) assert (head == heads[number] && ring == queues[number].completions);
-      if (state >= BODY) assert (slots == queues[number].slots && slot == (head & (slots - 32'd1)));
+      if (state == TIMES) assert (step <= 4'd8);
+      if (state >= RESULTS || (state == TIMES && step >= 4'd1)) begin
+        assert (head == heads[number] && ring == queues[number].completions && slots == queues[number].slots);
+      end
+      if (state >= RESULTS || (state == TIMES && step >= 4'd2)) assert (slot == (head & (slots - 32'd1)));
       if (write_valid && known[number]) begin
         if (state == HEAD) begin
           assert (write.address == ring + 64'(RING_AT_HEAD) && write.words == 16'h0001);

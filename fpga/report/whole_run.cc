@@ -29,22 +29,25 @@ constexpr uint64_t kDirectBytes = 4 << 20;
 constexpr uint64_t kMostCycles = 1 << 24;  // of a descriptor
 constexpr uint32_t kSlots = 4;
 constexpr uint32_t kPeer = 1;  // the queue of it
+// Cycles before a descriptor: the card has written the head that counts the one before.
+constexpr uint32_t kBetween = 1000;
 
 uint64_t RingBytes() { return sizeof(RingHeader) + uint64_t{kSlots} * kUnitBytes; }
 
-// The simulated card's port with a stopwatch, which starts with the write of a doorbell and stops with a
-// ring's head. Time passes a cycle at a time.
+// The simulated card's port with a stopwatch, which starts with the write of a doorbell and stops with the
+// last bytes of a completion. Time passes a cycle at a time.
 class StopwatchPort final : public CardPort {
  public:
   explicit StopwatchPort(std::unique_ptr<sim::RtlPort> port) : port_(std::move(port)) {}
 
-  // The head of a ring of completions, host or card memory.
-  void Watch(uint64_t address) {
-    address_ = address;
-    head_ = Head();
+  // The completion number `seq` of a ring of so many slots, in host or card memory.
+  void Watch(uint64_t ring, uint32_t slots, uint32_t seq) {
+    at_ = ring + sizeof(RingHeader) + uint64_t{seq % slots} * kUnitBytes + offsetof(Completion, seq);
+    seq_ = seq;
     cycles_.reset();
+    port_->Run(kBetween);
   }
-  // From the doorbell to the head; none: it did not come.
+  // From the doorbell to the completion; none: it did not come.
   std::optional<uint64_t> cycles() const { return cycles_; }
 
   absl::StatusOr<uint32_t> ReadRegister(uint32_t offset) override { return port_->ReadRegister(offset); }
@@ -65,27 +68,28 @@ class StopwatchPort final : public CardPort {
   uint64_t host_address() const override { return port_->host_address(); }
   CardSpace direct_memory() const override { return port_->direct_memory(); }
   void Advance() override {
+    if (at_ == 0) return port_->Advance();
     for (uint64_t n = 0; n < kMostCycles && !cycles_.has_value(); ++n) {
       port_->Run(1);
-      if (Head() != head_) cycles_ = port_->simulated_cycles() - rung_;
+      if (Word(at_) == seq_) cycles_ = port_->simulated_cycles() - rung_;
     }
   }
   uint64_t simulated_cycles() const override { return port_->simulated_cycles(); }
-
- private:
-  uint32_t Head() {
-    uint32_t head = 0;
-    if (address_ >= host_address()) {
-      std::memcpy(&head, host_memory().data() + (address_ - host_address()), sizeof(head));
+  // In host or card memory.
+  uint32_t Word(uint64_t address) {
+    uint32_t word = 0;
+    if (address >= host_address()) {
+      std::memcpy(&word, host_memory().data() + (address - host_address()), sizeof(word));
     } else {
-      MNEMO_CHECK(port_->Read(address_, {reinterpret_cast<uint8_t*>(&head), sizeof(head)}).ok());
+      MNEMO_CHECK(port_->Read(address, {reinterpret_cast<uint8_t*>(&word), sizeof(word)}).ok());
     }
-    return head;
+    return word;
   }
 
+ private:
   const std::unique_ptr<sim::RtlPort> port_;
-  uint64_t address_ = 0;
-  uint32_t head_ = 0;
+  uint64_t at_ = 0;  // of the seq; 0: nothing is watched yet
+  uint32_t seq_ = 0;
   uint64_t rung_ = 0;
   std::optional<uint64_t> cycles_;
 };
@@ -124,7 +128,9 @@ class WholeRun {
 
   absl::StatusOr<DeviceTimes> ByDriver(uint64_t* cycles) {
     MNEMO_ASSIGN_OR_RETURN(const uint64_t completions, CompletionsOf(0));
-    port_->Watch(completions + offsetof(RingHeader, head));
+    // The driver has taken all, and its rings and seqs go together.
+    port_->Watch(completions, port_->Word(completions + offsetof(RingHeader, slots)),
+                 port_->Word(completions + offsetof(RingHeader, tail)));
     MNEMO_ASSIGN_OR_RETURN(const DeviceTimes times, device_->RunOnce(d_));
     MNEMO_RETURN_IF_ERROR(TakeCycles(cycles));
     return times;
@@ -154,7 +160,10 @@ class WholeRun {
     MNEMO_RETURN_IF_ERROR(port_->Write(queue_.regions[0].address, device_->payload()));
     MNEMO_RETURN_IF_ERROR(
         port_->Write(queue_.ring + sizeof(RingHeader) + uint64_t{number % kSlots} * kUnitBytes, BytesOf(d)));
-    port_->Watch(queue_.completions + offsetof(RingHeader, head));
+    // What the descriptor before has left is gone.
+    const std::vector<uint8_t> nothing(device_->result().size(), 0xFF);
+    MNEMO_RETURN_IF_ERROR(port_->Write(queue_.regions[1].address, nothing));
+    port_->Watch(queue_.completions, kSlots, number);
     MNEMO_RETURN_IF_ERROR(driver_->RingQueue(kPeer, number + 1));
     port_->Advance();
     MNEMO_RETURN_IF_ERROR(TakeCycles(cycles));

@@ -91,8 +91,8 @@ enum CardRegister {
   kCardRegWatchdog = 0x048,  // cycles that a job may take; 0: no bound
   kCardRegFailure = 0x04C,   // CardFailure, read only, until reset
   kCardRegPeriod = 0x050,    // nanoseconds of 256 cycles, for the times in completions
-  // Written: asks for one interrupt, as soon as the head of queue 0's completions is not the value, or the
-  // card has failed. What happened before the write counts, so no wake-up is lost.
+  // Written: asks for one interrupt, as soon as the head of queue 0's completions is beyond the value (u32
+  // arithmetic), or the card has failed. What happened before the write counts, so no wake-up is lost.
   kCardRegAwait = 0x054,
   // Channels: pairs of registers of each, 8 bytes apart. A port writes them before its first use; whoever
   // resets the card writes them back.

@@ -71,6 +71,8 @@ TEST_CASE("an interrupt comes when it is asked for, and stays until it is cleare
   card.SetRegister(layout::kCardRegInterruptStatus, layout::kCardInterruptFailure);
   CHECK(status() == layout::kCardInterruptCompletion);
   card.SetRegister(layout::kCardRegInterruptStatus, layout::kCardInterruptCompletion);
+  card.SetRegister(layout::kCardRegAwait, 7);  // one more than the head counts
+  CHECK(status() == 0);
   card.SetRegister(layout::kCardRegAwait, 6);
   CHECK(status() == 0);
   card.SetRegister(layout::kCardRegInterruptEnable, 0);

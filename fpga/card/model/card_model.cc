@@ -181,8 +181,8 @@ void CardModel::WriteControl(uint32_t offset, uint32_t value) {
 void CardModel::RaiseInterrupt() {
   if (!awaited_.has_value()) return;
   const Queue& queue = queues_[0];
-  const bool completed =
-      queue.registers.At(layout::kCardQueueEnable) != 0 && queue.completion_head != *awaited_;
+  const bool completed = queue.registers.At(layout::kCardQueueEnable) != 0 &&
+                         static_cast<int32_t>(queue.completion_head - *awaited_) > 0;
   const uint32_t news = ((completed ? uint32_t{layout::kCardInterruptCompletion} : 0) |
                          (failure_ != layout::kCardFailureNone ? layout::kCardInterruptFailure : 0)) &
                         interrupt_enable_;
@@ -321,8 +321,8 @@ void CardModel::Take(Queue* queue) {
   }
   prepared_ = std::any_of(queues_.begin(), queues_.end(), [&](const Queue& of) { return Depth(of) != 0; });
   // The answer's way to host memory is hidden by a descriptor that follows.
-  const uint64_t cycles =
-      work.timeline.selected() + (prepared_ ? 0 : WriteTime(period_) + CompletionTime(period_));
+  const uint64_t cycles = work.timeline.selected() +
+                          (prepared_ ? 0 : WriteTime(period_) + CompletionTime(period_) + HeadTime(period_));
   counters_[layout::kCardCyclesTotal] += cycles;
   counters_[layout::kCardCyclesBusy] += cycles;
   WriteCompletion(queue, work.completion);

@@ -33,9 +33,7 @@ constexpr uint64_t kCyclesOf8Lines = 17;  // measured over the simulated host po
 constexpr uint64_t kBufferCycles = 256;   // of beats that a lane reads before its scores have a bank
 constexpr uint64_t kFetchCycles = 60;     // of the command processor, beside host memory's latency
 constexpr uint64_t kLoadCycles = 85;      // of queries, tables and the first burst
-
-constexpr uint64_t kFinishCycles =
-    25;  // from the last response of results to the completion, and to the head
+constexpr uint64_t kFinishCycles = 8;  // from the last response of results to the completion, and to the head
 
 uint64_t Ceiling(uint64_t value, uint64_t divisor) { return (value + divisor - 1) / divisor; }
 
@@ -143,7 +141,8 @@ uint64_t LoadTime(uint32_t period, bool queries_early) {
   return kLoadCycles + (queries_early ? 0 : HostLatency(period));
 }
 uint64_t WriteTime(uint32_t period) { return HostLatency(period) * 11 / 19; }
-uint64_t CompletionTime(uint32_t period) { return 2 * WriteTime(period) + kFinishCycles; }
+uint64_t CompletionTime(uint32_t period) { return WriteTime(period) + kFinishCycles; }
+uint64_t HeadTime(uint32_t period) { return WriteTime(period) + kFinishCycles; }
 
 uint64_t Timeline::Add(uint64_t scan, SelectCycles select, bool listed, bool both) {
   const uint64_t ready = listed ? std::max(scanned_, selected_) : scanned_;

@@ -70,8 +70,10 @@ uint64_t FetchTime(uint32_t period, bool place_known);
 uint64_t LoadTime(uint32_t period, bool queries_early);
 // From a descriptor's last hit until its results are in host memory.
 uint64_t WriteTime(uint32_t period);
-// From there until its completion is: that, then the ring's head.
+// From there until its completion is.
 uint64_t CompletionTime(uint32_t period);
+// From there until the ring's head counts it, and the card is idle.
+uint64_t HeadTime(uint32_t period);
 
 // The jobs of a descriptor: a scan overlaps the sweeps of the job before it, and these the collection of the
 // hits before them. The lanes look for the next hits meanwhile. There are two banks.

@@ -266,13 +266,12 @@ module command
   );
 
   // Answers.
-  logic results_busy, results_stall, completions_busy, refused, finished_valid, finished_ready;
+  logic results_busy, results_stall, completions_busy, refused, finished_valid, finished_ready, responded;
   finished_t finished;
 
   result_path results (
       .clk,
       .rst(core_rst),
-      .cycle,
       .busy(results_busy),
       .ev_job(job_ended),
       .ev_stall(results_stall),
@@ -293,7 +292,8 @@ module command
       .written(written[1]),
       .finished_valid,
       .finished_ready,
-      .finished
+      .finished,
+      .responded
   );
 
   completion_writer #(
@@ -304,6 +304,7 @@ module command
       .busy(completions_busy),
       .ev_refused(refused),
       .first_head,
+      .cycle,
       .cycle_period,
       .queues,
       .opened,
@@ -312,6 +313,7 @@ module command
       .finished_valid,
       .finished_ready,
       .finished,
+      .responded,
       .write_valid(write_valid[2]),
       .write_ready(write_ready[2]),
       .write(writes[2]),

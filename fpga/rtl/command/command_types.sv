@@ -90,7 +90,7 @@ package command_types;
     logic [9:0]  second_beats;  // full stage
   } context_t;
 
-  // A descriptor whose results are in host memory.
+  // A descriptor whose results are on their way to host memory.
   typedef struct packed {
     logic [2:0]  number;
     logic [15:0] status;
@@ -101,7 +101,7 @@ package command_types;
     logic [31:0] count;
     logic [31:0] queue_cycles;
     logic [31:0] score_cycles;
-    logic [31:0] select_cycles;
+    logic [31:0] scored_at;  // the select time runs from here until the results are in host memory
     logic [63:0] bytes_read;
     logic [63:0] bytes_written;
   } finished_t;

@@ -7,7 +7,6 @@ module result_path
 (
     input  logic                clk,
     input  logic                rst,
-    input  logic        [ 31:0] cycle,
     output logic                busy,
     output logic                ev_job,    // a job ends
     output logic                ev_stall,  // ids wait for host memory
@@ -28,7 +27,8 @@ module result_path
     input  logic                written,
     output logic                finished_valid,
     input  logic                finished_ready,
-    output finished_t           finished
+    output finished_t           finished,
+    output logic                responded
 );
   logic out_head_valid, out_head_ready, out_hit_valid, out_hit_ready;
   hit_head_t out_head;
@@ -43,7 +43,6 @@ module result_path
   result_writer writer (
       .clk,
       .rst,
-      .cycle,
       .busy,
       .ev_job,
       .ev_stall,
@@ -64,6 +63,7 @@ module result_path
       .written,
       .finished_valid,
       .finished_ready,
-      .finished
+      .finished,
+      .responded
   );
 endmodule

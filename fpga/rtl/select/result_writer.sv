@@ -2,10 +2,12 @@
 //
 // Streams in: contexts of descriptors in order; for each job of an accepted one the head of its hits, then, when its
 // ids are wanted and there are any, the hits, 16 a beat. Streams out: writes of a line of 64 bytes or a part of it, and
-// the descriptor, when all of its writes have their responses (`written`, one a response).
+// the descriptor, when its last write is handed over. `responded` pulses when it is taken and all of its writes have
+// their responses (`written`, one a response).
 // A block: the header, ids behind it, ranks at RanksOffset(k) when asked for. Words behind `count` are not written:
 // lines are written with a strobe a word. A line that two beats share is put together first.
-// Latency: 6 cycles from a head to its first write, then a cycle a line and beat. Stalls: host memory, and `finished`.
+// Latency: 6 cycles from a head to its first write, then a cycle a line and beat; a cycle from the last response to
+// `responded`. Stalls: host memory, and `finished`.
 module result_writer
   import mnemo_pkg::*;
   import card_types::*;
@@ -13,7 +15,6 @@ module result_writer
 (
     input  logic                clk,
     input  logic                rst,
-    input  logic        [ 31:0] cycle,
     output logic                busy,
     output logic                ev_job,    // a job ends
     output logic                ev_stall,  // ids wait for host memory
@@ -34,7 +35,8 @@ module result_writer
     input  logic                written,
     output logic                finished_valid,
     input  logic                finished_ready,
-    output finished_t           finished
+    output finished_t           finished,
+    output logic                responded
 );
   typedef enum logic [3:0] {
     IDLE,
@@ -44,8 +46,7 @@ module result_writer
     LINES,
     REST,
     JOB_END,
-    RESPONSES,
-    FINISHED
+    RESPONSES
   } state_t;
 
   state_t state;
@@ -88,13 +89,14 @@ module result_writer
   logic [31:0] placed;
   logic [15:0] turned_here, turned_next;  // words of the present line and of the next one; 0 without turned_valid
 
+  wire all_written = !write_valid && (open == '0 || (open == 8'd1 && written));
   wire write_free = !write_valid || write_ready;
   wire turn_free = !turned_valid || write_free;
   wire pick_free = !picked_valid || turn_free;
   wire pick_ends = picking_ranks == now.ranks;
   wire put_line = turned_valid && write_free;
   wire put_ranks = state == REST ? of_ranks : turned_ranks;
-  assign context_ready = state == IDLE && !finished_valid;
+  assign context_ready = state == IDLE;
   assign head_ready = state == HEAD;
   assign hit_ready = taking && pick_ends && pick_free;
   assign busy = state != IDLE;
@@ -156,14 +158,20 @@ module result_writer
       state          <= IDLE;
       write_valid    <= 1'b0;
       finished_valid <= 1'b0;
+      responded      <= 1'b0;
       open           <= '0;
       scored_once    <= 1'b0;
     end else begin
+      responded <= 1'b0;
       if (write_ready) write_valid <= 1'b0;
       if (finished_ready) finished_valid <= 1'b0;
       open <= open + 8'(write_valid && write_ready) - 8'(written);
       unique case (state)
-        IDLE: if (context_valid && context_ready) state <= (context_in.status == STATUS_OK) ? HEAD : FINISHED;
+        IDLE:
+        if (context_valid) begin
+          state          <= (context_in.status == STATUS_OK) ? HEAD : RESPONSES;
+          finished_valid <= context_in.status != STATUS_OK;
+        end
         HEAD: if (head_valid) state <= PAGES;
         PAGES: state <= START;
         START: state <= list_stage ? JOB_END : (hits.count == '0 && !hits.weigh.on) ? REST : LINES;
@@ -180,13 +188,15 @@ module result_writer
             if (of_ranks == now.ranks) state <= JOB_END;
           end
         end
-        JOB_END: state <= (!list_stage && block_left == '0) ? RESPONSES : HEAD;
-        RESPONSES: if (!write_valid && open == '0) state <= FINISHED;
-        FINISHED: begin
-          finished_valid <= 1'b1;
-          state          <= IDLE;
+        JOB_END: begin
+          state          <= (!list_stage && block_left == '0) ? RESPONSES : HEAD;
+          finished_valid <= !list_stage && block_left == '0;
         end
-        default: state <= IDLE;
+        default:
+        if (!finished_valid && all_written) begin
+          responded <= 1'b1;
+          state     <= IDLE;
+        end
       endcase
       if (state == START && !list_stage) scored_once <= 1'b1;
     end
@@ -239,8 +249,7 @@ module result_writer
     late <= state == IDLE && scored_once && !scored_after[31];
     if (late) started <= last_scored;
     unique case (state)
-      IDLE:
-      if (!finished_valid) begin
+      IDLE: begin
         finished.number        <= context_in.number;
         finished.status        <= context_in.status;
         finished.detail        <= context_in.detail;
@@ -260,10 +269,10 @@ module result_writer
           last_scored <= scored_early ? started : hits.scored;
         end
       end
-      RESPONSES: begin
-        finished.queue_cycles  <= started - now.taken_at;
-        finished.score_cycles  <= last_scored - started;
-        finished.select_cycles <= cycle - last_scored;
+      JOB_END: begin
+        finished.queue_cycles <= started - now.taken_at;
+        finished.score_cycles <= last_scored - started;
+        finished.scored_at    <= last_scored;
       end
       default: ;
     endcase

@@ -73,6 +73,12 @@ void CommandRig::Cycle() {
   top_->b_valid = host.b_valid();
   if (host.b_valid()) top_->b_resp = host.b_resp();
   top_->open = open_lanes;
+  if (!order_.empty() && order_.front()->result_address != 0 && !order_.front()->body_written) {
+    Taken& taken = *order_.front();
+    if (OpenWriteWithin(taken.result_address, layout::ResultBytes(taken.d, taken.info))) {
+      taken.open_cycle = top_->cycle;
+    }
+  }
   DriveStandIns();
   top_->clk = 0;
   top_->eval();
@@ -471,6 +477,9 @@ void CommandRig::CheckCompletion(TestQueue& queue, const Taken& taken) {
     // Latest entries wait for the descriptors before them alone.
     if (d.select_op != layout::kSelectLatest) CHECK(told <= to_score + nanoseconds(400));
     CHECK(completion.select_ns <= nanoseconds(top_->cycle - taken.scored_cycle));
+    // The select time ends when all results have their responses.
+    const uint32_t written = taken.open_cycle.value_or(taken.taken_cycle) - taken.taken_cycle;
+    CHECK(told + completion.select_ns + nanoseconds(4) >= nanoseconds(written));
     expected.queue_ns = completion.queue_ns;
     expected.score_ns = completion.score_ns;
     expected.select_ns = completion.select_ns;

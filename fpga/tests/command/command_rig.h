@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -45,6 +46,7 @@ struct Taken {
   uint64_t bytes_read = 0;
   uint32_t taken_cycle = 0;
   uint32_t scored_cycle = 0;
+  std::optional<uint32_t> open_cycle;  // the last one in which a result had no response
   bool body_written = false;
   bool status_written = false;
 };

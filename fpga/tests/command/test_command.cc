@@ -481,6 +481,14 @@ TEST_CASE("an interrupt comes when it is asked for, and none else") {
   CHECK(TakeInterrupt(rig) == layout::kCardInterruptCompletion);
   CHECK(rig.queue(0).completed == first + 3);  // the head was written
   REQUIRE(rig.Drain());
+  // A caller that has taken one more than the head counts is not woken by that one, but by the next.
+  rig.Write(layout::kCardRegAwait, first + 4);
+  rig.Run(20);
+  CHECK(rig.top().irq == 0);
+  answer(0);
+  CHECK(rig.top().irq == 0);
+  answer(0);
+  CHECK(TakeInterrupt(rig, 10) == layout::kCardInterruptCompletion);
   // Without Enable nothing is raised, and the question stays; without Global the line is down.
   rig.Write(layout::kCardRegInterruptEnable, 0);
   rig.Write(layout::kCardRegAwait, first + 2);

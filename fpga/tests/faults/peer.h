@@ -43,7 +43,8 @@ class Peer {
   // Shows the card the head, by ring and doorbell.
   void Ring() { RingHead(head_); }
   void RingHead(uint32_t head);
-  // Reads completions that have come, and checks each.
+  // Reads completions that have come, and checks each: by their slots alone, as long as all seqs were right,
+  // else when the ring's head counts them.
   uint32_t Collect();
   void Forget() { under_way_.clear(); }
   bool closed() const;
@@ -64,6 +65,7 @@ class Peer {
     layout::Descriptor d;
     layout::Verdict verdict;
     bool good;
+    bool by_slot;  // its completion's seq tells that it is there
   };
 
   layout::Verdict VerdictOf(const layout::Descriptor& d) const;

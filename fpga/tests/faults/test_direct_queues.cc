@@ -13,6 +13,7 @@
 #include "fpga/tests/faults/peer.h"
 #include "fpga/tests/faults/stand.h"
 #include "fpga/tests/testing/cases.h"
+#include "proto/layout/completion.h"
 #include "proto/layout/ring.h"
 
 namespace mnemo::card_faults {
@@ -79,6 +80,85 @@ TEST_CASE("eight queues are served at once, each with the reference's results") 
       REQUIRE(stand.driver().DetachQueue(peer->number()).ok());
       CHECK(peer->closed());
       CHECK(!stand.driver().attached(peer->number()));
+    }
+  }
+}
+
+std::vector<uint32_t> WordsOf(const Peer& peer, uint64_t address, uint64_t bytes) {
+  std::vector<uint32_t> words;
+  for (uint64_t at = 0; at < bytes; at += sizeof(uint32_t)) words.push_back(peer.Word(address + at));
+  return words;
+}
+
+TEST_CASE("a completion and its results are whole once its last bytes are there, before the head counts it") {
+  for (const Place place : {Place::kHost, Place::kCard}) {
+    CAPTURE(place);
+    Stand stand({.seed = 8, .stall_percent = 20});
+    REQUIRE(stand.Fill());
+    const uint32_t first = 0xFFFFFFFD;
+    Peer peer(&stand, 3, place, /*poll=*/false, first);
+    REQUIRE(peer.Attach().ok());
+    const uint64_t head = peer.queue().completions + offsetof(RingHeader, head);
+    const uint32_t count = Cases(6U);
+    uint32_t before_head = 0;
+    for (uint32_t n = 0; n < count; ++n) {
+      CAPTURE(n);
+      const uint32_t seq = first + n;
+      // A full ring: the slot of the last completion is used again before the head counts that.
+      while (peer.HasRoom()) peer.PushGood();
+      peer.Ring();
+      const uint64_t slot =
+          peer.queue().completions + sizeof(RingHeader) + seq % Peer::kSlots * sizeof(layout::Completion);
+      uint32_t cycles = 0;
+      while (peer.Word(slot + offsetof(layout::Completion, seq)) != seq) {
+        REQUIRE(++cycles < 100'000);
+        stand.Pass(1);
+      }
+      const uint32_t counted = peer.Word(head) - first;
+      CHECK((counted == n || counted == n + 1));
+      before_head += counted == n;
+      const std::vector<uint32_t> completion = WordsOf(peer, slot, sizeof(layout::Completion));
+      REQUIRE(peer.Collect() == 1);  // the results are compared
+      CHECK(peer.wrong() == 0);
+      for (cycles = 0; peer.Word(head) != seq + 1; ++cycles) {
+        REQUIRE(cycles < 100'000);
+        stand.Pass(1);
+        // The next one is not written before.
+        CHECK(WordsOf(peer, slot, sizeof(layout::Completion)) == completion);
+      }
+    }
+    CHECK(before_head > 0);
+    CHECK(peer.right() == count);
+    CHECK(!*stand.driver().QueueStopped(3));
+    CHECK(stand.rtl()->violations() == 0);
+  }
+}
+
+TEST_CASE("a ring that is attached again has no completion that is to come") {
+  for (const Over over : kBoth) {
+    CAPTURE(over);
+    Stand stand({.over = over, .seed = 9});
+    REQUIRE(stand.Fill());
+    for (const Place place : {Place::kHost, Place::kCard}) {
+      CAPTURE(place);
+      Peer peer(&stand, 4, place, /*poll=*/false, 0xFFFFFFFE);
+      for (const bool reset : {false, true, false}) {
+        REQUIRE(peer.Attach().ok());
+        for (uint32_t n = 0; n < Peer::kSlots; ++n) peer.PushGood();
+        CHECK(peer.Collect() == 0);  // the card knows of nothing
+        peer.Ring();
+        const uint32_t right = peer.right() + Peer::kSlots;
+        REQUIRE(RunUntil(stand, [&] {
+          peer.Collect();
+          return peer.right() == right;
+        }));
+        if (reset) {
+          REQUIRE(stand.driver().Reset().ok());
+        } else {
+          REQUIRE(stand.driver().DetachQueue(4).ok());
+        }
+      }
+      CHECK(peer.wrong() == 0);
     }
   }
 }
