@@ -76,7 +76,7 @@ module host_reader_props
       if (stop_q && stop_qq && r_valid) assert (r_ready);
       if (dropping && dropping_q) assert (in_ready);
       if (r_valid && r_resp != '0) assert (!beat_in);
-      if (stop) assert (run_ready == '0);
+      if (stop_q) assert (run_ready == '0);
       if (stop_q || error) assert (beat_valid == '0);
       if (stop_q && ar_valid) assert (ar_q);
       if (stop_q && began && !open_q) assert (!open);

@@ -64,7 +64,7 @@ module host_writer_props
       if (granted != '0) assert (room && !aw_valid && !w_valid);
       assert ((granted & ~write_valid) == '0);
       assert ((write_ready & ~write_valid) == '0);
-      if (stop) assert (write_ready == '0);
+      if (stop_q) assert (write_ready == '0);
       if (stop_q && aw_valid) assert (aw_q);
       if (stop_q && w_valid) assert (w_q);
       if (stop_q && began && !open_q) assert (!open);

@@ -1,5 +1,6 @@
 // watchdog: a failure stays until reset, with its first cause; a job that takes longer than the limit fails the
-// card 3 cycles later at the latest, and no other does. The environment ends no job that was not issued.
+// card 3 cycles later at the latest, and no other does. A lane's fault fails it 3 cycles later, by the lowest lane's
+// number. The environment ends no job that was not issued.
 module watchdog_props
   import mnemo_pkg::*;
   import card_types::*;
@@ -19,8 +20,7 @@ module watchdog_props
     // Registers of the module, for the invariants of the induction.
     input logic   [        15:0] jobs,
     input logic   [        31:0] cycles,
-    input logic                  late,
-    input fault_t                lane_fault
+    input logic                  late
 );
   logic past = 1'b0;
   always_ff @(posedge clk) past <= 1'b1;
@@ -45,8 +45,16 @@ module watchdog_props
   end
   logic was_late, late_q, error_q, failed_q;
   logic [31:0] failure_q;
-  fault_t fault_q;
   logic began = 1'b0;
+
+  // The failure of the lowest lane with a fault, 0 without one: now, and in the cycles before.
+  logic [31:0] named;
+  logic [2:0][31:0] named_before;
+  logic [1:0] warm = '0;  // cycles since the first one
+  always_comb begin
+    named = '0;
+    for (int c = CHANNELS - 1; c >= 0; c--) if (fault[c] != FAULT_NONE) named = {16'b0, 8'(c), 8'(fault[c])};
+  end
   always_ff @(posedge clk) begin
     began     <= past && !rst;
     was_late  <= !rst && limit != '0 && age > limit;
@@ -54,7 +62,8 @@ module watchdog_props
     error_q   <= host_error;
     failed_q  <= failed;
     failure_q <= failure;
-    fault_q   <= lane_fault;
+    named_before <= {named_before[1:0], named};
+    if (warm != '1) warm <= warm + 2'd1;
   end
 
   always_comb begin
@@ -66,10 +75,10 @@ module watchdog_props
       if (began) begin
         assert (late == was_late);
         if (failed_q) assert (failed && failure == failure_q);
-        else begin
-          assert (failed == (error_q || fault_q != FAULT_NONE || late_q));
+        else if (warm == '1) begin
+          assert (failed == (error_q || named_before[2] != '0 || late_q));
           if (error_q) assert (failure == 32'(CARD_FAILURE_HOST));
-          else if (fault_q != FAULT_NONE) assert (failure[7:0] == 8'(fault_q));
+          else if (named_before[2] != '0) assert (failure == named_before[2]);
           else if (late_q) assert (failure == 32'(CARD_FAILURE_WATCHDOG));
         end
       end

@@ -1,7 +1,8 @@
 // One stream to N: every output gets each beat once.
 //
 // Streams: in; out_valid[i], out_ready[i] with out_data common to all. Latency: 0, the beat waits in the source.
-// Stalls: the next beat comes when the slowest output has taken the present one; the others wait.
+// in_ready is a register, so that N readies end here: a beat leaves the source a cycle after the last output has taken
+// it, one in two cycles at most. Stalls: the slowest output; the others wait.
 module stream_fork #(
     parameter int N = 2,
     parameter int WIDTH = 8
@@ -21,11 +22,15 @@ module stream_fork #(
   assign out_valid = {N{in_valid}} & ~taken;
   assign out_data = in_data;
   assign taking = out_valid & out_ready;
-  assign in_ready = &(taken | taking);
 
   always_ff @(posedge clk) begin
-    if (rst) taken <= '0;
-    else if (in_valid) taken <= in_ready ? '0 : taken | taking;
+    if (rst) begin
+      taken    <= '0;
+      in_ready <= 1'b0;
+    end else begin
+      taken    <= in_ready ? '0 : taken | taking;
+      in_ready <= !in_ready && (&(taken | taking));
+    end
   end
 
   stream_if #(

@@ -258,6 +258,7 @@ module control_regs
   logic [63:0] counter;
   logic [9:0] kept_of;  // the counter whose high half is kept
   logic in_words, in_counters, in_lanes, stopped;
+  logic of_words, of_counters, keeps, stops;  // of the read, a cycle after its address; keeps: its high half is kept
   logic [CARD_COUNTERS-1:0] asked;  // the card's counter that is read
   logic [63:0] selected;
 
@@ -316,21 +317,25 @@ module control_regs
         default: if (s_rready) reading <= NONE;
       endcase
       if (core_rst) kept_of <= '1;
-      else if (reading == VALUE && (in_counters || in_lanes) && !read_at[2]) kept_of <= read_at[12:3];
+      else if (reading == VALUE && of_counters && !read_at[2]) kept_of <= read_at[12:3];
     end
     if (reading == NONE) read_at <= s_araddr;
     fixed_q <= fixed;
+    of_words <= in_words;
+    of_counters <= in_counters || in_lanes;
+    keeps <= kept_of == read_at[12:3];
+    stops <= stopped;
     if (reading == ADDRESS) counter <= '0;
     for (int i = 0; i < CARD_COUNTERS; i++) asked[i] <= in_counters && read_at[8:3] == 6'(i);
     if (reading == LOOKUP) counter <= selected;
     if (reading == LANE && lane_value_valid) counter <= lane_value;
     if (reading == VALUE) begin
-      if (in_counters || in_lanes) begin
+      if (of_counters) begin
         if (!read_at[2]) begin
           s_rdata   <= counter[31:0];
           kept_high <= counter[63:32];
-        end else s_rdata <= (kept_of == read_at[12:3]) ? kept_high : counter[63:32];
-      end else s_rdata <= in_words ? stored | {30'b0, stopped, 1'b0} : fixed_q;
+        end else s_rdata <= keeps ? kept_high : counter[63:32];
+      end else s_rdata <= of_words ? stored | {30'b0, stops, 1'b0} : fixed_q;
     end
   end
 endmodule

@@ -1,11 +1,11 @@
 // The read half of the host port: shares it among MASTERS and splits their runs of beats into bursts.
 //
-// Streams in: a run of beats of each master, round robin; whose turn it is, is found while the run before is split.
+// Streams in: a run of beats of each master, round robin; a run's ready is a register, set when the run before is split.
 // Streams out: its beats in order, `data` for all, valid for the owner alone. Latency: 4 cycles from a run to its
 // first address, 1 from the port to a beat. A burst has at most 64 beats and stays within 4 KiB; up to DEPTH bursts are
 // open. Stalls: the port, and a master that does not take its beats, which holds up the others' as well. `stop` starts
-// nothing new and, from the next cycle on, discards what still comes. An error response sets `error` until reset:
-// neither its beat nor a later one is given to a master.
+// no burst and, from the next cycle on, takes no run and discards what still comes. An error response sets `error`
+// until reset: neither its beat nor a later one is given to a master.
 module host_reader
   import command_types::*;
 #(
@@ -35,8 +35,8 @@ module host_reader
     input  logic                     r_last
 );
   logic [MASTERS-1:0] grant, owner, owner_of_beat;
-  logic [MASTERS-1:0] turned;  // whose run follows
-  logic any, take, splitting, owner_valid, owner_ready, owner_in, room;
+  logic [MASTERS-1:0] turned;  // whose run is taken in this cycle
+  logic any, next, take, splitting, owner_valid, owner_ready, owner_in, room;
   host_read_t chosen;
   logic [63:0] address;  // of the run's next burst
   logic [23:0] beats_less, after_less;  // beats of the run, less one
@@ -52,13 +52,14 @@ module host_reader
       .clk,
       .rst,
       .want(run_valid),
-      .take(turned == '0),
+      .take(next),
       .grant,
       .any
   );
 
-  assign take = turned != '0 && !splitting && !stop;
-  assign run_ready = take ? turned : '0;
+  assign next = turned == '0 && !splitting && !stop;
+  assign take = turned != '0;
+  assign run_ready = turned;
 
   always_comb begin
     chosen = '0;
@@ -78,8 +79,7 @@ module host_reader
       splitting <= 1'b0;
       ar_valid  <= 1'b0;
     end else begin
-      if (take) turned <= '0;
-      else if (turned == '0 && any) turned <= grant;
+      turned <= (next && any) ? grant : '0;
       if (ar_ready) ar_valid <= 1'b0;
       if (take) splitting <= 1'b1;
       if (owner_in) begin

@@ -1,10 +1,10 @@
 // The write half of the host port: shares it among MASTERS, one beat a burst.
 //
-// Streams in: a beat or a part of it of each master, round robin; a master's turn is a register, so that a write is
-// taken in every second cycle at most. `done` of a master: one of its writes has its response; they come in order.
-// Latency: 2 cycles from a write to its address and data. Stalls: the port, and DEPTH writes without a response.
+// Streams in: a beat or a part of it of each master, round robin; a master's turn is a register, its ready, so that a
+// write is taken in every second cycle at most. `done` of a master: one of its writes has its response; they come in
+// order. Latency: 2 cycles from a write to its address and data. Stalls: the port, and DEPTH writes without a response.
 // `stop` starts nothing new: address and data that are valid stay until the port takes them. An error response sets
-// `error` until reset, and its write is never done.
+// `error` until reset, and its write is never done. A write whose turn comes in the first cycle of either is dropped.
 module host_writer
   import command_types::*;
 #(
@@ -54,8 +54,8 @@ module host_writer
   );
 
   assign next = granted == '0 && room && !stop && !error && (!aw_valid || aw_ready) && (!w_valid || w_ready);
-  assign write_ready = (stop || error) ? '0 : granted;
-  assign take = write_ready != '0;
+  assign write_ready = granted;
+  assign take = granted != '0 && !stop && !error;
 
   always_comb begin
     chosen = '0;
