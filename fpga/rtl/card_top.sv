@@ -69,6 +69,7 @@ module card_top
 );
   localparam int SCAN_BITS = $bits(scan_job_t);
   localparam int QUERY_BITS = $bits(query_head_t) + 512;
+  localparam int HIT_BITS = $bits(hit_beat_t) + 2 * 512;
 
   logic core_rst;
   logic stop;
@@ -90,9 +91,9 @@ module card_top
   select_job_t select_job;
   logic head_valid, head_ready, found_head_valid, found_head_ready;
   hit_head_t head, found_head;
-  logic hit_valid, hit_ready, found_hit_valid, found_hit_ready;
-  hit_beat_t hit_beat, found_hit_beat;
-  logic [511:0] hit_ids, hit_ranks, found_hit_ids, found_hit_ranks;
+  logic hit_valid, hit_ready, found_hit_valid, found_hit_ready, passed_hit_valid, passed_hit_ready;
+  hit_beat_t hit_beat, found_hit_beat, passed_hit_beat;
+  logic [511:0] hit_ids, hit_ranks, found_hit_ids, found_hit_ranks, passed_hit_ids, passed_hit_ranks;
 
   command #(
       .CHANNELS(CHANNELS),
@@ -355,10 +356,24 @@ module card_top
       .out_head_valid(head_valid),
       .out_head_ready(head_ready),
       .out_head(head),
-      .out_hit_valid(hit_valid),
-      .out_hit_ready(hit_ready),
-      .out_hit_beat(hit_beat),
-      .out_hit_ids(hit_ids),
-      .out_hit_ranks(hit_ranks)
+      .out_hit_valid(passed_hit_valid),
+      .out_hit_ready(passed_hit_ready),
+      .out_hit_beat(passed_hit_beat),
+      .out_hit_ids(passed_hit_ids),
+      .out_hit_ranks(passed_hit_ranks)
+  );
+
+  // The ready of results ends here: it comes late in a cycle, and goes through the weighted sums to the collector's FIFO.
+  skid #(
+      .WIDTH(HIT_BITS)
+  ) hits (
+      .clk,
+      .rst(core_rst),
+      .in_valid(passed_hit_valid),
+      .in_ready(passed_hit_ready),
+      .in_data({passed_hit_beat, passed_hit_ids, passed_hit_ranks}),
+      .out_valid(hit_valid),
+      .out_ready(hit_ready),
+      .out_data({hit_beat, hit_ids, hit_ranks})
   );
 endmodule
