@@ -2,7 +2,7 @@
 
 Yosys' slang front end (PyPI, WebAssembly) reads, Debian's Yosys maps. These are estimates of the open flow, before placement; no
 vendor tool has seen the RTL. With --totals: the modules of parts.json, each times its number in the card, against the bounds there. A
-part may stand without modules that are parts of their own.
+part may stand without modules that are parts of their own; paths that cross parts are counted in all of them together.
 
   scripts/card.sh synth scorer                        one module with its default parameters
   scripts/card.sh synth lane CHANNELS=32 G=4 S=16     with parameters
@@ -25,12 +25,14 @@ import sys
 import time
 from typing import Any
 
+import joined
 import netlist
 import rtl_sources
 
 HERE = pathlib.Path(__file__).resolve().parent
 BIN = pathlib.Path(sys.executable).parent
 PARTS = HERE / "parts.json"
+CARD = "card_top"  # the part that holds the others
 
 
 @dataclasses.dataclass
@@ -42,6 +44,7 @@ class Mapped:
     seconds: float
     without: list[str] = dataclasses.field(default_factory=list)  # modules that are boxes here
     ends: list[netlist.End] = dataclasses.field(default_factory=list)  # of paths over the bound that was asked for
+    cells: dict[str, Any] = dataclasses.field(default_factory=dict)  # the module as Yosys mapped it
 
     @property
     def name(self) -> str:
@@ -96,7 +99,7 @@ def synthesise(module: str, parameters: dict[str, int], without: list[str], work
     except ValueError as error:
         raise SynthesisError(f"{module}: {error}") from error
     ends = [] if bound is None else flat.ends(bound)
-    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without, ends)
+    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without, ends, mapped)
 
 
 def table(rows: list[list[str]]) -> str:
@@ -153,6 +156,11 @@ def print_totals(results: list[tuple[Mapped, int]], plan: dict[str, Any]) -> lis
     print(table(rows))
     print("%: of the U55C, all of a kind together; !: over the bound. A module without its parts of their own: "
           + ", ".join(f"{one.module} without {' '.join(one.without)}" for one, _ in results if one.without))
+    crossings = joined.Joined({one.module: one.cells for one, _ in results}, CARD).ends(plan["levels"])
+    print(f"\nends of paths across parts over {plan['levels']} levels: {len(crossings)}")
+    if crossings:
+        print(table([["end", "levels", "by"], *([one.end, str(one.levels), " ".join(one.way)] for one in crossings)]))
+        over.append(f"paths across parts: {crossings[0].levels} LUT levels, bound {plan['levels']}")
     for resource, bound in bounds.items():
         share = getattr(total, resource) / bound["of"]
         if share > bound["share"]:

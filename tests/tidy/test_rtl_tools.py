@@ -17,6 +17,7 @@ sys.path.insert(0, str(tree.ROOT / "fpga" / "tools"))
 import ceilings  # noqa: E402
 import cover_points  # noqa: E402
 import coverage  # noqa: E402
+import joined  # noqa: E402
 import lint  # noqa: E402
 import netlist  # noqa: E402
 import rtl_sources  # noqa: E402
@@ -73,6 +74,36 @@ def test_paths_of_ports_are_told_apart() -> None:
         "d": cell("MUXF8", {"O": [15]}, I0=[14], I1=["0"], S=["1"]),
     }, [2, 3], [15]).levels()
     assert (levels.register, levels.port) == (0, 2)
+
+
+def test_paths_across_parts_are_joined() -> None:
+    """Two parts in a third: from a register of one through logic of all three to one of the other; a port passes on, too."""
+    def lut(into: int, out: int) -> dict[str, Any]:
+        return cell("LUT1", {"O": [out]}, I0=[into])
+
+    def part(cells: dict[str, Any], into: list[int], out: list[int], names: dict[str, list[int]] = {}) -> dict[str, Any]:
+        ports = {"clk": {"direction": "input", "bits": [2]}, "a": {"direction": "input", "bits": into}, "y": {"direction": "output", "bits": out}}
+        return {"cells": cells, "ports": ports, "netnames": {name: {"bits": bits} for name, bits in names.items()}}
+
+    # Bit 0 of a part's output: a register with a LUT behind it; bit 1: its input with a LUT, and without one bit 2.
+    its = part({"from": flop(3, 10), "l": lut(10, 11), "m": lut(3, 12), "n": lut(4, 20), "o": lut(20, 21), "to": flop(21, 22), "q": flop(4, 23)},
+               [3, 4], [11, 12, 3], {"kept[1]": [22]})
+    box = {"clk": [2], "a": [30, 31]}
+    modules = {
+        "part": its,
+        "top": part({"one": cell("part$1", {"y": [32, 33, 34]}, **box), "two[0]": cell("\\part$2", {"y": [36, 37, 38]}, clk=[2], a=["0", 35]),
+                     "two[1]": cell("\\part$2", {"y": [46, 47, 48]}, clk=[2], a=["0", 34]),
+                     "l": lut(32, 35), "start": flop(31, 30)}, [31], []),
+    }
+    whole = joined.Joined(modules, "top")
+    assert whole.instances == {(): "top", ("one",): "part", ("two[0]",): "part", ("two[1]",): "part"}
+    # The LUT of `one`, that of the top, and two of `two`. What comes from a port of the top has no register.
+    assert whole.ends(0) == [joined.Crossing(4, "part.kept", ("part.y", "top.two.a"))]
+    assert whole.ends(4) == []
+    modules["top"]["cells"]["l"] = lut(33, 35)  # from the top's register through `one`, which has one LUT on this way
+    assert joined.Joined(modules, "top").ends(3) == [joined.Crossing(4, "part.kept", ("top.one.a", "part.y", "top.two.a"))]
+    del modules["top"]["cells"]["l"]  # what is left goes through `one` without a LUT
+    assert joined.Joined(modules, "top").ends(0) == [joined.Crossing(2, "part.kept", ("top.one.a", "part.y", "top.two.a"))]
 
 
 def test_lut_ram_begins_a_path_and_passes_its_address() -> None:
