@@ -675,8 +675,10 @@ TEST_CASE("pages behind the last hit do not reach the next job, which the lanes 
   // Pages full of hits keep the collector, whose results are slow, until the lanes have the next decision.
   // Behind them are pages with an entry of the last rank each.
   Bench bench(12);
-  for (const uint32_t full : {4U, 12U}) {
-    for (const uint32_t left_out : {12U, 32U}) {
+  constexpr uint32_t kPages = kBankWords * 8 * kChannels / 64;  // of a bank
+  for (const uint32_t full : {4U, std::min(12U, kPages / 2)}) {
+    for (const uint32_t most : {12U, 32U}) {
+      const uint32_t left_out = std::min(most, kPages - full - 1);
       std::vector<Job> jobs(4);
       for (Job& job : jobs) {
         job.k = 64 * full + 1;
