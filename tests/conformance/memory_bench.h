@@ -101,8 +101,9 @@ Query MakeQuery(const layout::Descriptor& d, const Records& records, std::mt1993
 // Runs the queries and checks completions and results.
 void CheckQueries(Bench& bench, std::vector<Query>& queries);
 
-// Queries of long scans that a device answers: all of them. `rtl` and XRT's emulation simulate the same card, a
-// minute for 4 million cycles, and take every other query each. Both take all where MNEMO_RTL_CASES is over 1.
+// Queries of long scans that a device answers: all of them. `rtl` and XRT's emulation simulate the same card,
+// a minute for 4 million cycles, and take every other query each. Both take all where MNEMO_RTL_CASES is
+// over 1.
 std::vector<Query> ShareOf(const MemoryDeviceOptions& options, const std::vector<Query>& queries);
 
 template <typename Body>
