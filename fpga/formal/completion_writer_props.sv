@@ -56,7 +56,7 @@ module completion_writer_props
   end
   always_comb begin
     if (owed == 2'd0) assume (!written);
-    // Of the descriptor that was taken, and once.
+    // The pulse belongs to the descriptor that was taken, and comes once.
     if (state == IDLE || heard) assume (!responded);
     if (finished_valid) assume (finished.number < 3'(N_QUEUES));
     if (opened) assume (!busy && !finished_valid && opened_number < 3'(N_QUEUES));

@@ -160,7 +160,7 @@ class WholeRun {
     MNEMO_RETURN_IF_ERROR(port_->Write(queue_.regions[0].address, device_->payload()));
     MNEMO_RETURN_IF_ERROR(
         port_->Write(queue_.ring + sizeof(RingHeader) + uint64_t{number % kSlots} * kUnitBytes, BytesOf(d)));
-    // What the descriptor before has left is gone.
+    // The results of the descriptor before are gone.
     const std::vector<uint8_t> nothing(device_->result().size(), 0xFF);
     MNEMO_RETURN_IF_ERROR(port_->Write(queue_.regions[1].address, nothing));
     port_->Watch(queue_.completions, kSlots, number);
