@@ -85,17 +85,11 @@ class Part(netlist.Netlist):
         return self._known[root]
 
     def _join(self, name: str, bits: list[int], through: list[str], cost: int) -> Ways:
-        kind = self.cells[name]["type"]
-        if not through:
-            return 0, {}
-        # A RAM that is read without a clock begins a path as well.
-        register = cost if netlist.LUT_RAM.fullmatch(kind) or netlist.SHIFT.fullmatch(kind) else -1
+        register = self._begin(name, through, cost)
         found: dict[Pin, int] = {}
         for bit in bits:
             its_register, its_pins = self.ways(bit)
-            driver = self.drivers.get(bit, ("", ""))[0]
-            chained = driver != "" and any(chain.fullmatch(kind) and chain.fullmatch(self.cells[driver]["type"]) for chain in netlist.CHAINS)
-            add = 0 if chained else cost
+            add = self._behind(name, self.drivers.get(bit, (None,))[0], cost)
             if its_register >= 0:
                 register = max(register, its_register + add)
             for pin, levels in its_pins.items():

@@ -137,6 +137,20 @@ class Netlist:
             return [port for port in inputs if re.fullmatch(r"A\d*", port)], 1
         return inputs, 0 if kind in FREE else 1
 
+    def _begin(self, name: str, through: list[str], cost: int) -> int:
+        """Levels to the cell's outputs of the path that begins in it, as in a register or a RAM that is read without a clock; else -1."""
+        if not through:
+            return 0
+        kind = self.cells[name]["type"]
+        return cost if LUT_RAM.fullmatch(kind) or SHIFT.fullmatch(kind) else -1
+
+    def _behind(self, name: str, driver: str | None, cost: int) -> int:
+        """Levels that the cell adds to what comes from the driver: none within a chain."""
+        if driver is None:
+            return cost
+        kinds = self.cells[name]["type"], self.cells[driver]["type"]
+        return 0 if any(all(map(chain.fullmatch, kinds)) for chain in CHAINS) else cost
+
     @functools.cached_property
     def _reach(self) -> dict[str, tuple[int, int, str | None]]:
         """By cell: levels up to its outputs, from registers and from ports, and the cell before it on the longest way."""
@@ -241,15 +255,10 @@ class Netlist:
                         stack.append((self.drivers[bit][0], False))
                 continue
             active.discard(name)
-            # A register, and a RAM that is read without a clock, begin a path.
-            clocked = not through or LUT_RAM.fullmatch(cell["type"]) or SHIFT.fullmatch(cell["type"])
-            register, outside, before = (cost if clocked and through else 0) if clocked else -1, -1, None
+            register, outside, before = self._begin(name, through, cost), -1, None
             for bit in bits:
                 its_register, its_outside, driver = self._arrival(bit, reach)
-                add = cost
-                if driver is not None:
-                    chained = any(chain.fullmatch(cell["type"]) and chain.fullmatch(self.cells[driver]["type"]) for chain in CHAINS)
-                    add = 0 if chained else cost
+                add = self._behind(name, driver, cost)
                 if its_register >= 0 and its_register + add > register:
                     register, before = its_register + add, driver
                 if its_outside >= 0:
