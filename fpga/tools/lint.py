@@ -35,7 +35,6 @@ FORMAT = [
 ]
 Units = dict[str, rtl_sources.Unit]
 CHECKS = ("verilator", "points", "slang", "verible", "format")
-WHOLE = "card_top"
 SLANG_WARNINGS = [
     "-Wextra",
     # A width is written out, though with the default parameters it is what it would be anyway.
@@ -72,12 +71,12 @@ def verilator(top: str, known: Units) -> set[str]:
 
 def points(known: Units) -> set[str]:
     """Names that cover_points.toml has and its module has not: a build that counts coverage ends with them."""
-    sources = rtl_sources.closure(WHOLE, known)
+    sources = rtl_sources.closure(rtl_sources.CARD, known)
     with tempfile.TemporaryDirectory() as folder:
         bound = pathlib.Path(folder) / "cover_points.sv"
         bound.write_text(cover_points.bound(sources), encoding="utf-8")
         done = subprocess.run(
-            [tool("verilator"), "--lint-only", "--assert", "--coverage-user", *cover_points.STRICT, "-Wno-fatal", "--top-module", WHOLE,
+            [tool("verilator"), "--lint-only", "--assert", "--coverage-user", *cover_points.STRICT, "-Wno-fatal", "--top-module", rtl_sources.CARD,
              *map(str, sources), str(bound)],
             capture_output=True,
             text=True,

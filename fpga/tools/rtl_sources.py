@@ -15,6 +15,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RTL = ROOT / "fpga" / "rtl"
+CARD = "card_top"  # the module of the whole card
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,7 +32,6 @@ import rtl_sources
 HERE = pathlib.Path(__file__).resolve().parent
 BIN = pathlib.Path(sys.executable).parent
 PARTS = HERE / "parts.json"
-CARD = "card_top"  # the part that holds the others
 
 
 @dataclasses.dataclass
@@ -44,11 +43,16 @@ class Mapped:
     seconds: float
     without: list[str] = dataclasses.field(default_factory=list)  # modules that are boxes here
     ends: list[netlist.End] = dataclasses.field(default_factory=list)  # of paths over the bound that was asked for
-    cells: dict[str, Any] = dataclasses.field(default_factory=dict)  # the module as Yosys mapped it
+    file: pathlib.Path = pathlib.Path()  # of Yosys' JSON
+    top: str = ""  # the module's name there
 
     @property
     def name(self) -> str:
         return " ".join([self.module, *(f"{key}={value}" for key, value in self.parameters.items())])
+
+
+def mapped_module(file: pathlib.Path, top: str) -> dict[str, Any]:
+    return json.loads(file.read_text())["modules"][top]
 
 
 class SynthesisError(Exception):
@@ -92,14 +96,14 @@ def synthesise(module: str, parameters: dict[str, int], without: list[str], work
     cells = re.findall(r"Estimated number of LCs:\s+(\d+)", text)
     if not cells:
         raise SynthesisError(f"{module}: Yosys printed no estimate; log: {rtl_sources.short(base)}.map.log")
-    mapped = json.loads(pathlib.Path(f"{base}.json").read_text())["modules"][top.group(1)]
-    flat = netlist.Netlist(mapped, frozenset(without))
+    file = pathlib.Path(f"{base}.json")
+    flat = netlist.Netlist(mapped_module(file, top.group(1)), frozenset(without))
     try:
         counts, levels = netlist.count(flat.types(), int(cells[-1])), flat.levels()
     except ValueError as error:
         raise SynthesisError(f"{module}: {error}") from error
     ends = [] if bound is None else flat.ends(bound)
-    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without, ends, mapped)
+    return Mapped(module, parameters, counts, levels, time.monotonic() - began, without, ends, file, top.group(1))
 
 
 def table(rows: list[list[str]]) -> str:
@@ -156,7 +160,7 @@ def print_totals(results: list[tuple[Mapped, int]], plan: dict[str, Any]) -> lis
     print(table(rows))
     print("%: of the U55C, all of a kind together; !: over the bound. A module without its parts of their own: "
           + ", ".join(f"{one.module} without {' '.join(one.without)}" for one, _ in results if one.without))
-    crossings = joined.Joined({one.module: one.cells for one, _ in results}, CARD).ends(plan["levels"])
+    crossings = joined.Joined({one.module: mapped_module(one.file, one.top) for one, _ in results}, rtl_sources.CARD).ends(plan["levels"])
     print(f"\nends of paths across parts over {plan['levels']} levels: {len(crossings)}")
     if crossings:
         print(table([["end", "levels", "by"], *([one.end, str(one.levels), " ".join(one.way)] for one in crossings)]))
