@@ -1,5 +1,5 @@
-// stream_fork: every output gets each beat of the source once, in order, and none else; a beat leaves the source in the
-// cycle after its last output has taken it, not before. The source holds its beat until then.
+// stream_fork: every output gets each beat of the source once, in order, and none else; a beat leaves the source two cycles
+// after its last output has taken it, not before. The source holds its beat until then.
 module stream_fork_props #(
     parameter int N = 2,
     parameter int WIDTH = 8
@@ -21,11 +21,12 @@ module stream_fork_props #(
 
   // Outputs that have the source's beat.
   logic [N-1:0] got;
-  logic waits;
+  logic all_had, waits;
   logic [WIDTH-1:0] held;
   always_ff @(posedge clk) begin
     if (rst || (in_valid && in_ready)) got <= '0;
     else got <= got | (out_valid & out_ready);
+    all_had <= past && !rst && !in_ready && got == '1;
     waits <= past && !rst && in_valid && !in_ready;
     held  <= in_data;
   end
@@ -35,7 +36,7 @@ module stream_fork_props #(
     if (past && !rst) begin
       assert (out_data == in_data);
       assert (out_valid == (in_valid ? ~got : '0));
-      assert (in_ready == (got == '1));
+      assert (in_ready == all_had);
       // Invariants.
       assert (taken == got);
       assert (got == '0 || waits);

@@ -89,8 +89,8 @@ module card_top
   logic [4:0] octave;
   logic select_valid, select_ready;
   select_job_t select_job;
-  logic head_valid, head_ready, found_head_valid, found_head_ready;
-  hit_head_t head, found_head;
+  logic head_valid, head_ready, found_head_valid, found_head_ready, passed_head_valid, passed_head_ready;
+  hit_head_t head, found_head, passed_head;
   logic hit_valid, hit_ready, found_hit_valid, found_hit_ready, passed_hit_valid, passed_hit_ready;
   hit_beat_t hit_beat, found_hit_beat, passed_hit_beat;
   logic [511:0] hit_ids, hit_ranks, found_hit_ids, found_hit_ranks, passed_hit_ids, passed_hit_ranks;
@@ -353,9 +353,9 @@ module card_top
       .value_counts(value_counts[0]),
       .value_y(value_y[0]),
       .value_top(value_top[0]),
-      .out_head_valid(head_valid),
-      .out_head_ready(head_ready),
-      .out_head(head),
+      .out_head_valid(passed_head_valid),
+      .out_head_ready(passed_head_ready),
+      .out_head(passed_head),
       .out_hit_valid(passed_hit_valid),
       .out_hit_ready(passed_hit_ready),
       .out_hit_beat(passed_hit_beat),
@@ -363,7 +363,19 @@ module card_top
       .out_hit_ranks(passed_hit_ranks)
   );
 
-  // The ready of results ends here: it comes late in a cycle, and goes through the weighted sums to the collector's FIFO.
+  // Readies of results end here: they come late in a cycle, and would go through the weighted sums to the selector.
+  skid #(
+      .WIDTH($bits(hit_head_t))
+  ) heads (
+      .clk,
+      .rst(core_rst),
+      .in_valid(passed_head_valid),
+      .in_ready(passed_head_ready),
+      .in_data(passed_head),
+      .out_valid(head_valid),
+      .out_ready(head_ready),
+      .out_data(head)
+  );
   skid #(
       .WIDTH(HIT_BITS)
   ) hits (

@@ -1,8 +1,8 @@
 // One stream to N: every output gets each beat once.
 //
 // Streams: in; out_valid[i], out_ready[i] with out_data common to all. Latency: 0, the beat waits in the source.
-// in_ready is a register, so that N readies end here: a beat leaves the source a cycle after the last output has taken
-// it, one in two cycles at most. Stalls: the slowest output; the others wait.
+// in_ready is a register, and so is what the outputs have taken: N readies end here. A beat leaves the source two cycles
+// after the last output has taken it, one in three cycles at most. Stalls: the slowest output; the others wait.
 module stream_fork #(
     parameter int N = 2,
     parameter int WIDTH = 8
@@ -29,7 +29,7 @@ module stream_fork #(
       in_ready <= 1'b0;
     end else begin
       taken    <= in_ready ? '0 : taken | taking;
-      in_ready <= !in_ready && (&(taken | taking));
+      in_ready <= !in_ready && (&taken);
     end
   end
 

@@ -3,8 +3,8 @@
 // Streams: job, list (read for listed jobs alone, one list each), row. Virtual page r * CHANNELS + lane_id is
 // row r. A job without a page in this lane gives one row with `none`. Jobs in the lane: 4; job_done frees the
 // slot of the oldest. form_* tells the stages behind what they need of a job, before its first row.
-// Rows of a listed job have a mask, and no range. Latency: 3 cycles from job to its first row, 2 of a listed one, then a
-// row a cycle. Stalls: row_ready, job slots, the entry.
+// Rows of a listed job have a mask, and no range. Latency: 3 cycles from job to its first row, then a row a cycle, one of a
+// list in two cycles: list_ready is a register, and says that there will be room. Stalls: row_ready, job slots, the entry.
 module row_source
   import card_types::*;
   import scan_types::*;
@@ -99,8 +99,7 @@ module row_source
   assign job_ready = state == IDLE && jobs != 3'd4;
   assign take = job_valid && job_ready;
   assign space = !row_valid || row_ready;
-  assign list_ready = state == LISTED && space;
-  assign emit = space && (state == RANGE || state == EMPTY || (state == LISTED && list_valid));
+  assign emit = (space && (state == RANGE || state == EMPTY)) || (list_valid && list_ready);
   assign waits = jobs == 3'd1 && state == LISTED && first && !list_valid;
   assign busy = jobs != '0 && !waits;
 
@@ -118,6 +117,7 @@ module row_source
       jobs <= '0;
       slot <= '0;
       row_valid <= 1'b0;
+      list_ready <= 1'b0;
     end else begin
       jobs <= jobs + 3'(take) - 3'(job_done);
       if (take) state <= job.listed ? LISTED : COUNT;
@@ -125,6 +125,7 @@ module row_source
       else if (emit && row_is_last) state <= IDLE;
       if (emit && row_is_last) slot <= slot + 2'd1;
       if (space) row_valid <= emit;
+      list_ready <= state == LISTED && space && !emit;
     end
   end
 

@@ -1,16 +1,15 @@
 // Merges the pages with hits of all lanes into page order: rows rise, in a row the lanes.
 //
-// Streams: one in a lane, one out, a page a cycle; latency $clog2(CHANNELS) cycles. A lane's pages come in rising rows; the last
-// one says that the lane has no more, and the last one out that no lane has. Only the output stalls it.
+// Streams: one in a lane, whose ready is a register, one out; a page a cycle, latency $clog2(CHANNELS) + 1 cycles. A lane's
+// pages come in rising rows; the last one says that the lane has no more, and the last one out that no lane has. Only the
+// output stalls it.
 //
 // Equals the order of entries in layout::TopK's last loop.
 module merge_tree #(
     parameter int CHANNELS = 2
 ) (
-    /* verilator lint_off UNUSEDSIGNAL */  // one lane has no registers here
     input  logic                                    clk,
     input  logic                                    rst,
-    /* verilator lint_on UNUSEDSIGNAL */
     input  logic                     [CHANNELS-1:0] in_valid,
     output logic                     [CHANNELS-1:0] in_ready,
     input  select_types::hit_page_t [CHANNELS-1:0] in_page,
@@ -27,9 +26,18 @@ module merge_tree #(
   hit_page_t page[1:2*CHANNELS-1];
 
   for (genvar i = 0; i < CHANNELS; ++i) begin : lane
-    assign valid[CHANNELS+i] = in_valid[i];
-    assign page[CHANNELS+i] = in_page[i];
-    assign in_ready[i] = ready[CHANNELS+i];
+    skid #(
+        .WIDTH($bits(hit_page_t))
+    ) buffer (
+        .clk,
+        .rst,
+        .in_valid(in_valid[i]),
+        .in_ready(in_ready[i]),
+        .in_data(in_page[i]),
+        .out_valid(valid[CHANNELS+i]),
+        .out_ready(ready[CHANNELS+i]),
+        .out_data(page[CHANNELS+i])
+    );
   end
 
   for (genvar n = 1; n < CHANNELS; ++n) begin : node

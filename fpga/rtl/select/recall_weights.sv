@@ -1,8 +1,8 @@
 // The weights of all entries of a job, one by one, from its ids and ranks.
 //
-// Streams: beats of hits in, while `on`, up to the job's last; weights out, a cycle later, one a cycle. Nothing else stalls it. A weight is
-// the rank >> 8, as in layout::ScoreSelect of kSelectWeightedSum; of the id the low bits are left: the entry of its
-// page, and the page's low bits.
+// Streams: beats of hits in, while `on`, up to the job's last; weights out, a cycle later, one a cycle. hit_ready is a register:
+// a beat goes in the cycle after its last weight, when none follows. Nothing else stalls it. A weight is the rank >> 8, as
+// in layout::ScoreSelect of kSelectWeightedSum; of the id the low bits are left: the entry of its page, and the page's low bits.
 module recall_weights (
     input  logic                   clk,
     input  logic                   rst,
@@ -24,19 +24,21 @@ module recall_weights (
   wire free = !weight_valid || weight_ready;
   wire ends = 5'(at) + 5'd1 == hit_beat.count;
   logic ended;  // the job has no more hits
-  wire go = on && !ended;
-  assign hit_ready = go && free && ends;
+  wire go = on && !ended && !hit_ready;
+  wire next = free && go && hit_valid;
 
   always_ff @(posedge clk) begin
     if (rst) begin
       at <= '0;
       weight_valid <= 1'b0;
       ended <= 1'b0;
+      hit_ready <= 1'b0;
     end else begin
-      if (free) weight_valid <= go && hit_valid;
-      if (free && go && hit_valid) at <= ends ? '0 : at + 4'd1;
+      if (free) weight_valid <= next;
+      if (next) at <= ends ? '0 : at + 4'd1;
+      hit_ready <= next && ends;
       if (!on) ended <= 1'b0;
-      else if (free && hit_valid && hit_beat.last && ends) ended <= 1'b1;
+      else if (next && hit_beat.last && ends) ended <= 1'b1;
     end
     if (free) begin
       weight <= hit_ranks[at][24:8];
