@@ -2,10 +2,12 @@
 //
 // Streams: in, out; order is kept and nothing is lost. It holds DEPTH payloads in all, `level` of them now.
 // Latency: 1 cycle from in to out when it is empty. Stalls: in only while it holds DEPTH payloads; after a
-// payload has left a full queue, in_ready follows a cycle later. DEPTH: a power of two, at least 2.
+// payload has left a full queue, in_ready follows a cycle later. DEPTH: a power of two, at least 2. Who sees to it that
+// there is room (HAS_ROOM) and needs no `level` has no count in hardware.
 module fifo #(
     parameter int WIDTH = 8,
-    parameter int DEPTH = 16
+    parameter int DEPTH = 16,
+    parameter bit HAS_ROOM = 1'b0  // payloads come only while in_ready is high, which nothing looks at
 ) (
     input  logic                   clk,
     input  logic                   rst,
@@ -25,7 +27,7 @@ module fifo #(
   logic in_fire, out_fire, out_free, behind;  // behind: payloads wait in the RAM
   logic [POINTER:0] level_next;
 
-  assign in_fire  = in_valid && in_ready;
+  assign in_fire  = in_valid && (HAS_ROOM || in_ready);
   assign out_fire = out_valid && out_ready;
   assign out_free = !out_valid || out_ready;
 
@@ -66,6 +68,14 @@ module fifo #(
     end
     if (out_free) out_data <= behind ? stored : in_data;
   end
+
+`ifndef SYNTHESIS
+  if (HAS_ROOM) begin : g_room
+    logic armed = 1'b0;  // since the first reset
+    always_ff @(posedge clk) if (rst) armed <= 1'b1;
+    assert property (@(posedge clk) disable iff (rst || !armed) in_valid |-> in_ready);
+  end
+`endif
 
   stream_if #(
       .WIDTH(WIDTH)

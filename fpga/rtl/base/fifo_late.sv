@@ -3,10 +3,12 @@
 //
 // Streams: in, out; order is kept and nothing is lost. It holds DEPTH payloads in all, `level` of them now.
 // Latency: 2 cycles from in to out when it is empty. Stalls: in only while it holds DEPTH payloads; after a
-// payload has left a full queue, in_ready follows a cycle later. DEPTH: a power of two, at least 2.
+// payload has left a full queue, in_ready follows a cycle later. DEPTH: a power of two, at least 2. Who sees to it that
+// there is room (HAS_ROOM) and needs no `level` has no count in hardware.
 module fifo_late #(
     parameter int WIDTH = 8,
-    parameter int DEPTH = 16
+    parameter int DEPTH = 16,
+    parameter bit HAS_ROOM = 1'b0  // payloads come only while in_ready is high, which nothing looks at
 ) (
     input  logic                   clk,
     input  logic                   rst,
@@ -24,7 +26,8 @@ module fifo_late #(
   logic [POINTER-1:0] write_at, read_at;
   logic [WIDTH-1:0] stored;
   logic behind;  // payloads wait in the RAM: at most DEPTH - 1, for the output has the first one
-  wire in_fire = in_valid && in_ready;
+  wire more = write_at != read_at + 1'b1;  // one behind the first of them does
+  wire in_fire = in_valid && (HAS_ROOM || in_ready);
   wire out_fire = out_valid && out_ready;
   wire out_free = !out_valid || out_ready;
   wire take = out_free && behind;
@@ -56,13 +59,21 @@ module fifo_late #(
       else if (in_fire) in_ready <= level != FULL - 1'b1;
       else in_ready <= level != FULL;
       if (in_fire) behind <= 1'b1;
-      else if (take) behind <= level != (out_valid ? (POINTER + 1)'(2) : (POINTER + 1)'(1));
+      else if (take) behind <= more;
       if (out_free) out_valid <= behind;
       if (in_fire) write_at <= write_at + 1'b1;
       if (take) read_at <= read_at + 1'b1;
     end
     if (out_free) out_data <= stored;
   end
+
+`ifndef SYNTHESIS
+  if (HAS_ROOM) begin : g_room
+    logic armed = 1'b0;  // since the first reset
+    always_ff @(posedge clk) if (rst) armed <= 1'b1;
+    assert property (@(posedge clk) disable iff (rst || !armed) in_valid |-> in_ready);
+  end
+`endif
 
   stream_if #(
       .WIDTH(WIDTH)

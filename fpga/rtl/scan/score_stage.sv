@@ -383,7 +383,8 @@ module score_stage
   );
   fifo_late #(
       .WIDTH(HEAD + S * 16),
-      .DEPTH(32)
+      .DEPTH(32),
+      .HAS_ROOM(1'b1)
   ) out (
       .clk,
       .rst,
@@ -395,6 +396,5 @@ module score_stage
       .out_data({score_head, score_y}),
       .level(unused_out_level)
   );
-
   wire unused = &{1'b0, out_in_ready, 1'b0};
 endmodule

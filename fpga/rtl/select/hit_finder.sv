@@ -216,7 +216,8 @@ module hit_finder #(
   wire store = found_finish || |any_above || (|any_equal && !exhausted);
   fifo #(
       .WIDTH($bits(mask_t)),
-      .DEPTH(DEPTH)
+      .DEPTH(DEPTH),
+      .HAS_ROOM(1'b1)
   ) mask_fifo (
       .clk,
       .rst(clear),
@@ -230,7 +231,8 @@ module hit_finder #(
   );
   fifo_late #(
       .WIDTH($bits(found_t)),
-      .DEPTH(DEPTH)
+      .DEPTH(DEPTH),
+      .HAS_ROOM(1'b1)
   ) found_fifo (
       .clk,
       .rst(clear),
@@ -360,7 +362,8 @@ module hit_finder #(
   logic [ROW-1:0] page_row;
   fifo_late #(
       .WIDTH(1 + ROW),
-      .DEPTH(GROUPS)
+      .DEPTH(GROUPS),
+      .HAS_ROOM(1'b1)
   ) page_fifo (
       .clk,
       .rst(clear),
@@ -375,7 +378,8 @@ module hit_finder #(
   assign page_of_hits = '{finish: page_finish, row: page_row, lane: lane_id};
   fifo_late #(
       .WIDTH($bits(hit_body_t)),
-      .DEPTH(GROUPS)
+      .DEPTH(GROUPS),
+      .HAS_ROOM(1'b1)
   ) body_fifo (
       .clk,
       .rst(clear),
@@ -390,9 +394,7 @@ module hit_finder #(
   always_ff @(posedge clk) group_room <= sent_level < ($clog2(GROUPS) + 1)'(GROUPS - 8);
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) store |-> found_ready && mask_ready);
   assert property (@(posedge clk) disable iff (rst || clear) hit_valid |-> head_valid);
-  assert property (@(posedge clk) disable iff (rst) sent_valid |-> sent_ready && body_ready);
   assert property (@(posedge clk) disable iff (rst || clear) body_take |-> body_valid);
 `endif
 endmodule
