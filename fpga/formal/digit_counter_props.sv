@@ -21,6 +21,9 @@ module digit_counter_props #(
     input logic                   whole,
     input logic                   even_valid,
     input logic                   odd_valid,
+    input logic                   some_high,
+    input logic                   some_few,
+    input logic                   some_found,
     input logic [N-1:0]           fits,
     input logic [N-1:0][3:0]      value,
     input logic [N-1:0][3:0]      high,
@@ -123,6 +126,8 @@ module digit_counter_props #(
       assert (shifts == moved && moved < 4'd15 && odd_at == 3'((moved + 4'd1) >> 1));
       if (moved != 4'd0) assert (came == 5'd0 || came == 5'b10000);
       if (cleared) assert (came == 5'd0 && moved == 4'd0);
+      assert ({some_found, some_few, some_high, even_valid || odd_valid} == came[4:1]);
+      assert (some_high || high == '0);
       assert (came[1] || is1 == '0);
       assert (came[2] || is2 == '0);
       for (int i = 0; i < N; i++) begin

@@ -24,7 +24,7 @@ module stream_if #(
   always_ff @(posedge clk) begin
     if (rst) armed <= 1'b1;
     stalled <= armed && !rst && valid && !ready;
-    held    <= data;
+    if (valid && !ready) held <= data;
     if (!rst && stalled) begin
       assert (valid)
       else $error("%m: a payload is withdrawn before it is taken");

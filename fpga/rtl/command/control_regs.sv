@@ -187,8 +187,8 @@ module control_regs
       cycle_period   <= '0;
     end else begin
       for (int q = 0; q < N_QUEUES; q++) begin
-        for (int w = 0; w < WORDS; w++) begin
-          if (of_queue[q] && of_word[w]) queues[q][32*w+:32] <= data;
+        if (of_queue[q]) begin
+          for (int w = 0; w < WORDS; w++) if (of_word[w]) queues[q][32*w+:32] <= data;
         end
       end
       for (int c = 0; c < CHANNELS; c++) begin

@@ -51,24 +51,29 @@ module digit_counter #(
   end
 
   // Digits, and whether what is above them fits; then both halves of a digit, a bit a value. A code that does not count
-  // has no high half.
+  // has no high half. Registers move only for codes that are on their way, here and below: some_* tells which have any.
   logic [N-1:0] fits;
   logic [N-1:0][3:0] value, high, low;
-  logic even_valid, odd_valid;
+  logic even_valid, odd_valid, some_high, some_few, some_found;
   always_ff @(posedge clk) begin
     even_valid <= valid && count_even && !rst;
     odd_valid <= valid && count_odd && !rst;
-    for (int i = 0; i < N; i += 2) begin
-      fits[i] <= ((codes[i] ^ known_even) & above_even) == 16'h0000;
-      fits[i+1] <= ((codes[i+1] ^ known_odd) & above_odd) == 16'h0000;
-    end
-    for (int i = 0; i < N; ++i) value[i] <= codes[i][{digit[1:0], 2'b00}+:4];
-    for (int v = 0; v < 4; ++v) begin
+    if (valid) begin
       for (int i = 0; i < N; i += 2) begin
-        high[i][v] <= even_valid && fits[i] && (fits[i+1] || !whole) && value[i][3:2] == 2'(v);
-        high[i+1][v] <= odd_valid && fits[i+1] && value[i+1][3:2] == 2'(v);
+        fits[i] <= ((codes[i] ^ known_even) & above_even) == 16'h0000;
+        fits[i+1] <= ((codes[i+1] ^ known_odd) & above_odd) == 16'h0000;
       end
-      for (int i = 0; i < N; ++i) low[i][v] <= value[i][1:0] == 2'(v);
+      for (int i = 0; i < N; ++i) value[i] <= codes[i][{digit[1:0], 2'b00}+:4];
+    end
+    some_high <= (even_valid || odd_valid) && !rst;
+    if (even_valid || odd_valid || some_high) begin
+      for (int v = 0; v < 4; ++v) begin
+        for (int i = 0; i < N; i += 2) begin
+          high[i][v] <= even_valid && fits[i] && (fits[i+1] || !whole) && value[i][3:2] == 2'(v);
+          high[i+1][v] <= odd_valid && fits[i+1] && value[i+1][3:2] == 2'(v);
+        end
+        for (int i = 0; i < N; ++i) low[i][v] <= value[i][1:0] == 2'(v);
+      end
     end
     if (rst) high <= '0;
   end
@@ -87,26 +92,32 @@ module digit_counter #(
   endfunction
 
   // Codes of a value in threes, then all of them, then so far.
-  logic [15:1][THREES*3-1:0] of_value;
   logic [15:1][5:0] few_low, few_high;  // of a three each
-  logic [15:1][2:0] ones, twos;
   logic [15:1][4:0] found;
   logic [15:1][COUNT-1:0] counts;
   logic [2:0] ends;
   logic [3:0] shifts;
   wire shifted = shift && shifts == 4'd14;  // through
-  always_comb begin
+  function automatic logic [THREES*3-1:0] of_value(input logic [N-1:0][3:0] highs, input logic [N-1:0][3:0] lows,
+                                                   input logic [3:0] digit_value);
     of_value = '0;
-    for (int b = 1; b < 16; ++b) begin
-      for (int i = 0; i < N; ++i) of_value[b][i] = high[i][b/4] && low[i][b%4];
-      ones[b] = ones_of_six(few_low[b]);
-      twos[b] = ones_of_six(few_high[b]);
-    end
-  end
+    for (int i = 0; i < N; ++i) of_value[i] = highs[i][digit_value[3:2]] && lows[i][digit_value[1:0]];
+  endfunction
+  function automatic logic [4:0] sum_of(input logic [5:0] ones, input logic [5:0] twos);
+    logic [2:0] once;
+    once = ones_of_six(ones);
+    sum_of = {4'(ones_of_six(twos)) + 4'(once[2:1]), once[0]};
+  endfunction
+  function automatic logic [11:0] few_of(input logic [THREES*3-1:0] bits);
+    few_of = '0;
+    for (int t = 0; t < THREES; ++t) {few_of[6+t], few_of[t]} = ones_of_three(bits[t*3+:3]);
+  endfunction
   always_ff @(posedge clk) begin
+    some_few <= some_high && !rst;
+    some_found <= some_few && !rst;
     for (int b = 1; b < 16; ++b) begin
-      for (int t = 0; t < THREES; ++t) {few_high[b][t], few_low[b][t]} <= ones_of_three(of_value[b][t*3+:3]);
-      found[b] <= {4'(twos[b]) + 4'(ones[b][2:1]), ones[b][0]};
+      if (some_high || some_few) {few_high[b], few_low[b]} <= few_of(of_value(high, low, 4'(b)));
+      if (some_few || some_found) found[b] <= sum_of(few_low[b], few_high[b]);
       counts[b] <= counts[b] + COUNT'(found[b]);
     end
     ends <= {ends[1:0], valid && last};

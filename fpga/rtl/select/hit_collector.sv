@@ -66,9 +66,11 @@ module hit_collector #(
   logic [HITS:0][3:0] ties_before;
   always_ff @(posedge clk) begin
     valid1 <= group_valid && !clear;
-    page1 <= group.page;
-    group1 <= group.body;
-    ties_before <= ones_before(group.body.equal);
+    if (group_valid) begin
+      page1 <= group.page;
+      group1 <= group.body;
+      ties_before <= ones_before(group.body.equal);
+    end
   end
 
   // 2: those that are kept.
@@ -85,12 +87,14 @@ module hit_collector #(
   wire short_of = !plenty && need[3:0] < ties;
   always_ff @(posedge clk) begin
     valid2 <= valid1 && !clear;
-    page2 <= page1;
-    group2 <= group1;
-    for (int i = 0; i < HITS; ++i) begin
-      keep2[i] <= group1.valid[i] && (!group1.equal[i] || plenty || need[3:0] > ties_before[i]);
-      eighth2[i] <= 8'd1 << group1.at[i][5:3];
-      of_eighth2[i] <= 8'd1 << group1.at[i][2:0];
+    if (valid1) begin
+      page2 <= page1;
+      group2 <= group1;
+      for (int i = 0; i < HITS; ++i) begin
+        keep2[i] <= group1.valid[i] && (!group1.equal[i] || plenty || need[3:0] > ties_before[i]);
+        eighth2[i] <= 8'd1 << group1.at[i][5:3];
+        of_eighth2[i] <= 8'd1 << group1.at[i][2:0];
+      end
     end
     if (start) need <= decision.need;
     else if (valid1) need <= short_of ? 24'd0 : need_left;
@@ -106,27 +110,30 @@ module hit_collector #(
   logic [HITS-1:0] keep3;
   logic [HITS:0][3:0] kept_before;
   logic [23:0] page3;
-  logic [63:0] mask3, entries, from_first, to_last;
+  logic [63:0] mask3, from_first, to_last;
   wire [3:0] kept = kept_before[HITS];
   wire [23:0] virtual_page = 24'(page2.row) << LANES | 24'(page2.lane);
-  always_comb begin
-    entries = '0;
+  function automatic logic [63:0] entries_of(input logic [HITS-1:0] keep, input logic [HITS-1:0][7:0] eighth,
+                                             input logic [HITS-1:0][7:0] of_eighth);
+    entries_of = '0;
     for (int b = 0; b < 64; ++b) begin
-      for (int i = 0; i < HITS; ++i) entries[b] = entries[b] | (keep2[i] && eighth2[i][b/8] && of_eighth2[i][b%8]);
+      for (int i = 0; i < HITS; ++i) entries_of[b] = entries_of[b] | (keep[i] && eighth[i][b/8] && of_eighth[i][b%8]);
     end
-  end
+  endfunction
   always_ff @(posedge clk) begin
     valid3 <= valid2 && keep2 != '0 && !clear;
-    source3 <= page2;
-    group3 <= group2;
-    keep3 <= keep2;
-    kept_before <= ones_before(keep2);
-    page3 <= virtual_page - 24'(decision.job.shift);
-    if (decision.job.shape == SHAPE_MAXIMA) begin
-      mask3 <= (virtual_page == decision.job.first_page ? from_first : '1) &
-          (virtual_page == decision.job.last_page ? to_last : '1);
-    end else begin
-      mask3 <= entries;
+    if (valid2) begin
+      source3 <= page2;
+      group3 <= group2;
+      keep3 <= keep2;
+      kept_before <= ones_before(keep2);
+      page3 <= virtual_page - 24'(decision.job.shift);
+      if (decision.job.shape == SHAPE_MAXIMA) begin
+        mask3 <= (virtual_page == decision.job.first_page ? from_first : '1) &
+            (virtual_page == decision.job.last_page ? to_last : '1);
+      end else begin
+        mask3 <= entries_of(keep2, eighth2, of_eighth2);
+      end
     end
     from_first <= '1 << decision.job.skip;
     to_last <= '1 >> (6'd63 - decision.job.last_entry);
@@ -140,8 +147,7 @@ module hit_collector #(
   assign filled_after = 5'(filled) + 5'(kept);
   wire final3 = left == 24'(kept);
   wire wide = decision.job.exp2 || decision.job.relu;
-  logic [HITS-1:0][2:0] column3;
-  logic [HITS-1:0][2:0] hit_of, hit_of4;  // by column
+  logic [HITS-1:0][2:0] hit_of4;  // by column
   logic [15:0] taken4, next4;  // columns that take a hit, and those of the next beat
   logic [29:0] page_id, page4;
   logic [HITS-1:0][5:0] at4;
@@ -150,12 +156,16 @@ module hit_collector #(
   logic [3:0][15:0] high4;
   logic [7:4] negative4;
   logic [31:0] bias;
-  always_comb begin
-    hit_of = '0;
-    for (int i = 0; i < HITS; ++i) column3[i] = filled[2:0] + kept_before[i][2:0];
-    for (int c = 0; c < HITS; ++c) begin
-      for (int i = 0; i < HITS; ++i) if (keep3[i] && column3[i] == 3'(c)) hit_of[c] = hit_of[c] | 3'(i);
+  function automatic logic [HITS-1:0][2:0] hits_of(input logic [HITS-1:0] keep, input logic [HITS:0][3:0] places,
+                                                   input logic [2:0] first);
+    logic [2:0] place;
+    hits_of = '0;
+    for (int i = 0; i < HITS; ++i) begin
+      place = first + places[i][2:0];
+      for (int c = 0; c < HITS; ++c) if (keep[i] && place == 3'(c)) hits_of[c] = hits_of[c] | 3'(i);
     end
+  endfunction
+  always_comb begin
     unique case (decision.job.shape)
       SHAPE_TOKENS: page_id = {page3, 6'd0};
       SHAPE_PARTS: page_id = {4'd0, page3, 2'd0};
@@ -164,25 +174,27 @@ module hit_collector #(
   end
   always_ff @(posedge clk) begin
     valid4 <= valid3 && !clear;
-    completes4 <= filled_after[4];
-    final4 <= final3;
-    hit_of4 <= hit_of;
-    page4 <= page_id;
-    for (int c = 0; c < 16; ++c) begin
-      taken4[c] <= valid3 && 4'(c) - filled < kept;
-      next4[c] <= 4'(c) < filled;
-    end
     bias <= code_bias(decision.job.plain, decision.job.exp2, decision.job.relu);
-    for (int i = 0; i < HITS; ++i) begin
-      unique case (decision.job.shape)
-        SHAPE_TOKENS: at4[i] <= group3.at[i];
-        SHAPE_PARTS: at4[i] <= {4'd0, group3.at[i][1:0]};
-        default: at4[i] <= 6'd0;
-      endcase
-    end
-    for (int i = 0; i < 4; ++i) begin
-      {high4[i], low4[i]} <= {wide ? group3.code[i+4] : 16'd0, group3.code[i]} - bias;
-      {negative4[i+4], low4[i+4]} <= {1'b0, group3.code[i+4]} - {1'b0, bias[15:0]};
+    if (valid3) begin
+      completes4 <= filled_after[4];
+      final4 <= final3;
+      hit_of4 <= hits_of(keep3, kept_before, filled[2:0]);
+      page4 <= page_id;
+      for (int c = 0; c < 16; ++c) begin
+        taken4[c] <= 4'(c) - filled < kept;
+        next4[c] <= 4'(c) < filled;
+      end
+      for (int i = 0; i < HITS; ++i) begin
+        unique case (decision.job.shape)
+          SHAPE_TOKENS: at4[i] <= group3.at[i];
+          SHAPE_PARTS: at4[i] <= {4'd0, group3.at[i][1:0]};
+          default: at4[i] <= 6'd0;
+        endcase
+      end
+      for (int i = 0; i < 4; ++i) begin
+        {high4[i], low4[i]} <= {wide ? group3.code[i+4] : 16'd0, group3.code[i]} - bias;
+        {negative4[i+4], low4[i+4]} <= {1'b0, group3.code[i+4]} - {1'b0, bias[15:0]};
+      end
     end
     if (start) begin
       left <= decision.count;
@@ -203,12 +215,14 @@ module hit_collector #(
   wire out = valid4 && !decision.job.to_list;
   always_ff @(posedge clk) begin
     taken5 <= out && !clear ? taken4 : 16'd0;
-    next5 <= next4;
-    page5 <= page4[29:6];
-    for (int c = 0; c < HITS; ++c) begin
-      at5[c] <= at4[hit_of4[c]] | page4[5:0];
-      low5[c] <= low4[hit_of4[c]];
-      high5[c] <= hit_of4[c][2] ? {16{negative4[{1'b1, hit_of4[c][1:0]}]}} : high4[hit_of4[c][1:0]];
+    if (valid4) begin
+      next5 <= next4;
+      page5 <= page4[29:6];
+      for (int c = 0; c < HITS; ++c) begin
+        at5[c] <= at4[hit_of4[c]] | page4[5:0];
+        low5[c] <= low4[hit_of4[c]];
+        high5[c] <= hit_of4[c][2] ? {16{negative4[{1'b1, hit_of4[c][1:0]}]}} : high4[hit_of4[c][1:0]];
+      end
     end
     flush <= out && final4 && filled != 4'd0 && !clear;
     beat_valid <= ((out && completes4) || flush) && !clear;
@@ -243,7 +257,8 @@ module hit_collector #(
   wire next_ready = !hit_valid || hit_ready;
   fifo #(
       .WIDTH($bits(hit_beat_t)),
-      .DEPTH(ROWS)
+      .DEPTH(ROWS),
+      .HAS_ROOM(1'b1)
   ) beats (
       .clk,
       .rst,
@@ -321,7 +336,6 @@ module hit_collector #(
   end
 
 `ifndef SYNTHESIS
-  assert property (@(posedge clk) disable iff (rst) beat_valid |-> beat_ready);
   assert property (@(posedge clk) disable iff (rst || clear) valid3 |-> active && left >= 24'(kept));
 `endif
 

@@ -50,10 +50,12 @@ module rank_unit #(
   logic [7:0][G-1:0][15:0] score;
   logic [G-1:0] used;
   always_ff @(posedge clk) begin
-    used <= queries;
-    score <= y;
-    for (int e = 0; e < 8; ++e) begin
-      for (int g = 0; g < G; ++g) below[e][g] <= {best[g][15], best[g]} - {y[e][g][15], y[e][g]};
+    if (valid) begin
+      used <= queries;
+      score <= y;
+      for (int e = 0; e < 8; ++e) begin
+        for (int g = 0; g < G; ++g) below[e][g] <= {best[g][15], best[g]} - {y[e][g][15], y[e][g]};
+      end
     end
   end
 
@@ -61,20 +63,24 @@ module rank_unit #(
     logic [7:0][(G>>l)-1:0][15:0] code;
     if (l == 0) begin : leaf
       always_ff @(posedge clk) begin
-        for (int e = 0; e < 8; ++e) begin
-          for (int g = 0; g < G; ++g) begin
-            if (!used[g]) code[e][g] <= 16'd0;
-            else if (plain) code[e][g] <= score[e][g] == 16'h8000 ? 16'd1 : score[e][g] ^ 16'h8000;
-            else code[e][g] <= {4'h1, below[e][g][16:12] != 5'd0 ? 12'd0 : ~below[e][g][11:0]};
+        if (tag[0].valid) begin
+          for (int e = 0; e < 8; ++e) begin
+            for (int g = 0; g < G; ++g) begin
+              if (!used[g]) code[e][g] <= 16'd0;
+              else if (plain) code[e][g] <= score[e][g] == 16'h8000 ? 16'd1 : score[e][g] ^ 16'h8000;
+              else code[e][g] <= {4'h1, below[e][g][16:12] != 5'd0 ? 12'd0 : ~below[e][g][11:0]};
+            end
           end
         end
       end
     end else begin : node
       always_ff @(posedge clk) begin
-        for (int e = 0; e < 8; ++e) begin
-          for (int i = 0; i < (G >> l); ++i) begin
-            code[e][i] <= level[l-1].code[e][2*i+1] > level[l-1].code[e][2*i] ? level[l-1].code[e][2*i+1] :
-                level[l-1].code[e][2*i];
+        if (tag[l].valid) begin
+          for (int e = 0; e < 8; ++e) begin
+            for (int i = 0; i < (G >> l); ++i) begin
+              code[e][i] <= level[l-1].code[e][2*i+1] > level[l-1].code[e][2*i] ? level[l-1].code[e][2*i+1] :
+                  level[l-1].code[e][2*i];
+            end
           end
         end
       end
