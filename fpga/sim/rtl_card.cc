@@ -20,6 +20,7 @@ namespace {
 constexpr uint32_t kChannels = MNEMO_CARD_CHANNELS;
 constexpr uint32_t kResetCycles = 16;
 constexpr uint32_t kRegisterCycles = 10'000;
+constexpr uint32_t kIdleCycles = 64;  // between looks at a card whose memories stand still
 
 HbmOptions ChannelOptions(const RtlCardOptions& options, uint32_t channel) {
   HbmOptions hbm;
@@ -214,24 +215,28 @@ void RtlCard::AllowChannel(uint32_t number, Range range) { parts_->channels[numb
 bool RtlCard::Run(uint32_t cycles) {
   if (!busy_ && polled_ == 0) return false;
   const uint64_t writes = parts_->host_writes;
-  for (uint32_t i = 0; i < cycles; ++i) {
+  for (uint32_t i = 1; i <= cycles; ++i) {
     Tick();
     if (parts_->host_writes != writes && parts_->host.idle()) return true;
+    if (i == cycles || (polled_ == 0 && i % kIdleCycles == 0 && MemoriesIdle())) {
+      const absl::StatusOr<uint32_t> state = ReadRegister(layout::kCardRegState);
+      busy_ = !state.ok() || (*state & layout::kCardStateIdle) == 0;
+      if (!busy_ && polled_ == 0) break;
+    }
   }
-  const absl::StatusOr<uint32_t> state = ReadRegister(layout::kCardRegState);
-  busy_ = !state.ok() || (*state & layout::kCardStateIdle) == 0;
   return busy_ || polled_ != 0;
+}
+
+bool RtlCard::MemoriesIdle() const {
+  return parts_->host.idle() && std::all_of(parts_->channels.begin(), parts_->channels.end(),
+                                            [](const HbmChannel& channel) { return channel.idle(); });
 }
 
 bool RtlCard::interrupt() const { return parts_->top->irq != 0; }
 
 bool RtlCard::Settle(uint32_t cycles) {
-  const auto idle = [&] {
-    return parts_->host.idle() && std::all_of(parts_->channels.begin(), parts_->channels.end(),
-                                              [](const HbmChannel& channel) { return channel.idle(); });
-  };
-  for (uint32_t i = 0; i < cycles && !idle(); ++i) Tick();
-  return idle();
+  for (uint32_t i = 0; i < cycles && !MemoriesIdle(); ++i) Tick();
+  return MemoriesIdle();
 }
 
 uint64_t RtlCard::violations() const {
