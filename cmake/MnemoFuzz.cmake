@@ -4,7 +4,7 @@
 # SRCS: the fuzzer's own source and the few sources under test, by paths from the root, all with the fuzzer's, address and
 # undefined-behaviour instrumentation. SEEDS: the folder of the seed corpus; SEEDS_TARGET, if given, makes it.
 # Inputs that a run finds stay in the build folder.
-find_program(MNEMO_CLANGXX NAMES clang++ clang++-19 clang++-16 clang++-14)
+include(MnemoClang)
 
 function(mnemo_fuzz name)
   cmake_parse_arguments(FUZZ "" "SEEDS;SEEDS_TARGET;MAX_LENGTH;SECONDS" "SRCS;LIBS" ${ARGN})
