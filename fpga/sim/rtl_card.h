@@ -53,8 +53,8 @@ class RtlCard {
   // UNAVAILABLE: the card answers no access.
   absl::StatusOr<uint32_t> ReadRegister(uint32_t offset);
   absl::Status WriteRegister(uint32_t offset, uint32_t value);
-  // Runs for at most `cycles`, fewer when the card has written to host memory or has nothing left to do. Returns at
-  // once when nothing is under way. Whether anything still is.
+  // Runs for at most `cycles`, fewer when the card has written to host memory or has nothing left to do.
+  // Returns at once when nothing is under way. Whether anything still is.
   bool Run(uint32_t cycles);
   // So many clocks, whatever the card does.
   void Clock(uint32_t cycles);

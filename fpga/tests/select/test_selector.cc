@@ -187,7 +187,7 @@ std::vector<Bench::Beat> Bench::PageBeats(const Job& job, uint32_t page, uint64_
             const size_t at = static_cast<size_t>(place - job.entries.begin());
             y = job.scores[static_cast<size_t>(query) * job.entries.size() + at];
           }
-          beat.y[static_cast<size_t>(e * kQueries + q)] = y;
+          beat.y[static_cast<size_t>(e) * kQueries + static_cast<size_t>(q)] = y;
         }
       }
       const bool page_last = first + kEntries >= count;
