@@ -366,10 +366,16 @@ def test_a_card_of_a_service_that_others_run(tiny: pathlib.Path, browser: Browse
             open_console(browser, node, "card.html")
             choices = browser.run("return [...document.querySelectorAll('#instance option')].map((option) => option.value)")
             assert choices == ["", *sorted([daemon.metrics_address, service.metrics_address])]
-            browser.driver.get(f"{prometheus.url}/consoles/card.html?range=5m&refresh=off&instance={service.metrics_address}")
-            wait_for("the page has its data", lambda: browser.run("return document.body.dataset.state") != "loading", 30, 0.1)
-            states = browser.run("return [...document.querySelectorAll('article')].map((article) => article.dataset.state)")
-            assert set(states) == {"ok"} and browser.errors() == []
+
+            def states() -> list[str]:
+                browser.driver.get(f"{prometheus.url}/consoles/card.html?range=5m&refresh=off&instance={service.metrics_address}")
+                wait_for("the page has its data", lambda: browser.run("return document.body.dataset.state") != "loading", 30, 0.1)
+                return browser.run("return [...document.querySelectorAll('article')].map((article) => article.dataset.state)")
+
+            # A rate needs values at both ends of its window, which a young service may lack: the page is asked again.
+            with Load(daemon):
+                wait_for("every panel has values", lambda: set(states()) == {"ok"}, 60, 0.5)
+            assert browser.errors() == []
             # Its end is told, as that of mnemod is.
             service.end()
             wait_for("the alert is due", lambda: prometheus.query(f'ALERTS{{alertname="MnemoDown",instance="{service.metrics_address}"}}'), 30, 0.2)
