@@ -1,7 +1,8 @@
 // A checker of a stream, empty for synthesis: a payload that is valid and not taken stays valid and unchanged.
 // Checks begin with the first reset.
 module stream_if #(
-    parameter int WIDTH = 1
+    parameter int WIDTH = 1,
+    parameter bit NEVER_STALLS = 1'b0  // a payload comes only while `ready` is high
 ) (
     input logic             clk,
     input logic             rst,
@@ -25,6 +26,10 @@ module stream_if #(
     if (rst) armed <= 1'b1;
     stalled <= armed && !rst && valid && !ready;
     if (valid && !ready) held <= data;
+    if (NEVER_STALLS && armed && !rst) begin
+      assert (!valid || ready)
+      else $error("%m: a payload comes without room");
+    end
     if (!rst && stalled) begin
       assert (valid)
       else $error("%m: a payload is withdrawn before it is taken");

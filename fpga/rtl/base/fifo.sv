@@ -69,16 +69,9 @@ module fifo #(
     if (out_free) out_data <= behind ? stored : in_data;
   end
 
-`ifndef SYNTHESIS
-  if (HAS_ROOM) begin : g_room
-    logic armed = 1'b0;  // since the first reset
-    always_ff @(posedge clk) if (rst) armed <= 1'b1;
-    assert property (@(posedge clk) disable iff (rst || !armed) in_valid |-> in_ready);
-  end
-`endif
-
   stream_if #(
-      .WIDTH(WIDTH)
+      .WIDTH(WIDTH),
+      .NEVER_STALLS(HAS_ROOM)
   ) check_in (
       .clk,
       .rst,
