@@ -63,10 +63,12 @@ TEST_CASE("values of options are checked, and the bounds are named") {
   CHECK(refused("hbm_bytes", "200000").find("hbm_bytes: 200000; allowed: multiples of") == 0);
 }
 
-// A channel of 4,096 words has ranks of 131,072 tokens, of any group, and for a pass the largest scores of
-// 32,768 pages.
+// A channel of 4,096 words has ranks of 131,072 tokens, of any group, and the largest scores of 32,768 pages
+// for one pass of G queries, of as many less for more passes.
 TEST_CASE("indexes have more tokens than a bank has scores, and with few entries than it has ranks") {
   constexpr uint32_t kRanks = 131072 * MNEMO_RTL_CHANNELS;
+  constexpr uint32_t kMaximaOfPass = 16 * kRanks;
+  constexpr uint32_t kPassesOf64 = 64 / MNEMO_RTL_QUERIES;
   constexpr uint32_t kMost = 1 << 24;
   const auto caps = [](const char* group, const char* k) {
     MemoryDeviceOptions options{
@@ -78,8 +80,8 @@ TEST_CASE("indexes have more tokens than a bank has scores, and with few entries
   CHECK(caps("4", "16384").max_tokens == std::min(kMost, kRanks));
   CHECK(caps("4", "16384").cascade == 1);
   CHECK(caps("4", "2049").max_tokens == std::min(kMost, kRanks));
-  CHECK(caps("4", "2048").max_tokens == std::min(kMost, 16 * kRanks));
-  CHECK(caps("64", "2048").max_tokens == std::min(kMost, kRanks));
+  CHECK(caps("4", "2048").max_tokens == std::min(kMost, kMaximaOfPass));
+  CHECK(caps("64", "2048").max_tokens == std::min(kMost, kMaximaOfPass / kPassesOf64));
   CHECK(caps("4", "2048").max_k == 2048);
   CHECK(caps("4", "2048").cascade == 0);
   CHECK(caps("16", "16384").max_tokens == std::min(kMost, kRanks));
