@@ -34,7 +34,10 @@ module digit_counter_props #(
     input logic [15:1][COUNT-1:0] counts,
     input logic [2:0]             ends,
     input logic [3:0]             shifts,
-    input logic [2:0]             odd_at
+    input logic [2:0]             odd_at,
+    input logic                   changed,
+    input logic [COUNT-1:0]       odd,
+    input logic [COUNT-1:0]       even
 );
   logic past = 1'b0;
   always_ff @(posedge clk) past <= 1'b1;
@@ -116,6 +119,28 @@ module digit_counter_props #(
       if (came[4:1] == 4'd0) assert (counts == seen);
       if (came == 5'd0 && !cleared) assert (top == seen[4'd15-moved]);
       if (cleared) assert (counts == '0);
+    end
+  end
+
+  // What is read is of the counters and places of a cycle ago, from the second cycle on.
+  function automatic logic [COUNT-1:0] counter(input logic [15:1][COUNT-1:0] all, input logic [3:0] of_value);
+    counter = '0;
+    for (int b = 1; b < 16; b++) if (of_value == 4'(b)) counter = all[b];
+  endfunction
+  logic past_twice = 1'b0;
+  logic [15:1][COUNT-1:0] counts_q;
+  logic [2:0] odd_at_q;
+  logic [3:0] shifts_q;
+  always_ff @(posedge clk) begin
+    past_twice <= past;
+    {counts_q, odd_at_q, shifts_q} <= {counts, odd_at, shifts};
+  end
+  always_comb begin
+    if (past && !past_twice) assert (changed);
+    if (past_twice) begin
+      assert (changed || {counts_q, odd_at_q, shifts_q} == {counts, odd_at, shifts});
+      assert (odd == counter(counts_q, 4'd15 - {odd_at_q, 1'b0}));
+      assert (even == counter(counts_q, 4'd14 - {shifts_q[3:1], 1'b0}));
     end
   end
 

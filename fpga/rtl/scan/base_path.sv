@@ -216,13 +216,15 @@ module base_path
       .in_data(shift1_in[4:3]),
       .out_data(coarse1)
   );
-  always_ff @(posedge clk) shift2 <= down < 0 ? 5'd0 : down > 31 ? 5'd31 : down[4:0];
+  always_ff @(posedge clk) shift2 <= scan_types::limited(down);
   logic [15:0] score;
   logic [16:0] score_sum;
+  logic [9:0] scored;  // queries, by the cycles since
   scorer #(
       .PRODUCTS(2)
   ) one (
       .clk,
+      .moves(scored[8:1]),
       .dot2(dot_in),
       .factor,
       .coarse1,
@@ -242,8 +244,9 @@ module base_path
     collected_next[G-1] = score;
   end
   always_ff @(posedge clk) begin
-    ends <= rst ? '0 : {ends[8:0], scoring_last};
-    collected <= collected_next;
+    scored <= rst ? '0 : {scored[8:0], scoring};
+    ends   <= rst ? '0 : {ends[8:0], scoring_last};
+    if (scored[9]) collected <= collected_next;
   end
   assign score_ends = ends[9];
 

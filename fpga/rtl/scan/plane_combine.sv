@@ -111,11 +111,14 @@ module plane_combine #(
     logic we;
     assign we = valid3 && tag3.slots[t];
     always_comb begin
-      for (int g = 0; g < G; ++g) begin
-        // As above; `turn` comes in at the lowest bit.
-        doubled[g] = tag3.first ? '1 : ~{held[g][22:0], 1'b0} ^ {24{tag3.turn}};
-        carried[g] = {24'($signed(vector[t][g])), tag3.turn} - {doubled[g], 1'b1};
-        next[g]    = carried[g][24:1];
+      {doubled, carried, next} = 'x;
+      if (valid3) begin  // where nothing is written a simulator has nothing to add
+        for (int g = 0; g < G; ++g) begin
+          // As above; `turn` comes in at the lowest bit.
+          doubled[g] = tag3.first ? '1 : ~{held[g][22:0], 1'b0} ^ {24{tag3.turn}};
+          carried[g] = {24'($signed(vector[t][g])), tag3.turn} - {doubled[g], 1'b1};
+          next[g]    = carried[g][24:1];
+        end
       end
     end
     ram_lut #(

@@ -85,6 +85,11 @@ package scan_types;
     return merge == 2'd3 ? 3'd7 : merge == 2'd2 ? 3'd3 : {2'd0, merge[0]};
   endfunction
 
+  // A shift to the right of a score, limited to 0..31.
+  function automatic logic [4:0] limited(input logic signed [10:0] value);
+    return value < 0 ? 5'd0 : value > 31 ? 5'd31 : value[4:0];
+  endfunction
+
   // The part of a job's form that scores need (score_stage).
   typedef struct packed {
     logic       codes;

@@ -63,6 +63,7 @@ module score_array #(
     for (genvar g = 0; g < G; ++g) begin : g_query
       scorer unit (
           .clk,
+          .moves(valids[7:0]),
           .dot2(dot2[e][g]),
           .factor,
           .coarse1,

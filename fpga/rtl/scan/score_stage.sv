@@ -226,12 +226,8 @@ module score_stage
       .out_data({codes10, base_at})
   );
 
-  function automatic logic [4:0] limited(input logic signed [10:0] value);
-    return value < 0 ? 5'd0 : value > 31 ? 5'd31 : value[4:0];
-  endfunction
-
   // Registers by the cycles after a step; the scorers' cycle 0 is cycle 5.
-  logic [4:1] valid;
+  logic [6:1] valid;
   logic [TAG-1:0] tag1, tag4_bits;
   tag_t tag4;
   logic [E-1:0] counts4;
@@ -287,47 +283,51 @@ module score_stage
   end
 
   always_ff @(posedge clk) begin
-    valid <= rst ? '0 : {valid[3:1], step};
-    // 1
-    tag1 <= tag_now;
-    fold1 <= {shape.fold && !now.none, at == '0};
-    token_scale1 <= token_scale;
-    row_scale1 <= row_scale;
-    tokens1 <= shape.codes && !shape.sign_stage;
-    adjust1 <= shape.adjust;
-    sign1 <= shape.sign_stage;
-    code_shift1 <= shape.code_shift;
-    down1 <= shape.down;
-    top1 <= header.top_octave;
-    // 2
-    scale2 <= tokens1 ? token_scale1 : row_scale1;
-    own2 <= !tokens1;
-    top2 <= top1;
-    // 3: octaves
-    sum3 <= sum;
-    shift3 <= shift;
-    for (int e = 0; e < E; ++e) begin
-      top3[e] <= own2 ? 8'(scale2[e][7:3]) : top2;
-      below3[e] <= own2 ? 5'd0 : limited(11'(top2) - 11'(scale2[e][7:3]));
+    valid <= rst ? '0 : {valid[5:1], step};
+    if (step) begin  // 1
+      tag1 <= tag_now;
+      fold1 <= {shape.fold && !now.none, at == '0};
+      token_scale1 <= token_scale;
+      row_scale1 <= row_scale;
+      tokens1 <= shape.codes && !shape.sign_stage;
+      adjust1 <= shape.adjust;
+      sign1 <= shape.sign_stage;
+      code_shift1 <= shape.code_shift;
+      down1 <= shape.down;
+      top1 <= header.top_octave;
     end
-    // 4
-    shift4 <= shift3;
-    for (int e = 0; e < E; ++e) shift1_4[e] <= limited(11'(code_shift3) + 11'(below3[e]));
-    for (int g = 0; g < G; ++g) begin
-      less4[g] <= !adjust3 ? '1 : 19'($signed(~sum3[g])) - (sign3 ? 19'd0 : {19'($signed(sum3[g])) << 1});
+    if (valid[1]) begin  // 2
+      scale2 <= tokens1 ? token_scale1 : row_scale1;
+      own2 <= !tokens1;
+      top2 <= top1;
     end
-    // 5: twice the dot product, less a sum of codes
-    for (int g = 0; g < G; ++g) begin
-      down5[g] <= 10'(shift4[g]) - (10'(down4) + 10'd96);
+    if (valid[2]) begin  // 3: octaves
+      sum3 <= sum;
+      shift3 <= shift;
       for (int e = 0; e < E; ++e) begin
-        dot2_5[e][g] <= 25'($signed(less4[g])) + {dots_now[e][g], 1'b1};
+        top3[e] <= own2 ? 8'(scale2[e][7:3]) : top2;
+        below3[e] <= own2 ? 5'd0 : limited(11'(top2) - 11'(scale2[e][7:3]));
       end
     end
-    // 6, 7 and 11
-    for (int e = 0; e < E; ++e) begin
-      for (int g = 0; g < G; ++g) shift2_6[e][g] <= limited(11'($signed(down5[g])) - 11'(top5[e]));
+    if (valid[3]) begin  // 4
+      shift4 <= shift3;
+      for (int e = 0; e < E; ++e) shift1_4[e] <= limited(11'(code_shift3) + 11'(below3[e]));
+      for (int g = 0; g < G; ++g) begin
+        less4[g] <= !adjust3 ? '1 : 19'($signed(~sum3[g])) - (sign3 ? 19'd0 : {19'($signed(sum3[g])) << 1});
+      end
     end
-    multiplier7 <= bases6 ? '0 : multiplier;
+    if (valid[4]) begin  // 5: twice the dot product, less a sum of codes
+      for (int g = 0; g < G; ++g) begin
+        down5[g] <= 10'(shift4[g]) - (10'(down4) + 10'd96);
+        for (int e = 0; e < E; ++e) dot2_5[e][g] <= 25'($signed(less4[g])) + {dots_now[e][g], 1'b1};
+      end
+    end
+    if (valid[5]) begin  // 6
+      for (int e = 0; e < E; ++e) begin
+        for (int g = 0; g < G; ++g) shift2_6[e][g] <= limited(11'($signed(down5[g])) - 11'(top5[e]));
+      end
+    end
+    if (valid[6]) multiplier7 <= bases6 ? '0 : multiplier;
     base11 <= codes10 ? base : '0;
   end
 

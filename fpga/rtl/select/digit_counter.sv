@@ -115,11 +115,11 @@ module digit_counter #(
   always_ff @(posedge clk) begin
     some_few <= some_high && !rst;
     some_found <= some_few && !rst;
-    for (int b = 1; b < 16; ++b) begin
-      if (some_high || some_few) {few_high[b], few_low[b]} <= few_of(of_value(high, low, 4'(b)));
-      if (some_few || some_found) found[b] <= sum_of(few_low[b], few_high[b]);
-      counts[b] <= counts[b] + COUNT'(found[b]);
+    if (some_high || some_few) begin
+      for (int b = 1; b < 16; ++b) {few_high[b], few_low[b]} <= few_of(of_value(high, low, 4'(b)));
     end
+    if (some_few || some_found) for (int b = 1; b < 16; ++b) found[b] <= sum_of(few_low[b], few_high[b]);
+    if (some_found) for (int b = 1; b < 16; ++b) counts[b] <= counts[b] + COUNT'(found[b]);
     ends <= {ends[1:0], valid && last};
     done <= ends[2] && !rst;
     if (rst || shifted) counts <= '0;
@@ -134,24 +134,25 @@ module digit_counter #(
   // The counters of odd values and of even ones are read apart, each a shift ahead of its turn. Their bits of each place
   // lie together, since a choice among bits is cheap.
   logic [2:0] odd_at;
-  logic [COUNT-1:0][7:0] odd_counts, even_counts;
   logic [COUNT-1:0] odd, even;
-  always_comb begin
+  logic changed;  // counters or places, a cycle ago
+  function automatic logic [COUNT-1:0] count_at(input logic [15:1][COUNT-1:0] all, input logic is_odd,
+                                                input logic [2:0] at);
+    logic [7:0] bits;
     for (int k = 0; k < COUNT; ++k) begin
-      for (int n = 0; n < 8; ++n) begin
-        odd_counts[k][n] = counts[15-2*n][k];
-        even_counts[k][n] = n < 7 ? counts[n<7?14-2*n : 2][k] : 1'b0;
-      end
+      for (int n = 0; n < 8; ++n) bits[n] = is_odd ? all[15-2*n][k] : n < 7 && all[n<7?14-2*n : 2][k];
+      count_at[k] = bits[at];
     end
-  end
+  endfunction
   always_ff @(posedge clk) begin
+    changed <= some_found || shift || rst;
     if (shift) begin
       shifts <= shifted ? 4'd0 : shifts + 4'd1;
       odd_at <= odd_at + 3'(!shifts[0]);
     end
-    for (int k = 0; k < COUNT; ++k) begin
-      odd[k] <= odd_counts[k][odd_at];
-      even[k] <= even_counts[k][shifts[3:1]];
+    if (changed) begin
+      odd  <= count_at(counts, 1'b1, odd_at);
+      even <= count_at(counts, 1'b0, shifts[3:1]);
     end
     if (rst) begin
       shifts <= 4'd0;

@@ -97,14 +97,14 @@ module score_store #(
 
   always_ff @(posedge clk) begin
     beat_valid <= take_score && !rst;
-    beat_bank <= fill_bank;
-    beat_first <= first;
-    beat_ranked <= ranked && !score_head.none;
-    beat_head <= score_head;
-    beat_y <= score_y;
-    word <= ADDRESS'(next_word);
-    beat_to <= fill_bank ^ ranked ^ next_word[ADDRESS];
     if (take_score) begin
+      beat_bank <= fill_bank;
+      beat_first <= first;
+      beat_ranked <= ranked && !score_head.none;
+      beat_head <= score_head;
+      beat_y <= score_y;
+      word <= ADDRESS'(next_word);
+      beat_to <= fill_bank ^ ranked ^ next_word[ADDRESS];
       first <= score_head.last;
       next_word <= score_head.last ? '0 : word_behind;
       over <= word_ends && next_word == (ADDRESS + 1)'(BANK_WORDS - 1) && !ranked && !score_head.last;
@@ -227,15 +227,16 @@ module score_store #(
   end
 
   // Banks that were read 2 cycles ago.
-  logic [1:0] sweep_from, hit_from;
+  logic [1:0] sweep_from, sweep_reads, hit_from, hit_reads;
   always_ff @(posedge clk) begin
-    sweep_from <= {sweep_from[0], sweep_at};
-    hit_from <= {hit_from[0], hit_at};
-    for (int e = 0; e < 8; ++e) begin
-      sweep_y[e] <= data[sweep_from[1]][e][G*16-1:0];
-      sweep_counts[e] <= data[sweep_from[1]][e][G*16];
-      hit_word[e] <= data[hit_from[1]][e][G*16-1:0];
+    sweep_from  <= {sweep_from[0], sweep_at};
+    sweep_reads <= {sweep_reads[0], sweep_read};
+    hit_from    <= {hit_from[0], hit_at};
+    hit_reads   <= {hit_reads[0], hit_read};
+    if (sweep_reads[1]) begin
+      for (int e = 0; e < 8; ++e) {sweep_counts[e], sweep_y[e]} <= data[sweep_from[1]][e];
     end
+    if (hit_reads[1]) for (int e = 0; e < 8; ++e) hit_word[e] <= data[hit_from[1]][e][G*16-1:0];
   end
 
 `ifndef SYNTHESIS

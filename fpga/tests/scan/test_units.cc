@@ -47,6 +47,7 @@ class Bench {
 };
 
 struct Term {
+  bool valid = false;
   int32_t dot = 0;
   uint32_t mantissa = 0;
   uint32_t shift1 = 0;
@@ -93,7 +94,10 @@ TEST_CASE("the scorer computes AddScores of ScoreTerm", "[units]") {
   int64_t wrong = 0;
   for (int64_t n = 0; n < count + 9; ++n) {
     terms.push_front(RandomTerm(rng));
+    terms[0].valid = rng() % 4 != 0;
     const auto at = [&](size_t cycle) { return terms.size() > cycle ? terms[cycle] : Term{}; };
+    p.moves = 0;
+    for (size_t i = 0; i < 8; ++i) p.moves |= static_cast<uint8_t>((at(i + 1).valid ? 1U : 0U) << i);
     p.mantissa = static_cast<uint8_t>(terms[0].mantissa);
     p.fine1 = static_cast<uint8_t>(terms[0].shift1 & 7);
     p.dot2 = static_cast<uint32_t>(2 * at(1).dot) & 0x1FFFFFF;
@@ -101,15 +105,15 @@ TEST_CASE("the scorer computes AddScores of ScoreTerm", "[units]") {
     p.coarse1 = static_cast<uint8_t>(at(3).shift1 >> 3);
     p.multiplier = static_cast<uint16_t>(at(3).multiplier);
     p.base = static_cast<uint16_t>(at(7).base);
-    if (terms.size() > 8) {
+    if (at(8).valid) {
       const int32_t sum = static_cast<int32_t>(uint32_t{p.limitless} << 15) >> 15;
       wrong += layout::SaturateI16(sum) != terms[8].y ? 1 : 0;
     }
-    if (terms.size() > 9) {
+    if (at(9).valid) {
       wrong += static_cast<int16_t>(p.y) != terms[9].y ? 1 : 0;
       wrong += static_cast<int16_t>(p.y_of_two) != terms[9].y ? 1 : 0;
-      terms.pop_back();
     }
+    if (terms.size() > 9) terms.pop_back();
     bench.Clock();
   }
   REQUIRE(wrong == 0);
@@ -166,6 +170,7 @@ TEST_CASE("a plane unit sums the codes whose bits are set", "[units]") {
       bench.Clock();
       if (wanted.size() == 3) {
         REQUIRE(static_cast<int32_t>(uint32_t{p.sum} << 18) >> 18 == wanted.back());
+        REQUIRE(p.sum_apart == p.sum);
         wanted.pop_back();
       }
     }

@@ -3,6 +3,7 @@ module units_bench (
     input  logic                        clk,
     input  logic                        rst,
     // scale_factor and scorer
+    input  logic        [ 7:0]          moves,
     input  logic        [ 2:0]          mantissa,
     input  logic        [ 2:0]          fine1,
     input  logic signed [24:0]          dot2,
@@ -25,6 +26,7 @@ module units_bench (
     input  logic                        bank,
     input  logic        [63:0]          bits,
     output logic signed [13:0]          sum,
+    output logic signed [13:0]          sum_apart,  // of the unit with a memory a table
     // base_dot
     input  logic                        dot_valid,
     input  logic                        dot_first,
@@ -37,15 +39,20 @@ module units_bench (
   logic [15:0][9:0] sums;
   logic [14:0] factor;
   scale_factor scale (.clk, .mantissa, .fine(fine1), .factor);
-  scorer one (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless), .y);
+  scorer one (.clk, .moves, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless), .y);
   logic signed [16:0] limitless_of_two;
   scorer #(
       .PRODUCTS(2)
-  ) two (.clk, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless_of_two), .y(y_of_two));
+  ) two (.clk, .moves, .dot2, .factor, .coarse1, .multiplier, .shift2, .base, .sum(limitless_of_two), .y(y_of_two));
   logic unused;
   assign unused = &{1'b0, limitless_of_two, 1'b0};
   table_builder builder (.clk, .clear, .step, .minus, .codes, .sums);
-  plane_unit planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sums(sum));
+  plane_unit #(
+      .MERGED(1)
+  ) planes (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sums(sum));
+  plane_unit #(
+      .MERGED(0)
+  ) apart (.clk, .we, .write_bank, .write_at, .write_sums(sums), .valid, .bank, .bits, .sums(sum_apart));
   base_dot #(
       .G(2)
   ) bases (
