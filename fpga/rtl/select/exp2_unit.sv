@@ -72,7 +72,7 @@ module exp2_unit #(
     step <= rst ? 3'd0 : step + 3'(busy);
     tag[0].valid <= busy && !rst;
     tag[0].step <= step;
-    if (busy) tag[0].counts <= counts[step];
+    tag[0].counts <= counts[step];
     if (valid) begin
       tag[0].first_pass <= first_pass;
       tag[0].last_pass <= last_pass;
@@ -91,18 +91,14 @@ module exp2_unit #(
   logic [G-1:0] used, far;
   logic [G-1:0][24:0] term;
   always_ff @(posedge clk) begin
-    if (busy) begin
-      used <= counts[step] ? queries : '0;
-      for (int g = 0; g < G; ++g) below[g] <= best[g] - y[step][g];
+    used <= counts[step] ? queries : '0;
+    for (int g = 0; g < G; ++g) begin
+      below[g] <= best[g] - y[step][g];
+      high[g] <= fraction(below[g][5:0]);
+      octaves[g] <= below[g][8:6];
+      far[g] <= below[g][15:9] != 7'd0 || !used[g];
+      term[g] <= far[g] ? 25'd0 : high[g] >> {octaves[g], 2'b00};
     end
-    if (tag[0].valid) begin
-      for (int g = 0; g < G; ++g) begin
-        high[g] <= fraction(below[g][5:0]);
-        octaves[g] <= below[g][8:6];
-        far[g] <= below[g][15:9] != 7'd0 || !used[g];
-      end
-    end
-    if (tag[1].valid) for (int g = 0; g < G; ++g) term[g] <= far[g] ? 25'd0 : high[g] >> {octaves[g], 2'b00};
   end
 
   // Their sum over the queries.
@@ -112,9 +108,7 @@ module exp2_unit #(
       always_comb for (int g = 0; g < G; ++g) added[g] = (25 + LEVELS)'(term[g]);
     end else begin : node
       always_ff @(posedge clk) begin
-        if (tag[l+1].valid) begin
-          for (int i = 0; i < (G >> l); ++i) added[i] <= level[l-1].added[2*i] + level[l-1].added[2*i+1];
-        end
+        for (int i = 0; i < (G >> l); ++i) added[i] <= level[l-1].added[2*i] + level[l-1].added[2*i+1];
       end
     end
   end
