@@ -124,6 +124,14 @@ constexpr int SumsOfQuery() {
 #endif
 }
 
+// Products of small codes are added in 16 bits over the steps of a quad row: 8 of 2 * 3 * 128, or 2 of
+// 2 * 15 * 128. VNNI adds four products at once.
+#if defined(MNEMO_KERNELS_VNNI)
+constexpr bool kAddsPairs = false;
+#else
+constexpr bool kAddsPairs = true;
+#endif
+
 // acc[g * sums][c] += products of quad row `q`, for chunk vectors c.
 template <Code kCode, int kQueries, int kVectors, int kSums>
 MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_t q,
@@ -147,6 +155,8 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
       low[c] = Select(odd, sign << 1, other);
     }
   }
+  constexpr bool kPairs = kAddsPairs && kCode != Code::kEightBits;
+  [[maybe_unused]] VH pairs[kQueries][kVectors] = {};
 #pragma GCC unroll 8
   for (int s = 0; s < kSteps; ++s) {
     VI codes[kVectors];
@@ -169,8 +179,21 @@ MNEMO_INLINE void AddQuadRow(const uint8_t* rows, const uint8_t* second, uint32_
       const VI query = Broadcast(queries[g]->quads + (q * kSteps + static_cast<uint32_t>(s)) * 4);
 #pragma GCC unroll 8
       for (int c = 0; c < kVectors; ++c) {
-        VI& sum = acc[kSums == 4 ? s / 2 : g][c];
-        sum = Dot < kCode != Code::kEightBits && kSums == 1 > (sum, codes[c], query);
+        if constexpr (kPairs) {
+          pairs[g][c] += PairProducts(codes[c], query);
+        } else {
+          VI& sum = acc[kSums == 4 ? s / 2 : g][c];
+          sum = Dot < kCode != Code::kEightBits && kSums == 1 > (sum, codes[c], query);
+        }
+      }
+    }
+  }
+  if constexpr (kPairs) {
+#pragma GCC unroll 8
+    for (int g = 0; g < kQueries; ++g) {
+#pragma GCC unroll 8
+      for (int c = 0; c < kVectors; ++c) {
+        acc[g][c] = AddPairs(acc[g][c], pairs[g][c]);
       }
     }
   }

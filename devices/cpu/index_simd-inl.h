@@ -57,6 +57,14 @@ MNEMO_INLINE int32_t Sum(VI a) { return _mm512_reduce_add_epi32(Raw(a)); }
 MNEMO_INLINE VF LoadHalves(const uint16_t* p) {
   return reinterpret_cast<VF>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
 }
+// Returns in each 16-bit lane the sum of the products of two unsigned bytes, of at most 15, with two signed
+// ones; and adds neighbours of such sums, or of a few added up, to each lane of `sum`.
+MNEMO_INLINE VH PairProducts(VI codes, VI query) {
+  return reinterpret_cast<VH>(_mm512_maddubs_epi16(Raw(codes), Raw(query)));
+}
+MNEMO_INLINE VI AddPairs(VI sum, VH pairs) {
+  return sum + Wide(_mm512_madd_epi16(Raw(pairs), _mm512_set1_epi16(1)));
+}
 // Adds to each lane of sum the products of four unsigned bytes with four signed ones. kSmall: no unsigned
 // byte exceeds 15.
 template <bool kSmall>
@@ -65,8 +73,7 @@ MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
   return Wide(_mm512_dpbusd_epi32(Raw(sum), Raw(codes), Raw(query)));
 #else
   if constexpr (kSmall) {
-    const __m512i pairs = _mm512_maddubs_epi16(Raw(codes), Raw(query));
-    return sum + Wide(_mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+    return AddPairs(sum, PairProducts(codes, query));
   } else {
     const __m512i even = _mm512_madd_epi16(_mm512_and_si512(Raw(codes), _mm512_set1_epi16(255)),
                                            _mm512_srai_epi16(_mm512_slli_epi16(Raw(query), 8), 8));
@@ -104,11 +111,16 @@ MNEMO_INLINE int32_t Sum(VI a) {
 MNEMO_INLINE VF LoadHalves(const uint16_t* p) {
   return reinterpret_cast<VF>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+MNEMO_INLINE VH PairProducts(VI codes, VI query) {
+  return reinterpret_cast<VH>(_mm256_maddubs_epi16(Raw(codes), Raw(query)));
+}
+MNEMO_INLINE VI AddPairs(VI sum, VH pairs) {
+  return sum + Wide(_mm256_madd_epi16(Raw(pairs), _mm256_set1_epi16(1)));
+}
 template <bool kSmall>
 MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
   if constexpr (kSmall) {
-    const __m256i pairs = _mm256_maddubs_epi16(Raw(codes), Raw(query));
-    return sum + Wide(_mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return AddPairs(sum, PairProducts(codes, query));
   } else {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(Raw(codes), _mm256_set1_epi16(255)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(Raw(query), 8), 8));
@@ -146,6 +158,15 @@ MNEMO_INLINE VF LoadHalves(const uint16_t* p) {
   const VI special = (magnitude > 0x7bff) & (0x7f800000 | (magnitude & 0x3ff) << 13);
   const VI finite = reinterpret_cast<VI>(scaled) & (magnitude <= 0x7bff);
   return reinterpret_cast<VF>(finite | special | sign);
+}
+MNEMO_INLINE VH PairProducts(VI codes, VI query) {
+  const __m128i even = _mm_mullo_epi16(_mm_and_si128(Raw(codes), _mm_set1_epi16(255)),
+                                       _mm_srai_epi16(_mm_slli_epi16(Raw(query), 8), 8));
+  const __m128i odd = _mm_mullo_epi16(_mm_srli_epi16(Raw(codes), 8), _mm_srai_epi16(Raw(query), 8));
+  return reinterpret_cast<VH>(_mm_add_epi16(even, odd));
+}
+MNEMO_INLINE VI AddPairs(VI sum, VH pairs) {
+  return sum + Wide(_mm_madd_epi16(Raw(pairs), _mm_set1_epi16(1)));
 }
 template <bool kSmall>
 MNEMO_INLINE VI Dot(VI sum, VI codes, VI query) {
