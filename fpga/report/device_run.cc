@@ -177,6 +177,11 @@ absl::StatusOr<DeviceTimes> DeviceRun::RunOnce(const Descriptor& descriptor) {
   times.score_us = static_cast<double>(completion.score_ns) / 1000;
   times.select_us = static_cast<double>(completion.select_ns) / 1000;
   times.wall_us = std::chrono::duration<double, std::micro>(ended - began).count();
+  const double of_threads = times.score_us + times.select_us;
+  if (!device_->simulated_time() && of_threads > times.wall_us) {
+    times.score_us *= times.wall_us / of_threads;
+    times.select_us = times.wall_us - times.score_us;
+  }
   times.bytes = completion.bytes_read;
   times.busy_cycles = BusyCycles() - busy_before;
   return times;

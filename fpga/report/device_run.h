@@ -16,7 +16,9 @@
 namespace mnemo::card::report {
 
 struct DeviceTimes {
-  double score_us = 0;  // as the completion has them: simulated where the device is simulated
+  // As the completion has them: simulated where the device is simulated. Threads' times that add up to more
+  // than wall_us are shares of it.
+  double score_us = 0;
   double select_us = 0;
   double wall_us = 0;  // from submission to completion
   uint64_t bytes = 0;  // bytes_read of the completion
