@@ -7,7 +7,7 @@
 # its own, which its instances call. PARAMETERS must then give those of the blocks, too. With waveforms or coverage there are no blocks.
 # With MNEMO_RTL_COVERAGE the model counts lines and cover points (scripts/card.sh coverage), for which points are bound to its modules.
 find_program(MNEMO_VERILATOR verilator)
-# Clang makes faster models with -O2 than GCC with -O1, in less time.
+# Clang makes faster models with -O3 than GCC with -O1, in less time; -O2 is 1 to 5 % behind.
 include(MnemoClang)
 option(MNEMO_RTL_COVERAGE "Verilated models count lines and cover points" OFF)
 
@@ -65,7 +65,7 @@ function(mnemo_verilate name)
   list(JOIN CMAKE_CXX_COMPILER_LAUNCHER " " launcher)
   set(compiler CXX=${CMAKE_CXX_COMPILER} OPT_FAST=-O1)
   if(MNEMO_CLANGXX)
-    set(compiler CXX=${MNEMO_CLANGXX} OPT_FAST=-O2)
+    set(compiler CXX=${MNEMO_CLANGXX} OPT_FAST=-O3)
   endif()
   set(archive ${folder}/V${V_TOP}__ALL.a)
   add_custom_command(OUTPUT ${archive} ${archives} ${folder}/V${V_TOP}.h
