@@ -122,7 +122,7 @@ module digit_counter_props #(
     end
   end
 
-  // What is read is of the counters and places of a cycle ago, from the second cycle on.
+  // The bits that are read are those of counters and places of a cycle ago, from the second cycle on.
   function automatic logic [COUNT-1:0] counter(input logic [15:1][COUNT-1:0] all, input logic [3:0] of_value);
     counter = '0;
     for (int b = 1; b < 16; b++) if (of_value == 4'(b)) counter = all[b];
