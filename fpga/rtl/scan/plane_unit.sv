@@ -5,8 +5,9 @@
 // Latency: 3 cycles from bits to sums. With CodeAt's elements a sum equals the part of a dot product that one plane
 // and segment give.
 //
-// MERGED: the tables are one memory, written at once and read in 16 places. The sums are the same; a simulated card is
-// a fifth faster, but no synthesis tool need see LUT RAM in it.
+// MERGED: a simulator is quicker with the tables as one memory, and with 16 bits a query, so that one addition serves all
+// queries. Entries have 512 more there: no sum is negative, and none carries into the next query's bits. The sums are
+// those of the form that is synthesised (fpga/formal/plane_unit_forms.sv).
 module plane_unit #(
     parameter int G = 1,
 `ifdef VERILATOR
@@ -25,42 +26,50 @@ module plane_unit #(
     input  logic [63:0]             bits,
     output logic [G-1:0][13:0]      sums
 );
-  // Sums of two terms each. A sum that goes on without a register has its sign turned over, so that it is
-  // not negative: synthesis would join the additions to one of many terms, which takes more LUTs.
-  function automatic logic [11:0] above(input logic signed [10:0] a, input logic signed [10:0] b);
-    logic signed [11:0] sum;
-    sum   = 12'(a) + 12'(b);
-    above = {~sum[11], sum[10:0]};
-  endfunction
-  function automatic logic [12:0] half_of(input logic [11:0] a, input logic [11:0] b);
-    logic [12:0] sum;
-    sum = 13'(a) + 13'(b);
-    half_of = {~sum[12], sum[11:0]};
-  endfunction
+  logic valid1, valid2;
+  always_ff @(posedge clk) {valid2, valid1} <= {valid1, valid};
 
-  logic signed [10:0] pair[G][8];
   if (MERGED != 0) begin : g_merged
-    // Blocks of LUT RAM are 14 bits wide: none has bits of two tables, since they are read apart.
-    localparam int STRIDE = (10 * G + 13) / 14 * 14;
-    logic [15:0][STRIDE-1:0] words[32];
-    logic [15:0][STRIDE-1:0] written;
-    for (genvar i = 0; i < 16; ++i) begin : g_table
-      for (genvar g = 0; g < G; ++g) begin : g_written
-        assign written[i][10*g+:10] = write_sums[g][i];
+    typedef logic [G-1:0][15:0] entry_t;
+    entry_t [15:0] words[32];
+    function automatic entry_t [15:0] spread(input logic [G-1:0][15:0][9:0] from);
+      for (int i = 0; i < 16; ++i) begin
+        for (int g = 0; g < G; ++g) spread[i][g] = {6'd0, ~from[g][i][9], from[g][i][8:0]};
       end
-      assign written[i][STRIDE-1:10*G] = {(STRIDE - 10 * G) {write_sums[0][i][0]}};
+    endfunction
+    always_ff @(posedge clk) if (we) words[{write_bank, write_at}] <= spread(write_sums);
+    entry_t half0, half1, sum;
+    for (genvar i = 0; i < 8; ++i) begin : g_pair
+      entry_t of_two;
+      always_ff @(posedge clk) begin
+        if (valid) of_two <= words[{bank, bits[8*i+:4]}][2*i] + words[{bank, bits[8*i+4+:4]}][2*i+1];
+      end
     end
     always_ff @(posedge clk) begin
-      if (we) words[{write_bank, write_at}] <= written;
-      if (valid) begin
-        for (int i = 0; i < 8; ++i) begin
-          automatic logic [STRIDE-1:0] even = words[{bank, bits[8*i+:4]}][2*i];
-          automatic logic [STRIDE-1:0] odd = words[{bank, bits[8*i+4+:4]}][2*i+1];
-          for (int g = 0; g < G; ++g) pair[g][i] <= 11'($signed(even[10*g+:10])) + 11'($signed(odd[10*g+:10]));
-        end
+      if (valid1) begin
+        half0 <= (g_pair[0].of_two + g_pair[1].of_two) + (g_pair[2].of_two + g_pair[3].of_two);
+        half1 <= (g_pair[4].of_two + g_pair[5].of_two) + (g_pair[6].of_two + g_pair[7].of_two);
       end
+      if (valid2) sum <= half0 + half1;
+    end
+    // 16 * 512 is the sign of a sum.
+    for (genvar g = 0; g < G; ++g) begin : g_sum
+      assign sums[g] = {~sum[g][13], sum[g][12:0]};
     end
   end else begin : g_apart
+    // Sums of two terms each. A sum that goes on without a register has its sign turned over, so that it is
+    // not negative: synthesis would join the additions to one of many terms, which takes more LUTs.
+    function automatic logic [11:0] above(input logic signed [10:0] a, input logic signed [10:0] b);
+      logic signed [11:0] sum;
+      sum   = 12'(a) + 12'(b);
+      above = {~sum[11], sum[10:0]};
+    endfunction
+    function automatic logic [12:0] half_of(input logic [11:0] a, input logic [11:0] b);
+      logic [12:0] sum;
+      sum = 13'(a) + 13'(b);
+      half_of = {~sum[12], sum[11:0]};
+    endfunction
+
     logic [15:0][G-1:0][9:0] found;
     for (genvar i = 0; i < 16; ++i) begin : g_table
       logic [G-1:0][9:0] written;
@@ -79,27 +88,20 @@ module plane_unit #(
           .rdata(found[i])
       );
     end
+    logic signed [10:0] pair[G][8];
+    logic signed [12:0] half[G][2];
     always_ff @(posedge clk) begin
-      if (valid) begin
-        for (int i = 0; i < 8; ++i) begin
-          for (int g = 0; g < G; ++g) pair[g][i] <= 11'($signed(found[2*i][g])) + 11'($signed(found[2*i+1][g]));
-        end
-      end
-    end
-  end
-
-  logic valid1, valid2;
-  logic signed [12:0] half[G][2];
-  always_ff @(posedge clk) begin
-    valid1 <= valid;
-    valid2 <= valid1;
-    if (valid1) begin
       for (int g = 0; g < G; ++g) begin
-        for (int i = 0; i < 2; ++i) begin
-          half[g][i] <= half_of(above(pair[g][4*i], pair[g][4*i+1]), above(pair[g][4*i+2], pair[g][4*i+3]));
+        if (valid) begin
+          for (int i = 0; i < 8; ++i) pair[g][i] <= 11'($signed(found[2*i][g])) + 11'($signed(found[2*i+1][g]));
         end
+        if (valid1) begin
+          for (int i = 0; i < 2; ++i) begin
+            half[g][i] <= half_of(above(pair[g][4*i], pair[g][4*i+1]), above(pair[g][4*i+2], pair[g][4*i+3]));
+          end
+        end
+        if (valid2) sums[g] <= 14'(half[g][0]) + 14'(half[g][1]);
       end
     end
-    if (valid2) for (int g = 0; g < G; ++g) sums[g] <= 14'(half[g][0]) + 14'(half[g][1]);
   end
 endmodule

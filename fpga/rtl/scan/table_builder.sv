@@ -12,16 +12,19 @@ module table_builder (
     output logic [15:0][ 9:0] sums
 );
   // The lowest bit carries in: code ^ -1 + 1 = -code.
-  // verilator lint_off UNUSEDSIGNAL
-  logic [15:0][10:0] next;
-  // verilator lint_on UNUSEDSIGNAL
-  always_comb begin
-    for (int i = 0; i < 16; ++i) next[i] = {sums[i], minus} + {10'($signed(codes[i])) ^ {10{minus}}, minus};
-  end
-  always_ff @(posedge clk) begin
-    for (int i = 0; i < 16; ++i) begin
-      if (clear) sums[i] <= '0;
-      else if (step) sums[i] <= next[i][10:1];
+  function automatic logic [9:0] next_of(input logic [9:0] sum, input logic [7:0] code, input logic take_away);
+    // verilator lint_off UNUSEDSIGNAL
+    logic [10:0] wide;
+    // verilator lint_on UNUSEDSIGNAL
+    wide = {sum, take_away} + {10'($signed(code)) ^ {10{take_away}}, take_away};
+    next_of = wide[10:1];
+  endfunction
+  for (genvar i = 0; i < 16; ++i) begin : g_table
+    logic [9:0] sum;
+    always_ff @(posedge clk) begin
+      if (clear) sum <= '0;
+      else if (step) sum <= next_of(sum, codes[i], minus);
     end
+    assign sums[i] = sum;
   end
 endmodule

@@ -114,7 +114,7 @@ module table_control
   for (genvar g = 0; g < G; ++g) begin : g_query
     table_builder builder (
         .clk,
-        .clear(!step || n1 == 4'd15),
+        .clear(rst || n1 == 4'd15),
         .step,
         .minus,
         .codes(codes[g]),
