@@ -52,23 +52,23 @@ module relu_unit #(
   logic [E-1:0][G-1:0][15:0] positive;
   logic [G-1:0][15:0] weight1;
   logic first_pass;  // of tag[2]
-  logic signed [31:0] product[E][G];
-  logic signed [34:0] of_pass[E], of_pass_now[E];
-  always_comb begin
-    for (int e = 0; e < E; ++e) begin
-      of_pass_now[e] = '0;
-      for (int g = 0; g < G; ++g) of_pass_now[e] = of_pass_now[e] + 35'(product[e][g]);
-    end
-  end
   always_ff @(posedge clk) begin
     weight1 <= weight;
     first_pass <= tag[1].head.pass == 4'd0;
-    for (int e = 0; e < E; ++e) begin
-      for (int g = 0; g < G; ++g) begin
-        positive[e][g] <= y[e][g][15] ? 16'd0 : y[e][g];
-        product[e][g] <= $signed(positive[e][g]) * $signed(weight1[g]);
+    for (int e = 0; e < E; ++e) for (int g = 0; g < G; ++g) positive[e][g] <= y[e][g][15] ? 16'd0 : y[e][g];
+  end
+  logic [E-1:0][34:0] of_pass;
+  for (genvar e = 0; e < E; ++e) begin : g_entry
+    logic signed [31:0] product[G];
+    function automatic logic [34:0] sum_of(input logic signed [31:0] terms[G]);
+      sum_of = '0;
+      for (int g = 0; g < G; ++g) sum_of = sum_of + 35'(terms[g]);
+    endfunction
+    always_ff @(posedge clk) begin
+      if (tag[0].valid) begin
+        for (int g = 0; g < G; ++g) product[g] <= $signed(positive[e][g]) * $signed(weight1[g]);
       end
-      of_pass[e] <= of_pass_now[e];
+      if (tag[1].valid) of_pass[e] <= sum_of(product);
     end
   end
 
@@ -87,15 +87,14 @@ module relu_unit #(
       .rdata(sum_before)
   );
   always_comb begin
-    for (int e = 0; e < E; ++e) begin
-      sum_after[e] = (first_pass ? '0 : sum_before[e]) + SUM'(of_pass[e]);
+    sum_after = 'x;
+    if (tag[2].valid) begin  // else a simulator has nothing to add
+      for (int e = 0; e < E; ++e) sum_after[e] = (first_pass ? '0 : sum_before[e]) + SUM'($signed(of_pass[e]));
     end
   end
   logic [E-1:0][31:0] code;  // signed, of all entries
   always_ff @(posedge clk) begin
-    for (int e = 0; e < E; ++e) begin
-      code[e] <= sum_after[e][SHIFT+:32];
-    end
+    if (tag[2].valid) for (int e = 0; e < E; ++e) code[e] <= sum_after[e][SHIFT+:32];
   end
 
   // Steps become beats.

@@ -93,11 +93,14 @@ module exp2_unit #(
   always_ff @(posedge clk) begin
     used <= counts[step] ? queries : '0;
     for (int g = 0; g < G; ++g) begin
+      // The table's address moves always: with an enable, synthesis would put the table before it.
       below[g] <= best[g] - y[step][g];
-      high[g] <= fraction(below[g][5:0]);
-      octaves[g] <= below[g][8:6];
-      far[g] <= below[g][15:9] != 7'd0 || !used[g];
-      term[g] <= far[g] ? 25'd0 : high[g] >> {octaves[g], 2'b00};
+      if (tag[0].valid) begin
+        high[g] <= fraction(below[g][5:0]);
+        octaves[g] <= below[g][8:6];
+        far[g] <= below[g][15:9] != 7'd0 || !used[g];
+      end
+      if (tag[1].valid) term[g] <= far[g] ? 25'd0 : high[g] >> {octaves[g], 2'b00};
     end
   end
 
@@ -108,7 +111,9 @@ module exp2_unit #(
       always_comb for (int g = 0; g < G; ++g) added[g] = (25 + LEVELS)'(term[g]);
     end else begin : node
       always_ff @(posedge clk) begin
-        for (int i = 0; i < (G >> l); ++i) added[i] <= level[l-1].added[2*i] + level[l-1].added[2*i+1];
+        if (tag[1+l].valid) begin
+          for (int i = 0; i < (G >> l); ++i) added[i] <= level[l-1].added[2*i] + level[l-1].added[2*i+1];
+        end
       end
     end
   end
