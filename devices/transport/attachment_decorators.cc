@@ -115,7 +115,7 @@ class CheckedAttachment final : public Forward {
       std::memcpy(&header, results.data() + n * block, sizeof header);
       Require(header.count <= d.k, fmt::format("seq {}: {} ids, k is {}", d.seq, header.count, d.k));
       std::vector<uint32_t> ids(std::min(header.count, d.k));
-      std::memcpy(ids.data(), results.data() + n * block + sizeof header, ids.size() * 4);
+      if (!ids.empty()) std::memcpy(ids.data(), results.data() + n * block + sizeof header, ids.size() * 4);
       total += ids.size();
       for (size_t i = 0; i < ids.size(); ++i) {
         Require(ids[i] >= d.begin / entry_tokens && ids[i] < d.end / entry_tokens,

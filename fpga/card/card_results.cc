@@ -55,7 +55,7 @@ absl::Status ReadBlock(const Descriptor& d, std::span<const uint8_t> bytes, Chec
   block->flags = flags;
   block->last_rank = header.last_rank;
   block->ids.resize(count);
-  std::memcpy(block->ids.data(), bytes.data() + sizeof(header), count * sizeof(uint32_t));
+  if (count != 0) std::memcpy(block->ids.data(), bytes.data() + sizeof(header), count * sizeof(uint32_t));
   uint32_t least = entries.first;
   for (const uint32_t id : block->ids) {
     if (id < least || id >= entries.end) {
@@ -89,9 +89,9 @@ uint64_t WriteBlock(const Descriptor& d, CheckedBlock* block, uint8_t* result) {
   }
   const ResultHeader header{static_cast<uint32_t>(count), block->candidates, block->last_rank, block->flags};
   std::memcpy(result, &header, sizeof(header));
-  std::memcpy(result + sizeof(header), block->ids.data(), count * sizeof(uint32_t));
+  if (count != 0) std::memcpy(result + sizeof(header), block->ids.data(), count * sizeof(uint32_t));
   uint64_t written = sizeof(header) + count * sizeof(uint32_t);
-  if ((d.flags & layout::kFlagRanks) != 0) {
+  if ((d.flags & layout::kFlagRanks) != 0 && count != 0) {
     std::memcpy(result + layout::RanksOffset(d.k), block->ranks.data(), count * sizeof(int32_t));
     written += count * sizeof(int32_t);
   }

@@ -159,7 +159,9 @@ std::vector<uint32_t> DeviceRun::Ids() const {
   layout::ResultHeader header;
   std::memcpy(&header, result_.data(), sizeof(header));
   std::vector<uint32_t> ids(header.count);
-  std::memcpy(ids.data(), result_.data() + sizeof(header), ids.size() * sizeof(ids[0]));
+  if (!ids.empty()) {
+    std::memcpy(ids.data(), result_.data() + sizeof(header), ids.size() * sizeof(ids[0]));
+  }
   return ids;
 }
 

@@ -25,7 +25,7 @@ Bytes CountedArray(size_t first, const std::vector<Item>& items) {
   Bytes bytes(first + items.size() * sizeof(Item));
   const auto count = static_cast<Count>(items.size());
   std::memcpy(bytes.data(), &count, sizeof count);
-  std::memcpy(bytes.data() + first, items.data(), items.size() * sizeof(Item));
+  if (!items.empty()) std::memcpy(bytes.data() + first, items.data(), items.size() * sizeof(Item));
   return bytes;
 }
 

@@ -380,9 +380,9 @@ void QueryBatch::Emit(Block& block, uint32_t count, int32_t last_rank, uint32_t 
   uint8_t* result = taken.result + block.position * bytes;
   const layout::ResultHeader header{count, candidates, last_rank, flags};
   std::memcpy(result, &header, sizeof(header));
-  std::memcpy(result + sizeof(header), scratch.ids.data(), size_t{count} * 4);
+  if (count != 0) std::memcpy(result + sizeof(header), scratch.ids.data(), size_t{count} * 4);
   block.bytes_written += sizeof(header) + uint64_t{count} * 4;
-  if ((d.flags & layout::kFlagRanks) != 0) {
+  if ((d.flags & layout::kFlagRanks) != 0 && count != 0) {
     std::memcpy(result + layout::RanksOffset(d.k), scratch.ranks.data(), size_t{count} * 4);
     block.bytes_written += uint64_t{count} * 4;
   }
