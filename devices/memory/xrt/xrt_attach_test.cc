@@ -58,8 +58,8 @@ struct World {
     }
   }
 
-  Fault fault = Fault::kNone;
-  bool lost = false;  // until a reset
+  std::atomic<Fault> fault = Fault::kNone;  // a reset that hangs is another thread's, and reads it
+  std::atomic<bool> lost = false;           // until a reset
   std::unique_ptr<card::model::ModelPort> model;
   std::vector<uint64_t> bases;
   std::atomic<int> open = 0;    // objects with XRT's calls
