@@ -19,6 +19,7 @@ constexpr uint64_t kChannelBytes = 16 << 20;
 class Reader {
  public:
   explicit Reader(const HbmOptions& options) {
+    context_.threads(1);
     context_.randReset(2);
     context_.randSeed(static_cast<int>(options.seed));
     top_ = std::make_unique<Vlinear_reader>(&context_);

@@ -54,6 +54,7 @@ struct RtlCard::Parts {
     for (uint32_t i = 0; i < kChannels; ++i) {
       channels.emplace_back(ChannelOptions(options, i), channel_range(i), card);
     }
+    context.threads(1);  // the model is compiled for one: others would wait for nothing
     context.randReset(2);
     context.randSeed(static_cast<int>(options.seed % 0x7FFFFFFF + 1));
     Waveform::Prepare(options.trace, &context);

@@ -13,6 +13,7 @@ namespace mnemo::rtl_base {
 class Bench {
  public:
   explicit Bench(int seed) {
+    context_.threads(1);
     context_.randReset(2);
     context_.randSeed(seed);
     context_.errorLimit(1 << 30);  // a failed assertion is counted and does not stop the program

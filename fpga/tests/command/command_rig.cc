@@ -37,13 +37,16 @@ Block LatestBlock(const Descriptor& d, uint32_t dim) {
       .candidates = header.candidates, .last_rank = header.last_rank, .cut = false, .ids = {}, .ranks = {}};
   block.ids.resize(header.count);
   block.ranks.resize(header.count);
-  std::memcpy(block.ids.data(), bytes.data() + sizeof header, header.count * sizeof(uint32_t));
+  if (header.count != 0) {
+    std::memcpy(block.ids.data(), bytes.data() + sizeof header, header.count * sizeof(uint32_t));
+  }
   return block;
 }
 
 }  // namespace
 
 CommandRig::CommandRig(uint64_t seed) : random_(seed), timing_(seed + 2), memory_(64 << 20, seed + 1) {
+  Verilated::defaultContextp()->threads(1);
   Verilated::randReset(2);
   Verilated::randSeed(static_cast<int>(seed));
   top_ = std::make_unique<Vcommand_bench>();

@@ -36,6 +36,7 @@ Pace RandomPace(std::mt19937& rng) {
 }
 
 LaneBench::LaneBench(const Channel& channel, uint32_t lane, uint32_t seed) : channel_(channel), rng_(seed) {
+  context_.threads(1);
   context_.randReset(2);
   context_.randSeed(static_cast<int>(seed));
   top_ = std::make_unique<Vlane>(&context_);

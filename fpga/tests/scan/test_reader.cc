@@ -99,6 +99,7 @@ std::vector<uint64_t> ListBeats(const Case& scan, uint32_t lane) {
 class ReaderBench {
  public:
   ReaderBench(const Channel& channel, uint32_t lane, uint32_t seed) : channel_(channel), rng_(seed) {
+    context_.threads(1);
     context_.randReset(2);
     context_.randSeed(static_cast<int>(seed));
     top_ = std::make_unique<Vchannel_reader>(&context_);

@@ -21,6 +21,7 @@ using rtl_tests::Cases;
 class Bench {
  public:
   explicit Bench(int seed) {
+    context_.threads(1);
     context_.randReset(2);
     context_.randSeed(seed);
     top_ = std::make_unique<Vunits_bench>(&context_);

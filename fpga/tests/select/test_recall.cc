@@ -81,6 +81,7 @@ class Bench {
  public:
   // `pace`: percent of cycles in which a stream may move.
   Bench(uint32_t seed, uint32_t pace) : random_(seed), pace_(pace) {
+    context_.threads(1);
     context_.randReset(2);
     context_.randSeed(static_cast<int>(seed));
     context_.errorLimit(1 << 30);  // a failed assertion is counted and does not stop the program

@@ -123,6 +123,7 @@ void SetPin(Pin& pin, uint64_t bits) {
 }
 
 Bench::Bench(uint32_t seed) : rng_(seed) {
+  context_.threads(1);
   context_.randReset(2);
   context_.randSeed(static_cast<int>(seed));
   context_.errorLimit(1 << 30);  // a failed assertion is counted and does not stop the program
