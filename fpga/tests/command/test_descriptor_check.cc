@@ -25,7 +25,6 @@ using rtl_tests::Cases;
 class CheckRig {
  public:
   CheckRig() {
-    Verilated::defaultContextp()->threads(1);
     Verilated::randReset(2);
     top_.rst = 1;
     top_.valid = top_.verdict_ready = 0;

@@ -25,7 +25,6 @@ constexpr uint64_t kElsewhere = 1ULL << 30;
 class PollerRig {
  public:
   PollerRig() {
-    Verilated::defaultContextp()->threads(1);
     Verilated::randReset(2);
     top_.rst = 1;
     top_.run = top_.quiet = 0;
